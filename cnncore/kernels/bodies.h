@@ -1,0 +1,3 @@
+/* Every kernel body, in the order of their dependence. Included once per target and precision: no include guards below. */
+#include "simd.h"
+#include "activation.h"

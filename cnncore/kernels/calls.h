@@ -1,0 +1,69 @@
+/* The descriptions of calls: what one operator call is, with every extent known and checked.
+ *
+ * geometry.py and operator.py make the numbers, ops/ fills them in, and definition (Cython) and kernel (C) read the same
+ * struct: a kernel overrides a definition by taking its place as a task function, nothing else changes.
+ *
+ * A task function computes tasks begin <= i < end of a call into the call's output. Which thread runs which task is
+ * nobody's business: tasks are cut by geometry alone and each output element belongs to one task, so the result does not
+ * depend on the number of threads. `scratch` is private to the running worker and at least call->scratch_bytes long.
+ */
+#ifndef CNN_CALLS_H
+#define CNN_CALLS_H
+
+#include <stdint.h>
+
+typedef void (*cnn_task)(void *call, int64_t begin, int64_t end, void *scratch);
+
+/* An array as (N, C, D, H, W): strides count elements, not bytes; layout is nothing but strides.
+ * Channels last means stride[1] == 1; plain NCHW means stride[4] == 1. Missing spatial axes have extent 1. */
+typedef struct {
+    void *data;
+    int64_t shape[5];
+    int64_t stride[5];
+} cnn_tensor;
+
+/* Windows of pooling: per spatial axis and output index, in tables, so that kernel/stride/padding, ceil, adaptive, global
+ * and fractional windows are one thing. A cell of the window lies at first + i * step, 0 <= i < count, inside the image. */
+typedef struct {
+    const int64_t *first;   /* [output] first cell inside the image */
+    const int64_t *count;   /* [output] cells inside the image, >= 1 */
+    const int64_t *tap;     /* [output] position of the first cell within the kernel */
+    const int64_t *extent;  /* [output] cells inside the image and its padding: what count_include_pad divides by */
+    int64_t output;         /* number of windows along the axis */
+    int64_t input;          /* extent of the image along the axis */
+    int64_t kernel;         /* cells of a whole window */
+    int64_t step;           /* dilation */
+} cnn_axis;
+
+typedef struct {
+    cnn_axis axis[3];       /* D, H, W */
+    cnn_tensor x, y;        /* forward: reads x, writes y */
+    cnn_tensor dx, dy;      /* backward: reads x, y, dy, writes dx (every element) */
+    cnn_tensor indices;     /* int64: position of the selected cell within its plane; data == NULL where not asked for */
+    double setting[8];      /* numbers of the strategy: p, alpha, ... */
+    const void *strategy;   /* the definition's functions; kernels do not need it */
+    uint64_t seed;
+    int64_t scratch_bytes;
+} cnn_pool;
+
+/* Convolution, and its transpose: y[n, k, o] = b[k] + sum over c, t of w[k, c, t] x[n, c, stride o + dilation t - low]. */
+typedef struct {
+    int64_t N, C, K, G;             /* images, channels in, channels out, groups */
+    int64_t input[3], output[3];    /* extents of x and y: D, H, W */
+    int64_t kernel[3], stride[3], dilation[3], low[3];
+    cnn_tensor x, y;                /* x and dx, y and dy: the same geometry, so the same fields */
+    const void *w;                  /* (K, C / G, kd, kh, kw), contiguous, or packed for a kernel */
+    const void *b;                  /* (K) or NULL */
+    void *dw, *db;
+    int64_t scratch_bytes;
+} cnn_conv;
+
+/* One value in, one value out, everywhere the same formula. */
+typedef struct {
+    const void *x, *dy;
+    void *y;                /* forward: y = f(x); backward: y receives dx = dy f'(x) */
+    int64_t size;
+    double setting[4];
+} cnn_elementwise;
+
+#endif

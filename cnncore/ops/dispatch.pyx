@@ -1,0 +1,198 @@
+"""Arrays as tensors, CPU targets, and running the tasks of a call on the threads there are.
+
+The only extension that links the C kernels and the thread pool; the other modules of ``ops`` reach both through it.
+"""
+
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport int64_t
+
+cdef extern from "dispatch.h" nogil:
+    int cnn_target_count()
+    const char *cnn_target_name(int target)
+    int cnn_target_supported(int target)
+    int cnn_target_current()
+    void cnn_target_select(int target)
+    const char *cnn_kernel_name(int kernel)
+    int cnn_kernel_number(const char *name)
+    cnn_task cnn_kernel(int kernel, int precision)
+    int64_t cnn_lanes(int precision)
+
+cdef extern from "threads.h" nogil:
+    ctypedef int (*cnn_poll)() noexcept
+    int cnn_parallel(
+        cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads, cnn_poll poll
+    )
+    int cnn_threads_available()
+    void cnn_threads_limit(int maximum)
+    void cnn_threads_shutdown()
+
+cdef extern from *:
+    """
+    /* The exception is already set by PyErr_CheckSignals; this only tells Cython so. */
+    static int cnn_reraise(void) { return -1; }
+
+    /* One scratch block is kept between calls: a fresh one costs a page fault per 4 kB. Whoever takes it owns it; a second
+       caller at the same time gets a block of its own, and blocks that nobody can keep are freed. */
+    #include <stdatomic.h>
+    #include <stdlib.h>
+    typedef struct { int64_t bytes; } cnn_block;
+    static _Atomic(cnn_block *) cnn_kept_block;
+    #define CNN_BLOCK_HEADER 64
+    static void *cnn_take_block(int64_t bytes) {
+        cnn_block *block = atomic_exchange(&cnn_kept_block, NULL);
+        if (block != NULL && block->bytes >= bytes) return (char *)block + CNN_BLOCK_HEADER;
+        free(block);
+        int64_t total = (bytes + CNN_BLOCK_HEADER + 63) / 64 * 64;
+        block = aligned_alloc(64, (size_t)total);
+        if (block == NULL) return NULL;
+        block->bytes = total - CNN_BLOCK_HEADER;
+        return (char *)block + CNN_BLOCK_HEADER;
+    }
+    static void cnn_give_block(void *memory) {
+        cnn_block *block = (cnn_block *)((char *)memory - CNN_BLOCK_HEADER), *empty = NULL;
+        if (!atomic_compare_exchange_strong(&cnn_kept_block, &empty, block)) free(block);
+    }
+    """
+    int cnn_reraise() except -1
+    void *cnn_take_block(int64_t bytes) nogil
+    void cnn_give_block(void *memory) nogil
+
+cdef extern from "Python.h":
+    int check_signals "PyErr_CheckSignals"() noexcept
+
+cdef int thread_count = 1
+
+
+# ── Arrays ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+cdef class Tensor:
+    """Tensor(array, writable=False): the array's memory as (N, C, D, H, W).
+
+    ``array`` has 1 to 5 dimensions, the first two N and C; missing spatial axes are inserted before the present ones with
+    extent 1, so that (N, C, L) is (N, C, 1, 1, L). Strides are kept: a transposed or sliced array is read in place.
+    """
+
+    def __cinit__(self, array, bint writable=False):
+        PyObject_GetBuffer(array, &self.buffer, PyBUF_STRIDES | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0))
+        cdef int rank = self.buffer.ndim
+        cdef int axis, place
+        cdef char code = self.buffer.format[0]
+        self.precision = CNN_FLOAT32 if code == b"f" else CNN_FLOAT64 if code == b"d" else -1
+        self.view.data = self.buffer.buf
+        for axis in range(5):
+            self.view.shape[axis] = 1
+            self.view.stride[axis] = 0
+        for axis in range(rank):
+            place = axis if axis < 2 else axis + 5 - rank
+            self.view.shape[place] = self.buffer.shape[axis]
+            self.view.stride[place] = self.buffer.strides[axis] // self.buffer.itemsize
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.buffer)
+
+
+# ── Running tasks ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+cdef int signals_arrived() noexcept nogil:
+    """Non-zero stops the tasks: Ctrl-C was pressed and its exception is set. Only the main thread ever sees one."""
+    with gil:
+        return check_signals() != 0
+
+
+# Below this many elementary operations a second thread costs more than it brings.
+cdef double WORTH_A_THREAD = 30_000.0
+
+
+cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t scratch_bytes, double cost) except -1:
+    """Run all tasks of a call; ``cost`` is its number of elementary operations, ``scratch_bytes`` what one worker needs."""
+    if tasks <= 0:
+        return 0
+    cdef int threads = thread_count
+    if cost < WORTH_A_THREAD * threads:
+        threads = 1
+    if threads > tasks:
+        threads = <int> tasks
+    cdef int64_t stride = (scratch_bytes + 127) // 128 * 128     # two workers never share a cache line
+    cdef void *scratch[256]
+    cdef char *block = NULL
+    cdef int worker, stopped
+    if stride:
+        block = <char *> cnn_take_block(stride * threads)
+        if block == NULL:
+            raise MemoryError(f"no memory for {stride * threads} bytes of scratch")
+    for worker in range(threads):
+        scratch[worker] = block + worker * stride if block != NULL else NULL
+    with nogil:
+        stopped = cnn_parallel(task, call, tasks, grain, scratch, threads, &signals_arrived)
+        if block != NULL:
+            cnn_give_block(block)
+    if stopped:
+        cnn_reraise()
+    return 0
+
+
+# ── CPU targets ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+cdef cnn_task kernel(int number, int precision) noexcept nogil:
+    """The current target's kernel, or NULL where the definition is to run."""
+    return cnn_kernel(number, precision)
+
+
+cdef int64_t lanes(int precision) noexcept nogil:
+    """Values per vector of the current target; 1 where definitions run."""
+    return cnn_lanes(precision)
+
+
+def kernel_number(name):
+    """The number of the kernel called ``name``, or -1 where there is none: the definition then always runs."""
+    encoded = name.encode()
+    return cnn_kernel_number(encoded)
+
+
+def kernel_names():
+    """Names of all kernels."""
+    names = []
+    while cnn_kernel_name(len(names)) != NULL:
+        names.append(cnn_kernel_name(len(names)).decode())
+    return names
+
+
+def targets():
+    """Names of the targets this machine can run, plainest first; "definition" runs no kernel at all."""
+    return [cnn_target_name(i).decode() for i in range(cnn_target_count()) if cnn_target_supported(i)]
+
+
+def current_target():
+    """Name of the target that runs now."""
+    return cnn_target_name(cnn_target_current()).decode()
+
+
+def select_target(name):
+    """Make ``name``, one of :func:`targets`, the target that runs."""
+    for i in range(cnn_target_count()):
+        if cnn_target_name(i).decode() == name:
+            cnn_target_select(i)
+
+
+# ── Threads ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+def threads_available():
+    """Whether native threads exist here."""
+    return bool(cnn_threads_available())
+
+
+def get_threads():
+    """Number of threads a call may use."""
+    return thread_count
+
+
+def set_threads(int count):
+    """Let calls use ``count`` threads, 1 to 256."""
+    global thread_count
+    thread_count = count
+    cnn_threads_limit(count)
+
+
+def shutdown_threads():
+    """End the native threads; the next call that needs them starts them again."""
+    cnn_threads_shutdown()
