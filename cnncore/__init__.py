@@ -1,0 +1,43 @@
+"""cnncore: the CPU reference engine for convolutional networks.
+
+Operators (``cnncore.OPS``), each with its explicit backward pass::
+
+    y = cnncore.max_pool(x, kernel_size=3, stride=2)
+    y, backward = cnncore.max_pool.with_backward(x, kernel_size=3, stride=2)
+    dx = backward(dy)
+"""
+
+from . import cpu
+from ._version import __version__
+from .catalog import OPS
+from .errors import (
+    CnnError,
+    DataError,
+    DtypeError,
+    GradientError,
+    GraphError,
+    ModelFileError,
+    SettingError,
+    ShapeError,
+)
+from .threads import get_num_threads, set_num_threads, threads
+
+globals().update(OPS)
+
+__all__ = [
+    "OPS",
+    "CnnError",
+    "DataError",
+    "DtypeError",
+    "GradientError",
+    "GraphError",
+    "ModelFileError",
+    "SettingError",
+    "ShapeError",
+    "__version__",
+    "cpu",
+    "get_num_threads",
+    "set_num_threads",
+    "threads",
+    *OPS,
+]

@@ -1,0 +1,19 @@
+"""The catalogue: one row per operator, the only place where an operator is registered.
+
+Tests, gradient checks, documentation, benchmarks, type stubs and the command line are derived from these rows.
+"""
+
+from types import MappingProxyType
+
+from . import activation, convolution, layers, pooling
+
+__all__ = ["OPS"]
+
+FAMILIES = {
+    "convolution": convolution.ROWS,
+    "pooling": pooling.ROWS,
+    "activation": activation.ROWS,
+    "layers": layers.ROWS,
+}
+
+OPS = MappingProxyType({row.name: row for rows in FAMILIES.values() for row in rows})

@@ -1,0 +1,5 @@
+"""Rows of the convolution variants."""
+
+__all__ = ["ROWS"]
+
+ROWS = ()

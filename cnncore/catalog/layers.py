@@ -1,0 +1,5 @@
+"""Rows of the other layers: normalisation, joins, shape, losses."""
+
+__all__ = ["ROWS"]
+
+ROWS = ()

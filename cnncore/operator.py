@@ -1,0 +1,530 @@
+"""What an operator is: a row of the catalogue that can be called.
+
+An :class:`Op` is data (name, formula, settings, cases, source) plus a :class:`Kind`, the way its family is computed. Here the
+arguments of a call are bound, checked and described once, in a frozen :class:`Call` that forward and backward share; below
+this module inputs are trusted, above it nobody checks again.
+
+    y = op(x, kernel_size=3)
+    y, backward = op.with_backward(x, kernel_size=3)
+    dx = backward(dy)
+"""
+
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from . import geometry
+from .errors import CnnError, DtypeError, SettingError, ShapeError
+
+__all__ = ["REQUIRED", "Array", "Call", "Case", "Kind", "Layer", "Op", "Parameter", "Setting"]
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class _Required:
+    def __repr__(self):
+        return "REQUIRED"
+
+
+REQUIRED = _Required()
+
+
+# ── Rows ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of an operator: its name, default, what it means, and optionally how a value is checked.
+
+    ``check(place, name, value)`` returns the canonical value or raises SettingError; window settings are checked by
+    geometry.py instead, where they meet the input's extents. ``alias`` is another framework's spelling.
+    """
+
+    name: str
+    default: Any
+    meaning: str
+    check: Callable | None = None
+    alias: str | None = None
+
+
+@dataclass(frozen=True)
+class Array:
+    """An array argument. ``role``: "real" (float32 or float64, all the same), or "index" (integers, taken as int64),
+    or "either" (class numbers or probabilities, as losses take them).
+    """
+
+    name: str
+    meaning: str
+    optional: bool = False
+    differentiable: bool = True
+    role: str = "real"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """An array argument that a layer owns: its shape from input shapes and settings, and how it starts.
+
+    ``when`` names a boolean layer setting that decides whether it exists. ``update`` is the number of the extra output that
+    replaces it after a training step (running statistics); such a parameter is not trained.
+    """
+
+    name: str
+    shape: Callable  # (input_shapes, settings) -> tuple
+    initial: str  # a name in layers.INITIALISERS, or the name of a layer setting that holds one
+    when: str | None = None
+    update: int | None = None
+    decay: bool = True  # whether weight decay applies
+
+
+@dataclass(frozen=True)
+class Layer:
+    """How the operator stands in a graph: which settings a layer adds, and the parameters it owns."""
+
+    parameters: tuple[Parameter, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    # Settings of the layer that are not passed on to the operator, because the parameters' shapes carry them.
+    consumed: tuple[str, ...] = ()
+
+
+class Case:
+    """One way to exercise an operator: settings, and what the arrays look like beyond the default sample.
+
+    Tests, gradient checks, benchmarks and the documentation walk the cases; ``spatial`` extents are given for one axis and
+    grow with it, ``channels`` is the number of input channels, ``arrays(rng, x)`` makes the arguments after x.
+    """
+
+    def __init__(self, *, spatial=6, channels=3, batch=2, ranks=(1, 2, 3), arrays=None, domain="any", **settings):
+        self.spatial = spatial
+        self.channels = channels
+        self.batch = batch
+        self.ranks = ranks
+        self.arrays = arrays
+        self.domain = domain  # "any", "positive", "distinct", "unit"
+        self.settings = settings
+
+    def __str__(self):
+        return "-".join(f"{k}={v}".replace(" ", "") for k, v in self.settings.items()) or "default"
+
+    def __repr__(self):
+        return f"Case({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
+
+    def shape(self, rank):
+        """Shape of x for this case: extents differ from axis to axis, so that mixed-up axes are seen."""
+        return (self.batch, self.channels, *(self.spatial + axis for axis in range(rank)))
+
+    def sample(self, rank, dtype=np.float64, seed=0):
+        """The arrays of this case: x, and what ``arrays`` adds."""
+        rng = np.random.default_rng(seed)
+        x = sample_values(rng, self.shape(rank), self.domain).astype(dtype)
+        rest = () if self.arrays is None else self.arrays(rng, x)
+        return (x, *(a.astype(dtype) if a is not None and a.dtype.kind == "f" else a for a in rest))
+
+
+def sample_values(rng, shape, domain):
+    """Values for a check: no two closer than 1e-3 and none nearer to 0 than 1e-3, so that no kink or tie is near."""
+    size = int(np.prod(shape))
+    # A shuffled regular grid over (-2, 2) without 0; jitter keeps the neighbours' distance above a third of the spacing.
+    grid = (np.arange(size) + 0.5) / max(size, 1) * 4 - 2
+    grid = grid + rng.uniform(-0.2, 0.2, size) * 4 / max(size, 1)
+    grid = np.where(np.abs(grid) < 1e-3, 1e-3, grid)
+    x = rng.permutation(grid).reshape(shape)
+    if domain == "positive":
+        return np.abs(x) + 0.05 + 1e-3 * np.sign(x)
+    if domain == "unit":
+        return (x + 2.2) / 4.4
+    return x
+
+
+# ── Calls ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call, fully described and checked: every extent is known, forward and backward share it."""
+
+    op: "Op"
+    shapes: tuple  # of the array arguments, None where an optional one was left out
+    dtype: np.dtype
+    settings: Mapping
+    output: tuple  # shape of y
+    geometry: Any = None  # what the kind has worked out
+    index_shapes: tuple = field(default=())
+
+    def empty(self, out=None):
+        """The array for y: ``out`` where the caller gave one."""
+        return np.empty(self.output, self.dtype) if out is None else out
+
+    def gradient(self, argument, out=None):
+        """The array for the gradient of array argument number ``argument``."""
+        return np.empty(self.shapes[argument], self.dtype) if out is None else out
+
+
+class Kind:
+    """How a family of operators is computed. Subclasses live in cnncore/families."""
+
+    def describe(self, op, shapes, dtype, settings):
+        """Check the call; return (shape of y, geometry). Extents may be None (open): then so are those that follow from them."""
+        raise NotImplementedError
+
+    def forward(self, call, arrays, out=None):
+        """Return (y, extras, saved): y is ``out`` where given; extras a tuple of further outputs; saved goes to backward."""
+        raise NotImplementedError
+
+    def backward(self, call, saved, dy, wanted, out=None):
+        """Return one gradient per array argument: None where ``wanted`` is False or the argument has none.
+
+        ``out``, where given, holds one array or None per argument, to be written instead of a new one.
+        """
+        raise NotImplementedError
+
+    def multiply_adds(self, call):
+        """Multiply-adds of one forward call, for summaries; 0 for kinds that do not multiply by weights."""
+        return 0
+
+    def receptive_window(self, call):
+        """(reach, stride) per spatial axis of one output in the input, for receptive fields; None: all of the input."""
+        rank = max(len(call.shapes[0]) - 2, 0)
+        return ((1, 1),) * rank
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One operator: a row of the catalogue, callable.
+
+    ``y = op(*arrays, **settings)`` and ``y, backward = op.with_backward(*arrays, **settings)``; settings may also follow the
+    arrays by position. ``backward(dy)`` returns the gradient of every differentiable array argument given, in argument
+    order; a lone one is returned bare.
+    """
+
+    name: str
+    kind: Kind
+    summary: str
+    formula: str
+    gradient: str
+    paper: str
+    family: str
+    cases: tuple[Case, ...]
+    example: str
+    settings_list: tuple[Setting, ...] = ()
+    arrays: tuple[Array, ...] = (Array("x", "input"),)
+    edges: tuple[str, ...] = ()
+    shape: str = "(N, C, \\*spatial) → (N, C, \\*spatial)"
+    accumulates: str = "in x's dtype"
+    returns: str = "array y"
+    catalogue: tuple[str, ...] = ()
+    smooth: bool = True  # differentiable everywhere; otherwise samples keep away from kinks and ties
+    linear: tuple[str, ...] = ()  # array arguments in which y is linear: checked by the adjoint identity
+    proof: str = "gradient"  # "gradient", or why a numerical derivative is not the right proof
+    layer: Layer = Layer()
+    onnx: Any = None
+
+    def __post_init__(self):
+        settings = {s.name: s.default for s in self.settings_list}
+        names = [(a.name, None if a.optional else REQUIRED) for a in self.arrays]
+        names += [(s.name, s.default) for s in self.settings_list]
+        # By position or by name, as long as Python's order (required ones first) allows it; then by name only.
+        kind, ended = inspect.Parameter.POSITIONAL_OR_KEYWORD, False
+        parameters = []
+        for name, default in names:
+            if default is REQUIRED and ended:
+                kind = inspect.Parameter.KEYWORD_ONLY
+            ended = ended or default is not REQUIRED
+            parameters.append(inspect.Parameter(name, kind, default=inspect.Parameter.empty if default is REQUIRED else default))
+        put = object.__setattr__
+        put(self, "settings", MappingProxyType(settings))
+        put(self, "_by_name", {s.name: s for s in self.settings_list})
+        put(self, "_aliases", {s.alias: s.name for s in self.settings_list if s.alias})
+        put(self, "_array_names", tuple(a.name for a in self.arrays))
+        put(self, "_calls", {})
+        put(self, "__signature__", inspect.Signature(parameters))
+        put(self, "__name__", self.name)
+        put(self, "__qualname__", self.name)
+        put(self, "__doc__", docstring(self))
+
+    def __repr__(self):
+        return f"<operator {self.name}{self.__signature__}>"
+
+    def __reduce__(self):
+        return (_by_name, (self.name,))
+
+    # ── Using it ──
+
+    def __call__(self, *arguments, out=None, **settings):
+        arrays, call = self.bind(arguments, settings)
+        y, extras, _ = self.kind.forward(call, arrays, self._checked_out(call, out))
+        return (y, *extras) if extras else y
+
+    def with_backward(self, *arguments, out=None, **settings):
+        """``y, backward``: y as from a plain call, and the function that takes dy to the gradients of the arrays given."""
+        arrays, call = self.bind(arguments, settings)
+        y, extras, saved = self.kind.forward(call, arrays, self._checked_out(call, out))
+        wanted = tuple(a.differentiable and given is not None for a, given in zip(self.arrays, arrays, strict=True))
+
+        def backward(dy):
+            gradients = self.kind.backward(call, saved, self.checked_dy(call, dy), wanted)
+            given = tuple(g for g, want in zip(gradients, wanted, strict=True) if want)
+            return given[0] if len(given) == 1 else given
+
+        return ((y, *extras) if extras else y), backward
+
+    # ── Binding a call: the one place where arguments are checked ──
+
+    def bind(self, arguments, settings):
+        """Arrays and described call from the arguments of a call."""
+        count = len(self.arrays)
+        if len(arguments) < count and settings and not settings.keys().isdisjoint(self._array_names):
+            arguments = self._named_arrays(list(arguments), settings)
+        arrays = [self._checked_array(i, a) for i, a in enumerate(arguments[:count])]
+        for missing in self.arrays[len(arrays) :]:
+            if not missing.optional:
+                raise SettingError(f"{self.name}: array {missing.name!r} ({missing.meaning}) is missing; call {self.usage()}")
+            arrays.append(None)
+        if len(arguments) > count:
+            settings = self._named_settings(arguments[count:], settings)
+        dtype = self._common_dtype(arrays)
+        shapes = tuple(None if a is None else a.shape for a in arrays)
+        try:
+            key = (shapes, dtype, tuple(settings.items()))
+            call = self._calls.get(key)
+        except TypeError:  # a setting that cannot be hashed, such as a list
+            key, call = None, None
+        if call is None:
+            call = self.describe(shapes, dtype, settings)
+            if key is not None:
+                if len(self._calls) >= 256:
+                    self._calls.clear()
+                self._calls[key] = call
+        return arrays, call
+
+    def describe(self, shapes, dtype, settings):
+        """The checked description of a call with arrays of ``shapes``; extents may be None where they are still open."""
+        full = self.full_settings(settings)
+        output, geometry_ = self.kind.describe(self, shapes, dtype, full)
+        if None not in output:
+            geometry.checked_bytes(self.name, output, dtype.itemsize)
+        return Call(self, shapes, dtype, MappingProxyType(full), output, geometry_)
+
+    def full_settings(self, settings):
+        """All settings of a call: those given, checked, and the defaults of the others."""
+        full = dict(self.settings)
+        for name, value in settings.items():
+            known = self._aliases.get(name, name)
+            if known not in full:
+                raise SettingError(self._unknown(name))
+            full[known] = value
+        for name, value in full.items():
+            if value is REQUIRED:
+                raise SettingError(f"{self.name}: setting {name!r} is missing ({self._by_name[name].meaning}); call {self.usage()}")
+            check = self._by_name[name].check
+            if check is not None:
+                full[name] = check(self.name, name, value)
+        return full
+
+    def usage(self):
+        """How the operator is called, in one line."""
+        return f"{self.name}{self.__signature__}"
+
+    def checked_dy(self, call, dy):
+        """dy as an array that backward may trust, or an error that says what forward returned."""
+        dy = ordinary_array(self.name, "dy", dy)
+        if dy.shape != call.output:
+            raise ShapeError(f"{self.name}: backward got dy of shape {dy.shape}; forward returned {call.output}")
+        if dy.dtype != call.dtype:
+            raise DtypeError(f"{self.name}: backward got dy of {dy.dtype}; forward returned {call.dtype}: use dy.astype('{call.dtype}')")
+        return dy
+
+    def _named_arrays(self, given, settings):
+        for name in list(self._array_names[len(given) :]):
+            if name in settings:
+                given.append(settings.pop(name))
+            elif not settings.keys().isdisjoint(self._array_names):
+                given.append(None)
+        return given
+
+    def _named_settings(self, values, settings):
+        names = [s.name for s in self.settings_list]
+        if len(values) > len(names):
+            raise SettingError(f"{self.name}: takes at most {len(self.arrays) + len(names)} arguments; call {self.usage()}")
+        named = dict(zip(names, values, strict=False))
+        twice = named.keys() & settings.keys()
+        if twice:
+            raise SettingError(f"{self.name}: setting {twice.pop()!r} is given twice, by position and by name")
+        return {**named, **settings}
+
+    def _unknown(self, name):
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, [*self.settings, *self._array_names], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"{self.name}: unknown setting {name!r}{hint} It takes {', '.join(self.settings) or 'no settings'}."
+
+    def _checked_array(self, index, array):
+        row = self.arrays[index]
+        if array is None:
+            if row.optional:
+                return None
+            raise SettingError(f"{self.name}: array {row.name!r} ({row.meaning}) is None; call {self.usage()}")
+        if row.role == "index":
+            return index_array(self.name, row.name, array)
+        return ordinary_array(self.name, row.name, array, either=row.role == "either")
+
+    def _common_dtype(self, arrays):
+        dtype = None
+        first = None
+        for row, array in zip(self.arrays, arrays, strict=True):
+            if array is None or row.role == "index" or array.dtype.kind != "f":
+                continue
+            if dtype is None:
+                dtype, first = array.dtype, row.name
+            elif array.dtype != dtype:
+                raise DtypeError(
+                    f"{self.name}: {first} is {dtype} and {row.name} is {array.dtype}; precisions are never mixed silently: "
+                    f"use {row.name}.astype('{dtype}')"
+                )
+        return dtype
+
+    def _checked_out(self, call, out):
+        if out is None:
+            return None
+        if not isinstance(out, np.ndarray) or out.shape != call.output or out.dtype != call.dtype or not out.flags.writeable:
+            came = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+            raise ShapeError(f"{self.name}: out must be a writeable {call.dtype} array of shape {call.output}, got {came}")
+        return out
+
+
+def ordinary_array(place, name, array, either=False):
+    """``array`` as a numpy float32 or float64 array in native byte order whose strides are whole elements.
+
+    Anything with ``__array__`` or ``__dlpack__`` is taken; read-only, strided and negative-stride arrays are used in place.
+    """
+    if type(array) is not np.ndarray:
+        array = _from_outside(array)
+    dtype = array.dtype
+    if dtype not in FLOATS:  # byte-swapped dtypes compare unequal on purpose: they are converted
+        native = dtype.newbyteorder("=")
+        if native in FLOATS:
+            return array.astype(native)
+        if either and dtype.kind in "iu":
+            return np.ascontiguousarray(array, dtype=np.int64)
+        raise DtypeError(f"{place}: {name} is {dtype}; expected float32 or float64: use {name}.astype('float32')")
+    if not array.flags.aligned or any(s % dtype.itemsize for s in array.strides):
+        return array.copy()
+    return array
+
+
+def index_array(place, name, array):
+    """``array`` as native int64, from any integer dtype."""
+    if type(array) is not np.ndarray:
+        array = _from_outside(array)
+    if array.dtype.kind not in "iu":
+        raise DtypeError(f"{place}: {name} is {array.dtype}; expected integers: use {name}.astype('int64')")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _from_outside(array):
+    if not hasattr(array, "__array__") and hasattr(array, "__dlpack__"):
+        return np.from_dlpack(array)
+    try:
+        return np.asarray(array)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DtypeError(f"cannot take {type(array).__name__} as an array: {error}") from None
+
+
+def _by_name(name):
+    from .catalog import OPS
+
+    return OPS[name]
+
+
+# ── Checks of single settings ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def number(minimum=None, maximum=None, above=None, below=None):
+    """A check that a setting is a finite number within bounds; ``above`` and ``below`` are open bounds."""
+
+    def check(place, name, value):
+        try:
+            x = float(value)
+        except (TypeError, ValueError):
+            raise SettingError(f"{place}: {name} must be a number, got {value!r}") from None
+        low = minimum if minimum is not None else above
+        if (
+            not np.isfinite(x)
+            or (minimum is not None and x < minimum)
+            or (above is not None and x <= above)
+            or (maximum is not None and x > maximum)
+            or (below is not None and x >= below)
+        ):
+            text = " and ".join(
+                f"{sign} {bound}" for sign, bound in (("≥", minimum), (">", above), ("≤", maximum), ("<", below)) if bound is not None
+            )
+            raise SettingError(f"{place}: {name} must be a finite number{' ' + text if text else ''}, got {value!r}; try {low or 1}")
+        return x
+
+    return check
+
+
+def whole(minimum=None, maximum=2**31 - 1):
+    """A check that a setting is an integer within bounds."""
+    return lambda place, name, value: geometry.integer(place, name, value, minimum, maximum)
+
+
+def flag(place, name, value):
+    """A check that a setting is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise SettingError(f"{place}: {name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def choice(*allowed):
+    """A check that a setting is one of ``allowed``."""
+
+    def check(place, name, value):
+        if value not in allowed:
+            raise SettingError(f"{place}: {name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+        return value
+
+    return check
+
+
+# ── Documentation ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def docstring(op):
+    """The operator's docstring, put together from its row: the sections a reader finds under every operator."""
+
+    def section(title, body):
+        return f"\n{title}\n{'-' * len(title)}\n{body.rstrip()}\n"
+
+    def block(text):
+        return textwrap.indent(textwrap.dedent(text).strip("\n"), "    ")
+
+    arrays = "\n".join(
+        f"{a.name} : {'array of integers' if a.role == 'index' else 'array'}{', optional' if a.optional else ''}\n    {a.meaning}" for a in op.arrays
+    )
+    settings = "\n".join(
+        f"{s.name} : {'required' if s.default is REQUIRED else f'default {s.default!r}'}\n    {s.meaning}"
+        + (f" Also spelled ``{s.alias}``." if s.alias else "")
+        for s in op.settings_list
+    )
+    text = f"{op.summary}\n\n::\n\n{block(op.formula)}\n\nGradients, with dy = ∂L/∂y::\n\n{block(op.gradient)}\n"
+    text += section("Parameters", arrays + ("\n" + settings if settings else ""))
+    text += section("Returns", f"{op.returns}; from ``with_backward`` also the function that takes dy to the gradients.")
+    text += section("Shape", op.shape)
+    text += section("Dtype", f"float32 or float64, the same for all arrays and the result; accumulates {op.accumulates}.")
+    text += section("Edges", "\n".join(f"* {edge}" for edge in op.edges) or "* none: the formula holds for every input")
+    text += section(
+        "Raises",
+        "ShapeError, DtypeError\n    Arrays of the wrong rank, extents or dtype.\nSettingError\n    Unknown, missing or impossible settings.",
+    )
+    text += section("References", op.paper)
+    text += section("Examples", textwrap.dedent(op.example).strip("\n"))
+    return text
+
+
+__all__ += ["CnnError", "choice", "flag", "index_array", "number", "ordinary_array", "whole"]
