@@ -1,14 +1,429 @@
-/* Serial stand-in. */
+/* The thread pool of threads.h: why not OpenMP is told in docs/architecture.md, how it works here.
+ *
+ * A region is one call of cnn_parallel. Its tasks are handed out by an atomic counter, to the caller and to whichever
+ * workers turn up. The caller never relies on a worker: it works until the counter is exhausted and then waits only for
+ * workers that took a seat. A worker that is asleep or not scheduled costs speed, never progress.
+ *
+ * Everything a worker and the caller must agree on is one atomic word, the door:
+ *     seats free (upper 16 bits) | workers seated (lower 16 bits).
+ * A worker takes a seat by one compare-and-swap, which also gives it its slot number; only then does it look at the
+ * region. The caller closes the door (no free seats) and waits until no one is seated. As the region is read only from
+ * a seat, it can live on the caller's stack.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* pthread_setname_np */
+#endif
 #include "threads.h"
+
+#include <fenv.h>
+#include <stdbool.h>
 #include <stddef.h>
-int cnn_parallel(cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads, cnn_poll poll) {
-    (void)threads;
-    for (int64_t i = 0; i < tasks; i += grain) {
-        if (poll && poll()) return 1;
-        task(call, i, i + grain < tasks ? i + grain : tasks, scratch ? scratch[0] : NULL);
+#include <time.h>
+
+/* WebAssembly has threads only if asked for; on Windows tasks run on the calling thread (there is no pthread). */
+#if (defined(__EMSCRIPTEN__) && !defined(__EMSCRIPTEN_PTHREADS__)) || defined(__wasi__) || defined(_WIN32)
+#ifndef CNNCORE_NO_THREADS
+#define CNNCORE_NO_THREADS
+#endif
+#endif
+
+enum { MOST_THREADS = 256 };
+
+static const int64_t POLL_INTERVAL = 30 * 1000 * 1000; /* nanoseconds */
+
+static _Thread_local bool inside;       /* this thread runs the tasks of some region: calls made now are nested */
+static _Thread_local int64_t last_poll; /* per thread, as poll concerns the calling thread */
+
+static int64_t now(void)
+{
+    struct timespec t;
+#ifdef _WIN32
+    timespec_get(&t, TIME_UTC);
+#else
+    clock_gettime(CLOCK_MONOTONIC, &t);
+#endif
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static bool asked_to_stop(cnn_poll poll)
+{
+    if (!poll || (uint64_t)(now() - last_poll) < (uint64_t)POLL_INTERVAL) /* unsigned: a clock set back polls at once */
+        return false;
+    bool stop = poll() != 0;
+    last_poll = now(); /* after poll, which may have waited for the interpreter */
+    return stop;
+}
+
+static int run_alone(cnn_task task, void *call, int64_t tasks, int64_t grain, void *scratch, cnn_poll poll)
+{
+    for (int64_t begin = 0, end; begin < tasks; begin = end) {
+        if (asked_to_stop(poll))
+            return 1;
+        end = tasks - begin > grain ? begin + grain : tasks;
+        task(call, begin, end, scratch);
     }
     return 0;
 }
+
+#ifdef CNNCORE_NO_THREADS
+
+static int run_shared(cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads,
+                      cnn_poll poll)
+{
+    (void)threads;
+    return run_alone(task, call, tasks, grain, scratch ? scratch[0] : NULL, poll);
+}
+
 int cnn_threads_available(void) { return 0; }
 void cnn_threads_limit(int maximum) { (void)maximum; }
 void cnn_threads_shutdown(void) {}
+
+#else
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+
+enum { SEAT = 1 << 16, SEATED = SEAT - 1, CACHE_LINE = 64, STACK_SIZE = 1 << 20 };
+
+/* Waiting spins before it sleeps: waking a sleeper costs 5 us here and 50 us there. After the first part it offers the
+ * CPU to others at every turn, because on a busy machine the one waited for may need this very CPU. */
+static const int64_t SPIN_GREEDY = 10 * 1000, SPIN_TOTAL = 50 * 1000; /* nanoseconds */
+
+struct region {
+    cnn_task task;
+    void *call;
+    int64_t tasks, grain, chunks;
+    void *const *scratch;
+    alignas(CACHE_LINE) atomic_int_least64_t next; /* the next chunk to hand out; counting chunks cannot overflow */
+};
+
+static struct {
+    atomic_bool taken;      /* some thread is running a region on the pool */
+    struct region *region;  /* valid while a seat is free or taken */
+    atomic_int limit;       /* cnn_threads_limit */
+    atomic_int workers;     /* existing ones; changed under the lock */
+    atomic_uint generation; /* workers of an older generation end */
+    alignas(CACHE_LINE) atomic_uint door;
+    alignas(CACHE_LINE) atomic_int sleepers; /* asleep and not yet called; changed under the lock */
+    atomic_bool caller_sleeps;
+    pthread_mutex_t lock;   /* never held while tasks, poll or joins run */
+    pthread_cond_t called, finished;
+    int calls;              /* sleepers called that have not yet left; under the lock */
+    int obtainable;         /* workers the system lets us have, as far as known; under the lock */
+    bool fork_ready;
+    pthread_t thread[MOST_THREADS - 1];
+} pool = {.limit = MOST_THREADS,
+          .lock = PTHREAD_MUTEX_INITIALIZER,
+          .called = PTHREAD_COND_INITIALIZER,
+          .finished = PTHREAD_COND_INITIALIZER,
+          .obtainable = MOST_THREADS - 1};
+
+static _Thread_local struct region *led; /* the pool's region, on the thread that called it */
+
+static void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Spins until some of the door's bits in `mask` are set (or, if not `set`, none). False: still not so. */
+static bool spin_until(unsigned mask, bool set)
+{
+    for (int64_t start = now();;) {
+        for (int i = 0; i < 8; i++) {
+            if (((atomic_load_explicit(&pool.door, memory_order_acquire) & mask) != 0) == set)
+                return true;
+            relax();
+        }
+        int64_t spun = now() - start;
+        if (spun > SPIN_TOTAL)
+            return false;
+        if (spun > SPIN_GREEDY)
+            sched_yield();
+    }
+}
+
+/* Hands out chunks to this thread until none are left. Relaxed counting suffices: the door orders the memory. */
+static int run_chunks(struct region *region, int slot, cnn_poll poll)
+{
+    void *scratch = region->scratch ? region->scratch[slot] : NULL;
+    for (;;) {
+        if (asked_to_stop(poll)) {
+            atomic_store_explicit(&region->next, region->chunks, memory_order_relaxed);
+            return 1;
+        }
+        int64_t chunk = atomic_fetch_add_explicit(&region->next, 1, memory_order_relaxed);
+        if (chunk >= region->chunks)
+            return 0;
+        int64_t begin = chunk * region->grain;
+        int64_t end = region->tasks - begin > region->grain ? begin + region->grain : region->tasks;
+        region->task(region->call, begin, end, scratch);
+    }
+}
+
+/* ---- Worker side ---- */
+
+/* Slot number 1, 2, ..., or 0 if no seat is free. */
+static int take_seat(void)
+{
+    unsigned door = atomic_load(&pool.door);
+    while (door / SEAT)
+        if (atomic_compare_exchange_weak(&pool.door, &door, door - SEAT + 1))
+            return (int)(door / SEAT);
+    return 0;
+}
+
+/* One who leaves found no chunk left, so the free seats go with him. */
+static void leave_seat(void)
+{
+    unsigned door = atomic_load(&pool.door);
+    while (!atomic_compare_exchange_weak(&pool.door, &door, (door & SEATED) - 1))
+        ;
+    if ((door & SEATED) == 1 && atomic_load(&pool.caller_sleeps)) {
+        pthread_mutex_lock(&pool.lock);
+        pthread_cond_signal(&pool.finished);
+        pthread_mutex_unlock(&pool.lock);
+    }
+}
+
+/* No call is lost: either offer_seats sees this sleeper, or the sleeper sees the seats (both sequentially consistent,
+ * each writes first and then looks). */
+static void sleep_until_called(unsigned generation)
+{
+    pthread_mutex_lock(&pool.lock);
+    atomic_fetch_add(&pool.sleepers, 1);
+    if (!(atomic_load(&pool.door) / SEAT))
+        while (!pool.calls && atomic_load(&pool.generation) == generation)
+            pthread_cond_wait(&pool.called, &pool.lock);
+    if (pool.calls)
+        pool.calls--; /* the caller has already counted one sleeper less */
+    else
+        atomic_fetch_sub(&pool.sleepers, 1);
+    pthread_mutex_unlock(&pool.lock);
+}
+
+static void *worker(void *argument)
+{
+    unsigned generation = (unsigned)(uintptr_t)argument;
+    inside = true;
+    fesetenv(FE_DFL_ENV); /* a new thread inherits its creator's, which may flush subnormals */
+#if defined(__linux__)
+    pthread_setname_np(pthread_self(), "cnncore");
+#elif defined(__APPLE__)
+    pthread_setname_np("cnncore");
+#endif
+    while (atomic_load(&pool.generation) == generation) {
+        int slot = spin_until(~(unsigned)SEATED, true) ? take_seat() : 0;
+        if (slot) {
+            run_chunks(pool.region, slot, NULL);
+            leave_seat();
+        } else if (!(atomic_load(&pool.door) / SEAT)) {
+            sleep_until_called(generation);
+        }
+    }
+    return NULL;
+}
+
+/* ---- Caller side ---- */
+
+/* Opens the door and calls as many sleepers as there are seats the waking workers will not fill. */
+static void offer_seats(struct region *region, int seats)
+{
+    pool.region = region;
+    atomic_store(&pool.door, (unsigned)seats * SEAT);
+    if (seats <= atomic_load(&pool.workers) - atomic_load(&pool.sleepers))
+        return;
+    pthread_mutex_lock(&pool.lock);
+    int sleepers = atomic_load(&pool.sleepers);
+    int calls = seats - (atomic_load(&pool.workers) - sleepers);
+    calls = calls < sleepers ? calls : sleepers;
+    if (calls > 0) {
+        pool.calls += calls;
+        atomic_fetch_sub(&pool.sleepers, calls);
+    }
+    pthread_mutex_unlock(&pool.lock);
+    while (calls-- > 0)
+        pthread_cond_signal(&pool.called);
+}
+
+/* Closes the door and waits until no worker is seated. Returns 1 if poll asked to stop (`stopped`: it did before). */
+static int wait_for_workers(struct region *region, cnn_poll poll, int stopped)
+{
+    atomic_fetch_and(&pool.door, SEATED);
+    if (spin_until(SEATED, false))
+        return stopped;
+    pthread_mutex_lock(&pool.lock);
+    for (;;) {
+        atomic_store(&pool.caller_sleeps, true);
+        if (!(atomic_load(&pool.door) & SEATED))
+            break;
+        struct timespec until; /* of the wall clock: the one condition variables know everywhere */
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += (int32_t)POLL_INTERVAL;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        pthread_cond_timedwait(&pool.finished, &pool.lock, &until);
+        pthread_mutex_unlock(&pool.lock);
+        if (!stopped && asked_to_stop(poll)) {
+            atomic_store_explicit(&region->next, region->chunks, memory_order_relaxed);
+            stopped = 1;
+        }
+        pthread_mutex_lock(&pool.lock);
+    }
+    atomic_store(&pool.caller_sleeps, false);
+    pthread_mutex_unlock(&pool.lock);
+    return stopped;
+}
+
+/* ---- Fork: only the forking thread lives on in the child, and every lock may be held by one that does not ---- */
+
+static _Thread_local int64_t next_at_fork;
+
+/* A fork out of poll: let the workers finish and hand out no more, so that neither side misses a chunk. */
+static void before_fork(void)
+{
+    if (led) {
+        next_at_fork = atomic_exchange(&led->next, led->chunks);
+        wait_for_workers(led, NULL, 0);
+    }
+}
+
+static void after_fork(void)
+{
+    if (led)
+        atomic_store(&led->next, next_at_fork);
+}
+
+static void after_fork_in_child(void)
+{
+    pthread_mutex_init(&pool.lock, NULL);
+    pthread_cond_init(&pool.called, NULL);
+    pthread_cond_init(&pool.finished, NULL);
+    atomic_store(&pool.taken, led != NULL);
+    atomic_store(&pool.door, 0);
+    atomic_store(&pool.workers, 0);
+    atomic_store(&pool.sleepers, 0);
+    atomic_store(&pool.caller_sleeps, false);
+    pool.calls = 0;
+    pool.obtainable = MOST_THREADS - 1;
+    after_fork();
+}
+
+/* ---- Starting and ending workers ---- */
+
+/* Tries to have `wanted` workers; returns how many of them there are. */
+static int have_workers(int wanted)
+{
+    int workers = atomic_load_explicit(&pool.workers, memory_order_relaxed);
+    if (workers >= wanted)
+        return wanted;
+    pthread_mutex_lock(&pool.lock);
+    if (!pool.fork_ready) /* without the handlers a forked child would wait for workers it does not have */
+        pool.fork_ready = pthread_atfork(before_fork, after_fork, after_fork_in_child) == 0;
+    wanted = !pool.fork_ready ? 0 : wanted < pool.obtainable ? wanted : pool.obtainable;
+    workers = atomic_load(&pool.workers);
+    if (workers >= wanted) {
+        pthread_mutex_unlock(&pool.lock);
+        return wanted;
+    }
+    /* Signals belong to the interpreter's threads; a worker keeps only those it raises itself (crash reports). The mask
+     * is set here because it is inherited: a worker never runs with another one. */
+    sigset_t blocked, mask;
+    sigfillset(&blocked);
+    sigdelset(&blocked, SIGSEGV);
+    sigdelset(&blocked, SIGBUS);
+    sigdelset(&blocked, SIGILL);
+    sigdelset(&blocked, SIGFPE);
+    sigdelset(&blocked, SIGABRT);
+    pthread_sigmask(SIG_SETMASK, &blocked, &mask);
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_SIZE);
+    void *generation = (void *)(uintptr_t)atomic_load(&pool.generation);
+    for (; workers < wanted; workers++) {
+        if (pthread_create(&pool.thread[workers], &attributes, worker, generation)) {
+            pool.obtainable = wanted = workers; /* not tried again at every call; see cnn_threads_limit */
+            break;
+        }
+        atomic_store(&pool.workers, workers + 1);
+    }
+    pthread_attr_destroy(&attributes);
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    pthread_mutex_unlock(&pool.lock);
+    return wanted;
+}
+
+int cnn_threads_available(void) { return 1; }
+
+void cnn_threads_limit(int maximum)
+{
+    atomic_store(&pool.limit, maximum < 1 ? 1 : maximum > MOST_THREADS ? MOST_THREADS : maximum);
+    pthread_mutex_lock(&pool.lock);
+    pool.obtainable = MOST_THREADS - 1;
+    pthread_mutex_unlock(&pool.lock);
+}
+
+void cnn_threads_shutdown(void)
+{
+    if (inside)
+        return;
+    pthread_t ended[MOST_THREADS - 1];
+    pthread_mutex_lock(&pool.lock);
+    int workers = atomic_exchange(&pool.workers, 0);
+    pool.obtainable = MOST_THREADS - 1;
+    for (int i = 0; i < workers; i++)
+        ended[i] = pool.thread[i];
+    atomic_fetch_add(&pool.generation, 1);
+    pthread_cond_broadcast(&pool.called);
+    pthread_mutex_unlock(&pool.lock);
+    for (int i = 0; i < workers; i++) /* one that is seated first finishes its chunks; its region goes on without it */
+        pthread_join(ended[i], NULL);
+}
+
+static int run_shared(cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads,
+                      cnn_poll poll)
+{
+    int64_t chunks = tasks / grain + (tasks % grain != 0);
+    int limit = atomic_load_explicit(&pool.limit, memory_order_relaxed);
+    threads = threads < limit ? threads : limit;
+    threads = threads < chunks ? threads : (int)chunks;
+    if (threads < 2 || atomic_exchange_explicit(&pool.taken, true, memory_order_acquire))
+        return run_alone(task, call, tasks, grain, scratch ? scratch[0] : NULL, poll);
+
+    struct region region = {task, call, tasks, grain, chunks, scratch, 0};
+    int seats = have_workers(threads - 1);
+    led = &region;
+    if (seats > 0)
+        offer_seats(&region, seats);
+    int stopped = run_chunks(&region, 0, poll);
+    stopped = wait_for_workers(&region, poll, stopped);
+    led = NULL;
+    atomic_store_explicit(&pool.taken, false, memory_order_release);
+    return stopped;
+}
+
+#endif
+
+int cnn_parallel(cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads,
+                 cnn_poll poll)
+{
+    grain = grain < 1 ? 1 : grain;
+    if (inside)
+        return run_alone(task, call, tasks, grain, scratch ? scratch[0] : NULL, NULL);
+    if (tasks < 1)
+        return 0;
+    fenv_t environment;
+    fegetenv(&environment);
+    fesetenv(FE_DFL_ENV);
+    inside = true;
+    int stopped = run_shared(task, call, tasks, grain, scratch, threads, poll);
+    inside = false;
+    fesetenv(&environment);
+    return stopped;
+}

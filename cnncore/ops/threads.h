@@ -1,14 +1,38 @@
-/* The pool of native threads. See threads.c. */
-#ifndef CNN_THREADS_H
-#define CNN_THREADS_H
+/* The native thread pool: one small pool per process that runs the tasks of one operator call at a time.
+ *
+ * Results never depend on it: tasks are cut by the caller, each output element belongs to one task, so the number of
+ * threads decides only who computes what. Link threads.c into exactly one extension, or there will be several pools.
+ */
+#ifndef CNNCORE_OPS_THREADS_H
+#define CNNCORE_OPS_THREADS_H
 
-#include "calls.h"
+#include <stdint.h>
 
+/* Runs tasks begin <= i < end of a call. Must not raise, jump out, or need the interpreter. */
+typedef void (*cnn_task)(void *call, int64_t begin, int64_t end, void *scratch);
+
+/* Returns non-zero to stop. Runs only on the thread that called cnn_parallel, between tasks, at most every 30 ms
+ * (counted per thread across calls, so that many short calls in a row are interruptible too). */
 typedef int (*cnn_poll)(void);
 
-int cnn_parallel(cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads, cnn_poll poll);
+/* Runs `tasks` tasks, each exactly once, on at most `threads` threads including the caller, handed out in chunks of
+ * `grain` consecutive tasks. scratch[w] goes to worker slot w, 0 <= w < threads, slot 0 being the caller; scratch may
+ * be NULL. poll may be NULL. Returns 0, or 1 if poll asked to stop: the remaining tasks are then skipped. In either
+ * case no worker touches the call any more. While the pool serves another thread, and inside a task (where poll is
+ * left to the outer call), all tasks run on the calling thread with scratch[0].
+ * Tasks run in the default floating-point environment (subnormals kept); the caller's own is restored afterwards. */
+int cnn_parallel(cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads,
+                 cnn_poll poll);
+
+/* 0 where this build has no native threads and everything runs on the calling thread, else 1. */
 int cnn_threads_available(void);
+
+/* Upper bound on the threads of any call, the caller included; clamped to 1..256 (the initial value is 256). Workers
+ * are created when first needed; those above a lowered bound stay asleep. */
 void cnn_threads_limit(int maximum);
+
+/* Ends and joins the workers (call it without holding the interpreter lock); does nothing if there are none, or inside
+ * a task. A later cnn_parallel starts new ones. */
 void cnn_threads_shutdown(void);
 
 #endif
