@@ -44,7 +44,15 @@ if machine in ("x86_64", "amd64"):
     TARGETS = {
         "baseline": [],
         "avx2": ["-mavx2", "-mfma"],
-        "avx512": ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mavx2", "-mfma", "-mprefer-vector-width=512"],
+        "avx512": [
+            "-mavx512f",
+            "-mavx512vl",
+            "-mavx512bw",
+            "-mavx512dq",
+            "-mavx2",
+            "-mfma",
+            "-mprefer-vector-width=512",
+        ],
     }
 elif machine in ("aarch64", "arm64"):
     FAMILY = [("CNN_ARM", "1")]
@@ -55,7 +63,14 @@ else:
 
 # errno and floating-point traps are not used; without these two flags a comparison cannot become a vector select.
 OPTIMISE = ["-O1", "-g"] if DEBUG or SANITIZE else ["-O3", "-g0"]
-FLAGS = [*OPTIMISE, "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-unused-function"]
+FLAGS = [
+    *OPTIMISE,
+    "-std=gnu11",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fvisibility=hidden",
+    "-Wno-unused-function",
+]
 LINK = [] if DEBUG or SANITIZE or sys.platform == "darwin" else ["-Wl,-s"]
 if SANITIZE:
     SANITIZERS = ["-fsanitize=address,undefined", "-fno-wrapv", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]

@@ -83,7 +83,7 @@ def per_axis(place, name, value, rank, minimum=None):
     """
     if isinstance(value, (str, bytes)) or value is None:
         raise SettingError(f"{place}: {name} must be an integer or {rank} of them, got {value!r}")
-    if hasattr(value, "__len__") and not getattr(value, "ndim", 1) == 0:
+    if hasattr(value, "__len__") and getattr(value, "ndim", 1) != 0:
         if len(value) != rank:
             raise SettingError(
                 f"{place}: {name} has {len(value)} numbers {tuple(value)}; the input has {rank} spatial "
@@ -108,9 +108,15 @@ def padding_pairs(place, padding, extents, kernel, stride, dilation):
         return tuple(
             _named_padding(place, padding, *axis) for axis in zip(extents, kernel, stride, dilation, strict=True)
         )
-    if hasattr(padding, "__len__") and len(padding) and all(hasattr(p, "__len__") and not isinstance(p, str) for p in padding):
+    if (
+        hasattr(padding, "__len__")
+        and len(padding)
+        and all(hasattr(p, "__len__") and not isinstance(p, str) for p in padding)
+    ):
         if len(padding) != rank or any(len(p) != 2 for p in padding):
-            raise SettingError(f"{place}: padding {padding} must hold one (low, high) pair for each of {rank} spatial axes")
+            raise SettingError(
+                f"{place}: padding {padding} must hold one (low, high) pair for each of {rank} spatial axes"
+            )
         return tuple((integer(place, "padding", lo, 0), integer(place, "padding", hi, 0)) for lo, hi in padding)
     return tuple((p, p) for p in per_axis(place, "padding", padding, rank, minimum=0))
 
@@ -228,7 +234,14 @@ def axes(place, windows):
     """
     tables = []
     for H, out, k, s, d, lo, hi in zip(
-        windows.input, windows.output, windows.kernel, windows.stride, windows.dilation, windows.low, windows.high, strict=True
+        windows.input,
+        windows.output,
+        windows.kernel,
+        windows.stride,
+        windows.dilation,
+        windows.low,
+        windows.high,
+        strict=True,
     ):
         start = np.arange(out, dtype=np.int64) * s - lo
         tap = np.maximum(-(-np.maximum(-start, 0) // d), 0)  # taps that lie before the image
@@ -292,7 +305,9 @@ def transposed_window(place, extents, kernel_size, stride=1, padding=0, output_p
             raise SettingError(f"{place}: output_padding {e} must be smaller than stride {s} or dilation {d}")
     if isinstance(padding, str) and padding.startswith("same_") and padding != "same_torch":
         if any(extra):
-            raise SettingError(f"{place}: output_padding {extra} cannot go with padding={padding!r}, which fixes the size H·s")
+            raise SettingError(
+                f"{place}: output_padding {extra} cannot go with padding={padding!r}, which fixes the size H·s"
+            )
         output = tuple(None if H is None else H * s for H, s in zip(extents, stride, strict=True))
         pairs = []
         for s, k, d in zip(stride, kernel, dilation, strict=True):

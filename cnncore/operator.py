@@ -234,7 +234,9 @@ class Op:
             if default is REQUIRED and ended:
                 kind = inspect.Parameter.KEYWORD_ONLY
             ended = ended or default is not REQUIRED
-            parameters.append(inspect.Parameter(name, kind, default=inspect.Parameter.empty if default is REQUIRED else default))
+            parameters.append(
+                inspect.Parameter(name, kind, default=inspect.Parameter.empty if default is REQUIRED else default)
+            )
         put = object.__setattr__
         put(self, "settings", MappingProxyType(settings))
         put(self, "_by_name", {s.name: s for s in self.settings_list})
@@ -282,7 +284,9 @@ class Op:
         arrays = [self._checked_array(i, a) for i, a in enumerate(arguments[:count])]
         for missing in self.arrays[len(arrays) :]:
             if not missing.optional:
-                raise SettingError(f"{self.name}: array {missing.name!r} ({missing.meaning}) is missing; call {self.usage()}")
+                raise SettingError(
+                    f"{self.name}: array {missing.name!r} ({missing.meaning}) is missing; call {self.usage()}"
+                )
             arrays.append(None)
         if len(arguments) > count:
             settings = self._named_settings(arguments[count:], settings)
@@ -319,7 +323,9 @@ class Op:
             full[known] = value
         for name, value in full.items():
             if value is REQUIRED:
-                raise SettingError(f"{self.name}: setting {name!r} is missing ({self._by_name[name].meaning}); call {self.usage()}")
+                raise SettingError(
+                    f"{self.name}: setting {name!r} is missing ({self._by_name[name].meaning}); call {self.usage()}"
+                )
             check = self._by_name[name].check
             if check is not None:
                 full[name] = check(self.name, name, value)
@@ -335,7 +341,9 @@ class Op:
         if dy.shape != call.output:
             raise ShapeError(f"{self.name}: backward got dy of shape {dy.shape}; forward returned {call.output}")
         if dy.dtype != call.dtype:
-            raise DtypeError(f"{self.name}: backward got dy of {dy.dtype}; forward returned {call.dtype}: use dy.astype('{call.dtype}')")
+            raise DtypeError(
+                f"{self.name}: backward got dy of {dy.dtype}; forward returned {call.dtype}: use dy.astype('{call.dtype}')"
+            )
         return dy
 
     def _named_arrays(self, given, settings):
@@ -349,7 +357,9 @@ class Op:
     def _named_settings(self, values, settings):
         names = [s.name for s in self.settings_list]
         if len(values) > len(names):
-            raise SettingError(f"{self.name}: takes at most {len(self.arrays) + len(names)} arguments; call {self.usage()}")
+            raise SettingError(
+                f"{self.name}: takes at most {len(self.arrays) + len(names)} arguments; call {self.usage()}"
+            )
         named = dict(zip(names, values, strict=False))
         twice = named.keys() & settings.keys()
         if twice:
@@ -391,9 +401,16 @@ class Op:
     def _checked_out(self, call, out):
         if out is None:
             return None
-        if not isinstance(out, np.ndarray) or out.shape != call.output or out.dtype != call.dtype or not out.flags.writeable:
+        if (
+            not isinstance(out, np.ndarray)
+            or out.shape != call.output
+            or out.dtype != call.dtype
+            or not out.flags.writeable
+        ):
             came = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
-            raise ShapeError(f"{self.name}: out must be a writeable {call.dtype} array of shape {call.output}, got {came}")
+            raise ShapeError(
+                f"{self.name}: out must be a writeable {call.dtype} array of shape {call.output}, got {came}"
+            )
         return out
 
 
@@ -461,9 +478,13 @@ def number(minimum=None, maximum=None, above=None, below=None):
             or (below is not None and x >= below)
         ):
             text = " and ".join(
-                f"{sign} {bound}" for sign, bound in (("≥", minimum), (">", above), ("≤", maximum), ("<", below)) if bound is not None
+                f"{sign} {bound}"
+                for sign, bound in (("≥", minimum), (">", above), ("≤", maximum), ("<", below))
+                if bound is not None
             )
-            raise SettingError(f"{place}: {name} must be a finite number{' ' + text if text else ''}, got {value!r}; try {low or 1}")
+            raise SettingError(
+                f"{place}: {name} must be a finite number{' ' + text if text else ''}, got {value!r}; try {low or 1}"
+            )
         return x
 
     return check
@@ -505,7 +526,8 @@ def docstring(op):
         return textwrap.indent(textwrap.dedent(text).strip("\n"), "    ")
 
     arrays = "\n".join(
-        f"{a.name} : {'array of integers' if a.role == 'index' else 'array'}{', optional' if a.optional else ''}\n    {a.meaning}" for a in op.arrays
+        f"{a.name} : {'array of integers' if a.role == 'index' else 'array'}{', optional' if a.optional else ''}\n    {a.meaning}"
+        for a in op.arrays
     )
     settings = "\n".join(
         f"{s.name} : {'required' if s.default is REQUIRED else f'default {s.default!r}'}\n    {s.meaning}"
@@ -514,9 +536,13 @@ def docstring(op):
     )
     text = f"{op.summary}\n\n::\n\n{block(op.formula)}\n\nGradients, with dy = ∂L/∂y::\n\n{block(op.gradient)}\n"
     text += section("Parameters", arrays + ("\n" + settings if settings else ""))
-    text += section("Returns", f"{op.returns}; from ``with_backward`` also the function that takes dy to the gradients.")
+    text += section(
+        "Returns", f"{op.returns}; from ``with_backward`` also the function that takes dy to the gradients."
+    )
     text += section("Shape", op.shape)
-    text += section("Dtype", f"float32 or float64, the same for all arrays and the result; accumulates {op.accumulates}.")
+    text += section(
+        "Dtype", f"float32 or float64, the same for all arrays and the result; accumulates {op.accumulates}."
+    )
     text += section("Edges", "\n".join(f"* {edge}" for edge in op.edges) or "* none: the formula holds for every input")
     text += section(
         "Raises",

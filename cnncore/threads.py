@@ -25,7 +25,9 @@ def set_num_threads(n):
     >>> cnncore.set_num_threads(before)
     """
     if isinstance(n, bool) or not hasattr(n, "__index__") or not 1 <= n.__index__() <= MOST_THREADS:
-        raise SettingError(f"set_num_threads: the number of threads must be an integer from 1 to {MOST_THREADS}, got {n!r}")
+        raise SettingError(
+            f"set_num_threads: the number of threads must be an integer from 1 to {MOST_THREADS}, got {n!r}"
+        )
     dispatch.set_threads(n.__index__())
 
 

@@ -6,7 +6,9 @@ from ..ops import pool
 
 __all__ = ["ROWS"]
 
-RETURN_INDICES = Setting("return_indices", False, "also return where each y came from, row-major within its plane", flag)
+RETURN_INDICES = Setting(
+    "return_indices", False, "also return where each y came from, row-major within its plane", flag
+)
 
 POOLED = "(N, C, \\*spatial) → (N, C, \\*output), output = ⌊(H + lo + hi − d(k − 1) − 1) / s⌋ + 1 per axis"
 

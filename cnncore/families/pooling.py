@@ -15,7 +15,12 @@ WINDOW_SETTINGS = (
     Setting("stride", None, "step from window to window; None: kernel_size"),
     Setting("padding", 0, "rows that do not count around the image: int, one per axis, (low, high) pairs, or a name"),
     Setting("dilation", 1, "step from cell to cell within a window"),
-    Setting("ceil_mode", False, "round the output size up instead of down; every window starts inside image or low padding", flag),
+    Setting(
+        "ceil_mode",
+        False,
+        "round the output size up instead of down; every window starts inside image or low padding",
+        flag,
+    ),
 )
 
 
