@@ -546,7 +546,8 @@ def docstring(op):
     text += section("Edges", "\n".join(f"* {edge}" for edge in op.edges) or "* none: the formula holds for every input")
     text += section(
         "Raises",
-        "ShapeError, DtypeError\n    Arrays of the wrong rank, extents or dtype.\nSettingError\n    Unknown, missing or impossible settings.",
+        "ShapeError, DtypeError\n    Arrays of the wrong rank, extents or dtype.\n"
+        "SettingError\n    Unknown, missing or impossible settings.",
     )
     text += section("References", op.paper)
     text += section("Examples", textwrap.dedent(op.example).strip("\n"))
