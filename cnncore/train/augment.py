@@ -1,0 +1,230 @@
+"""Random affine distortions of training images: shift, rotation, scale, shear, and mirror images where they make sense.
+
+What happens to an image depends on the seed, the epoch and the image's number in the data set alone: not on the batch
+it is in, the order of batches, or the number of threads. For that, draws come from the counter-based generator Philox
+(Salmon et al. 2011, doi:10.1145/2063384.2063405), keyed by (seed, epoch) and read at the image's own place.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import DtypeError, SettingError, ShapeError
+from ..geometry import integer
+
+__all__ = ["Augment", "uniform", "warp"]
+
+LARGEST_SEED = 2**63 - 1
+ORDER_OF_BATCHES, DISTORTION, SPLIT = 0, 1, 2  # what a stream of random numbers is for: none is used twice
+DRAWS_PER_IMAGE = 8  # rotation, scale, shear, shift along y and x, flip; two spare, so that one more changes no stream
+IMAGES_PER_CHUNK = 64  # of 28×28: the work arrays of a chunk stay in the second-level cache
+
+
+def uniform(seed, epoch, purpose, count):
+    """Return ``count`` numbers in [0, 1) that depend on (seed, epoch, purpose) and, each, on its place alone.
+
+    Parameters
+    ----------
+    seed, epoch : int
+        0 to 2⁶³ − 1, the key of the generator.
+    purpose : int
+        Separates the streams of one key: ORDER_OF_BATCHES, DISTORTION or SPLIT.
+    count : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> np.array_equal(uniform(seed=0, epoch=3, purpose=1, count=2), uniform(seed=0, epoch=3, purpose=1, count=9)[:2])
+    True
+    """
+    seed = integer("uniform", "seed", seed, 0, LARGEST_SEED)
+    epoch = integer("uniform", "epoch", epoch, 0, LARGEST_SEED)
+    key = np.array([seed, epoch], np.uint64)
+    # The raw stream, because NumPy keeps it the same in every release, and Generator.random's it does not promise to.
+    raw = np.random.Philox(key=key, counter=np.array([0, 0, 0, purpose], np.uint64)).random_raw(count)
+    return (raw >> np.uint64(11)) * 2.0**-53
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How far training images may be distorted. Calling it distorts a batch.
+
+    Each draw is uniform within ± its limit. The defaults suit handwritten digits: legible to us, so the same digit.
+
+    Parameters
+    ----------
+    shift : float
+        Fraction of height and width.
+    rotation : float
+        Degrees.
+    scale : float
+        0.1 means factors from 1/1.1 to 1.1, evenly in the logarithm.
+    shear : float
+        Degrees by which upright lines lean.
+    flip : bool
+        Mirror left and right with probability ½. Not for digits or letters.
+    fill : float or "edge"
+        What lies outside the image: a pixel value from 0 to 255, or the nearest pixel of the border.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images = np.zeros((4, 28, 28), np.uint8)
+    >>> images[:, 10:18, 10:18] = 200
+    >>> distorted = Augment()(images, seed=0, epoch=1)
+    >>> distorted.shape, distorted.dtype
+    ((4, 28, 28), dtype('float32'))
+    >>> alone = Augment()(images[2:3], seed=0, epoch=1, indices=[2])     # image 2 is distorted alike in any company
+    >>> np.array_equal(alone[0], distorted[2])
+    True
+    """
+
+    shift: float = 0.08
+    rotation: float = 12.0
+    scale: float = 0.12
+    shear: float = 8.0
+    flip: bool = False
+    fill: float | str = 0.0
+
+    def __post_init__(self):
+        limits = {"shift": 1.0, "rotation": 180.0, "scale": 10.0, "shear": 80.0}
+        for name, limit in limits.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value <= limit:
+                raise SettingError(f"Augment: {name} must be a number from 0 to {limit:g}, got {value!r}")
+        if not isinstance(self.flip, (bool, np.bool_)):
+            raise SettingError(f"Augment: flip must be True or False, got {self.flip!r}")
+        _check_fill("Augment", self.fill)
+
+    def __call__(self, images, seed, epoch, indices=None):
+        """Distort ``images`` (n, H, W) or (n, H, W, 3), numbers ``indices`` (default 0 … n − 1) of a data set.
+
+        Returns float32 of the same shape, on the same scale of pixel values.
+        """
+        images = np.asarray(images)
+        if images.ndim not in (3, 4):
+            raise ShapeError(f"Augment: images are {images.shape}; expected (n, H, W) or (n, H, W, C)")
+        indices = np.arange(len(images)) if indices is None else np.asarray(indices, np.int64)
+        if indices.shape != (len(images),) or (indices.size and indices.min() < 0):
+            raise ShapeError(f"Augment: indices must be {len(images)} numbers from 0 up, one for each image")
+        return self.distort(images, self.draws(seed, epoch, int(indices.max(initial=-1)) + 1)[indices])
+
+    def distort(self, images, draws):
+        """Distort each image as its row of ``draws`` says."""
+        return warp(images, self.matrices(draws, *images.shape[1:3]), self.fill)
+
+    def draws(self, seed, epoch, count):
+        """Random numbers (count, 8) for images 0 … count − 1 of an epoch; rows do not depend on ``count``."""
+        return uniform(seed, epoch, DISTORTION, count * DRAWS_PER_IMAGE).reshape(count, DRAWS_PER_IMAGE)
+
+    def matrices(self, draws, height, width):
+        """Return (n, 2, 3): input position (y, x) = M (y, x, 1) of output pixel (y, x), in pixels.
+
+        M = T(centre + shift) · R(angle) · [[1, 0], [tan shear, 1]] · diag(1, ±1) / factor · T(−centre); rows are y, x.
+        """
+        centred = 2.0 * draws - 1.0
+        angle = np.deg2rad(self.rotation * centred[:, 0])
+        factor = np.exp(math.log1p(self.scale) * centred[:, 1])
+        lean = np.tan(np.deg2rad(self.shear * centred[:, 2]))
+        shift = self.shift * centred[:, 3:5] * [height, width]
+        mirror = np.where(draws[:, 5] < 0.5, -1.0, 1.0) if self.flip else 1.0
+        cos, sin = np.cos(angle), np.sin(angle)
+        linear = np.empty((len(draws), 2, 2))
+        linear[:, 0, 0] = (cos - sin * lean) / factor
+        linear[:, 0, 1] = -sin * mirror / factor
+        linear[:, 1, 0] = (sin + cos * lean) / factor
+        linear[:, 1, 1] = cos * mirror / factor
+        centre = np.array([(height - 1) / 2, (width - 1) / 2])
+        offset = centre + shift - linear @ centre
+        return np.concatenate([linear, offset[:, :, None]], axis=2)
+
+
+def warp(images, matrices, fill=0.0):
+    """Read every output pixel at its own place of the input, between pixels by bilinear interpolation.
+
+    Parameters
+    ----------
+    images : uint8 or float32 array (n, H, W) or (n, H, W, C)
+    matrices : array (n, 2, 3)
+        Input position (y, x) = M (y, x, 1) of the output pixel (y, x), one matrix for each image.
+    fill : float or "edge"
+        The value outside the image, or the nearest pixel of the border.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, the shape of ``images``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> half_a_pixel_left = [[[1, 0, 0], [0, 1, 0.5]]]
+    >>> warp(np.array([[[0, 10, 20, 40]]], np.uint8), half_a_pixel_left)
+    array([[[ 5., 15., 30., 20.]]], dtype=float32)
+    """
+    images = np.asarray(images)
+    matrices = np.asarray(matrices, np.float32)
+    _check_fill("warp", fill)
+    if images.dtype not in (np.uint8, np.float32):
+        raise DtypeError(f"warp: images are {images.dtype}; expected uint8 or float32")
+    if images.ndim not in (3, 4) or 0 in images.shape[1:]:
+        raise ShapeError(f"warp: images are {images.shape}; expected (n, H, W) or (n, H, W, C)")
+    if matrices.shape != (len(images), 2, 3):
+        raise ShapeError(f"warp: matrices are {matrices.shape}; expected {(len(images), 2, 3)}, one for each image")
+    if not np.isfinite(matrices).all():
+        raise SettingError("warp: matrices hold infinity or NaN; expected finite numbers")
+    output = np.empty(images.shape, np.float32)
+    chunk = max(1, IMAGES_PER_CHUNK * 28 * 28 // math.prod(images.shape[1:]))
+    for first in range(0, len(images), chunk):
+        part = slice(first, first + chunk)
+        _warp_chunk(images[part], matrices[part], fill, output[part])
+    return output
+
+
+def _warp_chunk(images, matrices, fill, output):
+    n, H, W = images.shape[:3]
+    # One pixel of border on each side holds what lies outside. Positions are clipped into it, so no pixel needs a test.
+    padded = np.empty((n, H + 2, W + 2, *images.shape[3:]), np.float32)
+    padded[:, 1:-1, 1:-1] = images
+    edge = isinstance(fill, str)
+    padded[:, 0] = padded[:, 1] if edge else fill
+    padded[:, -1] = padded[:, -2] if edge else fill
+    padded[:, :, 0] = padded[:, :, 1] if edge else fill
+    padded[:, :, -1] = padded[:, :, -2] if edge else fill
+    pixels = padded.reshape(n * (H + 2) * (W + 2), *images.shape[3:])
+
+    rows = np.arange(H, dtype=np.float32)[:, None]
+    columns = np.arange(W, dtype=np.float32)
+    m = matrices[:, :, :, None, None]
+    y = m[:, 0, 0] * rows + (m[:, 0, 1] * columns + (m[:, 0, 2] + np.float32(1)))  # + 1: the border
+    x = m[:, 1, 0] * rows + (m[:, 1, 1] * columns + (m[:, 1, 2] + np.float32(1)))
+    low, beyond = (1, 0) if edge else (0, 1)
+    np.clip(y, low, np.nextafter(np.float32(H + beyond), np.float32(0)), out=y)
+    np.clip(x, low, np.nextafter(np.float32(W + beyond), np.float32(0)), out=x)
+    i, j = y.astype(np.int32), x.astype(np.int32)  # truncation is ⌊·⌋, positions being positive
+    y -= i
+    x -= j
+    if images.ndim == 4:
+        x, y = x[..., None], y[..., None]
+    first = (np.arange(n) * ((H + 2) * (W + 2)))[:, None, None]
+    place = first + (i * (W + 2) + j)
+    top = _between(pixels.take(place, 0, mode="clip"), pixels.take(place + 1, 0, mode="clip"), x)
+    place += W + 2
+    bottom = _between(pixels.take(place, 0, mode="clip"), pixels.take(place + 1, 0, mode="clip"), x)
+    output[...] = _between(top, bottom, y)
+
+
+def _between(start, end, t):
+    """start + t (end − start), written into ``end``."""
+    end -= start
+    end *= t
+    end += start
+    return end
+
+
+def _check_fill(place, fill):
+    if isinstance(fill, str) and fill == "edge":
+        return
+    if isinstance(fill, (bool, str)) or not isinstance(fill, (int, float, np.number)) or not 0 <= fill <= 255:
+        raise SettingError(f"{place}: fill must be a pixel value from 0 to 255 or 'edge', got {fill!r}")

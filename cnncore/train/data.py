@@ -1,0 +1,505 @@
+"""Labelled images for training: the embedded digits, folders, IDX files and npz files, as one kind of object.
+
+``load(path)`` and ``digits_split()`` return a `Dataset`: uint8 images, int64 labels from 0 up, and the names of the
+classes. Only ``Dataset.batches`` turns pixels into what a network takes: float32 (N, C, H, W) with mean 0 and deviation
+1 per channel over the training images. How files are read is in ``data_files.py``.
+"""
+
+import dataclasses
+import hashlib
+import importlib.resources
+import math
+import os
+import pathlib
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import DataError, DtypeError, SettingError, ShapeError
+from ..geometry import integer, per_axis
+from ..images import DEFLATE_LARGEST_RATIO, resize, to_channels
+from .augment import LARGEST_SEED, ORDER_OF_BATCHES, SPLIT, uniform
+from .data_files import check_total, find_idx_pair, read_folder, read_idx_pair, read_npz, two_files
+
+__all__ = ["Dataset", "decode_digits", "digits", "digits_split", "load", "normalise", "pixel_statistics"]
+
+
+# ── Data sets ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images with labels. The arrays are read-only.
+
+    Parameters
+    ----------
+    images : uint8 array (n, H, W) or (n, H, W, 3), or sequence of arrays (H, W) or (H, W, 3)
+        A sequence where sizes differ; all grey or all RGB.
+    labels : int64 array (n,)
+        From 0 to the number of classes − 1.
+    class_names : sequence of str
+    name : str
+        For messages and reports.
+    mean, std : tuple of float, optional
+        Per channel, of pixels / 255; computed from the images when not given. A held-out part carries those of its
+        training part.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> shapes = Dataset(np.arange(16, dtype=np.uint8).reshape(4, 2, 2), [0, 1, 0, 1], ["square", "disc"], "shapes")
+    >>> shapes
+    Dataset 'shapes': 4 grey images 2×2, 2 classes
+    >>> train, held_out = shapes.split(0.5, seed=0)
+    >>> held_out.labels
+    array([0, 1])
+    >>> [(x.shape, x.dtype.name, y.tolist()) for x, y in shapes.batches(3)]
+    [((3, 1, 2, 2), 'float32', [0, 1, 0]), ((1, 1, 2, 2), 'float32', [1])]
+    """
+
+    images: np.ndarray | tuple
+    labels: np.ndarray
+    class_names: tuple
+    name: str = "data"
+    mean: tuple = None
+    std: tuple = None
+
+    def __post_init__(self):
+        images, labels = self.images, np.array(self.labels)
+        names = tuple(str(name) for name in self.class_names)
+        if not isinstance(images, np.ndarray):
+            images = tuple(_read_only(np.asarray(image)) for image in images)
+            if len({(image.shape, image.dtype) for image in images}) == 1:
+                images = np.stack(images)
+        if isinstance(images, np.ndarray) and images.ndim:
+            images = _read_only(images)
+            shapes, dtypes = {images.shape[1:]}, {images.dtype}
+        else:
+            shapes, dtypes = {image.shape for image in images}, {image.dtype for image in images}
+        if not len(images):
+            raise DataError(f"{self.name}: there are no images; add some for every class")
+        for shape in shapes:
+            if 0 in shape or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
+                raise ShapeError(f"{self.name}: an image is {shape}; expected (H, W) or (H, W, 3)")
+        if len({len(shape) for shape in shapes}) > 1:
+            raise ShapeError(f"{self.name}: some images are grey and some RGB; convert with cnncore.images.to_channels")
+        for dtype in dtypes:
+            if dtype != np.uint8:
+                raise DtypeError(f"{self.name}: images are {dtype}; expected uint8, pixel values from 0 to 255")
+        if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+            raise ShapeError(
+                f"{self.name}: labels are {labels.dtype} {labels.shape}; "
+                f"expected one integer for each of {len(images)} images"
+            )
+        if labels.min() < 0 or labels.max() >= len(names):
+            raise DataError(
+                f"{self.name}: labels run from {labels.min()} to {labels.max()}; expected 0 to {len(names) - 1}, "
+                f"one for each of {len(names)} class names"
+            )
+        labels = _read_only(labels.astype(np.int64))
+        mean, std = (self.mean, self.std) if self.mean is not None else pixel_statistics(images)
+        for field, value in (("images", images), ("labels", labels), ("class_names", names)):
+            object.__setattr__(self, field, value)
+        channels = self.channels
+        for field, value in (("mean", mean), ("std", std)):
+            value = tuple(float(number) for number in np.atleast_1d(value))
+            if len(value) != channels:
+                raise ShapeError(f"{self.name}: {field} has {len(value)} numbers; the images have {channels} channels")
+            object.__setattr__(self, field, value)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __repr__(self):
+        size = "×".join(map(str, self.size)) if self.size else "of several sizes"
+        colour = "grey" if self.channels == 1 else "RGB"
+        return f"Dataset {self.name!r}: {len(self)} {colour} images {size}, {len(self.class_names)} classes"
+
+    @property
+    def channels(self):
+        """1 for grey, 3 for RGB."""
+        return 1 if np.ndim(self.images[0]) == 2 else 3
+
+    @property
+    def size(self):
+        """(height, width), or None when the images have several sizes."""
+        return self.images.shape[1:3] if isinstance(self.images, np.ndarray) else None
+
+    @property
+    def class_counts(self):
+        """Number of images of each class."""
+        return np.bincount(self.labels, minlength=len(self.class_names))
+
+    def subset(self, indices, name=None):
+        """Return the images numbered ``indices``, in that order, with the mean and deviation of this data set."""
+        indices = np.asarray(indices, np.int64)
+        if isinstance(self.images, np.ndarray):
+            images = self.images[indices]
+        else:
+            images = [self.images[index] for index in indices]
+        return dataclasses.replace(self, images=images, labels=self.labels[indices], name=name or self.name)
+
+    def resized(self, size=None):
+        """Return the data set with all images at one size; by default the median height and median width.
+
+        >>> import numpy as np
+        >>> two = Dataset([np.zeros((2, 4), np.uint8), np.zeros((6, 4), np.uint8)], [0, 1], ["a", "b"])
+        >>> two.resized(), two.resized((3, 3)).size
+        (Dataset 'data': 2 grey images 4×4, 2 classes, (3, 3))
+        """
+        size = self._common_size(size)
+        if self.size == size:
+            return self
+        check_total(self.name, len(self) * size[0] * size[1] * self.channels, "give a smaller size")
+        return dataclasses.replace(self, images=np.stack([resize(image, size) for image in self.images]))
+
+    def _common_size(self, size):
+        if size is not None:
+            return per_axis("Dataset", "size", size, rank=2, minimum=1)
+        if self.size is not None:
+            return self.size
+        return tuple(int(extent) for extent in np.median([image.shape[:2] for image in self.images], axis=0))
+
+    def split(self, fraction=0.2, seed=0):
+        """Split every class in the same proportion.
+
+        Parameters
+        ----------
+        fraction : float
+            Of each class that is held out, rounded, but at least one image of each class lands on either side.
+        seed : int
+            Decides which images; the same seed, the same split.
+
+        Returns
+        -------
+        (Dataset, Dataset)
+            For training, and held out. Both carry mean and deviation of the training part.
+        """
+        if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction < 1:
+            raise SettingError(f"split: fraction must be between 0 and 1, got {fraction!r}")
+        counts = self.class_counts
+        if counts.min() < 2:
+            scarce = self.class_names[int(counts.argmin())]
+            raise DataError(
+                f"{self.name}: {counts.min()} of the images are of class {scarce!r}; a split needs at least 2 of each "
+                "class, one to train and one to hold out"
+            )
+        shuffled = _shuffled(seed, 0, len(self), SPLIT)
+        by_class = shuffled[np.argsort(self.labels[shuffled], kind="stable")]
+        held_out = np.zeros(len(self), bool)
+        for first, count in zip((np.cumsum(counts) - counts).tolist(), counts.tolist(), strict=True):
+            share = min(max(round(fraction * count), 1), count - 1)
+            held_out[by_class[first : first + share]] = True
+        return _train_and_held_out(self, held_out)
+
+    def batches(self, batch_size, seed=None, epoch=0, augment=None, size=None):
+        """Yield the data set once, as (x, labels) of at most ``batch_size`` images each.
+
+        Parameters
+        ----------
+        batch_size : int
+        seed : int, optional
+            Shuffles: the order depends on (seed, epoch) alone. None keeps the order of the data set.
+        epoch : int
+        augment : Augment, optional
+            Distorts each image; needs ``seed``, and how depends on (seed, epoch, number of the image) alone.
+        size : int or (int, int), optional
+            Resize to this; by default to the median where images have several sizes. To resize once instead of in
+            each epoch, use ``resized``.
+
+        Yields
+        ------
+        x : float32 array (N, C, H, W)
+            (pixel / 255 − mean) / std.
+        labels : int64 array (N,)
+        """
+        batch_size = integer("batches", "batch_size", batch_size, 1)
+        epoch = integer("batches", "epoch", epoch, 0, LARGEST_SEED)
+        if augment is not None and seed is None:
+            raise SettingError("batches: augment needs a seed, on which the distortions depend")
+        size = self._common_size(size)
+        order = np.arange(len(self)) if seed is None else _shuffled(seed, epoch, len(self), ORDER_OF_BATCHES)
+        draws = augment.draws(seed, epoch, len(self)) if augment is not None else None
+        return self._batches(order, batch_size, size, augment, draws)
+
+    def _batches(self, order, batch_size, size, augment, draws):
+        for first in range(0, len(order), batch_size):
+            chosen = order[first : first + batch_size]
+            if self.size == size:
+                images = self.images[chosen]
+            else:
+                images = np.stack([resize(self.images[index], size) for index in chosen])
+            if augment is not None:
+                images = augment.distort(images, draws[chosen])
+            yield normalise(images, self.mean, self.std), self.labels[chosen]
+
+
+def normalise(images, mean, std):
+    """Turn pixels into what a network takes: (pixel / 255 − mean) / std, float32, channels first.
+
+    Parameters
+    ----------
+    images : uint8 or float32 array (n, H, W) or (n, H, W, C)
+        Pixel values from 0 to 255. A single image? Use ``image[None]``.
+    mean, std : sequence of float
+        One per channel, of pixels / 255, as `Dataset` records them.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (n, C, H, W), contiguous.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> normalise(np.array([[[0, 255]]], np.uint8), mean=[0.5], std=[0.25])
+    array([[[[-2.,  2.]]]], dtype=float32)
+    """
+    images = np.asarray(images)
+    if images.dtype not in (np.uint8, np.float32):
+        raise DtypeError(f"normalise: images are {images.dtype}; expected uint8 or float32 from 0 to 255")
+    if images.ndim == 3:
+        images = images[:, :, :, None]
+    mean, std = np.atleast_1d(mean).astype(np.float64), np.atleast_1d(std).astype(np.float64)
+    if images.ndim != 4 or not mean.shape == std.shape == images.shape[3:]:
+        raise ShapeError(
+            f"normalise: images are {images.shape}, mean {mean.shape}, std {std.shape}; "
+            "expected (n, H, W, C), (C,), (C,)"
+        )
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+        raise SettingError(f"normalise: mean {mean} and std {std} must be finite, std above 0")
+    x = np.empty((images.shape[0], images.shape[3], *images.shape[1:3]), np.float32)
+    np.multiply(images.transpose(0, 3, 1, 2), (1 / (255 * std)).astype(np.float32)[:, None, None], out=x)
+    x -= (mean / std).astype(np.float32)[:, None, None]
+    return x
+
+
+def pixel_statistics(images):
+    """Return (mean, std) of pixels / 255 per channel, exactly rounded, from histograms; a constant channel gets std 1.
+
+    >>> import numpy as np
+    >>> pixel_statistics(np.array([[[0, 255]]], np.uint8))
+    ((0.5,), (0.5,))
+    """
+    channels = 1 if np.ndim(images[0]) == 2 else 3
+    histogram = np.zeros((channels, 256), np.int64)
+    for image in images:  # image by image: bincount wants int64, eight times the bytes
+        for channel, pixels in enumerate(np.atleast_3d(image).transpose(2, 0, 1)):
+            histogram[channel] += np.bincount(pixels.reshape(-1), minlength=256)
+    value = [int(v) for v in range(256)]
+    mean, std = [], []
+    for counts in histogram.tolist():
+        n = sum(counts)
+        total = sum(c * v for c, v in zip(counts, value, strict=True))
+        squares = sum(c * v * v for c, v in zip(counts, value, strict=True))
+        mean.append(total / (255 * n))
+        std.append(math.sqrt((n * squares - total * total) / (n * n)) / 255 or 1.0)
+    return tuple(mean), tuple(std)
+
+
+def _read_only(array):
+    array = array.view()
+    array.flags.writeable = False
+    return array
+
+
+def _shuffled(seed, epoch, count, purpose):
+    return np.argsort(uniform(seed, epoch, purpose, count), kind="stable")
+
+
+def _train_and_held_out(dataset, held_out):
+    train = dataset.subset(np.flatnonzero(~held_out), f"{dataset.name}, training part")
+    mean, std = pixel_statistics(train.images)
+    rest = dataset.subset(np.flatnonzero(held_out), f"{dataset.name}, held-out part")
+    return dataclasses.replace(train, mean=mean, std=std), dataclasses.replace(rest, mean=mean, std=std)
+
+
+# ── The embedded digits ───────────────────────────────────────────────────────────────────────────────────────────────
+#
+# digits/digits.bin, format 1, little-endian; tools/make_digits.py writes it:
+#
+#   8 bytes "CNNDIGIT", uint16 format (1), uint16 height, uint16 width, uint16 0, uint32 n images, uint32 r runs,
+#   32 bytes SHA-256 of (n · height · width pixels, then n labels),
+#   zlib stream of n labels (uint8), r run lengths (uint8), and the values of all pixels that are not 0 (uint8).
+#
+# Run lengths alternate between pixels that are 0 and pixels that are not, over all images as one sequence, and begin with
+# zeros; a run longer than 255 is several, with runs of length 0 between. The digits are the work of Yann LeCun and
+# Corinna Cortes (MNIST), CC BY-SA 3.0: see LICENSE and ATTRIBUTION in that folder.
+
+DIGITS_HEADER = struct.Struct("<8sHHHHII32s")
+
+
+def digits():
+    """The embedded data set: 5,000 handwritten digits of MNIST, 500 of each class, sorted by class.
+
+    Returns
+    -------
+    images : uint8 array (5000, 28, 28)
+        White (255) on black (0).
+    labels : int64 array (5000,)
+
+    References
+    ----------
+    LeCun, Bottou, Bengio & Haffner 1998, Proceedings of the IEEE 86(11), 2278-2324, doi:10.1109/5.726791. MNIST is the
+    work of Yann LeCun and Corinna Cortes, licensed under CC BY-SA 3.0.
+
+    Examples
+    --------
+    >>> images, labels = digits()
+    >>> images.shape, images.dtype.name, labels[[0, 499, 500, 4999]].tolist()
+    ((5000, 28, 28), 'uint8', [0, 0, 1, 9])
+    """
+    file = importlib.resources.files(__package__) / "digits" / "digits.bin"
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"the embedded digits cannot be read ({error}); reinstall cnncore") from None
+    return decode_digits(content)
+
+
+def decode_digits(content):
+    """Return ``(images, labels)`` from the bytes of ``digits.bin``.
+
+    Raises
+    ------
+    DataError
+        When a single bit of it is damaged: the checksum covers every pixel and label.
+
+    Examples
+    --------
+    >>> decode_digits(b"CNNDIGIT")
+    Traceback (most recent call last):
+    cnncore.errors.DataError: the embedded digits are damaged (no header); reinstall cnncore
+    """
+
+    def damaged(reason):
+        return DataError(f"the embedded digits are damaged ({reason}); reinstall cnncore")
+
+    if len(content) < DIGITS_HEADER.size:
+        raise damaged("no header")
+    magic, version, height, width, zero, count, run_count, digest = DIGITS_HEADER.unpack_from(content)
+    if magic != b"CNNDIGIT" or version != 1 or zero != 0:
+        raise damaged("another format")
+    pixel_count = count * height * width
+    packed = content[DIGITS_HEADER.size :]
+    if max(pixel_count, run_count, count) > 2**28 or count + run_count > DEFLATE_LARGEST_RATIO * len(packed):
+        raise damaged("impossible size")
+    inflate = zlib.decompressobj()
+    try:
+        stream = inflate.decompress(packed, count + run_count + pixel_count + 1)
+    except zlib.error:
+        raise damaged("not a zlib stream") from None
+    stream = np.frombuffer(stream, np.uint8)
+    if len(stream) < count + run_count or not inflate.eof or inflate.unused_data:
+        raise damaged("wrong length")
+    labels, runs, ink = np.split(stream, [count, count + run_count])
+    inked = np.zeros(run_count, bool)
+    inked[1::2] = True
+    inked = np.repeat(inked, runs)
+    if len(inked) != pixel_count or np.count_nonzero(inked) != len(ink):
+        raise damaged("wrong number of pixels")
+    images = np.zeros((count, height, width), np.uint8)
+    images.reshape(-1)[inked] = ink
+    if hashlib.sha256(images.tobytes() + labels.tobytes()).digest() != digest:
+        raise damaged("wrong checksum")
+    return images, labels.astype(np.int64)
+
+
+def digits_split(seed=0):
+    """The embedded digits as (4,000 for training, 1,000 held out: 100 of each class).
+
+    Which digits are held out never changes: every fifth of each class. Results on them can be compared whatever the
+    ``seed``, which orders the training part only (``Dataset.batches`` shuffles anyway).
+
+    Returns
+    -------
+    (Dataset, Dataset)
+
+    Examples
+    --------
+    >>> train, held_out = digits_split()
+    >>> train
+    Dataset 'digits, training part': 4000 grey images 28×28, 10 classes
+    >>> held_out.class_counts.tolist()
+    [100, 100, 100, 100, 100, 100, 100, 100, 100, 100]
+    """
+    images, labels = digits()
+    everything = Dataset(images, labels, tuple("0123456789"), "digits")
+    train, held_out = _train_and_held_out(everything, np.arange(len(labels)) % 5 == 4)
+    return train.subset(_shuffled(seed, 0, len(train), SPLIT)), held_out
+
+
+# ── Any data set ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def load(path, part="train", channels=None, size=None):
+    """Load labelled images.
+
+    Parameters
+    ----------
+    path : str or path
+        One of
+
+        * a folder with one subfolder per class, holding PNG, PGM/PPM, or (with Pillow: ``pip install 'cnncore[data]'``)
+          JPEG, BMP, GIF, WebP or TIFF files of any size. Classes are numbered in the order of their names, or of their
+          values when all names are numbers;
+        * a folder with IDX files of the usual names (``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, also
+          ``.gz``);
+        * two IDX files, ``"images.idx:labels.idx"``;
+        * an ``.npz`` file with arrays ``images`` and ``labels`` (or ``x`` and ``y``, or ``x_train`` and ``y_train``), and
+          optionally ``class_names``.
+    part : {"train", "test"}
+        Which of two parts, where IDX folder or npz hold both (``t10k-…``, ``x_test``).
+    channels : {None, 1, 3}
+        1 makes all images grey, 3 makes all RGB. None: grey when every image is stored as grey, else RGB.
+    size : int or (int, int), optional
+        Resize while reading, so that the originals need not fit in memory together.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DataError
+        One line that names the file and the way out.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder) / "shapes.npz"
+    ...     np.savez(file, images=np.zeros((4, 8, 8), np.uint8), labels=["disc", "square", "disc", "square"])
+    ...     load(file).class_names
+    ('disc', 'square')
+    """
+    if part not in ("train", "test"):
+        raise SettingError(f"load: part must be 'train' or 'test', got {part!r}")
+    if channels not in (None, 1, 3):
+        raise SettingError(f"load: channels must be None, 1 (grey) or 3 (RGB), got {channels!r}")
+    if size is not None:
+        size = per_axis("load", "size", size, rank=2, minimum=1)
+    text = os.fspath(path)
+    place = pathlib.Path(text)
+    try:
+        if place.is_dir():
+            pair = find_idx_pair(place, part)
+            loaded = read_idx_pair(*pair) if pair else read_folder(place, channels, size)
+        elif place.is_file():
+            if place.suffix.lower() != ".npz":
+                raise DataError(f"{place}: expected a folder, an .npz file, or two IDX files as images.idx:labels.idx")
+            loaded = read_npz(place, part)
+        elif pair := two_files(text):
+            loaded = read_idx_pair(*pair)
+        else:
+            raise DataError(f"{place}: no such file or folder")
+    except OSError as error:
+        raise DataError(f"{place}: cannot be read ({error})") from None
+    images, labels, names = loaded
+    if channels is not None:
+        images = [to_channels(image, channels) for image in images]
+    dataset = Dataset(images, labels, names, place.stem if place.is_file() else place.resolve().name)
+    return dataset if size is None else dataset.resized(size)

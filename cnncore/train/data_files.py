@@ -1,0 +1,307 @@
+"""Reading data sets: a folder per class, IDX files, npz files. Each reader returns (images, labels, class names).
+
+Files are not trusted. Every declared size is compared with what the file can hold before memory is taken for it, nothing
+is unpickled, and whatever is wrong becomes one DataError that says where and what to do.
+"""
+
+import gzip
+import math
+import pathlib
+import re
+import struct
+import zipfile
+import zlib
+
+import numpy as np
+
+from ..errors import DataError
+from ..images import DEFLATE_LARGEST_RATIO, read_image, resize, to_channels
+
+__all__ = ["check_total", "find_idx_pair", "read_folder", "read_idx_pair", "read_npz", "two_files"]
+
+LARGEST_DATASET_BYTES = 2**32  # of pixels in memory
+LARGEST_CLASS_COUNT = 100_000
+LARGEST_NPZ_ENTRIES = 64
+READ_BLOCK = 2**20
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".pgm", ".ppm", ".pnm", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+
+
+def check_total(name, size, way_out):
+    """Refuse images that need more than 4 GiB of memory together."""
+    if size > LARGEST_DATASET_BYTES:
+        limit = LARGEST_DATASET_BYTES / 2**30
+        raise DataError(f"{name}: the images need {size / 2**30:.1f} GiB of memory, more than {limit:g}; {way_out}")
+
+
+def two_files(text):
+    """Both halves of "images:labels"; every colon is tried, since Windows has one after the drive."""
+    for place, letter in enumerate(text):
+        if letter == ":" and all(half and pathlib.Path(half).is_file() for half in (text[:place], text[place + 1 :])):
+            return pathlib.Path(text[:place]), pathlib.Path(text[place + 1 :])
+    return None
+
+
+def _classes(name, labels, class_names=None):
+    """Number the labels from 0 and name the classes: (labels, class_names)."""
+    if class_names is None:
+        values, labels = np.unique(labels, return_inverse=True)
+        class_names = [str(value) for value in values.tolist()]
+        labels = labels.reshape(-1)
+    if len(class_names) > LARGEST_CLASS_COUNT:
+        raise DataError(f"{name}: {len(class_names)} different labels; expected classes, at most {LARGEST_CLASS_COUNT}")
+    present = np.bincount(labels[(labels >= 0) & (labels < len(class_names))], minlength=len(class_names))
+    if len(class_names) < 2 or np.count_nonzero(present) < 2:
+        only = [class_name for class_name, count in zip(class_names, present, strict=True) if count]
+        raise DataError(
+            f"{name}: all images are of one class ({', '.join(map(repr, only)) or 'none'}); "
+            "there is nothing to tell apart: add a second class"
+        )
+    if present.min() == 0:
+        empty = class_names[int(present.argmin())]
+        raise DataError(f"{name}: no images in class {empty!r}; add some or remove the class")
+    return labels, class_names
+
+
+# ── Folders ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_folder(folder, channels=None, size=None):
+    """The images of a folder with one subfolder per class, resized to ``size`` while reading where that is given."""
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "__")))
+    subfolders = [entry for entry in entries if entry.is_dir()]
+    if not subfolders:
+        found = "the folder is empty" if not entries else "the folder has no subfolders"
+        raise DataError(f"{folder}: {found}; expected one per class, each with its images: cats/1.png, dogs/1.png …")
+    if all(re.fullmatch("[0-9]{1,9}", entry.name) for entry in subfolders):
+        subfolders.sort(key=lambda entry: int(entry.name))
+    files, labels = [], []
+    for label, subfolder in enumerate(subfolders):
+        inside = sorted(entry for entry in subfolder.iterdir() if not entry.name.startswith("."))
+        own = [entry for entry in inside if entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file()]
+        if not own:
+            nested = any(entry.is_dir() for entry in inside)
+            hint = f"did you mean {subfolder}?" if nested else f"add some (such as {subfolder.name}/1.png) or remove it"
+            raise DataError(f"{folder}: no images in class {subfolder.name!r}; {hint}")
+        files += own
+        labels += [label] * len(own)
+    names = [subfolder.name for subfolder in subfolders]
+    labels, names = _classes(folder, np.array(labels), names)  # before the images are read, which can take long
+    images, total = [], 0
+    for file in files:
+        image = read_image(file, channels)
+        images.append(image if size is None else resize(image, size))
+        total += images[-1].nbytes
+        check_total(folder, total, "give a size, to which images are resized while they are read")
+    if len({image.ndim for image in images}) > 1:
+        images = [to_channels(image, 3) for image in images]
+    return images, labels, names
+
+
+# ── IDX files ── Format of the MNIST files, described at http://yann.lecun.com/exdb/mnist/ ─────────────────────────────
+#
+#   2 bytes 0, 1 byte type of the numbers, 1 byte number of dimensions, uint32 big-endian per dimension, then the numbers.
+
+IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+def find_idx_pair(folder, part):
+    """The images and labels file of ``part`` among the usual names, or None when the folder holds no IDX images."""
+    images = {}
+    for entry in folder.iterdir():
+        found = re.fullmatch(r"(.*?)images[-._]idx[34](-ubyte)?(\.gz)?", entry.name, re.IGNORECASE)
+        if found and entry.is_file():
+            images[found[1]] = entry
+    if not images:
+        return None
+    test = {prefix for prefix in images if re.search("t10k|test|val", prefix, re.IGNORECASE)}
+    wanted = sorted(prefix for prefix in images if (prefix in test) == (part == "test"))
+    if len(wanted) != 1:
+        listing = ", ".join(sorted(entry.name for entry in images.values()))
+        raise DataError(
+            f"{folder}: {len(wanted)} IDX files with images of part {part!r} (there are {listing}); "
+            "name two files as images:labels"
+        )
+    pattern = re.compile(re.escape(wanted[0]) + r"labels[-._]idx1(-ubyte)?(\.gz)?", re.IGNORECASE)
+    labels = sorted(entry for entry in folder.iterdir() if pattern.fullmatch(entry.name))
+    if not labels:
+        expected = f"{wanted[0]}labels-idx1-ubyte"
+        raise DataError(
+            f"{folder}: {images[wanted[0]].name} has no labels beside it; expected {expected} or {expected}.gz"
+        )
+    return images[wanted[0]], labels[0]
+
+
+def read_idx_pair(images_file, labels_file):
+    """The images and labels of two IDX files."""
+    images, labels = _read_idx(images_file), _read_idx(labels_file)
+    if images.ndim < 3 <= labels.ndim:
+        raise DataError(f"{images_file}: holds labels and {labels_file} images; name them the other way round")
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise DataError(f"{labels_file}: holds {labels.dtype.name} {labels.shape}; expected one integer per image")
+    images = _as_images(images_file, images)
+    _check_counts(labels_file, images, labels)
+    return images, *_classes(labels_file, labels)
+
+
+def _read_idx(file):
+    """The array in an IDX file; its declared size is checked against the size of the file before any memory is taken."""
+    file_size = file.stat().st_size
+    try:
+        with open(file, "rb") as raw:
+            packed = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            stream = gzip.GzipFile(fileobj=raw) if packed else raw
+            return _read_idx_stream(file, stream, file_size * DEFLATE_LARGEST_RATIO if packed else file_size)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{file}: damaged or truncated gzip file ({error}); fetch it again") from None
+
+
+def _read_idx_stream(file, stream, largest):
+    head = stream.read(4)
+    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in IDX_TYPES or not 1 <= head[3] <= 4:
+        found = head.hex(" ") or "nothing"
+        raise DataError(
+            f"{file}: not an IDX file: it begins with {found}; expected 00 00, a type, and 1 to 4 dimensions"
+        )
+    sizes = stream.read(4 * head[3])
+    if len(sizes) < 4 * head[3]:
+        raise DataError(f"{file}: truncated IDX file (its header is cut); fetch it again")
+    shape = struct.unpack(f">{head[3]}I", sizes)
+    dtype = np.dtype(IDX_TYPES[head[2]])
+    expected = math.prod(shape) * dtype.itemsize
+    if expected > largest:
+        raise DataError(f"{file}: truncated IDX file: it cannot hold the {expected} bytes it declares; fetch it again")
+    check_total(file, expected, "split the file")
+    content = bytearray()
+    while len(content) < expected:
+        block = stream.read(min(READ_BLOCK, expected - len(content)))
+        if not block:
+            missing = expected - len(content)
+            raise DataError(f"{file}: truncated IDX file: {missing} of {expected} bytes are missing; fetch it again")
+        content += block
+    if stream.read(1):
+        raise DataError(f"{file}: IDX file longer than the {shape} it declares; fetch it again")
+    return np.frombuffer(content, dtype).reshape(shape)
+
+
+# ── npz files ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+NPZ_KEYS = {
+    "train": (("images", "labels"), ("x", "y"), ("x_train", "y_train"), ("train_images", "train_labels")),
+    "test": (("test_images", "test_labels"), ("x_test", "y_test")),
+}
+
+
+def read_npz(file, part="train"):
+    """The images and labels of one part of an npz file."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = _npz_entries(file, archive)
+            for images_key, labels_key in NPZ_KEYS[part]:
+                if images_key in entries and labels_key in entries:
+                    break
+            else:
+                wanted = " or ".join("/".join(pair) for pair in NPZ_KEYS[part])
+                raise DataError(f"{file}: holds {', '.join(sorted(entries)) or 'nothing'}; expected arrays {wanted}")
+            images = _read_npy(file, archive, entries[images_key])
+            labels = _read_npy(file, archive, entries[labels_key])
+            class_names = _read_npy(file, archive, entries["class_names"]) if "class_names" in entries else None
+    except DataError:
+        raise
+    # A hostile zip raises what zipfile trips over: BadZipFile, zlib.error, struct.error, NotImplementedError,
+    # RuntimeError, UnicodeDecodeError, EOFError …
+    except Exception as error:
+        raise DataError(f"{file}: damaged npz file ({' '.join(str(error).split()) or type(error).__name__})") from None
+    images = _as_images(f"{file}: {images_key}", images)
+    labels, class_names = _as_labels(f"{file}: {labels_key}", labels, class_names)
+    _check_counts(f"{file}: {labels_key}", images, labels)
+    return images, *_classes(f"{file}: {labels_key}", labels, class_names)
+
+
+def _npz_entries(file, archive):
+    """The members of the archive by array name, once their number and declared sizes are acceptable."""
+    members = archive.infolist()
+    if len(members) > LARGEST_NPZ_ENTRIES:
+        raise DataError(f"{file}: {len(members)} entries, more than {LARGEST_NPZ_ENTRIES}; expected images and labels")
+    for member in members:
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
+            raise DataError(f"{file}: entry {member.filename!r} is encrypted or compressed by other means than deflate")
+        if member.file_size > DEFLATE_LARGEST_RATIO * member.compress_size + 64:
+            raise DataError(f"{file}: damaged npz file: {member.filename!r} declares more bytes than it can hold")
+    check_total(file, sum(member.file_size for member in members), "store uint8 images, or fewer of them")
+    entries = {}
+    for member in members:
+        key = member.filename.removesuffix(".npy")
+        if key in entries:
+            raise DataError(f"{file}: two entries {key!r}; expected one")
+        entries[key] = member
+    return entries
+
+
+def _read_npy(file, archive, member):
+    """One array of an npz. ``numpy.load`` would take the memory that the header declares before it reads a byte of it."""
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version == (1, 0):
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+        elif version == (2, 0):
+            shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(stream)
+        else:
+            raise DataError(f"{file}: entry {member.filename!r} has format version {version}; expected 1.0 or 2.0")
+        if dtype.kind not in "biufU" or dtype.subdtype is not None or dtype.hasobject:
+            raise DataError(f"{file}: entry {member.filename!r} holds {dtype}; expected numbers or text")
+        expected = math.prod(shape) * dtype.itemsize
+        if min(shape, default=0) < 0 or expected > member.file_size:
+            raise DataError(
+                f"{file}: damaged npz file: {member.filename!r} declares {shape} {dtype}, more than it holds"
+            )
+        content = stream.read(expected)
+        if len(content) != expected or stream.read(1):
+            raise DataError(f"{file}: damaged npz file: {member.filename!r} has not the length of {shape} {dtype}")
+    array = np.ndarray(shape, dtype, content, order="F" if fortran_order else "C")
+    return array if dtype.kind == "U" else array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _as_images(place, images):
+    """uint8 (n, H, W) or (n, H, W, 3) from the forms that occur: one channel or three, first or last; floats."""
+    given = f"{images.dtype.name} {images.shape}"
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
+        images = images.transpose(0, 2, 3, 1)
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[:, :, :, 0]
+    if 0 in images.shape or not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
+        raise DataError(f"{place}: holds {given}; expected images as (n, H, W), (n, H, W, 3) or (n, 3, H, W)")
+    if images.dtype != np.uint8:
+        if images.dtype.kind not in "biuf":
+            raise DataError(f"{place}: holds {given}; expected numbers")
+        low, high = images.min(), images.max()
+        if not (low >= 0 and high <= 255):  # not: NaN fails every comparison
+            raise DataError(f"{place}: pixels run from {low} to {high}; expected 0 to 255, or floats from 0 to 1")
+        if images.dtype.kind in "fb" and high <= 1:
+            images = images * np.float32(255)
+        images = np.rint(images).astype(np.uint8)
+    return np.ascontiguousarray(images)
+
+
+def _as_labels(place, labels, class_names):
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.dtype.kind == "f" and (abs(labels) < 2**24).all() and (labels == np.rint(labels)).all():
+        labels = labels.astype(np.int64)
+    if labels.ndim != 1 or labels.dtype.kind not in "iuU":
+        raise DataError(f"{place}: holds {labels.dtype.name} {labels.shape}; expected one integer or name per image")
+    if class_names is None:
+        return labels, None
+    if class_names.ndim != 1 or class_names.dtype.kind != "U" or labels.dtype.kind == "U":
+        raise DataError(f"{place}: class_names goes with integer labels and must be a list of text")
+    if len(labels) and (labels.min() < 0 or labels.max() >= len(class_names)):
+        found = f"{labels.min()} to {labels.max()}"
+        raise DataError(
+            f"{place}: labels run from {found}; expected 0 to {len(class_names) - 1}, as there are class_names"
+        )
+    return labels.astype(np.int64), class_names.tolist()
+
+
+def _check_counts(place, images, labels):
+    if len(images) != len(labels):
+        raise DataError(f"{place}: {len(labels)} labels for {len(images)} images; expected one each")
