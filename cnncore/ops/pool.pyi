@@ -1,0 +1,13 @@
+# Written by tools/generate.py from the Cython source.
+from typing import Any
+
+class Strategy:
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+MAX: Any
+
+class Windows:
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+def forward(strategy: Any, windows: Any, settings: Any, x: Any, y: Any, indices: Any = ...) -> Any: ...
+def backward(strategy: Any, windows: Any, settings: Any, x: Any, y: Any, dy: Any, dx: Any) -> Any: ...
