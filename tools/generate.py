@@ -85,7 +85,7 @@ def module_stub(path):
         elif match["function"]:
             arguments = []
             for argument in filter(None, (a.strip() for a in match["arguments"].replace("\n", " ").split(","))):
-                name, equals, default = argument.partition("=")
+                name, equals, _ = argument.partition("=")
                 word = name.split()[-1]
                 arguments.append(word if word.startswith("*") else f"{word}: Any" + (" = ..." if equals else ""))
             lines.append(f"def {match['function']}({', '.join(arguments)}) -> Any: ...\n")
@@ -123,7 +123,7 @@ def operator_section(op):
 
     lines = [f"### {op.name}", "", f"{op.summary} *Catalogue: {', '.join(op.catalogue)}.*", ""]
     lines += [f"`cnncore.{op.name}{op.__signature__}`", ""]
-    lines += block(op.formula) + ["Gradients, with dy = ∂L/∂y:", ""] + block(op.gradient)
+    lines += [*block(op.formula), "Gradients, with dy = ∂L/∂y:", "", *block(op.gradient)]
     lines += ["| argument | default | meaning |", "|---|---|---|"]
     for array in op.arrays:
         lines.append(f"| `{array.name}` | {'None' if array.optional else 'array'} | {cell(array.meaning)} |")
