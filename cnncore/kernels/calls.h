@@ -46,16 +46,17 @@ typedef struct {
     int64_t scratch_bytes;
 } cnn_pool;
 
-/* Convolution, and its transpose: y[n, k, o] = b[k] + sum over c, t of w[k, c, t] x[n, c, stride o + dilation t - low]. */
+/* Convolution: y[n, k, o] = b[k] + sum over c, t of w[k, c, t] x[n, c, stride o + dilation t - low].
+ *
+ * The same fields hold arrays and gradients: conv_forward reads x, w, b and writes y; conv_backward_input reads y (as dy) and
+ * w and writes x (as dx); conv_backward_weight reads x and y (as dy) and writes w (as dw); conv_backward_bias reads y (as dy)
+ * and writes b (as db). A transposed convolution is the same primitives in another order; its bias belongs to x. */
 typedef struct {
-    int64_t N, C, K, G;             /* images, channels in, channels out, groups */
-    int64_t input[3], output[3];    /* extents of x and y: D, H, W */
-    int64_t kernel[3], stride[3], dilation[3], low[3];
-    cnn_tensor x, y;                /* x and dx, y and dy: the same geometry, so the same fields */
-    const void *w;                  /* (K, C / G, kd, kh, kw), contiguous, or packed for a kernel */
-    const void *b;                  /* (K) or NULL */
-    void *dw, *db;
-    int64_t scratch_bytes;
+    int64_t groups;
+    int64_t stride[3], dilation[3], low[3];     /* D, H, W */
+    cnn_tensor x, y;
+    cnn_tensor w;                               /* (K, C / groups, kd, kh, kw) */
+    cnn_tensor b;                               /* one per channel of what is written; data == NULL: none */
 } cnn_conv;
 
 /* One value in, one value out, everywhere the same formula. */

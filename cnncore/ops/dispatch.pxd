@@ -37,20 +37,14 @@ cdef extern from "calls.h" nogil:
         int64_t scratch_bytes
 
     ctypedef struct cnn_conv:
-        int64_t N, C, K, G
-        int64_t input[3]
-        int64_t output[3]
-        int64_t kernel[3]
+        int64_t groups
         int64_t stride[3]
         int64_t dilation[3]
         int64_t low[3]
         cnn_tensor x
         cnn_tensor y
-        const void *w
-        const void *b
-        void *dw
-        void *db
-        int64_t scratch_bytes
+        cnn_tensor w
+        cnn_tensor b
 
     ctypedef struct cnn_elementwise:
         const void *x

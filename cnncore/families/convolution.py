@@ -1,0 +1,263 @@
+"""Convolution, transposed convolution and linear layers: three primitives (ops/conv.pyx) in different orders."""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from .. import geometry
+from ..errors import ShapeError
+from ..operator import Kind, Setting, choice, whole
+from ..ops import conv
+
+__all__ = ["CONV_SETTINGS", "TRANSPOSE_SETTINGS", "Convolution", "Linear", "TransposedConvolution"]
+
+ALGORITHMS = ("auto", "direct", "definition")
+
+STRIDE = Setting("stride", 1, "step from window to window: an integer, or one per axis")
+PADDING = Setting("padding", 0, "zeros around the image: int, one per axis, (low, high) pairs, or a name")
+DILATION = Setting("dilation", 1, "step from tap to tap of the kernel")
+GROUPS = Setting("groups", 1, "number of groups: each output sees the channels of its group only", whole(1))
+ALGORITHM = Setting("algorithm", "auto", f"how it is computed: one of {', '.join(ALGORITHMS)}", choice(*ALGORITHMS))
+
+CONV_SETTINGS = (STRIDE, PADDING, DILATION, GROUPS, ALGORITHM)
+TRANSPOSE_SETTINGS = (
+    STRIDE,
+    Setting("padding", 0, "rows cut off around the result: int, one per axis, (low, high) pairs, or a name"),
+    Setting("output_padding", 0, "rows added at the high end of the result, fewer than stride or dilation"),
+    GROUPS,
+    DILATION,
+    ALGORITHM,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """A described call: its windows, and the primitives bound to them (None while extents are open)."""
+
+    window: object
+    multiply_adds: object
+    primitives: object
+
+
+def described(window, images, outputs, inputs, settings):
+    """Geometry of a convolution with ``outputs`` × ``inputs`` (those of one group) kernels on ``images`` images."""
+    taps = math.prod(window.kernel)
+    open_ = None in window.output or None in window.input
+    algorithm = settings["algorithm"]
+    return Geometry(
+        window,
+        None if open_ else (1 if images is None else images) * math.prod(window.output) * outputs * inputs * taps,
+        None
+        if None in window.low
+        else conv.Convolution(
+            settings["groups"],
+            window.stride,
+            window.dilation,
+            window.low,
+            "direct" if algorithm == "auto" else algorithm,
+        ),
+    )
+
+
+def check_weights(place, shape, w, form):
+    """Raise unless ``w`` has the rank of the input and no empty axis."""
+    if len(w) != len(shape):
+        raise ShapeError(
+            f"{place}: w has {len(w)} dimensions {w}; an input with {len(shape) - 2} spatial "
+            f"{'axis' if len(shape) == 3 else 'axes'} {shape} needs {len(shape)}: {form}"
+        )
+    for axis, extent in enumerate(w):
+        if extent == 0:
+            raise ShapeError(f"{place}: w {w} is empty along axis {axis}; expected {form} with every extent at least 1")
+
+
+def check_groups(place, shape, groups):
+    """Raise unless the input's channels can be cut into ``groups``."""
+    if shape[1] % groups:
+        raise ShapeError(
+            f"{place}: {shape[1]} channels of input {shape} cannot be cut into groups={groups}; give a divisor of "
+            f"{shape[1]}"
+        )
+
+
+def check_bias(place, b, channels, form):
+    """Raise unless ``b`` holds one number per output channel."""
+    if b is not None and b != (channels,):
+        raise ShapeError(
+            f"{place}: b has shape {b}; w {form} makes {channels} output channels, so b must have shape ({channels},)"
+        )
+
+
+class Convolution(Kind):
+    """y = w ∗ x + b by the three primitives in their plain order."""
+
+    def describe(self, op, shapes, dtype, settings):
+        x, w, b = shapes
+        extents = geometry.spatial(op.name, x)
+        groups = settings["groups"]
+        check_weights(op.name, x, w, "(K, C / groups, *kernel)")
+        check_groups(op.name, x, groups)
+        if w[1] * groups != x[1]:
+            way = (
+                f"; groups={x[1] // w[1]} would fit these weights"
+                if x[1] % w[1] == 0 and w[0] % (x[1] // w[1]) == 0
+                else f"; expected w of shape {(w[0], x[1] // groups, *w[2:])}"
+            )
+            raise ShapeError(
+                f"{op.name}: w {w} takes {w[1]} channels in each of {groups} group{'s' * (groups > 1)}, together "
+                f"{w[1] * groups}; the input {x} has {x[1]}{way}"
+            )
+        if w[0] % groups:
+            raise ShapeError(f"{op.name}: {w[0]} output channels of w {w} cannot be cut into groups={groups}")
+        check_bias(op.name, b, w[0], w)
+        window = geometry.window(op.name, extents, w[2:], settings["stride"], settings["padding"], settings["dilation"])
+        return (x[0], w[0], *window.output_shape), described(window, x[0], w[0], w[1], settings)
+
+    def forward(self, call, arrays, out=None):
+        x, w, b = arrays
+        y = call.empty(out)
+        call.geometry.primitives.forward(x, w, b, y)
+        return y, (), (x, w)
+
+    def backward(self, call, saved, dy, wanted, out=None):
+        x, w = saved
+        primitives = call.geometry.primitives
+        dx, dw, db = gradients(call, wanted, out)
+        if dx is not None:
+            primitives.backward_input(dy, w, dx)
+        if dw is not None:
+            primitives.backward_weight(x, dy, dw)
+        if db is not None:
+            conv.backward_bias(dy, db)
+        return dx, dw, db
+
+    def multiply_adds(self, call):
+        return call.geometry.multiply_adds
+
+    def receptive_window(self, call):
+        window = call.geometry.window
+        per_axis = zip(window.kernel, window.stride, window.dilation, strict=True)
+        return tuple((d * (k - 1) + 1, s) for k, s, d in per_axis)[geometry.SPATIAL_AXES - window.rank :]
+
+
+class TransposedConvolution(Convolution):
+    """y with x = w ∗ y's shapes: what a convolution's backward_input does to its dy, done to x."""
+
+    def describe(self, op, shapes, dtype, settings):
+        x, w, b = shapes
+        extents = geometry.spatial(op.name, x)
+        groups = settings["groups"]
+        check_weights(op.name, x, w, "(C, K / groups, *kernel)")
+        if w[0] != x[1]:
+            raise ShapeError(
+                f"{op.name}: w {w} takes {w[0]} channels, the input {x} has {x[1]}; expected w of shape "
+                f"{(x[1], *w[1:])}: (C, K / groups, *kernel), input channels first"
+            )
+        check_groups(op.name, x, groups)
+        outputs = w[1] * groups
+        check_bias(op.name, b, outputs, w)
+        window = geometry.transposed_window(
+            op.name,
+            extents,
+            w[2:],
+            settings["stride"],
+            settings["padding"],
+            settings["output_padding"],
+            settings["dilation"],
+        )
+        result = window.input[geometry.SPATIAL_AXES - window.rank :]
+        return (x[0], outputs, *result), described(window, x[0], w[0], w[1], settings)
+
+    def forward(self, call, arrays, out=None):
+        x, w, b = arrays
+        y = call.empty(out)
+        call.geometry.primitives.backward_input(x, w, y, b)
+        return y, (), (x, w)
+
+    def backward(self, call, saved, dy, wanted, out=None):
+        x, w = saved
+        primitives = call.geometry.primitives
+        dx, dw, db = gradients(call, wanted, out)
+        if dx is not None:
+            primitives.forward(dy, w, None, dx)
+        if dw is not None:
+            primitives.backward_weight(dy, x, dw)
+        if db is not None:
+            conv.backward_bias(dy, db)
+        return dx, dw, db
+
+    def receptive_window(self, call):
+        window = call.geometry.window
+        per_axis = zip(window.kernel, window.stride, window.dilation, strict=True)
+        # Between them ⌈e / s⌉ inputs reach one output; from one output to the next they move by 1 / s.
+        return tuple((-(-(d * (k - 1) + 1) // s), Fraction(1, s)) for k, s, d in per_axis)[
+            geometry.SPATIAL_AXES - window.rank :
+        ]
+
+
+class Linear(Kind):
+    """y = x wᵀ + b on the last axis of x: a 1×1 convolution on one pixel per row."""
+
+    def describe(self, op, shapes, dtype, settings):
+        x, w, b = shapes
+        if len(x) == 0:
+            raise ShapeError(f"{op.name}: input is a single number; expected (N, features) or (..., features)")
+        if len(w) != 2 or 0 in w:
+            raise ShapeError(f"{op.name}: w has shape {w}; expected (outputs, features) with features = {x[-1]}")
+        if x[-1] != w[1]:
+            hint = "; w.T would fit: (outputs, features) is expected" if x[-1] == w[0] else ""
+            if not hint and len(x) > 2 and None not in x[1:] and math.prod(x[1:]) == w[1]:
+                hint = f"; flatten the input first: {(x[0], w[1])}"
+            raise ShapeError(f"{op.name}: w {w} takes {w[1]} features, the input {x} has {x[-1]}{hint}")
+        check_bias(op.name, b, w[0], w)
+        rows = None if None in x else math.prod(x[:-1])
+        window = geometry.window(op.name, (1,), 1)
+        settings = {"groups": 1, "algorithm": "direct"}
+        return (*x[:-1], w[0]), described(window, rows, w[0], w[1], settings)
+
+    def forward(self, call, arrays, out=None):
+        x, w, b = arrays
+        x = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+        y = call.empty(out)
+        into(y, (len(x), len(w)), lambda rows: call.geometry.primitives.forward(x, w, b, rows))
+        return y, (), (x, w)
+
+    def backward(self, call, saved, dy, wanted, out=None):
+        x, w = saved
+        primitives = call.geometry.primitives
+        dx, dw, db = gradients(call, wanted, out)
+        dy = dy.reshape(len(x), len(w))
+        if dx is not None:
+            into(dx, x.shape, lambda rows: primitives.backward_input(dy, w, rows))
+        if dw is not None:
+            primitives.backward_weight(x, dy, dw)
+        if db is not None:
+            conv.backward_bias(dy, db)
+        return dx, dw, db
+
+    def multiply_adds(self, call):
+        return call.geometry.multiply_adds
+
+    def receptive_window(self, call):
+        return None
+
+
+def gradients(call, wanted, out):
+    """Arrays for the wanted gradients, those of the caller where given; None for the others."""
+    given = out or (None,) * len(wanted)
+    return tuple(call.gradient(argument, given[argument]) if want else None for argument, want in enumerate(wanted))
+
+
+def into(result, shape, write):
+    """Let ``write`` fill ``result`` seen in ``shape``; by way of a new array where its strides allow no such view."""
+    rows = result.view()
+    try:
+        rows.shape = shape
+    except AttributeError:
+        rows = np.empty(shape, result.dtype)
+        write(rows)
+        result[...] = rows.reshape(result.shape)
+    else:
+        write(rows)
