@@ -7,7 +7,18 @@ Operators (``cnncore.OPS``), each with its explicit backward pass::
     dx = backward(dy)
 """
 
-from . import cpu
+try:
+    from . import cpu
+except ImportError as error:
+    from pathlib import Path
+
+    if (Path(__file__).parent / "ops" / "dispatch.pyx").exists():
+        raise ImportError(
+            "this is cnncore's source tree, where it is not compiled: run from another directory to use the installed "
+            "package, or compile here with `pip install -e .`"
+        ) from error
+    raise
+
 from ._version import __version__
 from .catalog import OPS
 from .errors import (
