@@ -55,7 +55,8 @@ class Setting:
 @dataclass(frozen=True)
 class Array:
     """An array argument. ``role``: "real" (float32 or float64, all the same), or "index" (integers, taken as int64),
-    or "either" (class numbers or probabilities, as losses take them).
+    or "either" (class numbers or probabilities, as losses take them). ``several``, for the last array only: any number of
+    them, one or more, as a join takes its branches; settings are then given by name.
     """
 
     name: str
@@ -63,32 +64,58 @@ class Array:
     optional: bool = False
     differentiable: bool = True
     role: str = "real"
+    several: bool = False
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """An array argument that a layer owns: its shape from input shapes and settings, and how it starts.
+    """An array argument that a layer owns: its shape, and how it starts.
 
-    ``when`` names a boolean layer setting that decides whether it exists. ``update`` is the number of the extra output that
-    replaces it after a training step (running statistics); such a parameter is not trained.
+    ``name`` is the argument's name in the row's ``arrays``. ``shape(shapes, settings)`` gets the shapes of the arrays that
+    come from the graph, in the row's order with None for open extents, and all settings of the layer and of the operator,
+    checked and with defaults; it returns integers, or None for an extent that follows from an open one (the graph then says
+    what to fix). ``initial`` is a name in layers.INITIALISERS, a number, or the name of a layer setting that holds either.
+    ``fans(shape)`` gives (fan in, fan out) where they are not those of (outputs, inputs, \\*kernel). ``when`` names the layer
+    setting (True or False) that decides whether the array exists: its row is optional, and None is passed when it does not.
+    ``update`` is the number of the extra output that takes its place after a forward pass in training (running statistics):
+    such an array is state, no gradient is asked for it.
     """
 
     name: str
-    shape: Callable  # (input_shapes, settings) -> tuple
-    initial: str  # a name in layers.INITIALISERS, or the name of a layer setting that holds one
+    shape: Callable
+    initial: str | float = "zeros"
     when: str | None = None
     update: int | None = None
     decay: bool = True  # whether weight decay applies
+    fans: Callable | None = None
 
 
 @dataclass(frozen=True)
 class Layer:
-    """How the operator stands in a graph: which settings a layer adds, and the parameters it owns."""
+    """How the operator stands in a graph: the arrays it owns there, and what is asked to make them.
+
+    ``g.conv(x, 64, kernel_size=3, stride=2, bias=False)``: first the values for the arrays that are not ``parameters``, then
+    the ``settings`` of the layer that are REQUIRED, the operator's own settings, and the layer's other settings. A layer
+    setting goes to the parameters' shapes and initialisers and never to the operator. ::
+
+        layer=Layer(
+            parameters=(
+                Parameter("w", lambda shapes, settings: (settings["channels"], shapes[0][1]), "initial"),
+                Parameter("b", lambda shapes, settings: (settings["channels"],), "zeros", when="bias", decay=False),
+            ),
+            settings=(
+                Setting("channels", REQUIRED, "output channels", whole(1)),
+                Setting("bias", True, "whether b exists", flag),
+                Setting("initial", "he", "how w starts"),
+            ),
+        )
+
+    Two settings of operators belong to the graph unless they are given there: ``training`` follows the net's mode, and
+    ``seed`` is drawn afresh for every training step from the net's seed, the node's path and the number of the step.
+    """
 
     parameters: tuple[Parameter, ...] = ()
     settings: tuple[Setting, ...] = ()
-    # Settings of the layer that are not passed on to the operator, because the parameters' shapes carry them.
-    consumed: tuple[str, ...] = ()
 
 
 class Case:
@@ -167,6 +194,10 @@ class Call:
 class Kind:
     """How a family of operators is computed. Subclasses live in cnncore/families."""
 
+    # What the plan of a graph may do with buffers. What stands here is always right; a family that allows more says so.
+    in_place = False  # forward may write y over its first array, and backward dx over dy
+    saves = None  # names of the arrays (and "y") that backward still reads; None: all of them and y
+
     def describe(self, op, shapes, dtype, settings):
         """Check the call; return (shape of y, geometry). Extents may be None (open): then so are those that follow from them."""
         raise NotImplementedError
@@ -181,6 +212,21 @@ class Kind:
         ``out``, where given, holds one array or None per argument, to be written instead of a new one.
         """
         raise NotImplementedError
+
+    def parts(self, call):
+        """Where each array lies in y (an index into y per array) if y is nothing but its arrays side by side, else None.
+
+        The plan lets the arrays' makers write there, and hands out parts of dy as gradients: nothing is copied. One array
+        that is all of y, ``((...,),)``, says that y is x.
+        """
+        return None
+
+    def takes_epilogue(self, call, activation):
+        """Whether forward takes ``epilogue=activation``, the call of an elementwise operator, and applies it to y.
+
+        Only with activations whose ``saves`` are ("y",): their saved tuple is then (y,).
+        """
+        return False
 
     def multiply_adds(self, call):
         """Multiply-adds of one forward call, for summaries; 0 for kinds that do not multiply by weights."""
@@ -225,8 +271,9 @@ class Op:
 
     def __post_init__(self):
         settings = {s.name: s.default for s in self.settings_list}
-        names = [(a.name, None if a.optional else REQUIRED) for a in self.arrays]
-        names += [(s.name, s.default) for s in self.settings_list]
+        several = self.arrays[-1].several if self.arrays else False
+        names = [(a.name, None if a.optional else REQUIRED) for a in self.arrays if not a.several]
+        names += [(s.name, s.default) for s in self.settings_list if not several]
         # By position or by name, as long as Python's order (required ones first) allows it; then by name only.
         kind, ended = inspect.Parameter.POSITIONAL_OR_KEYWORD, False
         parameters = []
@@ -237,7 +284,14 @@ class Op:
             parameters.append(
                 inspect.Parameter(name, kind, default=inspect.Parameter.empty if default is REQUIRED else default)
             )
+        if several:
+            parameters = [p.replace(kind=inspect.Parameter.POSITIONAL_ONLY) for p in parameters]
+            parameters.append(inspect.Parameter(self.arrays[-1].name, inspect.Parameter.VAR_POSITIONAL))
+            for s in self.settings_list:
+                default = inspect.Parameter.empty if s.default is REQUIRED else s.default
+                parameters.append(inspect.Parameter(s.name, inspect.Parameter.KEYWORD_ONLY, default=default))
         put = object.__setattr__
+        put(self, "several", several)
         put(self, "settings", MappingProxyType(settings))
         put(self, "_by_name", {s.name: s for s in self.settings_list})
         put(self, "_aliases", {s.alias: s.name for s in self.settings_list if s.alias})
@@ -265,7 +319,8 @@ class Op:
         """``y, backward``: y as from a plain call, and the function that takes dy to the gradients of the arrays given."""
         arrays, call = self.bind(arguments, settings)
         y, extras, saved = self.kind.forward(call, arrays, self._checked_out(call, out))
-        wanted = tuple(a.differentiable and given is not None for a, given in zip(self.arrays, arrays, strict=True))
+        rows = self.rows(len(arrays))
+        wanted = tuple(a.differentiable and given is not None for a, given in zip(rows, arrays, strict=True))
 
         def backward(dy):
             gradients = self.kind.backward(call, saved, self.checked_dy(call, dy), wanted)
@@ -278,11 +333,12 @@ class Op:
 
     def bind(self, arguments, settings):
         """Arrays and described call from the arguments of a call."""
-        count = len(self.arrays)
+        rows = self.rows(len(arguments))
+        count = len(rows)
         if len(arguments) < count and settings and not settings.keys().isdisjoint(self._array_names):
             arguments = self._named_arrays(list(arguments), settings)
-        arrays = [self._checked_array(i, a) for i, a in enumerate(arguments[:count])]
-        for missing in self.arrays[len(arrays) :]:
+        arrays = [self._checked_array(row, a) for row, a in zip(rows, arguments, strict=False)]
+        for missing in rows[len(arrays) :]:
             if not missing.optional:
                 raise SettingError(
                     f"{self.name}: array {missing.name!r} ({missing.meaning}) is missing; call {self.usage()}"
@@ -304,6 +360,12 @@ class Op:
                     self._calls.clear()
                 self._calls[key] = call
         return arrays, call
+
+    def rows(self, count):
+        """The row of each of ``count`` arrays: the last one repeats where it stands for several."""
+        if not self.several:
+            return self.arrays
+        return self.arrays + self.arrays[-1:] * (count - len(self.arrays))
 
     def describe(self, shapes, dtype, settings):
         """The checked description of a call with arrays of ``shapes``; extents may be None where they are still open."""
@@ -373,8 +435,7 @@ class Op:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"{self.name}: unknown setting {name!r}{hint} It takes {', '.join(self.settings) or 'no settings'}."
 
-    def _checked_array(self, index, array):
-        row = self.arrays[index]
+    def _checked_array(self, row, array):
         if array is None:
             if row.optional:
                 return None
@@ -386,7 +447,7 @@ class Op:
     def _common_dtype(self, arrays):
         dtype = None
         first = None
-        for row, array in zip(self.arrays, arrays, strict=True):
+        for row, array in zip(self.rows(len(arrays)), arrays, strict=True):
             if array is None or row.role == "index" or array.dtype.kind != "f":
                 continue
             if dtype is None:

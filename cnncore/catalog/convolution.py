@@ -1,5 +1,8 @@
 """Rows of the convolution variants."""
 
+import math
+
+from .. import geometry
 from ..families.convolution import CONV_SETTINGS, TRANSPOSE_SETTINGS, Convolution, Linear, TransposedConvolution
 from ..operator import REQUIRED, Array, Case, Layer, Op, Parameter, Setting, flag, whole
 
@@ -8,13 +11,12 @@ __all__ = ["ROWS"]
 CHANNELS = Setting("channels", REQUIRED, "number of output channels", whole(1))
 KERNEL_SIZE = Setting("kernel_size", REQUIRED, "extent of the kernel: an integer, or one per axis")
 BIAS = Setting("bias", True, "whether b exists", flag)
-WEIGHTS = Setting("weights", "he", "how w starts: the name of an initialiser")
+INITIAL = Setting("initial", "he", "how w starts: the name of an initialiser, or a number")
 
 
 def kernel_extents(input_shape, settings):
     """The kernel's extents, one per spatial axis."""
-    size = settings["kernel_size"]
-    return tuple(size) if hasattr(size, "__len__") else (size,) * (len(input_shape) - 2)
+    return geometry.per_axis("layer", "kernel_size", settings["kernel_size"], len(input_shape) - 2, minimum=1)
 
 
 def conv_weight(shapes, settings):
@@ -36,15 +38,20 @@ def bias(shapes, settings):
     return (settings["channels"],)
 
 
-def layer(weight, *own):
+def transposed_fans(shape):
+    """Inputs and outputs have changed places; a stride thins out both alike and is left out."""
+    taps = math.prod(shape[2:])
+    return shape[0] * taps, shape[1] * taps
+
+
+def layer(weight, *own, fans=None):
     """w and b, made from ``channels`` and the layer's own settings."""
     return Layer(
         parameters=(
-            Parameter("w", weight, "weights"),
+            Parameter("w", weight, "initial", fans=fans),
             Parameter("b", bias, "zeros", when="bias", decay=False),
         ),
-        settings=(CHANNELS, *own, BIAS, WEIGHTS),
-        consumed=("channels", *(s.name for s in own), "bias", "weights"),
+        settings=(CHANNELS, *own, BIAS, INITIAL),
     )
 
 
@@ -159,7 +166,7 @@ ROWS = (
             Case(groups=2, padding=1, channels=4, arrays=weights(6, 3, groups=2, transposed=True), spatial=4),
             Case(stride=3, padding="same_upper", arrays=weights(2, 3, transposed=True), spatial=3),
         ),
-        layer=layer(transposed_weight, KERNEL_SIZE),
+        layer=layer(transposed_weight, KERNEL_SIZE, fans=transposed_fans),
         example="""
             >>> import numpy as np, cnncore
             >>> x = np.array([[[1., 2., 3.]]])
