@@ -23,6 +23,8 @@ __all__ = [
     "checked_bytes",
     "global_window",
     "integer",
+    "padded",
+    "padding_sources",
     "per_axis",
     "pooling_window",
     "spatial",
@@ -93,8 +95,8 @@ def per_axis(place, name, value, rank, minimum=None):
     return (integer(place, name, value, minimum),) * rank
 
 
-def padding_pairs(place, padding, extents, kernel, stride, dilation):
-    """Padding as (low, high) per axis, from an int, one per axis, (low, high) pairs, or a name.
+def padding_pairs(place, padding, extents, kernel, stride, dilation, minimum=0):
+    """Padding as (low, high) per axis, from an int, one per axis, (low, high) pairs, or a name; no number below ``minimum``.
 
     "valid"       none
     "same_upper"  output ⌈H / s⌉, odd total: one more at the high end   (TensorFlow, ONNX SAME_UPPER)
@@ -117,8 +119,8 @@ def padding_pairs(place, padding, extents, kernel, stride, dilation):
             raise SettingError(
                 f"{place}: padding {padding} must hold one (low, high) pair for each of {rank} spatial axes"
             )
-        return tuple((integer(place, "padding", lo, 0), integer(place, "padding", hi, 0)) for lo, hi in padding)
-    return tuple((p, p) for p in per_axis(place, "padding", padding, rank, minimum=0))
+        return tuple(tuple(integer(place, "padding", p, minimum) for p in pair) for pair in padding)
+    return tuple((p, p) for p in per_axis(place, "padding", padding, rank, minimum))
 
 
 def _named_padding(place, name, H, k, s, d):
@@ -339,6 +341,53 @@ def transposed_window(place, extents, kernel_size, stride=1, padding=0, output_p
         low=canonical([lo for lo, _ in pairs], 0),
         high=canonical([hi for _, hi in pairs], 0),
     )
+
+
+def padded(place, extents, padding, mode):
+    """Padding as (low, high) per axis and the padded extents; negative padding cuts off.
+
+    ``mode``: "constant"; "reflect" mirrors at the edge cells, which must leave a cell to mirror, H > padding; "symmetric"
+    mirrors at the edge itself; "replicate" repeats the edge cell; "circular" starts again at the other end.
+    """
+    ones = (1,) * len(extents)
+    if isinstance(padding, str):
+        raise SettingError(f"{place}: padding must be an integer, one per axis, or (low, high) pairs, got {padding!r}")
+    pairs = padding_pairs(place, padding, extents, ones, ones, ones, minimum=None)
+    output = tuple(None if H is None else H + lo + hi for H, (lo, hi) in zip(extents, pairs, strict=True))
+    for axis, (H, out, pair) in enumerate(zip(extents, output, pairs, strict=True)):
+        if H is None:
+            continue
+        if mode == "reflect" and max(pair) >= H:
+            raise ShapeError(
+                f"{place}: reflecting {max(pair)} cells needs an extent above {max(pair)}; spatial axis {axis} of input "
+                f"{_by(extents)} has {H}: use at most {H - 1}, or mode='symmetric'"
+            )
+        if out < 1:
+            raise ShapeError(
+                f"{place}: padding {pair} leaves {out} cells of spatial axis {axis} of input {_by(extents)}; at least 1 must stay"
+            )
+    return pairs, output
+
+
+def padding_sources(H, low, high, mode):
+    """Which input cell each cell of an axis padded by ``low`` and ``high`` holds; −1: none, a constant.
+
+    >>> padding_sources(4, 2, 2, "reflect")
+    array([2, 1, 0, 1, 2, 3, 2, 1])
+    """
+    i = np.arange(-low, H + high, dtype=np.int64)
+    if mode == "constant":
+        return np.where((i < 0) | (i >= H), -1, i)
+    if mode == "replicate":
+        return np.clip(i, 0, H - 1)
+    if mode == "circular":
+        return i % H
+    if mode == "symmetric":
+        i = i % (2 * H)
+        return np.where(i < H, i, 2 * H - 1 - i)
+    period = max(2 * (H - 1), 1)  # reflect: 0 … H − 1 … 1, and again
+    i = i % period
+    return np.where(i < H, i, period - i)
 
 
 def checked_bytes(place, shape, itemsize):

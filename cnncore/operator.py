@@ -54,9 +54,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Array:
-    """An array argument. ``role``: "real" (float32 or float64, all the same), or "index" (integers, taken as int64),
-    or "either" (class numbers or probabilities, as losses take them). ``several``, for the last array only: any number of
-    them, one or more, as a join takes its branches; settings are then given by name.
+    """An array argument. ``role``: "real" (float32 or float64, all the same), or "index" (integers, taken as int64), "mask"
+    (booleans), or "either" (class numbers or probabilities, as losses take them; only the latter have a gradient).
+    ``several``, for the last array only: any number of them, one or more, as a join takes its branches, one after the other
+    or as one list; settings are then given by name.
     """
 
     name: str
@@ -96,7 +97,8 @@ class Layer:
 
     ``g.conv(x, 64, kernel_size=3, stride=2, bias=False)``: first the values for the arrays that are not ``parameters``, then
     the ``settings`` of the layer that are REQUIRED, the operator's own settings, and the layer's other settings. A layer
-    setting goes to the parameters' shapes and initialisers and never to the operator. ::
+    setting goes to the parameters' shapes and initialisers and never to the operator. ``training`` holds settings that a
+    training step adds, so that the operator returns what takes the place of parameters with ``update``. ::
 
         layer=Layer(
             parameters=(
@@ -116,6 +118,7 @@ class Layer:
 
     parameters: tuple[Parameter, ...] = ()
     settings: tuple[Setting, ...] = ()
+    training: Mapping = field(default_factory=dict)
 
 
 class Case:
@@ -319,8 +322,7 @@ class Op:
         """``y, backward``: y as from a plain call, and the function that takes dy to the gradients of the arrays given."""
         arrays, call = self.bind(arguments, settings)
         y, extras, saved = self.kind.forward(call, arrays, self._checked_out(call, out))
-        rows = self.rows(len(arrays))
-        wanted = tuple(a.differentiable and given is not None for a, given in zip(rows, arrays, strict=True))
+        wanted = self.wanted(arrays)
 
         def backward(dy):
             gradients = self.kind.backward(call, saved, self.checked_dy(call, dy), wanted)
@@ -333,6 +335,8 @@ class Op:
 
     def bind(self, arguments, settings):
         """Arrays and described call from the arguments of a call."""
+        if self.several and len(arguments) == len(self.arrays) and isinstance(arguments[-1], (list, tuple)):
+            arguments = (*arguments[:-1], *arguments[-1])
         rows = self.rows(len(arguments))
         count = len(rows)
         if len(arguments) < count and settings and not settings.keys().isdisjoint(self._array_names):
@@ -367,6 +371,13 @@ class Op:
             return self.arrays
         return self.arrays + self.arrays[-1:] * (count - len(self.arrays))
 
+    def wanted(self, arrays):
+        """Which of a call's arrays, as bound, have a gradient: real numbers in a differentiable place."""
+        return tuple(
+            row.differentiable and given is not None and given.dtype.kind == "f"
+            for row, given in zip(self.rows(len(arrays)), arrays, strict=True)
+        )
+
     def describe(self, shapes, dtype, settings):
         """The checked description of a call with arrays of ``shapes``; extents may be None where they are still open."""
         full = self.full_settings(settings)
@@ -399,6 +410,8 @@ class Op:
 
     def checked_dy(self, call, dy):
         """dy as an array that backward may trust, or an error that says what forward returned."""
+        if call.output == () and isinstance(dy, (int, float)):  # of a loss: one number
+            dy = np.array(dy, call.dtype)
         dy = ordinary_array(self.name, "dy", dy)
         if dy.shape != call.output:
             raise ShapeError(f"{self.name}: backward got dy of shape {dy.shape}; forward returned {call.output}")
@@ -442,13 +455,15 @@ class Op:
             raise SettingError(f"{self.name}: array {row.name!r} ({row.meaning}) is None; call {self.usage()}")
         if row.role == "index":
             return index_array(self.name, row.name, array)
+        if row.role == "mask":
+            return mask_array(self.name, row.name, array)
         return ordinary_array(self.name, row.name, array, either=row.role == "either")
 
     def _common_dtype(self, arrays):
         dtype = None
         first = None
         for row, array in zip(self.rows(len(arrays)), arrays, strict=True):
-            if array is None or row.role == "index" or array.dtype.kind != "f":
+            if array is None or array.dtype.kind != "f":
                 continue
             if dtype is None:
                 dtype, first = array.dtype, row.name
@@ -502,6 +517,15 @@ def index_array(place, name, array):
     if array.dtype.kind not in "iu":
         raise DtypeError(f"{place}: {name} is {array.dtype}; expected integers: use {name}.astype('int64')")
     return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def mask_array(place, name, array):
+    """``array`` as booleans."""
+    if type(array) is not np.ndarray:
+        array = _from_outside(array)
+    if array.dtype != np.bool_:
+        raise DtypeError(f"{place}: {name} is {array.dtype}; expected booleans: use {name}.astype(bool)")
+    return np.ascontiguousarray(array)
 
 
 def _from_outside(array):
@@ -577,6 +601,13 @@ def choice(*allowed):
 # ── Documentation ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+DOCUMENTED_ROLES = {
+    "index": "array of integers",
+    "mask": "array of booleans",
+    "either": "array of integers, or of the same dtype as the others",
+}
+
+
 def docstring(op):
     """The operator's docstring, put together from its row: the sections a reader finds under every operator."""
 
@@ -587,7 +618,8 @@ def docstring(op):
         return textwrap.indent(textwrap.dedent(text).strip("\n"), "    ")
 
     arrays = "\n".join(
-        f"{a.name} : {'array of integers' if a.role == 'index' else 'array'}{', optional' if a.optional else ''}\n    {a.meaning}"
+        f"{'*' * a.several}{a.name} : {DOCUMENTED_ROLES.get(a.role, 'array')}{', one or more' if a.several else ''}"
+        f"{', optional' if a.optional else ''}\n    {a.meaning}"
         for a in op.arrays
     )
     settings = "\n".join(
@@ -615,4 +647,4 @@ def docstring(op):
     return text
 
 
-__all__ += ["CnnError", "choice", "flag", "index_array", "number", "ordinary_array", "whole"]
+__all__ += ["CnnError", "choice", "flag", "index_array", "mask_array", "number", "ordinary_array", "whole"]
