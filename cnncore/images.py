@@ -19,6 +19,7 @@ import os
 import pathlib
 import struct
 import zlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -72,8 +73,12 @@ def read_image(source, channels=None):
         name = str(source)
         content = _file_content(name)
     if content.startswith(PNG_SIGNATURE):
+        # Checked whichever reader follows, as Pillow shows some damaged files without a word.
         header = _png_header(name, content)
-        pixels = _decode_with_pillow(name, content) if _pillow() else _decode_png(name, content, header)
+        chunks = _png_chunks(name, content)
+        if header.colour == PNG_PALETTE and not chunks[b"PLTE"]:
+            raise DataError(f"{name}: damaged PNG (no palette); replace or remove the file")
+        pixels = _decode_with_pillow(name, content) if _pillow() else _decode_png(name, header, chunks)
     elif content[:1] == b"P" and content[1:2] in b"2356" and len(content) > 2:
         pixels = _decode_pnm(name, content)
     elif _pillow():
@@ -198,56 +203,57 @@ DEFLATE_LARGEST_RATIO = 1032  # one deflate bit pair yields at most 258 bytes; s
 ROWS_PER_BAND = 256
 
 
+class _PngHeader(NamedTuple):
+    height: int
+    width: int
+    depth: int  # bits a sample
+    colour: int
+    interlaced: bool
+
+
 def _png_header(name, content):
-    """Check the first chunk; return (height, width, bit depth, colour type, interlaced)."""
     if len(content) < 33 or content[8:16] != b"\x00\x00\x00\rIHDR":
         raise DataError(f"{name}: damaged PNG (no header); replace or remove the file")
     width, height, depth, colour, compression, filtering, interlace = struct.unpack(">IIBBBBB", content[16:29])
     if depth not in PNG_DEPTHS.get(colour, ()) or compression or filtering or interlace > 1:
         raise DataError(f"{name}: damaged PNG (impossible header); replace or remove the file")
     _check_extent(name, height, width)
-    return height, width, depth, colour, bool(interlace)
+    return _PngHeader(height, width, depth, colour, bool(interlace))
 
 
 def _png_chunks(name, content):
-    """Yield (type, data) of every chunk up to IEND, each with its checksum verified."""
+    """The chunks that make up the picture, by type, each with its checksum verified; several of a type are joined."""
+    chunks = {b"PLTE": [], b"tRNS": [], b"IDAT": []}
     position = len(PNG_SIGNATURE)
     while position + 12 <= len(content):
-        (length,) = struct.unpack_from(">I", content, position)
+        length, kind = struct.unpack_from(">I4s", content, position)
         end = position + 8 + length
         if end + 4 > len(content):
             break
         if zlib.crc32(content[position + 4 : end]) != struct.unpack_from(">I", content, end)[0]:
             raise DataError(f"{name}: damaged PNG (wrong checksum at byte {position}); replace or remove the file")
-        kind = content[position + 4 : position + 8]
-        yield kind, content[position + 8 : end]
         if kind == b"IEND":
-            return
+            return {kind: b"".join(parts) for kind, parts in chunks.items()}
+        if kind in chunks:
+            chunks[kind].append(content[position + 8 : end])
         position = end + 4
     raise DataError(f"{name}: truncated PNG; replace or remove the file")
 
 
-def _decode_png(name, content, header):
+def _decode_png(name, header, chunks):
     height, width, depth, colour, interlaced = header
     if interlaced:
         raise DataError(f"{name}: interlaced PNG, which is read through Pillow; {INSTALL_PILLOW}")
-    palette, transparency, compressed = None, None, []
-    for kind, data in _png_chunks(name, content):
-        if kind == b"PLTE":
-            palette = np.frombuffer(data[: len(data) // 3 * 3], np.uint8).reshape(-1, 3)
-        elif kind == b"tRNS":
-            transparency = data
-        elif kind == b"IDAT":
-            compressed.append(data)
+    transparency = chunks[b"tRNS"]
     sample_count = PNG_SAMPLES[colour]
     row_bytes = (width * sample_count * depth + 7) // 8
-    rows = _inflate(name, b"".join(compressed), height * (1 + row_bytes)).reshape(height, 1 + row_bytes)
+    rows = _inflate(name, chunks[b"IDAT"], height * (1 + row_bytes)).reshape(height, 1 + row_bytes)
     if rows[:, 0].max() > 4:
         raise DataError(f"{name}: damaged PNG (unknown row filter); replace or remove the file")
     samples = _png_samples(_unfilter(rows, max(1, sample_count * depth // 8)), width, sample_count, depth)
     if colour == PNG_PALETTE:
-        return _png_palette(name, samples[:, :, 0], palette, transparency)
-    if transparency is not None and colour in (0, 2):  # one grey or RGB value that stands for "transparent"
+        return _png_palette(name, samples[:, :, 0], chunks[b"PLTE"], transparency)
+    if transparency and colour in (0, 2):  # one grey or RGB value that stands for "transparent"
         if len(transparency) != 2 * sample_count:
             raise DataError(f"{name}: damaged PNG (transparency); replace or remove the file")
         key = np.frombuffer(transparency, ">u2")
@@ -288,9 +294,10 @@ def _to_8_bits(samples, depth):
 
 
 def _png_palette(name, index, palette, transparency):
-    if palette is None or index.max() >= len(palette):
+    palette = np.frombuffer(palette[: len(palette) // 3 * 3], np.uint8).reshape(-1, 3)
+    if index.max() >= len(palette):
         raise DataError(f"{name}: damaged PNG (colour outside the palette); replace or remove the file")
-    if transparency is None:
+    if not transparency:
         return palette[index]
     alpha = np.full(len(palette), 255, np.uint8)
     given = np.frombuffer(transparency[: len(palette)], np.uint8)
@@ -576,9 +583,13 @@ def _write_atomically(path, content):
 # ── Heat maps ── Green 2011, "A colour scheme for the display of astronomical intensity images", arXiv:1108.5083 ──────
 
 
-def _cubehelix(start=0.5, rotations=-1.5, hue=1.0, gamma=1.0):
-    """Green's equation 1 and 2 at 256 levels: perceived brightness rises evenly while the hue turns around grey."""
-    level = np.linspace(0.0, 1.0, 256)[:, None] ** gamma
+def _cubehelix(start=0.3, rotations=0.45, hue=2.0, brightest=0.88):
+    """Green's equations 1 and 2 at 256 levels: perceived brightness rises evenly while the hue turns around grey.
+
+    These settings turn from purple through red and orange to yellow, the order in which things glow, and end where there
+    is still colour. So strong a hue leaves the cube of colours here and there and is clipped; brightness still rises.
+    """
+    level = np.linspace(0.0, brightest, 256)[:, None]
     angle = 2 * np.pi * (start / 3 + 1 + rotations * level)
     amplitude = hue * level * (1 - level) / 2
     cosine = np.array([-0.14861, -0.29227, 1.97294])  # equation 2, a plane of equal brightness
@@ -592,7 +603,7 @@ COLOR_OF_NAN = np.array([128, 128, 128], np.uint8)
 
 
 def colormap(values, low=None, high=None):
-    """Colour numbers: ``low`` black, ``high`` white, between them hues of evenly rising brightness (cubehelix).
+    """Colour numbers: ``low`` black, then purple, red, orange, ``high`` pale yellow, ever brighter (cubehelix).
 
     Parameters
     ----------
@@ -613,7 +624,7 @@ def colormap(values, low=None, high=None):
     Examples
     --------
     >>> colormap([0.0, 1.0]).tolist()
-    [[0, 0, 0], [255, 255, 255]]
+    [[0, 0, 0], [230, 232, 171]]
     """
     level = _level("colormap", values, low, high)
     colors = COLORS[np.rint(255 * np.nan_to_num(level)).astype(np.intp)]
@@ -643,7 +654,7 @@ def overlay(image, heat, strength=0.6, low=None, high=None):
     --------
     >>> import numpy as np
     >>> overlay(np.array([[10, 10]], np.uint8), [[0.0, 1.0]], strength=1.0).tolist()
-    [[[10, 10, 10], [255, 255, 255]]]
+    [[[10, 10, 10], [230, 232, 171]]]
     """
     image = np.asarray(image)
     _check_image("overlay", image)
