@@ -42,7 +42,7 @@ class ModelFileError(CnnError, ValueError):
 
 
 class DataError(CnnError, ValueError):
-    """A data set or an image file cannot be read or used."""
+    """A data set, an image file, or the values of an array cannot be read or used."""
 
 
 class GradientError(CnnError, AssertionError):

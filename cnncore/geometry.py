@@ -7,6 +7,7 @@ graph whose image size comes later); what follows from it is then ``None`` too.
 Symbols: H input extent, k kernel_size, s stride, d dilation, lo and hi padding, e = d(k − 1) + 1 the window's reach.
 """
 
+import math
 import operator
 from dataclasses import dataclass
 
@@ -35,6 +36,8 @@ __all__ = [
 SPATIAL_AXES = 3
 PADDING_NAMES = ("valid", "same_upper", "same_lower", "same_torch")
 LARGEST_ARRAY_BYTES = 2**46
+LARGEST_KERNEL = 2**46  # cells
+LARGEST_ADAPTIVE_OUTPUT = 2**24
 
 
 def canonical(sizes, fill):
@@ -217,6 +220,8 @@ def pooling_window(place, extents, kernel_size, stride=None, padding=0, dilation
     rank = len(extents)
     kernel = per_axis(place, "kernel_size", kernel_size, rank, minimum=1)
     steps = per_axis(place, "dilation", dilation, rank, minimum=1)
+    if math.prod(kernel) > LARGEST_KERNEL:
+        raise SettingError(f"{place}: kernel_size {_by(kernel)} is more cells than can be counted; use a smaller one")
     if not isinstance(padding, str):
         pairs = padding_pairs(place, padding, extents, kernel, (1,) * rank, steps)
         for (lo, hi), k, d in zip(pairs, kernel, steps, strict=True):
@@ -271,17 +276,20 @@ def adaptive_window(place, extents, output_size):
     if len(sizes) != rank:
         raise SettingError(f"{place}: output_size {output_size} must hold one number for each of {rank} spatial axes")
     output = tuple(
-        H if size is None else integer(place, "output_size", size, 1) for H, size in zip(extents, sizes, strict=True)
+        H if size is None else integer(place, "output_size", size, 1, LARGEST_ADAPTIVE_OUTPUT)
+        for H, size in zip(extents, sizes, strict=True)
     )
     if None in extents:
         return None, output
     checked_bytes(place, output, 1)
     tables = []
     for H, O in zip(canonical(extents, 1), canonical(output, 1), strict=True):
-        i = np.arange(O, dtype=np.int64)
-        first = i * H // O
-        count = -(-(i + 1) * H // O) - first
-        tables.append(np.ascontiguousarray([first, count, np.zeros_like(i), count], dtype=np.int64))
+        # i·H/O as i·⌊H/O⌋ + i·(H mod O)/O: whole numbers only, and no product exceeds 64 bits.
+        i = np.arange(O + 1, dtype=np.int64)
+        whole, part = i * (H // O), i * (H % O)
+        first = whole[:-1] + part[:-1] // O
+        count = whole[1:] - (-part[1:] // O) - first
+        tables.append(np.ascontiguousarray([first, count, np.zeros_like(first), count], dtype=np.int64))
     return tuple(tables), output
 
 

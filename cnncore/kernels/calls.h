@@ -40,10 +40,12 @@ typedef struct {
     cnn_tensor x, y;        /* forward: reads x, writes y */
     cnn_tensor dx, dy;      /* backward: reads x, y, dy, writes dx (every element) */
     cnn_tensor indices;     /* int64: position of the selected cell within its plane; data == NULL where not asked for */
+    cnn_tensor drawn;       /* int64: positions to select instead of drawing them; data == NULL where there are none */
     double setting[8];      /* numbers of the strategy: p, alpha, ... */
     const void *strategy;   /* the definition's functions; kernels do not need it */
+    int64_t cells;          /* of the largest window */
     uint64_t seed;
-    int64_t scratch_bytes;
+    int refused;            /* written by tasks: why the strategy has no value for some window */
 } cnn_pool;
 
 /* Convolution: y[n, k, o] = b[k] + sum over c, t of w[k, c, t] x[n, c, stride o + dilation t - low].

@@ -31,10 +31,12 @@ cdef extern from "calls.h" nogil:
         cnn_tensor dx
         cnn_tensor dy
         cnn_tensor indices
+        cnn_tensor drawn
         double setting[8]
         const void *strategy
+        int64_t cells
         uint64_t seed
-        int64_t scratch_bytes
+        int refused
 
     ctypedef struct cnn_conv:
         int64_t groups

@@ -1,0 +1,44 @@
+# Pooling strategies: what a strategy of your own needs. A pair of functions and one line make one (see pool.pyx):
+#
+#     from cnncore.ops.pool cimport Window, real, strategy
+#
+#     cdef real range_reduce(const real *x, Window *window) noexcept nogil: ...
+#     cdef void range_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil: ...
+#
+#     RANGE = strategy("range", <void *> range_reduce[float], <void *> range_reduce[double],
+#                      <void *> range_spread[float], <void *> range_spread[double], saves=("x",))
+
+from libc.stdint cimport int64_t, uint64_t
+
+from cnncore.ops.dispatch cimport cnn_axis, cnn_pool, cnn_tensor, real
+
+cdef struct Window:
+    int64_t n                   # cells inside the image
+    int64_t size                # cells inside the image and its padding
+    const int64_t *tap          # [n] position of each cell within the whole kernel
+    const double *setting       # numbers of the strategy, in the order of Pooling.numbers; those not named are 0
+    int64_t selected            # the cell that y came from, where there is one: written by reduce, read by spread
+    bint given                  # `selected` was drawn before (a replay, or the forward pass): do not draw again
+    uint64_t seed, position     # what a random strategy draws from: the call's seed, the number of this window in y
+    bint refused                # set by reduce where the strategy has no value for these cells
+
+cdef struct Functions:          # by precision: CNN_FLOAT32, CNN_FLOAT64
+    void *reduce[2]
+    void *spread[2]
+
+cdef class Strategy:
+    """A pooling strategy: reduce and spread in both precisions, and the kernels that override the loop over windows."""
+    cdef Functions functions
+    cdef readonly str name
+    cdef readonly tuple saves       # which of "x" and "y" spread reads
+    cdef readonly str requires      # what its x must be, for the error where reduce refuses a window
+    cdef int forward_kernel, backward_kernel
+
+cdef Strategy strategy(name, void *reduce_f32, void *reduce_f64, void *spread_f32, void *spread_f64,
+                       tuple saves=*, str requires=*)
+
+cdef class Windows:
+    """The windows of a call: tables per axis (geometry.axes) made ready for C, once for forward and backward."""
+    cdef cnn_axis axis[3]
+    cdef int64_t cells              # of the largest window
+    cdef list tables
