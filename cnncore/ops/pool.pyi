@@ -6,8 +6,19 @@ class Strategy:
 
 MAX: Any
 
+SUM: Any
+
+AVG: Any
+
+LP: Any
+
+STOCHASTIC: Any
+
+PROBABILITY_WEIGHTED: Any
+
 class Windows:
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
-def forward(strategy: Any, windows: Any, settings: Any, x: Any, y: Any, indices: Any = ...) -> Any: ...
-def backward(strategy: Any, windows: Any, settings: Any, x: Any, y: Any, dy: Any, dx: Any) -> Any: ...
+def forward(strategy: Any, windows: Any, settings: Any, x: Any, y: Any, indices: Any = ..., drawn: Any = ..., seed: Any = ...) -> Any: ...
+
+def backward(strategy: Any, windows: Any, settings: Any, x: Any, y: Any, dy: Any, dx: Any, drawn: Any = ...) -> Any: ...

@@ -1,0 +1,6 @@
+# Written by tools/generate.py from the Cython source.
+from typing import Any
+
+def philox_block(counter: Any, key: Any) -> Any: ...
+
+def fill_uniform(seed: Any, start: Any, out: Any) -> Any: ...
