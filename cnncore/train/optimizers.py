@@ -1,0 +1,180 @@
+"""Optimizers: how a gradient changes a parameter.
+
+Each class gives its update as a formula over one parameter w with gradient g, in place on the arrays, and keeps its state by
+the parameter's name. The learning rate of a step comes with the call, so that a schedule is somebody else's business.
+"""
+
+import numpy as np
+
+from ..errors import SettingError
+from ..operator import number
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "optimizer"]
+
+
+class Optimizer:
+    """Base of the optimizers: the state of every parameter, and the loop over parameters.
+
+    A subclass names its state arrays in ``state_names`` and defines ``change(w, g, state, rate, decay)``, which changes w and
+    the state arrays in place. ``weight_decay`` is applied to the parameters that decay (biases and the scales and shifts of
+    normalisation do not).
+    """
+
+    state_names = ()
+
+    def __init__(self, learning_rate, weight_decay=0.0):
+        place = type(self).__name__
+        self.learning_rate = number(minimum=0)(place, "learning_rate", learning_rate)
+        self.weight_decay = number(minimum=0)(place, "weight_decay", weight_decay)
+        self.state = {}
+        self.steps = 0
+
+    def update(self, parameters, gradients, rate=None, decays=lambda name: True):
+        """One step: change every parameter that has a gradient, in place."""
+        self.steps += 1
+        rate = self.learning_rate if rate is None else rate
+        for name, g in gradients.items():
+            w = parameters[name]
+            state = self.state.get(name)
+            if state is None:
+                state = self.state[name] = tuple(np.zeros_like(w) for _ in self.state_names)
+            self.change(w, g, state, rate, self.weight_decay if decays(name) else 0.0)
+
+    def change(self, w, g, state, rate, decay):
+        raise NotImplementedError
+
+    def state_arrays(self):
+        """Everything that a continued training needs, by name; :meth:`restore` takes it back."""
+        arrays = {"steps": np.array(self.steps, np.int64)}
+        for name, state in self.state.items():
+            for kind, array in zip(self.state_names, state, strict=True):
+                arrays[f"{kind}:{name}"] = array
+        return arrays
+
+    def restore(self, arrays):
+        """Take back what :meth:`state_arrays` gave."""
+        self.steps = int(arrays["steps"])
+        names = {key.split(":", 1)[1] for key in arrays if ":" in key}
+        self.state = {n: tuple(np.array(arrays[f"{kind}:{n}"]) for kind in self.state_names) for n in sorted(names)}
+
+    def __repr__(self):
+        own = {k: v for k, v in vars(self).items() if k not in ("state", "steps", "state_names")}
+        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in own.items())})"
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum; PyTorch's formulas. ::
+
+        g ← g + λ w                        λ weight_decay
+        v ← μ v + g                        μ momentum, v starts as 0
+        w ← w − η v                        η learning rate
+        w ← w − η (g + μ v)                with nesterov=True
+
+    Robbins & Monro 1951; Polyak 1964; Nesterov 1983; Sutskever, Martens, Dahl & Hinton 2013, ICML.
+
+    >>> import numpy as np
+    >>> from cnncore.train import SGD
+    >>> w = {"w": np.array([1.0])}
+    >>> sgd = SGD(0.1, momentum=0.5)
+    >>> sgd.update(w, {"w": np.array([2.0])}); w["w"]
+    array([0.8])
+    >>> sgd.update(w, {"w": np.array([2.0])}); w["w"]       # v = 0.5 · 2 + 2 = 3
+    array([0.5])
+    """
+
+    def __init__(self, learning_rate=0.01, momentum=0.0, weight_decay=0.0, nesterov=False):
+        super().__init__(learning_rate, weight_decay)
+        self.momentum = number(minimum=0, below=1)("SGD", "momentum", momentum)
+        self.nesterov = bool(nesterov)
+        if nesterov and not momentum:
+            raise SettingError("SGD: nesterov=True needs a momentum above 0, got 0; try momentum=0.9")
+        self.state_names = ("velocity",) if momentum else ()
+
+    def change(self, w, g, state, rate, decay):
+        g = g + w.dtype.type(decay) * w if decay else g
+        if state:
+            (v,) = state
+            v *= w.dtype.type(self.momentum)
+            v += g
+            g = g + w.dtype.type(self.momentum) * v if self.nesterov else v
+        w -= w.dtype.type(rate) * g
+
+
+class Adam(Optimizer):
+    """Adam: steps scaled by the gradient's own history. ::
+
+        g ← g + λ w                        λ weight_decay
+        m ← β₁ m + (1 − β₁) g              v ← β₂ v + (1 − β₂) g²
+        w ← w − η · m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + ε)          t counts the steps from 1
+
+    Kingma & Ba 2015, arXiv:1412.6980, algorithm 1.
+
+    >>> import numpy as np
+    >>> from cnncore.train import Adam
+    >>> w = {"w": np.array([1.0, 1.0])}
+    >>> Adam(0.1).update(w, {"w": np.array([3.0, -0.001])}); w["w"].round(4)      # the first step is ± η
+    array([0.9, 1.1])
+    """
+
+    state_names = ("mean", "square")
+    decoupled = False
+
+    def __init__(self, learning_rate=0.001, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+        super().__init__(learning_rate, weight_decay)
+        place = type(self).__name__
+        first, second = betas
+        unit = number(minimum=0, below=1)
+        self.betas = (unit(place, "betas[0]", first), unit(place, "betas[1]", second))
+        self.eps = number(minimum=0)(place, "eps", eps)
+
+    def change(self, w, g, state, rate, decay):
+        real = w.dtype.type
+        m, v = state
+        first, second = self.betas
+        if decay and self.decoupled:
+            w *= real(1 - rate * decay)
+        elif decay:
+            g = g + real(decay) * w
+        m *= real(first)
+        m += real(1 - first) * g
+        v *= real(second)
+        v += real(1 - second) * g * g
+        scale = np.sqrt(v)
+        scale *= real(1 / np.sqrt(1 - second**self.steps))
+        scale += real(self.eps)
+        w -= real(rate / (1 - first**self.steps)) * m / scale
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: w ← (1 − η λ) w before Adam's step, and no λ w in the gradient.
+
+    Loshchilov & Hutter 2019, arXiv:1711.05101.
+
+    >>> import numpy as np
+    >>> from cnncore.train import AdamW
+    >>> w = {"w": np.array([1.0])}
+    >>> AdamW(0.1, weight_decay=0.5).update(w, {"w": np.array([1.0])}); w["w"].round(4)     # 0.95 − 0.1
+    array([0.85])
+    """
+
+    decoupled = True
+
+    def __init__(self, learning_rate=0.001, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+        super().__init__(learning_rate, betas, eps, weight_decay)
+
+
+OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+
+
+def optimizer(name, learning_rate=None, **settings):
+    """The optimizer called ``name``: "sgd", "adam" or "adamw".
+
+    >>> from cnncore.train import optimizer
+    >>> optimizer("sgd", 0.1, momentum=0.9)
+    SGD(learning_rate=0.1, weight_decay=0.0, momentum=0.9, nesterov=False)
+    """
+    if name not in OPTIMIZERS:
+        raise SettingError(f"optimizer: {name!r} is unknown; choose one of {', '.join(OPTIMIZERS)}")
+    if learning_rate is not None:
+        settings["learning_rate"] = learning_rate
+    return OPTIMIZERS[name](**settings)

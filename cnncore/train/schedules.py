@@ -1,0 +1,78 @@
+"""Schedules: the learning rate as a function of how far training is.
+
+A schedule takes the fraction of training done, 0 ≤ t < 1, and gives a factor for the optimizer's learning rate.
+"""
+
+import math
+
+from ..errors import SettingError
+from ..operator import number
+
+__all__ = ["constant", "cosine", "one_cycle", "schedule", "steps"]
+
+
+def constant():
+    """The same learning rate all the time."""
+    return lambda t: 1.0
+
+
+def cosine(warm_up=0.0, final=0.0):
+    """A linear rise over the first ``warm_up`` of training, then half a cosine down to ``final``.
+
+    Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5 without restarts.
+
+    >>> rate = cosine()
+    >>> [round(rate(t), 3) for t in (0, 0.5, 0.999)]
+    [1.0, 0.5, 0.0]
+    """
+    warm_up = number(minimum=0, below=1)("cosine", "warm_up", warm_up)
+    final = number(minimum=0, maximum=1)("cosine", "final", final)
+
+    def factor(t):
+        if t < warm_up:
+            return t / warm_up
+        return final + (1 - final) * (1 + math.cos(math.pi * (t - warm_up) / (1 - warm_up))) / 2
+
+    return factor
+
+
+def one_cycle(warm_up=0.3, start=0.04, final=0.001):
+    """From ``start`` up to 1 and down to ``final``, both along half a cosine.
+
+    Smith & Topin 2018, arXiv:1708.07120.
+
+    >>> rate = one_cycle(warm_up=0.25, start=0.1)
+    >>> [round(rate(t), 3) for t in (0, 0.25, 0.999)]
+    [0.1, 1.0, 0.001]
+    """
+    warm_up = number(above=0, below=1)("one_cycle", "warm_up", warm_up)
+
+    def factor(t):
+        low, u = (start, 1 - t / warm_up) if t < warm_up else (final, (t - warm_up) / (1 - warm_up))
+        return low + (1 - low) * (1 + math.cos(math.pi * u)) / 2
+
+    return factor
+
+
+def steps(*fractions, factor=0.1):
+    """The rate times ``factor`` at each of ``fractions`` of the training.
+
+    >>> rate = steps(0.5, 0.75)
+    >>> [round(rate(t), 4) for t in (0, 0.5, 0.8)]
+    [1.0, 0.1, 0.01]
+    """
+    for fraction in fractions:
+        number(above=0, below=1)("steps", "fraction", fraction)
+    return lambda t: factor ** sum(t >= fraction for fraction in fractions)
+
+
+SCHEDULES = {"constant": constant, "cosine": cosine, "one_cycle": one_cycle, "steps": steps}
+
+
+def schedule(name):
+    """The schedule called ``name`` with its default settings, or ``name`` itself if it is a function already."""
+    if callable(name):
+        return name
+    if name not in SCHEDULES:
+        raise SettingError(f"schedule: {name!r} is unknown; choose one of {', '.join(SCHEDULES)}, or give a function")
+    return SCHEDULES[name]()
