@@ -2,6 +2,7 @@
 
 from . import data
 from .augment import Augment
+from .loop import Callback, EarlyStopping, Epoch, Evaluation, Progress, Trainer
 from .optimizers import SGD, Adam, AdamW, Optimizer, optimizer
 from .schedules import constant, cosine, one_cycle, schedule, steps
 
@@ -10,7 +11,13 @@ __all__ = [
     "Adam",
     "AdamW",
     "Augment",
+    "Callback",
+    "EarlyStopping",
+    "Epoch",
+    "Evaluation",
     "Optimizer",
+    "Progress",
+    "Trainer",
     "constant",
     "cosine",
     "data",

@@ -1,0 +1,322 @@
+"""The training loop: steps, epochs, validation, callbacks.
+
+One step is forward, loss, backward, update. Everything random (order of the images, augmentation, dropout) follows from the
+seed and the number of the epoch or step, so training is a function of its arguments: the same weights bit for bit on any
+number of threads, and a continued training gives those of an uninterrupted one.
+"""
+
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..catalog import OPS
+from ..errors import DataError, SettingError
+from ..geometry import integer
+from .optimizers import SGD
+from .schedules import schedule as schedule_named
+
+__all__ = ["Callback", "EarlyStopping", "Epoch", "Evaluation", "Progress", "Trainer"]
+
+
+# ── What training reports ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands after a step; ``remaining`` is an estimate in seconds."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    images_per_second: float
+    remaining: float
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch brought. Validation figures are None where there is no validation data."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    validation_loss: float | None
+    validation_accuracy: float | None
+    learning_rate: float
+    images_per_second: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A net's answers on a data set: mean loss, share of right answers, and confusion[true class, answer]."""
+
+    loss: float
+    accuracy: float
+    confusion: np.ndarray
+    probabilities: np.ndarray = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+
+
+class Callback:
+    """Called while training runs; override what you need. A true return value of ``on_epoch`` ends the training."""
+
+    def on_step(self, trainer, progress):
+        """After every step."""
+
+    def on_epoch(self, trainer, epoch):
+        """After every epoch, validation included."""
+
+
+class EarlyStopping(Callback):
+    """Ends training when ``monitor`` has not improved for ``patience`` epochs, and brings the best parameters back."""
+
+    def __init__(self, patience=5, monitor="validation_accuracy"):
+        self.patience = integer("EarlyStopping", "patience", patience, 1)
+        if monitor not in Epoch.__dataclass_fields__:
+            raise SettingError(
+                f"EarlyStopping: monitor {monitor!r} is unknown; choose one of {list(Epoch.__dataclass_fields__)}"
+            )
+        self.monitor = monitor
+        self.sign = 1 if "accuracy" in monitor else -1
+        self.best = -np.inf
+        self.best_arrays = None
+        self.waited = 0
+
+    def on_epoch(self, trainer, epoch):
+        value = getattr(epoch, self.monitor)
+        if value is None:
+            raise SettingError(
+                f"EarlyStopping: there is no {self.monitor} without validation data; give fit(validation=…)"
+            )
+        if self.sign * value > self.best:
+            self.best, self.waited = self.sign * value, 0
+            self.best_arrays = {name: array.copy() for name, array in trainer.arrays().items()}
+            return False
+        self.waited += 1
+        if self.waited < self.patience:
+            return False
+        trainer.restore_arrays(self.best_arrays)
+        return True
+
+
+# ── The trainer ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Trainer:
+    """Trains ``net``: ``Trainer(net, optimizer=SGD(0.01, momentum=0.9), loss="softmax_cross_entropy")``.
+
+    ``loss`` is the name of an operator in :data:`cnncore.OPS` that takes the net's output and the target, or a function
+    ``loss(y, target) → (value, backward)`` whose ``backward(1.0)`` starts with the gradient of y.
+
+    >>> import numpy as np, cnncore
+    >>> from cnncore.train import SGD, Trainer
+    >>> g = cnncore.Graph(); x = g.input(channels=1)
+    >>> g.output(g.global_avg_pool(g.conv(x, 2, kernel_size=3)))
+    >>> trainer = Trainer(g.build(seed=0), SGD(0.5))
+    >>> rng = np.random.default_rng(0)
+    >>> bright = rng.random((8, 1, 6, 6), np.float32); labels = np.arange(8) % 2; bright[labels == 1] += 1
+    >>> losses = [trainer.step(bright, labels) for _ in range(40)]
+    >>> bool(losses[-1] < losses[0] / 2)
+    True
+    """
+
+    def __init__(self, net, optimizer=None, loss="softmax_cross_entropy"):
+        self.net = net
+        self.optimizer = SGD(0.01, momentum=0.9) if optimizer is None else optimizer
+        if isinstance(loss, str):
+            if loss not in OPS:
+                raise SettingError(
+                    f"Trainer: loss {loss!r} is no operator; try 'softmax_cross_entropy', or give a function"
+                )
+            loss = OPS[loss].with_backward
+        self.loss = loss
+        self.history = []
+        self._decays = getattr(net, "decays", lambda name: True)
+
+    # ── One step ──
+
+    def step(self, x, y, learning_rate=None):
+        """One step on a batch: forward, loss, backward, update. Returns the loss before the update."""
+        value, _ = self._step(x, y, learning_rate)
+        return value
+
+    def _step(self, x, target, learning_rate):
+        output, backward = self.net.with_backward(x, training=True)
+        value, loss_backward = self.loss(output, target)
+        gradient = loss_backward(np.ones((), output.dtype))
+        backward(gradient[0] if isinstance(gradient, tuple) else gradient)
+        with uninterrupted():  # Ctrl-C finds the parameters of before or after the step, never between
+            self.optimizer.update(self.net.parameters, backward.gradients, learning_rate, self._decays)
+        return float(value), output
+
+    # ── Many ──
+
+    def fit(
+        self,
+        data,
+        labels=None,
+        *,
+        epochs=10,
+        batch_size=64,
+        validation=None,
+        schedule="constant",
+        augment=None,
+        seed=0,
+        callbacks=(),
+        first_epoch=0,
+    ):
+        """Train for ``epochs`` over ``data``: a :class:`cnncore.train.data.Dataset`, or an array x with ``labels``.
+
+        ``validation`` is data of the same kind (for arrays a pair). ``schedule`` is a name in cnncore.train.schedules or a
+        function of the fraction of training done. ``first_epoch`` continues a training that ended after so many epochs.
+        Returns the history: one :class:`Epoch` per epoch.
+        """
+        epochs = integer("fit", "epochs", epochs, 1)
+        batch_size = integer("fit", "batch_size", batch_size, 1)
+        source = batch_source(data, labels)
+        held_out = (
+            None
+            if validation is None
+            else batch_source(*(validation if isinstance(validation, tuple) else (validation,)))
+        )
+        factor = schedule_named(schedule)
+        steps = -(-len(source) // batch_size)
+        began, done_before = time.perf_counter(), 0
+        for epoch in range(first_epoch, epochs):
+            started, total, right, seen = time.perf_counter(), 0.0, 0, 0
+            for step, (x, y) in enumerate(source.batches(batch_size, seed=seed, epoch=epoch, augment=augment)):
+                rate = self.optimizer.learning_rate * factor((epoch * steps + step) / (epochs * steps))
+                value, output = self._step(x, y, rate)
+                total, seen, right = total + value * len(x), seen + len(x), right + count_right(output, y)
+                elapsed = time.perf_counter() - began
+                done = done_before + step + 1
+                remaining = elapsed / done * ((epochs - first_epoch) * steps - done)
+                speed = seen / max(time.perf_counter() - started, 1e-9)
+                self._tell("on_step", callbacks, Progress(epoch, epochs, step, steps, value, speed, remaining))
+            done_before += steps
+            seconds = time.perf_counter() - started
+            checked = None if held_out is None else self.evaluate(held_out, batch_size=max(batch_size, 64))
+            record = Epoch(
+                epoch=epoch,
+                loss=total / max(seen, 1),
+                accuracy=right / max(seen, 1),
+                validation_loss=checked and checked.loss,
+                validation_accuracy=checked and checked.accuracy,
+                learning_rate=rate,
+                images_per_second=seen / max(seconds, 1e-9),
+                seconds=time.perf_counter() - started,
+            )
+            self.history.append(record)
+            if self._tell("on_epoch", callbacks, record):
+                break
+        return self.history
+
+    def _tell(self, event, callbacks, what):
+        return any([getattr(callback, event)(self, what) for callback in callbacks])
+
+    def evaluate(self, data, labels=None, batch_size=128):
+        """Loss, accuracy and confusion table on ``data`` in inference mode."""
+        source = batch_source(data, labels)
+        outputs, targets = [], []
+        for x, y in source.batches(batch_size):
+            outputs.append(self.net(x, training=False))
+            targets.append(y)
+        output, target = np.concatenate(outputs), np.concatenate(targets)
+        value, _ = self.loss(output, target)
+        return evaluation(float(value), output, target)
+
+    def predict(self, x, batch_size=128):
+        """Probabilities (softmax over axis 1 of the net's output) for an array of images."""
+        parts = [OPS["softmax"](self.net(x[i : i + batch_size], training=False)) for i in range(0, len(x), batch_size)]
+        return np.concatenate(parts)
+
+    # ── State ──
+
+    def arrays(self):
+        """Every array that training changes: parameters and running statistics, by name."""
+        return {**self.net.parameters, **self.net.state}
+
+    def restore_arrays(self, arrays):
+        """Write ``arrays`` (as from :meth:`arrays`) into the net."""
+        for target in (self.net.parameters, self.net.state):
+            for name in target:
+                target[name] = arrays[name]
+
+
+def count_right(output, target):
+    """How many rows of (N, K) class scores have their largest where the target says; 0 for targets that are no classes."""
+    if output.ndim != 2 or target.dtype.kind not in "iu":
+        return 0
+    return int(np.count_nonzero(output.argmax(axis=1) == target))
+
+
+def evaluation(loss, output, target):
+    """An :class:`Evaluation` from class scores (N, K) and classes (N)."""
+    probabilities = OPS["softmax"](output)
+    answers = probabilities.argmax(axis=1)
+    confusion = np.zeros((output.shape[1],) * 2, np.int64)
+    np.add.at(confusion, (target, answers), 1)
+    return Evaluation(loss, float(np.mean(answers == target)), confusion, probabilities, target)
+
+
+# ── Sources of batches ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Arrays:
+    """An array of inputs and one of targets, in batches like those of a Dataset."""
+
+    def __init__(self, x, y):
+        if len(x) != len(y):
+            raise DataError(f"fit: {len(x)} inputs and {len(y)} targets; expected one target for each input")
+        if not len(x):
+            raise DataError("fit: there are no inputs")
+        self.x, self.y = np.asarray(x), np.asarray(y)
+
+    def __len__(self):
+        return len(self.x)
+
+    def batches(self, batch_size, seed=None, epoch=0, augment=None):
+        """Yield (x, y); shuffled by (seed, epoch) unless seed is None."""
+        order = (
+            np.arange(len(self))
+            if seed is None
+            else np.random.Generator(np.random.Philox([seed, epoch])).permutation(len(self))
+        )
+        for first in range(0, len(self), batch_size):
+            chosen = order[first : first + batch_size]
+            x = self.x[chosen]
+            yield (x if augment is None else augment(x, seed, epoch, chosen)), self.y[chosen]
+
+
+def batch_source(data, labels=None):
+    """``data`` itself if it makes batches, else the pair of arrays."""
+    if hasattr(data, "batches"):
+        return data
+    if labels is None:
+        raise DataError("fit: an array of images needs an array of labels: fit(x, labels), or give a Dataset")
+    return Arrays(data, labels)
+
+
+# ── Interrupts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def uninterrupted():
+    """Ctrl-C inside the block takes effect at its end. Other threads than the main one never see it anyway."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived = []
+    before = signal.signal(signal.SIGINT, lambda *details: arrived.append(details))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
+        if arrived and callable(before):
+            before(*arrived[0])
