@@ -19,6 +19,7 @@ except ImportError as error:
         ) from error
     raise
 
+from . import testing
 from ._version import __version__
 from .catalog import OPS
 from .errors import (
@@ -27,6 +28,7 @@ from .errors import (
     DtypeError,
     GradientError,
     GraphError,
+    KinkError,
     ModelFileError,
     SettingError,
     ShapeError,
@@ -42,6 +44,7 @@ __all__ = [
     "DtypeError",
     "GradientError",
     "GraphError",
+    "KinkError",
     "ModelFileError",
     "SettingError",
     "ShapeError",
@@ -49,6 +52,7 @@ __all__ = [
     "cpu",
     "get_num_threads",
     "set_num_threads",
+    "testing",
     "threads",
     *OPS,
 ]

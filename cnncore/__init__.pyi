@@ -4,6 +4,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
+from . import testing as testing
 from ._version import __version__ as __version__
 from .catalog import OPS as OPS
 from .errors import CnnError as CnnError
@@ -11,6 +12,7 @@ from .errors import DataError as DataError
 from .errors import DtypeError as DtypeError
 from .errors import GradientError as GradientError
 from .errors import GraphError as GraphError
+from .errors import KinkError as KinkError
 from .errors import ModelFileError as ModelFileError
 from .errors import SettingError as SettingError
 from .errors import ShapeError as ShapeError

@@ -14,6 +14,7 @@ __all__ = [
     "ModelFileError",
     "DataError",
     "GradientError",
+    "KinkError",
 ]
 
 
@@ -47,3 +48,7 @@ class DataError(CnnError, ValueError):
 
 class GradientError(CnnError, AssertionError):
     """A backward pass disagrees with the numerical derivative."""
+
+
+class KinkError(GradientError):
+    """There is no derivative to compare with: an array lies on a kink, a tie or a jump."""

@@ -1,0 +1,876 @@
+"""Proof that a backward pass is the derivative of its forward pass: for cnncore's operators and nets, and for yours.
+
+    cnncore.testing.check_gradient(cnncore.max_pool, x, kernel_size=3)        an operator
+    cnncore.testing.check_gradient(net, x)                                    a net: inputs and parameters
+    cnncore.testing.check_gradient(f, x, w)                                   any f(x, w) → (y, backward)
+
+All return the largest error found, and raise GradientError at the first wrong element. The oracle is scipy.differentiate
+with its error estimates. ``python -m cnncore check`` runs :func:`check_operators` over the catalogue.
+"""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import cpu
+from .errors import CnnError, DtypeError, GradientError, KinkError, SettingError, ShapeError
+from .numerical import STEPS, differentiate, one_sided
+from .operator import Op
+
+__all__ = [
+    "GradientError",
+    "KinkError",
+    "Report",
+    "Row",
+    "check_adjoint",
+    "check_gradient",
+    "check_operator",
+    "check_operators",
+    "format_table",
+    "named_cases",
+]
+
+# An argument's Jacobian is computed whole up to this many inputs, outputs, and entries; beyond, random projections decide.
+WHOLE_SIDE = 1024
+WHOLE_ENTRIES = 2**16
+PROJECTIONS = 3
+# A numerical derivative is believed when scipy's error estimate is at most this part of the tolerance.
+TRUST = 0.1
+
+
+def check_gradient(function, *arrays, step=None, tolerance=1e-8, seed=0, method="auto", **settings):
+    """Check a backward pass against numerical derivatives; return the largest relative error found.
+
+    Parameters
+    ----------
+    function : Op, net, or callable
+        An operator of the catalogue; a net (its parameters are checked too); or any ``function(*arrays, **settings)`` that
+        returns ``(y, backward)``, where ``backward(dy)`` returns one gradient per float array, a lone one bare. Of several
+        outputs the first is differentiated.
+    *arrays : float64 arrays
+        Where to check. Integer arrays and None are passed on and not differentiated.
+    step : float, optional
+        Half width of the difference formula relative to the values; by default it is found by the error estimates.
+    tolerance : float, default 1e-8
+        Largest error allowed, relative to the largest element of the argument's Jacobian. It is never widened: a numerical
+        derivative counts only if its own error estimate is at most a tenth of the tolerance.
+    seed : int, default 0
+        Of the random directions. A ``function`` with a setting of this name receives it too.
+    method : "auto", "jacobian" or "projection"
+        "jacobian": every ∂y[i]/∂x[j], and one random dy for the sum over outputs. "projection": with random dy and v,
+        ⟨dy, J v⟩ = ⟨Jᵀdy, v⟩, three times for each argument; a wrong backward passes with probability 0. "auto": the
+        Jacobian of arguments where it has at most 1024 rows, 1024 columns and 65536 entries, projection of larger ones.
+    **settings
+        Passed to ``function``.
+
+    Returns
+    -------
+    float
+        The largest error, relative to the largest element of the argument's Jacobian.
+
+    Raises
+    ------
+    GradientError
+        Backward is wrong (names the first wrong element: both values, their ratio, and what it looks like), returns
+        gradients of the wrong number, shape or dtype, changes its arguments, or gives something else when called again;
+        or the function is random, or too noisy to differentiate.
+    KinkError
+        There is no derivative to compare with: an element lies on a kink, a tie or a jump.
+    DtypeError
+        An array is not float64: differences of float32 values are too coarse to prove anything.
+
+    Examples
+    --------
+    >>> import numpy as np, cnncore
+    >>> x = np.array([[[1., 5., 2., 7.]]])
+    >>> cnncore.testing.check_gradient(cnncore.max_pool, x, kernel_size=2) < 1e-8
+    True
+    >>> def square(x):
+    ...     return x**2, lambda dy: x * dy          # forgets the 2
+    >>> cnncore.testing.check_gradient(square, x)   # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    GradientError: square: gradient of x is wrong at x[0, 0, 0] …
+    """
+    if method not in ("auto", "jacobian", "projection"):
+        raise SettingError(f"check_gradient: method must be 'auto', 'jacobian' or 'projection', got {method!r}")
+    if not 0 < tolerance < 1:
+        raise SettingError(f"check_gradient: tolerance must lie between 0 and 1, got {tolerance!r}")
+    subject = _subject(function, arrays, settings, seed)
+    return _check(subject, STEPS if step is None else (float(step),), tolerance, seed, method)
+
+
+# ── What is checked: an operator, a net, a callable, made alike ────────────────────────────────────────────────────────
+
+
+class _Subject:
+    """A function of the arrays in ``arrays`` (copies of its own, free to be changed), with the names for messages."""
+
+    def __init__(self, place, call, names, arrays, differentiable, value=None, parameters=()):
+        self.place = place
+        self.call = call  # *arrays → (outputs, backward)
+        self.names = names
+        self.arrays = arrays
+        self.differentiable = differentiable  # numbers of the arrays that get a gradient
+        self.inputs = len(arrays) - len(parameters)
+        self.parameters = parameters  # names; their arrays, last in ``arrays``, are changed in place
+        self.plain = value
+
+    def with_backward(self):
+        """y, and the function that takes dy to the gradients of the differentiable arrays."""
+        returned = self.call(*self.arrays[: self.inputs])
+        if not (isinstance(returned, tuple) and len(returned) == 2 and callable(returned[1])):
+            raise SettingError(
+                f"check_gradient: {self.place} must return the pair (y, backward), got {type(returned).__name__}"
+            )
+        y, backward = returned
+        return _first(y), lambda dy: self._gradients(backward, dy)
+
+    def value(self):
+        """y alone."""
+        inputs = self.arrays[: self.inputs]
+        return _first(self.plain(*inputs) if self.plain is not None else self.call(*inputs)[0])
+
+    def _gradients(self, backward, dy):
+        returned = backward(dy)
+        gradients = list(returned) if isinstance(returned, (tuple, list)) else [returned]
+        floats = [i for i in self.differentiable if i < self.inputs]
+        if len(gradients) == self.inputs != len(floats):
+            gradients = [gradients[i] for i in floats]
+        if len(gradients) != len(floats):
+            raise GradientError(
+                f"{self.place}: backward returned {len(gradients)} gradients for {len(floats)} differentiable arrays "
+                f"({', '.join(self.names[i] for i in floats)})"
+            )
+        gradients += [backward.gradients[name] for name in self.parameters]
+        for i, g in zip(self.differentiable, gradients, strict=True):
+            name, array = self.names[i], self.arrays[i]
+            if g is None:
+                raise GradientError(f"{self.place}: backward returned None as the gradient of {name}")
+            if np.shape(g) != array.shape:
+                raise GradientError(
+                    f"{self.place}: the gradient of {name} has shape {np.shape(g)}; {name} is {array.shape}"
+                )
+            if np.asarray(g).dtype != array.dtype:
+                raise GradientError(
+                    f"{self.place}: the gradient of {name} is {np.asarray(g).dtype}; {name} is {array.dtype}"
+                )
+        return [np.array(g) for g in gradients]
+
+
+def _first(y):
+    # A copy: y may be x itself, or a view of it, and x moves.
+    return np.array(y[0] if isinstance(y, tuple) else y)
+
+
+def _own_arrays(place, names, arrays):
+    owned = []
+    for name, array in zip(names, arrays, strict=True):
+        if array is None:
+            owned.append(None)
+            continue
+        array = np.array(array, order="C")
+        if array.dtype.kind == "f" and array.dtype != np.float64:
+            raise DtypeError(
+                f"check_gradient({place}): {name} is {array.dtype}; numerical derivatives need float64: "
+                f"use {name}.astype('float64')"
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise SettingError(f"check_gradient({place}): {name} holds values that are not finite")
+        owned.append(array)
+    return owned
+
+
+def _subject(function, arrays, settings, seed):
+    if isinstance(function, Op):
+        return _operator_subject(function, arrays, settings, seed)
+    if hasattr(function, "with_backward") and isinstance(getattr(function, "parameters", None), Mapping):
+        return _net_subject(function, arrays, settings)
+    if not callable(function):
+        raise SettingError(
+            f"check_gradient: expected an operator, a net, or a callable that returns (y, backward), got {function!r}"
+        )
+    place = getattr(function, "__name__", type(function).__name__)
+    try:
+        known = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        known = {}
+    names = [p.name for p in known.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][: len(arrays)]
+    names += [f"array {i}" for i in range(len(names), len(arrays))]
+    if "seed" in known and "seed" not in names:
+        settings = {"seed": seed, **settings}
+    owned = _own_arrays(place, names, arrays)
+    floats = [i for i, a in enumerate(owned) if a is not None and a.dtype.kind == "f"]
+    return _Subject(place, lambda *given: function(*given, **settings), names, owned, floats)
+
+
+def _operator_subject(op, arrays, settings, seed):
+    if "seed" in op.settings:
+        settings = {"seed": seed, **settings}
+    bound, _ = op.bind(arrays, dict(settings))  # settings may follow the arrays by position: take the arrays apart
+    given = arrays[: len(op.arrays)]
+    for name, value in zip(op.settings, arrays[len(op.arrays) :], strict=False):
+        settings = {**settings, name: value}
+    named = {a.name for a in op.arrays} & settings.keys()
+    if named:
+        settings = {k: v for k, v in settings.items() if k not in named}
+        given = bound
+    names = [a.name for a in op.arrays[: len(given)]]
+    owned = _own_arrays(op.name, names, given)
+    differentiable = [
+        i
+        for i, (row, a) in enumerate(zip(op.arrays, owned, strict=False))
+        if row.differentiable and a is not None and a.dtype.kind == "f"
+    ]
+    return _Subject(
+        op.name,
+        lambda *given: op.with_backward(*given, **settings),
+        names,
+        owned,
+        differentiable,
+        value=lambda *given: op(*given, **settings),
+    )
+
+
+def _net_subject(net, arrays, settings):
+    place = getattr(net, "name", None) or type(net).__name__
+    names = [f"input {i}" if len(arrays) > 1 else "x" for i in range(len(arrays))]
+    owned = _own_arrays(place, names, arrays)
+    differentiable = [i for i, a in enumerate(owned) if a is not None and a.dtype.kind == "f"]
+    parameters = tuple(net.parameters)
+    for name in parameters:
+        if net.parameters[name].dtype != np.float64:
+            raise DtypeError(
+                f"check_gradient({place}): parameter {name} is {net.parameters[name].dtype}; numerical derivatives need "
+                f"float64: build the net with dtype='float64'"
+            )
+    differentiable += range(len(owned), len(owned) + len(parameters))
+    return _Subject(
+        place,
+        lambda *given: net.with_backward(*given, **settings),
+        names + [f"parameter {name}" for name in parameters],
+        owned + [net.parameters[name] for name in parameters],
+        differentiable,
+        parameters=parameters,
+    )
+
+
+# ── The check ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _check(subject, steps, tolerance, seed, method):
+    rng = np.random.default_rng(seed)
+    y, backward = subject.with_backward()
+    if y.dtype != np.float64:
+        raise GradientError(f"{subject.place}: y is {y.dtype} for float64 arrays")
+    if not np.isfinite(y).all():
+        raise SettingError(f"check_gradient({subject.place}): y holds values that are not finite")
+    if not np.array_equal(y, subject.value()):
+        raise GradientError(
+            f"{subject.place}: the same arrays gave two different y, so there is nothing to differentiate. Is it random? "
+            "Fix its seed or state"
+        )
+    dy = rng.standard_normal(y.shape)
+    gradients = _conduct(subject, backward, dy)
+    largest = 0.0
+    for i, gradient in zip(subject.differentiable, gradients, strict=True):
+        x = subject.arrays[i]
+        if not x.size or not y.size:
+            if np.any(gradient):
+                raise GradientError(f"{subject.place}: y is empty, but the gradient of {subject.names[i]} is not 0")
+            continue
+        whole = method == "jacobian" or (method == "auto" and _small(x, y))
+        compare = _compare_jacobian if whole else _compare_projections
+        largest = max(largest, compare(subject, i, y, backward, dy, gradient, steps, tolerance, rng))
+    return largest
+
+
+def _small(x, y):
+    """Whether the Jacobian of y in x is small enough to be computed whole."""
+    return max(x.size, y.size) <= WHOLE_SIDE and x.size * y.size <= WHOLE_ENTRIES
+
+
+def _conduct(subject, backward, dy):
+    """Gradients for dy, after checking that backward leaves everything as it is and repeats itself."""
+    before = [None if a is None else a.copy() for a in subject.arrays]
+    given = dy.copy()
+    gradients = backward(given)
+    if not np.array_equal(given, dy):
+        raise GradientError(f"{subject.place}: backward changed dy")
+    for name, array, old in zip(subject.names, subject.arrays, before, strict=True):
+        if array is not None and not np.array_equal(array, old):
+            raise GradientError(f"{subject.place}: forward or backward changed {name}")
+    for i, first, second in zip(subject.differentiable, gradients, backward(dy.copy()), strict=True):
+        if not np.isfinite(first).all():
+            at = _first_index(~np.isfinite(first))
+            raise GradientError(
+                f"{subject.place}: the gradient of {subject.names[i]} is {first[at]} at {_element(subject.names[i], at)}"
+            )
+        if not np.array_equal(first, second):
+            raise GradientError(
+                f"{subject.place}: backward called twice with the same dy gave two different gradients of {subject.names[i]}"
+            )
+    return gradients
+
+
+def _reach(x):
+    """What steps along each element are relative to: its size, but not less than that of its array's typical element."""
+    typical = float(np.sqrt(np.mean(np.square(x)))) or 1.0
+    return np.maximum(np.abs(x.ravel()), typical)
+
+
+def _along(subject, i, outcome, directions=None):
+    """The curve t ↦ outcome(y) as array i moves by t along element j, or along directions[j]."""
+    x = subject.arrays[i]
+    start = x.copy()
+
+    def curve(j, t):
+        try:
+            if directions is None:
+                x.flat[j] = start.flat[j] + t
+            else:
+                x[...] = start + t * directions[j].reshape(x.shape)
+            return outcome(subject.value())
+        finally:
+            if directions is None:
+                x.flat[j] = start.flat[j]
+            else:
+                x[...] = start
+
+    return curve
+
+
+def _compare_jacobian(subject, i, y, backward, dy, gradient, steps, tolerance, rng):
+    """Every entry of the argument's Jacobian, then the gradient for a dense dy."""
+    x, name = subject.arrays[i], subject.names[i]
+    position = subject.differentiable.index(i)
+    given = np.empty((y.size, x.size))
+    one = np.zeros(y.shape)
+    for k in range(y.size):
+        one.flat[k] = 1
+        given[k] = backward(one.copy())[position].ravel()
+        one.flat[k] = 0
+    curve = _along(subject, i, np.ravel)
+    reach = _reach(x)
+    found = differentiate(curve, x.size, reach, np.abs(y).max(), TRUST * tolerance, np.abs(given).max(initial=0), steps)
+    wrong = found.settled & _differs(given, found.value, found, tolerance)
+    if wrong.any():
+        j = int(np.flatnonzero(wrong.any(axis=0))[0])
+        k = int(np.flatnonzero(wrong[:, j])[0])
+        where = wrong.any(axis=0).reshape(x.shape)
+        raise GradientError(
+            f"{subject.place}: gradient of {name} is wrong at {_element(name, _unravel(j, x))}: backward gives "
+            f"∂{_element('y', _unravel(k, y))}/∂{name} = {given[k, j]:.9g}, the numerical derivative is "
+            f"{found.value[k, j]:.9g} ± {found.error[k, j]:.1g}"
+            + _hint(given, np.where(found.settled, found.value, np.nan), where, wrong, x.shape)
+            + f". {np.count_nonzero(where)} of {x.size} elements are wrong"
+        )
+    if not found.settled.all():
+        _explain(subject, i, curve, reach, found.settled, y)
+    expected = (np.ravel(dy) @ found.value).reshape(x.shape)
+    # Each of y.size terms may be off by the tolerance; random dy adds them up like a random walk.
+    allowed = tolerance * found.scale * np.sqrt(y.size) + float(found.floor.max()) * np.abs(dy).sum()
+    off = np.abs(gradient - expected) > allowed
+    if off.any():
+        at = _first_index(off)
+        raise GradientError(
+            f"{subject.place}: gradient of {name} is wrong at {_element(name, at)} for a dense dy: backward gives "
+            f"{gradient[at]:.9g}, the sum over all outputs is {expected[at]:.9g}{_ratio(gradient[at], expected[at])}; for "
+            "a dy with a single non-zero element it is right, so gradients of several outputs (overlapping windows) are "
+            "not added up"
+        )
+    return _largest(given, found)
+
+
+def _differs(given, value, found, tolerance):
+    """Where given and numerical derivative disagree: both below what rounding can show count as 0."""
+    small = (np.abs(given) <= found.floor) & (np.abs(value) <= found.floor)
+    return (np.abs(given - value) > tolerance * found.scale) & ~small
+
+
+def _largest(given, found):
+    if found.scale == 0:
+        return 0.0
+    error = np.where(found.settled, np.abs(given - found.value), 0)
+    small = (np.abs(given) <= found.floor) & (np.abs(found.value) <= found.floor)
+    return float(np.where(small, 0, error).max() / found.scale)
+
+
+def _compare_projections(subject, i, y, backward, dy, gradient, steps, tolerance, rng):
+    """⟨dy, J v⟩ = ⟨Jᵀdy, v⟩ with random dy and v; on a mismatch, the first element of x that causes it."""
+    x = subject.arrays[i]
+    position = subject.differentiable.index(i)
+    largest = 0.0
+    for trial in range(PROJECTIONS):
+        if trial:
+            dy = rng.standard_normal(y.shape)
+            gradient = backward(dy.copy())[position]
+        v = rng.standard_normal((1, x.size))
+        v[v == 0] = 1
+        projection = _Projection(subject, i, y, dy, gradient.ravel(), v, steps, tolerance)
+        found, given = projection.compare()
+        if not found.settled.all():
+            projection.explain()
+        if _differs(given, found.value, found, tolerance).any():
+            projection.report()
+        largest = max(largest, _largest(given, found))
+    return largest
+
+
+class _Projection:
+    """One random projection of array i's Jacobian, and what is needed to find where it goes wrong."""
+
+    def __init__(self, subject, i, y, dy, gradient, v, steps, tolerance):
+        self.subject, self.i, self.y, self.dy, self.gradient = subject, i, y, dy, gradient
+        self.v, self.steps, self.tolerance = v, steps, tolerance
+        self.x, self.name = subject.arrays[i], subject.names[i]
+        self.reach = float(np.sqrt(np.mean(np.square(self.x)))) or 1.0
+
+    def compare(self, elements=slice(None)):
+        """Numerical and given derivative along v restricted to ``elements``."""
+        v = np.zeros_like(self.v)
+        v[:, elements] = self.v[:, elements]
+        curve = _along(self.subject, self.i, lambda y: [np.vdot(self.dy, y)], v)
+        terms = self.gradient * v[0]
+        found = differentiate(
+            curve,
+            1,
+            np.array([self.reach]),
+            float(np.linalg.norm(self.dy * self.y)),
+            TRUST * self.tolerance,
+            float(np.linalg.norm(terms)),
+            self.steps,
+        )
+        return found, np.array([[terms.sum()]])
+
+    def narrow(self, guilty):
+        """The first element of x for which guilty(elements) holds, by halving: it holds for all of them."""
+        low, high = 0, self.x.size
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if guilty(slice(low, middle)) else (middle, high)
+        return low
+
+    def wrong(self, elements):
+        found, given = self.compare(elements)
+        return not found.settled.all() or bool(_differs(given, found.value, found, self.tolerance).any())
+
+    def report(self):
+        j = self.narrow(self.wrong)
+        # The neighbourhood of the wrong element and a sample of the others show what kind of error it is.
+        sample = np.unique(np.r_[j, np.linspace(0, self.x.size - 1, min(self.x.size, 128)).astype(int)])
+        curve = _along(self.subject, self.i, lambda y: [np.vdot(self.dy, y)])
+        found = differentiate(
+            lambda k, t: curve(sample[k], t),
+            len(sample),
+            _reach(self.x)[sample],
+            float(np.linalg.norm(self.dy * self.y)),
+            TRUST * self.tolerance,
+            float(np.abs(self.gradient).max()),
+            self.steps,
+        )
+        given = self.gradient[None, sample]
+        wrong = found.settled & _differs(given, found.value, found, self.tolerance)
+        where = np.zeros(self.x.size, bool)
+        where[sample] = wrong[0]
+        place = int(np.searchsorted(sample, j))
+        raise GradientError(
+            f"{self.subject.place}: gradient of {self.name} is wrong at {_element(self.name, _unravel(j, self.x))}: with "
+            f"random dy, backward gives {self.gradient[j]:.9g}, the numerical derivative is {found.value[0, place]:.9g} "
+            f"± {found.error[0, place]:.1g}"
+            + _hint(given, np.where(found.settled, found.value, np.nan), where.reshape(self.x.shape), wrong, None)
+            + f". Of {len(sample)} elements looked at {np.count_nonzero(wrong)} are wrong"
+        )
+
+    def explain(self):
+        j = self.narrow(lambda elements: not self.compare(elements)[0].settled.all())
+        curve = _along(self.subject, self.i, np.ravel)
+        reach = _reach(self.x)
+        found = differentiate(
+            lambda _, t: curve(j, t), 1, reach[j : j + 1], np.abs(self.y).max(), TRUST * self.tolerance, 0.0, self.steps
+        )
+        settled = np.ones((self.y.size, self.x.size), bool)
+        settled[:, j] = found.settled[:, 0]
+        if found.settled.all():
+            raise GradientError(
+                f"{self.subject.place}: the numerical derivative along random directions of {self.name} does not settle, "
+                "though along single elements it does: kinks are too close together. Check fewer or better separated "
+                "values"
+            )
+        _explain(self.subject, self.i, curve, reach, settled, self.y)
+
+
+# ── Operators of the catalogue ─────────────────────────────────────────────────────────────────────────────────────────
+
+# Largest errors allowed, relative to the largest value of the result compared.
+ADJOINT_LIMIT = 1e-12
+FLOAT32_LIMIT = 2e-5
+KERNEL_LIMITS = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-12}
+
+
+@dataclass
+class Row:
+    """What :func:`check_operator` found for one case in one rank; errors are relative, None where not applicable."""
+
+    operator: str
+    case: str
+    rank: int
+    checked: str = ""  # "jacobian", "projection", or why no numerical derivative is taken
+    gradient: float | None = None  # backward against the numerical derivative
+    adjoint: float | None = None  # ⟨A u, g⟩ against ⟨u, Aᵀ g⟩, for arguments in which y is linear
+    float32: float | None = None  # float32 against float64, y and gradients
+    kernels: float | None = None  # every CPU target against the definition, in units of the dtype's eps
+    verdict: str = "ok"
+
+    @property
+    def failed(self):
+        return self.verdict != "ok"
+
+
+@dataclass
+class Report:
+    """All rows of a run of :func:`check_operators`."""
+
+    rows: list
+
+    @property
+    def failed(self):
+        """The rows that failed."""
+        return [row for row in self.rows if row.failed]
+
+    @property
+    def largest(self):
+        """The largest gradient error."""
+        return max((row.gradient for row in self.rows if row.gradient is not None), default=0.0)
+
+    def __str__(self):
+        return format_table(self.rows)
+
+
+def check_adjoint(op, *arrays, seed=0, limit=ADJOINT_LIMIT, **settings):
+    """Check an operator's backward by the adjoint identity, in every array argument in which y is linear.
+
+    With A the linear part of y as a function of that argument, any u and g satisfy ⟨A u, g⟩ = ⟨u, Aᵀg⟩, to rounding and
+    without any differences. Returns the largest error relative to ‖A u‖ ‖g‖; raises GradientError above ``limit``.
+
+    >>> import numpy as np, cnncore
+    >>> x, w = np.ones((1, 1, 5)), np.array([[[1., 2.]]])
+    >>> cnncore.testing.check_adjoint(cnncore.conv, x, w) < 1e-12
+    True
+    """
+    subject = _operator_subject(op, arrays, settings, seed)
+    rng = np.random.default_rng(seed)
+    y, backward = subject.with_backward()
+    g = rng.standard_normal(y.shape)
+    gradients = dict(zip(subject.differentiable, backward(g), strict=True))
+    largest = 0.0
+    for i, gradient in gradients.items():
+        if subject.names[i] not in op.linear or not y.size:
+            continue
+        x = subject.arrays[i]
+        u = rng.standard_normal(x.shape)
+        start = x.copy()
+        x += u
+        moved = subject.value() - y
+        x[...] = start
+        size = float(np.linalg.norm(moved) * np.linalg.norm(g)) or 1.0
+        error = abs(float(np.vdot(moved, g) - np.vdot(u, gradient))) / size
+        if not error <= limit:
+            raise GradientError(
+                f"{op.name}: backward is not the adjoint of forward in {subject.names[i]}: ⟨A u, g⟩ = "
+                f"{np.vdot(moved, g):.9g}, ⟨u, Aᵀg⟩ = {np.vdot(u, gradient):.9g} (error {error:.1g}, allowed {limit:.0g})"
+            )
+        largest = max(largest, error)
+    return largest
+
+
+def check_operator(operator, seed=0):
+    """Check every case of an operator in every rank; return one :class:`Row` for each.
+
+    Gradient against the numerical derivative; adjoint identity where y is linear; float32 against float64, forward and
+    backward; the kernels of every CPU target of this machine against the definition.
+
+    >>> import cnncore
+    >>> {row.verdict for row in cnncore.testing.check_operator("relu")}
+    {'ok'}
+    """
+    op = _operator(operator)
+    return [_check_case(op, case, name, rank, seed) for case, name in named_cases(op) for rank in case.ranks]
+
+
+def check_operators(names=None, *, progress=None, stream=None, seed=0):
+    """Run :func:`check_operator` over ``names`` (operators or their names; default all); return a :class:`Report`.
+
+    ``progress(done, total, row)`` is called after every row; ``stream`` receives the table line by line.
+    """
+    from .catalog import OPS
+
+    work = [
+        (op, case, name, rank)
+        for op in (OPS.values() if names is None else map(_operator, names))
+        for case, name in named_cases(op)
+        for rank in case.ranks
+    ]
+    rows = []
+    if stream is not None:
+        print(_HEADER, file=stream, flush=True)
+    for op, case, name, rank in work:
+        rows.append(_check_case(op, case, name, rank, seed))
+        if stream is not None:
+            print(_line(rows[-1]), file=stream, flush=True)
+        if progress is not None:
+            progress(len(rows), len(work), rows[-1])
+    return Report(rows)
+
+
+def _operator(operator):
+    from .catalog import OPS
+
+    if isinstance(operator, Op):
+        return operator
+    if operator not in OPS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(str(operator), OPS, n=1)
+        raise SettingError(f"no operator is called {operator!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return OPS[operator]
+
+
+def named_cases(op):
+    """Pairs (case, name): cases that differ in their arrays alone are numbered."""
+    seen = {}
+    named = []
+    for case in op.cases:
+        seen[str(case)] = seen.get(str(case), 0) + 1
+        named.append((case, str(case) + (f" ({seen[str(case)]})" if seen[str(case)] > 1 else "")))
+    return named
+
+
+def _check_case(op, case, name, rank, seed):
+    row = Row(op.name, name, rank)
+    try:
+        arrays = case.sample(rank, seed=seed)
+        if op.proof == "gradient":
+            row.checked = "jacobian" if _whole(op, arrays, case.settings) else "projection"
+            row.gradient = check_gradient(op, *arrays, seed=seed, **case.settings)
+        else:
+            row.checked = op.proof
+        if op.linear:
+            row.adjoint = check_adjoint(op, *arrays, seed=seed, **case.settings)
+        single = case.sample(rank, np.float32, seed)
+        row.float32 = _float32_error(op, single, case.settings)
+        row.kernels = _kernel_error(op, single, case.settings)
+    except CnnError as error:
+        row.verdict = str(error)
+    return row
+
+
+def _whole(op, arrays, settings):
+    y = _first(op(*arrays, **settings))
+    return all(_small(a, y) for a in arrays if a is not None and a.dtype.kind == "f")
+
+
+def _both_passes(op, arrays, settings):
+    """y and the gradients for a dy that depends on y's shape alone."""
+    y, backward = op.with_backward(*arrays, **settings)
+    y = _first(y)
+    dy = np.random.default_rng(1).standard_normal(y.shape).astype(np.float32).astype(y.dtype)
+    gradients = backward(dy)
+    return [y, *(gradients if isinstance(gradients, tuple) else [gradients])]
+
+
+def _relative(found, expected):
+    """Largest difference relative to the largest value; infinite where one is NaN and the other is not."""
+    if found.shape != expected.shape:
+        raise ShapeError(f"results differ in shape: {found.shape} and {expected.shape}")
+    if not found.size:
+        return 0.0
+    if not np.array_equal(np.isfinite(found), np.isfinite(expected)):
+        return np.inf
+    finite = np.isfinite(expected)
+    difference = np.abs(found[finite].astype(float) - expected[finite]).max(initial=0)
+    return float(difference / (np.abs(expected[finite]).max(initial=0) or 1))
+
+
+def _float32_error(op, single, settings):
+    double = [a.astype(np.float64) if a is not None and a.dtype.kind == "f" else a for a in single]
+    what = ["y", *(f"gradient {i}" for i in range(len(single)))]
+    largest = 0.0
+    passes = zip(what, _both_passes(op, single, settings), _both_passes(op, double, settings), strict=False)
+    for name, found, expected in passes:
+        error = _relative(found, expected)
+        if not error <= FLOAT32_LIMIT:
+            raise GradientError(
+                f"{op.name}: {name} in float32 is {error:.2g} off float64 (allowed {FLOAT32_LIMIT:.0g})"
+            )
+        largest = max(largest, error)
+    return largest
+
+
+def _kernel_error(op, single, settings):
+    largest = 0.0
+    for dtype, limit in KERNEL_LIMITS.items():
+        arrays = [a.astype(dtype) if a is not None and a.dtype.kind == "f" else a for a in single]
+        with cpu.target("definition"):
+            expected = _both_passes(op, arrays, settings)
+        for target in cpu.targets()[1:]:
+            with cpu.target(target):
+                found = _both_passes(op, arrays, settings)
+            for name, a, b in zip(["y", *(f"gradient {i}" for i in range(len(arrays)))], found, expected, strict=False):
+                error = _relative(a, b)
+                if not error <= limit:
+                    raise GradientError(
+                        f"{op.name}: {name} of target {target} in {dtype} is {error:.2g} off the definition "
+                        f"(allowed {limit:.0g})"
+                    )
+                largest = max(largest, error / np.finfo(dtype).eps)
+    return largest
+
+
+_HEADER = (
+    f"{'operator':24} {'case':44} {'rank':>4}  {'checked':10} {'gradient':>9} {'adjoint':>9} {'float32':>9} "
+    f"{'kernels':>9}  verdict"
+)
+
+
+def _line(row):
+    def number(value, unit=""):
+        return f"{'–':>9}" if value is None else f"{f'{value:.1e}' if not unit else f'{value:.1f} {unit}':>9}"
+
+    case = row.case if len(row.case) <= 44 else row.case[:43] + "…"
+    return (
+        f"{row.operator:24} {case:44} {row.rank:>4}  {row.checked[:10]:10} {number(row.gradient)} {number(row.adjoint)} "
+        f"{number(row.float32)} {number(row.kernels, 'eps')}  {row.verdict}"
+    )
+
+
+def format_table(rows):
+    """The rows of a report as text, with a closing line."""
+    rows = list(rows)
+    failed = sum(row.failed for row in rows)
+    operators = len({row.operator for row in rows})
+    closing = (
+        f"{operators} operators, {len(rows)} cases: {f'{failed} FAILED' if failed else 'all ok'}, "
+        f"largest gradient error {Report(rows).largest:.1e}"
+    )
+    return "\n".join([_HEADER, *map(_line, rows), closing])
+
+
+# ── Saying what is wrong ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _explain(subject, i, curve, reach, settled, y):
+    """Raise the error that says why the first unsettled entry has no derivative."""
+    x, name = subject.arrays[i], subject.names[i]
+    j = int(np.flatnonzero(~settled.all(axis=0))[0])
+    k = int(np.flatnonzero(~settled[:, j])[0])
+    at = _unravel(j, x)
+    element, output = _element(name, at), _element("y", _unravel(k, y))
+    below, above, sided = one_sided(curve, j, reach[j])
+    ties = _ties(curve, x, j, k, 1e-6 * reach[j])
+    reason = f"; its value is {x.flat[j]:.9g}"
+    if ties:
+        named = ", ".join(_element(name, _unravel(s, x)) for s in ties[:3])
+        reason = f"; it ties with {named}{' …' if len(ties) > 3 else ''} (= {x.flat[j]:.9g})"
+    advice = (
+        f"A numerical derivative cannot judge there. Move it away: distinct values, none at a kink, such as {name} + "
+        f"1e-3 * rng.standard_normal({name}.shape)"
+    )
+    if sided[k] and abs(below[k] - above[k]) > 1e-3 * max(abs(below[k]), abs(above[k])):
+        digits = 6 - int(np.floor(np.log10(max(abs(below[k]), abs(above[k])))))
+        before, after = (round(float(side[k]), digits) + 0.0 for side in (below, above))
+        raise KinkError(
+            f"{subject.place}: {element} lies on a kink: the one-sided derivatives of {output} are {before:.6g} from below "
+            f"and {after:.6g} from above{reason}. {advice}"
+        )
+    step = 1e-9 * reach[j]
+    with np.errstate(all="ignore"):
+        near = np.array([curve(j, s)[k] for s in (-step, 0.0, step)])
+    if not np.isfinite(near).all():
+        raise KinkError(f"{subject.place}: {output} is not finite next to {element} = {x.flat[j]:.9g}. {advice}")
+    size = max(np.abs(y).max(), 1e-300)
+    if max(abs(near[2] - near[1]), abs(near[1] - near[0])) > 1e-6 * size:
+        raise KinkError(
+            f"{subject.place}: {output} jumps at {element}, from {near[0]:.6g} to {near[2]:.6g}{reason}. {advice}"
+        )
+    raise GradientError(
+        f"{subject.place}: the numerical derivative of {output} at {element} does not settle for any step: the function is "
+        "noisy (does it compute in float32?) or has kinks closer together than the steps"
+    )
+
+
+def _ties(curve, x, j, k, step):
+    """Elements with the value of element j that put a kink into y[k] too (of the first hundred)."""
+    same = np.flatnonzero((x.ravel() == x.flat[j]) & (np.arange(x.size) != j))[:100]
+    with np.errstate(all="ignore"):
+        middle = curve(j, 0.0)[k]
+        return [int(s) for s in same if abs(curve(s, step)[k] - 2 * middle + curve(s, -step)[k]) > 1e-3 * step]
+
+
+def _hint(given, value, where, wrong, shape):
+    """What the error looks like: sign, factor, nothing at all, a shift, a transposition, only the border."""
+    pairs = wrong & np.isfinite(value)
+    g, v = given[pairs], value[pairs]
+    if not len(g):
+        return ""
+    with np.errstate(all="ignore"):
+        ratios = g / v
+    ratio = float(ratios[0])
+    hints = []
+    if not np.any(given):
+        hints.append("backward gives 0 everywhere")
+    elif np.isfinite(ratios).all() and np.abs(ratios - 1).max() < 5e-4:
+        hints.append("nearly right: is something computed in float32, or a small term left out?")
+    elif np.isfinite(ratios).all() and np.allclose(ratios, ratio, rtol=1e-4):
+        if abs(ratio + 1) < 1e-4:
+            hints.append("the sign is wrong")
+        elif np.all(wrong | (np.abs(value) < 1e-6 * np.nanmax(np.abs(value)))):
+            hints.append(f"everywhere: a factor {ratio:.6g}")
+        else:
+            hints.append(f"ratio {ratio:.6g} wherever it is wrong")
+    elif np.isfinite(ratio):
+        hints.append(f"ratio {ratio:.6g}")
+    if where.ndim > 2 and min(where.shape[2:]) > 2 and len(g) > 1:
+        inner = where[(slice(None), slice(None), *[slice(1, -1)] * (where.ndim - 2))]
+        if not inner.any():
+            hints.append("wrong only at the border: padding, or the first and last window")
+    if shape is not None and not np.isnan(value).any():
+        hints += _moved(given.reshape(-1, *shape), value.reshape(-1, *shape))
+    return f" ({'; '.join(hints)})" if hints else ""
+
+
+def _moved(given, value):
+    """Whether the gradient is the right one, but shifted by one or transposed."""
+    close = 1e-6 * np.abs(value).max()
+    for axis in range(1, value.ndim):
+        for shift in (1, -1):
+            # The first or last row has come in from outside: leave it out.
+            kept = slice(1, None) if shift > 0 else slice(None, -1)
+            moved = np.take(np.roll(value, shift, axis), range(value.shape[axis])[kept], axis)
+            if (
+                value.shape[axis] > 2
+                and np.abs(np.take(given, range(value.shape[axis])[kept], axis) - moved).max() < close
+            ):
+                return [f"shifted by {shift:+d} along axis {axis - 1}"]
+    for a in range(1, value.ndim):
+        for b in range(a + 1, value.ndim):
+            if value.shape[a] == value.shape[b] > 1 and np.abs(given - value.swapaxes(a, b)).max() < close:
+                return [f"axes {a - 1} and {b - 1} are swapped"]
+    return []
+
+
+def _ratio(given, value):
+    return f" (ratio {given / value:.6g})" if value else ""
+
+
+def _unravel(flat, array):
+    return tuple(int(k) for k in np.unravel_index(flat, array.shape))
+
+
+def _first_index(mask):
+    return _unravel(int(np.flatnonzero(mask)[0]), mask)
+
+
+def _element(name, index):
+    return f"{name}[{', '.join(map(str, index))}]" if index else name

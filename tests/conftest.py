@@ -1,0 +1,86 @@
+"""What the tests derived from the catalogue share: one parameter per operator and case, named after them.
+
+``pytest -k lp_pool`` runs everything about one operator, because every test id begins with the operator's name.
+"""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import cnncore
+from cnncore.testing import named_cases
+
+try:
+    from hypothesis import settings
+except ImportError:
+    pass
+else:
+    settings.register_profile("cnncore", deadline=None, derandomize=True, print_blob=True)
+    settings.load_profile("cnncore")
+
+
+def cases(*, ranks=False, where=lambda op: True):
+    """Parameters (op, case), or (op, case, rank), for every row of the catalogue that ``where`` accepts."""
+    named = [(op, *c) for op in filter(where, cnncore.OPS.values()) for c in named_cases(op)]
+    if not ranks:
+        return [pytest.param(op, case, id=f"{op.name}-{name}") for op, case, name in named]
+    return [
+        pytest.param(op, case, rank, id=f"{op.name}-{name}-rank{rank}")
+        for op, case, name in named
+        for rank in case.ranks
+    ]
+
+
+def operators(where=lambda op: True):
+    """One parameter per row of the catalogue."""
+    return [pytest.param(op, id=op.name) for op in filter(where, cnncore.OPS.values())]
+
+
+def first(y):
+    """The differentiated output of an operator's result."""
+    return y[0] if isinstance(y, tuple) else y
+
+
+def as_list(gradients):
+    """What backward returned, as a list."""
+    return list(gradients) if isinstance(gradients, tuple) else [gradients]
+
+
+def both_passes(op, arrays, settings, dy=None):
+    """y and all gradients, as one list; dy is drawn from y's shape alone when it is not given."""
+    y, backward = op.with_backward(*arrays, **settings)
+    y = first(y)
+    if dy is None:
+        dy = np.random.default_rng(1).standard_normal(y.shape).astype(y.dtype)
+    return [y, *as_list(backward(dy))]
+
+
+def run_python(source, *arguments, timeout=60, check=True, **environment):
+    """Run Python source in a process of its own, with this process's cnncore; return the finished process."""
+    result = subprocess.run(
+        [sys.executable, "-c", source, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **environment},
+    )
+    if check:
+        assert result.returncode == 0, f"exit code {result.returncode}\n{result.stdout}\n{result.stderr}"
+    return result
+
+
+@pytest.fixture(autouse=True)
+def _settings_restored():
+    """Number of threads and CPU target are as before after every test, whatever it did."""
+    threads, target = cnncore.get_num_threads(), cnncore.cpu.target()
+    yield
+    cnncore.set_num_threads(threads)
+    cnncore.cpu.target(target)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
