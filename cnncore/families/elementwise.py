@@ -1,36 +1,113 @@
 """Elementwise operators: y = f(x), the same formula for every value."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import ShapeError
 from ..operator import Kind
 from ..ops import activation
 
-__all__ = ["Elementwise"]
+__all__ = ["Elementwise", "Parametric"]
+
+MOST_AXES = 5  # N, C and three spatial axes
+
+
+def check_axes(place, shape):
+    """Raise unless an array of ``shape`` has no more axes than an image with three spatial ones."""
+    if len(shape) > MOST_AXES:
+        raise ShapeError(
+            f"{place}: input has {len(shape)} dimensions {shape}; expected at most {MOST_AXES}: use x.reshape(...)"
+        )
 
 
 @dataclass(frozen=True)
 class Elementwise(Kind):
-    """``function`` on every value; ``numbers`` names the settings passed to it."""
+    """``function`` on every value; ``numbers`` names the settings passed to it.
 
-    function: object
-    numbers: tuple = ()
+    Where a setting decides about the function, ``function`` is a callable that takes the settings and returns it. Where the
+    numbers are not settings themselves, ``numbers`` is a callable that takes the operator's name and the settings, checks
+    what concerns several of them, and returns the numbers. ``of_y``: f′ at y is f′ at x, so backward keeps y instead of x.
+    """
+
+    function: activation.Activation | Callable
+    numbers: tuple[str, ...] | Callable = ()
+    of_y: bool = False
+
+    in_place = True
+
+    @property
+    def saves(self):
+        return ("y",) if self.of_y else ("x",)
 
     def describe(self, op, shapes, dtype, settings):
-        return shapes[0], None
+        check_axes(op.name, shapes[0])
+        return shapes[0], self.choose(op, settings)
 
     def forward(self, call, arrays, out=None):
-        x = np.ascontiguousarray(arrays[0])
+        (x,) = arrays
         y = call.empty(out)
-        activation.forward(self.function, self._numbers(call), x, y)
-        return y, (), (x,)
+        activation.forward(*call.geometry, x, y)
+        return y, (), (y if self.of_y else x,)
 
     def backward(self, call, saved, dy, wanted, out=None):
         (x,) = saved
         dx = call.gradient(0, out and out[0])
-        activation.backward(self.function, self._numbers(call), x, np.ascontiguousarray(dy), dx)
+        activation.backward(*call.geometry, x, dy, dx)
         return (dx,)
 
-    def _numbers(self, call):
-        return tuple(float(call.settings[name]) for name in self.numbers)
+    def choose(self, op, settings):
+        """The function of a call and its numbers."""
+        function = self.function if isinstance(self.function, activation.Activation) else self.function(settings)
+        if callable(self.numbers):
+            return function, self.numbers(op.name, settings)
+        return function, tuple(float(settings[name]) for name in self.numbers)
+
+
+@dataclass(frozen=True)
+class Parametric(Kind):
+    """``function`` on every value of x, its first number p learned: one for all, or one per channel (axis 1) of x.
+
+    Arrays are x and ``parameter``; where that is optional and left out, the setting ``otherwise`` takes its place.
+    """
+
+    function: activation.Activation
+    parameter: str
+    otherwise: str | None = None
+
+    in_place = True
+
+    @property
+    def saves(self):
+        return ("x", self.parameter)
+
+    def describe(self, op, shapes, dtype, settings):
+        x, p = shapes
+        check_axes(op.name, x)
+        if p is not None and p not in ((), (1,)):
+            channels = x[1] if len(x) > 1 else 1
+            if len(p) != 1 or (channels is not None and p[0] != channels):
+                raise ShapeError(
+                    f"{op.name}: {self.parameter} has shape {p}; expected one number (1,) or one per channel "
+                    f"({channels},) of an input {x}"
+                )
+        return x, (self.function, (float(settings[self.otherwise]) if self.otherwise else 0.0,))
+
+    def forward(self, call, arrays, out=None):
+        x, p = arrays
+        y = call.empty(out)
+        activation.forward(*call.geometry, x, y, p)
+        return y, (), (x, p)
+
+    def backward(self, call, saved, dy, wanted, out=None):
+        x, p = saved
+        dx = call.gradient(0, out and out[0])
+        if p is None or not wanted[1]:
+            activation.backward(*call.geometry, x, dy, dx, p)
+            return dx, None
+        dp = call.gradient(1, out and out[1])
+        shares = np.zeros(activation.partial_shape(x))
+        activation.backward_with_parameter(*call.geometry, x, p, dy, dx, shares)
+        dp[...] = shares.sum() if p.size == 1 else shares.sum(axis=0)
+        return dx, dp

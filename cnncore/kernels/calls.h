@@ -61,12 +61,67 @@ typedef struct {
     cnn_tensor b;                               /* one per channel of what is written; data == NULL: none */
 } cnn_conv;
 
-/* One value in, one value out, everywhere the same formula. */
+/* One array of an elementwise call: where its first element lies, and how far apart its elements are along the axes. */
 typedef struct {
-    const void *x, *dy;
-    void *y;                /* forward: y = f(x); backward: y receives dx = dy f'(x) */
-    int64_t size;
+    void *data;
+    int64_t stride[5];
+} cnn_strided;
+
+/* One value in, one value out, everywhere the same formula. The axes are those of y from its widest stride to its narrowest,
+ * merged where every array allows it; axes that are missing come first, with extent 1. Two contiguous arrays are one row. */
+typedef struct {
+    int64_t size;           /* number of elements: the tasks */
+    int64_t extent[5];
+    cnn_strided x, dy;
+    cnn_strided p;          /* takes the place of setting[0], one per channel; data == NULL: there is none */
+    cnn_strided y;          /* forward: y = f(x); backward: dx = dy f'(x) is written here */
     double setting[4];
 } cnn_elementwise;
+
+/* Offsets of one element in the arrays of an elementwise call. */
+typedef struct {
+    int64_t x, dy, p, y;
+} cnn_offsets;
+
+/* Offsets of element i; returns how many elements, i included, lie in one row before `end`. */
+static inline int64_t cnn_row(const cnn_elementwise *call, int64_t i, int64_t end, cnn_offsets *at) {
+    int64_t rest = call->extent[4] - i % call->extent[4], left = i;
+    *at = (cnn_offsets){0, 0, 0, 0};
+    for (int axis = 4; axis >= 0 && left > 0; axis--) {
+        int64_t place = left % call->extent[axis];
+        left /= call->extent[axis];
+        at->x += place * call->x.stride[axis];
+        at->dy += place * call->dy.stride[axis];
+        at->p += place * call->p.stride[axis];
+        at->y += place * call->y.stride[axis];
+    }
+    return rest < end - i ? rest : end - i;
+}
+
+/* Gradients of an activation with one number p per channel. A task is a plane of one channel of one image, or where
+ * channels lie innermost (`pixels` > 0) that many neighbouring pixels of all channels. */
+typedef struct {
+    cnn_tensor x, dy, dx;
+    const void *p;
+    int64_t p_stride;       /* 0: one number for all channels */
+    double *partial;        /* [tasks] or [tasks][C]: every task's share of dp */
+    int64_t pixels;
+    double setting[4];
+} cnn_channelwise;
+
+/* Softmax along one axis: `columns` are the other axes, a column runs along the axis. */
+typedef struct {
+    cnn_elementwise columns;
+    int64_t length;                     /* extent of the axis */
+    int64_t x_step, dy_step, y_step;    /* stride of the axis in columns.x, columns.dy, columns.y */
+    int logarithm;                      /* y = log softmax(x) */
+    int64_t scratch_bytes;
+} cnn_softmax;
+
+/* Maxout: channel c of y is the largest of the channels c pieces ... c pieces + pieces - 1 of x. Tasks are planes of y. */
+typedef struct {
+    cnn_tensor x, y, dy, dx;
+    int64_t pieces;
+} cnn_maxout;
 
 #endif

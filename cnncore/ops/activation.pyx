@@ -1,21 +1,37 @@
 """Activations: y = f(x), one value at a time; a pair of functions f and f′ per activation, and one loop for all.
 
-Each section gives the formula, its derivative, f and f′ (named ..._slope), in this order. ``setting`` holds the numbers of
-the activation. A C kernel of the same name (kernels/activation.h) may take the loop's place.
+Each section gives the formula, its derivative, f and f′ (named ..._slope), in this order; ``setting`` holds the numbers
+of the activation. Where the first of them may be learned, one per channel, a third function gives ∂y/∂setting[0].
+Functions of one value compute in float64 and round once, in forms that hold over the whole range: no threshold is taken
+for a limit, and ±∞ give the limit. At the end stand the activations that look at several channels: maxout and softmax.
+
+A C kernel of the same name (kernels/activation.h) may take a loop's place.
 """
 
+from libc.math cimport INFINITY, copysign, erfc, exp, expm1, fabs, floor, fma, isinf, log1p, tanh
 from libc.stdint cimport int64_t
 
-from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_elementwise, cnn_task, kernel, real, run
+from cnncore.ops.dispatch cimport (
+    CNN_FLOAT32,
+    Tensor,
+    cnn_channelwise,
+    cnn_elementwise,
+    cnn_maxout,
+    cnn_offsets,
+    cnn_row,
+    cnn_softmax,
+    cnn_strided,
+    cnn_task,
+    cnn_tensor,
+    kernel,
+    real,
+    run,
+)
 from cnncore.ops.dispatch import kernel_number
 
 
 cdef class Activation:
-    """f and f′ in both precisions, as task functions, and the kernels that override them."""
-    cdef void *value[2]
-    cdef void *slope[2]
-    cdef readonly str name
-    cdef int forward_kernel, backward_kernel
+    """f and f′ in both precisions, and the kernels that override the loops over them."""
 
     def __repr__(self):
         return f"<activation {self.name}>"
@@ -28,13 +44,63 @@ cdef Activation activation(name, void *value_f32, void *value_f64, void *slope_f
     a.slope[0], a.slope[1] = slope_f32, slope_f64
     a.forward_kernel = kernel_number(f"{name}_forward")
     a.backward_kernel = kernel_number(f"{name}_backward")
+    a.channels_kernel = -1
     return a
 
 
-# ── ReLU ── Nair & Hinton 2010 ─────────────────────────────────────────────────────────────────────────────────────────
+cdef Activation with_parameter(Activation a, void *parameter_slope_f32, void *parameter_slope_f64):
+    """``a``, whose first number may be learned: with ∂y/∂setting[0]."""
+    a.parameter_slope[0], a.parameter_slope[1] = parameter_slope_f32, parameter_slope_f64
+    a.channels_kernel = kernel_number(f"{a.name}_channels_backward")
+    return a
+
+
+# ── Identity ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+#
+#     y     = x
+#     ∂y/∂x = 1
+
+cdef real identity(real x, const double *setting) noexcept nogil:
+    return x
+
+cdef real identity_slope(real x, const double *setting) noexcept nogil:
+    return 1
+
+IDENTITY = activation("identity", <void *> identity[float], <void *> identity[double],
+                      <void *> identity_slope[float], <void *> identity_slope[double])
+
+
+# ── Absolute value ── Jarrett et al. 2009 ─────────────────────────────────────────────────────────────────────────────
+#
+#     y     = |x|
+#     ∂y/∂x = 1 for x > 0, −1 for x < 0, 0 at 0
+
+cdef real absolute(real x, const double *setting) noexcept nogil:
+    return <real> fabs(x)
+
+cdef real absolute_slope(real x, const double *setting) noexcept nogil:
+    return (x > 0) - (x < 0)
+
+ABS = activation("abs", <void *> absolute[float], <void *> absolute[double],
+                 <void *> absolute_slope[float], <void *> absolute_slope[double])
+
+
+# ── Exponential ───────────────────────────────────────────────────────────────────────────────────────────────────────
+#
+#     y     = eˣ
+#     ∂y/∂x = eˣ = y
+
+cdef real exponential(real x, const double *setting) noexcept nogil:
+    return <real> exp(x)
+
+EXP = activation("exp", <void *> exponential[float], <void *> exponential[double],
+                 <void *> exponential[float], <void *> exponential[double])
+
+
+# ── ReLU ── Nair & Hinton 2010 ────────────────────────────────────────────────────────────────────────────────────────
 #
 #     y     = max(0, x)
-#     ∂y/∂x = 1 for x > 0, else 0            relu(NaN) = NaN
+#     ∂y/∂x = 1 for x > 0, else 0            relu(NaN) = NaN; y > 0 where x > 0, so y serves as well as x
 
 cdef real relu(real x, const double *setting) noexcept nogil:
     return 0 if x <= 0 else x
@@ -42,10 +108,330 @@ cdef real relu(real x, const double *setting) noexcept nogil:
 cdef real relu_slope(real x, const double *setting) noexcept nogil:
     return 1 if x > 0 else 0
 
-RELU = activation("relu", <void *> relu[float], <void *> relu[double], <void *> relu_slope[float], <void *> relu_slope[double])
+RELU = activation("relu", <void *> relu[float], <void *> relu[double],
+                  <void *> relu_slope[float], <void *> relu_slope[double])
 
 
-# ── The loop ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Clipping: hard tanh, clipped ReLU, ReLU6 ── Collobert 2004; Krizhevsky 2010 ───────────────────────────────────────
+#
+#     y     = min(max(x, lo), hi)            lo, hi = setting
+#     ∂y/∂x = 1 for lo < x < hi, else 0      clip(NaN) = NaN; lo < y < hi where lo < x < hi: y serves as well as x
+
+cdef real clip(real x, const double *setting) noexcept nogil:
+    return <real> setting[0] if x <= <real> setting[0] else <real> setting[1] if x >= <real> setting[1] else x
+
+cdef real clip_slope(real x, const double *setting) noexcept nogil:
+    return 1 if <real> setting[0] < x < <real> setting[1] else 0
+
+CLIP = activation("clip", <void *> clip[float], <void *> clip[double],
+                  <void *> clip_slope[float], <void *> clip_slope[double])
+
+
+# ── Leaky ReLU and parametric ReLU ── Maas, Hannun & Ng 2013; He et al. 2015 ──────────────────────────────────────────
+#
+#     y     = x for x > 0, else a·x          a = setting[0], or one per channel
+#     ∂y/∂x = 1 for x > 0, else a
+#     ∂y/∂a = 0 for x > 0, else x
+
+cdef real leaky_relu(real x, const double *setting) noexcept nogil:
+    return x if x > 0 else <real> (setting[0] * x)
+
+cdef real leaky_relu_slope(real x, const double *setting) noexcept nogil:
+    return 1 if x > 0 else <real> setting[0]
+
+cdef real leaky_relu_parameter_slope(real x, const double *setting) noexcept nogil:
+    return 0 if x > 0 else x
+
+LEAKY_RELU = with_parameter(
+    activation("leaky_relu", <void *> leaky_relu[float], <void *> leaky_relu[double],
+               <void *> leaky_relu_slope[float], <void *> leaky_relu_slope[double]),
+    <void *> leaky_relu_parameter_slope[float], <void *> leaky_relu_parameter_slope[double])
+
+
+# ── ELU, CELU, SELU ── Clevert et al. 2016; Barron 2017; Klambauer et al. 2017 ────────────────────────────────────────
+#
+#     y     = λ·x for x > 0, else λα(e^{x/s} − 1)            λ, α, s = setting
+#     ∂y/∂x = λ   for x > 0, else (λα/s)·e^{x/s}
+#
+#     ELU: λ = s = 1.  CELU: λ = 1, s = α, which makes the slope continuous.  SELU: s = 1; mean 0 and variance 1 are kept.
+
+cdef real elu(real x, const double *setting) noexcept nogil:
+    cdef double scale = setting[0], alpha = setting[1], s = setting[2]
+    return <real> (scale * x) if x > 0 else <real> (scale * alpha * expm1(x / s))
+
+cdef real elu_slope(real x, const double *setting) noexcept nogil:
+    cdef double scale = setting[0], alpha = setting[1], s = setting[2]
+    return <real> scale if x > 0 else <real> (scale * alpha / s * exp(x / s))
+
+ELU = activation("elu", <void *> elu[float], <void *> elu[double],
+                 <void *> elu_slope[float], <void *> elu_slope[double])
+
+
+# ── Sigmoid ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+#
+#     y     = σ(x) = 1 / (1 + e⁻ˣ)           with e = e^{−|x|}: 1 / (1 + e) for x ≥ 0, e / (1 + e) for x < 0
+#     ∂y/∂x = σ(x) σ(−x) = e / (1 + e)²      y(1 − y) would cancel for large x
+
+cdef real sigmoid(real x, const double *setting) noexcept nogil:
+    cdef double e = exp(-fabs(x))
+    return <real> ((1 if x >= 0 else e) / (1 + e))
+
+cdef real sigmoid_slope(real x, const double *setting) noexcept nogil:
+    cdef double e = exp(-fabs(x))
+    return <real> (e / ((1 + e) * (1 + e)))
+
+SIGMOID = activation("sigmoid", <void *> sigmoid[float], <void *> sigmoid[double],
+                     <void *> sigmoid_slope[float], <void *> sigmoid_slope[double])
+
+
+# ── Log-sigmoid ───────────────────────────────────────────────────────────────────────────────────────────────────────
+#
+#     y     = log σ(x) = min(x, 0) − log(1 + e^{−|x|})
+#     ∂y/∂x = σ(−x)
+
+cdef real log_sigmoid(real x, const double *setting) noexcept nogil:
+    return <real> ((0 if x > 0 else x) - log1p(exp(-fabs(x))))
+
+cdef real log_sigmoid_slope(real x, const double *setting) noexcept nogil:
+    return sigmoid(-x, setting)
+
+LOG_SIGMOID = activation("log_sigmoid", <void *> log_sigmoid[float], <void *> log_sigmoid[double],
+                         <void *> log_sigmoid_slope[float], <void *> log_sigmoid_slope[double])
+
+
+# ── Hard sigmoid ── Courbariaux, Bengio & David 2015 ──────────────────────────────────────────────────────────────────
+#
+#     y     = min(max(αx + β, 0), 1)         α, β, lo = −β/α, hi = (1 − β)/α = setting
+#     ∂y/∂x = α for lo < x < hi, else 0      x is compared with the knees, so that rounding of αx + β cannot move them
+
+cdef real hard_sigmoid(real x, const double *setting) noexcept nogil:
+    if x <= <real> setting[2]:
+        return 0
+    if x >= <real> setting[3]:
+        return 1
+    return <real> (setting[0] * x + setting[1])
+
+cdef real hard_sigmoid_slope(real x, const double *setting) noexcept nogil:
+    return <real> setting[0] if <real> setting[2] < x < <real> setting[3] else 0
+
+HARD_SIGMOID = activation("hard_sigmoid", <void *> hard_sigmoid[float], <void *> hard_sigmoid[double],
+                          <void *> hard_sigmoid_slope[float], <void *> hard_sigmoid_slope[double])
+
+
+# ── Hyperbolic tangent ────────────────────────────────────────────────────────────────────────────────────────────────
+#
+#     y     = tanh x
+#     ∂y/∂x = sech² x = 4e / (1 + e)²        with e = e^{−2|x|}; 1 − y² would cancel for large x
+
+cdef real hyperbolic_tangent(real x, const double *setting) noexcept nogil:
+    return <real> tanh(x)
+
+cdef real hyperbolic_tangent_slope(real x, const double *setting) noexcept nogil:
+    cdef double e = exp(-2 * fabs(x))
+    return <real> (4 * e / ((1 + e) * (1 + e)))
+
+TANH = activation("tanh", <void *> hyperbolic_tangent[float], <void *> hyperbolic_tangent[double],
+                  <void *> hyperbolic_tangent_slope[float], <void *> hyperbolic_tangent_slope[double])
+
+
+# ── Softplus ── Dugas et al. 2001 ─────────────────────────────────────────────────────────────────────────────────────
+#
+#     y     = log(1 + e^{βx}) / β = (max(βx, 0) + log(1 + e^{−|βx|})) / β            β = setting[0]
+#     ∂y/∂x = σ(βx)
+
+cdef real softplus(real x, const double *setting) noexcept nogil:
+    cdef double beta = setting[0], z = beta * x
+    return <real> (((z if z > 0 else 0) + log1p(exp(-fabs(z)))) / beta)
+
+cdef real softplus_slope(real x, const double *setting) noexcept nogil:
+    cdef double e = exp(-fabs(setting[0] * x))
+    return <real> ((1 if x >= 0 else e) / (1 + e))
+
+SOFTPLUS = activation("softplus", <void *> softplus[float], <void *> softplus[double],
+                      <void *> softplus_slope[float], <void *> softplus_slope[double])
+
+
+# ── Softsign ── Bergstra et al. 2009 ──────────────────────────────────────────────────────────────────────────────────
+#
+#     y     = x / (1 + |x|)                  ±1 at ±∞
+#     ∂y/∂x = 1 / (1 + |x|)²
+
+cdef real softsign(real x, const double *setting) noexcept nogil:
+    return <real> (copysign(1, x) if isinf(x) else x / (1 + fabs(x)))
+
+cdef real softsign_slope(real x, const double *setting) noexcept nogil:
+    cdef double r = 1 / (1 + fabs(x))
+    return <real> (r * r)
+
+SOFTSIGN = activation("softsign", <void *> softsign[float], <void *> softsign[double],
+                      <void *> softsign_slope[float], <void *> softsign_slope[double])
+
+
+# ── SiLU and Swish ── Elfwing, Uchibe & Doya 2017; Ramachandran, Zoph & Le 2017 ───────────────────────────────────────
+#
+#     y     = x σ(βx)                        β = setting[0], or one per channel; SiLU: β = 1
+#     ∂y/∂x = σ + βx σ(1 − σ)                σ = σ(βx); with e = e^{−|βx|}: σ(1 − σ) = e / (1 + e)²
+#     ∂y/∂β = x² σ(1 − σ)
+#
+# Where e underflows to 0, terms with σ(1 − σ) vanish, however large x is: silu(−∞) = 0 with slope 0; slope 1 at +∞.
+
+cdef real swish(real x, const double *setting) noexcept nogil:
+    cdef double z = setting[0] * x
+    cdef double e = exp(-fabs(z))
+    if e == 0 and z < 0:
+        return 0
+    return <real> (x * (1 if z >= 0 else e) / (1 + e))
+
+cdef real swish_slope(real x, const double *setting) noexcept nogil:
+    cdef double z = setting[0] * x
+    cdef double e = exp(-fabs(z)), d = 1 + e
+    if e == 0:
+        return 1 if z > 0 else 0
+    return <real> (((1 if z >= 0 else e) + z * e / d) / d)
+
+cdef real swish_parameter_slope(real x, const double *setting) noexcept nogil:
+    cdef double e = exp(-fabs(setting[0] * x)), d = 1 + e
+    return <real> (0 if e == 0 else x * e / d * (x / d))
+
+SWISH = with_parameter(
+    activation("swish", <void *> swish[float], <void *> swish[double],
+               <void *> swish_slope[float], <void *> swish_slope[double]),
+    <void *> swish_parameter_slope[float], <void *> swish_parameter_slope[double])
+
+
+# ── dSiLU ── Elfwing, Uchibe & Doya 2017 ──────────────────────────────────────────────────────────────────────────────
+#
+#     y     = σ(1 + x(1 − σ))                the slope of SiLU: 0 at −∞, 1 at +∞
+#     ∂y/∂x = σ(1 − σ)(2 + x(1 − 2σ))        with e = e^{−|x|}: x(1 − 2σ) = −|x| (1 − e) / (1 + e)
+
+cdef real dsilu(real x, const double *setting) noexcept nogil:
+    cdef double e = exp(-fabs(x)), d = 1 + e
+    if e == 0:
+        return 1 if x > 0 else 0
+    return <real> (((1 if x >= 0 else e) + x * e / d) / d)
+
+cdef real dsilu_slope(real x, const double *setting) noexcept nogil:
+    cdef double e = exp(-fabs(x)), d = 1 + e
+    if e == 0:
+        return 0
+    return <real> (e / (d * d) * (2 + fabs(x) * expm1(-fabs(x)) / d))
+
+DSILU = activation("dsilu", <void *> dsilu[float], <void *> dsilu[double],
+                   <void *> dsilu_slope[float], <void *> dsilu_slope[double])
+
+
+# ── Hard swish ── Howard et al. 2019 ──────────────────────────────────────────────────────────────────────────────────
+#
+#     y     = x · min(max(x + 3, 0), 6) / 6
+#     ∂y/∂x = 0 for x ≤ −3, (2x + 3) / 6 between, 1 for x ≥ 3
+
+cdef real hard_swish(real x, const double *setting) noexcept nogil:
+    cdef double v = x
+    return 0 if x <= -3 else x if x >= 3 else <real> (v * (v + 3) / 6)
+
+cdef real hard_swish_slope(real x, const double *setting) noexcept nogil:
+    cdef double v = x
+    return 0 if x <= -3 else 1 if x >= 3 else <real> ((2 * v + 3) / 6)
+
+HARD_SWISH = activation("hard_swish", <void *> hard_swish[float], <void *> hard_swish[double],
+                        <void *> hard_swish_slope[float], <void *> hard_swish_slope[double])
+
+
+# ── Mish ── Misra 2020 ────────────────────────────────────────────────────────────────────────────────────────────────
+#
+#     y     = x t,  t = tanh(softplus x)
+#     ∂y/∂x = t + x σ(x)(1 − t²)
+#
+# With e = e^{−|x|}, so that nothing overflows or cancels:
+#     x ≥ 0:  D = 1 + 2e + 2e²,  t = (1 + 2e) / D,  σ(1 − t²) = 4e²(1 + e) / D²
+#     x < 0:  D = e² + 2e + 2,   t = e(e + 2) / D,  σ(1 − t²) = 4e(1 + e) / D²
+
+cdef real mish(real x, const double *setting) noexcept nogil:
+    cdef double e = exp(-fabs(x))
+    if e == 0:
+        return x if x > 0 else 0
+    if x >= 0:
+        return <real> (x * (1 + 2 * e) / (1 + 2 * e * (1 + e)))
+    return <real> (x * (e * (e + 2)) / (e * (e + 2) + 2))
+
+cdef real mish_slope(real x, const double *setting) noexcept nogil:
+    cdef double e = exp(-fabs(x)), D
+    if e == 0:
+        return 1 if x > 0 else 0
+    if x >= 0:
+        D = 1 + 2 * e * (1 + e)
+        return <real> ((1 + 2 * e + 4 * x * (e * e) * (1 + e) / D) / D)
+    D = e * (e + 2) + 2
+    return <real> (e * (e + 2 + 4 * x * (1 + e) / D) / D)
+
+MISH = activation("mish", <void *> mish[float], <void *> mish[double],
+                  <void *> mish_slope[float], <void *> mish_slope[double])
+
+
+# ── GELU ── Hendrycks & Gimpel 2016 ───────────────────────────────────────────────────────────────────────────────────
+#
+#     y     = x Φ(x)                         Φ(x) = ½ erfc(−x / √2), the normal distribution; erf cancels for x < 0
+#     ∂y/∂x = Φ(x) + x φ(x)                  φ(x) = e^{−x²/2} / √(2π)
+
+cdef double SQRT_HALF = 0.70710678118654752440, SQRT_HALF_REST = -4.833646656726456726e-17
+cdef double ONE_BY_SQRT_2PI = 0.39894228040143267794, ONE_BY_SQRT_PI = 0.56418958354775628695
+
+cdef double bell(double x) noexcept nogil:
+    """e^{−x²/2}. x² is not rounded: x = m + r with m a multiple of 1/128, whose square is exact."""
+    if fabs(x) > 40:
+        return 0
+    cdef double m = floor(128 * x + 0.5) / 128
+    cdef double r = x - m
+    return exp(-0.5 * m * m) * exp(-r * (m + 0.5 * r))
+
+cdef double normal(double x) noexcept nogil:
+    """Φ(x). What rounding takes from t = −x / √2 is given back in first order: erfc magnifies it x² times."""
+    cdef double t = -SQRT_HALF * x
+    if fabs(x) > 40:
+        return 0.5 * erfc(t)
+    cdef double rest = fma(-SQRT_HALF, x, -t) - SQRT_HALF_REST * x
+    return 0.5 * erfc(t) - ONE_BY_SQRT_PI * rest * bell(x)
+
+cdef real gelu(real x, const double *setting) noexcept nogil:
+    return 0 if x == -INFINITY else <real> (x * normal(x))
+
+cdef real gelu_slope(real x, const double *setting) noexcept nogil:
+    if isinf(x):
+        return 1 if x > 0 else 0
+    return <real> (normal(x) + x * bell(x) * ONE_BY_SQRT_2PI)
+
+GELU = activation("gelu", <void *> gelu[float], <void *> gelu[double],
+                  <void *> gelu_slope[float], <void *> gelu_slope[double])
+
+
+# ── GELU, tanh form ── Hendrycks & Gimpel 2016 ────────────────────────────────────────────────────────────────────────
+#
+#     y     = ½x(1 + tanh u) = x σ(2u),      u = √(2/π) (x + 0.044715 x³)
+#     ∂y/∂x = σ(2u) + 2x u′ σ(2u) σ(−2u),    u′ = √(2/π) (1 + 0.134145 x²)
+
+cdef double TWICE_SQRT_2_BY_PI = 1.5957691216057307118
+
+cdef real gelu_tanh(real x, const double *setting) noexcept nogil:
+    cdef double v = x
+    cdef double z = TWICE_SQRT_2_BY_PI * v * (1 + 0.044715 * v * v)
+    cdef double e = exp(-fabs(z))
+    if e == 0:
+        return x if x > 0 else 0
+    return <real> (v * (1 if z >= 0 else e) / (1 + e))
+
+cdef real gelu_tanh_slope(real x, const double *setting) noexcept nogil:
+    cdef double v = x
+    cdef double z = TWICE_SQRT_2_BY_PI * v * (1 + 0.044715 * v * v)
+    cdef double e = exp(-fabs(z)), d = 1 + e
+    if e == 0:
+        return 1 if x > 0 else 0
+    return <real> (((1 if z >= 0 else e) + TWICE_SQRT_2_BY_PI * v * (1 + 0.134145 * v * v) * e / d) / d)
+
+GELU_TANH = activation("gelu_tanh", <void *> gelu_tanh[float], <void *> gelu_tanh[double],
+                       <void *> gelu_tanh_slope[float], <void *> gelu_tanh_slope[double])
+
+
+# ── The loops of all of them ──────────────────────────────────────────────────────────────────────────────────────────
 
 cdef struct Elementwise:
     cnn_elementwise call
@@ -53,51 +439,376 @@ cdef struct Elementwise:
 
 
 cdef void elementwise_forward(Elementwise *e, int64_t begin, int64_t end, real *scratch) noexcept nogil:
-    cdef const real *x = <const real *> e.call.x
-    cdef real *y = <real *> e.call.y
+    """y = f(x)"""
     cdef void *f = e.function[0 if real is float else 1]
-    cdef int64_t i
-    for i in range(begin, end):
-        y[i] = (<real (*)(real, const double *) noexcept nogil> f)(x[i], e.call.setting)
+    cdef const real *x
+    cdef const real *p
+    cdef real *y
+    cdef int64_t i = begin, j, count
+    cdef cnn_offsets at
+    cdef double setting[4]
+    setting = e.call.setting
+    while i < end:
+        count = cnn_row(&e.call, i, end, &at)
+        x, p, y = <const real *> e.call.x.data + at.x, <const real *> e.call.p.data, <real *> e.call.y.data + at.y
+        for j in range(count):
+            if p != NULL:
+                setting[0] = p[at.p + j * e.call.p.stride[4]]
+            y[j * e.call.y.stride[4]] = (
+                (<real (*)(real, const double *) noexcept nogil> f)(x[j * e.call.x.stride[4]], setting))
+        i += count
 
 
 cdef void elementwise_backward(Elementwise *e, int64_t begin, int64_t end, real *scratch) noexcept nogil:
-    cdef const real *x = <const real *> e.call.x
-    cdef const real *dy = <const real *> e.call.dy
-    cdef real *dx = <real *> e.call.y
+    """dx = dy f′(x)"""
     cdef void *slope = e.function[0 if real is float else 1]
-    cdef int64_t i
-    for i in range(begin, end):
-        dx[i] = dy[i] * (<real (*)(real, const double *) noexcept nogil> slope)(x[i], e.call.setting)
+    cdef const real *x
+    cdef const real *dy
+    cdef const real *p
+    cdef real *dx
+    cdef int64_t i = begin, j, count
+    cdef cnn_offsets at
+    cdef double setting[4]
+    setting = e.call.setting
+    while i < end:
+        count = cnn_row(&e.call, i, end, &at)
+        x, dy = <const real *> e.call.x.data + at.x, <const real *> e.call.dy.data + at.dy
+        p, dx = <const real *> e.call.p.data, <real *> e.call.y.data + at.y
+        for j in range(count):
+            if p != NULL:
+                setting[0] = p[at.p + j * e.call.p.stride[4]]
+            dx[j * e.call.y.stride[4]] = dy[j * e.call.dy.stride[4]] * (
+                (<real (*)(real, const double *) noexcept nogil> slope)(x[j * e.call.x.stride[4]], setting))
+        i += count
 
 
-def forward(Activation a, tuple settings, x, y):
-    """Write y = f(x); both contiguous."""
+cdef struct Channelwise:
+    cnn_channelwise call
+    void *slope[2]
+    void *parameter_slope[2]
+
+
+cdef void channels_backward(Channelwise *e, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """dx = dy f′(x) and this plane's Σ dy ∂y/∂p, in float64. Tasks are planes."""
+    cdef void *slope = e.slope[0 if real is float else 1]
+    cdef void *parameter_slope = e.parameter_slope[0 if real is float else 1]
+    cdef const cnn_tensor *x = &e.call.x
+    cdef const cnn_tensor *dy = &e.call.dy
+    cdef const cnn_tensor *dx = &e.call.dx
+    cdef int64_t plane, n, c, d, h, w
+    cdef real v, g
+    cdef double total
+    cdef double setting[4]
+    setting = e.call.setting
+    for plane in range(begin, end):
+        n, c = plane // x.shape[1], plane % x.shape[1]
+        setting[0] = (<const real *> e.call.p)[c * e.call.p_stride]
+        total = 0
+        for d in range(x.shape[2]):
+            for h in range(x.shape[3]):
+                for w in range(x.shape[4]):
+                    v = (<const real *> x.data)[position(x, n, c, d, h, w)]
+                    g = (<const real *> dy.data)[position(dy, n, c, d, h, w)]
+                    (<real *> dx.data)[position(dx, n, c, d, h, w)] = g * (
+                        (<real (*)(real, const double *) noexcept nogil> slope)(v, setting))
+                    total += <double> g * (<real (*)(real, const double *) noexcept nogil> parameter_slope)(v, setting)
+        e.call.partial[plane] = total
+
+
+cdef inline int64_t position(const cnn_tensor *t, int64_t n, int64_t c, int64_t d, int64_t h, int64_t w) noexcept nogil:
+    return n * t.stride[0] + c * t.stride[1] + d * t.stride[2] + h * t.stride[3] + w * t.stride[4]
+
+
+# ── Maxout ── Goodfellow et al. 2013 ──────────────────────────────────────────────────────────────────────────────────
+#
+#     y[n,c]              = max over m of x[n, ck + m],  0 ≤ m < k           k pieces
+#     ∂y[n,c]/∂x[n,ck+m]  = 1 for the first m with x[n, ck + m] = y[n,c], else 0        NaN wins: the first one
+
+cdef real maxout_value(const real *x, int64_t step, int64_t pieces, int64_t *first) noexcept nogil:
+    """The largest of ``pieces`` values that lie ``step`` apart, and which of them came first."""
+    cdef int64_t m
+    cdef real best = x[0], v
+    first[0] = 0
+    for m in range(1, pieces):
+        v = x[m * step]
+        if v > best or (v != v and best == best):
+            best = v
+            first[0] = m
+    return best
+
+
+cdef void maxout_forward(cnn_maxout *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are planes of y."""
+    cdef const cnn_tensor *x = &call.x
+    cdef const cnn_tensor *y = &call.y
+    cdef int64_t plane, n, c, d, h, w, first
+    for plane in range(begin, end):
+        n, c = plane // y.shape[1], plane % y.shape[1]
+        for d in range(y.shape[2]):
+            for h in range(y.shape[3]):
+                for w in range(y.shape[4]):
+                    (<real *> y.data)[position(y, n, c, d, h, w)] = maxout_value(
+                        <const real *> x.data + position(x, n, c * call.pieces, d, h, w),
+                        x.stride[1], call.pieces, &first)
+
+
+cdef void maxout_backward(cnn_maxout *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are planes of dy."""
+    cdef const cnn_tensor *x = &call.x
+    cdef const cnn_tensor *dy = &call.dy
+    cdef const cnn_tensor *dx = &call.dx
+    cdef int64_t plane, n, c, d, h, w, m, first
+    for plane in range(begin, end):
+        n, c = plane // dy.shape[1], plane % dy.shape[1]
+        for d in range(dy.shape[2]):
+            for h in range(dy.shape[3]):
+                for w in range(dy.shape[4]):
+                    maxout_value(
+                        <const real *> x.data + position(x, n, c * call.pieces, d, h, w),
+                        x.stride[1], call.pieces, &first)
+                    for m in range(call.pieces):
+                        (<real *> dx.data)[position(dx, n, c * call.pieces + m, d, h, w)] = (
+                            (<const real *> dy.data)[position(dy, n, c, d, h, w)] if m == first else 0)
+
+
+# ── Softmax ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+#
+#     y     = e^{xᵢ − m} / S                 m = max xᵢ,  S = Σⱼ e^{xⱼ − m}, over one column
+#     dx    = y (dy − Σⱼ dyⱼ yⱼ)
+#
+# ── Log-softmax ──
+#
+#     y     = xᵢ − m − log S                 S = 1 + rest, and log(1 + rest) keeps its precision where one x dominates
+#     dx    = dy − e^{yᵢ} Σⱼ dyⱼ
+#
+# m and S in float64. Only −∞ in a column, or a +∞ or NaN anywhere in it: the whole column is NaN.
+
+cdef void softmax_forward(cnn_softmax *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are columns."""
+    cdef const real *x
+    cdef real *y
+    cdef int64_t column, i, best
+    cdef double largest, rest
+    cdef cnn_offsets at
+    for column in range(begin, end):
+        cnn_row(&call.columns, column, end, &at)
+        x, y = <const real *> call.columns.x.data + at.x, <real *> call.columns.y.data + at.y
+        best = 0
+        for i in range(1, call.length):
+            if x[i * call.x_step] > x[best * call.x_step]:
+                best = i
+        largest = x[best * call.x_step]
+        rest = largest - largest        # 0, or NaN where there is no finite maximum
+        for i in range(call.length):
+            if i != best:
+                rest += exp(x[i * call.x_step] - largest)
+        for i in range(call.length):
+            if call.logarithm:
+                y[i * call.y_step] = <real> (x[i * call.x_step] - largest - log1p(rest))
+            else:
+                y[i * call.y_step] = <real> (exp(x[i * call.x_step] - largest) / (1 + rest))
+
+
+cdef void softmax_backward(cnn_softmax *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are columns; x holds y, y receives dx."""
+    cdef const real *y
+    cdef const real *dy
+    cdef real *dx
+    cdef int64_t column, i
+    cdef double total
+    cdef cnn_offsets at
+    for column in range(begin, end):
+        cnn_row(&call.columns, column, end, &at)
+        y, dy = <const real *> call.columns.x.data + at.x, <const real *> call.columns.dy.data + at.dy
+        dx = <real *> call.columns.y.data + at.y
+        total = 0
+        for i in range(call.length):
+            total += <double> dy[i * call.dy_step] * (1 if call.logarithm else y[i * call.x_step])
+        for i in range(call.length):
+            if call.logarithm:
+                dx[i * call.y_step] = <real> (dy[i * call.dy_step] - exp(y[i * call.x_step]) * total)
+            else:
+                dx[i * call.y_step] = <real> (y[i * call.x_step] * (dy[i * call.dy_step] - total))
+
+
+# ── Calls from Python ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+cdef void merge_axes(cnn_elementwise *call, Tensor X, Tensor DY, Tensor P, Tensor Y, int without=-1):
+    """Describe the elements of the call: axes in the order of Y's memory, merged where all arrays allow it.
+
+    Axis ``without`` of the five is left out: the caller walks it.
+    """
+    cdef cnn_strided *array[4]
+    cdef const cnn_tensor *view[4]
+    cdef int axes[5]
+    cdef int count = 0, arrays = 0, axis, a, i, place
+    cdef bint merges
+    call.size = 1
+    call.x.data = call.dy.data = call.p.data = call.y.data = NULL
+    for i in range(5):
+        call.extent[i] = 1
+        call.x.stride[i] = call.dy.stride[i] = call.p.stride[i] = call.y.stride[i] = 0
+    array[0], view[0] = &call.y, &Y.view
+    array[1], view[1] = &call.x, &X.view
+    arrays = 2
+    if DY is not None:
+        array[arrays], view[arrays] = &call.dy, &DY.view
+        arrays += 1
+    if P is not None:
+        array[arrays], view[arrays] = &call.p, &P.view
+        arrays += 1
+    for a in range(arrays):
+        array[a].data = view[a].data
+    for axis in range(5):
+        if axis == without:
+            continue
+        call.size *= Y.view.shape[axis]
+        if Y.view.shape[axis] == 1:
+            continue
+        place = count       # sorted by insertion, widest stride first
+        while place > 0 and abs(Y.view.stride[axes[place - 1]]) < abs(Y.view.stride[axis]):
+            axes[place] = axes[place - 1]
+            place -= 1
+        axes[place] = axis
+        count += 1
+    place = 4
+    for i in range(count - 1, -1, -1):
+        axis = axes[i]
+        merges = i < count - 1
+        if merges:
+            for a in range(arrays):
+                merges = merges and view[a].stride[axis] == array[a].stride[place] * call.extent[place]
+            if not merges:
+                place -= 1
+        if merges:
+            call.extent[place] *= Y.view.shape[axis]
+            continue
+        call.extent[place] = Y.view.shape[axis]
+        for a in range(arrays):
+            array[a].stride[place] = view[a].stride[axis]
+
+
+cdef Tensor per_channel(Tensor X, p):
+    """``p`` (one number, or one per channel) as a tensor of X's shape: strides of 0 along the other axes."""
+    cdef Tensor P = Tensor(p)
+    cdef int64_t step = P.view.stride[0] if P.view.shape[0] > 1 else 0
+    cdef int axis
+    for axis in range(5):
+        P.view.shape[axis] = X.view.shape[axis]
+        P.view.stride[axis] = 0
+    P.view.stride[1] = step
+    return P
+
+
+def forward(Activation a, tuple settings, x, y, p=None):
+    """Write y = f(x), arrays of any strides. ``p``, one number or one per channel, takes the place of setting[0]."""
     cdef Tensor X = Tensor(x), Y = Tensor(y, True)
     cdef Elementwise e
     cdef int i
-    e.call.x, e.call.y = X.view.data, Y.view.data
-    e.call.size = X.buffer.len // X.buffer.itemsize
+    merge_axes(&e.call, X, None, None if p is None else per_channel(X, p), Y)
     e.function[0], e.function[1] = a.value[0], a.value[1]
     for i in range(len(settings)):
         e.call.setting[i] = settings[i]
     cdef cnn_task task = kernel(a.forward_kernel, X.precision)
     if task == NULL:
-        task = <cnn_task> elementwise_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> elementwise_forward[double]
+        task = (
+            <cnn_task> elementwise_forward[float] if X.precision == CNN_FLOAT32
+            else <cnn_task> elementwise_forward[double])
     run(task, &e, e.call.size, 4096, 0, e.call.size)
 
 
-def backward(Activation a, tuple settings, x, dy, dx):
-    """Write dx = dy f′(x); all contiguous."""
+def backward(Activation a, tuple settings, x, dy, dx, p=None):
+    """Write dx = dy f′(x), arrays of any strides."""
     cdef Tensor X = Tensor(x), DY = Tensor(dy), DX = Tensor(dx, True)
     cdef Elementwise e
     cdef int i
-    e.call.x, e.call.dy, e.call.y = X.view.data, DY.view.data, DX.view.data
-    e.call.size = X.buffer.len // X.buffer.itemsize
+    merge_axes(&e.call, X, DY, None if p is None else per_channel(X, p), DX)
     e.function[0], e.function[1] = a.slope[0], a.slope[1]
     for i in range(len(settings)):
         e.call.setting[i] = settings[i]
     cdef cnn_task task = kernel(a.backward_kernel, X.precision)
     if task == NULL:
-        task = <cnn_task> elementwise_backward[float] if X.precision == CNN_FLOAT32 else <cnn_task> elementwise_backward[double]
+        task = (
+            <cnn_task> elementwise_backward[float] if X.precision == CNN_FLOAT32
+            else <cnn_task> elementwise_backward[double])
     run(task, &e, e.call.size, 4096, 0, e.call.size)
+
+
+def partial_shape(x):
+    """Shape of what :func:`backward_with_parameter` needs for the tasks' shares of dp: (tasks, channels)."""
+    return x.shape[:2]
+
+
+def backward_with_parameter(Activation a, tuple settings, x, p, dy, dx, double[:, ::1] partial):
+    """Write dx = dy f′(x), and shares of dp to ``partial``: their sum over the first axis is dp per channel."""
+    cdef Tensor X = Tensor(x), DY = Tensor(dy), DX = Tensor(dx, True)
+    cdef Tensor P = per_channel(X, p)
+    cdef Channelwise e
+    cdef int i
+    e.call.x, e.call.dy, e.call.dx = X.view, DY.view, DX.view
+    e.call.p, e.call.p_stride = P.view.data, P.view.stride[1]
+    e.call.partial = &partial[0, 0] if partial.shape[0] and partial.shape[1] else NULL
+    e.call.pixels = 0
+    e.slope[0], e.slope[1] = a.slope[0], a.slope[1]
+    e.parameter_slope[0], e.parameter_slope[1] = a.parameter_slope[0], a.parameter_slope[1]
+    for i in range(len(settings)):
+        e.call.setting[i] = settings[i]
+    cdef cnn_task task = (
+        <cnn_task> channels_backward[float] if X.precision == CNN_FLOAT32
+        else <cnn_task> channels_backward[double])
+    run(task, &e, X.view.shape[0] * X.view.shape[1], 1, 0, X.buffer.len // X.buffer.itemsize)
+
+
+def maxout_forward_pass(x, y):
+    """Write y, the largest of the pieces."""
+    cdef Tensor X = Tensor(x), Y = Tensor(y, True)
+    cdef cnn_maxout call
+    call.x, call.y, call.pieces = X.view, Y.view, X.view.shape[1] // Y.view.shape[1]
+    cdef cnn_task task = (
+        <cnn_task> maxout_forward[float] if X.precision == CNN_FLOAT32
+        else <cnn_task> maxout_forward[double])
+    run(task, &call, Y.view.shape[0] * Y.view.shape[1], 1, 0, X.buffer.len // X.buffer.itemsize)
+
+
+def maxout_backward_pass(x, dy, dx):
+    """Write dx: dy at the piece that won, 0 at the others."""
+    cdef Tensor X = Tensor(x), DY = Tensor(dy), DX = Tensor(dx, True)
+    cdef cnn_maxout call
+    call.x, call.dy, call.dx, call.pieces = X.view, DY.view, DX.view, X.view.shape[1] // DY.view.shape[1]
+    cdef cnn_task task = (
+        <cnn_task> maxout_backward[float] if X.precision == CNN_FLOAT32
+        else <cnn_task> maxout_backward[double])
+    run(task, &call, DY.view.shape[0] * DY.view.shape[1], 1, 0, X.buffer.len // X.buffer.itemsize)
+
+
+cdef int tensor_axis(int rank, int axis):
+    """Which of (N, C, D, H, W) an array's axis number ``axis`` is."""
+    return axis if axis < 2 else axis + 5 - rank
+
+
+def softmax_forward_pass(x, y, int axis, bint logarithm):
+    """Write y = softmax(x) along ``axis``, or its logarithm."""
+    cdef Tensor X = Tensor(x), Y = Tensor(y, True)
+    cdef cnn_softmax call
+    axis = tensor_axis(X.buffer.ndim, axis)
+    merge_axes(&call.columns, X, None, None, Y, axis)
+    call.length, call.logarithm = X.view.shape[axis], logarithm
+    call.x_step, call.dy_step, call.y_step = X.view.stride[axis], 0, Y.view.stride[axis]
+    cdef cnn_task task = (
+        <cnn_task> softmax_forward[float] if X.precision == CNN_FLOAT32
+        else <cnn_task> softmax_forward[double])
+    run(task, &call, call.columns.size, 16, 0, <double> call.columns.size * call.length)
+
+
+def softmax_backward_pass(y, dy, dx, int axis, bint logarithm):
+    """Write dx from y and dy."""
+    cdef Tensor Y = Tensor(y), DY = Tensor(dy), DX = Tensor(dx, True)
+    cdef cnn_softmax call
+    axis = tensor_axis(Y.buffer.ndim, axis)
+    merge_axes(&call.columns, Y, DY, None, DX, axis)
+    call.length, call.logarithm = Y.view.shape[axis], logarithm
+    call.x_step, call.dy_step, call.y_step = Y.view.stride[axis], DY.view.stride[axis], DX.view.stride[axis]
+    cdef cnn_task task = (
+        <cnn_task> softmax_backward[float] if Y.precision == CNN_FLOAT32
+        else <cnn_task> softmax_backward[double])
+    run(task, &call, call.columns.size, 16, 0, <double> call.columns.size * call.length)

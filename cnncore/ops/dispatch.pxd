@@ -48,12 +48,42 @@ cdef extern from "calls.h" nogil:
         cnn_tensor w
         cnn_tensor b
 
+    ctypedef struct cnn_strided:
+        void *data
+        int64_t stride[5]
+
     ctypedef struct cnn_elementwise:
-        const void *x
-        const void *dy
-        void *y
         int64_t size
+        int64_t extent[5]
+        cnn_strided x
+        cnn_strided dy
+        cnn_strided p
+        cnn_strided y
         double setting[4]
+
+    ctypedef struct cnn_offsets:
+        int64_t x, dy, p, y
+
+    int64_t cnn_row(const cnn_elementwise *call, int64_t i, int64_t end, cnn_offsets *at)
+
+    ctypedef struct cnn_channelwise:
+        cnn_tensor x, dy, dx
+        const void *p
+        int64_t p_stride
+        double *partial
+        int64_t pixels
+        double setting[4]
+
+    ctypedef struct cnn_softmax:
+        cnn_elementwise columns
+        int64_t length
+        int64_t x_step, dy_step, y_step
+        int logarithm
+        int64_t scratch_bytes
+
+    ctypedef struct cnn_maxout:
+        cnn_tensor x, y, dy, dx
+        int64_t pieces
 
 cdef extern from "dispatch.h" nogil:
     enum: CNN_FLOAT32
