@@ -153,7 +153,7 @@ LEAKY_RELU = with_parameter(
 #     y     = λ·x for x > 0, else λα(e^{x/s} − 1)            λ, α, s = setting
 #     ∂y/∂x = λ   for x > 0, else (λα/s)·e^{x/s}
 #
-#     ELU: λ = s = 1.  CELU: λ = 1, s = α, which makes the slope continuous.  SELU: s = 1; mean 0 and variance 1 are kept.
+#     ELU: λ = s = 1.  CELU: λ = 1, s = α, the slope continuous.  SELU: s = 1; mean 0 and variance 1 are kept.
 
 cdef real elu(real x, const double *setting) noexcept nogil:
     cdef double scale = setting[0], alpha = setting[1], s = setting[2]
