@@ -199,9 +199,8 @@ def _warp_chunk(images, matrices, fill, output):
     m = matrices[:, :, :, None, None]
     y = m[:, 0, 0] * rows + (m[:, 0, 1] * columns + (m[:, 0, 2] + np.float32(1)))  # + 1: the border
     x = m[:, 1, 0] * rows + (m[:, 1, 1] * columns + (m[:, 1, 2] + np.float32(1)))
-    low, beyond = (1, 0) if edge else (0, 1)
-    np.clip(y, low, np.nextafter(np.float32(H + beyond), np.float32(0)), out=y)
-    np.clip(x, low, np.nextafter(np.float32(W + beyond), np.float32(0)), out=x)
+    np.clip(y, 0, np.nextafter(np.float32(H + 1), np.float32(0)), out=y)
+    np.clip(x, 0, np.nextafter(np.float32(W + 1), np.float32(0)), out=x)
     i, j = y.astype(np.int32), x.astype(np.int32)  # truncation is ⌊·⌋, positions being positive
     y -= i
     x -= j

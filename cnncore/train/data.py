@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import DataError, DtypeError, SettingError, ShapeError
 from ..geometry import integer, per_axis
-from ..images import DEFLATE_LARGEST_RATIO, resize, to_channels
+from ..images import resize, to_channels
 from .augment import LARGEST_SEED, ORDER_OF_BATCHES, SPLIT, uniform
 from .data_files import check_total, find_idx_pair, read_folder, read_idx_pair, read_npz, two_files
 
@@ -365,7 +365,7 @@ def decode_digits(content):
     Raises
     ------
     DataError
-        When a single bit of it is damaged: the checksum covers every pixel and label.
+        When it is damaged: a checksum covers every pixel and label.
 
     Examples
     --------
@@ -384,7 +384,7 @@ def decode_digits(content):
         raise damaged("another format")
     pixel_count = count * height * width
     packed = content[DIGITS_HEADER.size :]
-    if max(pixel_count, run_count, count) > 2**28 or count + run_count > DEFLATE_LARGEST_RATIO * len(packed):
+    if max(pixel_count, run_count, count) > 2**28:
         raise damaged("impossible size")
     inflate = zlib.decompressobj()
     try:

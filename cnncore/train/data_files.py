@@ -15,7 +15,7 @@ import zlib
 import numpy as np
 
 from ..errors import DataError
-from ..images import DEFLATE_LARGEST_RATIO, read_image, resize, to_channels
+from ..images import read_image, resize, to_channels
 
 __all__ = ["check_total", "find_idx_pair", "read_folder", "read_idx_pair", "read_npz", "two_files"]
 
@@ -23,6 +23,7 @@ LARGEST_DATASET_BYTES = 2**32  # of pixels in memory
 LARGEST_CLASS_COUNT = 100_000
 LARGEST_NPZ_ENTRIES = 64
 READ_BLOCK = 2**20
+DEFLATE_LARGEST_RATIO = 1032  # two bits of deflate yield at most 258 bytes, so a small file cannot hold a large array
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".pgm", ".ppm", ".pnm", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 
@@ -248,7 +249,7 @@ def _read_npy(file, archive, member):
             shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(stream)
         else:
             raise DataError(f"{file}: entry {member.filename!r} has format version {version}; expected 1.0 or 2.0")
-        if dtype.kind not in "biufU" or dtype.subdtype is not None or dtype.hasobject:
+        if dtype.kind not in "biufU":
             raise DataError(f"{file}: entry {member.filename!r} holds {dtype}; expected numbers or text")
         expected = math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or expected > member.file_size:
