@@ -29,7 +29,14 @@
 
 enum { MOST_THREADS = 256 };
 
-static const int64_t POLL_INTERVAL = 30 * 1000 * 1000; /* nanoseconds */
+static const int64_t POLL_INTERVAL = 50 * 1000 * 1000; /* nanoseconds */
+
+struct region {
+    cnn_task task;
+    void *call;
+    int64_t tasks, grain;
+    void *const *scratch;
+};
 
 static _Thread_local bool inside;       /* this thread runs the tasks of some region: calls made now are nested */
 static _Thread_local int64_t last_poll; /* per thread, as poll concerns the calling thread */
@@ -54,24 +61,30 @@ static bool asked_to_stop(cnn_poll poll)
     return stop;
 }
 
-static int run_alone(cnn_task task, void *call, int64_t tasks, int64_t grain, void *scratch, cnn_poll poll)
+/* Returns where the next chunk begins. */
+static int64_t run_chunk(const struct region *region, int64_t begin, int slot)
 {
-    for (int64_t begin = 0, end; begin < tasks; begin = end) {
+    int64_t end = region->tasks - begin > region->grain ? begin + region->grain : region->tasks;
+    region->task(region->call, begin, end, region->scratch ? region->scratch[slot] : NULL);
+    return end;
+}
+
+static int run_alone(const struct region *region, cnn_poll poll)
+{
+    for (int64_t begin = 0; begin < region->tasks;) {
         if (asked_to_stop(poll))
             return 1;
-        end = tasks - begin > grain ? begin + grain : tasks;
-        task(call, begin, end, scratch);
+        begin = run_chunk(region, begin, 0);
     }
     return 0;
 }
 
 #ifdef CNNCORE_NO_THREADS
 
-static int run_shared(cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads,
-                      cnn_poll poll)
+static int run_shared(const struct region *region, int threads, cnn_poll poll)
 {
     (void)threads;
-    return run_alone(task, call, tasks, grain, scratch ? scratch[0] : NULL, poll);
+    return run_alone(region, poll);
 }
 
 int cnn_threads_available(void) { return 0; }
@@ -92,27 +105,22 @@ enum { SEAT = 1 << 16, SEATED = SEAT - 1, CACHE_LINE = 64, STACK_SIZE = 1 << 20 
  * CPU to others at every turn, because on a busy machine the one waited for may need this very CPU. */
 static const int64_t SPIN_GREEDY = 10 * 1000, SPIN_TOTAL = 50 * 1000; /* nanoseconds */
 
-struct region {
-    cnn_task task;
-    void *call;
-    int64_t tasks, grain, chunks;
-    void *const *scratch;
-    alignas(CACHE_LINE) atomic_int_least64_t next; /* the next chunk to hand out; counting chunks cannot overflow */
-};
-
 static struct {
-    atomic_bool taken;      /* some thread is running a region on the pool */
-    struct region *region;  /* valid while a seat is free or taken */
-    atomic_int limit;       /* cnn_threads_limit */
-    atomic_int workers;     /* existing ones; changed under the lock */
-    atomic_uint generation; /* workers of an older generation end */
+    atomic_bool taken;           /* some thread runs a region on the pool */
+    const struct region *region; /* this and chunks are read only from a seat */
+    int64_t chunks;
+    atomic_int cpu;              /* where the caller runs; -1: unknown */
+    atomic_int limit;            /* cnn_threads_limit */
+    atomic_int workers;          /* existing ones; changed under the lock */
+    atomic_uint generation;      /* workers of an older generation end */
     alignas(CACHE_LINE) atomic_uint door;
-    alignas(CACHE_LINE) atomic_int sleepers; /* asleep and not yet called; changed under the lock */
+    alignas(CACHE_LINE) atomic_int_least64_t next; /* chunk to hand out; counting chunks, not tasks, cannot overflow */
+    alignas(CACHE_LINE) atomic_int sleepers;       /* asleep and not yet called; changed under the lock */
     atomic_bool caller_sleeps;
-    pthread_mutex_t lock;   /* never held while tasks, poll or joins run */
+    pthread_mutex_t lock;        /* never held while tasks, poll or joins run */
     pthread_cond_t called, finished;
-    int calls;              /* sleepers called that have not yet left; under the lock */
-    int obtainable;         /* workers the system lets us have, as far as known; under the lock */
+    int calls;                   /* sleepers called that have not yet left; under the lock, as is the rest */
+    int obtainable;              /* workers the system lets us have, as far as known */
     bool fork_ready;
     pthread_t thread[MOST_THREADS - 1];
 } pool = {.limit = MOST_THREADS,
@@ -121,7 +129,7 @@ static struct {
           .finished = PTHREAD_COND_INITIALIZER,
           .obtainable = MOST_THREADS - 1};
 
-static _Thread_local struct region *led; /* the pool's region, on the thread that called it */
+static _Thread_local bool leads; /* the region on the pool is this thread's */
 
 static void relax(void)
 {
@@ -149,25 +157,54 @@ static bool spin_until(unsigned mask, bool set)
     }
 }
 
-/* Hands out chunks to this thread until none are left. Relaxed counting suffices: the door orders the memory. */
-static int run_chunks(struct region *region, int slot, cnn_poll poll)
+static void hand_out_no_more(void)
 {
-    void *scratch = region->scratch ? region->scratch[slot] : NULL;
+    atomic_store_explicit(&pool.next, pool.chunks, memory_order_relaxed);
+}
+
+/* Hands out chunks to this thread until none are left. Relaxed counting suffices: the door orders the memory. */
+static int run_chunks(int slot, cnn_poll poll)
+{
+    const struct region *region = pool.region;
     for (;;) {
         if (asked_to_stop(poll)) {
-            atomic_store_explicit(&region->next, region->chunks, memory_order_relaxed);
+            hand_out_no_more();
             return 1;
         }
-        int64_t chunk = atomic_fetch_add_explicit(&region->next, 1, memory_order_relaxed);
-        if (chunk >= region->chunks)
+        int64_t chunk = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed);
+        if (chunk >= pool.chunks)
             return 0;
-        int64_t begin = chunk * region->grain;
-        int64_t end = region->tasks - begin > region->grain ? begin + region->grain : region->tasks;
-        region->task(region->call, begin, end, scratch);
+        run_chunk(region, chunk * region->grain, slot);
     }
 }
 
+static int this_cpu(void)
+{
+#if defined(__linux__)
+    return sched_getcpu();
+#else
+    return -1;
+#endif
+}
+
 /* ---- Worker side ---- */
+
+/* Schedulers may wake a worker on the CPU of the thread that called it and keep both there although another CPU is idle
+ * or runs something of low priority; two threads are then no faster than one. The worker moves away by leaving that CPU
+ * out of its affinity for a moment. */
+static void leave_callers_cpu(void)
+{
+#if defined(__linux__)
+    cpu_set_t allowed, others;
+    int cpu = atomic_load_explicit(&pool.cpu, memory_order_relaxed);
+    if (cpu < 0 || this_cpu() != cpu || sched_getaffinity(0, sizeof allowed, &allowed))
+        return;
+    others = allowed;
+    CPU_CLR(cpu, &others);
+    if (CPU_COUNT(&others) > 0 && !sched_setaffinity(0, sizeof others, &others))
+        sched_setaffinity(0, sizeof allowed, &allowed);
+#endif
+}
 
 /* Slot number 1, 2, ..., or 0 if no seat is free. */
 static int take_seat(void)
@@ -219,12 +256,15 @@ static void *worker(void *argument)
     pthread_setname_np("cnncore");
 #endif
     while (atomic_load(&pool.generation) == generation) {
-        int slot = spin_until(~(unsigned)SEATED, true) ? take_seat() : 0;
-        if (slot) {
-            run_chunks(pool.region, slot, NULL);
-            leave_seat();
-        } else if (!(atomic_load(&pool.door) / SEAT)) {
+        if (!spin_until(~(unsigned)SEATED, true)) {
             sleep_until_called(generation);
+            continue;
+        }
+        leave_callers_cpu(); /* before sitting down: the caller of a short region does not wait for the move */
+        int slot = take_seat();
+        if (slot) {
+            run_chunks(slot, NULL);
+            leave_seat();
         }
     }
     return NULL;
@@ -233,9 +273,8 @@ static void *worker(void *argument)
 /* ---- Caller side ---- */
 
 /* Opens the door and calls as many sleepers as there are seats the waking workers will not fill. */
-static void offer_seats(struct region *region, int seats)
+static void offer_seats(int seats)
 {
-    pool.region = region;
     atomic_store(&pool.door, (unsigned)seats * SEAT);
     if (seats <= atomic_load(&pool.workers) - atomic_load(&pool.sleepers))
         return;
@@ -248,12 +287,15 @@ static void offer_seats(struct region *region, int seats)
         atomic_fetch_sub(&pool.sleepers, calls);
     }
     pthread_mutex_unlock(&pool.lock);
-    while (calls-- > 0)
+    if (calls <= 0)
+        return;
+    for (int i = 0; i < calls; i++)
         pthread_cond_signal(&pool.called);
+    sched_yield(); /* to a worker put on this very CPU, which could not move away before it runs */
 }
 
 /* Closes the door and waits until no worker is seated. Returns 1 if poll asked to stop (`stopped`: it did before). */
-static int wait_for_workers(struct region *region, cnn_poll poll, int stopped)
+static int wait_for_workers(cnn_poll poll, int stopped)
 {
     atomic_fetch_and(&pool.door, SEATED);
     if (spin_until(SEATED, false))
@@ -271,7 +313,7 @@ static int wait_for_workers(struct region *region, cnn_poll poll, int stopped)
         pthread_cond_timedwait(&pool.finished, &pool.lock, &until);
         pthread_mutex_unlock(&pool.lock);
         if (!stopped && asked_to_stop(poll)) {
-            atomic_store_explicit(&region->next, region->chunks, memory_order_relaxed);
+            hand_out_no_more();
             stopped = 1;
         }
         pthread_mutex_lock(&pool.lock);
@@ -288,16 +330,16 @@ static _Thread_local int64_t next_at_fork;
 /* A fork out of poll: let the workers finish and hand out no more, so that neither side misses a chunk. */
 static void before_fork(void)
 {
-    if (led) {
-        next_at_fork = atomic_exchange(&led->next, led->chunks);
-        wait_for_workers(led, NULL, 0);
+    if (leads) {
+        next_at_fork = atomic_exchange(&pool.next, pool.chunks);
+        wait_for_workers(NULL, 0);
     }
 }
 
 static void after_fork(void)
 {
-    if (led)
-        atomic_store(&led->next, next_at_fork);
+    if (leads)
+        atomic_store(&pool.next, next_at_fork);
 }
 
 static void after_fork_in_child(void)
@@ -305,7 +347,7 @@ static void after_fork_in_child(void)
     pthread_mutex_init(&pool.lock, NULL);
     pthread_cond_init(&pool.called, NULL);
     pthread_cond_init(&pool.finished, NULL);
-    atomic_store(&pool.taken, led != NULL);
+    atomic_store(&pool.taken, leads);
     atomic_store(&pool.door, 0);
     atomic_store(&pool.workers, 0);
     atomic_store(&pool.sleepers, 0);
@@ -386,24 +428,25 @@ void cnn_threads_shutdown(void)
         pthread_join(ended[i], NULL);
 }
 
-static int run_shared(cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads,
-                      cnn_poll poll)
+static int run_shared(const struct region *region, int threads, cnn_poll poll)
 {
-    int64_t chunks = tasks / grain + (tasks % grain != 0);
+    int64_t chunks = region->tasks / region->grain + (region->tasks % region->grain != 0);
     int limit = atomic_load_explicit(&pool.limit, memory_order_relaxed);
     threads = threads < limit ? threads : limit;
     threads = threads < chunks ? threads : (int)chunks;
     if (threads < 2 || atomic_exchange_explicit(&pool.taken, true, memory_order_acquire))
-        return run_alone(task, call, tasks, grain, scratch ? scratch[0] : NULL, poll);
+        return run_alone(region, poll);
 
-    struct region region = {task, call, tasks, grain, chunks, scratch, 0};
+    pool.region = region;
+    pool.chunks = chunks;
+    atomic_store_explicit(&pool.cpu, this_cpu(), memory_order_relaxed);
+    atomic_store_explicit(&pool.next, 0, memory_order_relaxed);
+    leads = true;
     int seats = have_workers(threads - 1);
-    led = &region;
     if (seats > 0)
-        offer_seats(&region, seats);
-    int stopped = run_chunks(&region, 0, poll);
-    stopped = wait_for_workers(&region, poll, stopped);
-    led = NULL;
+        offer_seats(seats);
+    int stopped = wait_for_workers(poll, run_chunks(0, poll));
+    leads = false;
     atomic_store_explicit(&pool.taken, false, memory_order_release);
     return stopped;
 }
@@ -413,16 +456,16 @@ static int run_shared(cnn_task task, void *call, int64_t tasks, int64_t grain, v
 int cnn_parallel(cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads,
                  cnn_poll poll)
 {
-    grain = grain < 1 ? 1 : grain;
+    const struct region region = {task, call, tasks, grain < 1 ? 1 : grain, scratch};
     if (inside)
-        return run_alone(task, call, tasks, grain, scratch ? scratch[0] : NULL, NULL);
+        return run_alone(&region, NULL);
     if (tasks < 1)
         return 0;
     fenv_t environment;
     fegetenv(&environment);
     fesetenv(FE_DFL_ENV);
     inside = true;
-    int stopped = run_shared(task, call, tasks, grain, scratch, threads, poll);
+    int stopped = run_shared(&region, threads, poll);
     inside = false;
     fesetenv(&environment);
     return stopped;

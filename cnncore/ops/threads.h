@@ -11,7 +11,7 @@
 /* Runs tasks begin <= i < end of a call. Must not raise, jump out, or need the interpreter. */
 typedef void (*cnn_task)(void *call, int64_t begin, int64_t end, void *scratch);
 
-/* Returns non-zero to stop. Runs only on the thread that called cnn_parallel, between tasks, at most every 30 ms
+/* Returns non-zero to stop. Runs only on the thread that called cnn_parallel, between tasks, at most every 50 ms
  * (counted per thread across calls, so that many short calls in a row are interruptible too). */
 typedef int (*cnn_poll)(void);
 
