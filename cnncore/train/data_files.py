@@ -28,14 +28,25 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".pgm", ".ppm", ".pnm", ".bmp", ".gif
 
 
 def check_total(name, size, way_out):
-    """Refuse images that need more than 4 GiB of memory together."""
+    """Refuse images that need more than 4 GiB of memory together.
+
+    >>> check_total("photos", 2**33, "give a size")
+    Traceback (most recent call last):
+    cnncore.errors.DataError: photos: the images need 8.0 GiB of memory, more than 4; give a size
+    """
     if size > LARGEST_DATASET_BYTES:
         limit = LARGEST_DATASET_BYTES / 2**30
         raise DataError(f"{name}: the images need {size / 2**30:.1f} GiB of memory, more than {limit:g}; {way_out}")
 
 
 def two_files(text):
-    """Both halves of "images:labels"; every colon is tried, since Windows has one after the drive."""
+    """Both halves of "images:labels" when both are files, else None.
+
+    Every colon is tried, since Windows has one after the drive.
+
+    >>> two_files("absent.idx:absent.idx") is None
+    True
+    """
     for place, letter in enumerate(text):
         if letter == ":" and all(half and pathlib.Path(half).is_file() for half in (text[:place], text[place + 1 :])):
             return pathlib.Path(text[:place]), pathlib.Path(text[place + 1 :])
@@ -67,7 +78,32 @@ def _classes(name, labels, class_names=None):
 
 
 def read_folder(folder, channels=None, size=None):
-    """The images of a folder with one subfolder per class, resized to ``size`` while reading where that is given."""
+    """Read a folder with one subfolder per class.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    channels : {None, 1, 3}
+        As in `cnncore.images.read_image`; None makes all RGB as soon as one is.
+    size : (int, int), optional
+        Resize each image as soon as it is read.
+
+    Returns
+    -------
+    (list of uint8 arrays, int array, list of str)
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     for name in ("cat", "dog"):
+    ...         file = pathlib.Path(place) / name / "1.ppm"
+    ...         file.parent.mkdir()
+    ...         _ = file.write_text("P2 2 1 255 0 255")
+    ...     images, labels, names = read_folder(pathlib.Path(place))
+    >>> images[0], labels, names
+    (array([[  0, 255]], dtype=uint8), array([0, 1]), ['cat', 'dog'])
+    """
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "__")))
     subfolders = [entry for entry in entries if entry.is_dir()]
     if not subfolders:
@@ -106,7 +142,15 @@ IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x
 
 
 def find_idx_pair(folder, part):
-    """The images and labels file of ``part`` among the usual names, or None when the folder holds no IDX images."""
+    """The images and labels file of ``part`` among the usual names, or None when the folder holds no IDX images.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte.gz"):
+    ...         (pathlib.Path(place) / name).touch()
+    ...     [file.name for file in find_idx_pair(pathlib.Path(place), "train")]
+    ['train-images-idx3-ubyte', 'train-labels-idx1-ubyte.gz']
+    """
     images = {}
     for entry in folder.iterdir():
         found = re.fullmatch(r"(.*?)images[-._]idx[34](-ubyte)?(\.gz)?", entry.name, re.IGNORECASE)
@@ -133,7 +177,17 @@ def find_idx_pair(folder, part):
 
 
 def read_idx_pair(images_file, labels_file):
-    """The images and labels of two IDX files."""
+    """Read two IDX files, plain or gz.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     images, labels = pathlib.Path(place) / "images", pathlib.Path(place) / "labels"
+    ...     _ = images.write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 30, 40]))
+    ...     _ = labels.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 5]))
+    ...     images, labels, names = read_idx_pair(images, labels)
+    >>> images.tolist(), labels.tolist(), names
+    ([[[30]], [[40]]], [1, 0], ['5', '7'])
+    """
     images, labels = _read_idx(images_file), _read_idx(labels_file)
     if images.ndim < 3 <= labels.ndim:
         raise DataError(f"{images_file}: holds labels and {labels_file} images; name them the other way round")
@@ -194,7 +248,16 @@ NPZ_KEYS = {
 
 
 def read_npz(file, part="train"):
-    """The images and labels of one part of an npz file."""
+    """Read the part "train" or "test" of an npz file.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     file = pathlib.Path(place) / "set.npz"
+    ...     np.savez(file, images=[[[0.0]], [[1.0]]], labels=["night", "day"])
+    ...     images, labels, names = read_npz(file)
+    >>> images.tolist(), labels.tolist(), names
+    ([[[0]], [[255]]], [1, 0], ['day', 'night'])
+    """
     try:
         with zipfile.ZipFile(file) as archive:
             entries = _npz_entries(file, archive)
