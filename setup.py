@@ -123,6 +123,7 @@ def extension(name, sources):
         define_macros=MACROS,
         extra_compile_args=FLAGS,
         extra_link_args=LINK,
+        libraries=[] if sys.platform == "win32" else ["m"],  # a statically linked interpreter does not bring it
         py_limited_api=STABLE_ABI,
         depends=sorted(str(p) for p in [*Path(KERNELS).iterdir(), *Path("cnncore/ops").glob("*.h")]),
     )
