@@ -11,7 +11,7 @@
  * a seat, it can live on the caller's stack.
  */
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* pthread_setname_np */
+#define _GNU_SOURCE /* names and CPUs of threads */
 #endif
 #include "threads.h"
 
@@ -216,7 +216,7 @@ static int take_seat(void)
     return 0;
 }
 
-/* One who leaves found no chunk left, so the free seats go with him. */
+/* A worker leaves when no chunk is left, so it takes the free seats away too. */
 static void leave_seat(void)
 {
     unsigned door = atomic_load(&pool.door);
@@ -428,6 +428,17 @@ void cnn_threads_shutdown(void)
         pthread_join(ended[i], NULL);
 }
 
+/* Also runs if poll ends its thread, as CPython before 3.14 does at exit to threads that ask for the interpreter: workers
+ * must not be left on that thread's stack. */
+static void finish_region(void *unused)
+{
+    (void)unused;
+    hand_out_no_more();
+    wait_for_workers(NULL, 1);
+    leads = false;
+    atomic_store_explicit(&pool.taken, false, memory_order_release);
+}
+
 static int run_shared(const struct region *region, int threads, cnn_poll poll)
 {
     int64_t chunks = region->tasks / region->grain + (region->tasks % region->grain != 0);
@@ -442,12 +453,13 @@ static int run_shared(const struct region *region, int threads, cnn_poll poll)
     atomic_store_explicit(&pool.cpu, this_cpu(), memory_order_relaxed);
     atomic_store_explicit(&pool.next, 0, memory_order_relaxed);
     leads = true;
+    int stopped;
+    pthread_cleanup_push(finish_region, NULL);
     int seats = have_workers(threads - 1);
     if (seats > 0)
         offer_seats(seats);
-    int stopped = wait_for_workers(poll, run_chunks(0, poll));
-    leads = false;
-    atomic_store_explicit(&pool.taken, false, memory_order_release);
+    stopped = wait_for_workers(poll, run_chunks(0, poll));
+    pthread_cleanup_pop(1);
     return stopped;
 }
 
