@@ -302,6 +302,7 @@ class Op:
         put(self, "_calls", {})
         put(self, "__signature__", inspect.Signature(parameters))
         put(self, "__name__", self.name)
+        put(self, "__module__", "cnncore")
         put(self, "__qualname__", self.name)
         put(self, "__doc__", docstring(self))
 
@@ -309,7 +310,7 @@ class Op:
         return f"<operator {self.name}{self.__signature__}>"
 
     def __reduce__(self):
-        return (_by_name, (self.name,))
+        return self.name  # pickled as the public name cnncore.<name>
 
     # ── Using it ──
 
@@ -535,12 +536,6 @@ def _from_outside(array):
         return np.asarray(array)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DtypeError(f"cannot take {type(array).__name__} as an array: {error}") from None
-
-
-def _by_name(name):
-    from .catalog import OPS
-
-    return OPS[name]
 
 
 # ── Checks of single settings ──────────────────────────────────────────────────────────────────────────────────────────

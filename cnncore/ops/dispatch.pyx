@@ -3,6 +3,9 @@
 The only extension that links the C kernels and the thread pool; the other modules of ``ops`` reach both through it.
 """
 
+import os
+import threading
+
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t
 
@@ -59,6 +62,7 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     int check_signals "PyErr_CheckSignals"() noexcept
+    unsigned long this_thread "PyThread_get_thread_ident"() nogil
 
 cdef int thread_count = 1
 
@@ -94,9 +98,24 @@ cdef class Tensor:
 # ── Running tasks ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 cdef int signals_arrived() noexcept nogil:
-    """Non-zero stops the tasks: Ctrl-C was pressed and its exception is set. Only the main thread ever sees one."""
+    """Non-zero stops the tasks: Ctrl-C was pressed and its exception is set."""
     with gil:
         return check_signals() != 0
+
+
+# Only the main thread sees signals; the others need not take the interpreter lock to ask. A child made by fork runs the
+# thread that forked as its main thread.
+cdef unsigned long main_thread = threading.main_thread().ident
+
+
+def main_thread_changed():
+    """Called in the child after a fork."""
+    global main_thread
+    main_thread = this_thread()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=main_thread_changed)
 
 
 # Below this many elementary operations a second thread costs more than it brings.
@@ -123,7 +142,7 @@ cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t sc
     for worker in range(threads):
         scratch[worker] = block + worker * stride if block != NULL else NULL
     with nogil:
-        stopped = cnn_parallel(task, call, tasks, grain, scratch, threads, &signals_arrived)
+        stopped = cnn_parallel(task, call, tasks, grain, scratch, threads, &signals_arrived if this_thread() == main_thread else NULL)
         if block != NULL:
             cnn_give_block(block)
     if stopped:
@@ -195,4 +214,5 @@ def set_threads(int count):
 
 def shutdown_threads():
     """End the native threads; the next call that needs them starts them again."""
-    cnn_threads_shutdown()
+    with nogil:
+        cnn_threads_shutdown()
