@@ -1,0 +1,3 @@
+def svg(*a): return ""
+def page(*a): return ""
+def table(*a): return ""

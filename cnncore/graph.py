@@ -1,0 +1,409 @@
+"""Graphs: operators applied to values, branching and joining as the network does.
+
+    g = cnncore.Graph()
+    x = g.input(channels=3)                                  # batch and image size stay open
+    a = g.conv(x, 16, kernel_size=1, activation="relu")      # every operator of cnncore.OPS is a method
+    b = g.conv(x, 16, kernel_size=3, padding=1, activation="relu")
+    g.output(g.global_avg_pool(g.concat(a, b)))
+    net = g.build(seed=0)
+
+Nothing is computed here but shapes. The methods follow from the operators' rows by layers.py; no operator is named.
+"""
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import geometry, model_file
+from .catalog import OPS
+from .errors import CnnError, GraphError, ModelFileError, SettingError
+from .layers import bound, owned_arrays, relocated, shape_text, signature, split_settings, unknown
+from .net import Input, Net, Node, Structure
+from .operator import FLOATS
+
+__all__ = ["Graph", "Value", "load"]
+
+FORBIDDEN = frozenset("/.\\\"'<>&")
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """What a node makes, or an input: to be given to further operators. ``shape`` has None for open extents."""
+
+    graph: "Graph" = field(repr=False)
+    number: int
+    name: str
+    shape: tuple
+
+    def __str__(self):
+        return f"{self.name} {shape_text(self.shape)}"
+
+
+class Graph:
+    """A network being built: ``input``, the operators of ``cnncore.OPS`` as methods, ``scope``, ``output``, ``build``.
+
+    ``g.<operator>(*values, *settings, name=None, activation=None)`` applies an operator and returns its value. Operators with
+    weights take what makes them (``g.conv(x, 64, kernel_size=3)``); help(g.conv) shows how each is called. ``activation``
+    names an operator that is applied to the result.
+    """
+
+    def __init__(self):
+        self._inputs = []
+        self._nodes = []
+        self._values = []
+        self._names = {}
+        self._outputs = None
+        self._scopes = ()
+
+    # ── Building ──
+
+    def input(self, channels, size=None, name=None, *, rank=None):
+        """An input (N, channels, *size). ``size``: None for open, an integer for all axes, or one per axis (or None).
+
+        ``rank`` is the number of spatial axes, 2 unless ``size`` says otherwise; with rank 0 the input is (N, channels).
+        """
+        path = self._path(name, "input")
+        rank = geometry.integer(path, "rank", 2 if rank is None else rank, 0, 3) if not _several(size) else len(size)
+        if not 0 <= rank <= 3:
+            raise SettingError(f"{path}: size {tuple(size)} has {rank} axes; there are at most 3")
+        sizes = tuple(size) if _several(size) else (size,) * rank
+        sizes = tuple(None if s is None else geometry.integer(path, "size", s, 1) for s in sizes)
+        row = Input(path, geometry.integer(path, "channels", channels, 1), sizes)
+        if self._nodes:
+            raise GraphError(f"{path}: inputs come first; call g.input before the operators")
+        self._inputs.append(row)
+        return self._value(path, row.shape)
+
+    @contextmanager
+    def scope(self, name):
+        """``with g.scope("inception_3a"):`` puts the nodes made inside under that name."""
+        before = self._scopes
+        self._scopes = (*before, self._checked_name(name))
+        try:
+            yield self
+        finally:
+            self._scopes = before
+
+    def apply(self, op, *arguments, name=None, activation=None, **settings):
+        """Apply ``op``, an operator of cnncore.OPS or one of your own, as the method of its name would."""
+        path = self._path(name, op.name)
+        values, settings = bound(path, op, arguments, settings, lambda a: isinstance(a, Value))
+        following = None if activation is None else self._operator(path, "activation", activation)
+        value = self._add(path, op, values, settings)
+        if following is not None:
+            value = self._add(f"{path}/{following.name}", following, (value,), {})
+        return value
+
+    def output(self, *values):
+        """Say which values the net returns, in this order."""
+        if self._outputs is not None:
+            raise GraphError("output: the outputs are set already; give all of them in one call: g.output(y1, y2)")
+        if not values:
+            raise GraphError("output: no value given; call g.output(y)")
+        for value in values:
+            self._check_value("output", value)
+        if len({v.number for v in values}) < len(values):
+            raise GraphError(f"output: a value is given twice among {', '.join(v.name for v in values)}")
+        self._outputs = tuple(v.number for v in values)
+
+    def build(self, seed=0, dtype="float32"):
+        """The net: parameters initialised from ``seed``, each by its own name, in float32 or float64."""
+        return Net(self.structure(), seed=seed, dtype=dtype)
+
+    def structure(self):
+        """The finished graph, after checking that it is one."""
+        if not self._inputs:
+            raise GraphError("build: the graph has no input; call g.input(channels=…) first")
+        if self._outputs is None:
+            ends = ", ".join(self._unused(range(len(self._values))))
+            raise GraphError(f"build: the graph has no output; call g.output(…), perhaps with {ends}")
+        reached = set()
+        waiting = list(self._outputs)
+        while waiting:
+            number = waiting.pop()
+            if number not in reached:
+                reached.add(number)
+                if number >= len(self._inputs):
+                    waiting += [a for a in self._nodes[number - len(self._inputs)].arguments if a is not None]
+        lost = [number for number in range(len(self._values)) if number not in reached]
+        if lost:
+            ends = ", ".join(str(self._values[self._names[name]]) for name in self._unused(lost))
+            raise GraphError(
+                f"build: unused branch: {ends} reaches no output; join it with the others, give it to g.output, or remove it"
+            )
+        return Structure(tuple(self._inputs), tuple(self._nodes), self._outputs)
+
+    @classmethod
+    def from_description(cls, description, most_extent=None):
+        """The graph of a ``Structure.description()``; its nodes may stand in any order, cycles are found and named.
+
+        A value with more than ``most_extent`` along an axis is refused before anything is computed from it.
+        """
+        g = cls()
+        for row in description["inputs"]:
+            g._checked_path(row["name"])
+            g._inputs.append(Input(row["name"], *_input_extents(row)))
+            g._value(row["name"], g._inputs[-1].shape)
+        rows = {}
+        for row in description["nodes"]:
+            g._checked_path(row["name"])
+            if row["name"] in rows or row["name"] in g._names:
+                raise GraphError(f"{row['name']}: there are two nodes of this name")
+            rows[row["name"]] = row
+        for name in _running_order(rows, g._names):
+            row = rows[name]
+            if row["operator"] not in OPS:
+                raise GraphError(unknown(name, "operator", row["operator"], list(OPS), "There are"))
+            values = [None if v is None else g._values[g._names[v]] for v in row["inputs"]]
+            settings = {key: _tuples(value) for key, value in row["settings"].items()}
+            values, settings = bound(name, OPS[row["operator"]], values, settings, lambda a: isinstance(a, Value))
+            made = g._add(name, OPS[row["operator"]], values, settings)
+            if most_extent is not None and any(extent is not None and extent > most_extent for extent in made.shape):
+                raise GraphError(f"{name}: its output {shape_text(made.shape)} exceeds {most_extent} along an axis")
+        for name in description["outputs"]:
+            if name not in g._names:
+                raise GraphError(unknown("output", "node", name, list(g._names), "There are"))
+        g.output(*(g._values[g._names[name]] for name in description["outputs"]))
+        return g
+
+    # ── Operators as methods ──
+
+    def __getattr__(self, name):
+        if name in OPS:
+            return _method(self, OPS[name])
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise AttributeError(
+            unknown("graph", "operator", name, [*OPS, "input", "output", "scope", "build"], "There are")
+        )
+
+    def __dir__(self):
+        return sorted({*super().__dir__(), *OPS})
+
+    def __repr__(self):
+        return f"<graph of {len(self._inputs)} inputs and {len(self._nodes)} nodes>"
+
+    # ── Adding nodes ──
+
+    def _add(self, path, op, values, settings):
+        """Add a node whose name and arguments are known; its shapes are inferred and checked here."""
+        if path in self._names:
+            raise GraphError(f"{path}: there is a node of this name already; give another name=…, or open a scope")
+        for value in values:
+            if value is not None:
+                self._check_value(path, value)
+        shapes = [v.shape for v in values if v is not None]
+        names = [(v.name, v.shape) for v in values if v is not None]
+        try:
+            passed = split_settings(path, op, settings)[1]
+            owned = owned_arrays(path, op, shapes, settings)
+            arguments, every = self._arguments(op, values, owned)
+            output = op.describe(every, FLOATS[0], passed).output
+        except CnnError as error:
+            raise relocated(error, op, path, names) from None
+        self._nodes.append(Node(path, op, arguments, passed, dict(settings), owned))
+        return self._value(path, output)
+
+    @staticmethod
+    def _arguments(op, values, owned):
+        """(value numbers, shapes) for every array argument, those that the layer owns included."""
+        own = {p.name for p in op.layer.parameters}
+        rest = iter(values)
+        rows = op.rows(len(values)) if op.several else op.arrays
+        ordered = [None if row.name in own else next(rest) for row in rows]
+        shapes = [None if v is None else v.shape for v in ordered]
+        for array in owned:
+            shapes[array.argument] = array.shape
+        return tuple(None if v is None else v.number for v in ordered), tuple(shapes)
+
+    def _value(self, path, shape):
+        value = Value(self, len(self._values), path, tuple(shape))
+        self._names[path] = value.number
+        self._values.append(value)
+        return value
+
+    def _check_value(self, path, value):
+        if not isinstance(value, Value):
+            raise GraphError(f"{path}: expected values of this graph, got {type(value).__name__}")
+        if value.graph is not self:
+            raise GraphError(f"{path}: {value.name} belongs to another graph; a net is built from the values of one")
+
+    def _unused(self, numbers):
+        """Names among ``numbers`` of the values that no node takes."""
+        taken = {a for node in self._nodes for a in node.arguments}
+        return [self._values[n].name for n in numbers if n not in taken]
+
+    @staticmethod
+    def _operator(path, what, name):
+        if not isinstance(name, str) or name not in OPS:
+            raise SettingError(unknown(path, what, name, list(OPS), "There are"))
+        return OPS[name]
+
+    # ── Names ──
+
+    def _path(self, name, kind):
+        """The path of a new node: the scopes and its name, or the operator's with the next free number."""
+        scope = "".join(f"{part}/" for part in self._scopes)
+        if name is not None:
+            path = scope + self._checked_name(name)
+            if path in self._names:
+                raise GraphError(f"{path}: there is a node of this name already; give another name=…, or open a scope")
+            return path
+        path, count = scope + kind, 1
+        while path in self._names:
+            count += 1
+            path = f"{scope}{kind}_{count}"
+        return path
+
+    @staticmethod
+    def _checked_name(name):
+        if not isinstance(name, str) or not name or len(name) > 200 or not name.isprintable() or FORBIDDEN & set(name):
+            raise GraphError(
+                f"name {name!r}: a name is a string of printable characters without / and . (g.scope makes paths)"
+            )
+        return name
+
+    @classmethod
+    def _checked_path(cls, path):
+        for part in path.split("/"):
+            cls._checked_name(part)
+
+
+def _method(graph, op):
+    """``graph.apply`` bound to an operator, with the operator's name, signature and text."""
+
+    def method(*arguments, name=None, activation=None, **settings):
+        return graph.apply(op, *arguments, name=name, activation=activation, **settings)
+
+    method.__name__ = method.__qualname__ = op.name
+    method.__signature__ = signature(op)
+    method.__doc__ = f"g.{op.name}{signature(op)}: apply the operator to values of the graph.\n\n{op.__doc__}"
+    return method
+
+
+def _several(size):
+    return hasattr(size, "__len__")
+
+
+def _input_extents(row):
+    path = row["name"]
+    sizes = tuple(None if s is None else geometry.integer(path, "size", s, 1) for s in row["size"])
+    if len(sizes) > 3:
+        raise SettingError(f"{path}: size {sizes} has {len(sizes)} axes; there are at most 3")
+    return geometry.integer(path, "channels", row["channels"], 1), sizes
+
+
+def _tuples(value):
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _running_order(rows, known):
+    """Names of ``rows`` in an order in which every node comes after its inputs; a GraphError names a cycle."""
+    order, state = [], {}
+    for start in rows:
+        stack = [(start, iter(rows[start]["inputs"]))] if start not in state else []
+        if stack:
+            state[start] = "open"
+        while stack:
+            name, inputs = stack[-1]
+            for value in inputs:
+                if value is None or value in known or state.get(value) == "done":
+                    continue
+                if value not in rows:
+                    raise GraphError(f"{name}: input {value!r} is neither an input of the graph nor a node")
+                if state.get(value) == "open":
+                    path = [n for n, _ in stack]
+                    cycle = " → ".join([*path[path.index(value) :], value])
+                    raise GraphError(f"{name}: the graph has a cycle: {cycle}; a value cannot depend on itself")
+                state[value] = "open"
+                stack.append((value, iter(rows[value]["inputs"])))
+                break
+            else:
+                state[name] = "done"
+                order.append(name)
+                stack.pop()
+    return order
+
+
+# ── Loading ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# What a model file may ask for: far more than any network needs, far less than it takes to fill a machine's memory.
+MOST_NODES = 20_000
+MOST_EXTENT = 1 << 16  # of settings, and of inputs and values along an axis
+MOST_DEPTH = 4  # of sequences within settings
+
+
+def load(path):
+    """The net in a model file written by ``net.save``; a file that is damaged or hostile is a ModelFileError.
+
+    Nothing in the file is executed: the graph is built again from operators of cnncore.OPS by name, with the checks of any
+    graph, and the arrays must be those that it asks for.
+    """
+    model, arrays = model_file.read(path)
+    try:
+        check_model(model)
+        structure = Graph.from_description(model["graph"], most_extent=MOST_EXTENT).structure()
+        owned = structure.owned
+        if arrays.keys() != owned.keys():
+            odd = min(arrays.keys() ^ owned.keys())
+            raise ModelFileError(f"array {odd!r} is {'missing' if odd in owned else 'not one that the graph has'}")
+        dtype = np.dtype(model["dtype"])
+        for name, array in arrays.items():
+            if array.shape != owned[name].shape or array.dtype != dtype:
+                raise ModelFileError(
+                    f"array {name!r} is {array.dtype} {array.shape}; the graph has {dtype} {owned[name].shape}"
+                )
+        net = Net(structure, model["seed"], dtype, arrays)
+    except CnnError as error:
+        raise ModelFileError(f"{path}: {error}") from None
+    net.steps, net.metadata = model["steps"], model["metadata"]
+    return net
+
+
+def check_model(model):
+    """Raise unless ``model`` has the types and stays within the limits of a description."""
+
+    def expect(right, what):
+        if not right:
+            raise ModelFileError(f"the description has no proper {what}")
+
+    def names(value, optional=False):
+        return isinstance(value, list) and all(isinstance(v, str) or (optional and v is None) for v in value)
+
+    def whole(value, least=0):
+        return type(value) is int and least <= value < 2**63
+
+    expect(set(model) == {"graph", "dtype", "seed", "steps", "metadata"}, "set of entries")
+    expect(model["dtype"] in ("float32", "float64"), "dtype")
+    expect(whole(model["seed"]) and whole(model["steps"]), "seed and steps")
+    expect(isinstance(model["metadata"], dict), "metadata")
+    graph = model["graph"]
+    expect(isinstance(graph, dict) and set(graph) == {"inputs", "nodes", "outputs"}, "graph")
+    expect(isinstance(graph["inputs"], list) and isinstance(graph["nodes"], list), "inputs and nodes")
+    expect(len(graph["inputs"]) + len(graph["nodes"]) <= MOST_NODES, f"number of nodes (at most {MOST_NODES})")
+    expect(names(graph["outputs"]), "outputs")
+    for row in graph["inputs"]:
+        expect(isinstance(row, dict) and set(row) == {"name", "channels", "size"}, "input")
+        expect(isinstance(row["name"], str) and whole(row["channels"], 1) and row["channels"] <= MOST_EXTENT, "input")
+        sizes = row["size"]
+        expect(
+            isinstance(sizes, list) and all(s is None or (whole(s, 1) and s <= MOST_EXTENT) for s in sizes),
+            "input size",
+        )
+    for row in graph["nodes"]:
+        expect(isinstance(row, dict) and set(row) == {"name", "operator", "inputs", "settings"}, "node")
+        expect(isinstance(row["name"], str) and isinstance(row["operator"], str), "node")
+        expect(names(row["inputs"], optional=True) and isinstance(row["settings"], dict), f"node {row['name']!r}")
+        for name, value in row["settings"].items():
+            most = 2**63 - 1 if name == "seed" else MOST_EXTENT
+            expect(_modest(value, MOST_DEPTH, most), f"setting {name!r} of node {row['name']!r}")
+
+
+def _modest(value, depth, most):
+    """Whether a setting of a file is plain and small: numbers, short strings, short sequences of them."""
+    if isinstance(value, list):
+        return depth > 0 and len(value) <= 64 and all(_modest(item, depth - 1, most) for item in value)
+    if isinstance(value, str):
+        return len(value) <= 200
+    return value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) <= most)

@@ -1,0 +1,576 @@
+"""Nets: a finished graph with its parameters, running on inputs of any size.
+
+y = net(x)                                   # inference
+y, backward = net.with_backward(x, training=True)
+dx = backward(dy)                            # parameter gradients are then in backward.gradients
+"""
+
+import json
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+
+from . import cpu, drawing, geometry, model_file
+from .errors import DtypeError, GraphError, SettingError, ShapeError
+from .layers import initialised, shape_text, unknown
+from .operator import FLOATS, ordinary_array
+from .plan import Mode, Plan, describe
+
+__all__ = ["Arrays", "Backward", "Input", "Net", "Node", "Structure", "Summary"]
+
+MOST_PLANS = 32
+MOST_PLAN_BYTES = 1 << 30  # of the arenas of all plans but the newest
+
+
+# ── The finished graph ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input of the net: (N, channels, *size) with None for open extents."""
+
+    name: str
+    channels: int
+    size: tuple
+
+    @property
+    def shape(self):
+        """Its shape with the open batch."""
+        return (None, self.channels, *self.size)
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operator applied to values: ``arguments`` holds a value's number, or None, for every array argument."""
+
+    path: str
+    op: object
+    arguments: tuple
+    settings: dict  # of the operator, as given
+    given: dict  # all settings as given, those of the layer too
+    owned: tuple  # the arrays it owns, layers.Owned
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A finished graph: inputs, nodes in an order in which they can run, and the numbers of the output values.
+
+    Values are numbered: the inputs first, then what each node makes.
+    """
+
+    inputs: tuple
+    nodes: tuple
+    outputs: tuple
+
+    @cached_property
+    def names(self):
+        """Every value's name: that of its input, or its node's path."""
+        return (*(i.name for i in self.inputs), *(n.path for n in self.nodes))
+
+    @cached_property
+    def owned(self):
+        """All owned arrays by name."""
+        return {owned.name: owned for node in self.nodes for owned in node.owned}
+
+    def number(self, name, place="net"):
+        """The number of the value called ``name``."""
+        if name not in self.names:
+            raise GraphError(unknown(place, "node", name, self.names, "There are"))
+        return self.names.index(name)
+
+    def description(self):
+        """The graph as plain data (dicts, lists, strings, numbers) from which Graph.from_description makes it again."""
+        names = self.names
+        nodes = []
+        for node in self.nodes:
+            owned = {p.name for p in node.op.layer.parameters}
+            rows = node.op.rows(len(node.arguments))
+            values = [a for row, a in zip(rows, node.arguments, strict=True) if row.name not in owned]
+            nodes.append(
+                {
+                    "name": node.path,
+                    "operator": node.op.name,
+                    "inputs": [None if v is None else names[v] for v in values],
+                    "settings": {name: plain_setting(node.path, name, value) for name, value in node.given.items()},
+                }
+            )
+        inputs = [{"name": i.name, "channels": i.channels, "size": list(i.size)} for i in self.inputs]
+        return {"inputs": inputs, "nodes": nodes, "outputs": [names[v] for v in self.outputs]}
+
+
+def plain_setting(path, name, value):
+    """A setting as JSON knows it; sequences become lists."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return [plain_setting(path, name, item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain_setting(path, name, value.tolist())
+    raise SettingError(
+        f"{path}: setting {name} is {value!r}, which a description cannot hold; use numbers, strings, tuples"
+    )
+
+
+# ── Parameters ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Arrays(MutableMapping):
+    """Arrays by name: the names are fixed, each array keeps its shape and dtype.
+
+    ``arrays[name] = numbers`` copies the numbers into a new array; editing ``arrays[name]`` in place works as well.
+    """
+
+    def __init__(self, what, arrays):
+        self._what = what
+        self._arrays = arrays
+
+    def __getitem__(self, name):
+        try:
+            return self._arrays[name]
+        except KeyError:
+            raise KeyError(unknown(self._what, "name", name, list(self._arrays), "There are")) from None
+
+    def __setitem__(self, name, numbers):
+        before = self[name]
+        array = np.array(numbers, dtype=before.dtype, order="C")
+        if array.shape != before.shape:
+            raise ShapeError(f"{self._what}[{name!r}]: expected shape {before.shape}, got {array.shape}")
+        self._arrays[name] = array
+
+    def __delitem__(self, name):
+        raise TypeError(f"{self._what}: {name!r} belongs to the graph and cannot be removed")
+
+    def __iter__(self):
+        return iter(self._arrays)
+
+    def __len__(self):
+        return len(self._arrays)
+
+    def __repr__(self):
+        return "{" + ", ".join(f"{name!r}: {a.dtype} {a.shape}" for name, a in self._arrays.items()) + "}"
+
+
+# ── Nets ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Net:
+    """A graph with its parameters. Made by ``Graph.build`` and ``cnncore.load``.
+
+    graph       its :class:`Structure`: inputs, nodes, outputs
+    parameters  name → array; assign or edit in place
+    state       name → array: what training forward passes update (running statistics)
+    training    whether calls run in training mode unless they say ``training=…``; False at first
+    frozen      a set of parameter names for which no gradients are computed
+    metadata    a dict of plain values (JSON) that is saved with the net: class names, normalisation …
+    steps       how many training passes have drawn random numbers: the next pass draws those of this number
+
+    Several Python threads may use one net at the same time.
+    """
+
+    def __init__(self, structure, seed=0, dtype="float32", arrays=None):
+        self.graph = structure
+        self.dtype = checked_dtype(dtype)
+        self.seed = geometry.integer("build", "seed", seed, 0, 2**63 - 1)
+        owned = structure.owned
+        if arrays is None:
+            arrays = {name: initialised(row, self.seed, self.dtype) for name, row in owned.items()}
+        self.parameters = Arrays("parameters", {name: arrays[name] for name, row in owned.items() if row.trained})
+        self.state = Arrays("state", {name: arrays[name] for name, row in owned.items() if not row.trained})
+        self.training = False
+        self.frozen = set()
+        self.metadata = {}
+        self.steps = 0
+        self._start()
+
+    def _start(self):
+        self._plans = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getstate__(self):
+        return {name: value for name, value in vars(self).items() if name not in ("_plans", "_lock")}
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self._start()
+
+    def __repr__(self):
+        inputs = ", ".join(f"{i.name} {shape_text(i.shape)}" for i in self.graph.inputs)
+        outputs = ", ".join(self.graph.names[v] for v in self.graph.outputs)
+        count = sum(a.size for a in self.parameters.values())
+        return f"<net {inputs} → {outputs}: {len(self.graph.nodes)} nodes, {count:,} parameters, {self.dtype}>"
+
+    # ── Modes ──
+
+    def train(self):
+        """Calls run in training mode from now on: random operators draw, batch statistics are used and recorded."""
+        self.training = True
+        return self
+
+    def eval(self):
+        """Calls run in inference mode from now on."""
+        self.training = False
+        return self
+
+    def astype(self, dtype):
+        """A new net with the same graph and the same numbers in another precision."""
+        arrays = {**self.parameters, **self.state}
+        made = Net(self.graph, self.seed, dtype, {name: np.array(a, dtype=dtype) for name, a in arrays.items()})
+        made.training, made.steps, made.frozen = self.training, self.steps, set(self.frozen)
+        made.metadata = json.loads(json.dumps(self.metadata))
+        return made
+
+    # ── Running ──
+
+    def __call__(self, *xs, training=None):
+        """The outputs for ``xs``, one array per input: a lone output bare, several as a tuple."""
+        results, _, _ = self._run(xs, training, Mode())
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def values(self, *xs, names, training=None):
+        """What the nodes called ``names`` make of ``xs``: name → array, for feature maps and class maps."""
+        numbers = tuple(self.graph.number(name, "values") for name in dict.fromkeys(names))
+        results, _, _ = self._run(xs, training, Mode(kept=numbers))
+        return dict(zip(dict.fromkeys(names), results[len(self.graph.outputs) :], strict=True))
+
+    def with_backward(self, *xs, training=None, wanted=True, repeatable=True, step=None):
+        """``y, backward``: the outputs, and the function that takes their gradients to those of inputs and parameters.
+
+        ``backward(dy)`` (``backward(dy1, dy2)`` for two outputs; None stands for zeros) returns one gradient per input, a lone
+        one bare; those of the parameters are then in ``backward.gradients``, name → array. ``wanted``: whether input gradients
+        are computed, for all or one per input; ``repeatable=False`` lets backward run once only and takes less memory.
+        ``step`` chooses the random numbers of a training pass instead of the next ones.
+
+        A backward holds the memory of its pass until it is deleted: let go of it before the next pass when memory is short.
+        """
+        inputs = len(self.graph.inputs)
+        wanted = tuple(wanted) if hasattr(wanted, "__len__") else (wanted,) * inputs
+        if len(wanted) != inputs:
+            raise SettingError(f"with_backward: wanted has {len(wanted)} entries for {inputs} inputs")
+        lost = self.frozen - self.parameters.keys()
+        if lost:
+            raise SettingError(unknown("frozen", "parameter", min(lost), list(self.parameters), "There are"))
+        mode = Mode(
+            backward=True,
+            wanted=tuple(map(bool, wanted)),
+            repeatable=bool(repeatable),
+            frozen=frozenset(self.frozen),
+        )
+        results, backward, _ = self._run(xs, training, mode, step)
+        return (results[0] if len(results) == 1 else tuple(results)), backward
+
+    def _run(self, xs, training, mode, step=None):
+        training = self.training if training is None else bool(training)
+        mode = replace(mode, training=training, target=cpu.target())
+        xs = self._checked_inputs(xs)
+        plan = self._plan(tuple(x.shape for x in xs), mode)
+        if training and step is None:
+            with self._lock:
+                step = self.steps
+                self.steps += 1
+        arrays = {**self.parameters._arrays, **self.state._arrays}
+        workspace = plan.take()
+        backward = None
+        try:
+            results, tape, updates = plan.run_forward(workspace, xs, arrays, step or 0)
+            if updates:
+                with self._lock:  # all running statistics of a pass, or none
+                    for name, array in updates.items():
+                        self.state[name] = array
+            if mode.backward:
+                backward = Backward(plan, workspace, tape, self)
+        finally:
+            if backward is None:
+                plan.give(workspace)
+        return results, backward, plan
+
+    def _checked_inputs(self, xs):
+        rows = self.graph.inputs
+        if len(xs) != len(rows):
+            names = ", ".join(f"{row.name} {shape_text(row.shape)}" for row in rows)
+            raise ShapeError(f"net: takes {len(rows)} array{'s' * (len(rows) != 1)} ({names}), got {len(xs)}")
+        return [self._checked_input(row, x) for row, x in zip(rows, xs, strict=True)]
+
+    def _checked_input(self, row, x):
+        x = ordinary_array(row.name, "x", x)
+        if x.dtype != self.dtype:
+            raise DtypeError(
+                f"{row.name}: got {x.dtype}; the net computes in {self.dtype}: use x.astype('{self.dtype}') or "
+                f"net.astype('{x.dtype}')"
+            )
+        self.check_shape(row, x.shape)
+        return x
+
+    @staticmethod
+    def check_shape(row, shape):
+        """Raise unless an array of ``shape`` fits the input ``row``."""
+        expected = row.shape
+        fits = len(shape) == len(expected) and all(
+            want is None or have == want for have, want in zip(shape, expected, strict=True)
+        )
+        if not fits:
+            hint = " A single image? Use x[None]." if len(shape) + 1 == len(expected) else ""
+            if len(shape) == len(expected) > 2 and shape[-1] == row.channels and shape[1] != row.channels:
+                hint = " Channels last? Use numpy.moveaxis(x, -1, 1)."
+            raise ShapeError(f"{row.name}: input has shape {tuple(shape)}; expected {shape_text(expected)}.{hint}")
+        if 0 in shape[1:]:
+            raise ShapeError(f"{row.name}: input {tuple(shape)} is empty; only the number of images N may be 0")
+
+    # ── Plans ──
+
+    def _plan(self, shapes, mode):
+        """The plan for inputs of ``shapes``, made where there is none; old ones go when they are many or large."""
+        key = (shapes, mode)
+        with self._lock:
+            plan = self._plans.get(key)
+            if plan is not None:
+                self._plans.move_to_end(key)
+                return plan
+        made = Plan(self.graph, shapes, self.dtype, mode, self.seed)
+        with self._lock:
+            plan = self._plans.setdefault(key, made)
+            self._plans.move_to_end(key)
+            total = sum(p.arena_bytes for p in self._plans.values())
+            while len(self._plans) > 1 and (len(self._plans) > MOST_PLANS or total > MOST_PLAN_BYTES):
+                _, oldest = self._plans.popitem(last=False)
+                total -= oldest.arena_bytes
+        return plan
+
+    # ── Looking at it ──
+
+    def summary(self, *input_shapes):
+        """What the net does with inputs of these shapes: a table of nodes with shapes, parameters, multiply-adds, receptive
+        fields. ``net.summary((1, 3, 224, 224))``, or one shape per input; none where the graph fixes the image size.
+        """
+        rows = self.graph.inputs
+        if len(input_shapes) == 1 and len(rows) > 1 and input_shapes[0] and hasattr(input_shapes[0][0], "__len__"):
+            input_shapes = tuple(input_shapes[0])
+        if not input_shapes:
+            input_shapes = tuple((1, *row.shape[1:]) for row in rows)
+        if len(input_shapes) != len(rows):
+            raise ShapeError(f"summary: the net has {len(rows)} inputs, got {len(input_shapes)} shapes")
+        shapes = []
+        for row, shape in zip(rows, input_shapes, strict=True):
+            shape = (1, *shape[1:]) if len(shape) and shape[0] is None else tuple(shape)
+            if None in shape:
+                raise ShapeError(
+                    f"summary: {row.name} {shape_text(shape)} leaves the size open; call net.summary((1, {row.channels}, …))"
+                )
+            self.check_shape(row, shape)
+            shapes.append(shape)
+        return summarised(self, tuple(shapes))
+
+    def draw(self, path=None, input_shape=None):
+        """An SVG drawing of the graph, branches side by side: the text of the file, also written to ``path`` if given."""
+        shapes = None if input_shape is None else self.summary(input_shape).shapes
+        text = drawing.svg(self.graph, shapes)
+        if path is not None:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+        return text
+
+    def _repr_html_(self):
+        return drawing.page(self.graph, repr(self))
+
+    # ── Keeping it ──
+
+    def save(self, path):
+        """Write graph, parameters, state and metadata to one file, atomically; ``cnncore.load`` brings the net back.
+
+        The file is a safetensors file: other tools can read the arrays by name.
+        """
+        try:
+            metadata = json.loads(json.dumps(self.metadata, allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise SettingError(f"save: net.metadata must hold plain values (JSON): {error}") from None
+        model = {
+            "graph": self.graph.description(),
+            "dtype": self.dtype.name,
+            "seed": self.seed,
+            "steps": self.steps,
+            "metadata": metadata,
+        }
+        model_file.write(path, model, {**self.parameters, **self.state})
+
+
+def checked_dtype(dtype):
+    """float32 or float64 as numpy knows it."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in FLOATS:
+        raise DtypeError(f"build: dtype {dtype!r}; a net computes in 'float32' or 'float64'")
+    return found
+
+
+class Backward:
+    """The backward pass of one forward pass: ``dx = backward(dy)``, then ``backward.gradients`` by parameter name."""
+
+    def __init__(self, plan, workspace, tape, net):
+        self._plan, self._workspace, self._tape = plan, workspace, tape
+        self._names = [net.graph.names[v] for v in net.graph.outputs]
+        self._shapes = [plan.shapes[v] for v in net.graph.outputs]
+        self.gradients = {}
+
+    def __call__(self, *dys, gradients=None):
+        """Gradients of the wanted inputs, a lone one bare; None where none is wanted.
+
+        ``gradients``, a dict name → array, receives those of the parameters: in the arrays it holds, new ones for the others.
+        """
+        plan, workspace = self._plan, self._workspace
+        if workspace is None:
+            raise GraphError(
+                "backward: it has run; its memory was let go because the pass was made with repeatable=False"
+            )
+        if len(dys) != len(self._names):
+            raise ShapeError(
+                f"backward: the net has {len(self._names)} outputs ({', '.join(self._names)}), got {len(dys)} gradients"
+            )
+        checked = [self._checked(*each) for each in zip(self._names, self._shapes, dys, strict=True)]
+        self.gradients = {} if gradients is None else gradients
+        once = not plan.mode.repeatable
+        if once:  # whatever happens now, the pass is over
+            self._workspace = None
+        try:
+            dxs = plan.run_backward(workspace, self._tape, checked, self.gradients)
+        finally:
+            if once:
+                self._tape = None
+                plan.give(workspace)
+        if not dxs:
+            return None
+        return dxs[0] if len(dxs) == 1 else tuple(dxs)
+
+    def _checked(self, name, shape, dy):
+        if dy is None:
+            return None
+        dy = ordinary_array(name, "dy", dy)
+        if dy.shape != shape:
+            raise ShapeError(f"{name}: backward got dy of shape {dy.shape}; the net returned {shape}")
+        if dy.dtype != self._plan.dtype:
+            raise DtypeError(f"{name}: backward got dy of {dy.dtype}; the net computes in {self._plan.dtype}")
+        return dy
+
+    def __del__(self):
+        if getattr(self, "_workspace", None) is not None:
+            self._plan.give(self._workspace)
+
+
+# ── Summaries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Row:
+    """A node in a summary. ``receptive_field`` is per spatial axis; None where the whole image is seen."""
+
+    path: str
+    operator: str
+    output: tuple
+    parameters: int
+    multiply_adds: int
+    receptive_field: tuple | None
+    inputs: tuple
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A table of nodes; ``str`` and notebooks show it, ``rows`` and the totals are for programs."""
+
+    rows: tuple
+    shapes: tuple = field(repr=False)  # of all values
+    inputs: tuple
+
+    @property
+    def parameters(self):
+        """How many numbers are trained or kept as state."""
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def multiply_adds(self):
+        """Multiply-adds of one forward pass."""
+        return sum(row.multiply_adds for row in self.rows)
+
+    def cells(self):
+        """Header, rows and totals as lists of strings."""
+        header = ["node", "operator", "inputs", "output", "parameters", "multiply-adds", "receptive field"]
+        lines = [
+            [
+                row.path,
+                row.operator,
+                ", ".join(row.inputs),
+                shape_text(row.output),
+                f"{row.parameters:,}" if row.parameters else "",
+                f"{row.multiply_adds:,}" if row.multiply_adds else "",
+                "all" if row.receptive_field is None else "×".join(map(_reach, row.receptive_field)),
+            ]
+            for row in self.rows
+        ]
+        totals = ["total", "", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}", ""]
+        return header, lines, totals
+
+    def __str__(self):
+        header, lines, totals = self.cells()
+        everything = [header, *lines, totals]
+        widths = [max(len(line[i]) for line in everything) for i in range(len(header))]
+        right = {4, 5, 6}
+
+        def text(line):
+            cells = (
+                c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
+            )
+            return "  ".join(cells).rstrip()
+
+        rule = "─" * len(text([" " * (w - 1) + "x" for w in widths]))
+        title = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs)
+        return "\n".join([title, text(header), rule, *map(text, lines), rule, text(totals)])
+
+    def _repr_html_(self):
+        return drawing.table(*self.cells())
+
+
+def _reach(reach):
+    return f"{math.ceil(reach)}"
+
+
+def summarised(net, shapes):
+    """The summary of ``net`` for inputs of ``shapes``."""
+    structure = net.graph
+    calls, every_shape = describe(structure, shapes, net.dtype)
+    fields = [(tuple(Fraction(1) for _ in row.size), tuple(Fraction(1) for _ in row.size)) for row in structure.inputs]
+    rows = []
+    for node, call in zip(structure.nodes, calls, strict=True):
+        fields.append(receptive_field([fields[v] for v in node.arguments if v is not None], node, call))
+        rows.append(
+            Row(
+                path=node.path,
+                operator=node.op.name,
+                output=call.output,
+                parameters=sum(math.prod(owned.shape) for owned in node.owned),
+                multiply_adds=node.op.kind.multiply_adds(call),
+                receptive_field=None if fields[-1] is None else fields[-1][0],
+                inputs=tuple(structure.names[v] for v in node.arguments if v is not None),
+            )
+        )
+    names = tuple((row.name, shape) for row, shape in zip(structure.inputs, shapes, strict=True))
+    return Summary(tuple(rows), tuple(every_shape), names)
+
+
+def receptive_field(fields, node, call):
+    """(reach, step) per axis in the input image of one value of the node: the largest of its branches; None: everything.
+
+    A window of reach k and stride s over values that reach r and lie j apart reaches r + (k − 1) j, and its values lie s j apart.
+    """
+    window = node.op.kind.receptive_window(call)
+    if window is None or any(f is None for f in fields) or not fields:
+        return None
+    axes = len(window)
+    if any(len(reach) != axes for reach, _ in fields):
+        return None
+    reaches = tuple(max(reach[a] + (window[a][0] - 1) * step[a] for reach, step in fields) for a in range(axes))
+    return reaches, tuple(max(step[a] for _, step in fields) * window[a][1] for a in range(axes))

@@ -1,0 +1,565 @@
+"""Plans: everything about running a net on inputs of one shape that does not depend on the numbers.
+
+A plan is made in five phases, each a method of :class:`Plan`, in this order:
+
+    describe     every node's call is checked and described with the real extents
+    order        which nodes run when, forward and backward; which gradients anybody asks for
+    lifetimes    which steps read each value
+    buffers      where each value and gradient lies in one block of memory (the arena), reused as lifetimes allow
+    steps        what is done, one after the other
+
+Inside, images are channels last (channel stride 1, batch outermost): a join of channels is then a row of slices, which its
+branches write directly. Users' arrays are plain NCHW and are converted where they enter and where they leave.
+
+Time is counted in steps: 0 takes in the inputs, node i of n runs at step 1 + i, results leave at n + 1; gradients of the
+outputs enter at n + 2, node i runs backward at 2n + 2 − i, gradients of the inputs leave at 2n + 3.
+
+A :class:`Workspace` is a plan's arena with its arrays. It belongs to one call at a time; a second call at the same time gets
+another one. Nothing large is allocated once as many workspaces exist as calls run at the same time.
+"""
+
+import bisect
+import math
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import CnnError
+from .layers import drawn_seed, relocated
+
+__all__ = ["Mode", "Plan", "describe"]
+
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+MOST_SPARE_WORKSPACES = 8
+NEVER = 1 << 62
+SEED_BITS = 31
+
+
+@dataclass(frozen=True)
+class Mode:
+    """What a plan is made for besides the shapes."""
+
+    training: bool = False
+    backward: bool = False
+    wanted: tuple = ()  # per input: whether its gradient is asked for
+    repeatable: bool = True  # whether backward may run more than once: what it reads is then kept until the end
+    frozen: frozenset = frozenset()  # names of parameters whose gradients nobody asks for
+    kept: tuple = ()  # numbers of further values to be returned
+    target: str = ""  # the CPU target: what fuses may depend on it
+
+
+class Buffer:
+    """Memory for one array: its logical shape, the first step that writes it, the last that reads it, where it lies."""
+
+    __slots__ = ("bytes", "first", "last", "offset", "shape")
+
+    def __init__(self, shape, itemsize):
+        self.shape = shape
+        self.bytes = -(-math.prod(shape) * itemsize // ALIGNMENT) * ALIGNMENT
+        self.first, self.last, self.offset = NEVER, -1, 0
+
+    def use(self, step):
+        """The buffer is written or read at ``step``."""
+        self.first, self.last = min(self.first, step), max(self.last, step)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value lies: a buffer, or a part of it; ``overwritten`` is the step at which something else is written there."""
+
+    buffer: Buffer
+    index: tuple = ()
+    overwritten: int = NEVER
+
+    def part(self, index):
+        """A part of this place, overwritten with it."""
+        return Place(self.buffer, (*self.index, index), self.overwritten)
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A step: run node number ``node``; ``arguments`` are the places of its values, ``owned`` (argument, name) pairs.
+
+    A join without ``call`` only has ``copies``: the parts that their makers could not write in place.
+    """
+
+    node: int
+    call: object
+    arguments: tuple
+    owned: tuple
+    out: Place
+    epilogue: object = None
+    copies: tuple = ()
+    redrawn: bool = False  # whether the call is described again for every training step, with a new seed
+
+
+@dataclass(frozen=True)
+class Backward:
+    """A step: from the gradient of node's y, write (``written``) or add (``added``: first to a temporary) those of its values."""
+
+    node: int
+    dy: Place
+    wanted: tuple
+    written: tuple = ()  # (argument, place)
+    added: tuple = ()  # (argument, temporary place or None for a part of dy, place it is added to)
+    owned: tuple = ()  # (argument, name)
+    join: bool = False
+
+
+class Plan:
+    """How ``structure`` (a built graph) runs on inputs of ``shapes``."""
+
+    def __init__(self, structure, shapes, dtype, mode, seed):
+        self.structure, self.dtype, self.mode, self.seed = structure, dtype, mode, seed
+        self.nodes, self.inputs = structure.nodes, len(structure.inputs)
+        self.describe(shapes)
+        self.order()
+        self.lifetimes()
+        self.buffers()
+        self.steps()
+        self.lock = threading.Lock()
+        self.spare = []
+
+    # ── Steps in time ──
+
+    def forward_step(self, node):
+        return 1 + node
+
+    def backward_step(self, node):
+        return 2 * len(self.nodes) + 2 - node
+
+    @property
+    def results_step(self):
+        return len(self.nodes) + 1
+
+    @property
+    def end(self):
+        return 2 * len(self.nodes) + 3
+
+    # ── Phase 1: describe ──
+
+    def describe(self, shapes):
+        """Every node's call with real extents, and which of them are joins."""
+        self.calls, self.shapes = describe(self.structure, shapes, self.dtype, self.mode.training, self.seed)
+        self.parts = [node.op.kind.parts(call) for node, call in zip(self.nodes, self.calls, strict=True)]
+
+    # ── Phase 2: order ──
+
+    def order(self):
+        """Consumers of each value, activations that are fused, and which gradients are computed."""
+        self.consumers = [[] for _ in self.shapes]
+        for number, node in enumerate(self.nodes):
+            for argument, value in enumerate(node.arguments):
+                if value is not None:
+                    self.consumers[value].append((number, argument))
+        self.results = (*self.structure.outputs, *self.mode.kept)
+
+        self.needed = [self.mode.backward and wanted for wanted in self.mode.wanted] or [False] * self.inputs
+        self.wanted = []
+        for node in self.nodes:
+            rows = node.op.rows(len(node.arguments))
+            wanted = [
+                value is not None and self.needed[value] and row.differentiable
+                for value, row in zip(node.arguments, rows, strict=True)
+            ]
+            for owned in node.owned:
+                wanted[owned.argument] = (
+                    self.mode.backward
+                    and owned.trained
+                    and owned.name not in self.mode.frozen
+                    and rows[owned.argument].differentiable
+                )
+            self.wanted.append(tuple(wanted))
+            self.needed.append(any(wanted))
+
+        self.fused_into = {}  # activation -> node that applies it while writing its y
+        for number, node in enumerate(self.nodes):
+            y = self.inputs + number
+            if len(self.consumers[y]) != 1 or y in self.results or self.parts[number] is not None:
+                continue
+            ((following, argument),) = self.consumers[y]
+            activation = self.nodes[following].op.kind
+            if (
+                argument == 0
+                and len(self.nodes[following].arguments) == 1
+                and activation.saves == ("y",)
+                and not (self.mode.backward and self.saved_by(number, "y") and any(self.wanted[number]))
+                and node.op.kind.takes_epilogue(self.calls[number], self.calls[following])
+            ):
+                self.fused_into[following] = number
+
+    def saved_by(self, number, name):
+        saves = self.nodes[number].op.kind.saves
+        return saves is None or name in saves
+
+    # ── Phase 3: lifetimes ──
+
+    def lifetimes(self):
+        """The step that writes each value, and all steps that read it."""
+        self.written = [0] * self.inputs + [self.forward_step(i) for i in range(len(self.nodes))]
+        for activation, number in self.fused_into.items():
+            self.written[self.inputs + activation] = self.forward_step(number)
+        self.reads = [[] for _ in self.shapes]
+        for number, node in enumerate(self.nodes):
+            rows = node.op.rows(len(node.arguments))
+            backward = None
+            if any(self.wanted[number]) and self.parts[number] is None:
+                backward = self.end if self.mode.repeatable else self.backward_step(number)
+            for value, row in zip(node.arguments, rows, strict=True):
+                if value is not None:
+                    self.reads[value].append(self.forward_step(number))
+                    if backward is not None and self.saved_by(number, row.name):
+                        self.reads[value].append(backward)
+            if backward is not None and self.saved_by(number, "y"):
+                self.reads[self.inputs + number].append(backward)
+        for value in self.results:
+            self.reads[value].append(self.results_step)
+
+    # ── Phase 4: buffers ──
+
+    def buffers(self):
+        """A place for every value and gradient, and one arena that holds all buffers."""
+        self.all_buffers = []
+        self.place_values()
+        self.place_gradients()
+        self.arena_bytes = lay_out(self.all_buffers)
+
+    def new_place(self, shape):
+        buffer = Buffer(shape, self.dtype.itemsize)
+        self.all_buffers.append(buffer)
+        return Place(buffer)
+
+    def place_values(self):
+        """Last values first, so that a join's place is known when its branches ask for their part of it."""
+        self.places = [None] * len(self.shapes)
+        absent = {self.inputs + number for number in self.fused_into.values()}
+        for value in reversed(range(len(self.shapes))):
+            if value in absent:
+                continue
+            place = self.offered_place(value) or self.new_place(self.shapes[value])
+            for step in (self.written[value], *self.reads[value]):
+                place.buffer.use(step)
+            self.places[value] = place
+
+    def offered_place(self, value):
+        """A part of a join's place, or the place of an operator that may write over its input; None where neither is right.
+
+        The one rule: a value may lie where something else is written at step t if all steps that read the value are before t.
+        """
+        reads = self.reads[value]
+        for number, argument in self.consumers[value]:
+            parts = self.parts[number]
+            if parts is not None and self.nodes[number].arguments.index(value) == argument:
+                place = self.places[self.inputs + number].part(parts[argument])
+                if all(step < place.overwritten for step in reads):
+                    return place
+        for number, argument in self.consumers[value]:
+            node, step = self.nodes[number], self.forward_step(number)
+            if (
+                node.op.kind.in_place
+                and self.parts[number] is None
+                and argument == 0
+                and node.arguments.count(value) == 1
+                and self.calls[number].output == self.shapes[value]
+                and all(read < step for read in reads if read != step)
+            ):
+                place = self.places[self.inputs + number]
+                return Place(place.buffer, place.index, step)
+        return None
+
+    def place_gradients(self):
+        """Gradients in reverse topological order.
+
+        The one place where gradients are summed: the first contribution to a value's gradient is written, every further one
+        is added. All contributions have arrived when the value's maker runs, because its consumers ran before it.
+        """
+        self.gradient_places = [None] * len(self.shapes)
+        self.backward_steps = []
+        if not self.mode.backward:
+            return
+        for value in self.structure.outputs:
+            if self.needed[value]:
+                place = self.gradient_places[value] = self.new_place(self.shapes[value])
+                place.buffer.use(self.results_step + 1)
+        for number in reversed(range(len(self.nodes))):
+            dy = self.gradient_places[self.inputs + number]
+            if dy is None or not any(self.wanted[number]):
+                continue
+            dy.buffer.use(self.backward_step(number))
+            self.backward_steps.append(self.gradient_step(number, dy))
+        for value in range(self.inputs):
+            if self.gradient_places[value] is not None:
+                self.gradient_places[value].buffer.use(self.end)
+
+    def gradient_step(self, number, dy):
+        """The backward step of a node, with places for the gradients of its values."""
+        node, wanted, parts = self.nodes[number], self.wanted[number], self.parts[number]
+        step = self.backward_step(number)
+        lone = sum(wanted) == 1
+        written, added, named = [], [], []
+        for owned in node.owned:
+            if wanted[owned.argument]:
+                named.append((owned.argument, owned.name))
+        for argument, value in enumerate(node.arguments):
+            if value is None or not wanted[argument]:
+                continue
+            place = self.gradient_places[value]
+            if place is not None:
+                addend = dy.part(parts[argument]) if parts is not None else self.new_place(self.shapes[value])
+                added.append((argument, addend, place))
+                addend.buffer.use(step)
+            elif parts is not None:
+                place = dy.part(parts[argument])  # nothing to do: the part of dy is the gradient
+            else:
+                over = (
+                    node.op.kind.in_place and lone and argument == 0 and self.shapes[value] == self.calls[number].output
+                )
+                place = dy if over else self.new_place(self.shapes[value])
+                written.append((argument, place))
+            place.buffer.use(step)
+            self.gradient_places[value] = place
+        return Backward(number, dy, wanted, tuple(written), tuple(added), tuple(named), parts is not None)
+
+    # ── Phase 5: steps ──
+
+    def steps(self):
+        """What is done forward; the backward steps were found with their places."""
+        fuses = {number: activation for activation, number in self.fused_into.items()}
+        self.forward_steps = []
+        for number, node in enumerate(self.nodes):
+            if number in self.fused_into:
+                continue
+            activation = fuses.get(number)
+            out = self.places[self.inputs + (number if activation is None else activation)]
+            arguments = tuple(None if value is None else self.places[value] for value in node.arguments)
+            copies = ()
+            call = self.calls[number]
+            if self.parts[number] is not None:
+                call = None
+                parts = zip(arguments, self.parts[number], strict=True)
+                copies = tuple(
+                    (out.part(index), place) for place, index in parts if not lies_in(place, out.part(index))
+                )
+                if not copies:
+                    continue
+            self.forward_steps.append(
+                Forward(
+                    node=number,
+                    call=call,
+                    arguments=arguments,
+                    owned=tuple((owned.argument, owned.name) for owned in node.owned),
+                    out=out,
+                    epilogue=None if activation is None else self.calls[activation],
+                    copies=copies,
+                    redrawn=self.mode.training and "seed" in node.op.settings and "seed" not in node.settings,
+                )
+            )
+        reached = {name for step in self.backward_steps for _, name in step.owned}
+        self.unreached = [
+            owned
+            for node, wanted in zip(self.nodes, self.wanted, strict=True)
+            for owned in node.owned
+            if wanted[owned.argument] and owned.name not in reached
+        ]
+
+    # ── Workspaces ──
+
+    def take(self):
+        """A workspace for one call."""
+        with self.lock:
+            if self.spare:
+                return self.spare.pop()
+        return Workspace(self)
+
+    def give(self, workspace):
+        """The call is over: the next one may have its workspace."""
+        with self.lock:
+            if len(self.spare) < MOST_SPARE_WORKSPACES:
+                self.spare.append(workspace)
+
+    # ── Running ──
+
+    def run_forward(self, workspace, xs, owned_arrays, step):
+        """(results, tape, updates): fresh plain arrays, what backward needs per node, and state after this training step."""
+        tape, updates = {}, {}
+        keep = self.mode.backward
+        for view, x in zip(workspace.inputs, xs, strict=True):
+            view[...] = x
+        for number, kind, call, views, owned, out, epilogue, copies, redrawn in workspace.forward:
+            for to, source in copies:
+                to[...] = source
+            if call is None:
+                continue
+            arrays = list(views)
+            for argument, name in owned:
+                arrays[argument] = owned_arrays[name]
+            if redrawn:
+                call = described(self.structure, number, self.shapes, self.dtype, True, self.seed, step)
+            try:
+                if epilogue is None:
+                    y, extras, saved = kind.forward(call, arrays, out)
+                else:
+                    y, extras, saved = kind.forward(call, arrays, out, epilogue=epilogue)
+            except CnnError as error:
+                node = self.nodes[number]
+                raise relocated(error, node.op, node.path) from None
+            if y is not out:
+                out[...] = y
+            if keep:
+                tape[number] = call, saved
+            if self.mode.training:
+                for owned_array in self.nodes[number].owned:
+                    if owned_array.update is not None:
+                        updates[owned_array.name] = extras[owned_array.update]
+        results = [np.array(view, order="C") for view in workspace.results]
+        if keep:
+            for activation in self.fused_into:
+                tape[activation] = self.calls[activation], (workspace.values[self.inputs + activation],)
+        return results, tape, updates
+
+    def run_backward(self, workspace, tape, dys, gradients):
+        """Gradients of the wanted inputs as fresh plain arrays; those of parameters are put into ``gradients`` by name.
+
+        Arrays that ``gradients`` already holds are written, so that they can be reused from step to step.
+        """
+        for view, dy in zip(workspace.dys, dys, strict=True):
+            if view is not None:
+                view[...] = 0 if dy is None else dy
+        for number, kind, dy, wanted, written, added, owned, join in workspace.backward:
+            if not join:
+                call, saved = tape[number]
+                out = [None] * len(wanted)
+                for argument, view in written:
+                    out[argument] = view
+                for argument, view, _ in added:
+                    out[argument] = view
+                for argument, name in owned:
+                    array = gradients.get(name)
+                    if array is None:
+                        array = gradients[name] = np.empty(call.shapes[argument], self.dtype)
+                    out[argument] = array
+                found = kind.backward(call, saved, dy, wanted, out)
+                for argument, array in enumerate(out):
+                    if array is not None and found[argument] is not array:
+                        array[...] = found[argument]
+            for _, view, total in added:
+                np.add(total, view, out=total)
+        for owned in self.unreached:
+            gradients.setdefault(owned.name, np.empty(owned.shape, self.dtype))[...] = 0
+        return [
+            np.array(view, order="C") if view is not None else np.zeros(self.shapes[value], self.dtype)
+            for value, view in enumerate(workspace.dxs)
+            if self.needed[value]
+        ]
+
+
+def describe(structure, shapes, dtype, training=False, seed=0):
+    """(calls, shapes of all values) of a graph on inputs of ``shapes``; errors carry the node's path."""
+    shapes, calls = list(shapes), []
+    for number in range(len(structure.nodes)):
+        calls.append(described(structure, number, shapes, dtype, training, seed, 0))
+        shapes.append(calls[-1].output)
+    return calls, shapes
+
+
+def described(structure, number, shapes, dtype, training, seed, step):
+    """The call of a node: training and seed belong to the net unless the graph has fixed them."""
+    node = structure.nodes[number]
+    settings = dict(node.settings)
+    if "training" in node.op.settings:
+        settings.setdefault("training", training)
+    if "seed" in node.op.settings:
+        settings.setdefault("seed", drawn_seed(seed, node.path, step, bits=SEED_BITS))
+    arrays = [None if value is None else shapes[value] for value in node.arguments]
+    for owned in node.owned:
+        arrays[owned.argument] = owned.shape
+    try:
+        return node.op.describe(tuple(arrays), dtype, settings)
+    except CnnError as error:
+        names = [(structure.names[v], shapes[v]) for v in node.arguments if v is not None]
+        raise relocated(error, node.op, node.path, names) from None
+
+
+def lies_in(place, other):
+    """Whether two places are the same memory."""
+    return place.buffer is other.buffer and place.index == other.index
+
+
+def lay_out(buffers):
+    """Offsets for all buffers, the largest first, each as low as those alive at the same time allow; returns the size."""
+    total = 0
+    placed = []
+    for buffer in sorted(buffers, key=lambda b: (-b.bytes, b.first, b.last)):
+        offset = 0
+        for other in placed:  # in order of offsets
+            if other.first > buffer.last or buffer.first > other.last:
+                continue
+            if other.offset - offset >= buffer.bytes:
+                break
+            offset = max(offset, other.offset + other.bytes)
+        buffer.offset = offset
+        total = max(total, offset + buffer.bytes)
+        bisect.insort(placed, buffer, key=lambda b: b.offset)
+    return total
+
+
+class Workspace:
+    """A plan's arena: its memory and the arrays in it, ready for the steps."""
+
+    def __init__(self, plan):
+        memory = np.empty(plan.arena_bytes + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        bases = {}
+
+        def view(place):
+            if place is None:
+                return None
+            array = bases.get(place.buffer)
+            if array is None:
+                array = bases[place.buffer] = channels_last(
+                    memory, start + place.buffer.offset, place.buffer.shape, plan.dtype
+                )
+            for index in place.index:
+                array = array[index]
+            return array
+
+        self.values = [view(place) for place in plan.places]
+        self.inputs = self.values[: plan.inputs]
+        self.results = [self.values[value] for value in plan.results]
+        self.forward = [
+            (
+                step.node,
+                plan.nodes[step.node].op.kind,
+                step.call,
+                [view(place) for place in step.arguments],
+                step.owned,
+                view(step.out),
+                step.epilogue,
+                [(view(to), view(source)) for to, source in step.copies],
+                step.redrawn,
+            )
+            for step in plan.forward_steps
+        ]
+        self.dys = [view(plan.gradient_places[value]) for value in plan.structure.outputs]
+        self.dxs = [view(plan.gradient_places[value]) for value in range(plan.inputs)]
+        self.backward = [
+            (
+                step.node,
+                plan.nodes[step.node].op.kind,
+                view(step.dy),
+                step.wanted,
+                [(argument, view(place)) for argument, place in step.written],
+                [(argument, view(addend), view(place)) for argument, addend, place in step.added],
+                step.owned,
+                step.join,
+            )
+            for step in plan.backward_steps
+        ]
+
+
+def channels_last(memory, offset, shape, dtype):
+    """An array of logical ``shape`` (N, C, *spatial) in ``memory`` whose channels are innermost."""
+    physical = (shape[0], *shape[2:], shape[1]) if len(shape) > 2 else shape
+    array = np.ndarray(physical, dtype, memory, offset)
+    return np.moveaxis(array, -1, 1) if len(shape) > 2 else array
