@@ -33,6 +33,7 @@ from .errors import (
     SettingError,
     ShapeError,
 )
+from .graph import Graph, load
 from .threads import get_num_threads, set_num_threads, threads
 
 globals().update(OPS)
@@ -43,6 +44,7 @@ __all__ = [
     "DataError",
     "DtypeError",
     "GradientError",
+    "Graph",
     "GraphError",
     "KinkError",
     "ModelFileError",
@@ -51,6 +53,7 @@ __all__ = [
     "__version__",
     "cpu",
     "get_num_threads",
+    "load",
     "set_num_threads",
     "testing",
     "threads",

@@ -16,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
-from . import cpu, drawing, geometry, model_file
+from . import cpu, geometry, model_file
 from .errors import DtypeError, GraphError, SettingError, ShapeError
 from .layers import initialised, shape_text, unknown
 from .operator import FLOATS, ordinary_array
@@ -205,6 +205,10 @@ class Net:
         count = sum(a.size for a in self.parameters.values())
         return f"<net {inputs} → {outputs}: {len(self.graph.nodes)} nodes, {count:,} parameters, {self.dtype}>"
 
+    def decays(self, name):
+        """Whether weight decay applies to a parameter: to weights, not to biases and the scales of normalisations."""
+        return self.graph.owned[name].decay
+
     # ── Modes ──
 
     def train(self):
@@ -365,18 +369,6 @@ class Net:
             shapes.append(shape)
         return summarised(self, tuple(shapes))
 
-    def draw(self, path=None, input_shape=None):
-        """An SVG drawing of the graph, branches side by side: the text of the file, also written to ``path`` if given."""
-        shapes = None if input_shape is None else self.summary(input_shape).shapes
-        text = drawing.svg(self.graph, shapes)
-        if path is not None:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
-        return text
-
-    def _repr_html_(self):
-        return drawing.page(self.graph, repr(self))
-
     # ── Keeping it ──
 
     def save(self, path):
@@ -529,9 +521,6 @@ class Summary:
         rule = "─" * len(text([" " * (w - 1) + "x" for w in widths]))
         title = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs)
         return "\n".join([title, text(header), rule, *map(text, lines), rule, text(totals)])
-
-    def _repr_html_(self):
-        return drawing.table(*self.cells())
 
 
 def _reach(reach):

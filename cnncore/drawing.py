@@ -1,3 +1,0 @@
-def svg(*a): return ""
-def page(*a): return ""
-def table(*a): return ""
