@@ -135,7 +135,7 @@ def bench_line(op, case, repeats):
                 times[what].append((middle - start, time.perf_counter() - middle))
     forward, back = (1e3 * np.median(np.array(times["kernel"])[:, i]) for i in (0, 1))
     ratio = np.median([sum(k) / sum(d) for k, d in zip(times["kernel"], times["definition"], strict=True)])
-    return f"{op.name:<24} {str(case):<40.40} {forward:>9.3f} {back:>9.3f} {ratio:>19.2f}×"
+    return f"{op.name:<24} {case!s:<40.40} {forward:>9.3f} {back:>9.3f} {ratio:>19.2f}×"
 
 
 # ── Options ────────────────────────────────────────────────────────────────────────────────────────────────────────────
