@@ -124,4 +124,32 @@ typedef struct {
     int64_t pieces;
 } cnn_maxout;
 
+/* Normalisation with statistics over sets of planes. A plane (n, c) is cut into `blocks` blocks of `block` cells, the last
+ * one shorter; a task is one block of one plane, or of all channels of an image where channels are innermost.
+ *
+ *     moments      first = mean of the block, second = sum of (x - mean)^2
+ *     transform    y = scale (x - center) + shift
+ *     sums         first = sum of dy, second = sum of dy (x - center)
+ *     gradient     dx = scale dy + slope (x - center) + shift
+ */
+typedef struct {
+    cnn_tensor x, y, dy, dx;        /* planes as one axis, (N, C, 1, 1, cells), wherever a kernel runs */
+    int64_t channels_last;
+    int64_t block, blocks;
+    const void *center, *scale, *shift, *slope;     /* REAL, per image and channel */
+    int64_t image_step;             /* from image to image in these: C, or 0 where all images share them */
+    double *first, *second;         /* (N, blocks, C) */
+} cnn_norm;
+
+/* Local response normalisation: y = x s^-beta with s = k + alpha sum of x^2 over channels c - before ... c + after. A task is
+ * `block` cells of all channels of an image. Where a square leaves REAL's range a kernel hands the task to `definition`. */
+typedef struct {
+    cnn_tensor x, y, dy, dx;        /* planes as one axis wherever a kernel runs */
+    int64_t channels_last;
+    int64_t block, blocks;          /* cells in one task; tasks per image */
+    int64_t before, after;
+    double alpha, beta, k;
+    cnn_task definition;
+} cnn_lrn;
+
 #endif

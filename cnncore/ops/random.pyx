@@ -1,8 +1,9 @@
-"""Random numbers: the counter-based generator of random.pxd, for Python."""
+"""Random operators, and the counter-based generator of random.pxd for Python."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from cnncore.ops.dispatch cimport CNN_FLOAT64, Tensor
+from cnncore.ops.dispatch cimport CNN_FLOAT32, CNN_FLOAT64, Tensor, cnn_task, cnn_tensor, real, run
+from cnncore.ops.layout cimport cell_offset, cells, merge_cells, plane_offset, size
 
 
 def philox_block(tuple counter, tuple key):
@@ -32,3 +33,61 @@ def fill_uniform(uint64_t seed, uint64_t start, out):
     cdef uint64_t i
     for i in range(<uint64_t> (O.buffer.len // 8)):
         values[i] = uniform(seed, start + i)
+
+
+# ── Dropout ── Hinton et al. 2012; alpha dropout: Klambauer et al. 2017 ────────────────────────────────────────────────
+#
+#     m_i = 1 where uniform(seed, i) ≥ p, else 0        i: position of the value in row-major order, or of its channel
+#     y = scale x + shift where m = 1, else fill        dx = scale dy where m = 1, else 0
+
+cdef struct Dropout:
+    cnn_tensor x, y                 # or dy and dx
+    uint8_t *mask                   # one per value or per channel, in row-major order
+    bint per_channel
+    double p
+    uint64_t seed
+    double scale, shift, fill
+
+
+cdef void draw_mask(Dropout *call, int64_t begin, int64_t end, void *scratch) noexcept nogil:
+    cdef int64_t i
+    for i in range(begin, end):
+        call.mask[i] = uniform(call.seed, i) >= call.p
+
+
+cdef void dropout(Dropout *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are planes (n, c)."""
+    cdef int64_t plane, n, c, i, P = cells(&call.x)
+    cdef const real *x
+    cdef real *y
+    cdef const uint8_t *mask
+    cdef real scale = <real> call.scale, shift = <real> call.shift, fill = <real> call.fill
+    for plane in range(begin, end):
+        n, c = plane // call.x.shape[1], plane % call.x.shape[1]
+        x = <const real *> call.x.data + plane_offset(&call.x, n, c)
+        y = <real *> call.y.data + plane_offset(&call.y, n, c)
+        mask = call.mask + (plane if call.per_channel else plane * P)
+        for i in range(P):
+            y[cell_offset(&call.y, i)] = (
+                scale * x[cell_offset(&call.x, i)] + shift if mask[0 if call.per_channel else i] else fill)
+
+
+def draw(uint64_t seed, double p, mask):
+    """Fill the boolean array ``mask``: True with probability 1 − p."""
+    cdef Tensor M = Tensor(mask, True)
+    cdef Dropout call
+    call.seed, call.p, call.mask = seed, p, <uint8_t *> M.view.data
+    run(<cnn_task> draw_mask, &call, size(&M.view), 1024, 0, 20 * size(&M.view))
+
+
+def select(x, mask, double scale, double shift, double fill, y):
+    """Write y = scale x + shift where ``mask``, of x's shape or (N, C), is True, else fill."""
+    cdef Tensor X = Tensor(x), Y = Tensor(y, True), M = Tensor(mask)
+    cdef Dropout call
+    call.x, call.y, call.mask = X.view, Y.view, <uint8_t *> M.view.data
+    merge_cells(&call.x)
+    merge_cells(&call.y)
+    call.per_channel = M.buffer.ndim < X.buffer.ndim
+    call.scale, call.shift, call.fill = scale, shift, fill
+    cdef cnn_task task = <cnn_task> dropout[float] if X.precision == CNN_FLOAT32 else <cnn_task> dropout[double]
+    run(task, &call, X.view.shape[0] * X.view.shape[1], 1 + 4096 // max(cells(&X.view), 1), 0, 2 * size(&X.view))

@@ -1,0 +1,117 @@
+"""Joins of several arrays: side by side, or added."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from .. import geometry
+from ..errors import SettingError, ShapeError
+from ..operator import Kind
+from ..ops import shape
+
+__all__ = ["Concatenation", "Sum"]
+
+LARGEST_RANK = 5
+
+
+def check_rank(op, shapes):
+    """Raise unless all arrays have the same number of dimensions, 1 to 5."""
+    for i, other in enumerate(shapes):
+        if not 1 <= len(other) <= LARGEST_RANK:
+            raise ShapeError(f"{op.name}: array {i} has {len(other)} dimensions {other}; expected 1 to {LARGEST_RANK}")
+        if len(other) != len(shapes[0]):
+            raise ShapeError(
+                f"{op.name}: arrays of different numbers of dimensions: array 0 has shape {shapes[0]}, array {i} {other}"
+            )
+
+
+def common_extents(op, shapes, but=None):
+    """The extents that all arrays share, axis ``but`` aside; an extent open in one array follows from the others."""
+    merged = list(shapes[0])
+    for i, other in enumerate(shapes):
+        for axis, extent in enumerate(other):
+            if axis == but or extent is None:
+                continue
+            if merged[axis] is None:
+                merged[axis] = extent
+            elif merged[axis] != extent:
+                away = "" if but is None else f" away from axis {but}"
+                raise ShapeError(
+                    f"{op.name}: arrays must agree{away}: array 0 has shape {shapes[0]}, array {i} {other}, "
+                    f"different along axis {axis}"
+                )
+    return merged
+
+
+class Concatenation(Kind):
+    """y holds the arrays one after the other along ``axis``; geometry: the index into y of each."""
+
+    saves = ()
+
+    def describe(self, op, shapes, dtype, settings):
+        check_rank(op, shapes)
+        rank = len(shapes[0])
+        axis = geometry.integer(op.name, "axis", settings["axis"], -rank)
+        if axis >= rank:
+            raise SettingError(
+                f"{op.name}: axis {axis} does not exist in arrays of shape {shapes[0]}; use {-rank} to {rank - 1}"
+            )
+        axis %= rank
+        output = common_extents(op, shapes, but=axis)
+        extents = [s[axis] for s in shapes]
+        if None in extents:
+            output[axis] = None
+            return tuple(output), None
+        ends = np.cumsum([0, *extents]).tolist()
+        output[axis] = ends[-1]
+        before = (slice(None),) * axis
+        return tuple(output), tuple((*before, slice(lo, hi)) for lo, hi in pairwise(ends))
+
+    def forward(self, call, arrays, out=None):
+        y = call.empty(out)
+        for x, part in zip(arrays, call.geometry, strict=True):
+            shape.copy(x, y[part])
+        return y, (), ()
+
+    def backward(self, call, saved, dy, wanted, out=None):
+        gradients = []
+        for i, (part, want) in enumerate(zip(call.geometry, wanted, strict=True)):
+            gradients.append(call.gradient(i, out and out[i]) if want else None)
+            if want:
+                shape.copy(dy[part], gradients[i])
+        return tuple(gradients)
+
+    def parts(self, call):
+        return call.geometry
+
+
+@dataclass(frozen=True)
+class Sum(Kind):
+    """y = Σ c_j x_j."""
+
+    saves = ()
+
+    def describe(self, op, shapes, dtype, settings):
+        check_rank(op, shapes)
+        coefficients = settings["coefficients"]
+        if coefficients is None:
+            coefficients = (1.0,) * len(shapes)
+        if len(coefficients) != len(shapes):
+            raise SettingError(
+                f"{op.name}: {len(coefficients)} coefficients {coefficients} for {len(shapes)} arrays; give one for each"
+            )
+        return tuple(common_extents(op, shapes)), np.array(coefficients, np.float64)
+
+    def forward(self, call, arrays, out=None):
+        y = call.empty(out)
+        shape.add(list(arrays), call.geometry, y)
+        return y, (), ()
+
+    def backward(self, call, saved, dy, wanted, out=None):
+        gradients = []
+        for i, want in enumerate(wanted):
+            gradients.append(call.gradient(i, out and out[i]) if want else None)
+            if want:
+                shape.add([dy], call.geometry[i : i + 1], gradients[i])
+        return tuple(gradients)

@@ -1,0 +1,162 @@
+"""Normalisation: by statistics over sets of values, and by neighbouring channels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import geometry
+from ..errors import SettingError, ShapeError
+from ..operator import Kind
+from ..ops import norm
+
+__all__ = ["BatchNorm", "GroupNorm", "LocalResponseNorm"]
+
+RANKS = (0, 1, 2, 3)
+
+
+def check_per_channel(op, shapes):
+    """Raise unless every array after x holds one number per channel."""
+    x, *others = shapes
+    for row, shape in zip(op.arrays[1:], others, strict=True):
+        if shape is not None and shape != (x[1],):
+            raise ShapeError(
+                f"{op.name}: {row.name} has shape {shape}; input {x} has {x[1]} channels, so {row.name} must have shape ({x[1]},)"
+            )
+
+
+def exact(array, channels, default):
+    """``array`` in float64 and contiguous; ``default`` everywhere where it was left out."""
+    return np.full(channels, default) if array is None else np.ascontiguousarray(array, np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a normalisation's backward needs: x, w in float64, the statistics, and whether they were given."""
+
+    x: np.ndarray
+    w: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+    constant: bool
+
+
+class Normalization(Kind):
+    """What batch and group normalisation share: y and the gradients from the statistics of each set.
+
+    ``call.geometry`` is the sets, an ops.norm.Normalization; None while an extent is open.
+    """
+
+    saves = ("x", "w")
+
+    def normalized(self, call, x, w, b, mean, variance, constant, out):
+        """y, and what backward needs."""
+        channels = x.shape[1]
+        y = call.empty(out)
+        saved = Saved(x, exact(w, channels, 1.0), mean, variance, constant)
+        call.geometry.forward(x, saved.w, exact(b, channels, 0.0), mean, variance, call.settings["eps"], y)
+        return y, saved
+
+    def backward(self, call, saved, dy, wanted, out=None):
+        channels = saved.x.shape[1]
+        dx = call.gradient(0, out and out[0]) if wanted[0] else None
+        # Sums over all values: in float64 until they are complete.
+        dw, db = (np.empty(channels) if want else None for want in wanted[1:3])
+        call.geometry.backward(
+            saved.x, saved.w, saved.mean, saved.variance, call.settings["eps"], saved.constant, dy, dx, dw, db
+        )
+        gradients = [dx]
+        for argument, exact_gradient in ((1, dw), (2, db)):
+            if exact_gradient is None:
+                gradients.append(None)
+                continue
+            gradient = call.gradient(argument, out and out[argument])
+            gradient[...] = exact_gradient
+            gradients.append(gradient)
+        return (*gradients, *(None for _ in wanted[3:]))
+
+
+@dataclass(frozen=True)
+class BatchNorm(Normalization):
+    """One set per channel, over all images; running statistics stand in for it outside training."""
+
+    def describe(self, op, shapes, dtype, settings):
+        x = shapes[0]
+        geometry.spatial(op.name, x, RANKS)
+        check_per_channel(op, shapes)
+        if not settings["training"] and (shapes[3] is None or shapes[4] is None):
+            raise SettingError(
+                f"{op.name}: training=False normalises by running_mean and running_var of shape ({x[1]},), but "
+                f"{'running_mean' if shapes[3] is None else 'running_var'} is missing"
+            )
+        return x, None if None in x else norm.Normalization(x, x[1], True)
+
+    def forward(self, call, arrays, out=None):
+        x, w, b, running_mean, running_var = arrays
+        channels = x.shape[1]
+        training = call.settings["training"]
+        mean, variance = exact(running_mean, channels, 0.0), exact(running_var, channels, 1.0)
+        new_mean, new_variance = mean, variance
+        if training:
+            mean, variance = call.geometry.statistics(x)
+            m = call.geometry.members
+            if m > 0:
+                new_mean = new_mean + call.settings["momentum"] * (mean - new_mean)
+            if m > 1:  # one value per channel says nothing about the variance
+                new_variance = new_variance + call.settings["momentum"] * (variance * (m / (m - 1)) - new_variance)
+        y, saved = self.normalized(call, x, w, b, mean, variance, not training, out)
+        if not call.settings["return_statistics"]:
+            return y, (), saved
+        return y, (new_mean.astype(call.dtype), new_variance.astype(call.dtype)), saved
+
+
+@dataclass(frozen=True)
+class GroupNorm(Normalization):
+    """One set per image and group of channels. ``groups`` is the setting that says how many, or that number, or None:
+    one group per channel.
+    """
+
+    groups: str | int | None
+
+    def describe(self, op, shapes, dtype, settings):
+        x = shapes[0]
+        geometry.spatial(op.name, x, RANKS)
+        check_per_channel(op, shapes)
+        groups = settings[self.groups] if isinstance(self.groups, str) else self.groups or x[1]
+        if x[1] is not None and x[1] % groups:
+            raise ShapeError(
+                f"{op.name}: {x[1]} channels of input {x} cannot be cut into groups={groups}; give a divisor of {x[1]}"
+            )
+        return x, None if None in x else norm.Normalization(x, groups, False)
+
+    def forward(self, call, arrays, out=None):
+        x, w, b = arrays
+        mean, variance = call.geometry.statistics(x)
+        y, saved = self.normalized(call, x, w, b, mean, variance, False, out)
+        return y, (), saved
+
+
+@dataclass(frozen=True)
+class LocalResponseNorm(Kind):
+    """Each value by the squares of its neighbours in the channel direction."""
+
+    saves = ("x",)
+
+    def describe(self, op, shapes, dtype, settings):
+        (x,) = shapes
+        geometry.spatial(op.name, x, RANKS)
+        size = settings["size"]
+        return x, norm.ResponseNormalization(
+            size // 2, (size - 1) // 2, settings["alpha"] / size, settings["beta"], settings["k"]
+        )
+
+    def forward(self, call, arrays, out=None):
+        (x,) = arrays
+        y = call.empty(out)
+        call.geometry.forward(x, y)
+        return y, (), (x,)
+
+    def backward(self, call, saved, dy, wanted, out=None):
+        (x,) = saved
+        dx = call.gradient(0, out and out[0])
+        call.geometry.backward(x, dy, dx)
+        return (dx,)

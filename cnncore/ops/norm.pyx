@@ -1,0 +1,426 @@
+"""Normalisation: by the statistics of sets of values (batch, group, instance, layer), and by neighbouring channels (LRN).
+
+Sums run in float64 whatever the precision, cut into blocks by geometry alone and added in a fixed order. C kernels of the
+same names (kernels/norm.h) may take the loops' place.
+"""
+
+from libc.math cimport fabs, pow, sqrt
+from libc.stdint cimport int64_t
+
+import numpy as np
+
+from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, kernel, real, run
+from cnncore.ops.layout cimport cell_offset, cells, channels_innermost, plane_offset, side_by_side, size
+from cnncore.ops.dispatch import kernel_number
+
+
+# ── Normalisation by statistics ── Ioffe & Szegedy 2015; Ba, Kiros & Hinton 2016; Wu & He 2018 ──────────────────────────
+#
+#     Over each set of m values (a channel of all images; a group of channels of one image):
+#
+#     μ = Σ x / m        σ² = Σ (x − μ)² / m        x̂ = (x − μ) / √(σ² + ε)        y = w x̂ + b
+#
+#     db = Σ dy          dw = Σ dy x̂
+#     dx = (w dy − Σ (w dy) / m − x̂ Σ (w dy x̂) / m) / √(σ² + ε)        w dy / √(σ² + ε) where μ and σ² are given constants
+#
+# Four loops over blocks of cells carry it: moments and transform forward, sums and gradient backward. What lies between
+# them is a few numbers per channel. `center` is μ in x's precision; what it rounds away of μ goes into shift, so that
+# values far from 0 lose nothing.
+
+cdef void norm_moments(cnn_norm *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Mean, and sum of squares around it, of each block."""
+    cdef int64_t task, n, k, c, i, first, last
+    cdef const real *x
+    cdef double mean, square
+    for task in range(begin, end):
+        block_of(call, task, &n, &k, &c)
+        first, last = k * call.block, min((k + 1) * call.block, cells(&call.x))
+        x = <const real *> call.x.data + plane_offset(&call.x, n, c)
+        mean = square = 0
+        for i in range(first, last):
+            mean += x[cell_offset(&call.x, i)]
+        mean /= last - first
+        for i in range(first, last):
+            square += (x[cell_offset(&call.x, i)] - mean) ** 2
+        call.first[(n * call.blocks + k) * call.x.shape[1] + c] = mean
+        call.second[(n * call.blocks + k) * call.x.shape[1] + c] = square
+
+
+cdef void norm_transform(cnn_norm *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """y = scale (x − center) + shift."""
+    cdef int64_t task, n, k, c, i
+    cdef const real *x
+    cdef real *y
+    cdef real center, scale, shift
+    for task in range(begin, end):
+        block_of(call, task, &n, &k, &c)
+        x = <const real *> call.x.data + plane_offset(&call.x, n, c)
+        y = <real *> call.y.data + plane_offset(&call.y, n, c)
+        center = (<const real *> call.center)[n * call.image_step + c]
+        scale = (<const real *> call.scale)[n * call.image_step + c]
+        shift = (<const real *> call.shift)[n * call.image_step + c]
+        for i in range(k * call.block, min((k + 1) * call.block, cells(&call.x))):
+            y[cell_offset(&call.y, i)] = scale * (x[cell_offset(&call.x, i)] - center) + shift
+
+
+cdef void norm_sums(cnn_norm *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Σ dy and Σ dy (x − center) of each block."""
+    cdef int64_t task, n, k, c, i
+    cdef const real *x
+    cdef const real *dy
+    cdef double center, plain, weighted
+    for task in range(begin, end):
+        block_of(call, task, &n, &k, &c)
+        x = <const real *> call.x.data + plane_offset(&call.x, n, c)
+        dy = <const real *> call.dy.data + plane_offset(&call.dy, n, c)
+        center = (<const real *> call.center)[n * call.image_step + c]
+        plain = weighted = 0
+        for i in range(k * call.block, min((k + 1) * call.block, cells(&call.x))):
+            plain += dy[cell_offset(&call.dy, i)]
+            weighted += dy[cell_offset(&call.dy, i)] * (x[cell_offset(&call.x, i)] - center)
+        call.first[(n * call.blocks + k) * call.x.shape[1] + c] = plain
+        call.second[(n * call.blocks + k) * call.x.shape[1] + c] = weighted
+
+
+cdef void norm_gradient(cnn_norm *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """dx = scale dy + slope (x − center) + shift."""
+    cdef int64_t task, n, k, c, i
+    cdef const real *x
+    cdef const real *dy
+    cdef real *dx
+    cdef real center, scale, shift, slope
+    for task in range(begin, end):
+        block_of(call, task, &n, &k, &c)
+        x = <const real *> call.x.data + plane_offset(&call.x, n, c)
+        dy = <const real *> call.dy.data + plane_offset(&call.dy, n, c)
+        dx = <real *> call.dx.data + plane_offset(&call.dx, n, c)
+        center = (<const real *> call.center)[n * call.image_step + c]
+        scale = (<const real *> call.scale)[n * call.image_step + c]
+        shift = (<const real *> call.shift)[n * call.image_step + c]
+        slope = (<const real *> call.slope)[n * call.image_step + c]
+        for i in range(k * call.block, min((k + 1) * call.block, cells(&call.x))):
+            dx[cell_offset(&call.dx, i)] = (
+                scale * dy[cell_offset(&call.dy, i)] + (slope * (x[cell_offset(&call.x, i)] - center) + shift))
+
+
+cdef inline void block_of(const cnn_norm *call, int64_t task, int64_t *n, int64_t *k, int64_t *c) noexcept nogil:
+    """Image, block and channel of a task of a definition."""
+    c[0] = task % call.x.shape[1]
+    k[0] = task // call.x.shape[1] % call.blocks
+    n[0] = task // call.x.shape[1] // call.blocks
+
+
+cdef int MOMENTS = kernel_number("norm_moments")
+cdef int TRANSFORM = kernel_number("norm_transform")
+cdef int SUMS = kernel_number("norm_sums")
+cdef int GRADIENT = kernel_number("norm_gradient")
+
+cdef enum:
+    BLOCK = 16384           # values in a block: small enough to be read twice from the cache, large enough to be worth a task
+
+
+cdef class Normalization:
+    """The sets of a call: of each image or of all together, and so many groups of channels.
+
+    A statistic is an array of one float64 per set, ordered by image and group.
+    """
+    cdef int64_t N, C, P            # images, channels, cells of a plane
+    cdef int64_t groups             # per image, or of all images
+    cdef bint together
+
+    def __init__(self, tuple shape, int64_t groups, bint together):
+        self.N, self.C, self.groups, self.together = shape[0], shape[1], groups, together
+        self.P = 1
+        for extent in shape[2:]:
+            self.P *= extent
+
+    cdef int64_t set_of(self, int64_t n, int64_t c) noexcept nogil:
+        return (0 if self.together else n * self.groups) + c // (self.C // self.groups)
+
+    @property
+    def sets(self):
+        """How many sets there are."""
+        return (1 if self.together else self.N) * self.groups
+
+    @property
+    def members(self):
+        """m: values in each set."""
+        return (self.N if self.together else 1) * (self.C // self.groups) * self.P
+
+    def statistics(self, x):
+        """μ and σ² of each set; 0 and 0 where a set is empty."""
+        cdef Tensor X = Tensor(x)
+        cdef cnn_norm call
+        cdef double[::1] mean = np.zeros(self.sets), variance = np.zeros(self.sets)
+        cdef int64_t n, k, c, s, i, count
+        cdef double m = max(self.members, 1)
+        call.x = X.view
+        self.cut(&call, [&call.x], 1)
+        cdef double[:, ::1] parts = self.parts(&call)
+        self.run(&call, [&call.x], 1, MOMENTS, <cnn_task> norm_moments[float] if X.precision == CNN_FLOAT32
+                 else <cnn_task> norm_moments[double], X.precision)
+        # Parts into wholes: Σ (x − μ)² = Σ over the blocks of Σ (x − mean)² + count (mean − μ)².
+        with nogil:
+            for n in range(self.N):
+                for k in range(call.blocks):
+                    count = min(call.block, self.P - k * call.block)
+                    for c in range(self.C):
+                        mean[self.set_of(n, c)] += parts[0, (n * call.blocks + k) * self.C + c] * count / m
+            for n in range(self.N):
+                for k in range(call.blocks):
+                    count = min(call.block, self.P - k * call.block)
+                    for c in range(self.C):
+                        s, i = self.set_of(n, c), (n * call.blocks + k) * self.C + c
+                        variance[s] += (parts[1, i] + count * (parts[0, i] - mean[s]) ** 2) / m
+        return np.asarray(mean), np.asarray(variance)
+
+    def forward(self, x, w, b, double[::1] mean, double[::1] variance, double eps, y):
+        """Write y = w x̂ + b; w and b are float64, one per channel."""
+        cdef Tensor X = Tensor(x), Y = Tensor(y, True)
+        cdef cnn_norm call
+        cdef double[::1] W = w, B = b
+        cdef int64_t images = 1 if self.together else self.N
+        cdef double[:, ::1] numbers = np.empty((3, images * self.C))
+        cdef int64_t n, c, s, i
+        call.x, call.y = X.view, Y.view
+        for n in range(images):
+            for c in range(self.C):
+                s, i = self.set_of(n, c), n * self.C + c
+                numbers[0, i] = mean[s]
+                numbers[1, i] = W[c] / sqrt(variance[s] + eps)
+                numbers[2, i] = B[c]
+        coefficients = self.coefficients(&call, numbers, x.dtype)
+        self.run(&call, [&call.x, &call.y], 2, TRANSFORM, <cnn_task> norm_transform[float] if X.precision == CNN_FLOAT32
+                 else <cnn_task> norm_transform[double], X.precision)
+
+    def backward(self, x, w, double[::1] mean, double[::1] variance, double eps, bint constant, dy, dx, dw, db):
+        """Write dx, and dw and db in float64; None is not wanted. ``constant``: μ and σ² do not depend on x."""
+        cdef Tensor X = Tensor(x), DY = Tensor(dy), DX
+        cdef cnn_norm call
+        cdef double[::1] W = w, DW, DB
+        cdef double[::1] plain = np.zeros(self.sets), weighted = np.zeros(self.sets)
+        cdef int64_t images = 1 if self.together else self.N
+        cdef double[:, ::1] numbers = np.empty((4, images * self.C))
+        cdef double[:, ::1] parts
+        cdef double m = max(self.members, 1)
+        cdef double inverse
+        cdef int64_t n, k, c, s, i
+        call.x, call.dy = X.view, DY.view
+        for n in range(images):
+            for c in range(self.C):
+                numbers[0, n * self.C + c] = mean[self.set_of(n, c)]
+                numbers[1, n * self.C + c] = numbers[2, n * self.C + c] = numbers[3, n * self.C + c] = 0
+        if not (constant and dw is None and db is None):
+            coefficients = self.coefficients(&call, numbers, x.dtype)
+            DW = np.zeros(self.C) if dw is None else dw
+            DB = np.zeros(self.C) if db is None else db
+            DW[:] = 0
+            DB[:] = 0
+            self.cut(&call, [&call.x, &call.dy], 2)
+            parts = self.parts(&call)
+            self.run(&call, [&call.x, &call.dy], 2, SUMS, <cnn_task> norm_sums[float] if X.precision == CNN_FLOAT32
+                     else <cnn_task> norm_sums[double], X.precision)
+            rounded = np.asarray(numbers[0]).astype(x.dtype).astype(np.float64)
+            self.gather(&call, parts, rounded, mean, variance, eps, W, plain, weighted, DW, DB)
+        if dx is None:
+            return
+        DX = Tensor(dx, True)
+        call.dx = DX.view
+        for n in range(images):
+            for c in range(self.C):
+                s, i = self.set_of(n, c), n * self.C + c
+                inverse = 1 / sqrt(variance[s] + eps)
+                numbers[1, i] = W[c] * inverse
+                if not constant:
+                    numbers[2, i] = -inverse * plain[s] / m
+                    numbers[3, i] = -inverse * inverse * weighted[s] / m
+        coefficients = self.coefficients(&call, numbers, x.dtype)
+        self.run(&call, [&call.x, &call.dy, &call.dx], 3, GRADIENT, <cnn_task> norm_gradient[float]
+                 if X.precision == CNN_FLOAT32 else <cnn_task> norm_gradient[double], X.precision)
+
+    cdef int gather(self, const cnn_norm *call, double[:, ::1] parts, double[::1] center, double[::1] mean,
+                    double[::1] variance, double eps, double[::1] w, double[::1] plain, double[::1] weighted,
+                    double[::1] dw, double[::1] db) except -1:
+        """Sums of the blocks into Σ w dy and Σ w dy x̂ of each set, and dw and db of each channel."""
+        cdef int64_t n, k, c, s, i
+        cdef double sum_dy, sum_dyx
+        for n in range(self.N):
+            for k in range(call.blocks):
+                for c in range(self.C):
+                    s, i = self.set_of(n, c), (n * call.blocks + k) * self.C + c
+                    sum_dy = parts[0, i]
+                    sum_dyx = (parts[1, i] - (mean[s] - center[n * call.image_step + c]) * sum_dy) / sqrt(variance[s] + eps)
+                    db[c] += sum_dy
+                    dw[c] += sum_dyx
+                    plain[s] += w[c] * sum_dy
+                    weighted[s] += w[c] * sum_dyx
+        return 0
+
+    cdef object coefficients(self, cnn_norm *call, double[:, ::1] numbers, dtype):
+        """Numbers (μ, scale, shift[, slope]) per image and channel in the call's precision; what μ loses goes into shift."""
+        exact = np.asarray(numbers)
+        rounded = exact.astype(dtype)
+        lost = exact[0] - rounded[0]
+        steep = exact[3] if len(exact) == 4 else exact[1]      # what multiplies x − center
+        rounded[2] = exact[2] - lost * steep
+        cdef Tensor held = Tensor(rounded)
+        cdef int64_t row = held.view.stride[0] * held.buffer.itemsize
+        cdef char *data = <char *> held.view.data
+        call.center, call.scale, call.shift = data, data + row, data + 2 * row
+        call.slope = data + 3 * row if len(exact) == 4 else NULL
+        call.image_step = 0 if self.together else self.C
+        return held
+
+    cdef double[:, ::1] parts(self, cnn_norm *call):
+        """Room for two sums per block and channel."""
+        cdef double[:, ::1] room = np.empty((2, self.N * call.blocks * self.C))
+        if room.shape[1]:
+            call.first, call.second = &room[0, 0], &room[1, 0]
+        return room
+
+    cdef int run(self, cnn_norm *call, cnn_tensor **used, int count, int number, cnn_task definition, int precision) except -1:
+        """Run one of the four loops over the tensors it uses: as kernel where there is one for their layouts."""
+        cdef bint planes = self.cut(call, used, count)
+        cdef cnn_task task = kernel(number, precision)
+        cdef int64_t tasks = self.N * call.blocks
+        if task == NULL or not (call.channels_last or planes):
+            task = definition
+            call.channels_last = False
+        if call.channels_last:
+            return run(task, call, tasks, 1, 0, 2 * size(&call.x))
+        return run(task, call, tasks * self.C, 1 + BLOCK // max(self.P, 1), 0, 2 * size(&call.x))
+
+    cdef bint cut(self, cnn_norm *call, cnn_tensor **used, int count) noexcept:
+        """Cut the planes into blocks; whether the cells of all planes lie side by side."""
+        cdef bint planes = side_by_side(used, count)
+        call.channels_last = channels_innermost(used, count)
+        call.block = max(BLOCK // self.C, 16) if call.channels_last else BLOCK
+        call.blocks = (self.P + call.block - 1) // call.block
+        return planes
+
+
+# ── Local response normalisation ── Krizhevsky, Sutskever & Hinton 2012 ────────────────────────────────────────────────
+#
+#     s_c = k + (α/n) Σ x_j²  over the n channels j from c − ⌊n/2⌋ to c + ⌊(n − 1)/2⌋ that exist        y_c = x_c s_c^−β
+#
+#     dx_c = dy_c s_c^−β − 2 (α/n) β x_c Σ dy_j y_j / s_j   over the channels j whose sum holds c: c − ⌊(n − 1)/2⌋ to c + ⌊n/2⌋
+#
+# In float64. Squares of values above 1e100 would leave its range: x is then shrunk by q = 1 / max |x|, and
+# s = (k q² + (α/n) Σ (q x)²) / q² keeps s^−β = (…)^−β q^2β finite.
+
+cdef double shrinking(const real *x, const cnn_tensor *t) noexcept nogil:
+    """q: 1 for ordinary values, else 1 / max |x| over the channels of a cell."""
+    cdef double largest = 0
+    cdef int64_t c
+    for c in range(t.shape[1]):
+        largest = max(largest, fabs(<double> x[c * t.stride[1]]))
+    return 1 / largest if largest > 1e100 else 1
+
+
+cdef inline double squares(const cnn_lrn *call, const real *x, int64_t c, double q) noexcept nogil:
+    """q² s_c."""
+    cdef double sum_ = 0
+    cdef int64_t j
+    for j in range(max(c - call.before, 0), min(c + call.after + 1, call.x.shape[1])):
+        sum_ += (q * x[j * call.x.stride[1]]) ** 2
+    return call.k * q * q + call.alpha * sum_
+
+
+cdef void lrn_forward(cnn_lrn *call, int64_t begin, int64_t end, double *scratch, const real *kind) noexcept nogil:
+    cdef int64_t task, cell, c
+    cdef const real *x
+    cdef real *y
+    cdef double q
+    for task in range(begin, end):
+        for cell in range(task % call.blocks * call.block, min((task % call.blocks + 1) * call.block, cells(&call.x))):
+            x = <const real *> call.x.data + task // call.blocks * call.x.stride[0] + cell_offset(&call.x, cell)
+            y = <real *> call.y.data + task // call.blocks * call.y.stride[0] + cell_offset(&call.y, cell)
+            q = shrinking(x, &call.x)
+            for c in range(call.x.shape[1]):
+                y[c * call.y.stride[1]] = <real> (
+                    x[c * call.x.stride[1]] * pow(squares(call, x, c, q), -call.beta) * pow(q, 2 * call.beta))
+
+
+cdef void lrn_backward(cnn_lrn *call, int64_t begin, int64_t end, double *scratch, const real *kind) noexcept nogil:
+    cdef int64_t task, cell, c, j
+    cdef int64_t C = call.x.shape[1]
+    cdef const real *x
+    cdef const real *dy
+    cdef real *dx
+    cdef double *power = scratch            # s_j^−β
+    cdef double *ratio = scratch + C        # dy_j y_j / s_j, without a factor q
+    cdef double q, s, sum_
+    for task in range(begin, end):
+        for cell in range(task % call.blocks * call.block, min((task % call.blocks + 1) * call.block, cells(&call.x))):
+            x = <const real *> call.x.data + task // call.blocks * call.x.stride[0] + cell_offset(&call.x, cell)
+            dy = <const real *> call.dy.data + task // call.blocks * call.dy.stride[0] + cell_offset(&call.dy, cell)
+            dx = <real *> call.dx.data + task // call.blocks * call.dx.stride[0] + cell_offset(&call.dx, cell)
+            q = shrinking(x, &call.x)
+            for j in range(C):
+                s = squares(call, x, j, q)
+                power[j] = pow(s, -call.beta) * pow(q, 2 * call.beta)
+                ratio[j] = dy[j * call.dy.stride[1]] * (q * x[j * call.x.stride[1]]) * power[j] / s
+            for c in range(C):
+                sum_ = 0
+                for j in range(max(c - call.after, 0), min(c + call.before + 1, C)):
+                    sum_ += ratio[j]
+                dx[c * call.dx.stride[1]] = <real> (
+                    dy[c * call.dy.stride[1]] * power[c]
+                    - 2 * call.alpha * call.beta * (q * x[c * call.x.stride[1]]) * sum_)
+
+
+cdef void lrn_forward_f32(cnn_lrn *call, int64_t begin, int64_t end, void *scratch) noexcept nogil:
+    lrn_forward[float](call, begin, end, <double *> scratch, NULL)
+
+cdef void lrn_forward_f64(cnn_lrn *call, int64_t begin, int64_t end, void *scratch) noexcept nogil:
+    lrn_forward[double](call, begin, end, <double *> scratch, NULL)
+
+cdef void lrn_backward_f32(cnn_lrn *call, int64_t begin, int64_t end, void *scratch) noexcept nogil:
+    lrn_backward[float](call, begin, end, <double *> scratch, NULL)
+
+cdef void lrn_backward_f64(cnn_lrn *call, int64_t begin, int64_t end, void *scratch) noexcept nogil:
+    lrn_backward[double](call, begin, end, <double *> scratch, NULL)
+
+
+cdef int LRN_FORWARD = kernel_number("lrn_forward")
+cdef int LRN_BACKWARD = kernel_number("lrn_backward")
+
+
+cdef class ResponseNormalization:
+    """LRN with its numbers: s = k + alpha Σ x² over ``before`` channels, the channel itself, and ``after`` channels."""
+    cdef int64_t before, after
+    cdef double alpha, beta, k
+
+    def __init__(self, int64_t before, int64_t after, double alpha, double beta, double k):
+        self.before, self.after, self.alpha, self.beta, self.k = before, after, alpha, beta, k
+
+    def forward(self, x, y):
+        """Write y."""
+        cdef Tensor X = Tensor(x), Y = Tensor(y, True)
+        cdef cnn_lrn call
+        call.x, call.y = X.view, Y.view
+        call.definition = <cnn_task> lrn_forward_f32 if X.precision == CNN_FLOAT32 else <cnn_task> lrn_forward_f64
+        self.run(&call, [&call.x, &call.y], 2, LRN_FORWARD, X.precision)
+
+    def backward(self, x, dy, dx):
+        """Write dx."""
+        cdef Tensor X = Tensor(x), DY = Tensor(dy), DX = Tensor(dx, True)
+        cdef cnn_lrn call
+        call.x, call.dy, call.dx = X.view, DY.view, DX.view
+        call.definition = <cnn_task> lrn_backward_f32 if X.precision == CNN_FLOAT32 else <cnn_task> lrn_backward_f64
+        self.run(&call, [&call.x, &call.dy, &call.dx], 3, LRN_BACKWARD, X.precision)
+
+    cdef int run(self, cnn_lrn *call, cnn_tensor **used, int count, int number, int precision) except -1:
+        cdef cnn_task task = kernel(number, precision)
+        cdef int64_t C = call.x.shape[1]
+        cdef bint planes = side_by_side(used, count)
+        call.channels_last = channels_innermost(used, count)
+        call.before, call.after = self.before, self.after
+        call.alpha, call.beta, call.k = self.alpha, self.beta, self.k
+        # Cells of all channels that stay in the cache while they are read twice; whole cache lines of a plane.
+        call.block = min(max(4096 // C // 16 * 16, 16), cells(&call.x))
+        call.blocks = (cells(&call.x) + call.block - 1) // call.block
+        if task == NULL or not (call.channels_last or planes):
+            task = call.definition
+        cdef int64_t scratch = 3 * (call.block * (C + min(call.before, C) + min(call.after, C)) + 256) * 8
+        return run(task, call, call.x.shape[0] * call.blocks, 1, scratch, 30 * size(&call.x))
