@@ -4,8 +4,56 @@ from typing import Any
 class Activation:
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
+IDENTITY: Any
+
+ABS: Any
+
+EXP: Any
+
 RELU: Any
 
-def forward(a: Any, settings: Any, x: Any, y: Any) -> Any: ...
+CLIP: Any
 
-def backward(a: Any, settings: Any, x: Any, dy: Any, dx: Any) -> Any: ...
+LEAKY_RELU: Any
+
+ELU: Any
+
+SIGMOID: Any
+
+LOG_SIGMOID: Any
+
+HARD_SIGMOID: Any
+
+TANH: Any
+
+SOFTPLUS: Any
+
+SOFTSIGN: Any
+
+SWISH: Any
+
+DSILU: Any
+
+HARD_SWISH: Any
+
+MISH: Any
+
+GELU: Any
+
+GELU_TANH: Any
+
+def forward(a: Any, settings: Any, x: Any, y: Any, p: Any = ...) -> Any: ...
+
+def backward(a: Any, settings: Any, x: Any, dy: Any, dx: Any, p: Any = ...) -> Any: ...
+
+def partial_shape(x: Any) -> Any: ...
+
+def backward_with_parameter(a: Any, settings: Any, x: Any, p: Any, dy: Any, dx: Any, double[:: Any, partial: Any) -> Any: ...
+
+def maxout_forward_pass(x: Any, y: Any) -> Any: ...
+
+def maxout_backward_pass(x: Any, dy: Any, dx: Any) -> Any: ...
+
+def softmax_forward_pass(x: Any, y: Any, axis: Any, logarithm: Any) -> Any: ...
+
+def softmax_backward_pass(y: Any, dy: Any, dx: Any, axis: Any, logarithm: Any) -> Any: ...

@@ -1,0 +1,6 @@
+# Written by tools/generate.py from the Cython source.
+from typing import Any
+
+def cross_entropy(x: Any, target: Any, weight: Any, smoothing: Any, losses: Any) -> Any: ...
+
+def cross_entropy_gradient(x: Any, target: Any, weight: Any, smoothing: Any, dlosses: Any, dx: Any, dtarget: Any) -> Any: ...
