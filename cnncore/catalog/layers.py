@@ -87,7 +87,7 @@ NORMALIZATION = (
         returns="array y; with return_statistics=True the triple (y, running_mean, running_var)",
         paper="Ioffe & Szegedy 2015, ICML, arXiv:1502.03167, algorithm 1 and section 3",
         cases=(
-            Case(arrays=scale_and_shift, ranks=(0, 1, 2, 3)),
+            Case(batch=5, arrays=scale_and_shift, ranks=(0, 1, 2, 3)),
             Case(arrays=with_running_statistics, training=False),
             Case(arrays=with_running_statistics, return_statistics=True, momentum=0.3),
             Case(eps=0.5),
@@ -134,7 +134,7 @@ NORMALIZATION = (
         accumulates="means, variances, dw and db in float64",
         paper="Wu & He 2018, ECCV, arXiv:1803.08494, equations 1, 2, 6 and 7",
         cases=(
-            Case(arrays=scale_and_shift, channels=4, groups=2, ranks=(0, 1, 2, 3)),
+            Case(arrays=scale_and_shift, channels=6, groups=2, ranks=(0, 1, 2, 3)),
             Case(groups=1, eps=0.1),
         ),
         example="""
