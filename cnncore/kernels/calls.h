@@ -59,7 +59,53 @@ typedef struct {
     cnn_tensor x, y;
     cnn_tensor w;                               /* (K, C / groups, kd, kh, kw) */
     cnn_tensor b;                               /* one per channel of what is written; data == NULL: none */
+    int64_t relu;                               /* 1: y = max(0, y) where y (or, transposed, x) is written */
 } cnn_conv;
+
+/* What the convolution kernels run: a correlation of x with packed weights, per axis
+ *
+ *     y[n, k, o] = b[k] + sum over t, c of panels[t, c, k] x[n, c, stride o + step t + first]       outside the image x is 0
+ *
+ * Forward is one of them. The gradient of the input is one for each residue of the pixel modulo the stride, with dy as x, the
+ * taps that meet the residue as kernel, and every stride-th pixel of dx as y. The gradient of the weights reads x and y (as dy)
+ * and writes w. A task is a tile of outputs (images × rows × columns of one depth) and a range of units; a unit is a panel:
+ * the output channels of one group that fill two vectors. */
+typedef struct {
+    cnn_tensor x, y;
+    cnn_tensor w;                   /* (outputs, inputs of a group, taps): what conv_planes reads, conv_weights writes */
+    int64_t w_group;                /* from the weights of a group to those of the next */
+    int64_t groups;
+    int64_t taps[3], stride[3], step[3], first[3];
+    const void *panels;             /* from conv_pack */
+    const void *bias;               /* from conv_pack, or NULL; for conv_planes plain, bias_stride apart */
+    int64_t bias_stride;
+    int64_t relu;                   /* the activation of the epilogue: 1 for y = max(0, y) */
+    int64_t images, rows, columns;  /* a tile */
+    int64_t units, unit_count;      /* of a task, in all */
+    int64_t term_blocks;            /* conv_weights: tasks that share the terms of a unit */
+    int64_t first_task, tasks;
+    int64_t x_bytes, y_bytes, sum_bytes;    /* parts of the scratch memory */
+} cnn_correlation;
+
+typedef struct {
+    const cnn_correlation *part;
+    int64_t parts;
+} cnn_correlations;
+
+/* Weights in the order of the kernels: panels[group, unit, td, th, tw, c, lane], zeros where a panel is wider than its group.
+ * Strides are those of the caller's weights and may be negative: a flipped kernel is a matter of strides. */
+typedef struct {
+    const void *w, *b;              /* b == NULL: none */
+    int64_t groups, outputs, inputs, taps[3];       /* outputs and inputs of one group */
+    int64_t shared;                 /* 1: the groups share units, for the depthwise kernels */
+    int64_t group_stride, output_stride, input_stride, tap_stride[3], bias_stride;
+    void *panels, *bias;
+} cnn_pack;
+
+/* dst[i] = src[i] for arrays of one shape and any strides. */
+typedef struct {
+    cnn_tensor src, dst;
+} cnn_copy;
 
 /* One array of an elementwise call: where its first element lies, and how far apart its elements are along the axes. */
 typedef struct {

@@ -3,6 +3,12 @@
  * Arithmetic on `vreal` is written with + - * / and comparisons; the compiler knows the machine. Included once per target
  * and precision by target.h, which defines REAL, INTEGER (as wide as REAL), LANES and K(name).
  */
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define VECTOR_REGISTERS 32
+#else
+#define VECTOR_REGISTERS 16
+#endif
+
 typedef REAL K(vector) __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 typedef INTEGER K(mask) __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 #define vreal K(vector)
@@ -13,10 +19,47 @@ static inline void K(store)(REAL *p, vreal v) { *(vreal *)p = v; }
 static inline vreal K(splat)(REAL a) { return a - (vreal){0}; }
 static inline vreal K(select)(vmask m, vreal a, vreal b) { return (vreal)((m & (vmask)a) | (~m & (vmask)b)); }
 
-/* Tails: fewer than LANES lanes. Never reads or writes beyond `lanes`. */
+/* Tails: fewer than LANES lanes, never reading or writing beyond `lanes`. In halves, because copies of a size that the
+ * compiler knows are single instructions and others are calls. */
 static inline vreal K(load_tail)(const REAL *p, int64_t lanes) {
-    vreal v = {0};
-    __builtin_memcpy(&v, p, (size_t)lanes * sizeof(REAL));
-    return v;
+    REAL part[LANES] = {0};
+    REAL *q = part;
+#pragma GCC unroll 4
+    for (int64_t half = LANES / 2; half; half /= 2)
+        if (lanes & half) {
+            __builtin_memcpy(q, p, (size_t)half * sizeof(REAL));
+            p += half;
+            q += half;
+        }
+    return K(load)(part);
 }
-static inline void K(store_tail)(REAL *p, vreal v, int64_t lanes) { __builtin_memcpy(p, &v, (size_t)lanes * sizeof(REAL)); }
+static inline void K(store_tail)(REAL *p, vreal v, int64_t lanes) {
+    REAL part[LANES];
+    const REAL *q = part;
+    K(store)(part, v);
+#pragma GCC unroll 4
+    for (int64_t half = LANES / 2; half; half /= 2)
+        if (lanes & half) {
+            __builtin_memcpy(p, q, (size_t)half * sizeof(REAL));
+            p += half;
+            q += half;
+        }
+}
+
+/* One step of a transposition: lanes whose number has bit `m` change places between a and b. m is a constant wherever this
+ * is used. */
+static inline __attribute__((always_inline)) void K(exchange)(vreal *a, vreal *b, const int m) {
+    const vreal p = *a, q = *b;
+#if defined(__clang__)
+    for (int l = 0; l < LANES; l++) {
+        (*a)[l] = l & m ? q[l - m] : p[l];
+        (*b)[l] = l & m ? q[l] : p[l + m];
+    }
+#else
+    vmask lane;     /* of p and q together */
+#pragma GCC unroll 16
+    for (int l = 0; l < LANES; l++) lane[l] = l & m ? l - m + LANES : l;
+    *a = __builtin_shuffle(p, q, lane);
+    *b = __builtin_shuffle(p, q, lane + m);
+#endif
+}

@@ -8,8 +8,13 @@ A transposed convolution is the same sums in another order: what it computes for
 """
 
 from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
 
-from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_conv, cnn_task, cnn_tensor, real, run
+from cnncore.ops.dispatch cimport (
+    CNN_FLOAT32, PANELS, Tensor, cnn_conv, cnn_copy, cnn_correlation, cnn_correlations, cnn_pack, cnn_task, cnn_tensor,
+    give_block, kernel, lanes, real, run, take_block,
+)
+from cnncore.ops.dispatch import kernel_number
 
 
 # ── Convolution ── LeCun et al. 1989, doi:10.1162/neco.1989.1.4.541 ───────────────────────────────────────────────────
@@ -100,16 +105,17 @@ cdef inline void fill(const cnn_conv *v, const cnn_tensor *result, void *element
                       int64_t begin, int64_t end) noexcept nogil:
     """Write ``element`` of every place of ``result``; tasks are its leading two axes."""
     cdef real *values = <real *> result.data
+    cdef double value
     cdef int64_t task, i, j, d, h, w
     for task in range(begin, end):
         i, j = task // result.shape[1], task % result.shape[1]
         for d in range(result.shape[2]):
             for h in range(result.shape[3]):
                 for w in range(result.shape[4]):
-                    values[at(result, i, j, d, h, w)] = <real> (
-                        <double (*)(const cnn_conv *, const real *, const real *,
-                                    int64_t, int64_t, int64_t, int64_t, int64_t) noexcept nogil> element)(
-                                        v, first, second, i, j, d, h, w)
+                    value = (<double (*)(const cnn_conv *, const real *, const real *,
+                                         int64_t, int64_t, int64_t, int64_t, int64_t) noexcept nogil> element)(
+                                             v, first, second, i, j, d, h, w)
+                    values[at(result, i, j, d, h, w)] = 0 if v.relu and value <= 0 else <real> value
 
 
 cdef void conv_forward(cnn_conv *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
@@ -135,7 +141,370 @@ cdef void conv_backward_bias(cnn_conv *call, int64_t begin, int64_t end, real *s
         db[k * call.b.stride[0]] = <real> db_element(call, <const real *> call.y.data, k)
 
 
+# ── Kernels ── how a call becomes correlations, panels and tiles (kernels/conv.h) ───────────────────────────────────────
+
+cdef int COPY = kernel_number("copy_layout")
+cdef int PACK = kernel_number("conv_pack")
+cdef int CORRELATE = kernel_number("conv_correlate")
+cdef int PLANES = kernel_number("conv_planes")
+cdef int DEPTHWISE = kernel_number("conv_depthwise")
+cdef int WEIGHTS = kernel_number("conv_weights")
+cdef int DEPTHWISE_WEIGHTS = kernel_number("conv_depthwise_weights")
+cdef int CHANNEL_SUMS = kernel_number("conv_channel_sums")
+cdef int FILL = kernel_number("conv_fill")
+
+# A tile holds about this many pixels: sixteen times the rows of the largest register tile. Its input then fits beside a
+# panel in the second-level cache.
+cdef int64_t TILE_PIXELS = 224
+cdef int64_t TILE_BYTES = 256 * 1024
+# Enough tasks for several threads to end at about the same time, none shorter than this many multiply-adds.
+cdef int64_t TASKS = 16
+cdef double TASK_WORK = 500_000.0
+cdef int64_t SUM_BYTES = 1024 * 1024
+# Multiply-adds that a kernel does in the time of one elementary operation elsewhere.
+cdef double KERNEL_SPEED = 32.0
+
+
+cdef inline int64_t ceil_div(int64_t a, int64_t b) noexcept nogil:
+    return (a + b - 1) // b
+
+
+cdef inline int64_t cache_lines(int64_t size) noexcept nogil:
+    return (size + 63) // 64 * 64
+
+
+cdef int64_t greatest_common_divisor(int64_t a, int64_t b) noexcept nogil:
+    while b:
+        a, b = b, a % b
+    return a
+
+
+cdef bint merge_axes(cnn_tensor *x, cnn_tensor *y, int outer, int inner) noexcept nogil:
+    """Make one axis of two that lie behind one another in both tensors; whether that was possible."""
+    cdef int64_t extent = x.shape[outer]
+    if extent == 1:
+        return True
+    if x.shape[inner] == 1:
+        x.stride[inner], y.stride[inner] = x.stride[outer], y.stride[outer]
+    elif (x.stride[outer] != x.shape[inner] * x.stride[inner]) or (y.stride[outer] != y.shape[inner] * y.stride[inner]):
+        return False
+    x.shape[inner] *= extent
+    y.shape[inner] *= extent
+    x.shape[outer], x.stride[outer], y.shape[outer], y.stride[outer] = 1, 0, 1, 0
+    return True
+
+
+cdef bint simplify(cnn_correlation *p, int64_t itemsize) noexcept nogil:
+    """Turn axes with one tap inside the image into plain ones; returns whether all are, and then makes them one if it can."""
+    cdef int axis
+    cdef bint pointwise = True
+    if p.x.shape[1] == 1:
+        p.x.stride[1] = 1
+    if p.y.shape[1] == 1:
+        p.y.stride[1] = 1
+    for axis in range(3):
+        if p.taps[axis] > 1:
+            pointwise = False
+            continue
+        p.step[axis] = 1
+        if p.first[axis] < 0 or p.first[axis] + (p.y.shape[2 + axis] - 1) * p.stride[axis] >= p.x.shape[2 + axis]:
+            pointwise = False
+            continue
+        p.x.data = <char *> p.x.data + p.first[axis] * p.x.stride[2 + axis] * itemsize
+        p.x.stride[2 + axis] *= p.stride[axis]
+        p.x.shape[2 + axis] = p.y.shape[2 + axis]
+        p.first[axis], p.stride[axis] = 0, 1
+    if pointwise and merge_axes(&p.x, &p.y, 3, 4) and merge_axes(&p.x, &p.y, 2, 4):
+        merge_axes(&p.x, &p.y, 0, 4)
+    return pointwise
+
+
+cdef inline bint prefers_planes(const cnn_correlation *p, int64_t lane_count) noexcept nogil:
+    """Whether a 1×1 correlation is faster with its pixels in the vectors: channels lie apart, or packing the weights would
+    cost more than the few pixels there are."""
+    cdef bint planes = p.x.stride[1] != 1 or p.y.stride[1] != 1
+    if planes:
+        return p.y.shape[4] >= lane_count or p.y.shape[2] * p.y.shape[3] == 1
+    return p.y.shape[0] * p.y.shape[2] * p.y.shape[3] == 1 and p.y.shape[4] <= TILE_PIXELS
+
+
+cdef int64_t gathered(const cnn_correlation *p, int axis, int64_t outputs) noexcept nogil:
+    """Pixels gathered along an axis for ``outputs`` outputs: reach_of in kernels/conv.h."""
+    cdef int64_t dense = (outputs - 1) * p.stride[axis] + (p.taps[axis] - 1) * p.step[axis] + 1
+    return min(dense, outputs * p.taps[axis])
+
+
+cdef void choose_tile(cnn_correlation *p, int64_t channels, int64_t itemsize) noexcept nogil:
+    """Images, rows and columns of a tile: of those with TILE_PIXELS the one that gathers fewest pixels twice."""
+    cdef int64_t H = p.y.shape[3], W = p.y.shape[4], depth = gathered(p, 0, 1)
+    cdef int64_t pixels = TILE_PIXELS, cuts, rows, columns
+    cdef double least = -1, cost
+    # Pixels of the input per pixel of the output decide how many fit.
+    cdef double bytes = (<double> channels * itemsize * depth * min(p.stride[1], p.taps[1]) * min(p.stride[2], p.taps[2]))
+    if bytes * pixels > TILE_BYTES:
+        pixels = max(28, <int64_t> (TILE_BYTES / bytes))
+    for cuts in range(1, 9 if H > 1 else 2):
+        columns = ceil_div(W, max(cuts, ceil_div(W, pixels)))
+        rows = min(H, max(1, pixels // columns))
+        rows = ceil_div(H, ceil_div(H, rows))
+        cost = <double> gathered(p, 1, rows) * gathered(p, 2, columns) / (rows * columns)
+        if least < 0 or cost < 0.95 * least:
+            least, p.rows, p.columns = cost, rows, columns
+    p.images = 1
+    if p.rows == H and p.columns == W:
+        p.images = max(1, min(p.y.shape[0], pixels // (H * W)))
+
+
+cdef inline int64_t tiles(const cnn_correlation *p) noexcept nogil:
+    return (ceil_div(p.y.shape[0], p.images) * p.y.shape[2] * ceil_div(p.y.shape[3], p.rows)
+            * ceil_div(p.y.shape[4], p.columns))
+
+
+cdef inline int64_t tile_bytes(const cnn_correlation *p, int64_t channels, int64_t itemsize) noexcept nogil:
+    return cache_lines(p.images * gathered(p, 0, 1) * gathered(p, 1, p.rows) * gathered(p, 2, p.columns) * channels * itemsize)
+
+
+cdef inline bint is_depthwise(int64_t groups, int64_t inputs, int64_t outputs, int64_t lane_count) noexcept nogil:
+    """Whether the vectors go over the channels of many groups: where one group would leave most lanes empty."""
+    return groups > 1 and (4 * outputs <= lane_count or (inputs == 1 and outputs < lane_count))
+
+
+cdef int64_t cut_correlation(cnn_correlation *p, int how, int64_t lane_count, int64_t itemsize) noexcept nogil:
+    """Cut a correlation for the kernel ``how`` into tiles, units and tasks; returns the scratch memory a task needs."""
+    cdef int64_t wide = 2 * lane_count, inputs = p.x.shape[1] // p.groups, outputs = p.y.shape[1] // p.groups
+    cdef int64_t taps = p.taps[0] * p.taps[1] * p.taps[2], per_group, groups, ranges, most, panels
+    cdef double work
+    if how == DEPTHWISE:
+        p.unit_count = ceil_div(p.y.shape[1], wide)
+        choose_tile(p, inputs * wide, itemsize)
+        p.units = max(1, min(p.unit_count, p.unit_count * tiles(p) // (2 * TASKS)))
+        p.x_bytes = tile_bytes(p, inputs * wide, itemsize)
+        p.y_bytes = cache_lines(p.images * p.rows * p.columns * wide * itemsize)
+        p.tasks = tiles(p) * ceil_div(p.unit_count, p.units)
+        return p.x_bytes + p.y_bytes + taps * inputs * 8
+    per_group = ceil_div(outputs, wide)
+    p.unit_count = p.groups * per_group
+    if how == PLANES:
+        # Whole panels, as many as fit, about equally many in each tile.
+        p.images, p.rows = 1, 1
+        most = max(1, min(256, 2 * TILE_BYTES // (inputs * itemsize)) // wide)
+        panels = ceil_div(p.y.shape[4], wide)
+        p.columns = min(p.y.shape[4], ceil_div(panels, ceil_div(panels, most)) * wide)
+    else:
+        choose_tile(p, p.x.shape[1] if p.groups == 1 else inputs * min(p.groups, ceil_div(64, inputs)), itemsize)
+    work = <double> p.images * p.rows * p.columns * taps * inputs * p.y.shape[1]
+    ranges = max(1, min(ceil_div(TASKS, tiles(p)), min(p.unit_count, <int64_t> (work / TASK_WORK))))
+    p.units = ceil_div(p.unit_count, ranges)
+    if p.groups > 1 and how == CORRELATE:
+        p.units = min(p.units, per_group * ceil_div(64, inputs))
+    groups = min(p.groups, ceil_div(p.units - 1, per_group) + 1)
+    if how == PLANES:
+        p.x_bytes = cache_lines(ceil_div(p.columns, wide) * wide * inputs * itemsize)
+    else:
+        p.x_bytes = tile_bytes(p, groups * inputs, itemsize)
+    p.y_bytes = cache_lines(p.images * p.rows * p.columns * min(p.units * wide, p.y.shape[1]) * itemsize)
+    p.tasks = tiles(p) * ceil_div(p.unit_count, p.units)
+    return p.x_bytes + p.y_bytes + taps * 8
+
+
+cdef int64_t cut_weights(cnn_correlation *p, int how, int64_t lane_count, int64_t itemsize) noexcept nogil:
+    """The same for the gradient of the weights: tasks share its terms, tiles are walked by each task."""
+    cdef int64_t wide = 2 * lane_count, inputs = p.x.shape[1] // p.groups, outputs = p.y.shape[1] // p.groups
+    cdef int64_t taps = p.taps[0] * p.taps[1] * p.taps[2], terms = taps * inputs, per_group, groups, most
+    if how == DEPTHWISE_WEIGHTS:
+        choose_tile(p, inputs * wide, itemsize)
+        p.units, p.unit_count, p.term_blocks = 1, ceil_div(p.y.shape[1], wide), 1
+        p.x_bytes = tile_bytes(p, inputs * wide, itemsize)
+        p.y_bytes = cache_lines(p.columns * wide * itemsize)
+        p.sum_bytes = 2 * terms * wide * itemsize
+        p.tasks = p.unit_count
+        return p.x_bytes + p.y_bytes + p.sum_bytes + terms * 8
+    per_group = ceil_div(outputs, wide)
+    p.unit_count = p.groups * per_group
+    choose_tile(p, p.x.shape[1] if p.groups == 1 else inputs, itemsize)
+    p.units = max(1, min(p.unit_count // (TASKS // 2), SUM_BYTES // (terms * wide * itemsize)))
+    if p.groups > 1:
+        p.units = min(p.units, per_group)
+    p.term_blocks = max(ceil_div(TASKS // 2, ceil_div(p.unit_count, p.units)), ceil_div(terms * wide * itemsize, SUM_BYTES))
+    p.term_blocks = max(1, min(p.term_blocks, terms // 14))
+    groups = min(p.groups, ceil_div(p.units - 1, per_group) + 1)
+    most = p.images * p.rows * p.columns * wide
+    p.x_bytes = tile_bytes(p, groups * inputs, itemsize)
+    p.y_bytes = cache_lines(p.units * most * itemsize)
+    p.sum_bytes = cache_lines(p.units * ceil_div(terms, p.term_blocks) * wide * itemsize)
+    p.tasks = ceil_div(p.unit_count, p.units) * p.term_blocks
+    return p.x_bytes + p.y_bytes + p.sum_bytes + (taps + p.images * p.rows) * 8
+
+
+cdef int64_t panel_bytes(const cnn_pack *v, int64_t lane_count, int64_t itemsize) noexcept nogil:
+    """Memory of the panels of a correlation: cut_of in kernels/conv.h."""
+    cdef int64_t wide = 2 * lane_count, outputs = v.groups * v.outputs if v.shared else v.outputs
+    cdef int64_t units = ceil_div(outputs, wide), last = outputs - (units - 1) * wide
+    cdef int64_t width = (units - 1) * wide + (wide if last > lane_count else lane_count)
+    return cache_lines((1 if v.shared else v.groups) * width * v.taps[0] * v.taps[1] * v.taps[2] * v.inputs * itemsize)
+
+
+cdef int64_t units_of(const cnn_pack *v, int64_t lane_count) noexcept nogil:
+    cdef int64_t wide = 2 * lane_count
+    return ceil_div(v.groups * v.outputs, wide) if v.shared else v.groups * ceil_div(v.outputs, wide)
+
+
+cdef struct Residue:
+    # Pixels first, first + s, ... of the input along one axis see the taps tap, tap + tap_step, ...
+    int64_t first, count, tap, tap_step, taps, offset, step
+
+
+cdef int residues(const cnn_conv *call, int axis, Residue *found) noexcept nogil:
+    """The residues of the input's pixels modulo the stride that meet a tap; returns how many.
+
+    o = (q + lo − d·t) / s is whole for every (s / g)-th tap, g = gcd(s, d). Walked from the last of them to the first, o goes
+    up by d / g: a correlation over dy with stride 1.
+    """
+    cdef int64_t s = call.stride[axis], d = call.dilation[axis], lo = call.low[axis], k = call.w.shape[2 + axis]
+    cdef int64_t H = call.x.shape[2 + axis], g = greatest_common_divisor(s, d), t, q
+    cdef int n = 0
+    for t in range(min(k, s // g)):
+        q = (d * t - lo) % s
+        if q < 0:
+            q += s
+        if q < H:
+            found[n].first, found[n].count = q, ceil_div(H - q, s)
+            found[n].tap, found[n].tap_step, found[n].taps = t, s // g, ceil_div(k - t, s // g)
+            found[n].step = d // g
+            found[n].offset = (q + lo - d * t) // s - (found[n].taps - 1) * found[n].step
+            n += 1
+    return n
+
+
+cdef struct Parts:
+    # A call as correlations, and how the weights of each are packed.
+    cnn_correlation *part
+    cnn_pack *pack
+    int64_t count
+    bint covered            # every pixel of the result belongs to a part
+
+
+cdef int allocate(Parts *parts, int64_t count) except -1:
+    parts.part = <cnn_correlation *> malloc(count * (sizeof(cnn_correlation) + sizeof(cnn_pack)))
+    if parts.part == NULL:
+        raise MemoryError("no memory to describe a convolution")
+    parts.pack = <cnn_pack *> (parts.part + count)
+    parts.count = count
+    parts.covered = True
+    return 0
+
+
+cdef int forward_parts(Parts *parts, const cnn_conv *call) except -1:
+    """One correlation: x with the weights as they are."""
+    allocate(parts, 1)
+    cdef cnn_correlation *p = parts.part
+    cdef cnn_pack *v = parts.pack
+    cdef int axis
+    p.x, p.y, p.groups = call.x, call.y, call.groups
+    for axis in range(3):
+        p.taps[axis], p.stride[axis], p.step[axis] = call.w.shape[2 + axis], call.stride[axis], call.dilation[axis]
+        p.first[axis] = -call.low[axis]
+        v.taps[axis], v.tap_stride[axis] = call.w.shape[2 + axis], call.w.stride[2 + axis]
+    v.w, v.groups, v.outputs, v.inputs = call.w.data, call.groups, call.w.shape[0] // call.groups, call.w.shape[1]
+    v.output_stride, v.input_stride, v.group_stride = call.w.stride[0], call.w.stride[1], v.outputs * call.w.stride[0]
+    return 0
+
+
+cdef int backward_parts(Parts *parts, const cnn_conv *call, int64_t itemsize) except -1:
+    """For each residue of the pixel: dy with inputs and outputs exchanged and the taps in reverse."""
+    cdef Residue *found[3]
+    cdef int count[3]
+    cdef int64_t at[3]
+    cdef int64_t number, index, pixels, offset
+    cdef Residue *residue
+    cdef cnn_correlation *p
+    cdef cnn_pack *v
+    cdef int axis, i
+    found[0] = <Residue *> malloc((call.w.shape[2] + call.w.shape[3] + call.w.shape[4]) * sizeof(Residue))
+    if found[0] == NULL:
+        raise MemoryError("no memory to describe a convolution")
+    try:
+        found[1] = found[0] + call.w.shape[2]
+        found[2] = found[1] + call.w.shape[3]
+        for axis in range(3):
+            count[axis] = residues(call, axis, found[axis])
+        allocate(parts, <int64_t> count[0] * count[1] * count[2])
+        for axis in range(3):
+            pixels = 0
+            for i in range(count[axis]):
+                pixels += found[axis][i].count
+            if pixels < call.x.shape[2 + axis]:
+                parts.covered = False
+        for number in range(parts.count):
+            p, v = parts.part + number, parts.pack + number
+            index = number
+            for axis in range(2, -1, -1):
+                at[axis] = index % count[axis]
+                index //= count[axis]
+            p.x, p.y, p.groups = call.y, call.x, call.groups
+            v.w, v.groups, v.outputs, v.inputs = call.w.data, call.groups, call.w.shape[1], call.w.shape[0] // call.groups
+            v.output_stride, v.input_stride, v.group_stride = call.w.stride[1], call.w.stride[0], v.inputs * call.w.stride[0]
+            for axis in range(3):
+                residue = &found[axis][at[axis]]
+                p.taps[axis], p.stride[axis], p.step[axis], p.first[axis] = residue.taps, 1, residue.step, residue.offset
+                p.y.data = <char *> p.y.data + residue.first * p.y.stride[2 + axis] * itemsize
+                p.y.shape[2 + axis] = residue.count
+                p.y.stride[2 + axis] *= call.stride[axis]
+                v.taps[axis], v.tap_stride[axis] = residue.taps, -residue.tap_step * call.w.stride[2 + axis]
+                offset = (residue.tap + (residue.taps - 1) * residue.tap_step) * call.w.stride[2 + axis]
+                v.w = <const char *> v.w + offset * itemsize
+    finally:
+        free(found[0])
+    return 0
+
+
 # ── Calls from Python ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+cdef class Packed:
+    """Weights and bias of one convolution in the order of the kernels, for one direction, precision and CPU target.
+
+    Made by :meth:`Convolution.pack`; valid until the weights change: then :meth:`refresh`, at the next call they are packed
+    anew, into the same memory.
+    """
+    cdef void *memory
+    cdef int64_t bytes
+    cdef int64_t lanes
+    cdef readonly bint backward
+    cdef readonly bint filled
+    cdef bint lasting
+
+    def __cinit__(self, bint backward=False, bint lasting=True):
+        self.backward = backward
+        self.lasting = lasting
+
+    def refresh(self):
+        """The weights have changed."""
+        self.filled = False
+
+    cdef int reserve(self, int64_t bytes, int64_t lanes) except -1:
+        if lanes != self.lanes or bytes > self.bytes:
+            self.release()
+            # A Packed that lasts keeps its own memory; others share the block that is kept between calls.
+            self.memory = malloc(bytes + 64) if self.lasting else take_block(PANELS, bytes)
+            if self.memory == NULL:
+                raise MemoryError(f"no memory for {bytes} bytes of packed weights")
+            self.bytes, self.lanes, self.filled = bytes, lanes, False
+        return 0
+
+    cdef char *start(self) noexcept:
+        return <char *> ((<size_t> self.memory + 63) // 64 * 64)
+
+    cdef void release(self) noexcept:
+        if self.memory != NULL:
+            if self.lasting:
+                free(self.memory)
+            else:
+                give_block(PANELS, self.memory)
+        self.memory, self.bytes, self.filled = NULL, 0, False
+
+    def __dealloc__(self):
+        self.release()
+
 
 cdef class Convolution:
     """Convolution(groups, stride, dilation, low): where the windows of a convolution lie, shared by its three primitives.
@@ -155,35 +524,45 @@ cdef class Convolution:
             self.call.dilation[axis] = dilation[axis]
             self.call.low[axis] = low[axis]
 
-    def forward(self, x, w, b, y):
-        """Write y from x, w and b; b may be None."""
+    def pack(self, backward=False):
+        """Memory for packed weights: for :meth:`forward`, or with ``backward`` for :meth:`backward_input`."""
+        return Packed(backward)
+
+    def forward(self, x, w, b, y, Packed packed=None, bint relu=False):
+        """Write y from x, w and b; b may be None. With ``packed`` weights of earlier calls are used again."""
         cdef Tensor X = Tensor(x), W = Tensor(w), B = None if b is None else Tensor(b), Y = Tensor(y, True)
         cdef cnn_conv call = self.described(X, Y, W, B)
-        if X.precision == CNN_FLOAT32:
-            self.run_definition(<cnn_task> conv_forward[float], &call, &call.y)
-        else:
-            self.run_definition(<cnn_task> conv_forward[double], &call, &call.y)
+        call.relu = relu
+        if not self.correlate(&call, False, X.precision, packed):
+            if X.precision == CNN_FLOAT32:
+                run_definition(<cnn_task> conv_forward[float], &call, &call.y)
+            else:
+                run_definition(<cnn_task> conv_forward[double], &call, &call.y)
 
-    def backward_input(self, dy, w, dx, b=None):
+    def backward_input(self, dy, w, dx, b=None, Packed packed=None, bint relu=False):
         """Write dx from dy and w; ``b``, one per channel of dx, is added where given: then this is a transposed convolution."""
         cdef Tensor DY = Tensor(dy), W = Tensor(w), B = None if b is None else Tensor(b), DX = Tensor(dx, True)
         cdef cnn_conv call = self.described(DX, DY, W, B)
-        if DX.precision == CNN_FLOAT32:
-            self.run_definition(<cnn_task> conv_backward_input[float], &call, &call.x)
-        else:
-            self.run_definition(<cnn_task> conv_backward_input[double], &call, &call.x)
+        call.relu = relu
+        if not self.correlate(&call, True, DX.precision, packed):
+            if DX.precision == CNN_FLOAT32:
+                run_definition(<cnn_task> conv_backward_input[float], &call, &call.x)
+            else:
+                run_definition(<cnn_task> conv_backward_input[double], &call, &call.x)
 
     def backward_weight(self, x, dy, dw):
         """Write dw from x and dy."""
         cdef Tensor X = Tensor(x), DY = Tensor(dy), DW = Tensor(dw, True)
         cdef cnn_conv call = self.described(X, DY, DW, None)
-        if X.precision == CNN_FLOAT32:
-            self.run_definition(<cnn_task> conv_backward_weight[float], &call, &call.w)
-        else:
-            self.run_definition(<cnn_task> conv_backward_weight[double], &call, &call.w)
+        if not self.correlate_weights(&call, X.precision):
+            if X.precision == CNN_FLOAT32:
+                run_definition(<cnn_task> conv_backward_weight[float], &call, &call.w)
+            else:
+                run_definition(<cnn_task> conv_backward_weight[double], &call, &call.w)
 
     cdef cnn_conv described(self, Tensor x, Tensor y, Tensor w, Tensor b):
         cdef cnn_conv call = self.call
+        call.relu = 0
         call.x, call.y, call.w = x.view, y.view, w.view
         if b is not None:
             call.b = b.view
@@ -191,8 +570,108 @@ cdef class Convolution:
             call.b.data = NULL
         return call
 
-    cdef int run_definition(self, cnn_task task, cnn_conv *call, const cnn_tensor *result) except -1:
-        return run(task, call, result.shape[0] * result.shape[1], 1, 0, work(call))
+    cdef int correlate(self, cnn_conv *call, bint backward, int precision, Packed packed) except -1:
+        """Forward or backward_input by the kernels; returns 0 where the definition is to run."""
+        if kernel(CORRELATE, precision) == NULL or self.algorithm == "definition":
+            return 0
+        if call.x.shape[0] == 0:
+            return 1
+        cdef int64_t lane_count = lanes(precision), itemsize = 4 if precision == CNN_FLOAT32 else 8
+        cdef int64_t scratch = 0, tasks = 0, number, bytes, units
+        cdef Parts parts = Parts(NULL, NULL, 0, True)
+        cdef cnn_correlation *p
+        cdef cnn_correlations calls
+        cdef int how = CORRELATE
+        cdef char *memory
+        if packed is not None and packed.backward != backward:
+            raise ValueError("these weights are packed for the other direction")
+        if backward:
+            backward_parts(&parts, call, itemsize)
+        else:
+            forward_parts(&parts, call)
+        try:
+            calls.part, calls.parts = parts.part, parts.count
+            p = parts.part
+            if not parts.covered:
+                fill_result(call, precision)
+            if parts.count == 0:
+                return 1
+            if is_depthwise(call.groups, parts.pack.inputs, parts.pack.outputs, lane_count):
+                how = DEPTHWISE
+            for number in range(parts.count):
+                p = parts.part + number
+                p.relu = call.relu
+                if (simplify(p, itemsize) and parts.count == 1 and how == CORRELATE and packed is None
+                        and prefers_planes(p, lane_count)):
+                    how = PLANES
+            if how == PLANES:
+                p = parts.part
+                p.w.data, p.w.stride[0], p.w.stride[1] = <void *> parts.pack.w, parts.pack.output_stride, parts.pack.input_stride
+                p.w_group, p.bias, p.bias_stride = parts.pack.group_stride, call.b.data, call.b.stride[0]
+            else:
+                bytes = 0
+                for number in range(parts.count):
+                    parts.pack[number].shared = how == DEPTHWISE
+                    bytes += panel_bytes(parts.pack + number, lane_count, itemsize)
+                units = units_of(parts.pack, lane_count)
+                if packed is None:
+                    packed = Packed(backward, False)
+                packed.reserve(bytes + units * 2 * lane_count * itemsize, lane_count)
+                memory = packed.start()
+                for number in range(parts.count):
+                    parts.pack[number].panels = parts.part[number].panels = memory
+                    memory += panel_bytes(parts.pack + number, lane_count, itemsize)
+                for number in range(parts.count):
+                    parts.part[number].bias = memory if call.b.data != NULL else NULL
+                    parts.pack[number].b, parts.pack[number].bias = call.b.data if number == 0 else NULL, memory
+                    parts.pack[number].bias_stride = call.b.stride[0]
+                    if not packed.filled:
+                        run(kernel(PACK, precision), parts.pack + number, units, 1, 0, panel_bytes(parts.pack + number, lane_count, 1))
+                packed.filled = True
+            for number in range(parts.count):
+                p = parts.part + number
+                scratch = max(scratch, cut_correlation(p, how, lane_count, itemsize))
+                p.first_task = tasks
+                tasks += p.tasks
+            run(kernel(how, precision), &calls, tasks, 1, scratch, work(call) / KERNEL_SPEED)
+        finally:
+            free(parts.part)
+        return 1
+
+    cdef int correlate_weights(self, cnn_conv *call, int precision) except -1:
+        """backward_weight by the kernels; returns 0 where the definition is to run."""
+        if kernel(WEIGHTS, precision) == NULL or self.algorithm == "definition" or call.x.shape[0] == 0:
+            return 0
+        cdef int64_t lane_count = lanes(precision), itemsize = 4 if precision == CNN_FLOAT32 else 8, scratch
+        cdef Parts parts = Parts(NULL, NULL, 0, True)
+        cdef cnn_correlations calls
+        cdef int how = WEIGHTS
+        forward_parts(&parts, call)
+        try:
+            calls.part, calls.parts = parts.part, 1
+            if is_depthwise(call.groups, parts.pack.inputs, parts.pack.outputs, lane_count):
+                how = DEPTHWISE_WEIGHTS
+            simplify(parts.part, itemsize)
+            parts.part.w = call.w
+            scratch = cut_weights(parts.part, how, lane_count, itemsize)
+            run(kernel(how, precision), &calls, parts.part.tasks, 1, scratch, work(call) / KERNEL_SPEED)
+        finally:
+            free(parts.part)
+        return 1
+
+
+cdef int fill_result(const cnn_conv *call, int precision) except -1:
+    """b, or 0, into every pixel of dx: for those that no window reaches."""
+    cdef cnn_correlation p
+    cdef cnn_correlations calls
+    p.y, p.bias, p.bias_stride = call.x, call.b.data, call.b.stride[0]
+    calls.part, calls.parts = &p, 1
+    return run(kernel(FILL, precision), &calls, p.y.shape[0] * p.y.shape[2] * p.y.shape[3], 16, 0,
+               <double> p.y.shape[0] * p.y.shape[1] * p.y.shape[2] * p.y.shape[3] * p.y.shape[4])
+
+
+cdef int run_definition(cnn_task task, cnn_conv *call, const cnn_tensor *result) except -1:
+    return run(task, call, result.shape[0] * result.shape[1], 1, 0, work(call))
 
 
 cdef double work(const cnn_conv *call):
@@ -207,8 +686,33 @@ cdef double work(const cnn_conv *call):
 def backward_bias(dy, db):
     """Write db: the sum of dy over images and pixels, for each of its channels."""
     cdef Tensor DY = Tensor(dy), DB = Tensor(db, True)
+    cdef double additions = <double> DY.buffer.len // DY.buffer.itemsize
+    cdef cnn_task task = kernel(CHANNEL_SUMS, DY.precision)
     cdef cnn_conv call
+    cdef cnn_correlation p
+    cdef cnn_correlations calls
+    cdef int outer
+    if task != NULL:
+        p.x = p.y = DY.view
+        p.w = DB.view
+        for outer in (3, 2, 0):
+            merge_axes(&p.x, &p.y, outer, 4)
+        calls.part, calls.parts = &p, 1
+        run(task, &calls, ceil_div(p.y.shape[1], lanes(DY.precision)), 1, 0, additions)
+        return
     call.y, call.b = DY.view, DB.view
-    cdef cnn_task task = (
-        <cnn_task> conv_backward_bias[float] if DY.precision == CNN_FLOAT32 else <cnn_task> conv_backward_bias[double])
-    run(task, &call, DB.view.shape[0], 1, 0, <double> DY.buffer.len // DY.buffer.itemsize)
+    task = <cnn_task> conv_backward_bias[float] if DY.precision == CNN_FLOAT32 else <cnn_task> conv_backward_bias[double]
+    run(task, &call, DB.view.shape[0], 1, 0, additions)
+
+
+def copy_layout(src, dst):
+    """Copy an array into another of the same shape and any other layout: NCHW to channels innermost and back."""
+    cdef Tensor S = Tensor(src), D = Tensor(dst, True)
+    cdef cnn_task task = kernel(COPY, S.precision)
+    cdef cnn_copy call
+    if task == NULL:
+        dst[...] = src
+        return
+    call.src, call.dst = S.view, D.view
+    merge_axes(&call.src, &call.dst, 3, 4)
+    run(task, &call, call.src.shape[0] * call.src.shape[2] * call.src.shape[3], 1, 0, <double> S.buffer.len // S.buffer.itemsize)

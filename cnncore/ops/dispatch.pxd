@@ -47,6 +47,47 @@ cdef extern from "calls.h" nogil:
         cnn_tensor y
         cnn_tensor w
         cnn_tensor b
+        int64_t relu
+
+    ctypedef struct cnn_correlation:
+        cnn_tensor x
+        cnn_tensor y
+        cnn_tensor w
+        int64_t w_group
+        int64_t groups
+        int64_t taps[3]
+        int64_t stride[3]
+        int64_t step[3]
+        int64_t first[3]
+        const void *panels
+        const void *bias
+        int64_t bias_stride
+        int64_t relu
+        int64_t images, rows, columns
+        int64_t units, unit_count
+        int64_t term_blocks
+        int64_t first_task, tasks
+        int64_t x_bytes, y_bytes, sum_bytes
+
+    ctypedef struct cnn_correlations:
+        const cnn_correlation *part
+        int64_t parts
+
+    ctypedef struct cnn_pack:
+        const void *w
+        const void *b
+        int64_t groups, outputs, inputs
+        int64_t taps[3]
+        int64_t shared
+        int64_t group_stride, output_stride, input_stride
+        int64_t tap_stride[3]
+        int64_t bias_stride
+        void *panels
+        void *bias
+
+    ctypedef struct cnn_copy:
+        cnn_tensor src
+        cnn_tensor dst
 
     ctypedef struct cnn_strided:
         void *data
@@ -95,6 +136,12 @@ cdef class Tensor:
     cdef cnn_tensor view
     cdef readonly int precision     # CNN_FLOAT32, CNN_FLOAT64, or -1 for other element types
 
+cdef enum:      # what a kept block of memory is for
+    SCRATCH = 0
+    PANELS = 1
+
+cdef void *take_block(int purpose, int64_t bytes) noexcept nogil
+cdef void give_block(int purpose, void *memory) noexcept nogil
 cdef cnn_task kernel(int number, int precision) noexcept nogil
 cdef int64_t lanes(int precision) noexcept nogil
 cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t scratch_bytes, double cost) except -1

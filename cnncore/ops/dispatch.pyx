@@ -34,15 +34,17 @@ cdef extern from *:
     /* The exception is already set by PyErr_CheckSignals; this only tells Cython so. */
     static int cnn_reraise(void) { return -1; }
 
-    /* One scratch block is kept between calls: a fresh one costs a page fault per 4 kB. Whoever takes it owns it; a second
-       caller at the same time gets a block of its own, and blocks that nobody can keep are freed. */
+    /* One block of memory per purpose (scratch of the workers, panels of packed weights) is kept between calls: a fresh one
+       costs a page fault per 4 kB. Whoever takes it owns it; a second caller at the same time gets a block of its own, and
+       blocks that nobody can keep, or that are too large to be kept, are freed. */
     #include <stdatomic.h>
     #include <stdlib.h>
     typedef struct { int64_t bytes; } cnn_block;
-    static _Atomic(cnn_block *) cnn_kept_block;
+    static _Atomic(cnn_block *) cnn_kept_blocks[2];
+    #define CNN_LARGEST_KEPT_BLOCK (64 << 20)
     #define CNN_BLOCK_HEADER 64
-    static void *cnn_take_block(int64_t bytes) {
-        cnn_block *block = atomic_exchange(&cnn_kept_block, NULL);
+    static void *cnn_take_block(int purpose, int64_t bytes) {
+        cnn_block *block = atomic_exchange(&cnn_kept_blocks[purpose], NULL);
         if (block != NULL && block->bytes >= bytes) return (char *)block + CNN_BLOCK_HEADER;
         free(block);
         int64_t total = (bytes + CNN_BLOCK_HEADER + 63) / 64 * 64;
@@ -51,14 +53,15 @@ cdef extern from *:
         block->bytes = total - CNN_BLOCK_HEADER;
         return (char *)block + CNN_BLOCK_HEADER;
     }
-    static void cnn_give_block(void *memory) {
+    static void cnn_give_block(int purpose, void *memory) {
         cnn_block *block = (cnn_block *)((char *)memory - CNN_BLOCK_HEADER), *empty = NULL;
-        if (!atomic_compare_exchange_strong(&cnn_kept_block, &empty, block)) free(block);
+        if (block->bytes > CNN_LARGEST_KEPT_BLOCK
+            || !atomic_compare_exchange_strong(&cnn_kept_blocks[purpose], &empty, block)) free(block);
     }
     """
     int cnn_reraise() except -1
-    void *cnn_take_block(int64_t bytes) nogil
-    void cnn_give_block(void *memory) nogil
+    void *cnn_take_block(int purpose, int64_t bytes) nogil
+    void cnn_give_block(int purpose, void *memory) nogil
 
 cdef extern from "Python.h":
     int check_signals "PyErr_CheckSignals"() noexcept
@@ -136,7 +139,7 @@ cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t sc
     cdef char *block = NULL
     cdef int worker, stopped
     if stride:
-        block = <char *> cnn_take_block(stride * threads)
+        block = <char *> cnn_take_block(SCRATCH, stride * threads)
         if block == NULL:
             raise MemoryError(f"no memory for {stride * threads} bytes of scratch")
     for worker in range(threads):
@@ -144,10 +147,19 @@ cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t sc
     with nogil:
         stopped = cnn_parallel(task, call, tasks, grain, scratch, threads, &signals_arrived if this_thread() == main_thread else NULL)
         if block != NULL:
-            cnn_give_block(block)
+            cnn_give_block(SCRATCH, block)
     if stopped:
         cnn_reraise()
     return 0
+
+
+cdef void *take_block(int purpose, int64_t bytes) noexcept nogil:
+    """Memory of at least ``bytes``, aligned to 64, to be given back with :func:`give_block`; NULL where there is none."""
+    return cnn_take_block(purpose, bytes)
+
+
+cdef void give_block(int purpose, void *memory) noexcept nogil:
+    cnn_give_block(purpose, memory)
 
 
 # ── CPU targets ────────────────────────────────────────────────────────────────────────────────────────────────────────

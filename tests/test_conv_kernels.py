@@ -1,0 +1,369 @@
+"""Convolution kernels: on every CPU target equal to the definition, for every geometry, layout and number of threads."""
+
+import contextlib
+import ctypes
+import itertools
+import mmap
+import sys
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+import cnncore
+from cnncore import cpu
+from cnncore.ops import conv as primitives
+
+TARGETS = [target for target in cpu.targets() if target != "definition"]
+# Of the largest value: a sum of some hundred products, each rounded once by the kernel and not at all by the definition.
+TOLERANCE = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-12}
+
+
+def channels_last(a):
+    """The same array with channels innermost in memory."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
+
+
+def channel_slice(a):
+    """A slice of the channels of an array with channels innermost; what lies beside it is NaN."""
+    wide = np.full((a.shape[0], *a.shape[2:], a.shape[1] + 5), np.nan, a.dtype)
+    view = np.moveaxis(wide, -1, 1)[:, 2 : 2 + a.shape[1]]
+    view[...] = a
+    return view
+
+
+def every_second(a):
+    """Every second element along each axis of an array that is NaN elsewhere."""
+    wide = np.full(tuple(2 * extent for extent in a.shape), np.nan, a.dtype)
+    view = wide[tuple(slice(None, None, 2) for _ in a.shape)]
+    view[...] = a
+    return view
+
+
+def reversed_axes(a):
+    """Negative strides along every axis."""
+    back = tuple(slice(None, None, -1) for _ in a.shape)
+    return np.ascontiguousarray(a[back])[back]
+
+
+LAYOUTS = (np.ascontiguousarray, channels_last, channel_slice, every_second, reversed_axes)
+
+
+def everything(op, x, w, b, dy, settings, layouts=(np.ascontiguousarray,) * 4):
+    """y, dx, dw and db of one call, with x, w, y and dy in the given layouts."""
+    lay_x, lay_w, lay_y, lay_dy = layouts
+    out = None
+    if dy is not None:
+        out = lay_y(np.full(dy.shape, np.nan, x.dtype))
+    y, backward = op.with_backward(lay_x(x), lay_w(w), b, out=out, **settings)
+    return [y, *(backward(np.zeros_like(y) if dy is None else lay_dy(dy)))]
+
+
+def compare(op, x, w, b, settings, target, layouts=(np.ascontiguousarray,) * 4, seed=0):
+    """The target's kernels against the definition."""
+    with cpu.target("definition"):
+        shape = op(x, w, b, **settings).shape
+        dy = np.random.default_rng(seed).standard_normal(shape).astype(x.dtype)
+        expected = everything(op, x, w, b, dy, settings)
+    with cpu.target(target):
+        got = everything(op, x, w, b, dy, settings, layouts)
+    for name, a, e in zip(("y", "dx", "dw", "db"), got, expected, strict=False):
+        assert a.shape == e.shape
+        if a.size:
+            error = np.abs(a - e).max() / max(1, np.abs(e).max())
+            assert error <= TOLERANCE[x.dtype], f"{name} is off by {error:.3g}"  # NaN fails too
+
+
+def arrays(rng, shape, weights, dtype, outputs=None):
+    return (
+        rng.standard_normal(shape).astype(dtype),
+        rng.standard_normal(weights).astype(dtype),
+        None if outputs is None else rng.standard_normal(outputs).astype(dtype),
+    )
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_small_geometry(target):
+    """All (H, k, s, d, lo, hi) in a box, along one axis: windows that hang over the edges, skip pixels, miss the image."""
+    rng = np.random.default_rng(0)
+    count = 0
+    for H, k, s, d, lo, hi in itertools.product((1, 2, 3, 5, 7), (1, 2, 3, 4), (1, 2, 3), (1, 2, 3), (0, 1, 3), (0, 2)):
+        if H + lo + hi < d * (k - 1) + 1:
+            continue
+        x, w, b = arrays(rng, (1, 3, H), (4, 3, k), np.float64, 4)
+        compare(cnncore.conv, x, w, b, dict(stride=s, dilation=d, padding=((lo, hi),)), target)
+        count += 1
+    assert count > 700
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_channel_tail(target, dtype):
+    """Input and output channels from 1 past two vectors of the widest target: every tail of a panel."""
+    rng = np.random.default_rng(1)
+    for channels in (*range(1, 20), 31, 32, 33, 40):
+        for layout in (np.ascontiguousarray, channels_last, channel_slice):
+            for kernel in ((1, 1), (2, 3)):
+                x, w, b = arrays(rng, (2, channels, 3, 5), (40 - channels + 1, channels, *kernel), dtype, 41 - channels)
+                layouts = (layout, np.ascontiguousarray, layout, layout)
+                compare(cnncore.conv, x, w, b, dict(padding=(0, kernel[1] // 2)), target, layouts)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "groups, inputs, outputs",
+    [(2, 3, 5), (5, 1, 1), (37, 1, 1), (16, 1, 2), (3, 1, 20), (9, 2, 3), (4, 9, 1), (2, 17, 40)],
+)
+def test_groups_and_depthwise(target, dtype, groups, inputs, outputs):
+    rng = np.random.default_rng(2)
+    for layout in (np.ascontiguousarray, channels_last, channel_slice):
+        for stride, dilation in ((1, 1), (2, 1), (1, 2)):
+            x, w, b = arrays(rng, (2, groups * inputs, 9, 8), (groups * outputs, inputs, 3, 2), dtype, groups * outputs)
+            settings = dict(stride=stride, dilation=dilation, padding=((1, 0), (0, 2)), groups=groups)
+            compare(cnncore.conv, x, w, b, settings, target, (layout, np.ascontiguousarray, layout, layout))
+            x, w, b = arrays(rng, (1, groups * inputs, 5, 4), (groups * inputs, outputs, 3, 2), dtype, groups * outputs)
+            settings = dict(stride=stride, dilation=dilation, padding=1, groups=groups)
+            compare(cnncore.conv_transpose, x, w, b, settings, target, (layout, np.ascontiguousarray, layout, layout))
+
+
+@st.composite
+def convolutions(draw):
+    """Any convolution of rank 1 to 3 that the definition computes in reasonable time."""
+    rank = draw(st.integers(1, 3))
+    transposed = draw(st.booleans())
+    groups, inputs, outputs = draw(
+        st.one_of(
+            st.tuples(st.just(1), st.integers(1, 40), st.integers(1, 40)),
+            st.tuples(st.integers(2, 5), st.integers(1, 8), st.integers(1, 20)),
+            st.tuples(st.integers(2, 40), st.just(1), st.integers(1, 2)),
+        )
+    )
+    per_axis = lambda low, high: st.tuples(*(st.integers(low, high),) * rank)  # noqa: E731
+    extents, kernel = draw(per_axis(1, 9)), draw(per_axis(1, 5))
+    padding = tuple((draw(st.integers(0, 3)), draw(st.integers(0, 3))) for _ in range(rank))
+    settings = dict(stride=draw(per_axis(1, 3)), dilation=draw(per_axis(1, 3)), padding=padding, groups=groups)
+    x = (draw(st.integers(0, 3)), groups * inputs, *extents)
+    w = (groups * inputs, outputs, *kernel) if transposed else (groups * outputs, inputs, *kernel)
+    return transposed, x, w, groups * outputs, settings
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@hypothesis.settings(max_examples=150, deadline=None, suppress_health_check=[hypothesis.HealthCheck.filter_too_much])
+@hypothesis.given(
+    call=convolutions(),
+    dtype=st.sampled_from((np.float32, np.float64)),
+    layouts=st.tuples(*(st.sampled_from(LAYOUTS),) * 4),
+    biased=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_geometry(target, call, dtype, layouts, biased, seed):
+    transposed, shape, weights, outputs, settings = call
+    op = cnncore.conv_transpose if transposed else cnncore.conv
+    try:
+        op.describe((shape, weights, None), np.dtype(dtype), settings)
+    except cnncore.ShapeError:
+        hypothesis.reject()
+    rng = np.random.default_rng(seed)
+    x, w, b = arrays(rng, shape, weights, dtype, outputs if biased else None)
+    compare(op, x, w, b, settings, target, layouts, seed)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    "shape, weights, settings",
+    [
+        ((1, 3, 41, 230), (20, 3, 7, 7), dict(stride=2, padding=3)),  # the first layer: several tiles along both axes
+        ((3, 70, 14, 14), (70, 70, 3, 3), dict(padding=1)),  # several units, tiles with borders and tails
+        ((5, 40, 7, 7), (90, 40, 1, 1), {}),  # images merged in a tile
+        ((2, 24, 900), (33, 24, 5), dict(padding=2, dilation=3)),
+        ((2, 16, 5, 12, 40), (18, 16, 3, 3, 3), dict(padding=1)),
+        ((2, 200, 20, 20), (200, 1, 3, 3), dict(padding=1, groups=200)),
+        ((1, 700, 9, 9), (16, 700, 3, 3), dict(padding=1)),  # few outputs, many terms: tasks share a unit
+    ],
+    ids=lambda value: "x".join(map(str, value)) if isinstance(value, tuple) else None,
+)
+def test_calls_of_several_tiles(target, shape, weights, settings):
+    rng = np.random.default_rng(3)
+    x, w, b = arrays(rng, shape, weights, np.float32, weights[0])
+    w /= np.sqrt(np.prod(weights[1:]))
+    for layout in (np.ascontiguousarray, channels_last):
+        compare(
+            cnncore.conv, x, w.astype(np.float32), b, settings, target, (layout, np.ascontiguousarray, layout, layout)
+        )
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_linear(target):
+    rng = np.random.default_rng(4)
+    for rows, features, outputs in ((1, 1, 1), (1, 100, 37), (3, 17, 70), (40, 33, 10), (300, 64, 50)):
+        for dtype in (np.float32, np.float64):
+            x, w, b = arrays(rng, (rows, features), (outputs, features), dtype, outputs)
+            compare(cnncore.linear, x, w, b, {}, target)
+            compare(cnncore.linear, x.reshape(rows, 1, features), w, b, {}, target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bit_identical_for_any_number_of_threads(target, dtype):
+    rng = np.random.default_rng(5)
+    cases = [
+        (cnncore.conv, (4, 35, 30, 30), (48, 35, 3, 3), dict(padding=1)),
+        (cnncore.conv, (4, 35, 30, 30), (48, 35, 1, 1), {}),
+        (cnncore.conv, (3, 64, 24, 24), (64, 1, 3, 3), dict(padding=1, groups=64)),
+        (cnncore.conv_transpose, (2, 32, 15, 15), (32, 24, 3, 3), dict(stride=2, padding=1)),
+        (cnncore.linear, (70, 300), (200, 300), {}),
+    ]
+    for op, shape, weights, settings in cases:
+        for layout in (np.ascontiguousarray, channels_last):
+            outputs = weights[1] if op is cnncore.conv_transpose else weights[0]
+            x, w, b = arrays(rng, shape, weights, dtype, outputs)
+            results = []
+            with cpu.target(target):
+                dy = rng.standard_normal(op(x, w, b, **settings).shape).astype(dtype)
+                for threads in (1, 2, 3, 2):
+                    with cnncore.threads(threads):
+                        results.append(
+                            everything(op, x, w, b, dy, settings, (layout, np.ascontiguousarray, layout, layout))
+                        )
+            for again in results[1:]:
+                for a, e in zip(again, results[0], strict=True):
+                    assert np.array_equal(a, e)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("backward", [False, True])
+def test_packed_weights_are_reused_until_refreshed(target, backward):
+    rng = np.random.default_rng(6)
+    x, w, b = arrays(rng, (2, 20, 9, 9), (20, 20, 3, 3), np.float32, 20)
+    convolution = primitives.Convolution(1, (1, 1, 1), (1, 1, 1), (0, 1, 1))
+    packed = convolution.pack(backward)
+    y, first, second = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    run = (
+        (lambda w, out: convolution.backward_input(x, w, out, b, packed))
+        if backward
+        else (lambda w, out: convolution.forward(x, w, b, out, packed))
+    )
+    with cpu.target(target):
+        run(w, first)
+        run(2 * w, second)
+        assert np.array_equal(first, second)  # still the old weights
+        packed.refresh()
+        run(2 * w, second)
+        assert not np.allclose(first, second)
+        if backward:
+            convolution.backward_input(x, 2 * w, y, b)
+        else:
+            convolution.forward(x, 2 * w, b, y)
+        assert np.array_equal(second, y)
+    if len(TARGETS) > 1:  # another target packs for itself
+        with cpu.target(TARGETS[(TARGETS.index(target) + 1) % len(TARGETS)]):
+            run(2 * w, first)
+            np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("target", ["definition", *TARGETS])
+def test_relu_in_the_epilogue(target):
+    rng = np.random.default_rng(7)
+    for weights, groups in (((40, 20, 3, 3), 1), ((20, 1, 3, 3), 20), ((40, 20, 1, 1), 1)):
+        x, w, b = arrays(rng, (2, 20, 9, 9), weights, np.float32, weights[0])
+        x[0, 0, 4, 4] = np.nan
+        low = (0, weights[2] // 2, weights[3] // 2)
+        convolution = primitives.Convolution(groups, (1, 1, 1), (1, 1, 1), low)
+        for layout in (np.ascontiguousarray, channels_last):
+            plain, clipped = (layout(np.empty((2, weights[0], 9, 9), np.float32)) for _ in range(2))
+            with cpu.target(target):
+                convolution.forward(layout(x), w, b, plain)
+                convolution.forward(layout(x), w, b, clipped, relu=True)
+            assert np.array_equal(clipped, np.where(plain <= 0, 0, plain), equal_nan=True)
+
+
+@pytest.mark.parametrize("target", ["definition", *TARGETS])
+def test_layouts_are_copied(target):
+    rng = np.random.default_rng(8)
+    for shape in ((1, 1, 1), (2, 3, 5), (2, 40, 7, 7), (1, 70, 3, 33), (2, 17, 2, 5, 18)):
+        for dtype in (np.float32, np.float64):
+            for source, result in itertools.product(LAYOUTS, LAYOUTS):
+                a = rng.standard_normal(shape).astype(dtype)
+                out = result(np.full(shape, np.nan, dtype))
+                with cpu.target(target):
+                    primitives.copy_layout(source(a), out)
+                assert np.array_equal(out, a)
+
+
+@contextlib.contextmanager
+def guarded(shape, dtype, order, start):
+    """An array that ends (or, with ``start``, begins) at a page that may not be touched."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    page = mmap.PAGESIZE
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    pages = -(-size // page) + 2
+    memory = mmap.mmap(-1, pages * page)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for guard in (address, address + (pages - 1) * page):
+        assert libc.mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 0) == 0
+    offset = page if start else (pages - 1) * page - size
+    a = np.frombuffer(memory, dtype, int(np.prod(shape)), offset)
+    stored = tuple(shape[axis] for axis in order)
+    yield a.reshape(stored).transpose(np.argsort(order))
+    for guard in (address, address + (pages - 1) * page):
+        assert libc.mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 3) == 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="protects pages with mprotect")
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("start", [False, True], ids=["end", "start"])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 3, 1)], ids=["nchw", "nhwc"])
+def test_nothing_outside_the_arrays_is_touched(target, order, start):
+    """A read or write one element outside any array ends the process."""
+    cases = [
+        ((1, 3, 9, 11), (5, 3, 3, 3), 5, dict(padding=1)),
+        ((2, 17, 5, 5), (19, 17, 1, 1), 19, {}),
+        ((1, 33, 6, 7), (35, 33, 2, 2), 35, dict(stride=2)),
+        ((1, 11, 6, 7), (11, 1, 3, 3), 11, dict(padding=1, groups=11)),
+        ((1, 16, 6, 7), (16, 1, 3, 3), 16, dict(groups=16)),
+        ((1, 9, 6, 7), (27, 1, 2, 3), 27, dict(groups=9, stride=2)),
+    ]
+    plain = (0, 1, 2, 3)
+    for dtype, (x_shape, w_shape, outputs, settings) in itertools.product((np.float32, np.float64), cases):
+        y_shape = cnncore.conv.describe((x_shape, w_shape, None), np.dtype(dtype), settings).output
+        with contextlib.ExitStack() as stack, cpu.target(target):
+            place = lambda shape, order: stack.enter_context(guarded(shape, dtype, order, start))  # noqa: E731, B023
+            x, w, b = place(x_shape, order), place(w_shape, plain), place((outputs,), (0,))
+            dx, dw, db = place(x_shape, order), place(w_shape, plain), place((outputs,), (0,))
+            y = place(y_shape, order)
+            x[...], w[...], b[...] = 1, 1, 1
+            call = cnncore.conv.describe((x_shape, w_shape, (outputs,)), np.dtype(dtype), settings)
+            cnncore.conv.kind.forward(call, (x, w, b), y)
+            assert np.isfinite(y).all()
+            cnncore.conv.kind.backward(call, (x, w), y, (True, True, True), (dx, dw, db))
+            del x, w, b, dx, dw, db, y
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("transposed", [False, True], ids=["conv", "conv_transpose"])
+def test_as_pytorch(target, dtype, transposed):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(9)
+    for rank, stride, padding, dilation, groups in (
+        (1, 2, 3, 2, 1),
+        (2, 1, 1, 1, 1),
+        (2, 3, 2, 2, 2),
+        (2, 2, 1, 1, 12),
+        (3, 2, 1, 1, 3),
+    ):
+        channels, outputs = 12, 24
+        weights = (channels, outputs // groups) if transposed else (outputs, channels // groups)
+        x, w, b = arrays(rng, (2, channels, *(9, 8, 7)[:rank]), (*weights, *(3, 2, 3)[:rank]), dtype, outputs)
+        settings = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
+        tensors = [torch.tensor(a, requires_grad=True) for a in (x, w, b)]
+        expected = getattr(torch.nn.functional, f"conv{'_transpose' * transposed}{rank}d")(*tensors, **settings)
+        dy = rng.standard_normal(expected.shape).astype(dtype)
+        expected.backward(torch.tensor(dy))
+        op = cnncore.conv_transpose if transposed else cnncore.conv
+        with cpu.target(target):
+            got = everything(op, x, w, b, dy, settings)
+        for a, e in zip(got, [expected.detach(), *(t.grad for t in tensors)], strict=True):
+            np.testing.assert_allclose(a, e.numpy(), rtol=0, atol=TOLERANCE[np.dtype(dtype)] * max(1, np.abs(a).max()))
