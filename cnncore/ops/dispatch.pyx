@@ -227,5 +227,4 @@ def set_threads(int count):
 def shutdown_threads():
     """End the native threads; the next call that needs them starts them again."""
     with nogil:
-    with nogil:
         cnn_threads_shutdown()
