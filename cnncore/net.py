@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from . import cpu, geometry, model_file
+from .catalog import OPS
 from .errors import DtypeError, GraphError, SettingError, ShapeError
 from .layers import initialised, shape_text, unknown
 from .operator import FLOATS, ordinary_array
@@ -89,6 +90,10 @@ class Structure:
         names = self.names
         nodes = []
         for node in self.nodes:
+            if OPS.get(node.op.name) is not node.op:
+                raise GraphError(
+                    f"{node.path}: a file cannot hold the operator {node.op.name!r}, which is not in cnncore.OPS"
+                )
             owned = {p.name for p in node.op.layer.parameters}
             rows = node.op.rows(len(node.arguments))
             values = [a for row, a in zip(rows, node.arguments, strict=True) if row.name not in owned]
