@@ -16,10 +16,12 @@ import numpy as np
 from ..catalog import OPS
 from ..errors import DataError, SettingError
 from ..geometry import integer
+from . import checkpoint
+from .augment import ORDER_OF_BATCHES, Augment, uniform
 from .optimizers import SGD
 from .schedules import schedule as schedule_named
 
-__all__ = ["Callback", "EarlyStopping", "Epoch", "Evaluation", "Progress", "Trainer"]
+__all__ = ["Callback", "Checkpoint", "EarlyStopping", "Epoch", "Evaluation", "Progress", "Trainer"]
 
 
 # ── What training reports ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -105,6 +107,17 @@ class EarlyStopping(Callback):
         return True
 
 
+class Checkpoint(Callback):
+    """Writes the state of the training to ``path`` after every epoch; :meth:`Trainer.restore` goes on from there."""
+
+    def __init__(self, path, notes=None):
+        self.path = path
+        self.notes = notes
+
+    def on_epoch(self, trainer, epoch):
+        checkpoint.write(self.path, trainer, self.notes)
+
+
 # ── The trainer ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -137,7 +150,7 @@ class Trainer:
             loss = OPS[loss].with_backward
         self.loss = loss
         self.history = []
-        self._decays = getattr(net, "decays", lambda name: True)
+        self._gradients = {}  # the arrays of the last step: backward writes the next gradients into them
 
     # ── One step ──
 
@@ -147,12 +160,19 @@ class Trainer:
         return value
 
     def _step(self, x, target, learning_rate):
-        output, backward = self.net.with_backward(x, training=True)
+        """(loss, output) of a step. The image's own gradient is not computed: nobody asks for it in training."""
+        output, backward = self.net.with_backward(x, training=True, wanted=False, repeatable=False)
         value, loss_backward = self.loss(output, target)
+        if not np.isfinite(value):
+            rate = self.optimizer.learning_rate if learning_rate is None else learning_rate
+            raise SettingError(
+                f"training: the loss is {float(value)} in step {self.optimizer.steps + 1}, at learning rate {rate:.3g}; "
+                "try a tenth of that, and look for NaN in the images"
+            )
         gradient = loss_backward(np.ones((), output.dtype))
-        backward(gradient[0] if isinstance(gradient, tuple) else gradient)
+        backward(gradient[0] if isinstance(gradient, tuple) else gradient, gradients=self._gradients)
         with uninterrupted():  # Ctrl-C finds the parameters of before or after the step, never between
-            self.optimizer.update(self.net.parameters, backward.gradients, learning_rate, self._decays)
+            self.optimizer.update(self.net.parameters, self._gradients, learning_rate, self.net.decays)
         return float(value), output
 
     # ── Many ──
@@ -174,11 +194,15 @@ class Trainer:
         """Train for ``epochs`` over ``data``: a :class:`cnncore.train.data.Dataset`, or an array x with ``labels``.
 
         ``validation`` is data of the same kind (for arrays a pair). ``schedule`` is a name in cnncore.train.schedules or a
-        function of the fraction of training done. ``first_epoch`` continues a training that ended after so many epochs.
-        Returns the history: one :class:`Epoch` per epoch.
+        function of the fraction of training done. ``augment`` is a :class:`cnncore.train.Augment`, or for arrays any function
+        (images, seed, epoch, numbers of the images) → images. Returns the history: one :class:`Epoch` per epoch.
+
+        ``first_epoch`` continues a training of which so many epochs are done: after ``trainer.restore(path)``, the same call
+        with ``first_epoch=len(trainer.history)`` gives the weights of the uninterrupted training bit for bit.
         """
         epochs = integer("fit", "epochs", epochs, 1)
         batch_size = integer("fit", "batch_size", batch_size, 1)
+        first_epoch = integer("fit", "first_epoch", first_epoch, 0)
         source = batch_source(data, labels)
         held_out = (
             None
@@ -189,10 +213,10 @@ class Trainer:
         steps = -(-len(source) // batch_size)
         began, done_before = time.perf_counter(), 0
         for epoch in range(first_epoch, epochs):
-            started, total, right, seen = time.perf_counter(), 0.0, 0, 0
+            started, total, right, seen, rate = time.perf_counter(), 0.0, 0, 0, 0.0
             for step, (x, y) in enumerate(source.batches(batch_size, seed=seed, epoch=epoch, augment=augment)):
                 rate = self.optimizer.learning_rate * factor((epoch * steps + step) / (epochs * steps))
-                value, output = self._step(x, y, rate)
+                value, output = self._step(x.astype(self.net.dtype, copy=False), y, rate)
                 total, seen, right = total + value * len(x), seen + len(x), right + count_right(output, y)
                 elapsed = time.perf_counter() - began
                 done = done_before + step + 1
@@ -201,7 +225,7 @@ class Trainer:
                 self._tell("on_step", callbacks, Progress(epoch, epochs, step, steps, value, speed, remaining))
             done_before += steps
             seconds = time.perf_counter() - started
-            checked = None if held_out is None else self.evaluate(held_out, batch_size=max(batch_size, 64))
+            checked = None if held_out is None else self.evaluate(held_out)
             record = Epoch(
                 epoch=epoch,
                 loss=total / max(seen, 1),
@@ -225,7 +249,7 @@ class Trainer:
         source = batch_source(data, labels)
         outputs, targets = [], []
         for x, y in source.batches(batch_size):
-            outputs.append(self.net(x, training=False))
+            outputs.append(self.net(x.astype(self.net.dtype, copy=False), training=False))
             targets.append(y)
         output, target = np.concatenate(outputs), np.concatenate(targets)
         value, _ = self.loss(output, target)
@@ -241,6 +265,14 @@ class Trainer:
     def arrays(self):
         """Every array that training changes: parameters and running statistics, by name."""
         return {**self.net.parameters, **self.net.state}
+
+    def save(self, path, notes=None):
+        """Write everything that a continued training needs to one file; ``notes``, plain values (JSON), are kept with it."""
+        checkpoint.write(path, self, notes)
+
+    def restore(self, path):
+        """Continue from a file of :meth:`save` or :class:`Checkpoint`: net, optimizer, history. Returns its notes."""
+        return checkpoint.restore(path, self, Epoch)
 
     def restore_arrays(self, arrays):
         """Write ``arrays`` (as from :meth:`arrays`) into the net."""
@@ -283,15 +315,17 @@ class Arrays:
 
     def batches(self, batch_size, seed=None, epoch=0, augment=None):
         """Yield (x, y); shuffled by (seed, epoch) unless seed is None."""
-        order = (
-            np.arange(len(self))
-            if seed is None
-            else np.random.Generator(np.random.Philox([seed, epoch])).permutation(len(self))
-        )
+        order = np.arange(len(self))
+        if seed is not None:
+            order = np.argsort(uniform(seed, epoch, ORDER_OF_BATCHES, len(self)), kind="stable")
         for first in range(0, len(self), batch_size):
             chosen = order[first : first + batch_size]
             x = self.x[chosen]
-            yield (x if augment is None else augment(x, seed, epoch, chosen)), self.y[chosen]
+            if isinstance(augment, Augment):  # takes images with their channels last
+                x = np.moveaxis(augment(np.moveaxis(np.float32(x), 1, -1), seed, epoch, chosen), -1, 1).astype(x.dtype)
+            elif augment is not None:
+                x = augment(x, seed, epoch, chosen)
+            yield x, self.y[chosen]
 
 
 def batch_source(data, labels=None):
@@ -317,6 +351,6 @@ def uninterrupted():
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
-        if arrived and callable(before):
-            before(*arrived[0])
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+        if arrived:
+            signal.raise_signal(signal.SIGINT)

@@ -1,0 +1,114 @@
+"""Checkpoints: everything that a training needs to go on as if it had never stopped.
+
+A checkpoint is a file like a model file (model_file.py: safetensors with a digest, no pickle, written atomically) whose
+arrays are the net's ("net/conv.w") and the optimizer's ("optimizer/velocity:conv.w"). Its description holds what is not an
+array: the epochs done, the number of the next training pass, from which random operators draw, the history, and ``notes``
+that the caller keeps with it. Order of the images and augmentation need nothing: they follow from seed and epoch.
+"""
+
+import math
+
+import numpy as np
+
+from .. import model_file
+from ..errors import ModelFileError
+
+__all__ = ["read", "restore", "write"]
+
+KIND = "checkpoint"
+ENTRIES = {"kind": str, "epochs": int, "steps": int, "dtype": str, "optimizer": dict, "history": list, "notes": dict}
+
+
+def write(path, trainer, notes=None):
+    """Write the state of ``trainer`` after its last complete epoch; the file is the old one or the new one, whole."""
+    optimizer = trainer.optimizer
+    model = {
+        "kind": KIND,
+        "epochs": len(trainer.history),
+        "steps": trainer.net.steps,
+        "dtype": trainer.net.dtype.name,
+        "optimizer": {"class": type(optimizer).__name__, "steps": optimizer.steps},
+        "history": [vars(epoch) for epoch in trainer.history],
+        "notes": {} if notes is None else notes,
+    }
+    arrays = {f"net/{name}": array for name, array in trainer.arrays().items()}
+    for name, state in optimizer.state.items():
+        for kind, array in zip(optimizer.state_names, state, strict=True):
+            arrays[f"optimizer/{kind}:{name}"] = array
+    model_file.write(path, model, arrays)
+
+
+def read(path):
+    """(description, arrays) of a checkpoint, its form checked; a ModelFileError says what is wrong with any other file."""
+    model, arrays = model_file.read(path)
+    if not isinstance(model, dict) or model.get("kind") != KIND:
+        raise ModelFileError(f"{path}: this is no checkpoint; expected the checkpoint file that training writes")
+    if model.keys() != ENTRIES.keys() or any(type(model[name]) is not kind for name, kind in ENTRIES.items()):
+        raise ModelFileError(f"{path}: the checkpoint's description has wrong entries")
+    counts = (model["epochs"], model["steps"], model["optimizer"].get("steps"))
+    if any(type(count) is not int or not 0 <= count < 2**63 for count in counts):
+        raise ModelFileError(f"{path}: the checkpoint counts {counts} epochs, passes and steps; expected numbers from 0 up")
+    if len(model["history"]) != model["epochs"]:
+        raise ModelFileError(f"{path}: the history has {len(model['history'])} epochs, the checkpoint {model['epochs']}")
+    return model, arrays
+
+
+def restore(path, trainer, record):
+    """Bring ``trainer`` to where the checkpoint was written; return its notes. Nothing changes unless everything fits.
+
+    ``record`` makes an entry of the history from its fields.
+    """
+    model, arrays = read(path)
+    net, optimizer = trainer.net, trainer.optimizer
+    wanted = trainer.arrays()
+    found = {name.removeprefix("net/"): array for name, array in arrays.items() if name.startswith("net/")}
+    if found.keys() != wanted.keys():
+        odd = min(found.keys() ^ wanted.keys())
+        where = "the checkpoint" if odd in found else "the net"
+        raise ModelFileError(f"{path}: the checkpoint is of another network: only {where} has {odd!r}")
+    for name, array in found.items():
+        fitting(path, name, array, wanted[name])
+    known = model["optimizer"].get("class")
+    if known != type(optimizer).__name__:
+        raise ModelFileError(f"{path}: the checkpoint is of optimizer {known}, the trainer has {type(optimizer).__name__}")
+    states = {name: array for name, array in arrays.items() if name.startswith("optimizer/")}
+    if len(states) + len(found) != len(arrays):
+        raise ModelFileError(f"{path}: the checkpoint holds arrays that are neither the net's nor the optimizer's")
+    state = {}
+    for name in net.parameters:
+        parts = [states.pop(f"optimizer/{kind}:{name}", None) for kind in optimizer.state_names]
+        if all(part is None for part in parts):
+            continue  # the parameter was never changed
+        if any(part is None for part in parts):
+            raise ModelFileError(f"{path}: the optimizer's state of {name!r} is incomplete")
+        state[name] = tuple(fitting(path, name, part, wanted[name]) for part in parts)
+    if states:
+        raise ModelFileError(f"{path}: the optimizer has no place for {min(states)!r}")
+    history = [history_entry(path, record, row) for row in model["history"]]
+
+    trainer.restore_arrays(found)
+    net.steps = model["steps"]
+    optimizer.state, optimizer.steps = state, model["optimizer"]["steps"]
+    trainer.history[:] = history
+    return model["notes"]
+
+
+def fitting(path, name, array, like):
+    """``array``, after checking that it can stand for ``like``."""
+    if array.shape != like.shape or array.dtype != like.dtype:
+        raise ModelFileError(
+            f"{path}: {name!r} is {array.dtype} {array.shape} in the checkpoint, {like.dtype} {like.shape} in the net"
+        )
+    return np.array(array)
+
+
+def history_entry(path, record, row):
+    """One epoch of the history."""
+    fields = record.__dataclass_fields__
+    if not isinstance(row, dict) or row.keys() != fields.keys():
+        raise ModelFileError(f"{path}: an entry of the history has wrong fields")
+    for name, value in row.items():
+        number = type(value) in (int, float) and math.isfinite(value)
+        if not number and not (value is None and name.startswith("validation")):
+            raise ModelFileError(f"{path}: {name} in the history is {value!r}; expected a number")
+    return record(**row)
