@@ -408,7 +408,7 @@ class Plan:
                 out[...] = y
             if keep:
                 tape[number] = call, saved
-            if self.mode.training:
+            if extras and self.mode.training:
                 for owned_array in self.nodes[number].owned:
                     if owned_array.update is not None:
                         updates[owned_array.name] = extras[owned_array.update]
@@ -471,6 +471,8 @@ def described(structure, number, shapes, dtype, training, seed, step):
         settings.setdefault("training", training)
     if "seed" in node.op.settings:
         settings.setdefault("seed", drawn_seed(seed, node.path, step, bits=SEED_BITS))
+    if settings.get("training", training):
+        settings.update(node.op.layer.training)
     arrays = [None if value is None else shapes[value] for value in node.arguments]
     for owned in node.owned:
         arrays[owned.argument] = owned.shape
