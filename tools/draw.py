@@ -17,7 +17,7 @@ LAYERS = [
     ("families", "one Kind per family: pooling, convolution, elementwise, normalisation, joins, losses"),
     ("catalog", "one row per operator: formula, gradient, edges, cases, source"),
     ("layers", "parameters + an operator + initialisation"),
-    ("graph + plan", "branches and joins, shapes, buffers by lifetime, backward where gradients are summed"),
+    ("graph + plan", "branches and joins, shapes, buffers by lifetime, gradients summed at joins"),
     ("models, train", "Inception networks; optimizers, data, the loop"),
     ("io, explain, cli", "files, class activation maps, the command line"),
 ]
