@@ -208,28 +208,20 @@ def _subject(function, arrays, settings, seed):
 def _operator_subject(op, arrays, settings, seed):
     if "seed" in op.settings:
         settings = {"seed": seed, **settings}
-    bound, _ = op.bind(arrays, dict(settings))  # settings may follow the arrays by position: take the arrays apart
-    given = arrays[: len(op.arrays)]
-    for name, value in zip(op.settings, arrays[len(op.arrays) :], strict=False):
-        settings = {**settings, name: value}
-    named = {a.name for a in op.arrays} & settings.keys()
-    if named:
-        settings = {k: v for k, v in settings.items() if k not in named}
-        given = bound
-    names = [a.name for a in op.arrays[: len(given)]]
-    owned = _own_arrays(op.name, names, given)
-    differentiable = [
-        i
-        for i, (row, a) in enumerate(zip(op.arrays, owned, strict=False))
-        if row.differentiable and a is not None and a.dtype.kind == "f"
-    ]
+    bound, call = op.bind(arrays, dict(settings))  # settings may follow the arrays by position, arrays come by name
+    rows = op.rows(len(bound))
+    names = [row.name for row in rows]
+    if op.several:
+        first = len(op.arrays) - 1
+        names[first:] = [f"{rows[first].name}[{i}]" for i in range(len(bound) - first)]
+    owned = _own_arrays(op.name, names, bound)
     return _Subject(
         op.name,
-        lambda *given: op.with_backward(*given, **settings),
+        lambda *given: op.with_backward(*given, **call.settings),
         names,
         owned,
-        differentiable,
-        value=lambda *given: op(*given, **settings),
+        [i for i, wanted in enumerate(op.wanted(owned)) if wanted],
+        value=lambda *given: op(*given, **call.settings),
     )
 
 
