@@ -201,7 +201,7 @@ ROWS = (
         paper="Rosenblatt 1958, doi:10.1037/h0042519",
         cases=(
             Case(ranks=(0,), channels=5, arrays=linear_arrays),
-            Case(ranks=(1,), arrays=linear_arrays),
+            Case(ranks=(1, 2, 3), arrays=linear_arrays),
         ),
         layer=layer(linear_weight),
         example="""
