@@ -80,6 +80,11 @@ def integer(place, name, value, minimum=None, maximum=2**31 - 1):
     return number
 
 
+def has_length(value):
+    """Whether ``value`` holds several things (a numpy number of no dimensions has a __len__, but no length)."""
+    return hasattr(value, "__len__") and getattr(value, "ndim", 1) != 0
+
+
 def per_axis(place, name, value, rank, minimum=None):
     """One integer per spatial axis, from an integer for all of them or a sequence.
 
@@ -88,7 +93,7 @@ def per_axis(place, name, value, rank, minimum=None):
     """
     if isinstance(value, (str, bytes)) or value is None:
         raise SettingError(f"{place}: {name} must be an integer or {rank} of them, got {value!r}")
-    if hasattr(value, "__len__") and getattr(value, "ndim", 1) != 0:
+    if has_length(value):
         if len(value) != rank:
             raise SettingError(
                 f"{place}: {name} has {len(value)} numbers {tuple(value)}; the input has {rank} spatial "
@@ -113,11 +118,7 @@ def padding_pairs(place, padding, extents, kernel, stride, dilation, minimum=0):
         return tuple(
             _named_padding(place, padding, *axis) for axis in zip(extents, kernel, stride, dilation, strict=True)
         )
-    if (
-        hasattr(padding, "__len__")
-        and len(padding)
-        and all(hasattr(p, "__len__") and not isinstance(p, str) for p in padding)
-    ):
+    if has_length(padding) and len(padding) and all(has_length(p) and not isinstance(p, str) for p in padding):
         if len(padding) != rank or any(len(p) != 2 for p in padding):
             raise SettingError(
                 f"{place}: padding {padding} must hold one (low, high) pair for each of {rank} spatial axes"
@@ -272,7 +273,7 @@ def adaptive_window(place, extents, output_size):
     ``output_size`` is one integer or one per axis; ``None`` keeps the input's extent.
     """
     rank = len(extents)
-    sizes = tuple(output_size) if hasattr(output_size, "__len__") else (output_size,) * rank
+    sizes = tuple(output_size) if has_length(output_size) else (output_size,) * rank
     if len(sizes) != rank:
         raise SettingError(f"{place}: output_size {output_size} must hold one number for each of {rank} spatial axes")
     output = tuple(
