@@ -83,6 +83,8 @@ cdef class Tensor:
         PyObject_GetBuffer(array, &self.buffer, PyBUF_STRIDES | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0))
         cdef int rank = self.buffer.ndim
         cdef int axis, place
+        if rank > 5:
+            raise ValueError(f"an array with {rank} dimensions is no (N, C, D, H, W)")
         cdef char code = self.buffer.format[0]
         self.precision = CNN_FLOAT32 if code == b"f" else CNN_FLOAT64 if code == b"d" else -1
         self.view.data = self.buffer.buf
@@ -122,7 +124,7 @@ if hasattr(os, "register_at_fork"):
 
 
 # Below this many elementary operations a second thread costs more than it brings.
-cdef double WORTH_A_THREAD = 30_000.0
+cdef double worth_a_thread = 30_000.0
 
 
 cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t scratch_bytes, double cost) except -1:
@@ -130,7 +132,7 @@ cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t sc
     if tasks <= 0:
         return 0
     cdef int threads = thread_count
-    if cost < WORTH_A_THREAD * threads:
+    if cost < worth_a_thread * threads:
         threads = 1
     if threads > tasks:
         threads = <int> tasks
@@ -222,6 +224,17 @@ def set_threads(int count):
     global thread_count
     thread_count = count
     cnn_threads_limit(count)
+
+
+def set_worth_a_thread(double operations):
+    """Share out a call from this many elementary operations per thread on; returns the number before.
+
+    Tests set 0, so that the smallest arrays cross the threads' borders.
+    """
+    global worth_a_thread
+    before = worth_a_thread
+    worth_a_thread = operations
+    return before
 
 
 def shutdown_threads():
