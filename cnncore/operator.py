@@ -9,6 +9,7 @@ this module inputs are trusted, above it nobody checks again.
     dx = backward(dy)
 """
 
+import copy
 import inspect
 import textwrap
 from collections.abc import Callable, Mapping
@@ -143,6 +144,12 @@ class Case:
     def __repr__(self):
         return f"Case({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
 
+    def but(self, **changes):
+        """This case with another ``batch``, ``channels``, ``spatial`` or ``arrays``."""
+        other = copy.copy(self)
+        other.__dict__.update(changes)
+        return other
+
     def shape(self, rank):
         """Shape of x for this case: extents differ from axis to axis, so that mixed-up axes are seen."""
         return (self.batch, self.channels, *(self.spatial + axis for axis in range(rank)))
@@ -156,15 +163,17 @@ class Case:
 
 
 def sample_values(rng, shape, domain):
-    """Values for a check: no two closer than 1e-3 and none nearer to 0 than 1e-3, so that no kink or tie is near."""
+    """Values for a check, in random order: neighbours differ by more than 2 / size and none is nearer to 0 than 2e-3.
+
+    So no step of a numerical derivative meets a tie or a kink, and a value tells where it came from.
+    """
     size = int(np.prod(shape))
-    # A shuffled regular grid over (-2, 2) without 0; jitter keeps the neighbours' distance above a third of the spacing.
-    grid = (np.arange(size) + 0.5) / max(size, 1) * 4 - 2
-    grid = grid + rng.uniform(-0.2, 0.2, size) * 4 / max(size, 1)
-    grid = np.where(np.abs(grid) < 1e-3, 1e-3, grid)
+    spacing = 4 / max(size, 1)
+    grid = (np.arange(size) + 0.5 + rng.uniform(-0.2, 0.2, size)) * spacing - 2
+    grid += np.where(grid < 0, -2e-3, 2e-3)
     x = rng.permutation(grid).reshape(shape)
     if domain == "positive":
-        return np.abs(x) + 0.05 + 1e-3 * np.sign(x)
+        return (x + 2.1) / 2
     if domain == "unit":
         return (x + 2.2) / 4.4
     return x
@@ -316,13 +325,13 @@ class Op:
 
     def __call__(self, *arguments, out=None, **settings):
         arrays, call = self.bind(arguments, settings)
-        y, extras, _ = self.kind.forward(call, arrays, self._checked_out(call, out))
+        y, extras, _ = self.kind.forward(call, arrays, self._checked_out(call, out, arrays))
         return (y, *extras) if extras else y
 
     def with_backward(self, *arguments, out=None, **settings):
         """``y, backward``: y as from a plain call, and the function that takes dy to the gradients of the arrays given."""
         arrays, call = self.bind(arguments, settings)
-        y, extras, saved = self.kind.forward(call, arrays, self._checked_out(call, out))
+        y, extras, saved = self.kind.forward(call, arrays, self._checked_out(call, out, arrays))
         wanted = self.wanted(arrays)
 
         def backward(dy):
@@ -354,7 +363,8 @@ class Op:
         dtype = self._common_dtype(arrays)
         shapes = tuple(None if a is None else a.shape for a in arrays)
         try:
-            key = (shapes, dtype, tuple(settings.items()))
+            # The types belong to the key: True == 1 == 1.0, but not every setting takes all three.
+            key = (shapes, dtype, tuple(settings.items()), tuple(map(type, settings.values())))
             call = self._calls.get(key)
         except TypeError:  # a setting that cannot be hashed, such as a list
             key, call = None, None
@@ -475,7 +485,7 @@ class Op:
                 )
         return dtype
 
-    def _checked_out(self, call, out):
+    def _checked_out(self, call, out, arrays):
         if out is None:
             return None
         if (
@@ -488,7 +498,20 @@ class Op:
             raise ShapeError(
                 f"{self.name}: out must be a writeable {call.dtype} array of shape {call.output}, got {came}"
             )
+        for row, array in zip(self.rows(len(arrays)), arrays, strict=True):
+            if array is not None and overlap(out, array):
+                raise ShapeError(f"{self.name}: out overlaps {row.name}; give it memory of its own, or leave it out")
         return out
+
+
+def overlap(a, b):
+    """Whether two arrays share an element; True where that would take long to find out."""
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        return np.shares_memory(a, b, max_work=10_000)
+    except np.exceptions.TooHardError:
+        return True
 
 
 def ordinary_array(place, name, array, either=False):
@@ -497,7 +520,7 @@ def ordinary_array(place, name, array, either=False):
     Anything with ``__array__`` or ``__dlpack__`` is taken; read-only, strided and negative-stride arrays are used in place.
     """
     if type(array) is not np.ndarray:
-        array = _from_outside(array)
+        array = _from_outside(place, name, array)
     dtype = array.dtype
     if dtype not in FLOATS:  # byte-swapped dtypes compare unequal on purpose: they are converted
         native = dtype.newbyteorder("=")
@@ -514,7 +537,7 @@ def ordinary_array(place, name, array, either=False):
 def index_array(place, name, array):
     """``array`` as native int64, from any integer dtype."""
     if type(array) is not np.ndarray:
-        array = _from_outside(array)
+        array = _from_outside(place, name, array)
     if array.dtype.kind not in "iu":
         raise DtypeError(f"{place}: {name} is {array.dtype}; expected integers: use {name}.astype('int64')")
     return np.ascontiguousarray(array, dtype=np.int64)
@@ -523,19 +546,19 @@ def index_array(place, name, array):
 def mask_array(place, name, array):
     """``array`` as booleans."""
     if type(array) is not np.ndarray:
-        array = _from_outside(array)
+        array = _from_outside(place, name, array)
     if array.dtype != np.bool_:
         raise DtypeError(f"{place}: {name} is {array.dtype}; expected booleans: use {name}.astype(bool)")
     return np.ascontiguousarray(array)
 
 
-def _from_outside(array):
+def _from_outside(place, name, array):
     if not hasattr(array, "__array__") and hasattr(array, "__dlpack__"):
         return np.from_dlpack(array)
     try:
         return np.asarray(array)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DtypeError(f"cannot take {type(array).__name__} as an array: {error}") from None
+        raise DtypeError(f"{place}: {name} is no array: {type(array).__name__} ({error})") from None
 
 
 # ── Checks of single settings ──────────────────────────────────────────────────────────────────────────────────────────
@@ -586,7 +609,7 @@ def choice(*allowed):
     """A check that a setting is one of ``allowed``."""
 
     def check(place, name, value):
-        if value not in allowed:
+        if not any(isinstance(value, type(a)) and value == a for a in allowed):
             raise SettingError(f"{place}: {name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
         return value
 
