@@ -16,6 +16,8 @@ from .errors import KinkError as KinkError
 from .errors import ModelFileError as ModelFileError
 from .errors import SettingError as SettingError
 from .errors import ShapeError as ShapeError
+from .graph import Graph as Graph
+from .graph import load as load
 from .threads import get_num_threads as get_num_threads
 from .threads import set_num_threads as set_num_threads
 from .threads import threads as threads
