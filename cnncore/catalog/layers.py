@@ -6,6 +6,7 @@ from ..families.joining import Concatenation, Sum
 from ..families.losses import MeanSquaredError, SoftmaxCrossEntropy
 from ..families.normalization import BatchNorm, GroupNorm, LocalResponseNorm
 from ..families.reshaping import Flatten, Pad
+from ..geometry import has_length
 from ..operator import REQUIRED, Array, Case, Layer, Op, Parameter, Setting, choice, flag, number, whole
 
 __all__ = ["ROWS"]
@@ -164,7 +165,7 @@ NORMALIZATION = (
         edges=(FAR_FROM_ZERO, "m = 1: y = b"),
         accumulates="means, variances, dw and db in float64",
         paper="Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022, equation 4",
-        cases=(Case(arrays=scale_and_shift),),
+        cases=(Case(arrays=scale_and_shift), Case(eps=0.1)),
         example="""
             >>> import numpy as np, cnncore
             >>> cnncore.instance_norm(np.array([[[1., 3.], [0., 4.]]]), eps=0)
@@ -373,7 +374,7 @@ def coefficients(place, name, value):
     """A check that coefficients are numbers, or None."""
     if value is None:
         return None
-    if not hasattr(value, "__len__") or isinstance(value, str):
+    if not has_length(value) or isinstance(value, str):
         raise SettingError(f"{place}: {name} must be a number for each array, got {value!r}")
     return tuple(number()(place, f"{name}[{i}]", c) for i, c in enumerate(value))
 
@@ -497,6 +498,7 @@ SHAPE = (
         paper="Gonzalez & Woods 2018, Digital Image Processing, section 3.4; ONNX operator Pad",
         cases=(
             Case(padding=1),
+            Case(padding=2, value=-1.5),
             Case(padding=((2, 0),), ranks=(1,)),
             Case(padding=((1, 2), (0, 3)), ranks=(2,), mode="reflect"),
             Case(padding=2, mode="reflect"),
@@ -526,10 +528,14 @@ REDUCTION = Setting(
 )
 
 
+def every_class(rng, x):
+    return (rng.integers(0, x.shape[1], (x.shape[0], *x.shape[2:])),)
+
+
 def class_numbers(rng, x):
     """Targets for a case, the first one left out."""
-    target = rng.integers(0, x.shape[1], (x.shape[0], *x.shape[2:]))
-    target.flat[0] = -100
+    (target,) = every_class(rng, x)
+    target.flat[:1] = -100
     return (target,)
 
 
@@ -589,6 +595,7 @@ LOSSES = (
         cases=(
             Case(channels=4, arrays=class_numbers, ranks=(0, 1, 2)),
             Case(channels=4, arrays=weighted_classes, label_smoothing=0.2),
+            Case(channels=4, arrays=every_class, ignore_index=1),
             Case(channels=3, arrays=weighted_classes, reduction="none", ranks=(0, 1, 2, 3), spatial=3),
             Case(channels=4, arrays=probabilities, reduction="sum", ranks=(0, 1, 2)),
             Case(channels=4, arrays=weighted_probabilities, label_smoothing=0.1, ranks=(0, 1)),

@@ -111,7 +111,7 @@ cdef void cross_entropy_backward(CrossEntropy *call, int64_t begin, int64_t end,
                     -dloss * (1 - call.smoothing) * call.weight[k] * (x[k * call.x.stride[1]] - norm))
 
 
-def cross_entropy(x, target, double[::1] weight, double smoothing, losses):
+def cross_entropy(x, target, const double[::1] weight, double smoothing, losses):
     """Write ℓ of every cell into ``losses``, float64 (N, 1, *spatial). Target: classes like ``losses``, or labels like x."""
     cdef Tensor X = Tensor(x), T = Tensor(target), L = Tensor(losses, True)
     cdef CrossEntropy call
@@ -121,7 +121,7 @@ def cross_entropy(x, target, double[::1] weight, double smoothing, losses):
     run(task, &call, X.view.shape[0] * cells(&X.view), 8, 0, 20 * size(&X.view))
 
 
-def cross_entropy_gradient(x, target, double[::1] weight, double smoothing, dlosses, dx, dtarget):
+def cross_entropy_gradient(x, target, const double[::1] weight, double smoothing, dlosses, dx, dtarget):
     """Write dx and dtarget (None: not wanted) from dL/dℓ, float64 (N, 1, *spatial)."""
     cdef Tensor X = Tensor(x), T = Tensor(target), L = Tensor(dlosses), DX, DT
     cdef CrossEntropy call
@@ -137,7 +137,7 @@ def cross_entropy_gradient(x, target, double[::1] weight, double smoothing, dlos
     run(task, &call, X.view.shape[0] * cells(&X.view), 8, 0, 20 * size(&X.view))
 
 
-cdef void describe(CrossEntropy *call, Tensor x, Tensor target, Tensor losses, double[::1] weight, double smoothing):
+cdef void describe(CrossEntropy *call, Tensor x, Tensor target, Tensor losses, const double[::1] weight, double smoothing):
     call.x, call.loss = x.view, losses.view
     call.dx.data = call.dlabels.data = call.labels.data = NULL
     if target.precision < 0:

@@ -174,11 +174,11 @@ cdef class Normalization:
                         variance[s] += (parts[1, i] + count * (parts[0, i] - mean[s]) ** 2) / m
         return np.asarray(mean), np.asarray(variance)
 
-    def forward(self, x, w, b, double[::1] mean, double[::1] variance, double eps, y):
+    def forward(self, x, w, b, const double[::1] mean, const double[::1] variance, double eps, y):
         """Write y = w x̂ + b; w and b are float64, one per channel."""
         cdef Tensor X = Tensor(x), Y = Tensor(y, True)
         cdef cnn_norm call
-        cdef double[::1] W = w, B = b
+        cdef const double[::1] W = w, B = b
         cdef int64_t images = 1 if self.together else self.N
         cdef double[:, ::1] numbers = np.empty((3, images * self.C))
         cdef int64_t n, c, s, i
@@ -193,11 +193,12 @@ cdef class Normalization:
         self.run(&call, [&call.x, &call.y], 2, TRANSFORM, <cnn_task> norm_transform[float] if X.precision == CNN_FLOAT32
                  else <cnn_task> norm_transform[double], X.precision)
 
-    def backward(self, x, w, double[::1] mean, double[::1] variance, double eps, bint constant, dy, dx, dw, db):
+    def backward(self, x, w, const double[::1] mean, const double[::1] variance, double eps, bint constant, dy, dx, dw, db):
         """Write dx, and dw and db in float64; None is not wanted. ``constant``: μ and σ² do not depend on x."""
         cdef Tensor X = Tensor(x), DY = Tensor(dy), DX
         cdef cnn_norm call
-        cdef double[::1] W = w, DW, DB
+        cdef const double[::1] W = w
+        cdef double[::1] DW, DB
         cdef double[::1] plain = np.zeros(self.sets), weighted = np.zeros(self.sets)
         cdef int64_t images = 1 if self.together else self.N
         cdef double[:, ::1] numbers = np.empty((4, images * self.C))
@@ -238,8 +239,8 @@ cdef class Normalization:
         self.run(&call, [&call.x, &call.dy, &call.dx], 3, GRADIENT, <cnn_task> norm_gradient[float]
                  if X.precision == CNN_FLOAT32 else <cnn_task> norm_gradient[double], X.precision)
 
-    cdef int gather(self, const cnn_norm *call, double[:, ::1] parts, double[::1] center, double[::1] mean,
-                    double[::1] variance, double eps, double[::1] w, double[::1] plain, double[::1] weighted,
+    cdef int gather(self, const cnn_norm *call, double[:, ::1] parts, const double[::1] center, const double[::1] mean,
+                    const double[::1] variance, double eps, const double[::1] w, double[::1] plain, double[::1] weighted,
                     double[::1] dw, double[::1] db) except -1:
         """Sums of the blocks into Σ w dy and Σ w dy x̂ of each set, and dw and db of each channel."""
         cdef int64_t n, k, c, s, i

@@ -84,7 +84,7 @@ cdef void sum_forward(Sum *call, int64_t begin, int64_t end, real *scratch) noex
         sum_row(call, task // call.y.shape[3] // call.y.shape[2], d, h, scratch)
 
 
-def add(list arrays, double[::1] coefficients, y):
+def add(list arrays, const double[::1] coefficients, y):
     """Write y = Σ c_j x_j; none of the x may overlap y."""
     cdef Tensor Y = Tensor(y, True)
     cdef list tensors = [Tensor(x) for x in arrays]
