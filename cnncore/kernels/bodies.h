@@ -4,3 +4,4 @@
 #include "layout.h"
 #include "gemm.h"
 #include "conv.h"
+#include "norm.h"

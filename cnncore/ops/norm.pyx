@@ -423,5 +423,7 @@ cdef class ResponseNormalization:
         call.blocks = (cells(&call.x) + call.block - 1) // call.block
         if task == NULL or not (call.channels_last or planes):
             task = call.definition
-        cdef int64_t scratch = 3 * (call.block * (C + min(call.before, C) + min(call.after, C)) + 256) * 8
+        # Squares, ratios and powers of a block with its borders, and two lines; the definition needs less.
+        cdef int64_t room = call.block * (C + min(call.before, C) + min(call.after, C))
+        cdef int64_t scratch = (3 * room + 2 * max(C, call.block)) * sizeof(double)
         return run(task, call, call.x.shape[0] * call.blocks, 1, scratch, 30 * size(&call.x))

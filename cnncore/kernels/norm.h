@@ -1,0 +1,365 @@
+/* Normalisation by statistics, and by neighbouring channels. Definitions with their formulas: ops/norm.pyx. */
+
+/* ── Sums in float64: a vector of doubles and the values it is made from ── */
+#define WIDE (VECTOR_BYTES / 8)
+typedef double K(wide) __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
+typedef REAL K(narrow) __attribute__((vector_size(WIDE * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+#define wide K(wide)
+
+static inline wide K(widen)(const REAL *p) { return __builtin_convertvector(*(const K(narrow) *)p, wide); }
+static inline double K(total)(wide v) {
+    double sum = v[0];
+    for (int i = 1; i < WIDE; i++) sum += v[i];
+    return sum;
+}
+
+#define STRIP 4     /* wide vectors that are summed side by side: one addition need not wait for the one before */
+
+/* Where a task lies: image n, cells first <= i < last, and where channels are not innermost channel c. */
+typedef struct {
+    int64_t n, c, first, last, part;
+} K(place_of_norm);
+
+static inline K(place_of_norm) K(norm_place)(const cnn_norm *call, int64_t task) {
+    K(place_of_norm) at = {0};
+    const int64_t C = call->x.shape[1], cells = call->x.shape[4];
+    if (!call->channels_last) {
+        at.c = task % C;
+        task /= C;
+    }
+    const int64_t k = task % call->blocks;
+    at.n = task / call->blocks;
+    at.first = k * call->block;
+    at.last = at.first + call->block < cells ? at.first + call->block : cells;
+    at.part = task * C + at.c;
+    return at;
+}
+#define AT(t) ((REAL *)(t).data + at.n * (t).stride[0] + at.c * (t).stride[1] + at.first * (t).stride[4])
+
+/* Means and squares around them of `vectors` * WIDE neighbouring channels. */
+static inline __attribute__((always_inline)) void K(moments_of_channels)(
+    const REAL *x, int64_t step, int64_t cells, double *mean, double *square, const int vectors) {
+    wide sum[STRIP] = {{0}}, squares[STRIP] = {{0}};
+    for (int64_t i = 0; i < cells; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) sum[v] += K(widen)(x + i * step + v * WIDE);
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) sum[v] /= (double)cells;
+    for (int64_t i = 0; i < cells; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) {
+            const wide away = K(widen)(x + i * step + v * WIDE) - sum[v];
+            squares[v] += away * away;
+        }
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) {
+        *(wide *)(mean + v * WIDE) = sum[v];
+        *(wide *)(square + v * WIDE) = squares[v];
+    }
+}
+
+static void K(norm_moments)(void *call_, int64_t begin, int64_t end, void *scratch) {
+    const cnn_norm *call = call_;
+    (void)scratch;
+    for (int64_t task = begin; task < end; task++) {
+        const K(place_of_norm) at = K(norm_place)(call, task);
+        const REAL *x = AT(call->x);
+        const int64_t cells = at.last - at.first, C = call->x.shape[1], step = call->x.stride[4];
+        double *mean = call->first + at.part, *square = call->second + at.part;
+        if (call->channels_last) {
+            int64_t c = 0;
+            for (; c + STRIP * WIDE <= C; c += STRIP * WIDE)
+                K(moments_of_channels)(x + c, step, cells, mean + c, square + c, STRIP);
+            for (; c + WIDE <= C; c += WIDE) K(moments_of_channels)(x + c, step, cells, mean + c, square + c, 1);
+            for (; c < C; c++) {
+                double sum = 0, squares = 0;
+                for (int64_t i = 0; i < cells; i++) sum += x[i * step + c];
+                sum /= (double)cells;
+                for (int64_t i = 0; i < cells; i++) squares += (x[i * step + c] - sum) * (x[i * step + c] - sum);
+                mean[c] = sum;
+                square[c] = squares;
+            }
+            continue;
+        }
+        wide sums[STRIP] = {{0}}, squares[STRIP] = {{0}};
+        double sum = 0, squared = 0;
+        int64_t i = 0;
+        for (; i + STRIP * WIDE <= cells; i += STRIP * WIDE)
+#pragma GCC unroll 4
+            for (int v = 0; v < STRIP; v++) sums[v] += K(widen)(x + i + v * WIDE);
+        for (; i < cells; i++) sum += x[i];
+        sum = (sum + K(total)((sums[0] + sums[1]) + (sums[2] + sums[3]))) / (double)cells;
+        for (i = 0; i + STRIP * WIDE <= cells; i += STRIP * WIDE)
+#pragma GCC unroll 4
+            for (int v = 0; v < STRIP; v++) {
+                const wide away = K(widen)(x + i + v * WIDE) - sum;
+                squares[v] += away * away;
+            }
+        for (; i < cells; i++) squared += (x[i] - sum) * (x[i] - sum);
+        *mean = sum;
+        *square = squared + K(total)((squares[0] + squares[1]) + (squares[2] + squares[3]));
+    }
+}
+
+/* Sums of dy and of dy (x - center) over `vectors` * WIDE neighbouring channels. */
+static inline __attribute__((always_inline)) void K(sums_of_channels)(
+    const REAL *x, int64_t x_step, const REAL *dy, int64_t dy_step, const REAL *center, int64_t cells, double *plain,
+    double *weighted, const int vectors) {
+    wide sum[STRIP] = {{0}}, product[STRIP] = {{0}}, middle[STRIP];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) middle[v] = K(widen)(center + v * WIDE);
+    for (int64_t i = 0; i < cells; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) {
+            const wide d = K(widen)(dy + i * dy_step + v * WIDE);
+            sum[v] += d;
+            product[v] += d * (K(widen)(x + i * x_step + v * WIDE) - middle[v]);
+        }
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) {
+        *(wide *)(plain + v * WIDE) = sum[v];
+        *(wide *)(weighted + v * WIDE) = product[v];
+    }
+}
+
+static void K(norm_sums)(void *call_, int64_t begin, int64_t end, void *scratch) {
+    const cnn_norm *call = call_;
+    (void)scratch;
+    for (int64_t task = begin; task < end; task++) {
+        const K(place_of_norm) at = K(norm_place)(call, task);
+        const REAL *x = AT(call->x), *dy = AT(call->dy);
+        const REAL *center = (const REAL *)call->center + at.n * call->image_step + at.c;
+        const int64_t cells = at.last - at.first, C = call->x.shape[1];
+        const int64_t x_step = call->x.stride[4], dy_step = call->dy.stride[4];
+        double *plain = call->first + at.part, *weighted = call->second + at.part;
+        if (call->channels_last) {
+            int64_t c = 0;
+            for (; c + STRIP * WIDE <= C; c += STRIP * WIDE)
+                K(sums_of_channels)(x + c, x_step, dy + c, dy_step, center + c, cells, plain + c, weighted + c, STRIP);
+            for (; c + WIDE <= C; c += WIDE)
+                K(sums_of_channels)(x + c, x_step, dy + c, dy_step, center + c, cells, plain + c, weighted + c, 1);
+            for (; c < C; c++) {
+                double sum = 0, product = 0;
+                for (int64_t i = 0; i < cells; i++) {
+                    sum += dy[i * dy_step + c];
+                    product += dy[i * dy_step + c] * ((double)x[i * x_step + c] - center[c]);
+                }
+                plain[c] = sum;
+                weighted[c] = product;
+            }
+            continue;
+        }
+        wide sums[STRIP] = {{0}}, products[STRIP] = {{0}};
+        double sum = 0, product = 0;
+        int64_t i = 0;
+        for (; i + STRIP * WIDE <= cells; i += STRIP * WIDE)
+#pragma GCC unroll 4
+            for (int v = 0; v < STRIP; v++) {
+                const wide d = K(widen)(dy + i + v * WIDE);
+                sums[v] += d;
+                products[v] += d * (K(widen)(x + i + v * WIDE) - (double)*center);
+            }
+        for (; i < cells; i++) {
+            sum += dy[i];
+            product += dy[i] * ((double)x[i] - *center);
+        }
+        *plain = sum + K(total)((sums[0] + sums[1]) + (sums[2] + sums[3]));
+        *weighted = product + K(total)((products[0] + products[1]) + (products[2] + products[3]));
+    }
+}
+
+/* y = scale (x - center) + shift */
+static void K(norm_transform)(void *call_, int64_t begin, int64_t end, void *scratch) {
+    const cnn_norm *call = call_;
+    (void)scratch;
+    for (int64_t task = begin; task < end; task++) {
+        const K(place_of_norm) at = K(norm_place)(call, task);
+        const int64_t number = at.n * call->image_step + at.c, cells = at.last - at.first, C = call->x.shape[1];
+        const REAL *restrict center = (const REAL *)call->center + number;
+        const REAL *restrict scale = (const REAL *)call->scale + number;
+        const REAL *restrict shift = (const REAL *)call->shift + number;
+        const REAL *restrict x = AT(call->x);
+        REAL *restrict y = AT(call->y);
+        if (call->channels_last) {
+            for (int64_t i = 0; i < cells; i++, x += call->x.stride[4], y += call->y.stride[4])
+                for (int64_t c = 0; c < C; c++) y[c] = scale[c] * (x[c] - center[c]) + shift[c];
+        } else {
+            const REAL middle = *center, factor = *scale, summand = *shift;
+            for (int64_t i = 0; i < cells; i++) y[i] = factor * (x[i] - middle) + summand;
+        }
+    }
+}
+
+/* dx = scale dy + slope (x - center) + shift */
+static void K(norm_gradient)(void *call_, int64_t begin, int64_t end, void *scratch) {
+    const cnn_norm *call = call_;
+    (void)scratch;
+    for (int64_t task = begin; task < end; task++) {
+        const K(place_of_norm) at = K(norm_place)(call, task);
+        const int64_t number = at.n * call->image_step + at.c, cells = at.last - at.first, C = call->x.shape[1];
+        const REAL *restrict center = (const REAL *)call->center + number;
+        const REAL *restrict scale = (const REAL *)call->scale + number;
+        const REAL *restrict shift = (const REAL *)call->shift + number;
+        const REAL *restrict slope = (const REAL *)call->slope + number;
+        const REAL *restrict x = AT(call->x), *restrict dy = AT(call->dy);
+        REAL *restrict dx = AT(call->dx);
+        if (call->channels_last) {
+            for (int64_t i = 0; i < cells; i++) {
+                for (int64_t c = 0; c < C; c++) dx[c] = scale[c] * dy[c] + (slope[c] * (x[c] - center[c]) + shift[c]);
+                x += call->x.stride[4];
+                dy += call->dy.stride[4];
+                dx += call->dx.stride[4];
+            }
+        } else {
+            const REAL middle = *center, factor = *scale, steep = *slope, summand = *shift;
+            for (int64_t i = 0; i < cells; i++) dx[i] = factor * dy[i] + (steep * (x[i] - middle) + summand);
+        }
+    }
+}
+#undef AT
+#undef STRIP
+
+/* ── Local response normalisation ──
+ *
+ * A task is taken as lines of neighbouring values: the channels of each cell, or the cells of each channel. In scratch the
+ * lines lie `pitch` apart and the channels `step`, with zeros where a window reaches beyond the image: no edge is special. */
+typedef struct {
+    int64_t lines, length, pitch, step;
+    int64_t before, after;          /* channels that a window can meet */
+    REAL *space;                    /* room / 3 REALs each for squares, ratios, powers */
+    int64_t room;
+} K(lrn_block);
+
+static inline REAL K(root)(REAL s) { return sizeof(REAL) == 4 ? (REAL)__builtin_sqrtf((float)s) : (REAL)__builtin_sqrt((double)s); }
+
+/* p = s^-beta; square roots where they do. */
+static void K(lrn_powers)(REAL *restrict p, const REAL *restrict s, int64_t count, double beta) {
+    if (beta == 0.75)
+        for (int64_t i = 0; i < count; i++) p[i] = 1 / (K(root)(s[i]) * K(root)(K(root)(s[i])));
+    else if (beta == 0.5)
+        for (int64_t i = 0; i < count; i++) p[i] = 1 / K(root)(s[i]);
+    else if (beta == 1)
+        for (int64_t i = 0; i < count; i++) p[i] = 1 / s[i];
+    else
+        for (int64_t i = 0; i < count; i++) p[i] = (REAL)pow((double)s[i], -beta);
+}
+
+/* sum[i] = v[i] + v[i + step] + ... of n values */
+static void K(window_sums)(REAL *restrict sum, const REAL *restrict v, int64_t step, int64_t n, int64_t count) {
+    if (n == 5) {
+        const REAL *restrict v1 = v + step, *restrict v2 = v1 + step, *restrict v3 = v2 + step, *restrict v4 = v3 + step;
+        for (int64_t i = 0; i < count; i++) sum[i] = v[i] + v1[i] + v2[i] + v3[i] + v4[i];
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) sum[i] = v[i];
+    for (int64_t j = 1; j < n; j++)
+        for (int64_t i = 0; i < count; i++) sum[i] += v[j * step + i];
+}
+
+/* The squares of a block's x in scratch; 0 where one, or the sum of a window, could leave REAL's range. */
+static int K(lrn_squares)(const cnn_lrn *call, const REAL *x, int64_t x_line, const K(lrn_block) *b, REAL *squares) {
+    const double largest = (sizeof(REAL) == 4 ? 3e38 : 1e308) / 4 / (1 + call->alpha) / (double)(call->before + call->after + 1);
+    const double smallest = sizeof(REAL) == 4 ? 1e-30 : 1e-290;
+    const REAL limit = (REAL)largest;
+    int beyond = !(call->k >= smallest && call->k <= largest && call->alpha <= largest);
+    for (int64_t line = 0; line < b->lines; line++) {
+        REAL *restrict to = squares + line * b->pitch;
+        const REAL *restrict from = x + line * x_line;
+        for (int64_t i = 0; i < b->length; i++) {
+            const REAL square = from[i] * from[i];
+            to[i] = square;
+            beyond |= !(square <= limit);
+        }
+    }
+    return !beyond;
+}
+
+static inline int64_t K(least)(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Lines of a task, with zeros around them in all of scratch. */
+static K(lrn_block) K(lrn_lines)(const cnn_lrn *call, int64_t task, void *scratch) {
+    const int64_t C = call->x.shape[1], first = task % call->blocks * call->block;
+    const int64_t cells = K(least)(call->block, call->x.shape[4] - first);
+    K(lrn_block) b = {.before = K(least)(call->before, C - 1), .after = K(least)(call->after, C - 1), .space = scratch};
+    if (call->channels_last) {
+        b.lines = cells;
+        b.length = C;
+        b.pitch = C + b.before + b.after;
+        b.step = 1;
+    } else {
+        b.lines = C;
+        b.length = cells;
+        b.pitch = b.step = call->block;
+    }
+    b.room = call->block * (C + b.before + b.after);
+    return b;
+}
+
+static void K(lrn_forward)(void *call_, int64_t begin, int64_t end, void *scratch) {
+    cnn_lrn *call = call_;
+    const REAL k = (REAL)call->k, alpha = (REAL)call->alpha;
+    for (int64_t task = begin; task < end; task++) {
+        const K(lrn_block) b = K(lrn_lines)(call, task, scratch);
+        const int64_t n = task / call->blocks, first = task % call->blocks * call->block;
+        const REAL *x = (const REAL *)call->x.data + n * call->x.stride[0] + first * call->x.stride[4];
+        REAL *y = (REAL *)call->y.data + n * call->y.stride[0] + first * call->y.stride[4];
+        const int64_t x_line = call->x.stride[call->channels_last ? 4 : 1], y_line = call->y.stride[call->channels_last ? 4 : 1];
+        REAL *padded = b.space, *s = padded + b.room, *p = s + b.length;
+        if (task == begin) memset(padded, 0, (size_t)b.room * sizeof(REAL));
+        if (!K(lrn_squares)(call, x, x_line, &b, padded + b.before * b.step)) {
+            call->definition(call, task, task + 1, scratch);
+            memset(padded, 0, (size_t)b.room * sizeof(REAL));
+            continue;
+        }
+        for (int64_t line = 0; line < b.lines; line++) {
+            K(window_sums)(s, padded + line * b.pitch, b.step, b.before + 1 + b.after, b.length);
+            for (int64_t i = 0; i < b.length; i++) s[i] = k + alpha * s[i];
+            K(lrn_powers)(p, s, b.length, call->beta);
+            const REAL *restrict from = x + line * x_line;
+            REAL *restrict to = y + line * y_line;
+            for (int64_t i = 0; i < b.length; i++) to[i] = from[i] * p[i];
+        }
+    }
+}
+
+static void K(lrn_backward)(void *call_, int64_t begin, int64_t end, void *scratch) {
+    cnn_lrn *call = call_;
+    const REAL k = (REAL)call->k, alpha = (REAL)call->alpha, factor = (REAL)(2 * call->alpha * call->beta);
+    for (int64_t task = begin; task < end; task++) {
+        const K(lrn_block) b = K(lrn_lines)(call, task, scratch);
+        const int64_t n = task / call->blocks, first = task % call->blocks * call->block;
+        const REAL *x = (const REAL *)call->x.data + n * call->x.stride[0] + first * call->x.stride[4];
+        const REAL *dy = (const REAL *)call->dy.data + n * call->dy.stride[0] + first * call->dy.stride[4];
+        REAL *dx = (REAL *)call->dx.data + n * call->dx.stride[0] + first * call->dx.stride[4];
+        const int axis = call->channels_last ? 4 : 1;
+        const int64_t x_line = call->x.stride[axis], dy_line = call->dy.stride[axis], dx_line = call->dx.stride[axis];
+        const int64_t window = b.before + 1 + b.after;
+        REAL *padded = b.space, *ratios = padded + b.room, *powers = ratios + b.room;
+        REAL *s = powers + b.lines * b.length;
+        if (task == begin) memset(padded, 0, 2 * (size_t)b.room * sizeof(REAL));
+        if (!K(lrn_squares)(call, x, x_line, &b, padded + b.before * b.step)) {
+            call->definition(call, task, task + 1, scratch);
+            memset(padded, 0, 2 * (size_t)b.room * sizeof(REAL));
+            continue;
+        }
+        for (int64_t line = 0; line < b.lines; line++) {
+            REAL *restrict p = powers + line * b.length;
+            K(window_sums)(s, padded + line * b.pitch, b.step, window, b.length);
+            for (int64_t i = 0; i < b.length; i++) s[i] = k + alpha * s[i];
+            K(lrn_powers)(p, s, b.length, call->beta);
+            /* The windows that hold a channel reach the other way: `after` channels before it. */
+            REAL *restrict ratio = ratios + b.after * b.step + line * b.pitch;
+            const REAL *restrict from = x + line * x_line, *restrict slope = dy + line * dy_line;
+            for (int64_t i = 0; i < b.length; i++) ratio[i] = slope[i] * (from[i] * (p[i] / s[i]));
+        }
+        for (int64_t line = 0; line < b.lines; line++) {
+            K(window_sums)(s, ratios + line * b.pitch, b.step, window, b.length);
+            const REAL *restrict p = powers + line * b.length;
+            const REAL *restrict from = x + line * x_line, *restrict slope = dy + line * dy_line;
+            REAL *restrict to = dx + line * dx_line;
+            for (int64_t i = 0; i < b.length; i++) to[i] = slope[i] * p[i] - factor * (from[i] * s[i]);
+        }
+    }
+}
+#undef wide
+#undef WIDE
