@@ -229,7 +229,7 @@ def test_lrn_of_values_whose_squares_overflow(dtype, layout):
     q = 1 / large  # (q² s)^−β q^2β = s^−β
     squares = np.pad((q * x.astype("float64")) ** 2, ((0, 0), (2, 2), (0, 0), (0, 0)))
     s = q * q + 1e-4 / 5 * sum(squares[:, i : i + 20] for i in range(5))
-    right = np.where(np.abs(x).max(axis=1, keepdims=True) > 1e15, x * s**-0.75 * q**1.5, y)
+    right = np.where(np.abs(x).max(axis=1, keepdims=True) > 1e15, x * np.maximum(s, 1e-300) ** -0.75 * q**1.5, y)
     np.testing.assert_allclose(y, right, rtol=1e-5 if dtype == "float32" else 1e-13)
 
 
