@@ -26,6 +26,7 @@ from .plan import Mode, Plan, describe
 __all__ = ["Arrays", "Backward", "Input", "Net", "Node", "Structure", "Summary"]
 
 MOST_PLANS = 32
+MOST_NAMES = 48  # characters for the inputs of a node in a table
 MOST_PLAN_BYTES = 1 << 30  # of the arenas of all plans but the newest
 
 
@@ -470,6 +471,7 @@ class Row:
     operator: str
     output: tuple
     parameters: int
+    state: int  # numbers that training keeps beside the parameters, such as running means
     multiply_adds: int
     receptive_field: tuple | None
     inputs: tuple
@@ -485,8 +487,13 @@ class Summary:
 
     @property
     def parameters(self):
-        """How many numbers are trained or kept as state."""
+        """How many numbers are trained."""
         return sum(row.parameters for row in self.rows)
+
+    @property
+    def state(self):
+        """How many numbers training keeps beside the parameters, such as running means."""
+        return sum(row.state for row in self.rows)
 
     @property
     def multiply_adds(self):
@@ -495,18 +502,19 @@ class Summary:
 
     def cells(self):
         """Header, rows and totals as lists of strings."""
-        header = ["node", "operator", "inputs", "output", "parameters", "multiply-adds", "receptive field"]
+        header = ["node", "operator", "from", "output", "parameters", "multiply-adds", "receptive field"]
+        before = [None, *(row.path for row in self.rows)]
         lines = [
             [
                 row.path,
                 row.operator,
-                ", ".join(row.inputs),
+                "" if row.inputs == (previous,) else shortened(row.path, row.inputs),
                 shape_text(row.output),
                 f"{row.parameters:,}" if row.parameters else "",
                 f"{row.multiply_adds:,}" if row.multiply_adds else "",
                 "all" if row.receptive_field is None else "×".join(map(_reach, row.receptive_field)),
             ]
-            for row in self.rows
+            for previous, row in zip(before, self.rows, strict=False)
         ]
         totals = ["total", "", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}", ""]
         return header, lines, totals
@@ -528,6 +536,13 @@ class Summary:
         return "\n".join([title, text(header), rule, *map(text, lines), rule, text(totals)])
 
 
+def shortened(path, inputs):
+    """Names of a node's inputs as seen from its own scope; long lists end in …"""
+    scope = path.rpartition("/")[0] + "/"
+    text = ", ".join(name.removeprefix(scope) for name in inputs)
+    return text if len(text) <= MOST_NAMES else text[: MOST_NAMES - 1] + "…"
+
+
 def _reach(reach):
     return f"{math.ceil(reach)}"
 
@@ -545,7 +560,8 @@ def summarised(net, shapes):
                 path=node.path,
                 operator=node.op.name,
                 output=call.output,
-                parameters=sum(math.prod(owned.shape) for owned in node.owned),
+                parameters=sum(math.prod(owned.shape) for owned in node.owned if owned.trained),
+                state=sum(math.prod(owned.shape) for owned in node.owned if not owned.trained),
                 multiply_adds=node.op.kind.multiply_adds(call),
                 receptive_field=None if fields[-1] is None else fields[-1][0],
                 inputs=tuple(structure.names[v] for v in node.arguments if v is not None),

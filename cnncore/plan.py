@@ -27,6 +27,7 @@ import numpy as np
 
 from .errors import CnnError
 from .layers import drawn_seed, relocated
+from .ops.conv import copy_layout
 
 __all__ = ["Mode", "Plan", "describe"]
 
@@ -337,10 +338,9 @@ class Plan:
             call = self.calls[number]
             if self.parts[number] is not None:
                 call = None
-                parts = zip(arguments, self.parts[number], strict=True)
-                copies = tuple(
-                    (out.part(index), place) for place, index in parts if not lies_in(place, out.part(index))
-                )
+                indices = self.parts[number]  # none for optional arrays that were left out
+                parts = [(place, out.part(i)) for place, i in zip(arguments, indices, strict=False) if place]
+                copies = tuple((part, place) for place, part in parts if not lies_in(place, part))
                 if not copies:
                     continue
             self.forward_steps.append(
@@ -385,10 +385,10 @@ class Plan:
         tape, updates = {}, {}
         keep = self.mode.backward
         for view, x in zip(workspace.inputs, xs, strict=True):
-            view[...] = x
+            copy_layout(x, view)
         for number, kind, call, views, owned, out, epilogue, copies, redrawn in workspace.forward:
             for to, source in copies:
-                to[...] = source
+                copy_layout(source, to)
             if call is None:
                 continue
             arrays = list(views)
@@ -412,7 +412,7 @@ class Plan:
                 for owned_array in self.nodes[number].owned:
                     if owned_array.update is not None:
                         updates[owned_array.name] = extras[owned_array.update]
-        results = [np.array(view, order="C") for view in workspace.results]
+        results = [plain_copy(view) for view in workspace.results]
         if keep:
             for activation in self.fused_into:
                 tape[activation] = self.calls[activation], (workspace.values[self.inputs + activation],)
@@ -424,8 +424,10 @@ class Plan:
         Arrays that ``gradients`` already holds are written, so that they can be reused from step to step.
         """
         for view, dy in zip(workspace.dys, dys, strict=True):
-            if view is not None:
-                view[...] = 0 if dy is None else dy
+            if view is not None and dy is None:
+                view[...] = 0
+            elif view is not None:
+                copy_layout(dy, view)
         for number, kind, dy, wanted, written, added, owned, join in workspace.backward:
             if not join:
                 call, saved = tape[number]
@@ -448,7 +450,7 @@ class Plan:
         for owned in self.unreached:
             gradients.setdefault(owned.name, np.empty(owned.shape, self.dtype))[...] = 0
         return [
-            np.array(view, order="C") if view is not None else np.zeros(self.shapes[value], self.dtype)
+            plain_copy(view) if view is not None else np.zeros(self.shapes[value], self.dtype)
             for value, view in enumerate(workspace.dxs)
             if self.needed[value]
         ]
@@ -466,7 +468,7 @@ def describe(structure, shapes, dtype, training=False, seed=0):
 def described(structure, number, shapes, dtype, training, seed, step):
     """The call of a node: training and seed belong to the net unless the graph has fixed them."""
     node = structure.nodes[number]
-    settings = dict(node.settings)
+    settings = {**node.op.layer.training, **node.settings} if training else dict(node.settings)
     if "training" in node.op.settings:
         settings.setdefault("training", training)
     if "seed" in node.op.settings:
@@ -481,6 +483,13 @@ def described(structure, number, shapes, dtype, training, seed, step):
     except CnnError as error:
         names = [(structure.names[v], shapes[v]) for v in node.arguments if v is not None]
         raise relocated(error, node.op, node.path, names) from None
+
+
+def plain_copy(view):
+    """A fresh array in C order."""
+    made = np.empty(view.shape, view.dtype)
+    copy_layout(view, made)
+    return made
 
 
 def lies_in(place, other):

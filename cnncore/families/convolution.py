@@ -93,6 +93,8 @@ def check_bias(place, b, channels, form):
 class Convolution(Kind):
     """y = w ∗ x + b by the three primitives in their plain order."""
 
+    saves = ("x", "w")
+
     def describe(self, op, shapes, dtype, settings):
         x, w, b = shapes
         extents = geometry.spatial(op.name, x)
@@ -199,6 +201,8 @@ class TransposedConvolution(Convolution):
 
 class Linear(Kind):
     """y = x wᵀ + b on the last axis of x: a 1×1 convolution on one pixel per row."""
+
+    saves = ("x", "w")
 
     def describe(self, op, shapes, dtype, settings):
         x, w, b = shapes

@@ -1,0 +1,65 @@
+"""The Inception module, and a small network of three of them."""
+
+from ..graph import Graph
+
+__all__ = ["inception_module", "small_inception"]
+
+
+def inception_module(g, x, c1, c3_reduce, c3, c5_reduce, c5, c_pool, name=None, norm=False):
+    """Szegedy et al. 2015, figure 2b: four views of x, joined along channels.
+
+    Each number is the output channels of a convolution: 1×1; 1×1 before 3×3, 3×3; 1×1 before 5×5, 5×5; 1×1 after the 3×3 max
+    pooling. Each is followed by ReLU, with ``norm`` by batch normalisation before it. With ``name`` the nodes are in a scope
+    of that name.
+
+    >>> import cnncore
+    >>> g = cnncore.Graph()
+    >>> x = g.input(channels=192, size=28)
+    >>> print(cnncore.models.inception_module(g, x, 64, 96, 128, 16, 32, 32, name="inception_3a"))
+    inception_3a/concat (N, 256, 28, 28)
+    """
+    if name is not None:
+        with g.scope(name):
+            return inception_module(g, x, c1, c3_reduce, c3, c5_reduce, c5, c_pool, norm=norm)
+
+    def conv(x, channels, size, name):
+        return conv_relu(g, x, channels, size, name, norm)
+
+    one = conv(x, c1, 1, "conv1x1")
+    three = conv(conv(x, c3_reduce, 1, "conv3x3_reduce"), c3, 3, "conv3x3")
+    five = conv(conv(x, c5_reduce, 1, "conv5x5_reduce"), c5, 5, "conv5x5")
+    pool = conv(g.max_pool(x, 3, stride=1, padding=1, name="pool"), c_pool, 1, "pool_project")
+    return g.concat(one, three, five, pool, name="concat")
+
+
+def conv_relu(g, x, channels, size, name, norm=False, stride=1):
+    """Convolution that keeps the image's size (divides it by ``stride``), batch normalisation if asked for, ReLU."""
+    if not norm:
+        return g.conv(x, channels, size, stride=stride, padding=size // 2, activation="relu", name=name)
+    # The normalisation subtracts the mean: a bias before it would have no effect.
+    h = g.conv(x, channels, size, stride=stride, padding=size // 2, bias=False, name=name)
+    return g.batch_norm(h, activation="relu", name=f"{name}_norm")
+
+
+def small_inception(classes=10, channels=1, seed=0, dtype="float32"):
+    """Three Inception modules for small images, 28×28 digits above all; any size from 4×4 on is taken.
+
+    The classifier is a 1×1 convolution, averaged over the image: before the averaging its values are a map of where each
+    class is seen (node "classifier"; Zhou et al. 2016, class activation maps).
+
+    >>> import cnncore
+    >>> net = cnncore.models.small_inception()
+    >>> net
+    <net input (N, 1, ?, ?) → scores: 67 nodes, 42,518 parameters, float32>
+    """
+    g = Graph()
+    x = g.input(channels)
+    h = conv_relu(g, x, 16, 3, "stem", norm=True)
+    h = g.max_pool(h, 2, name="pool_1")
+    h = inception_module(g, h, 16, 12, 24, 6, 12, 12, name="inception_1", norm=True)
+    h = inception_module(g, h, 24, 16, 32, 8, 16, 24, name="inception_2", norm=True)
+    h = g.max_pool(h, 2, name="pool_2")
+    h = inception_module(g, h, 32, 24, 48, 8, 16, 32, name="inception_3", norm=True)
+    h = g.conv(h, classes, 1, initial="glorot", name="classifier")
+    g.output(g.global_avg_pool(h, name="scores"))
+    return g.build(seed, dtype)

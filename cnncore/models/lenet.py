@@ -1,0 +1,24 @@
+"""LeNet-5: LeCun, Bottou, Bengio & Haffner 1998, Gradient-based learning applied to document recognition, section II.B."""
+
+from ..graph import Graph
+
+__all__ = ["lenet"]
+
+
+def lenet(classes=10, channels=1, seed=0, dtype="float32"):
+    """LeNet-5 for 32×32 images, as it is built today: full connections in C3, max pooling, ReLU, a linear output.
+
+    >>> import cnncore
+    >>> cnncore.models.lenet().summary().parameters
+    61706
+    """
+    g = Graph()
+    x = g.input(channels, size=32)
+    h = g.conv(x, 6, 5, activation="relu", name="c1")
+    h = g.max_pool(h, 2, name="s2")
+    h = g.conv(h, 16, 5, activation="relu", name="c3")
+    h = g.max_pool(h, 2, name="s4")
+    h = g.conv(h, 120, 5, activation="relu", name="c5")
+    h = g.linear(g.flatten(h), 84, activation="relu", name="f6")
+    g.output(g.linear(h, classes, initial="glorot", name="output"))
+    return g.build(seed, dtype)

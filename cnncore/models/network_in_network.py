@@ -1,0 +1,30 @@
+"""Network in Network: Lin, Chen & Yan 2014, ICLR, arXiv:1312.4400."""
+
+from ..graph import Graph
+
+__all__ = ["network_in_network"]
+
+
+def network_in_network(classes=10, channels=3, seed=0, dtype="float32"):
+    """The network for CIFAR of section 4.2: three mlpconv layers, dropout between them, global average pooling.
+
+    An mlpconv layer slides a small multilayer perceptron over the image: a convolution and two 1×1 convolutions. The last one
+    makes one map per class, whose average is the score. Numbers of channels as in the authors' published configuration.
+    """
+    g = Graph()
+    x = g.input(channels)
+    h = mlpconv(g, x, 5, 192, 160, 96, name="mlpconv_1")
+    h = g.dropout(g.max_pool(h, 3, stride=2, ceil_mode=True, name="pool_1"), 0.5)
+    h = mlpconv(g, h, 5, 192, 192, 192, name="mlpconv_2")
+    h = g.dropout(g.avg_pool(h, 3, stride=2, ceil_mode=True, name="pool_2"), 0.5)
+    h = mlpconv(g, h, 3, 192, 192, classes, name="mlpconv_3")
+    g.output(g.global_avg_pool(h, name="scores"))
+    return g.build(seed, dtype)
+
+
+def mlpconv(g, x, size, c1, c2, c3, name):
+    """A convolution and two 1×1 convolutions, each followed by ReLU (section 3.1)."""
+    with g.scope(name):
+        h = g.conv(x, c1, size, padding=size // 2, activation="relu", name="conv")
+        h = g.conv(h, c2, 1, activation="relu", name="cccp_1")
+        return g.conv(h, c3, 1, activation="relu", name="cccp_2")
