@@ -19,7 +19,7 @@ except ImportError as error:
         ) from error
     raise
 
-from . import testing
+from . import models, testing
 from ._version import __version__
 from .catalog import OPS
 from .errors import (
@@ -54,6 +54,7 @@ __all__ = [
     "cpu",
     "get_num_threads",
     "load",
+    "models",
     "set_num_threads",
     "testing",
     "threads",

@@ -15,6 +15,7 @@ import numpy as np
 from . import __version__, cpu, get_num_threads, set_num_threads
 from .catalog import FAMILIES, OPS
 from .errors import CnnError, SettingError
+from .graph import load
 
 __all__ = ["main"]
 
@@ -89,9 +90,9 @@ def check(options):
 def summary(options):
     """Print shapes, parameters, multiply-adds and receptive fields of a model file or a network by name."""
     net = model_or_network(options.model)
-    size = options.size or getattr(net, "default_size", None) or (224, 224)
-    (input_,) = net.graph.inputs[:1]
-    print(net.summary((1, input_.shape[1], *size)))
+    input_ = net.graph.inputs[0]
+    size = options.size or [224 if extent is None else extent for extent in input_.size]
+    print(net.summary((1, input_.channels, *size)))
     return 0
 
 
@@ -99,11 +100,7 @@ def model_or_network(name):
     """A net from a model file, or a fresh one from the name of a network in cnncore.models."""
     from . import models
 
-    if name in models.__all__ and callable(getattr(models, name)):
-        return getattr(models, name)()
-    from .model_file import load
-
-    return load(name)
+    return models.NETWORKS[name]() if name in models.NETWORKS else load(name)
 
 
 def bench(options):

@@ -11,7 +11,6 @@ Nothing is computed here but shapes. The methods follow from the operators' rows
 """
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,14 +26,16 @@ __all__ = ["Graph", "Value", "load"]
 FORBIDDEN = frozenset("/.\\\"'<>&")
 
 
-@dataclass(frozen=True, eq=False)
 class Value:
     """What a node makes, or an input: to be given to further operators. ``shape`` has None for open extents."""
 
-    graph: "Graph" = field(repr=False)
-    number: int
-    name: str
-    shape: tuple
+    __slots__ = ("graph", "name", "number", "shape")
+
+    def __init__(self, graph, number, name, shape):
+        self.graph, self.number, self.name, self.shape = graph, number, name, tuple(shape)
+
+    def __repr__(self):
+        return f"<value {self}>"
 
     def __str__(self):
         return f"{self.name} {shape_text(self.shape)}"
@@ -132,7 +133,7 @@ class Graph:
             raise GraphError(
                 f"build: unused branch: {ends} reaches no output; join it with the others, give it to g.output, or remove it"
             )
-        return Structure(tuple(self._inputs), tuple(self._nodes), self._outputs)
+        return Structure(self._inputs, self._nodes, self._outputs)
 
     @classmethod
     def from_description(cls, description, most_extent=None):
@@ -218,7 +219,7 @@ class Graph:
         return tuple(None if v is None else v.number for v in ordered), tuple(shapes)
 
     def _value(self, path, shape):
-        value = Value(self, len(self._values), path, tuple(shape))
+        value = Value(self, len(self._values), path, shape)
         self._names[path] = value.number
         self._values.append(value)
         return value

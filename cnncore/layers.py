@@ -10,8 +10,8 @@ import hashlib
 import inspect
 import math
 import re
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -111,8 +111,7 @@ def initialised(owned, seed, dtype):
 # ── Arguments of a layer ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
-class Owned:
+class Owned(NamedTuple):
     """An array that a node owns, as its row's ``Parameter`` makes it for the node's settings and input."""
 
     argument: int

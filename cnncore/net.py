@@ -10,9 +10,9 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import MutableMapping
-from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,8 +33,7 @@ MOST_PLAN_BYTES = 1 << 30  # of the arenas of all plans but the newest
 # ── The finished graph ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
-class Input:
+class Input(NamedTuple):
     """An input of the net: (N, channels, *size) with None for open extents."""
 
     name: str
@@ -47,8 +46,7 @@ class Input:
         return (None, self.channels, *self.size)
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """An operator applied to values: ``arguments`` holds a value's number, or None, for every array argument."""
 
     path: str
@@ -59,16 +57,14 @@ class Node:
     owned: tuple  # the arrays it owns, layers.Owned
 
 
-@dataclass(frozen=True)
 class Structure:
     """A finished graph: inputs, nodes in an order in which they can run, and the numbers of the output values.
 
     Values are numbered: the inputs first, then what each node makes.
     """
 
-    inputs: tuple
-    nodes: tuple
-    outputs: tuple
+    def __init__(self, inputs, nodes, outputs):
+        self.inputs, self.nodes, self.outputs = tuple(inputs), tuple(nodes), tuple(outputs)
 
     @cached_property
     def names(self):
@@ -276,7 +272,7 @@ class Net:
 
     def _run(self, xs, training, mode, step=None):
         training = self.training if training is None else bool(training)
-        mode = replace(mode, training=training, target=cpu.target())
+        mode = mode._replace(training=training, target=cpu.target())
         xs = self._checked_inputs(xs)
         plan = self._plan(tuple(x.shape for x in xs), mode)
         if training and step is None:
@@ -463,8 +459,7 @@ class Backward:
 # ── Summaries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A node in a summary. ``receptive_field`` is per spatial axis; None where the whole image is seen."""
 
     path: str
@@ -477,13 +472,11 @@ class Row:
     inputs: tuple
 
 
-@dataclass(frozen=True)
 class Summary:
     """A table of nodes; ``str`` and notebooks show it, ``rows`` and the totals are for programs."""
 
-    rows: tuple
-    shapes: tuple = field(repr=False)  # of all values
-    inputs: tuple
+    def __init__(self, rows, shapes, inputs):
+        self.rows, self.shapes, self.inputs = tuple(rows), tuple(shapes), tuple(inputs)  # shapes: of all values
 
     @property
     def parameters(self):
@@ -568,7 +561,7 @@ def summarised(net, shapes):
             )
         )
     names = tuple((row.name, shape) for row, shape in zip(structure.inputs, shapes, strict=True))
-    return Summary(tuple(rows), tuple(every_shape), names)
+    return Summary(rows, every_shape, names)
 
 
 def receptive_field(fields, node, call):

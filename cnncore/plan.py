@@ -21,7 +21,7 @@ another one. Nothing large is allocated once as many workspaces exist as calls r
 import bisect
 import math
 import threading
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,8 +37,7 @@ NEVER = 1 << 62
 SEED_BITS = 31
 
 
-@dataclass(frozen=True)
-class Mode:
+class Mode(NamedTuple):
     """What a plan is made for besides the shapes."""
 
     training: bool = False
@@ -65,8 +64,7 @@ class Buffer:
         self.first, self.last = min(self.first, step), max(self.last, step)
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a value lies: a buffer, or a part of it; ``overwritten`` is the step at which something else is written there."""
 
     buffer: Buffer
@@ -78,8 +76,7 @@ class Place:
         return Place(self.buffer, (*self.index, index), self.overwritten)
 
 
-@dataclass(frozen=True)
-class Forward:
+class Forward(NamedTuple):
     """A step: run node number ``node``; ``arguments`` are the places of its values, ``owned`` (argument, name) pairs.
 
     A join without ``call`` only has ``copies``: the parts that their makers could not write in place.
@@ -95,8 +92,7 @@ class Forward:
     redrawn: bool = False  # whether the call is described again for every training step, with a new seed
 
 
-@dataclass(frozen=True)
-class Backward:
+class Backward(NamedTuple):
     """A step: from the gradient of node's y, write (``written``) or add (``added``: first to a temporary) those of its values."""
 
     node: int

@@ -8,4 +8,6 @@ from .inception import inception_module, small_inception
 from .lenet import lenet
 from .network_in_network import network_in_network
 
-__all__ = ["googlenet", "inception_module", "lenet", "network_in_network", "small_inception"]
+NETWORKS = {make.__name__: make for make in (googlenet, lenet, network_in_network, small_inception)}
+
+__all__ = ["NETWORKS", "googlenet", "inception_module", "lenet", "network_in_network", "small_inception"]
