@@ -82,7 +82,7 @@ typedef struct {
     int64_t relu;                   /* the activation of the epilogue: 1 for y = max(0, y) */
     int64_t images, rows, columns;  /* a tile */
     int64_t units, unit_count;      /* of a task, in all */
-    int64_t term_blocks;            /* conv_weights: tasks that share the terms of a unit */
+    int64_t channel_blocks, term_blocks;    /* conv_weights: tasks that share the terms of a unit, by inputs and by terms */
     int64_t first_task, tasks;
     int64_t x_bytes, y_bytes, sum_bytes;    /* parts of the scratch memory */
 } cnn_correlation;

@@ -326,6 +326,39 @@ static void K(conv_planes)(void *call, int64_t begin, int64_t end, void *scratch
     }
 }
 
+/* Sums [term][lane], terms in the order (tap, input), into dw for `outputs` channels from `output` on. Taps lie side by side in
+ * dw: so that it is written in order, LANES inputs of all taps are turned around at a time, in `block`. */
+static void K(scatter_weights)(
+    const cnn_correlation *p, int64_t output, int64_t outputs, int64_t first_input, int64_t inputs, int64_t first_term,
+    int64_t last_term, const REAL *sums, REAL *block
+) {
+    const int64_t wide = 2 * LANES, *stride = p->w.stride, T1 = p->taps[1], T2 = p->taps[2], taps = p->taps[0] * T1 * T2;
+    REAL *dw = (REAL *)p->w.data + output * stride[0] + first_input * stride[1];
+    const int whole = first_term == 0 && last_term == taps * inputs;
+    if (taps == 1) {
+        K(transfer)(dw + first_term * stride[1], stride[1], stride[0], sums, wide, 1, last_term - first_term, outputs);
+    } else if (whole && stride[4] == 1 && (T1 == 1 || stride[3] == T2) && (p->taps[0] == 1 || stride[2] == T1 * T2)) {
+        for (int64_t c = 0; c < inputs; c += LANES) {
+            const int64_t count = K(smaller)(LANES, inputs - c);
+            for (int64_t t = 0; t < taps; t++)
+                K(transpose)(block + t * LANES, taps * LANES, sums + (t * inputs + c) * wide, wide, count, outputs);
+            for (int64_t k = 0; k < outputs; k++)
+                for (int64_t i = 0; i < count; i++) {
+                    REAL *to = dw + k * stride[0] + (c + i) * stride[1];
+                    const REAL *from = block + k * taps * LANES + i;
+                    for (int64_t t = 0; t < taps; t++) to[t] = from[t * LANES];
+                }
+        }
+    } else {
+        for (int64_t term = first_term; term < last_term; term++) {
+            const int64_t tap = term / inputs;
+            const REAL *from = sums + (term - first_term) * wide;
+            REAL *to = dw + term % inputs * stride[1] + tap / T2 / T1 * stride[2] + tap / T2 % T1 * stride[3] + tap % T2 * stride[4];
+            for (int64_t k = 0; k < outputs; k++) to[k * stride[0]] = from[k];
+        }
+    }
+}
+
 /* ── Gradient of the weights ── dw[k, c, t] = Σ over images and pixels of dy[k, o] x[c, t at o] ──
  *
  * The same multiplication with the sum over pixels: values of x under a tap are the rows, dy packed in panels the columns. A task
@@ -339,11 +372,15 @@ static void K(conv_weights)(void *call, int64_t begin, int64_t end, void *scratc
     REAL *sums = (REAL *)((char *)scratch + p->x_bytes + p->y_bytes);
     int64_t *offset = (int64_t *)((char *)sums + p->sum_bytes);
     for (int64_t task = begin; task < end; task++) {
-        const int64_t first_unit = task / p->term_blocks * p->units;
-        const int64_t last_unit = K(smaller)(first_unit + p->units, p->unit_count);
-        const int64_t first_term = K(block_start)(task % p->term_blocks, p->term_blocks, cut.terms);
-        const int64_t last_term = K(block_start)(task % p->term_blocks + 1, p->term_blocks, cut.terms);
+        const int64_t shares = p->channel_blocks * p->term_blocks, share = task % shares;
+        const int64_t first_unit = task / shares * p->units, last_unit = K(smaller)(first_unit + p->units, p->unit_count);
         const int64_t first_group = first_unit / cut.units, last_group = (last_unit - 1) / cut.units;
+        /* The task's inputs of each group, and of their terms those from first_term on. */
+        const int64_t first_input = K(block_start)(share / p->term_blocks, p->channel_blocks, cut.inputs);
+        const int64_t inputs = K(block_start)(share / p->term_blocks + 1, p->channel_blocks, cut.inputs) - first_input;
+        const int64_t terms = cut.terms / cut.inputs * inputs;
+        const int64_t first_term = K(block_start)(share % p->term_blocks, p->term_blocks, terms);
+        const int64_t last_term = K(block_start)(share % p->term_blocks + 1, p->term_blocks, terms);
         const int64_t most = p->images * p->rows * p->columns * wide;   /* of a unit's panel */
         K(fill_zero)(sums, (last_unit - first_unit) * (last_term - first_term) * wide);
         K(fill_zero)(panels, (last_unit - first_unit) * most);
@@ -355,10 +392,10 @@ static void K(conv_weights)(void *call, int64_t begin, int64_t end, void *scratc
                         const int64_t columns = K(smaller)(p->columns, size[4] - w);
                         const K(field) f = K(field_of)(
                             p, n, images, d, h, rows, w, columns,
-                            first_group * cut.inputs, (last_group - first_group + 1) * cut.inputs, tile
+                            first_group * cut.inputs + first_input, (last_group - first_group) * cut.inputs + inputs, tile
                         );
                         int64_t *pixels = offset + p->taps[0] * p->taps[1] * p->taps[2];
-                        const K(runs) runs = K(runs_of)(p, &f, cut.inputs, offset);
+                        const K(runs) runs = K(runs_of)(p, &f, inputs, offset);
                         for (int64_t i = 0; i < images; i++)
                             for (int64_t r = 0; r < rows; r++) pixels[i * rows + r] = i * f.image + r * f.row;
                         K(product) product = {
@@ -399,18 +436,11 @@ static void K(conv_weights)(void *call, int64_t begin, int64_t end, void *scratc
                     }
         for (int64_t unit = first_unit; unit < last_unit; unit++) {
             const int64_t group = unit / cut.units, j = unit % cut.units;
-            const int64_t outputs = K(smaller)(wide, cut.outputs - j * wide), T1 = p->taps[1], T2 = p->taps[2];
-            const REAL *sum = sums + (unit - first_unit) * (last_term - first_term) * wide;
-            REAL *dw = (REAL *)p->w.data + (group * cut.outputs + j * wide) * p->w.stride[0];
-            for (int64_t tap = first_term / cut.inputs; tap * cut.inputs < last_term; tap++) {
-                const int64_t low = first_term > tap * cut.inputs ? first_term - tap * cut.inputs : 0;
-                const int64_t count = K(smaller)(cut.inputs, last_term - tap * cut.inputs) - low;
-                K(transfer)(
-                    dw + low * p->w.stride[1] + tap / T2 / T1 * p->w.stride[2] + tap / T2 % T1 * p->w.stride[3]
-                        + tap % T2 * p->w.stride[4],
-                    p->w.stride[1], p->w.stride[0], sum + (tap * cut.inputs + low - first_term) * wide, wide, 1, count, outputs
-                );
-            }
+            const int64_t outputs = K(smaller)(wide, cut.outputs - j * wide);
+            K(scatter_weights)(
+                p, group * cut.outputs + j * wide, outputs, first_input, inputs, first_term, last_term,
+                sums + (unit - first_unit) * (last_term - first_term) * wide, panels
+            );
         }
     }
 }

@@ -156,6 +156,8 @@ cdef int FILL = kernel_number("conv_fill")
 # A tile holds about this many pixels: sixteen times the rows of the largest register tile. Its input then fits beside a
 # panel in the second-level cache.
 cdef int64_t TILE_PIXELS = 224
+# The gradient of the weights loads and stores its sums once a tile: larger ones pay.
+cdef int64_t WEIGHT_PIXELS = 448
 cdef int64_t TILE_BYTES = 256 * 1024
 # Enough tasks for several threads to end at about the same time, none shorter than this many multiply-adds.
 cdef int64_t TASKS = 16
@@ -234,10 +236,10 @@ cdef int64_t gathered(const cnn_correlation *p, int axis, int64_t outputs) noexc
     return min(dense, outputs * p.taps[axis])
 
 
-cdef void choose_tile(cnn_correlation *p, int64_t channels, int64_t itemsize) noexcept nogil:
-    """Images, rows and columns of a tile: of those with TILE_PIXELS the one that gathers fewest pixels twice."""
+cdef void choose_tile(cnn_correlation *p, int64_t pixels, int64_t channels, int64_t itemsize) noexcept nogil:
+    """Images, rows and columns of a tile: of those with ``pixels`` outputs the one that gathers fewest pixels twice."""
     cdef int64_t H = p.y.shape[3], W = p.y.shape[4], depth = gathered(p, 0, 1)
-    cdef int64_t pixels = TILE_PIXELS, cuts, rows, columns
+    cdef int64_t cuts, rows, columns
     cdef double least = -1, cost
     # Pixels of the input per pixel of the output decide how many fit.
     cdef double bytes = (<double> channels * itemsize * depth * min(p.stride[1], p.taps[1]) * min(p.stride[2], p.taps[2]))
@@ -276,7 +278,7 @@ cdef int64_t cut_correlation(cnn_correlation *p, int how, int64_t lane_count, in
     cdef double work
     if how == DEPTHWISE:
         p.unit_count = ceil_div(p.y.shape[1], wide)
-        choose_tile(p, inputs * wide, itemsize)
+        choose_tile(p, TILE_PIXELS, inputs * wide, itemsize)
         p.units = max(1, min(p.unit_count, p.unit_count * tiles(p) // (2 * TASKS)))
         p.x_bytes = tile_bytes(p, inputs * wide, itemsize)
         p.y_bytes = cache_lines(p.images * p.rows * p.columns * wide * itemsize)
@@ -291,7 +293,7 @@ cdef int64_t cut_correlation(cnn_correlation *p, int how, int64_t lane_count, in
         panels = ceil_div(p.y.shape[4], wide)
         p.columns = min(p.y.shape[4], ceil_div(panels, ceil_div(panels, most)) * wide)
     else:
-        choose_tile(p, p.x.shape[1] if p.groups == 1 else inputs * min(p.groups, ceil_div(64, inputs)), itemsize)
+        choose_tile(p, TILE_PIXELS, p.x.shape[1] if p.groups == 1 else inputs * min(p.groups, ceil_div(64, inputs)), itemsize)
     work = <double> p.images * p.rows * p.columns * taps * inputs * p.y.shape[1]
     ranges = max(1, min(ceil_div(TASKS, tiles(p)), min(p.unit_count, <int64_t> (work / TASK_WORK))))
     p.units = ceil_div(p.unit_count, ranges)
@@ -310,10 +312,11 @@ cdef int64_t cut_correlation(cnn_correlation *p, int how, int64_t lane_count, in
 cdef int64_t cut_weights(cnn_correlation *p, int how, int64_t lane_count, int64_t itemsize) noexcept nogil:
     """The same for the gradient of the weights: tasks share its terms, tiles are walked by each task."""
     cdef int64_t wide = 2 * lane_count, inputs = p.x.shape[1] // p.groups, outputs = p.y.shape[1] // p.groups
-    cdef int64_t taps = p.taps[0] * p.taps[1] * p.taps[2], terms = taps * inputs, per_group, groups, most
+    cdef int64_t taps = p.taps[0] * p.taps[1] * p.taps[2], terms = taps * inputs, per_group, groups, most, shares, cuts
+    cdef double cost, least = -1
     if how == DEPTHWISE_WEIGHTS:
-        choose_tile(p, inputs * wide, itemsize)
-        p.units, p.unit_count, p.term_blocks = 1, ceil_div(p.y.shape[1], wide), 1
+        choose_tile(p, TILE_PIXELS, inputs * wide, itemsize)
+        p.units, p.unit_count, p.channel_blocks, p.term_blocks = 1, ceil_div(p.y.shape[1], wide), 1, 1
         p.x_bytes = tile_bytes(p, inputs * wide, itemsize)
         p.y_bytes = cache_lines(p.columns * wide * itemsize)
         p.sum_bytes = 2 * terms * wide * itemsize
@@ -321,18 +324,30 @@ cdef int64_t cut_weights(cnn_correlation *p, int how, int64_t lane_count, int64_
         return p.x_bytes + p.y_bytes + p.sum_bytes + terms * 8
     per_group = ceil_div(outputs, wide)
     p.unit_count = p.groups * per_group
-    choose_tile(p, p.x.shape[1] if p.groups == 1 else inputs, itemsize)
-    p.units = max(1, min(p.unit_count // (TASKS // 2), SUM_BYTES // (terms * wide * itemsize)))
+    choose_tile(p, WEIGHT_PIXELS, p.x.shape[1] if p.groups == 1 else inputs, itemsize)
+    # Tasks that share units gather dy alike, tasks that share inputs gather x alike: the split that copies least.
+    shares, p.channel_blocks, p.units = TASKS // 2, 1, 1
+    for cuts in range(1, shares + 1):
+        if cuts > 1 and (p.groups > 1 or inputs < 28 * cuts):
+            break
+        cost = (<double> min(p.unit_count, ceil_div(shares, cuts)) * inputs * min(taps, 2) * (1 if p.x.stride[1] == 1 else 3)
+                + <double> cuts * outputs * (1 if p.y.stride[1] == 1 else 3))
+        if least < 0 or cost < least:
+            least, p.channel_blocks = cost, cuts
+    shares = ceil_div(shares, p.channel_blocks)
+    terms = ceil_div(inputs, p.channel_blocks) * taps
+    p.units = max(1, min(p.unit_count // shares, SUM_BYTES // (terms * wide * itemsize)))
     if p.groups > 1:
         p.units = min(p.units, per_group)
-    p.term_blocks = max(ceil_div(TASKS // 2, ceil_div(p.unit_count, p.units)), ceil_div(terms * wide * itemsize, SUM_BYTES))
+    p.term_blocks = max(ceil_div(shares, ceil_div(p.unit_count, p.units)), ceil_div(terms * wide * itemsize, SUM_BYTES))
     p.term_blocks = max(1, min(p.term_blocks, terms // 14))
     groups = min(p.groups, ceil_div(p.units - 1, per_group) + 1)
     most = p.images * p.rows * p.columns * wide
-    p.x_bytes = tile_bytes(p, groups * inputs, itemsize)
-    p.y_bytes = cache_lines(p.units * most * itemsize)
+    p.x_bytes = tile_bytes(p, (groups - 1) * inputs + ceil_div(inputs, p.channel_blocks), itemsize)
+    # Also room for what scatter_weights turns around.
+    p.y_bytes = cache_lines(max(p.units * most, taps * lane_count * wide) * itemsize)
     p.sum_bytes = cache_lines(p.units * ceil_div(terms, p.term_blocks) * wide * itemsize)
-    p.tasks = ceil_div(p.unit_count, p.units) * p.term_blocks
+    p.tasks = ceil_div(p.unit_count, p.units) * p.channel_blocks * p.term_blocks
     return p.x_bytes + p.y_bytes + p.sum_bytes + (taps + p.images * p.rows) * 8
 
 

@@ -65,7 +65,7 @@ cdef extern from "calls.h" nogil:
         int64_t relu
         int64_t images, rows, columns
         int64_t units, unit_count
-        int64_t term_blocks
+        int64_t channel_blocks, term_blocks
         int64_t first_task, tasks
         int64_t x_bytes, y_bytes, sum_bytes
 
