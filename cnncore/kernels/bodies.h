@@ -5,3 +5,4 @@
 #include "gemm.h"
 #include "conv.h"
 #include "norm.h"
+#include "pool.h"

@@ -46,6 +46,14 @@ typedef struct {
     int64_t cells;          /* of the largest window */
     uint64_t seed;
     int refused;            /* written by tasks: why the strategy has no value for some window */
+    /* How kernels cut the call into tasks (see kernels/pool.h): tasks that work in place, then packed ones. */
+    int64_t in_place;       /* channels taken where they lie, a multiple of the vector; the others are packed */
+    int64_t vectors;        /* in place: vectors of channels per task */
+    int64_t strip, strips;  /* in place, forward: windows of the sliding axis per task, and tasks along it */
+    int64_t tasks_in_place;
+    int64_t slide;          /* the sliding axis: the first one with more than a cell or a window */
+    int64_t band;           /* packed: its windows per band */
+    int64_t span;           /* packed: the most cells along it that the windows of a band meet */
 } cnn_pool;
 
 /* Convolution: y[n, k, o] = b[k] + sum over c, t of w[k, c, t] x[n, c, stride o + dilation t - low].

@@ -37,6 +37,14 @@ cdef extern from "calls.h" nogil:
         int64_t cells
         uint64_t seed
         int refused
+        int64_t in_place
+        int64_t vectors
+        int64_t strip
+        int64_t strips
+        int64_t tasks_in_place
+        int64_t slide
+        int64_t band
+        int64_t span
 
     ctypedef struct cnn_conv:
         int64_t groups

@@ -41,4 +41,7 @@ cdef class Windows:
     """The windows of a call: tables per axis (geometry.axes) made ready for C, once for forward and backward."""
     cdef cnn_axis axis[3]
     cdef int64_t cells              # of the largest window
+    cdef int64_t positions          # cells of the image
+    cdef int slide                  # the first axis with more than a cell or a window
+    cdef bint forward               # along it, windows begin and end one after the other
     cdef list tables

@@ -13,7 +13,7 @@ same name (kernels/pool.h) may take the loop's place.
 from libc.math cimport INFINITY, fabs, pow
 from libc.stdint cimport int64_t
 
-from cnncore.ops.dispatch cimport Tensor, CNN_FLOAT32, cnn_axis, cnn_pool, cnn_task, cnn_tensor, kernel, real, run
+from cnncore.ops.dispatch cimport Tensor, CNN_FLOAT32, cnn_axis, cnn_pool, cnn_task, cnn_tensor, kernel, lanes, real, run
 from cnncore.ops.dispatch import kernel_number
 from cnncore.ops.random cimport uniform
 
@@ -409,7 +409,7 @@ cdef class Windows:
     def __init__(self, tables, input_, kernel_, step):
         cdef int i
         cdef Tensor table
-        cells = 1
+        cells = positions = 1
         self.tables = [Tensor(t) for t in tables]       # keeps their memory
         for i in range(3):
             table = self.tables[i]
@@ -420,7 +420,14 @@ cdef class Windows:
             self.axis[i].input, self.axis[i].output = input_[i], table.view.shape[1]
             self.axis[i].kernel, self.axis[i].step = kernel_[i], step[i]
             cells *= int(tables[i][1].max())
-        self.cells = cells
+            positions *= input_[i]
+        self.cells, self.positions = cells, min(positions, 2**62)
+        self.slide = 0
+        while self.slide < 2 and self.axis[self.slide].input == self.axis[self.slide].output == 1:
+            self.slide += 1
+        first, count = tables[self.slide][0], tables[self.slide][1]
+        end = first + count * step[self.slide]
+        self.forward = bool((first[1:] >= first[:len(first) - 1]).all() and (end[1:] >= end[:len(end) - 1]).all())
 
 
 cdef void describe(cnn_pool *call, Strategy strategy, Windows windows, tuple settings, Tensor drawn, seed):
@@ -453,6 +460,74 @@ cdef int64_t gather_bytes(const cnn_pool *call):
     return call.cells * 5 * 8
 
 
+# ── How kernels cut a call into tasks ──────────────────────────────────────────────────────────────────────────────────
+
+cdef enum:
+    BAND_BYTES = 192 * 1024             # packed cells of a band: a part of the second-level cache
+    LARGEST_BAND_BYTES = 16 * 1024 * 1024   # above it the definition runs: it packs one window of one plane
+    TASKS = 32                          # tasks aimed at, whatever the number of threads
+    VECTORS = 4                         # of channels side by side, at most (POOL_VECTORS)
+
+
+cdef inline bint channels_last(const cnn_tensor *t) noexcept nogil:
+    return t.stride[1] == 1
+
+
+cdef int64_t slice_cells(const cnn_tensor *t, int slide) noexcept nogil:
+    """Cells of ``t`` behind one cell of the sliding axis."""
+    cdef int64_t cells = 1
+    cdef int axis
+    for axis in range(slide + 1, 3):
+        cells *= t.shape[axis + 2]
+    return cells
+
+
+cdef int64_t span_of(const cnn_axis *axis, int64_t band) noexcept nogil:
+    """The most cells that ``band`` windows next to each other meet."""
+    cdef int64_t most = 0, start = 0, stop, span
+    while start < axis.output:
+        stop = min(start + band, axis.output) - 1
+        span = axis.first[stop] + (axis.count[stop] - 1) * axis.step + 1 - axis.first[start]
+        most = max(most, span)
+        start += band
+    return most
+
+
+cdef int64_t cut(cnn_pool *call, Windows windows, const cnn_tensor *image, const cnn_tensor *reduced, int64_t lanes,
+                 int64_t itemsize, bint in_place, bint backward, int64_t *scratch_bytes) noexcept nogil:
+    """Fill in how the kernels cut the call; returns the number of tasks, or -1 where a band would be too large to pack."""
+    cdef const cnn_axis *axis = &windows.axis[windows.slide]
+    cdef int64_t N = image.shape[0], C = image.shape[1], arrays = 2 if backward else 1, groups, planes, blocks, size
+    call.slide = windows.slide
+    call.in_place = C // lanes * lanes if in_place else 0
+    call.vectors = VECTORS
+    # A task of fewer vectors, or of a part of the windows, where images and channels are few.
+    while backward and call.vectors > 1 and N * (call.in_place // lanes) < 8 * call.vectors:
+        call.vectors //= 2
+    groups = (call.in_place // lanes + call.vectors - 1) // call.vectors
+    call.strip = axis.output if backward else max(1, axis.output * N * groups // TASKS)
+    call.strips = (axis.output + call.strip - 1) // call.strip
+    call.tasks_in_place = N * groups * call.strips
+    planes = N * (C - call.in_place)
+    call.band, call.span = 1, 0
+    scratch_bytes[0] = 0
+    if planes == 0:
+        return call.tasks_in_place
+    blocks = (planes + lanes - 1) // lanes
+    call.band = axis.output if backward or not windows.forward else min(axis.output, max(1, axis.output * blocks // TASKS))
+    while True:
+        call.span = span_of(axis, call.band) if windows.forward else axis.input
+        size = arrays * lanes * itemsize * (
+            call.span * slice_cells(image, windows.slide) + call.band * slice_cells(reduced, windows.slide))
+        if size <= BAND_BYTES or call.band == 1 or not windows.forward:
+            break
+        call.band = (call.band + 1) // 2
+    if size > LARGEST_BAND_BYTES:
+        return -1
+    scratch_bytes[0] = size
+    return call.tasks_in_place + (blocks if backward else blocks * ((axis.output + call.band - 1) // call.band))
+
+
 def forward(Strategy strategy, Windows windows, tuple settings, x, y, indices=None, drawn=None, seed=0):
     """Write y, and the positions it came from, from x; ``drawn`` holds positions to take instead of drawing them.
 
@@ -460,13 +535,21 @@ def forward(Strategy strategy, Windows windows, tuple settings, x, y, indices=No
     """
     cdef Tensor X = Tensor(x), Y = Tensor(y, True), I
     cdef cnn_pool call
+    cdef int64_t tasks = -1, scratch_bytes = 0, itemsize = 4 if X.precision == CNN_FLOAT32 else 8
     describe(&call, strategy, windows, settings, None if drawn is None else Tensor(drawn), seed)
     call.x, call.y = X.view, Y.view
     if indices is not None:
         I = Tensor(indices, True)
         call.indices = I.view
-    cdef cnn_task task = <cnn_task> pool_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> pool_forward[double]
-    run(task, &call, X.view.shape[0] * X.view.shape[1], 1, gather_bytes(&call), work(&call, &call.y))
+    cdef cnn_task task = kernel(strategy.forward_kernel, X.precision)
+    # A position is a lane of the kernels: 32 bits wide in float32.
+    if task != NULL and (indices is None or itemsize == 8 or windows.positions < 2**31):
+        tasks = cut(&call, windows, &call.x, &call.y, lanes(X.precision), itemsize,
+                    channels_last(&call.x) and channels_last(&call.y), False, &scratch_bytes)
+    if tasks < 0:
+        task = <cnn_task> pool_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> pool_forward[double]
+        tasks, scratch_bytes = X.view.shape[0] * X.view.shape[1], gather_bytes(&call)
+    run(task, &call, tasks, 1, scratch_bytes, work(&call, &call.y))
     return "cells" if call.refused == REFUSED_CELLS else "drawn" if call.refused == REFUSED_STATE else ""
 
 
@@ -476,7 +559,15 @@ def backward(Strategy strategy, Windows windows, tuple settings, x, y, dy, dx, d
     # What the strategy does not read may be anything of the right shape.
     cdef Tensor X = DX if x is None else Tensor(x), Y = DY if y is None else Tensor(y)
     cdef cnn_pool call
+    cdef int64_t tasks = -1, scratch_bytes = 0, itemsize = 4 if X.precision == CNN_FLOAT32 else 8
     describe(&call, strategy, windows, settings, None if drawn is None else Tensor(drawn), 0)
     call.x, call.y, call.dy, call.dx = X.view, Y.view, DY.view, DX.view
-    cdef cnn_task task = <cnn_task> pool_backward[float] if X.precision == CNN_FLOAT32 else <cnn_task> pool_backward[double]
-    run(task, &call, X.view.shape[0] * X.view.shape[1], 1, gather_bytes(&call), work(&call, &call.y))
+    cdef cnn_task task = kernel(strategy.backward_kernel, X.precision)
+    if task != NULL:
+        tasks = cut(&call, windows, &call.dx, &call.dy, lanes(X.precision), itemsize,
+                    channels_last(&call.x) and channels_last(&call.y) and channels_last(&call.dy) and channels_last(&call.dx),
+                    True, &scratch_bytes)
+    if tasks < 0:
+        task = <cnn_task> pool_backward[float] if X.precision == CNN_FLOAT32 else <cnn_task> pool_backward[double]
+        tasks, scratch_bytes = X.view.shape[0] * X.view.shape[1], gather_bytes(&call)
+    run(task, &call, tasks, 1, scratch_bytes, work(&call, &call.y))
