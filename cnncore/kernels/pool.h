@@ -37,7 +37,7 @@ typedef struct {
     int selects;            /* whether forward leaves the position of a cell */
 } K(pool_strategy);
 
-POOL_INLINE vreal K(magnitude)(vreal x) {
+POOL_INLINE vreal K(absolute)(vreal x) {
     const vmask sign = (vmask)K(splat)(-(REAL)0);
     return (vreal)((vmask)x & ~sign);
 }
@@ -169,7 +169,7 @@ POOL_INLINE void K(lp_start)(K(pool_window) *w, INTEGER first) {
 }
 /* The largest magnitude: as whole numbers their bits are in the order of the values, and NaN lies above them all. */
 POOL_INLINE void K(lp_look)(K(pool_window) *w, vreal x) {
-    const vreal u = K(magnitude)(x);
+    const vreal u = K(absolute)(x);
     w->scale = K(select)((vmask)u > (vmask)w->scale, u, w->scale);
 }
 POOL_INLINE void K(lp_looked)(const cnn_pool *c, K(pool_window) *w) {
@@ -187,13 +187,13 @@ POOL_INLINE void K(lp_looked_exactly)(const cnn_pool *c, K(pool_window) *w) {
     w->inverse = K(select)(scaled > 0, 1 / scaled, K(splat)(1));
 }
 POOL_INLINE vreal K(lp_relative)(K(pool_window) *w, vreal x) {
-    const vreal u = K(magnitude)(x);
+    const vreal u = K(absolute)(x);
     return K(select)(u == INFINITY, K(splat)(1), u * w->scale * w->inverse);
 }
 /* y from t: t / 0 = inf where a cell is infinite; all cells 0: 0, whatever the scale. */
 POOL_INLINE vreal K(lp_unscaled)(K(pool_window) *w, vreal t) { return t / w->inverse / w->scale; }
 
-POOL_INLINE void K(lp1_step)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) { w->value += K(magnitude)(x); }
+POOL_INLINE void K(lp1_step)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) { w->value += K(absolute)(x); }
 POOL_INLINE vreal K(lp1_finish)(const cnn_pool *c, K(pool_window) *w, double n, double size) {
     return K(quotient)(c, w, K(lp_mean)(c, n));
 }
@@ -250,13 +250,13 @@ static const K(pool_strategy) K(pool_lp) = {
 
 /* p = inf: the first of the largest magnitudes, with its sign backward. */
 POOL_INLINE void K(lp_max_step)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) {
-    K(max_step)(c, w, K(magnitude)(x), cell);
+    K(max_step)(c, w, K(absolute)(x), cell);
 }
 POOL_INLINE void K(lp_max_share)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
     K(max_share)(c, w, K(max_finish)(c, w, n, size), dy, n, size);
 }
 POOL_INLINE vreal K(lp_max_spread)(const cnn_pool *c, K(pool_window) *w, vreal x) {
-    const vmask hit = w->cell & ((K(magnitude)(x) == w->scale) | (x != x));
+    const vmask hit = w->cell & ((K(absolute)(x) == w->scale) | (x != x));
     w->cell &= ~hit;
     return (vreal)(hit & (vmask)(w->value * K(sign)(x)));
 }
@@ -409,7 +409,7 @@ POOL_INLINE K(pool_view) K(view_packed)(const cnn_pool *c, REAL *data, const cnn
 }
 
 /* Vectors of a slice. */
-POOL_INLINE int64_t K(slice)(const cnn_pool *c, const cnn_tensor *t) {
+POOL_INLINE int64_t K(pool_slice)(const cnn_pool *c, const cnn_tensor *t) {
     int64_t cells = 1;
     for (int axis = c->slide + 1; axis < 3; axis++) cells *= t->shape[axis + 2];
     return cells;
@@ -448,7 +448,7 @@ static void K(pool_copy)(
 static void K(pool_pack)(
     const cnn_pool *c, const cnn_tensor *t, REAL *packed, int64_t plane, int64_t planes, int64_t from, int64_t to
 ) {
-    if (planes < LANES) K(fill_zero)(packed, (to - from) * K(slice)(c, t) * LANES);    /* lanes without a plane */
+    if (planes < LANES) K(fill_zero)(packed, (to - from) * K(pool_slice)(c, t) * LANES);    /* lanes without a plane */
     K(pool_copy)(c, t, packed, plane, planes, from, to, 0);
 }
 
@@ -489,7 +489,7 @@ POOL_INLINE K(pool_place) K(pool_place_of)(const cnn_pool *c, int64_t task, int6
 
 POOL_INLINE void K(pool_forward)(const K(pool_strategy) *s, const cnn_pool *c, int64_t begin, int64_t end, REAL *scratch) {
     const int64_t windows = c->axis[c->slide].output;
-    REAL *const packed_x = scratch, *const packed_y = packed_x + c->span * K(slice)(c, &c->x) * LANES;
+    REAL *const packed_x = scratch, *const packed_y = packed_x + c->span * K(pool_slice)(c, &c->x) * LANES;
     for (int64_t task = begin; task < end; task++) {
         const int packed = task >= c->tasks_in_place;
         int64_t low[3] = {0, 0, 0}, high[3] = {c->axis[0].output, c->axis[1].output, c->axis[2].output};
@@ -541,7 +541,7 @@ typedef struct {
 
 /* No window to come meets a slice before `from`: those go to dx, zeros where no window was; the others move to the front. */
 static void K(pool_release)(const cnn_pool *c, K(pool_gradients) *g, int64_t from) {
-    const int64_t slice = K(slice)(c, &c->dx) * LANES;
+    const int64_t slice = K(pool_slice)(c, &c->dx) * LANES;
     const int64_t whole = g->reached < from ? g->reached : from;
     if (whole > g->held) K(pool_copy)(c, &c->dx, g->data, g->plane, g->planes, g->held, whole, 1);
     if (g->reached > from) memmove(g->data, g->data + (from - g->held) * slice, (size_t)((g->reached - from) * slice) * sizeof(REAL));
@@ -558,7 +558,7 @@ static void K(pool_release)(const cnn_pool *c, K(pool_gradients) *g, int64_t fro
  * before the first of them and, where packed, copied out after the last. */
 POOL_INLINE void K(pool_backward)(const K(pool_strategy) *s, const cnn_pool *c, int64_t begin, int64_t end, REAL *scratch) {
     const int64_t windows = c->axis[c->slide].output, extent = c->axis[c->slide].input;
-    const int64_t slice = K(slice)(c, &c->dx) * LANES, y_slice = K(slice)(c, &c->dy) * LANES;
+    const int64_t slice = K(pool_slice)(c, &c->dx) * LANES, y_slice = K(pool_slice)(c, &c->dy) * LANES;
     REAL *const packed_x = scratch + c->span * slice, *const packed_dy = packed_x + c->span * slice;
     REAL *const packed_y = packed_dy + c->band * y_slice;
     for (int64_t task = begin; task < end; task++) {
