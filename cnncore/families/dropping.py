@@ -71,4 +71,4 @@ class Dropping(Kind):
 
     def parts(self, call):
         settings = call.settings
-        return None if settings["training"] or settings["return_state"] else ((...,),)
+        return None if settings["training"] or settings["return_state"] else ((...,), None)
