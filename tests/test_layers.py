@@ -242,3 +242,386 @@ def test_lrn_nan_stays_with_its_neighbours():
                 nan = np.isnan(cnncore.local_response_norm(channels_last(x)))
                 assert not nan[:, :, [0, 2]].any()
                 np.testing.assert_array_equal(nan[0, :, 1, 0], np.abs(np.arange(40) - lane) <= 2)
+
+
+# ── Dropout ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_frequency(p):
+    x = np.ones((50, 40, 50))
+    y, mask = cnncore.dropout(x, p=p, seed=5, return_state=True)
+    deviation = (p * (1 - p) / x.size) ** 0.5
+    assert abs((~mask).mean() - p) < 4 * deviation
+    np.testing.assert_array_equal(y, np.where(mask, 1 / (1 - p), 0))
+
+
+def test_spatial_dropout_drops_whole_channels():
+    x = np.ones((60, 50, 3, 4))
+    y, mask = cnncore.spatial_dropout(x, p=0.3, return_state=True)
+    assert mask.shape == (60, 50)
+    assert abs((~mask).mean() - 0.3) < 4 * (0.21 / 3000) ** 0.5
+    np.testing.assert_array_equal(y, np.broadcast_to(mask[:, :, None, None] / 0.7, x.shape))
+
+
+def test_alpha_dropout_keeps_mean_and_variance():
+    x = np.random.default_rng(0).standard_normal(400_000)
+    for p in (0.1, 0.5, 0.8):
+        y = cnncore.alpha_dropout(x, p=p)
+        assert abs(y.mean()) < 0.01 and abs(y.var() - 1) < 0.02
+
+
+@pytest.mark.parametrize("name", ["dropout", "spatial_dropout", "alpha_dropout"])
+def test_dropout_replays(name):
+    op = cnncore.OPS[name]
+    x = np.random.default_rng(0).standard_normal((4, 6, 5, 7))
+    y, mask = op(x, p=0.4, seed=3, return_state=True)
+    np.testing.assert_array_equal(op(x, state=mask, p=0.4, seed=99), y)
+    np.testing.assert_array_equal(op(x, p=0.4, seed=3), y)
+    assert (op(x, p=0.4, seed=4) != y).any()
+    for threads in (1, 2, 5):
+        with cnncore.threads(threads):
+            np.testing.assert_array_equal(op(x, p=0.4, seed=3), y)
+    for layout in LAYOUTS.values():
+        np.testing.assert_array_equal(op(layout(x), p=0.4, seed=3), y)
+    _, same = op(x.astype("float32"), p=0.4, seed=3, return_state=True)
+    np.testing.assert_array_equal(same, mask)
+
+
+@pytest.mark.parametrize("name", ["dropout", "spatial_dropout", "alpha_dropout"])
+def test_dropout_edges(name):
+    op = cnncore.OPS[name]
+    x = np.random.default_rng(0).standard_normal((4, 6, 5))
+    y, backward = op.with_backward(x, p=1.0)
+    np.testing.assert_array_equal(y, np.zeros_like(x))
+    np.testing.assert_array_equal(backward(x), np.zeros_like(x))
+    y, backward = op.with_backward(x, p=0.0)
+    np.testing.assert_array_equal(y, x)
+    y, backward = op.with_backward(x, training=False)
+    assert y is not x and not np.shares_memory(x, y)
+    np.testing.assert_array_equal(y, x)
+    np.testing.assert_array_equal(backward(x), x)
+    with pytest.raises(cnncore.ShapeError, match="state has shape"):
+        op(x, state=np.ones((4, 7), bool))
+    with pytest.raises(cnncore.DtypeError, match="state is float64; expected booleans"):
+        op(x, state=np.ones(x.shape))
+    with pytest.raises(cnncore.SettingError, match="p must be a finite number ≥ 0 and ≤ 1"):
+        op(x, p=1.5)
+    dropped = np.full_like(x, np.nan)
+    assert np.isfinite(op(dropped, p=1.0)).all()
+
+
+# ── Joins and shape ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, 3, -1, -3])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_concat_is_numpys(axis, layout):
+    rng = np.random.default_rng(0)
+    arrays = []
+    for extent in (3, 1, 4):
+        shape = [2, 3, 4, 5]
+        shape[axis] = extent
+        arrays.append(LAYOUTS[layout](rng.standard_normal(shape)))
+    y, backward = cnncore.concat.with_backward(*arrays, axis=axis)
+    np.testing.assert_array_equal(y, np.concatenate(arrays, axis))
+    np.testing.assert_array_equal(cnncore.concat(arrays, axis=axis), y)
+    dy = rng.standard_normal(y.shape)
+    for gradient, part in zip(backward(LAYOUTS[layout](dy)), np.split(dy, [3, 4], axis), strict=True):
+        np.testing.assert_array_equal(gradient, part)
+
+
+def test_joins_name_what_differs():
+    a, b = np.zeros((2, 3, 4)), np.zeros((2, 3, 5))
+    with pytest.raises(
+        cnncore.ShapeError, match=r"array 0 has shape \(2, 3, 4\), array 1 \(2, 3, 5\), different along axis 2"
+    ):
+        cnncore.concat(a, b)
+    with pytest.raises(
+        cnncore.ShapeError, match=r"array 0 has shape \(2, 3, 4\), array 2 \(2, 3, 5\), different along axis 2"
+    ):
+        cnncore.add(a, a, b)
+    with pytest.raises(cnncore.ShapeError, match="different numbers of dimensions"):
+        cnncore.concat(a, a[0])
+    with pytest.raises(cnncore.SettingError, match="axis 3 does not exist"):
+        cnncore.concat(a, a, axis=3)
+    with pytest.raises(cnncore.SettingError, match="2 coefficients"):
+        cnncore.add(a, a, a, coefficients=(1, 2))
+    with pytest.raises(cnncore.SettingError, match="is missing"):
+        cnncore.concat()
+    with pytest.raises(cnncore.DtypeError):
+        cnncore.concat(a, a.astype("float32"))
+
+
+@pytest.mark.parametrize(
+    "layouts",
+    [
+        ("planes", "planes"),
+        ("channels last",) * 2,
+        ("planes", "channels last"),
+        ("every other row", "slice of channels last"),
+    ],
+)
+def test_add_in_any_layout(layouts):
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 3, 5, 40, 33))
+    right = 2 * a - 0.5 * b
+    first, second = (LAYOUTS[name] for name in layouts)
+    y = cnncore.add(first(a), second(b), coefficients=(2, -0.5))
+    np.testing.assert_allclose(y, right, rtol=1e-14, atol=1e-15)
+    for layout in LAYOUTS.values():
+        out = layout(np.zeros_like(a))
+        assert cnncore.add(first(a), second(b), coefficients=(2, -0.5), out=out) is out
+        np.testing.assert_array_equal(out, y)
+    np.testing.assert_array_equal(cnncore.add(a, np.broadcast_to(b[:1], a.shape)), a + b[:1])
+
+
+def test_flatten_in_any_layout():
+    x = np.random.default_rng(0).standard_normal((3, 4, 5, 6))
+    for layout in LAYOUTS.values():
+        for start in range(-4, 4):
+            y, backward = cnncore.flatten.with_backward(layout(x), start)
+            np.testing.assert_array_equal(y, x.reshape(*x.shape[: start % 4], -1))
+            np.testing.assert_array_equal(backward(y), x)
+        out = np.zeros((3, 240))[:, ::2]
+        np.testing.assert_array_equal(cnncore.flatten(layout(x), out=out), x.reshape(3, -1))
+    y = cnncore.flatten(x)
+    y[...] = 0
+    assert x.any()
+
+
+PAD_MODES = {
+    "constant": "constant",
+    "reflect": "reflect",
+    "replicate": "edge",
+    "symmetric": "symmetric",
+    "circular": "wrap",
+}
+
+
+@pytest.mark.parametrize("mode", PAD_MODES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pad_is_numpys_and_its_adjoint_is_exact(mode, layout):
+    rng = np.random.default_rng(0)
+    for shape, pairs in (
+        ((2, 3, 5), ((4, 3),)),
+        ((1, 2, 4, 6), ((1, 3), (0, 5))),
+        ((2, 2, 2, 3, 4), ((1, 0), (2, 1), (0, 3))),
+        ((1, 2, 3), ((2, 2),) if mode == "reflect" else ((11, 8),)),
+    ):
+        x = rng.standard_normal(shape)
+        y, backward = cnncore.pad.with_backward(LAYOUTS[layout](x), pairs, mode)
+        np.testing.assert_array_equal(y, np.pad(x, ((0, 0), (0, 0), *pairs), PAD_MODES[mode]))
+        dy = rng.standard_normal(y.shape)
+        assert abs((y * dy).sum() - (x * backward(LAYOUTS[layout](dy))).sum()) < 1e-12
+
+
+def test_pad_cuts_and_mirrors_what_is_left():
+    x = np.array([[[1.0, 2, 3, 4]]])
+    np.testing.assert_array_equal(cnncore.pad(x, ((-1, 2),), "reflect"), [[[2, 3, 4, 3, 2]]])
+    np.testing.assert_array_equal(cnncore.pad(x, ((-1, -2),)), [[[2]]])
+    np.testing.assert_array_equal(cnncore.pad(x, ((1, -1),), value=9.0), [[[9, 1, 2, 3]]])
+    _, backward = cnncore.pad.with_backward(x, ((-1, -2),))
+    np.testing.assert_array_equal(backward(np.array([[[5.0]]])), [[[0, 5, 0, 0]]])
+
+
+def test_pad_says_what_does_not_fit():
+    x = np.zeros((1, 1, 4, 3))
+    with pytest.raises(
+        cnncore.ShapeError, match="spatial axis 1 of input 4×3 has 3: use at most 2, or mode='symmetric'"
+    ):
+        cnncore.pad(x, 3, mode="reflect")
+    with pytest.raises(cnncore.ShapeError, match="at least 1 must stay"):
+        cnncore.pad(x, ((0, 0), (-1, -2)))
+    with pytest.raises(cnncore.SettingError, match="one of 'constant', 'reflect'"):
+        cnncore.pad(x, 1, mode="mirror")
+    with pytest.raises(cnncore.SettingError, match="padding must be an integer"):
+        cnncore.pad(x, "same_upper")
+    with pytest.raises(cnncore.SettingError):
+        cnncore.pad(x, ((1, 1),))
+    with pytest.raises(cnncore.ShapeError, match="bytes"):
+        cnncore.pad(x, 2**31 - 1)
+    assert cnncore.pad(np.zeros((0, 1, 4)), 2, mode="circular").shape == (0, 1, 8)
+
+
+# ── Losses ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_cross_entropy_of_nothing_is_zero(reduction):
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    L, backward = cnncore.softmax_cross_entropy.with_backward(x, np.full(3, -100), reduction=reduction)
+    assert L == 0
+    np.testing.assert_array_equal(backward(1.0), np.zeros_like(x))
+    L, backward = cnncore.softmax_cross_entropy.with_backward(x[:0], np.empty(0, int), reduction=reduction)
+    assert L == 0 and backward(1.0).shape == (0, 4)
+
+
+def test_cross_entropy_of_large_scores():
+    x = np.array([[1e4, 0.0, -1e4], [-1e4, 1e4, 0.0]])
+    losses, backward = cnncore.softmax_cross_entropy.with_backward(x, np.array([2, 1]), reduction="none")
+    np.testing.assert_array_equal(losses, [2e4, 0.0])
+    np.testing.assert_array_equal(backward(np.ones(2)), [[1, 0, -1], [0, 0, 0]])
+    L, backward = cnncore.softmax_cross_entropy.with_backward(np.array([[0.0, -np.inf, 0.0]]), np.array([0]))
+    assert abs(L - np.log(2)) < 1e-15
+    np.testing.assert_array_equal(backward(1.0), [[-0.5, 0, 0.5]])
+    assert cnncore.softmax_cross_entropy(np.array([[0.0, -np.inf]]), np.array([1])) == np.inf
+
+
+def test_cross_entropy_says_what_does_not_fit():
+    x = np.zeros((2, 3, 4))
+    with pytest.raises(cnncore.SettingError, match="target holds class 3; 3 classes are numbered 0 to 2"):
+        cnncore.softmax_cross_entropy(x, np.full((2, 4), 3))
+    with pytest.raises(cnncore.SettingError, match="target holds class -1"):
+        cnncore.softmax_cross_entropy(x, np.full((2, 4), -1))
+    cnncore.softmax_cross_entropy(x, np.full((2, 4), -1), ignore_index=-1)
+    with pytest.raises(
+        cnncore.ShapeError, match=r"class numbers of shape \(2, 4\) or probabilities of shape \(2, 3, 4\)"
+    ):
+        cnncore.softmax_cross_entropy(x, np.zeros((2, 3), int))
+    with pytest.raises(cnncore.DtypeError, match="class numbers are integers"):
+        cnncore.softmax_cross_entropy(x, np.zeros((2, 3, 4), int))
+    with pytest.raises(cnncore.DtypeError, match="class numbers are integers"):
+        cnncore.softmax_cross_entropy(x, np.zeros((2, 4)))
+    with pytest.raises(cnncore.ShapeError, match="weight has shape"):
+        cnncore.softmax_cross_entropy(x, np.zeros((2, 4), int), np.ones(4))
+    with pytest.raises(cnncore.ShapeError, match="dy of shape"):
+        cnncore.softmax_cross_entropy.with_backward(x, np.zeros((2, 4), int))[1](np.ones(2))
+
+
+def test_losses_are_one_number_of_the_inputs_dtype():
+    x = np.zeros((2, 3), "float32")
+    L, backward = cnncore.softmax_cross_entropy.with_backward(x, np.array([0, 1]))
+    assert L.shape == () and L.dtype == np.float32 and backward(1.0).dtype == np.float32
+    np.testing.assert_array_equal(backward(np.float32(2)), 2 * backward(1))
+    L, backward = cnncore.mean_squared_error.with_backward(x, x + 1)
+    assert L == 1 and L.dtype == np.float32 and backward(1.0)[0].dtype == np.float32
+
+
+# ── PyTorch as oracle ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def compare_with_torch(
+    op, arrays, settings, function, *, layout=np.ascontiguousarray, tolerance=1e-11, differentiable=None
+):
+    """y and all gradients of ``op`` against those of ``function`` on torch tensors."""
+    torch = pytest.importorskip("torch")
+    arrays = [layout(a) if a is not None and a.ndim > 2 and a.dtype.kind == "f" else a for a in arrays]
+    y, backward = op.with_backward(*arrays, **settings)
+    y = y[0] if isinstance(y, tuple) else y
+    floats = [a is not None and a.dtype.kind == "f" for a in arrays]
+    if differentiable is not None:
+        floats = [f and i in differentiable for i, f in enumerate(floats)]
+    tensors = [
+        None if a is None else torch.from_numpy(np.array(a)).requires_grad_(f)
+        for a, f in zip(arrays, floats, strict=True)
+    ]
+    right = function(*tensors)
+    dy = np.asarray(np.random.default_rng(9).standard_normal(y.shape), y.dtype)
+    right.backward(torch.from_numpy(dy))
+    gradients = backward(dy)
+    gradients = list(gradients) if isinstance(gradients, tuple) else [gradients]
+    rights = [t.grad.numpy() for t, f in zip(tensors, floats, strict=True) if f]
+    for result, expected in zip([y, *gradients], [right.detach().numpy(), *rights], strict=True):
+        np.testing.assert_allclose(result, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (2, 3, 7), (2, 20, 5, 6), (2, 4, 3, 4, 5)])
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, channels_last])
+def test_normalisation_as_torch(shape, layout):
+    torch = pytest.importorskip("torch")
+    F = torch.nn.functional
+    rng = np.random.default_rng(0)
+    C = shape[1]
+    x = rng.standard_normal(shape)
+    w, b, mean, variance = per_channel(C, rng, 4)
+
+    def check(op, arrays, settings, function, **options):
+        compare_with_torch(op, arrays, settings, function, layout=layout, **options)
+
+    check(
+        cnncore.batch_norm, [x, w, b], {"eps": 1e-3}, lambda x, w, b: F.batch_norm(x, None, None, w, b, True, eps=1e-3)
+    )
+    check(
+        cnncore.batch_norm,
+        [x, w, b, mean, variance],
+        {"training": False},
+        lambda x, w, b, m, v: F.batch_norm(x, m, v, w, b, False),
+        differentiable=(0, 1, 2),
+    )
+    running = torch.from_numpy(mean.copy()), torch.from_numpy(variance.copy())
+    F.batch_norm(torch.from_numpy(x), *running, training=True, momentum=0.2)
+    _, *new = cnncore.batch_norm(x, None, None, mean, variance, momentum=0.2, return_statistics=True)
+    for a, t in zip(new, running, strict=True):
+        np.testing.assert_allclose(a, t.numpy(), rtol=1e-12)
+    groups = 2 if C % 2 == 0 else C
+    if len(shape) > 2:
+        check(cnncore.group_norm, [x, w, b], {"groups": groups}, lambda x, w, b: F.group_norm(x, groups, w, b))
+        check(cnncore.instance_norm, [x, w, b], {}, lambda x, w, b: F.instance_norm(x, weight=w, bias=b))
+    check(cnncore.layer_norm, [x], {"eps": 0.1}, lambda x: F.layer_norm(x, x.shape[1:], eps=0.1))
+    for size in (1, 2, 3, 4, 5, 8):
+        for beta in (0.75, 0.5, 1.0, 0.6):
+            check(
+                cnncore.local_response_norm,
+                [x],
+                {"size": size, "alpha": 0.5, "beta": beta, "k": 2.0},
+                lambda x, size=size, beta=beta: F.local_response_norm(x, size, 0.5, beta, 2.0),
+            )
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("shape", [(5, 4), (3, 4, 6), (2, 3, 4, 5)])
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, channels_last])
+def test_cross_entropy_as_torch(shape, reduction, layout):
+    torch = pytest.importorskip("torch")
+    F = torch.nn.functional
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape) * 3
+    target = rng.integers(0, shape[1], (shape[0], *shape[2:]))
+    ignored = target.copy()
+    ignored.flat[::3] = 7
+    soft = rng.uniform(size=shape)
+    soft /= soft.sum(1, keepdims=True)
+    weight = rng.uniform(0.5, 2, shape[1])
+    for smoothing in (0.0, 0.3, 1.0):
+        for v in (None, weight):
+            for t, index in ((target, -100), (ignored, 7), (soft, -100)):
+                settings = {"label_smoothing": smoothing, "reduction": reduction, "ignore_index": index}
+                compare_with_torch(
+                    cnncore.softmax_cross_entropy,
+                    [x, t] if v is None else [x, t, v],
+                    settings,
+                    lambda x, t, v=None, s=settings: F.cross_entropy(x, t, v, **s),
+                    layout=layout,
+                    differentiable=(0, 1),
+                )
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate", "circular"])
+def test_pad_as_torch(mode):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    for shape, pairs in (
+        ((2, 3, 6), ((2, 3),)),
+        ((2, 3, 5, 6), ((1, 2), (3, 0))),
+        ((1, 2, 4, 5, 6), ((1, 2), (2, 1), (0, 3))),
+    ):
+        flat = [p for pair in reversed(pairs) for p in pair]
+        compare_with_torch(
+            cnncore.pad,
+            [rng.standard_normal(shape)],
+            {"padding": pairs, "mode": mode},
+            lambda x, flat=flat: torch.nn.functional.pad(x, flat, mode),
+        )
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_mean_squared_error_as_torch(reduction):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    compare_with_torch(
+        cnncore.mean_squared_error,
+        [rng.standard_normal((3, 4, 5)), rng.standard_normal((3, 4, 5))],
+        {"reduction": reduction},
+        lambda x, t: torch.nn.functional.mse_loss(x, t, reduction=reduction),
+    )

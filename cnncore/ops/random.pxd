@@ -25,16 +25,23 @@ cdef inline void philox(const uint32_t *counter, const uint32_t *key, uint32_t *
     block[0], block[1], block[2], block[3] = c0, c1, c2, c3
 
 
-cdef inline double uniform(uint64_t seed, uint64_t position) noexcept nogil:
-    """Number ``position`` of the sequence ``seed``: uniform in [0, 1), a multiple of 2⁻⁵³.
-
-    A double in either precision, so that a seed selects the same cells in float32 and in float64. A block holds two numbers.
-    """
+cdef inline void uniform_pair(uint64_t seed, uint64_t pair, double *numbers) noexcept nogil:
+    """Numbers 2 · pair and 2 · pair + 1 of the sequence ``seed``: both from one block."""
     cdef uint32_t counter[4]
     cdef uint32_t key[2]
     cdef uint32_t block[4]
-    cdef int half = <int> (position & 1) * 2
-    counter[0], counter[1], counter[2], counter[3] = <uint32_t> (position >> 1), <uint32_t> (position >> 33), 0, 0
+    counter[0], counter[1], counter[2], counter[3] = <uint32_t> pair, <uint32_t> (pair >> 32), 0, 0
     key[0], key[1] = <uint32_t> seed, <uint32_t> (seed >> 32)
     philox(counter, key, block)
-    return <double> ((<uint64_t> block[half + 1] << 32 | block[half]) >> 11) * (1.0 / 9007199254740992.0)
+    numbers[0] = <double> ((<uint64_t> block[1] << 32 | block[0]) >> 11) * (1.0 / 9007199254740992.0)
+    numbers[1] = <double> ((<uint64_t> block[3] << 32 | block[2]) >> 11) * (1.0 / 9007199254740992.0)
+
+
+cdef inline double uniform(uint64_t seed, uint64_t position) noexcept nogil:
+    """Number ``position`` of the sequence ``seed``: uniform in [0, 1), a multiple of 2⁻⁵³.
+
+    A double in either precision, so that a seed selects the same cells in float32 and in float64.
+    """
+    cdef double numbers[2]
+    uniform_pair(seed, position >> 1, numbers)
+    return numbers[position & 1]

@@ -44,32 +44,50 @@ cdef struct Dropout:
     cnn_tensor x, y                 # or dy and dx
     uint8_t *mask                   # one per value or per channel, in row-major order
     bint per_channel
+    int64_t block, blocks           # cells in a task; tasks per image
+    int64_t size                    # of the mask
     double p
     uint64_t seed
     double scale, shift, fill
 
 
 cdef void draw_mask(Dropout *call, int64_t begin, int64_t end, void *scratch) noexcept nogil:
+    """Tasks are pairs of neighbours."""
     cdef int64_t i
+    cdef double numbers[2]
     for i in range(begin, end):
-        call.mask[i] = uniform(call.seed, i) >= call.p
+        uniform_pair(call.seed, i, numbers)
+        call.mask[2 * i] = numbers[0] >= call.p
+        if 2 * i + 1 < call.size:
+            call.mask[2 * i + 1] = numbers[1] >= call.p
 
 
 cdef void dropout(Dropout *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
-    """Tasks are planes (n, c)."""
-    cdef int64_t plane, n, c, i, P = cells(&call.x)
+    """Tasks are blocks of cells of all channels of an image."""
+    cdef int64_t task, n, c, i, first, last, plane, P = cells(&call.x)
     cdef const real *x
     cdef real *y
     cdef const uint8_t *mask
     cdef real scale = <real> call.scale, shift = <real> call.shift, fill = <real> call.fill
-    for plane in range(begin, end):
-        n, c = plane // call.x.shape[1], plane % call.x.shape[1]
-        x = <const real *> call.x.data + plane_offset(&call.x, n, c)
-        y = <real *> call.y.data + plane_offset(&call.y, n, c)
-        mask = call.mask + (plane if call.per_channel else plane * P)
-        for i in range(P):
-            y[cell_offset(&call.y, i)] = (
-                scale * x[cell_offset(&call.x, i)] + shift if mask[0 if call.per_channel else i] else fill)
+    cdef bint by_side = call.x.shape[3] == 1 and call.y.shape[3] == 1 and call.x.stride[4] == 1 and call.y.stride[4] == 1
+    for task in range(begin, end):
+        n, first = task // call.blocks, task % call.blocks * call.block
+        last = min(first + call.block, P)
+        for c in range(call.x.shape[1]):
+            x = <const real *> call.x.data + plane_offset(&call.x, n, c)
+            y = <real *> call.y.data + plane_offset(&call.y, n, c)
+            plane = n * call.x.shape[1] + c
+            if call.per_channel:
+                for i in range(first, last):
+                    y[cell_offset(&call.y, i)] = scale * x[cell_offset(&call.x, i)] + shift if call.mask[plane] else fill
+                continue
+            mask = call.mask + plane * P
+            if by_side:
+                for i in range(first, last):
+                    y[i] = scale * x[i] + shift if mask[i] else fill
+                continue
+            for i in range(first, last):
+                y[cell_offset(&call.y, i)] = scale * x[cell_offset(&call.x, i)] + shift if mask[i] else fill
 
 
 def draw(uint64_t seed, double p, mask):
@@ -77,7 +95,8 @@ def draw(uint64_t seed, double p, mask):
     cdef Tensor M = Tensor(mask, True)
     cdef Dropout call
     call.seed, call.p, call.mask = seed, p, <uint8_t *> M.view.data
-    run(<cnn_task> draw_mask, &call, size(&M.view), 1024, 0, 20 * size(&M.view))
+    call.size = size(&M.view)
+    run(<cnn_task> draw_mask, &call, (call.size + 1) // 2, 512, 0, 20 * call.size)
 
 
 def select(x, mask, double scale, double shift, double fill, y):
@@ -90,4 +109,7 @@ def select(x, mask, double scale, double shift, double fill, y):
     call.per_channel = M.buffer.ndim < X.buffer.ndim
     call.scale, call.shift, call.fill = scale, shift, fill
     cdef cnn_task task = <cnn_task> dropout[float] if X.precision == CNN_FLOAT32 else <cnn_task> dropout[double]
-    run(task, &call, X.view.shape[0] * X.view.shape[1], 1 + 4096 // max(cells(&X.view), 1), 0, 2 * size(&X.view))
+    # Cells that stay in the cache while the channels are gone through, where these lie innermost.
+    call.block = 64 if X.view.stride[1] == 1 else 4096
+    call.blocks = (cells(&X.view) + call.block - 1) // call.block
+    run(task, &call, X.view.shape[0] * call.blocks, 1, 0, 2 * size(&X.view))
