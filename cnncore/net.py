@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import cpu, geometry, model_file
+from . import cpu, drawing, geometry, model_file
 from .catalog import OPS
 from .errors import DtypeError, GraphError, SettingError, ShapeError
 from .layers import initialised, shape_text, unknown
@@ -371,6 +371,26 @@ class Net:
             shapes.append(shape)
         return summarised(self, tuple(shapes))
 
+    def draw(self, path=None, input_shape=None):
+        """An SVG drawing of the graph, branches side by side: the text of the file, also written to ``path`` if given.
+
+        With ``input_shape`` every box says the shape of what it makes.
+        """
+        if input_shape is None and not any(None in row.size for row in self.graph.inputs):
+            input_shape = tuple((1, *row.shape[1:]) for row in self.graph.inputs)
+        shapes = None
+        if input_shape is not None:
+            several = hasattr(input_shape[0], "__len__")
+            shapes = self.summary(*(input_shape if several else (input_shape,))).shapes
+        text = drawing.svg(self.graph, shapes)
+        if path is not None:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+        return text
+
+    def _repr_html_(self):
+        return drawing.page(self.graph, repr(self))
+
     # ── Keeping it ──
 
     def save(self, path):
@@ -527,6 +547,9 @@ class Summary:
         rule = "─" * len(text([" " * (w - 1) + "x" for w in widths]))
         title = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs)
         return "\n".join([title, text(header), rule, *map(text, lines), rule, text(totals)])
+
+    def _repr_html_(self):
+        return drawing.table(*self.cells())
 
 
 def shortened(path, inputs):
