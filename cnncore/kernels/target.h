@@ -13,6 +13,7 @@
 #define JOIN3(a, b, c) JOIN3_(a, b, c)
 
 #define REAL float
+#define REAL_BITS 32
 #define INTEGER int32_t
 #define LANES (VECTOR_BYTES / 4)
 #define K(name) JOIN3(name, TARGET, f32)
@@ -23,6 +24,10 @@ static const cnn_task K(kernels)[CNN_KERNEL_COUNT] = {
 #undef KERNEL
 };
 #undef REAL
+#undef REAL_BITS
+#undef REAL_BITS
+#undef REAL_BITS
+#undef REAL_BITS
 #undef INTEGER
 #undef LANES
 #undef K
@@ -30,6 +35,7 @@ static const cnn_task K(kernels)[CNN_KERNEL_COUNT] = {
 #undef vmask
 
 #define REAL double
+#define REAL_BITS 64
 #define INTEGER int64_t
 #define LANES (VECTOR_BYTES / 8)
 #define K(name) JOIN3(name, TARGET, f64)
