@@ -1,10 +1,10 @@
-"""Computes the polynomials of cnncore/kernels/maths.h, and how far each is from its function: ``python tools/make_coefficients.py``.
+"""Computes the polynomials of cnncore/kernels/maths.h: ``python tools/make_coefficients.py`` (needs mpmath).
 
-Each polynomial interpolates its function at Chebyshev nodes of the interval it serves, in 50 digits, and its coefficients are
-then rounded to the precision of the kernel; this comes within a factor of about two of the best polynomial of its degree.
-The error printed is relative to the result the polynomial goes into, in units of the last place's half (2⁻²⁴, 2⁻⁵³).
+Each polynomial interpolates its function at Chebyshev nodes of the interval it serves, in 50 digits, and its coefficients
+are then rounded to the precision of the kernel; this comes within a factor of about two of the best polynomial of its
+degree. The error printed is relative to the result the polynomial goes into, in halves of its last place (2⁻²⁴, 2⁻⁵³).
 
-Needs mpmath. The output is pasted into maths.h by hand when a degree or an interval changes.
+The output is pasted into maths.h by hand when a degree or an interval changes.
 """
 
 import mpmath as mp

@@ -103,7 +103,8 @@ static inline vreal K(log_sigmoid)(vreal x, const vreal *s) {
 static inline vreal K(log_sigmoid_slope)(vreal x, const vreal *s) { return K(sigmoid)(-x, s); }
 
 static inline vreal K(hard_sigmoid)(vreal x, const vreal *s) {
-    return K(select)(x >= s[3], ONE, (vreal)((vmask)(s[0] * x + s[1]) & ~(x <= s[2])));
+    vreal inner = K(select)(x < s[3], s[0] * x + s[1], K(at_least)(K(at_most)(x, 1), 1));     /* 1, or NaN */
+    return (vreal)((vmask)inner & ~(x <= s[2]));
 }
 static inline vreal K(hard_sigmoid_slope)(vreal x, const vreal *s) {
     return (vreal)((vmask)s[0] & (x > s[2]) & (x < s[3]));
