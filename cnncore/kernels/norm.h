@@ -1,18 +1,5 @@
 /* Normalisation by statistics, and by neighbouring channels. Definitions with their formulas: ops/norm.pyx. */
 
-/* ── Sums in float64: a vector of doubles and the values it is made from ── */
-#define WIDE (VECTOR_BYTES / 8)
-typedef double K(wide) __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
-typedef REAL K(narrow) __attribute__((vector_size(WIDE * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
-#define wide K(wide)
-
-static inline wide K(widen)(const REAL *p) { return __builtin_convertvector(*(const K(narrow) *)p, wide); }
-static inline double K(total)(wide v) {
-    double sum = v[0];
-    for (int i = 1; i < WIDE; i++) sum += v[i];
-    return sum;
-}
-
 #define STRIP 4     /* wide vectors that are summed side by side: one addition need not wait for the one before */
 
 /* Where a task lies: image n, cells first <= i < last, and where channels are not innermost channel c. */
@@ -39,7 +26,7 @@ static inline K(place_of_norm) K(norm_place)(const cnn_norm *call, int64_t task)
 /* Means and squares around them of `vectors` * WIDE neighbouring channels. */
 static inline __attribute__((always_inline)) void K(moments_of_channels)(
     const REAL *x, int64_t step, int64_t cells, double *mean, double *square, const int vectors) {
-    wide sum[STRIP] = {{0}}, squares[STRIP] = {{0}};
+    vwide sum[STRIP] = {{0}}, squares[STRIP] = {{0}};
     for (int64_t i = 0; i < cells; i++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) sum[v] += K(widen)(x + i * step + v * WIDE);
@@ -48,13 +35,13 @@ static inline __attribute__((always_inline)) void K(moments_of_channels)(
     for (int64_t i = 0; i < cells; i++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) {
-            const wide away = K(widen)(x + i * step + v * WIDE) - sum[v];
+            const vwide away = K(widen)(x + i * step + v * WIDE) - sum[v];
             squares[v] += away * away;
         }
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) {
-        *(wide *)(mean + v * WIDE) = sum[v];
-        *(wide *)(square + v * WIDE) = squares[v];
+        *(vwide *)(mean + v * WIDE) = sum[v];
+        *(vwide *)(square + v * WIDE) = squares[v];
     }
 }
 
@@ -81,7 +68,7 @@ static void K(norm_moments)(void *call_, int64_t begin, int64_t end, void *scrat
             }
             continue;
         }
-        wide sums[STRIP] = {{0}}, squares[STRIP] = {{0}};
+        vwide sums[STRIP] = {{0}}, squares[STRIP] = {{0}};
         double sum = 0, squared = 0;
         int64_t i = 0;
         for (; i + STRIP * WIDE <= cells; i += STRIP * WIDE)
@@ -92,7 +79,7 @@ static void K(norm_moments)(void *call_, int64_t begin, int64_t end, void *scrat
         for (i = 0; i + STRIP * WIDE <= cells; i += STRIP * WIDE)
 #pragma GCC unroll 4
             for (int v = 0; v < STRIP; v++) {
-                const wide away = K(widen)(x + i + v * WIDE) - sum;
+                const vwide away = K(widen)(x + i + v * WIDE) - sum;
                 squares[v] += away * away;
             }
         for (; i < cells; i++) squared += (x[i] - sum) * (x[i] - sum);
@@ -105,20 +92,20 @@ static void K(norm_moments)(void *call_, int64_t begin, int64_t end, void *scrat
 static inline __attribute__((always_inline)) void K(sums_of_channels)(
     const REAL *x, int64_t x_step, const REAL *dy, int64_t dy_step, const REAL *center, int64_t cells, double *plain,
     double *weighted, const int vectors) {
-    wide sum[STRIP] = {{0}}, product[STRIP] = {{0}}, middle[STRIP];
+    vwide sum[STRIP] = {{0}}, product[STRIP] = {{0}}, middle[STRIP];
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) middle[v] = K(widen)(center + v * WIDE);
     for (int64_t i = 0; i < cells; i++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) {
-            const wide d = K(widen)(dy + i * dy_step + v * WIDE);
+            const vwide d = K(widen)(dy + i * dy_step + v * WIDE);
             sum[v] += d;
             product[v] += d * (K(widen)(x + i * x_step + v * WIDE) - middle[v]);
         }
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) {
-        *(wide *)(plain + v * WIDE) = sum[v];
-        *(wide *)(weighted + v * WIDE) = product[v];
+        *(vwide *)(plain + v * WIDE) = sum[v];
+        *(vwide *)(weighted + v * WIDE) = product[v];
     }
 }
 
@@ -149,13 +136,13 @@ static void K(norm_sums)(void *call_, int64_t begin, int64_t end, void *scratch)
             }
             continue;
         }
-        wide sums[STRIP] = {{0}}, products[STRIP] = {{0}};
+        vwide sums[STRIP] = {{0}}, products[STRIP] = {{0}};
         double sum = 0, product = 0;
         int64_t i = 0;
         for (; i + STRIP * WIDE <= cells; i += STRIP * WIDE)
 #pragma GCC unroll 4
             for (int v = 0; v < STRIP; v++) {
-                const wide d = K(widen)(dy + i + v * WIDE);
+                const vwide d = K(widen)(dy + i + v * WIDE);
                 sums[v] += d;
                 products[v] += d * (K(widen)(x + i + v * WIDE) - (double)*center);
             }
@@ -361,5 +348,3 @@ static void K(lrn_backward)(void *call_, int64_t begin, int64_t end, void *scrat
         }
     }
 }
-#undef wide
-#undef WIDE

@@ -63,3 +63,16 @@ static inline __attribute__((always_inline)) void K(exchange)(vreal *a, vreal *b
     *b = __builtin_shuffle(p, q, lane + m);
 #endif
 }
+
+/* Sums in float64: a vector of doubles, and the values it is made from. */
+#define WIDE (VECTOR_BYTES / 8)
+typedef double K(wide) __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
+typedef REAL K(narrow) __attribute__((vector_size(WIDE * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+#define vwide K(wide)
+
+static inline vwide K(widen)(const REAL *p) { return __builtin_convertvector(*(const K(narrow) *)p, vwide); }
+static inline double K(total)(vwide v) {
+    double sum = v[0];
+    for (int i = 1; i < WIDE; i++) sum += v[i];
+    return sum;
+}

@@ -25,14 +25,13 @@ static const cnn_task K(kernels)[CNN_KERNEL_COUNT] = {
 };
 #undef REAL
 #undef REAL_BITS
-#undef REAL_BITS
-#undef REAL_BITS
-#undef REAL_BITS
 #undef INTEGER
 #undef LANES
 #undef K
 #undef vreal
 #undef vmask
+#undef vwide
+#undef WIDE
 
 #define REAL double
 #define REAL_BITS 64
