@@ -247,7 +247,7 @@ class Plan:
         reads = self.reads[value]
         for number, argument in self.consumers[value]:
             parts = self.parts[number]
-            if parts is not None and self.nodes[number].arguments.index(value) == argument:
+            if parts is not None:
                 place = self.places[self.inputs + number].part(parts[argument])
                 if all(step < place.overwritten for step in reads):
                     return place

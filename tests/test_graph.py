@@ -90,6 +90,30 @@ class Cube(Kind):
         return (3 * saved[0] ** 2 * dy,)
 
 
+class Product(Kind):
+    """The product of two arrays, written over the first; backward writes the first gradient over dy before the second."""
+
+    in_place = True
+    saves = ("x", "z")
+
+    def describe(self, op, shapes, dtype, settings):
+        return shapes[0], None
+
+    def forward(self, call, arrays, out=None):
+        y = call.empty(out)
+        y[...] = arrays[0] + 1
+        y *= arrays[1]
+        return y, (), tuple(arrays)
+
+    def backward(self, call, saved, dy, wanted, out=None):
+        x, z = saved
+        gradients = []
+        for i, factor in enumerate((z, x + 1)):
+            gradients.append(call.gradient(i, out and out[i]))
+            np.multiply(dy, factor, out=gradients[i])
+        return tuple(gradients)
+
+
 class Noise(Kind):
     """x plus a number drawn from the seed in training."""
 
@@ -148,6 +172,7 @@ BESIDE = toy("beside", Beside(), arrays=SEVERAL)
 COPIED = toy("copied", Beside(aliased=False), arrays=SEVERAL)
 TOTAL = toy("total", Total(), arrays=SEVERAL)
 CUBE = toy("cube", Cube())
+PRODUCT = toy("product", Product(), arrays=(Array("x", "input"), Array("z", "factor")))
 RANDOM = (Setting("training", False, "whether it draws"), Setting("seed", 0, "of the draw"))
 NOISE = toy("noise", Noise(), settings=RANDOM)
 COUNTED = toy(
@@ -306,6 +331,24 @@ def test_values_with_many_readers(join, rng):
     for got, want in zip(net(x, z), expected, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
     check_gradients(net, x, z)
+
+
+def test_an_operator_of_two_arrays_that_writes_over_the_first(rng):
+    g = cnncore.Graph()
+    x, z = g.input(2), g.input(2)
+    a, b = g.conv(x, 2, 1), g.conv(z, 2, 1)
+    product = g.apply(PRODUCT, a, b)
+    square = g.apply(PRODUCT, b, b)  # the last reader of b, but both its arrays are b
+    g.output(g.apply(BESIDE, product, square))
+    net = fill(g.build(dtype="float64"))
+    x, z = rng.standard_normal((2, 1, 2, 3, 3))
+    a, b = (cnncore.conv(v, *(net.parameters[f"{n}.{w}"] for w in "wb")) for v, n in ((x, "conv"), (z, "conv_2")))
+    np.testing.assert_allclose(net(x, z), np.concatenate([(a + 1) * b, (b + 1) * b], 1), rtol=1e-12)
+    check_gradients(net, x, z)
+    for wanted in ((True, False), (False, True)):
+        y, backward = net.with_backward(x, z, wanted=wanted)
+        y_all, backward_all = net.with_backward(x, z)
+        assert np.array_equal(backward(np.ones_like(y)), backward_all(np.ones_like(y_all))[wanted.index(True)])
 
 
 def test_random_graphs_equal_their_copied_twins(rng):
@@ -1054,19 +1097,21 @@ class Doubling(Kind):
     """2x, and an activation on top if the plan asks for it."""
 
     saves = ()
-    seen = None
+
+    def __init__(self):
+        self.fused = []
 
     def describe(self, op, shapes, dtype, settings):
         return shapes[0], None
 
     def takes_epilogue(self, call, activation):
-        return activation.op.name == "relu"
+        return activation.op.name in ("relu", "cube")
 
     def forward(self, call, arrays, out=None, epilogue=None):
         y = call.empty(out)
         y[...] = 2 * arrays[0]
         if epilogue is not None:
-            self.seen.append(epilogue.op.name)
+            self.fused.append(epilogue.op.name)
             epilogue.op.kind.forward(epilogue, (y.copy(),), y)
         return y, (), ()
 
@@ -1074,21 +1119,44 @@ class Doubling(Kind):
         return (2 * dy,)
 
 
+class Exponential(Doubling):
+    """exp x − 1, whose backward reads y."""
+
+    saves = ("y",)
+
+    def forward(self, call, arrays, out=None, epilogue=None):
+        y, _, _ = super().forward(call, (np.expm1(arrays[0]) / 2,), out, epilogue)
+        return y, (), (y,)
+
+    def backward(self, call, saved, dy, wanted, out=None):
+        return ((saved[0] + 1) * dy,)
+
+
 def test_an_epilogue_is_fused_where_the_producer_takes_it(rng):
-    doubling = Doubling()
-    doubling.seen = []
+    kinds = [Doubling() for _ in range(6)]
+    kinds[4] = Exponential()
+    assert cnncore.relu.kind.saves == ("y",)  # or nothing below is fused
     g = cnncore.Graph()
     x = g.input(2)
-    a = g.relu(g.apply(toy("doubling", doubling), x))  # fused
-    b = g.tanh(g.apply(toy("doubling", doubling), x))  # not an activation it takes
-    c = g.apply(toy("doubling", doubling), x)  # read twice
-    g.output(g.apply(BESIDE, a, b, g.relu(c), c))
+    made = [g.apply(toy("doubling", kind), x) for kind in kinds]
+    fused = g.relu(made[0])
+    other = g.apply(CUBE, made[1])  # its backward reads x, which fusing would not keep
+    read_twice = g.relu(made[2])
+    put_out = g.relu(made[3])
+    saved = g.relu(made[4])  # the producer's backward reads its own y: fused in inference only
+    not_taken = g.tanh(made[5])
+    g.output(g.apply(BESIDE, fused, other, read_twice, made[2], put_out, saved, not_taken), made[3])
     net = g.build(dtype="float64")
     x = rng.standard_normal((2, 2, 3, 3))
-    expected = np.concatenate([np.maximum(2 * x, 0), np.tanh(2 * x), np.maximum(2 * x, 0), 2 * x], 1)
-    np.testing.assert_allclose(net(x), expected, rtol=1e-12)
-    assert doubling.seen == ["relu"]
+    s = np.maximum(2 * x, 0)
+    parts = [s, (2 * x) ** 3, s, 2 * x, s, np.maximum(np.expm1(x), 0), np.tanh(2 * x)]
+    found = net(x)
+    np.testing.assert_allclose(found[0], np.concatenate(parts, 1), rtol=1e-12)
+    np.testing.assert_allclose(found[1], 2 * x, rtol=1e-12)
+    assert [kind.fused for kind in kinds] == [["relu"], [], [], [], ["relu"], []]
     check_gradients(net, x)
+    net.with_backward(x)
+    assert kinds[0].fused.count("relu") > kinds[4].fused.count("relu")
 
 
 # ── Summaries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
