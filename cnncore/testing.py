@@ -98,7 +98,13 @@ def check_gradient(function, *arrays, step=None, tolerance=1e-8, seed=0, method=
     if not 0 < tolerance < 1:
         raise SettingError(f"check_gradient: tolerance must lie between 0 and 1, got {tolerance!r}")
     subject = _subject(function, arrays, settings, seed)
-    return _check(subject, STEPS if step is None else (float(step),), tolerance, seed, method)
+    # Running statistics of a net, which training passes replace.
+    state = dict(getattr(function, "state", {})) if subject.parameters else {}
+    try:
+        return _check(subject, STEPS if step is None else (float(step),), tolerance, seed, method)
+    finally:
+        for name, array in state.items():
+            function.state[name] = array
 
 
 # ── What is checked: an operator, a net, a callable, made alike ────────────────────────────────────────────────────────
@@ -226,24 +232,39 @@ def _operator_subject(op, arrays, settings, seed):
 
 
 def _net_subject(net, arrays, settings):
-    place = getattr(net, "name", None) or type(net).__name__
-    names = [f"input {i}" if len(arrays) > 1 else "x" for i in range(len(arrays))]
-    owned = _own_arrays(place, names, arrays)
-    differentiable = [i for i, a in enumerate(owned) if a is not None and a.dtype.kind == "f"]
-    parameters = tuple(net.parameters)
+    names = ["x"] if len(arrays) == 1 else [f"input {i}" for i in range(len(arrays))]
+    owned = _own_arrays("net", names, arrays)
+    frozen = getattr(net, "frozen", ())
+    parameters = tuple(name for name in net.parameters if name not in frozen)
     for name in parameters:
         if net.parameters[name].dtype != np.float64:
             raise DtypeError(
-                f"check_gradient({place}): parameter {name} is {net.parameters[name].dtype}; numerical derivatives need "
-                f"float64: build the net with dtype='float64'"
+                f"check_gradient(net): parameter {name} is {net.parameters[name].dtype}; numerical derivatives need float64: "
+                "use net.astype('float64'), or build with dtype='float64'"
             )
-    differentiable += range(len(owned), len(owned) + len(parameters))
+    if "step" in inspect.signature(net.with_backward).parameters:
+        settings = {"step": 0, **settings}  # the same random numbers in every pass
+
+    def call(*given):
+        # All outputs as one vector, so that each of them is checked.
+        y, backward = net.with_backward(*given, **settings)
+        outputs = y if isinstance(y, tuple) else (y,)
+        ends = np.cumsum([output.size for output in outputs])[:-1]
+
+        def backward_of_all(dy):
+            parts = np.split(dy, ends) if isinstance(y, tuple) else [dy]
+            dxs = backward(*(part.reshape(output.shape) for part, output in zip(parts, outputs, strict=True)))
+            backward_of_all.gradients = backward.gradients
+            return dxs
+
+        return np.concatenate([output.ravel() for output in outputs]) if isinstance(y, tuple) else y, backward_of_all
+
     return _Subject(
-        place,
-        lambda *given: net.with_backward(*given, **settings),
+        "net",
+        call,
         names + [f"parameter {name}" for name in parameters],
         owned + [net.parameters[name] for name in parameters],
-        differentiable,
+        [i for i, a in enumerate(owned) if a.dtype.kind == "f"] + [len(owned) + i for i in range(len(parameters))],
         parameters=parameters,
     )
 

@@ -208,6 +208,70 @@ def test_random_functions_are_named(x, rng):
         check_gradient(lambda x: (x * rng.standard_normal(), lambda dy: dy), x)
 
 
+# ── Nets ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def branching_net(dtype="float64", outputs=1):
+    """Convolution, two branches with a shared input, pooling, normalisation, dropout, a classifier."""
+    g = cnncore.Graph()
+    x = g.input(channels=2)
+    h = g.conv(x, 4, kernel_size=3, padding=1, activation="tanh", name="stem")
+    one = g.conv(h, 3, kernel_size=1, name="one")
+    pool = g.avg_pool(h, 3, stride=1, padding=1)
+    h = g.batch_norm(g.concat(one, pool, h), name="norm")
+    h = g.dropout(h, p=0.3)
+    y = g.linear(g.global_avg_pool(h), 3, name="classes")
+    if outputs == 2:
+        g.output(y, g.conv(h, 1, kernel_size=1, name="map"))
+    else:
+        g.output(y)
+    return g.build(seed=3, dtype=dtype)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("training", [False, True])
+def test_net(outputs, training, rng, method):
+    net = branching_net(outputs=outputs)
+    x = rng.standard_normal((3, 2, 5, 4))
+    before = {k: v.copy() for k, v in [*net.parameters.items(), *net.state.items()]}
+    steps = net.steps
+    assert check_gradient(net, x, training=training, method=method) <= 1e-8
+    for name, array in before.items():
+        assert np.array_equal(array, (net.parameters if name in net.parameters else net.state)[name]), name
+    assert net.steps == steps
+
+
+def test_net_in_float32_is_refused(rng):
+    with pytest.raises(DtypeError, match=r"parameter .* is float32.*net\.astype\('float64'\)"):
+        check_gradient(branching_net("float32"), rng.standard_normal((1, 2, 5, 4)))
+
+
+@pytest.mark.parametrize("wrong", ["stem.w", "norm.b", "classes.w", "x"])
+def test_wrong_gradient_of_a_net_is_named(wrong, rng):
+    net = branching_net()
+
+    class Wrong:
+        parameters, state, frozen = net.parameters, net.state, ()
+
+        def with_backward(self, x):
+            y, backward = net.with_backward(x)
+
+            def wrong_backward(dy):
+                dx = backward(dy)
+                gradients = {name: g.copy() for name, g in backward.gradients.items()}
+                if wrong == "x":
+                    dx = 1.01 * dx
+                else:
+                    gradients[wrong].flat[1] *= 1.01
+                wrong_backward.gradients = gradients
+                return dx
+
+            return y, wrong_backward
+
+    with pytest.raises(GradientError, match=f"gradient of {'x' if wrong == 'x' else f'parameter {wrong}'} is wrong"):
+        check_gradient(Wrong(), rng.standard_normal((3, 2, 5, 4)))
+
+
 # ── Points without a derivative ────────────────────────────────────────────────────────────────────────────────────────
 
 
