@@ -51,7 +51,7 @@ def default_threads():
     """CNNCORE_NUM_THREADS, else OMP_NUM_THREADS, else the processors this process may use (affinity and cgroup quota)."""
     for variable in ("CNNCORE_NUM_THREADS", "OMP_NUM_THREADS"):
         text = os.environ.get(variable, "").split(",")[0].strip()
-        if text.isdigit() and int(text) > 0:
+        if text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0:
             return min(int(text), MOST_THREADS)
     try:
         processors = len(os.sched_getaffinity(0))
