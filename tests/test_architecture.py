@@ -240,7 +240,8 @@ def test_baseline_code_is_free_of_avx(tmp_path):
         for key, value in zip(table.keys, table.values, strict=True)
         if isinstance(key, ast.Constant) and key.value == target
     )
-    code, symbols = disassembly(target, ["-O3", *flags_in(assigned("FLAGS")), *own], tmp_path)
+    # Which instructions may be used depends on -m flags alone; -O1 compiles many times faster than -O3.
+    code, symbols = disassembly(target, ["-O1", *flags_in(assigned("FLAGS")), *own], tmp_path)
     assert symbols == [f"cnn_target_{target}"]
     if not cnncore.cpu.kernels():
         pytest.skip("no operator has a kernel yet: there is no code to look at")
