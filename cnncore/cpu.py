@@ -13,7 +13,7 @@ import warnings
 from .errors import SettingError
 from .ops import dispatch
 
-__all__ = ["kernels", "target", "targets"]
+__all__ = ["kernels", "kernels_taken", "target", "targets"]
 
 
 def targets():
@@ -58,6 +58,11 @@ class _Forced:
 def kernels():
     """Names of the compiled kernels; operators without one run their definition."""
     return dispatch.kernel_names()
+
+
+def kernels_taken():
+    """Names of the kernels taken, by any thread, since this was last asked."""
+    return dispatch.kernels_taken()
 
 
 def _choose():

@@ -63,10 +63,16 @@ int cnn_kernel_number(const char *name) {
     return -1;
 }
 
+static unsigned char taken[CNN_KERNEL_COUNT];
+
 cnn_task cnn_kernel(int kernel, int precision) {
     const cnn_target *target = targets[cnn_target_current()].target;
-    return target != NULL && kernel >= 0 ? target->kernels[precision][kernel] : NULL;
+    if (target == NULL || kernel < 0 || target->kernels[precision][kernel] == NULL) return NULL;
+    __atomic_store_n(&taken[kernel], 1, __ATOMIC_RELAXED);
+    return target->kernels[precision][kernel];
 }
+
+int cnn_kernel_taken(int kernel) { return __atomic_exchange_n(&taken[kernel], 0, __ATOMIC_RELAXED); }
 
 int64_t cnn_lanes(int precision) {
     const cnn_target *target = targets[cnn_target_current()].target;

@@ -28,6 +28,7 @@ void cnn_target_select(int target);
 const char *cnn_kernel_name(int kernel);
 int cnn_kernel_number(const char *name);    /* -1: no such kernel */
 cnn_task cnn_kernel(int kernel, int precision);    /* of the current target; NULL: let the definition run */
+int cnn_kernel_taken(int kernel);           /* whether cnn_kernel has returned it since this was last asked */
 int64_t cnn_lanes(int precision);           /* of the current target; 1 for "definition" */
 
 #endif

@@ -18,6 +18,7 @@ cdef extern from "dispatch.h" nogil:
     const char *cnn_kernel_name(int kernel)
     int cnn_kernel_number(const char *name)
     cnn_task cnn_kernel(int kernel, int precision)
+    int cnn_kernel_taken(int kernel)
     int64_t cnn_lanes(int precision)
 
 cdef extern from "threads.h" nogil:
@@ -188,6 +189,11 @@ def kernel_names():
     while cnn_kernel_name(len(names)) != NULL:
         names.append(cnn_kernel_name(len(names)).decode())
     return names
+
+
+def kernels_taken():
+    """Names of the kernels that ran, whoever asked for them, since this was last called."""
+    return [name for number, name in enumerate(kernel_names()) if cnn_kernel_taken(number)]
 
 
 def targets():
