@@ -520,7 +520,7 @@ def write_png(path, image):
         for kind, data in ((b"IHDR", header), (b"IDAT", deflated), (b"IEND", b""))
     )
     if path is not None:
-        _write_atomically(pathlib.Path(path), content)
+        write_atomically(pathlib.Path(path), content)
     return content
 
 
@@ -561,7 +561,7 @@ def _filter(rows, step):
 _temporary_number = itertools.count()
 
 
-def _write_atomically(path, content):
+def write_atomically(path, content):
     """Write beside the target, reach the disk, then rename: a reader sees the old file or the new one, never half."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{next(_temporary_number)}.tmp")
     try:
