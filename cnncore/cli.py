@@ -5,7 +5,12 @@ Each command is a function of the parsed options that returns the exit code: 0 a
 """
 
 import argparse
+import contextlib
 import importlib.metadata
+import io
+import json
+import os
+import pathlib
 import platform
 import sys
 import time
@@ -14,10 +19,229 @@ import numpy as np
 
 from . import __version__, cpu, get_num_threads, set_num_threads
 from .catalog import FAMILIES, OPS
-from .errors import CnnError, SettingError
-from .graph import load
+from .errors import CnnError, DataError, SettingError
+from .progress import ProgressLine, bar, clock
 
 __all__ = ["main"]
+
+MOST_CONFUSION_COLUMNS = 20
+
+
+# ── train ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def train(options):
+    """Train a network and test it on images held out; without options, on handwritten digits in about a minute."""
+    from .train.job import Job, Options, new_folder
+
+    began = time.perf_counter()
+    given = {
+        name: getattr(options, name) for name in Options.__dataclass_fields__ if getattr(options, name) is not None
+    }
+    if options.resume is not None:
+        fixed = sorted(given.keys() - {"data"}) + ["output"] * (options.output is not None)
+        if fixed:
+            flag = "--no-augment" if fixed[0] == "augment" else f"--{fixed[0].replace('_', '-')}"
+            raise SettingError(f"train: {flag} is settled by the training being resumed; leave it out")
+        job = Job.resume(options.resume, given.get("data"))
+    else:
+        job = Job(Options(**given), new_folder() if options.output is None else options.output)
+    shown = TrainingLines(job, options.quiet)
+    shown.introduce()
+    try:
+        tested = job.run([shown])
+        shown.line.clear()
+        from .train.report import write_report
+
+        samples = job.write_samples()
+        write_report(job, tested, time.perf_counter() - began)
+    except KeyboardInterrupt:
+        shown.line.clear()
+        shown.interrupted()
+        return 130
+    shown.conclude(tested, time.perf_counter() - began, samples)
+    return 0
+
+
+class TrainingLines:
+    """What a training prints: one line per epoch, and on a terminal a line of progress under them."""
+
+    def __init__(self, job, quiet):
+        self.job, self.quiet = job, quiet
+        self.line = ProgressLine(sys.stderr, False if quiet else None)
+
+    def introduce(self):
+        if self.quiet:
+            return
+        job, options = self.job, self.job.options
+        height, width = job.train.size
+        table = job.net.summary((1, job.train.channels, height, width))
+        print(
+            f"{job.train.name.removesuffix(', training part')}: {len(job.train):,} images to train on, "
+            f"{len(job.held_out):,} held out; {height}×{width} {'grey' if job.train.channels == 1 else 'RGB'}, "
+            f"{len(job.train.class_names)} classes"
+        )
+        print(
+            f"{options.network}: {table.parameters:,} parameters, {table.multiply_adds / 1e6:,.1f} million multiply-adds per "
+            f"image; {get_num_threads()} thread{'s' * (get_num_threads() > 1)}, {cpu.target()}"
+        )
+        print(
+            f"{options.epochs} epochs in batches of {options.batch_size}, {options.optimizer}, learning rate up to "
+            f"{options.learning_rate:g}, seed {options.seed}{'' if options.augment else ', no augmentation'}; "
+            f"into {job.folder}",
+            flush=True,
+        )
+        done = len(job.trainer.history)
+        if done:
+            print(f"resumed after epoch {done} of {options.epochs}", flush=True)
+
+    def on_step(self, trainer, now):
+        def text():
+            fraction = (now.step + 1) / now.steps
+            return (
+                f"epoch {now.epoch + 1:>2}/{now.epochs}  {bar(fraction)} {fraction:4.0%}  loss {now.loss:.3f}  "
+                f"{now.images_per_second:,.0f} images/s  {clock(now.remaining)} left"
+            )
+
+        self.line.show(text)
+
+    def on_epoch(self, trainer, epoch):
+        self.line.clear()
+        if not self.quiet:
+            print(
+                f"epoch {epoch.epoch + 1:>{len(str(self.job.options.epochs))}}/{self.job.options.epochs}  "
+                f"loss {epoch.loss:.4f}  accuracy {epoch.accuracy:7.2%}  validation {epoch.validation_accuracy:7.2%}  "
+                f"{epoch.images_per_second:,.0f} images/s  {epoch.seconds:.1f} s",
+                flush=True,
+            )
+
+    def conclude(self, tested, seconds, samples):
+        job = self.job
+        classes = job.held_out.class_names
+        wrong = round((1 - tested.accuracy) * len(tested.labels))
+        if not self.quiet:
+            print(f"\nConfusion of the {len(tested.labels):,} images held out (rows: true class, columns: answer)")
+            print(confusion_table(tested.confusion, classes))
+            print()
+        print(
+            f"accuracy {tested.accuracy:.2%} on images held out ({wrong} of {len(tested.labels):,} wrong), in {seconds:.1f} s"
+        )
+        if not self.quiet:
+            print(f"model    {job.model}\nreport   {job.report}")
+            print(f"try      cnncore predict {job.model} {samples[-1]}")
+
+    def interrupted(self):
+        job, done = self.job, len(self.job.trainer.history)
+        what = f"epoch {done}" if done else f"{job.trainer.optimizer.steps} steps"
+        print(
+            f"cnncore: interrupted; {job.model} holds the model after {what}. "
+            f"Go on with: cnncore train --resume {job.folder}",
+            file=sys.stderr,
+        )
+
+
+def confusion_table(confusion, classes):
+    """The table as text; where it would be too wide, the confusions by frequency."""
+    if len(classes) > MOST_CONFUSION_COLUMNS:
+        off = confusion - np.diag(np.diag(confusion))
+        pairs = sorted(zip(*np.nonzero(off), strict=True), key=lambda place: -off[place])[:MOST_CONFUSION_COLUMNS]
+        return "\n".join(f"{off[t, a]:>6} × {classes[t]} taken for {classes[a]}" for t, a in pairs) or "  none"
+    names = [name if len(name) <= 12 else name[:11] + "…" for name in classes]
+    side = max(map(len, names))
+    width = max(4, *(len(name) + 1 for name in names), len(str(confusion.max())) + 1)
+    lines = [" " * side + "".join(name.rjust(width) for name in names)]
+    for name, row in zip(names, confusion, strict=True):
+        lines.append(name.ljust(side) + "".join((str(count) if count else "·").rjust(width) for count in row))
+    return "\n".join(lines)
+
+
+# ── predict ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def predict(options):
+    """Classify image files with a trained model, each at its own size."""
+    from .classify import Classifier
+
+    if options.top < 1:
+        raise SettingError(f"predict: --top must be at least 1, got {options.top}")
+    classifier = Classifier.from_file(options.model)
+    files = image_files(options.image)
+    maps = map_paths(options.cam, files)
+    answers, failed = [], 0
+    with ProgressLine(sys.stderr, None if len(files) > 1 and sys.stdout.isatty() is False else False) as line:
+        for number, file in enumerate(files):
+            line.show(f"{number} of {len(files)}")
+            entry = {"file": str(file)}
+            try:
+                prediction = classifier.classify(file, invert=options.invert, size=options.size)
+                entry["size"] = list(prediction.size)
+                entry["class"], entry["probability"] = prediction.answer, prediction.probability
+                top = prediction.top(options.top)
+                entry["top"] = [{"class": name, "probability": p} for name, p in top]
+                if maps:
+                    from .explain import write_map
+
+                    write_map(maps[file], prediction, classifier.activation_map(prediction))
+                    entry["cam"] = str(maps[file])
+            except (DataError, OSError) as error:
+                if options.debug:
+                    raise
+                failed += 1
+                entry["error"] = str(error)
+                line.clear()
+                print(f"cnncore: error: {error}", file=sys.stderr)
+            else:
+                if not options.json:
+                    named = ", ".join(f"{name} {p:.1%}" for name, p in top)
+                    place = f"  {entry['cam']}" if maps else ""
+                    print(f"{file}  {prediction.size[0]}×{prediction.size[1]}  {named}{place}", flush=True)
+            answers.append(entry)
+    if options.json:
+        print(json.dumps(answers, indent=2, ensure_ascii=False))
+    return 2 if failed else 0
+
+
+def image_files(names):
+    """The files named, and the images in the folders named."""
+    from .train.data_files import IMAGE_SUFFIXES
+
+    files = []
+    for name in names:
+        path = pathlib.Path(name)
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        if not inside:
+            raise DataError(f"{path}: the folder holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        files += inside
+    return list(dict.fromkeys(files))
+
+
+def map_paths(place, files):
+    """Where the class activation map of each file goes: one .png or .svg file for one image, a folder for several."""
+    if place is None:
+        return {}
+    place = pathlib.Path(place)
+    if place.suffix.lower() in (".png", ".svg"):
+        if len(files) != 1:
+            raise SettingError(f"predict: --cam {place} is one file for {len(files)} images; give a folder: --cam maps")
+        return {files[0]: place}
+    if place.suffix and not place.is_dir():
+        raise SettingError(f"predict: --cam {place}: maps are written as .png or .svg, or into a folder")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{place}: cannot be made ({error.strerror}); choose another folder for --cam") from None
+    paths, taken = {}, set()
+    for file in files:
+        name, count = file.stem, 1
+        while name in taken:
+            count += 1
+            name = f"{file.stem}_{count}"
+        taken.add(name)
+        paths[file] = place / f"{name}.png"
+    return paths
 
 
 # ── ops, info, check, summary, bench ───────────────────────────────────────────────────────────────────────────────────
@@ -59,8 +283,31 @@ def info(options):
     print("  ".join(f"{name} {version}" for name, version in versions.items()))
     print(f"CPU target {cpu.target()} (of {', '.join(cpu.targets())}; CNNCORE_TARGET forces one)")
     print(f"threads    {get_num_threads()} (CNNCORE_NUM_THREADS or cnncore.set_num_threads(n) change it)")
-    print(f"kernels    {len(cpu.kernels())}: {', '.join(cpu.kernels())}")
+    print(f"kernels    {len(cpu.kernels())}\n")
+    print(f"{'operator':<24} runs as (float32)")
+    for op in OPS.values():
+        names = kernels_of(op)
+        print(f"{op.name:<24} {'kernel: ' + ', '.join(names) if names else 'definition'}")
     return 0
+
+
+def kernels_of(op):
+    """Names of the kernels that run in a forward and a backward pass of the operator's first case."""
+    case = op.cases[0]
+    cpu.kernels_taken()
+    run_case(op, case.sample(max(case.ranks, key=lambda rank: rank == 2), np.float32), case.settings)
+    return cpu.kernels_taken()
+
+
+def run_case(op, arrays, settings):
+    """Seconds of a forward and of a backward pass."""
+    start = time.perf_counter()
+    y, backward = op.with_backward(*arrays, **settings)
+    middle = time.perf_counter()
+    y = y[0] if isinstance(y, tuple) else y
+    if y.dtype.kind == "f":
+        backward(np.ones_like(y))
+    return middle - start, time.perf_counter() - middle
 
 
 def check(options):
@@ -70,69 +317,120 @@ def check(options):
     for name in options.name:
         known_operator(name)
     started = time.perf_counter()
-    shown = sys.stderr.isatty()
+    with ProgressLine(sys.stderr, False if options.quiet else None) as line:
 
-    def progress(done, total, row):
-        if shown:
-            print(f"\r\033[K{done} of {total} checked", end="", file=sys.stderr, flush=True)
+        def progress(done, total, row):
+            took = time.perf_counter() - started
+            line.show(f"{bar(done / total)} {done} of {total} checked  {clock(took / done * (total - done))} left")
 
-    report = check_operators(options.name or None, progress=progress, stream=sys.stdout)
-    if shown:
-        print("\r\033[K", end="", file=sys.stderr)
+        report = check_operators(
+            options.name or None, progress=progress, stream=None if options.quiet else TableUnder(line)
+        )
     failed = report.failed
     print(
         f"\n{len(report.rows)} checks in {time.perf_counter() - started:.1f} s, largest error {report.largest:.1e}: "
-        + ("all passed" if not failed else f"{failed if isinstance(failed, int) else len(failed)} FAILED")
+        + ("all passed" if not failed else f"{len(failed)} FAILED")
     )
     return 1 if failed else 0
+
+
+class TableUnder:
+    """Standard output for a table that grows above a line of progress."""
+
+    def __init__(self, line):
+        self.line = line
+
+    def write(self, text):
+        self.line.clear()
+        sys.stdout.write(text)
+
+    def flush(self):
+        sys.stdout.flush()
 
 
 def summary(options):
     """Print shapes, parameters, multiply-adds and receptive fields of a model file or a network by name."""
     net = model_or_network(options.model)
-    input_ = net.graph.inputs[0]
-    size = options.size or [224 if extent is None else extent for extent in input_.size]
-    print(net.summary((1, input_.channels, *size)))
+    shapes = []
+    for row in net.graph.inputs:
+        size = options.size if len(row.size) == 2 else None
+        if None in row.size:
+            size = size or tuple(net.metadata.get("size") or (USUAL_SIZE.get(row.channels, 224),) * len(row.size))
+        elif size is not None and size != row.size:
+            raise SettingError(
+                f"summary: {options.model} takes images of {'×'.join(map(str, row.size))} only; leave --size out"
+            )
+        shapes.append((1, row.channels, *(size or row.size)))
+    print(net.summary(*shapes))
     return 0
+
+
+USUAL_SIZE = {1: 28, 3: 224}  # digits, and the photographs of ImageNet
 
 
 def model_or_network(name):
     """A net from a model file, or a fresh one from the name of a network in cnncore.models."""
-    from . import models
+    from .graph import load
+    from .train.job import network, network_names
 
-    return models.NETWORKS[name]() if name in models.NETWORKS else load(name)
+    if os.path.isdir(name) and (pathlib.Path(name) / "model.safetensors").is_file():
+        return load(pathlib.Path(name) / "model.safetensors")
+    if os.path.exists(name) or os.sep in name or name.endswith(".safetensors"):
+        return load(name)
+    if name not in network_names():
+        raise SettingError(f"{name}: neither a file nor a network; networks are {', '.join(network_names())}")
+    return network(name, classes=None)
 
 
 def bench(options):
     """Time every operator's cases: definition against the current target's kernels, one call after the other."""
+    for name in options.name:
+        known_operator(name)
     print(f"target {cpu.target()}, {get_num_threads()} threads, float32; medians of interleaved runs, milliseconds")
-    print(f"{'operator':<24} {'case':<40} {'forward':>9} {'backward':>9} {'against definition':>20}")
+    print(f"{'operator':<24} {'case':<40} {'forward':>9} {'backward':>9} {'definition':>11} {'faster':>8}")
     repeats = 3 if options.quick else 9
     for name in options.name or OPS:
         op = known_operator(name)
         for case in op.cases[:1] if options.quick else op.cases:
-            if 2 in case.ranks:
-                print(bench_line(op, case, repeats), flush=True)
+            rank = 2 if 2 in case.ranks else max(case.ranks)
+            print(bench_line(op, case, rank, repeats), flush=True)
     return 0
 
 
-def bench_line(op, case, repeats):
-    arrays = case.sample(2, np.float32)
-    arrays, settings = (
-        op.with_defaults(arrays, case.settings) if hasattr(op, "with_defaults") else (arrays, case.settings)
-    )
-    times = {"kernel": [], "definition": []}
+def bench_line(op, case, rank, repeats):
+    """One line of the table: medians of runs of the current target's kernels and of the definition, in turn."""
+    arrays = case.sample(rank, np.float32)
+    current = cpu.target()
+    times = {current: [], "definition": []}
     for _ in range(repeats):
-        for what, target in (("kernel", cpu.target()), ("definition", "definition")):
+        for target, found in times.items():
             with cpu.target(target):
-                start = time.perf_counter()
-                y, backward = op.with_backward(*arrays, **settings)
-                middle = time.perf_counter()
-                backward(np.ones_like(y[0] if isinstance(y, tuple) else y))
-                times[what].append((middle - start, time.perf_counter() - middle))
-    forward, back = (1e3 * np.median(np.array(times["kernel"])[:, i]) for i in (0, 1))
-    ratio = np.median([sum(k) / sum(d) for k, d in zip(times["kernel"], times["definition"], strict=True)])
-    return f"{op.name:<24} {case!s:<40.40} {forward:>9.3f} {back:>9.3f} {ratio:>19.2f}×"
+                found.append(run_case(op, arrays, case.settings))
+    forward, back = (1e3 * float(np.median([pair[i] for pair in times[current]])) for i in (0, 1))
+    definition = 1e3 * float(np.median([sum(pair) for pair in times["definition"]]))
+    faster = definition / max(forward + back, 1e-6)
+    return f"{op.name:<24} {case!s:<40.40} {forward:>9.3f} {back:>9.3f} {definition:>11.3f} {faster:>7.1f}×"
+
+
+def export(options):
+    """Convert a model: OUTPUT.npz gets the parameters and running statistics by name, for numpy.load."""
+    from .images import write_atomically
+
+    output = pathlib.Path(options.output)
+    kind = output.suffix.lower()
+    if kind == ".onnx":
+        raise SettingError(
+            "export: ONNX files are not written by this version; write .npz (parameters by name) instead"
+        )
+    if kind != ".npz":
+        raise SettingError(f"export: {output}: the kind of file follows from its name; write .npz (parameters by name)")
+    net = model_or_network(options.model)
+    arrays = {**net.parameters, **net.state}
+    with io.BytesIO() as buffer:
+        np.savez(buffer, **arrays)
+        write_atomically(output, buffer.getvalue())
+    print(f"{output}: {len(arrays)} arrays, {sum(a.size for a in arrays.values()):,} numbers")
+    return 0
 
 
 # ── Options ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -147,17 +445,36 @@ def size(text):
     return numbers * 2 if len(numbers) == 1 else numbers
 
 
+def count(text):
+    """A number of threads."""
+    if not text.isdigit() or not 1 <= int(text) <= 256:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of threads; give 1 to 256")
+    return int(text)
+
+
+class Parser(argparse.ArgumentParser):
+    """Prints a mistake in one line, like every other error."""
+
+    def error(self, message):
+        self.exit(2, f"cnncore: error: {message}; see `{self.prog} --help`\n")
+
+
 def parser():
     """The whole command line."""
-    top = argparse.ArgumentParser(
+    from .train.job import LEARNING_RATES, Options
+
+    top = Parser(
         prog="cnncore",
         description="Convolutional networks on the CPU: train, predict, and prove every gradient.",
-        epilog="Start with `cnncore train`: it needs no arguments and takes about a minute.",
+        epilog="Start with `cnncore train`: it needs no arguments and takes about a minute. `cnncore COMMAND --help` explains "
+        "each command.",
     )
     top.add_argument("--version", action="version", version=f"cnncore {__version__}")
-    top.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    top.add_argument("--threads", type=int, metavar="N", help="native threads to use; results do not depend on it")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    everywhere = argparse.ArgumentParser(add_help=False)
+    general = everywhere.add_argument_group("everywhere")
+    general.add_argument("--threads", type=count, metavar="N", help="native threads; results do not depend on it")
+    general.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def command(function, help_, epilog=""):
         sub = commands.add_parser(
@@ -166,41 +483,135 @@ def parser():
             description=function.__doc__,
             epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[everywhere],
         )
         sub.set_defaults(function=function)
         return sub
 
+    default = Options()
+    rates = ", ".join(f"{rate:g} for {name}" for name, rate in LEARNING_RATES.items())
+    sub = command(train, "train a network and test it", TRAIN_HELP)
+    sub.add_argument(
+        "--data",
+        metavar="PATH",
+        help="a folder with one subfolder of images per class, a folder of IDX files, two IDX files as images:labels, or an "
+        ".npz file (default: 5,000 handwritten digits that come with cnncore)",
+    )
+    sub.add_argument("--network", metavar="NAME", help=f"a network of cnncore.models (default: {default.network})")
+    sub.add_argument(
+        "--epochs", type=int, metavar="N", help=f"passes over the training images (default: {default.epochs})"
+    )
+    sub.add_argument("--batch-size", type=int, metavar="N", help=f"images per step (default: {default.batch_size})")
+    sub.add_argument("--optimizer", choices=list(LEARNING_RATES), help=f"(default: {default.optimizer})")
+    sub.add_argument(
+        "--learning-rate", type=float, metavar="RATE", help=f"highest of the one-cycle schedule (default: {rates})"
+    )
+    sub.add_argument(
+        "--seed", type=int, metavar="N", help="same seed, same weights, on any number of threads (default: 0)"
+    )
+    sub.add_argument("--size", type=size, metavar="HxW", help="resize images (default: their own size, or the median)")
+    sub.add_argument(
+        "--no-augment", action="store_false", dest="augment", default=None, help="train on the images as they are"
+    )
+    sub.add_argument(
+        "--validation",
+        type=float,
+        metavar="FRACTION",
+        help="share of the images held out (default: the data's own test part, else 0.2)",
+    )
+    sub.add_argument("--output", metavar="FOLDER", help="folder for model and report (default: runs/<date and time>)")
+    sub.add_argument("--resume", metavar="FOLDER", help="go on with an interrupted training, to the same weights")
+    sub.add_argument("--quiet", action="store_true", help="print the final accuracy only")
+
+    sub = command(predict, "classify images of any size", PREDICT_HELP)
+    sub.add_argument("model", metavar="MODEL", help="a model file, or the folder that `cnncore train` made")
+    sub.add_argument("image", nargs="+", metavar="FILE", help="images, or folders of images")
+    sub.add_argument("--top", type=int, default=1, metavar="K", help="print the K most probable classes (default: 1)")
+    sub.add_argument("--json", action="store_true", help="print JSON: file, size, class, probability, top")
+    sub.add_argument(
+        "--cam",
+        metavar="FILE",
+        help="write the class activation map, where in the image the answer comes from: .png or .svg, or a folder",
+    )
+    sub.add_argument(
+        "--invert", action="store_true", help="take the negative: dark ink on light paper for the digits' net"
+    )
+    sub.add_argument("--size", type=size, metavar="HxW", help="resize the images first (default: each at its own size)")
+
     sub = command(check, "prove gradients and kernels", "example: cnncore check max_pool conv")
     sub.add_argument("name", nargs="*", metavar="OPERATOR", help="operators to check (default: all)")
+    sub.add_argument("--quiet", action="store_true", help="print the last line only")
     sub = command(ops, "list operators, or explain one", "example: cnncore ops lp_pool")
     sub.add_argument("name", nargs="*", metavar="OPERATOR", help="operators to explain")
     sub = command(
         summary, "shapes, parameters, multiply-adds of a network", "example: cnncore summary googlenet --size 224"
     )
-    sub.add_argument("model", help="a model file, or a network of cnncore.models")
-    sub.add_argument("--size", type=size, metavar="HxW", help="image size (default: the network's own, or 224)")
-    sub = command(bench, "time operators, no other framework needed")
+    sub.add_argument("model", metavar="MODEL", help="a model file, or a network of cnncore.models")
+    sub.add_argument(
+        "--size", type=size, metavar="HxW", help="image size (default: that of the training; 28 for grey, 224 for RGB)"
+    )
+    command(info, "versions, CPU target, threads, kernels")
+    sub = command(bench, "time operators, no other framework needed", "example: cnncore bench max_pool --quick")
     sub.add_argument("name", nargs="*", metavar="OPERATOR", help="operators to time (default: all)")
     sub.add_argument("--quick", action="store_true", help="one case per operator, three runs")
-    command(info, "versions, CPU target, threads")
+    sub = command(export, "convert a model file", "example: cnncore export runs/digits/model.safetensors digits.npz")
+    sub.add_argument("model", metavar="MODEL", help="a model file, or a network of cnncore.models")
+    sub.add_argument("output", metavar="OUTPUT", help="the file to write: .npz")
     return top
+
+
+TRAIN_HELP = """\
+examples:
+  cnncore train                                   digits, a small Inception network, about a minute
+  cnncore train --data photos                     photos/cat/1.png, photos/dog/7.jpg, …: one folder per class
+  cnncore train --data photos --size 64 --epochs 30 --network network_in_network
+  cnncore train --resume runs/2026-01-31_09-00-00
+
+Leaves in the output folder: model.safetensors for `cnncore predict`, report.html to look at, samples/ with some of the
+images held out, and checkpoint.safetensors for --resume. Ctrl-C leaves the model of the last complete epoch. JPEG files
+are read through Pillow: pip install "cnncore[data]". Images are shifted, turned, scaled and sheared at random unless
+--no-augment; the learning rate rises to its highest and falls again (one cycle)."""
+
+PREDICT_HELP = """\
+examples:
+  cnncore predict runs/digits digit.png
+  cnncore predict runs/digits scans --top 3 --json
+  cnncore predict runs/digits photo.jpg --invert --cam where.svg
+
+Networks that average over the image take any size. They know things at the size at which they saw them in training:
+when a photo shows them much larger, --size brings it near."""
 
 
 def main(arguments=None):
     """Run one command; return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # not a text file of the usual kind
+            stream.reconfigure(errors="replace")
     options = parser().parse_args(arguments)
     try:
         if options.threads is not None:
             set_num_threads(options.threads)
-        return options.function(options)
+        code = options.function(options)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("\ncnncore: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone: `cnncore ops | head`
-        sys.stderr.close()
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (CnnError, OSError, ImportError, MemoryError) as error:
         if options.debug:
             raise
-        print(f"cnncore: error: {error}", file=sys.stderr)
+        print(f"cnncore: error: {one_line(error)}", file=sys.stderr)
         return 2
+
+
+def one_line(error):
+    """The error's text in one line; OSErrors with the file first, as all others have it."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    if isinstance(error, MemoryError):
+        return f"out of memory{f' ({error})' if str(error) else ''}; give a smaller size or batch size"
+    return " ".join(str(error).split())

@@ -47,9 +47,13 @@ def read(path):
         raise ModelFileError(f"{path}: the checkpoint's description has wrong entries")
     counts = (model["epochs"], model["steps"], model["optimizer"].get("steps"))
     if any(type(count) is not int or not 0 <= count < 2**63 for count in counts):
-        raise ModelFileError(f"{path}: the checkpoint counts {counts} epochs, passes and steps; expected numbers from 0 up")
+        raise ModelFileError(
+            f"{path}: the checkpoint counts {counts} epochs, passes and steps; expected numbers from 0 up"
+        )
     if len(model["history"]) != model["epochs"]:
-        raise ModelFileError(f"{path}: the history has {len(model['history'])} epochs, the checkpoint {model['epochs']}")
+        raise ModelFileError(
+            f"{path}: the history has {len(model['history'])} epochs, the checkpoint {model['epochs']}"
+        )
     return model, arrays
 
 
@@ -70,7 +74,9 @@ def restore(path, trainer, record):
         fitting(path, name, array, wanted[name])
     known = model["optimizer"].get("class")
     if known != type(optimizer).__name__:
-        raise ModelFileError(f"{path}: the checkpoint is of optimizer {known}, the trainer has {type(optimizer).__name__}")
+        raise ModelFileError(
+            f"{path}: the checkpoint is of optimizer {known}, the trainer has {type(optimizer).__name__}"
+        )
     states = {name: array for name, array in arrays.items() if name.startswith("optimizer/")}
     if len(states) + len(found) != len(arrays):
         raise ModelFileError(f"{path}: the checkpoint holds arrays that are neither the net's nor the optimizer's")

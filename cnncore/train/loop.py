@@ -56,7 +56,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A net's answers on a data set: mean loss, share of right answers, and confusion[true class, answer]."""
+    """A net's answers on a data set: mean loss, share of right answers, confusion[true class, answer], probabilities (N, K)."""
 
     loss: float
     accuracy: float
@@ -281,15 +281,22 @@ class Trainer:
                 target[name] = arrays[name]
 
 
+def is_classification(output, target):
+    """Whether these are class scores (N, K) and class numbers (N)."""
+    return output.ndim == 2 and target.ndim == 1 and target.dtype.kind in "iu"
+
+
 def count_right(output, target):
     """How many rows of (N, K) class scores have their largest where the target says; 0 for targets that are no classes."""
-    if output.ndim != 2 or target.dtype.kind not in "iu":
+    if not is_classification(output, target):
         return 0
     return int(np.count_nonzero(output.argmax(axis=1) == target))
 
 
 def evaluation(loss, output, target):
-    """An :class:`Evaluation` from class scores (N, K) and classes (N)."""
+    """An :class:`Evaluation` from class scores (N, K) and classes (N); for other targets the loss alone means something."""
+    if not is_classification(output, target):
+        return Evaluation(loss, 0.0, np.zeros((0, 0), np.int64), output, target)
     probabilities = OPS["softmax"](output)
     answers = probabilities.argmax(axis=1)
     confusion = np.zeros((output.shape[1],) * 2, np.int64)

@@ -43,20 +43,6 @@ class Optimizer:
     def change(self, w, g, state, rate, decay):
         raise NotImplementedError
 
-    def state_arrays(self):
-        """Everything that a continued training needs, by name; :meth:`restore` takes it back."""
-        arrays = {"steps": np.array(self.steps, np.int64)}
-        for name, state in self.state.items():
-            for kind, array in zip(self.state_names, state, strict=True):
-                arrays[f"{kind}:{name}"] = array
-        return arrays
-
-    def restore(self, arrays):
-        """Take back what :meth:`state_arrays` gave."""
-        self.steps = int(arrays["steps"])
-        names = {key.split(":", 1)[1] for key in arrays if ":" in key}
-        self.state = {n: tuple(np.array(arrays[f"{kind}:{n}"]) for kind in self.state_names) for n in sorted(names)}
-
     def __repr__(self):
         own = {k: v for k, v in vars(self).items() if k not in ("state", "steps", "state_names")}
         return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in own.items())})"

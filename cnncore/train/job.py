@@ -1,0 +1,327 @@
+"""The main job: labelled images in, a folder with a tested model and a report out.
+
+    job = Job(Options(data="photos", epochs=20), folder="runs/photos")
+    tested = job.run()                     # an Evaluation on the images held out
+
+The folder is all there is to a job: ``Job.resume(folder)`` goes on where an interrupted one stopped, to the same weights.
+"""
+
+import dataclasses
+import inspect
+import json
+import os
+import pathlib
+import time
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import __version__, images
+from ..errors import DataError, ModelFileError, SettingError, ShapeError
+from ..geometry import integer, per_axis
+from ..operator import number
+from . import checkpoint
+from .augment import LARGEST_SEED, Augment
+from .data import Dataset, digits, digits_split, load
+from .data_files import NPZ_KEYS, find_idx_pair
+from .loop import Callback, Trainer
+from .optimizers import OPTIMIZERS, optimizer
+
+__all__ = ["Job", "Options", "network", "network_names", "new_folder"]
+
+LEARNING_RATES = {"sgd": 0.1, "adam": 0.005, "adamw": 0.005}  # the highest of the one-cycle schedule
+WEIGHT_DECAY = 1e-4
+MOST_SAMPLES = 10
+
+
+@dataclass
+class Options:
+    """What decides the result of a job, and nothing else: the same options, the same weights.
+
+    data            folder, IDX files or npz file as for :func:`cnncore.train.data.load`; None: the embedded digits
+    network         name of a function in cnncore.models
+    epochs, batch_size, seed
+    optimizer       "sgd" (with momentum 0.9), "adam" or "adamw"
+    learning_rate   the highest of the one-cycle schedule; None: what suits the optimizer
+    size            resize all images to this; None: their own size, or the median where they have several
+    augment         distort the training images: shift, rotation, scale, shear
+    validation      fraction held out; None: what the data bring as their test part, else a fifth
+    """
+
+    data: str | None = None
+    network: str = "small_inception"
+    epochs: int = 12
+    batch_size: int = 64
+    optimizer: str = "adam"
+    learning_rate: float | None = None
+    seed: int = 0
+    size: tuple | None = None
+    augment: bool = True
+    validation: float | None = None
+
+    def __post_init__(self):
+        self.epochs = integer("train", "epochs", self.epochs, 1, 100_000)
+        self.batch_size = integer("train", "batch size", self.batch_size, 1, 1 << 20)
+        self.seed = integer("train", "seed", self.seed, 0, LARGEST_SEED)
+        if self.optimizer not in OPTIMIZERS:
+            raise SettingError(f"train: optimizer {self.optimizer!r} is unknown; choose one of {', '.join(OPTIMIZERS)}")
+        if self.learning_rate is None:
+            self.learning_rate = LEARNING_RATES[self.optimizer]
+        self.learning_rate = number(above=0)("train", "learning rate", self.learning_rate)
+        if self.size is not None:
+            self.size = per_axis("train", "size", self.size, rank=2, minimum=1)
+        if self.validation is not None:
+            self.validation = number(above=0, below=1)("train", "validation", self.validation)
+        self.augment = bool(self.augment)
+
+
+class Job(Callback):
+    """A training in a folder. Reads the data and builds the net; :meth:`run` trains.
+
+    ``model``, ``checkpoint``, ``report`` and ``samples`` are the paths of what it leaves; ``train`` and ``held_out`` the data.
+    """
+
+    def __init__(self, options=None, folder="run"):
+        self.options = Options() if options is None else options
+        self.folder = pathlib.Path(folder)
+        self.model = self.folder / "model.safetensors"
+        self.checkpoint = self.folder / "checkpoint.safetensors"
+        self.report = self.folder / "report.html"
+        self.samples = self.folder / "samples"
+        self.train, self.held_out = labelled_images(self.options)
+        self.net = network(self.options.network, len(self.train.class_names), self.train.channels, self.options.seed)
+        self._fit_data_to_net()
+        settings = {"momentum": 0.9} if self.options.optimizer == "sgd" else {}
+        method = optimizer(self.options.optimizer, self.options.learning_rate, weight_decay=WEIGHT_DECAY, **settings)
+        self.trainer = Trainer(self.net, method)
+        self.net.metadata = {
+            "made_by": f"cnncore {__version__}",
+            "network": self.options.network,
+            "data": self.train.name,
+            "classes": list(self.train.class_names),
+            "channels": self.train.channels,
+            "size": list(self.train.size),
+            "mean": list(self.train.mean),
+            "std": list(self.train.std),
+        }
+
+    @classmethod
+    def resume(cls, folder, data=None):
+        """The job whose checkpoint lies in ``folder``, as it stood after its last complete epoch.
+
+        ``data`` says where the images are now, when they have moved.
+        """
+        folder = pathlib.Path(folder)
+        file = folder / "checkpoint.safetensors" if folder.is_dir() else folder
+        if not file.is_file():
+            raise DataError(f"{file}: no such file; expected the folder of an interrupted training")
+        notes = checkpoint.read(file)[0]["notes"]
+        known = {field.name for field in dataclasses.fields(Options)}
+        options = notes.get("options")
+        if not isinstance(options, dict) or options.keys() != known:
+            raise ModelFileError(f"{file}: the checkpoint is of no job; it was made by a Trainer, which can restore it")
+        if data is not None:
+            options["data"] = data
+        job = cls(Options(**options), file.parent)
+        found = job._notes()["images"]
+        if notes.get("images") != found:
+            raise DataError(
+                f"{job.train.name}: these are not the images of the interrupted training; give those with --data"
+            )
+        job.trainer.restore(file)
+        return job
+
+    def run(self, callbacks=()):
+        """Train, from the first epoch or where the checkpoint stood; return the final Evaluation on the images held out."""
+        options = self.options
+        self._make_folder()
+        if not self.trainer.history:
+            self.trainer.save(self.checkpoint, self._notes())
+        try:
+            self.trainer.fit(
+                self.train,
+                epochs=options.epochs,
+                batch_size=options.batch_size,
+                validation=self.held_out,
+                schedule="one_cycle",
+                augment=Augment(fill="edge") if options.augment else None,
+                seed=options.seed,
+                callbacks=[self, *callbacks],
+                first_epoch=len(self.trainer.history),
+            )
+        except KeyboardInterrupt:
+            if not self.trainer.history:  # otherwise the model of the last complete epoch is there
+                self._save_model()
+            raise
+        return self.trainer.evaluate(self.held_out)
+
+    def on_epoch(self, trainer, epoch):
+        """Leave the model and the checkpoint of every epoch."""
+        self._save_model(accuracy=epoch.validation_accuracy)
+        trainer.save(self.checkpoint, self._notes())
+
+    def _save_model(self, **figures):
+        done = {"epochs": len(self.trainer.history), "steps": self.trainer.optimizer.steps, "seed": self.options.seed}
+        self.net.metadata["training"] = done | figures
+        self.net.save(self.model)
+
+    def _notes(self):
+        """What the checkpoint keeps: the options, and marks by which the images are known again (exact sums over pixels)."""
+        marks = {"train": self.train, "held_out": self.held_out}
+        known = {
+            name: [
+                len(part),
+                part.class_counts.tolist(),
+                list(part.class_names),
+                list(self.train.mean),
+                list(self.train.std),
+            ]
+            for name, part in marks.items()
+        }
+        options = dataclasses.asdict(self.options)
+        if options["data"] is not None:
+            options["data"] = os.path.abspath(options["data"])
+        return json.loads(json.dumps({"options": options, "images": known}))
+
+    def _make_folder(self):
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{self.folder}: cannot be made ({error.strerror}); choose another output folder") from None
+        if not os.access(self.folder, os.W_OK):
+            raise DataError(f"{self.folder}: cannot be written to; choose another output folder")
+
+    def _fit_data_to_net(self):
+        """Bring the images to the channels and the size that the net takes."""
+        (row,) = self.net.graph.inputs
+        if row.channels != self.train.channels:
+            self.train = with_channels(self.train, row.channels)
+            self.held_out = dataclasses.replace(
+                with_channels(self.held_out, row.channels), mean=self.train.mean, std=self.train.std
+            )
+        own = row.size if None not in row.size else None
+        if own and self.options.size and tuple(own) != self.options.size:
+            raise SettingError(
+                f"train: network {self.options.network} takes images of {own[0]}×{own[1]} only, not of "
+                f"{self.options.size[0]}×{self.options.size[1]}; leave the size out"
+            )
+        self.train = self.train.resized(self.options.size or own)
+        self.held_out = self.held_out.resized(self.train.size)
+        try:
+            self.net.summary((1, row.channels, *self.train.size))
+        except ShapeError as error:
+            height, width = self.train.size
+            raise DataError(
+                f"{self.train.name}: images of {height}×{width} are too small for network {self.options.network} ({error}); "
+                "give a larger size"
+            ) from None
+
+    def write_samples(self):
+        """Some of the images held out, as PNG files to try predictions on; returns their paths."""
+        self.samples.mkdir(exist_ok=True)
+        written = []
+        for label, name in list(enumerate(self.held_out.class_names))[:MOST_SAMPLES]:
+            safe = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)
+            of_class = np.flatnonzero(self.held_out.labels == label)
+            if len(of_class):
+                written.append(
+                    self.samples / f"{label}-{safe}.png" if safe != str(label) else self.samples / f"{safe}.png"
+                )
+                images.write_png(written[-1], self.held_out.images[of_class[0]])
+        return written
+
+
+# ── Data and network by name ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def labelled_images(options):
+    """(for training, held out) of the options' data."""
+    if options.data is None:
+        if options.validation is None:
+            return digits_split()
+        pixels, labels = digits()
+        return Dataset(pixels, labels, tuple("0123456789"), "digits").split(options.validation, options.seed)
+    place = pathlib.Path(options.data)
+    parts = [
+        place / "train",
+        next((place / name for name in ("test", "val", "valid") if (place / name).is_dir()), place),
+    ]
+    if options.validation is None:
+        if parts[0].is_dir() and parts[1] != place:
+            return both_parts(*(load(part, size=options.size) for part in parts))
+        if brings_test_part(place):
+            return both_parts(*(load(options.data, part, size=options.size) for part in ("train", "test")))
+    return load(options.data, size=options.size).split(options.validation or 0.2, options.seed)
+
+
+def brings_test_part(place):
+    """Whether an npz file or a folder of IDX files holds a test part of its own."""
+    try:
+        if place.is_dir():
+            return find_idx_pair(place, "test") is not None
+        with zipfile.ZipFile(place) as archive:
+            names = {name.removesuffix(".npy") for name in archive.namelist()}
+        return any(names.issuperset(keys) for keys in NPZ_KEYS["test"])
+    except (DataError, OSError, zipfile.BadZipFile):
+        return False  # load will say what is wrong, if anything is
+
+
+def both_parts(train, held_out):
+    """Two parts of one data set: the second with the first one's classes, mean and deviation."""
+    unknown = sorted(set(held_out.class_names) - set(train.class_names))
+    if unknown:
+        raise DataError(f"{held_out.name}: class {unknown[0]!r} is not among the classes of the training part")
+    if held_out.channels != train.channels:
+        held_out = with_channels(held_out, train.channels)
+    places = np.array([train.class_names.index(name) for name in held_out.class_names])
+    return train, dataclasses.replace(
+        held_out,
+        labels=places[held_out.labels],
+        class_names=train.class_names,
+        mean=train.mean,
+        std=train.std,
+    )
+
+
+def with_channels(dataset, channels):
+    """The data set in grey (1) or RGB (3)."""
+    if channels not in (1, 3):
+        raise SettingError(f"train: the network takes images of {channels} channels; pictures have 1 (grey) or 3 (RGB)")
+    converted = [images.to_channels(image, channels) for image in dataset.images]
+    return dataclasses.replace(dataset, images=converted, mean=None, std=None)
+
+
+def network_names():
+    """Names of the functions in cnncore.models that make a classifier."""
+    from .. import models
+
+    return [name for name in models.__all__ if "classes" in inspect.signature(getattr(models, name)).parameters]
+
+
+def network(name, classes=None, channels=None, seed=0):
+    """The network of that name in cnncore.models; classes and channels, where they can be chosen and are not None."""
+    from .. import models
+
+    if name not in network_names():
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, network_names(), n=1)
+        raise SettingError(
+            f"no network is called {name!r}{f'; did you mean {near[0]!r}?' if near else ''} There are "
+            f"{', '.join(network_names())}."
+        )
+    function = getattr(models, name)
+    takes = inspect.signature(function).parameters
+    settings = {"classes": classes, "channels": channels, "seed": seed}
+    return function(**{key: value for key, value in settings.items() if key in takes and value is not None})
+
+
+def new_folder(parent="runs"):
+    """A path for a new folder named after date and time."""
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    folder, count = pathlib.Path(parent) / stamp, 1
+    while folder.exists():
+        count += 1
+        folder = pathlib.Path(parent) / f"{stamp}_{count}"
+    return folder
