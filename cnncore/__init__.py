@@ -7,6 +7,8 @@ Operators (``cnncore.OPS``), each with its explicit backward pass::
     dx = backward(dy)
 """
 
+import importlib
+
 try:
     from . import cpu
 except ImportError as error:
@@ -19,7 +21,6 @@ except ImportError as error:
         ) from error
     raise
 
-from . import models, testing
 from ._version import __version__
 from .catalog import OPS
 from .errors import (
@@ -38,6 +39,19 @@ from .threads import get_num_threads, set_num_threads, threads
 
 globals().update(OPS)
 
+LAZY = ("explain", "models", "testing", "train")  # imported when first used, which keeps `import cnncore` short
+
+
+def __getattr__(name):
+    if name in LAZY:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *LAZY})
+
+
 __all__ = [
     "OPS",
     "CnnError",
@@ -52,11 +66,13 @@ __all__ = [
     "ShapeError",
     "__version__",
     "cpu",
+    "explain",
     "get_num_threads",
     "load",
     "models",
     "set_num_threads",
     "testing",
     "threads",
+    "train",
     *OPS,
 ]

@@ -51,7 +51,7 @@ def train(options):
     try:
         tested = job.run([shown])
         shown.line.clear()
-        from .train.report import write_report
+        from .report import write_report
 
         samples = job.write_samples()
         write_report(job, tested, time.perf_counter() - began)
@@ -371,15 +371,15 @@ USUAL_SIZE = {1: 28, 3: 224}  # digits, and the photographs of ImageNet
 def model_or_network(name):
     """A net from a model file, or a fresh one from the name of a network in cnncore.models."""
     from .graph import load
-    from .train.job import network, network_names
+    from .models import NETWORKS
 
     if os.path.isdir(name) and (pathlib.Path(name) / "model.safetensors").is_file():
         return load(pathlib.Path(name) / "model.safetensors")
     if os.path.exists(name) or os.sep in name or name.endswith(".safetensors"):
         return load(name)
-    if name not in network_names():
-        raise SettingError(f"{name}: neither a file nor a network; networks are {', '.join(network_names())}")
-    return network(name, classes=None)
+    if name not in NETWORKS:
+        raise SettingError(f"{name}: neither a file nor a network; networks are {', '.join(NETWORKS)}")
+    return NETWORKS[name]()
 
 
 def bench(options):

@@ -28,7 +28,7 @@ LAYERS = (
     ("graph", "plan", "net", "model_file", "drawing"),
     ("models", "images", "progress"),
     ("train",),
-    ("io", "estimator", "distributed", "explain", "plot", "report"),
+    ("io", "estimator", "distributed", "explain", "plot", "classify", "report"),
     ("cli", "__main__"),
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import __version__, images
+from .. import __version__, images, models
 from ..errors import DataError, ModelFileError, SettingError, ShapeError
 from ..geometry import integer, per_axis
 from ..operator import number
@@ -28,7 +28,7 @@ from .data_files import NPZ_KEYS, find_idx_pair
 from .loop import Callback, Trainer
 from .optimizers import OPTIMIZERS, optimizer
 
-__all__ = ["Job", "Options", "network", "network_names", "new_folder"]
+__all__ = ["Job", "Options", "network", "new_folder"]
 
 LEARNING_RATES = {"sgd": 0.1, "adam": 0.005, "adamw": 0.005}  # the highest of the one-cycle schedule
 WEIGHT_DECAY = 1e-4
@@ -292,26 +292,17 @@ def with_channels(dataset, channels):
     return dataclasses.replace(dataset, images=converted, mean=None, std=None)
 
 
-def network_names():
-    """Names of the functions in cnncore.models that make a classifier."""
-    from .. import models
-
-    return [name for name in models.__all__ if "classes" in inspect.signature(getattr(models, name)).parameters]
-
-
 def network(name, classes=None, channels=None, seed=0):
-    """The network of that name in cnncore.models; classes and channels, where they can be chosen and are not None."""
-    from .. import models
-
-    if name not in network_names():
+    """The network of that name in cnncore.models.NETWORKS; classes and channels, where they can be chosen and are not None."""
+    if name not in models.NETWORKS:
         from difflib import get_close_matches
 
-        near = get_close_matches(name, network_names(), n=1)
+        near = get_close_matches(name, models.NETWORKS, n=1)
         raise SettingError(
             f"no network is called {name!r}{f'; did you mean {near[0]!r}?' if near else ''} There are "
-            f"{', '.join(network_names())}."
+            f"{', '.join(models.NETWORKS)}."
         )
-    function = getattr(models, name)
+    function = models.NETWORKS[name]
     takes = inspect.signature(function).parameters
     settings = {"classes": classes, "channels": channels, "seed": seed}
     return function(**{key: value for key, value in settings.items() if key in takes and value is not None})

@@ -14,9 +14,9 @@ from html import escape
 
 import numpy as np
 
-from .. import __version__, cpu, explain, get_num_threads, images
-from ..errors import GraphError
-from .data import normalise
+from . import __version__, cpu, explain, get_num_threads, images
+from .errors import GraphError
+from .train.data import normalise
 
 __all__ = ["report", "write_report"]
 
