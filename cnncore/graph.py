@@ -194,6 +194,9 @@ class Graph:
         for value in values:
             if value is not None:
                 self._check_value(path, value)
+        for name, value in settings.items():
+            if name.startswith("return_") and value:
+                raise SettingError(f"{path}: {name} asks for a second result; a node makes one value, leave it out")
         shapes = [v.shape for v in values if v is not None]
         names = [(v.name, v.shape) for v in values if v is not None]
         try:

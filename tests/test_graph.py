@@ -705,6 +705,10 @@ def test_a_layer_whose_weights_depend_on_an_open_size():
 # ── Errors carry the node's path ───────────────────────────────────────────────────────────────────────────────────────
 
 
+def second_result(g, x):
+    g.max_pool(x, 2, return_indices=True)
+
+
 def wrong_channels(g, x):
     with g.scope("inception_3a"):
         g.conv(x, 4, 3, groups=2, name="conv3x3")
@@ -846,6 +850,11 @@ def unknown_value(g, x):
 
 
 ERRORS = [
+    (
+        second_result,
+        SettingError,
+        "max_pool: return_indices asks for a second result; a node makes one value, leave it out",
+    ),
     (wrong_channels, ShapeError, "inception_3a/conv3x3: 3 channels of input (N, 3, 8, 8) cannot be cut into groups=2"),
     (
         unknown_setting,
@@ -892,6 +901,11 @@ ERRORS = [
     (unknown_value, GraphError, "values: unknown node 'reli'; did you mean 'relu'? There are input, relu."),
 ]
 OPEN_ERRORS = [
+    (
+        second_result,
+        SettingError,
+        "max_pool: return_indices asks for a second result; a node makes one value, leave it out",
+    ),
     (
         window_too_large,
         ShapeError,
@@ -1193,6 +1207,20 @@ def test_receptive_field_of_a_transposed_convolution():
     rows = g.build().summary((1, 1, 21)).rows
     # 3 with step 2; one of those reaches each output, which lie 1 apart; three outputs reach 3 + 2·1
     assert [r.receptive_field for r in rows] == [(3,), (3,), (5,)]
+
+
+def test_a_loss_in_the_graph(rng):
+    g = cnncore.Graph()
+    x, target = g.input(2), g.input(3)
+    g.output(g.mean_squared_error(g.conv(x, 3, 1), target))
+    net = fill(g.build(dtype="float64"))
+    x, target = rng.standard_normal((2, 2, 3, 3)), rng.standard_normal((2, 3, 3, 3))
+    y = cnncore.conv(x, net.parameters["conv.w"], net.parameters["conv.b"])
+    assert net(x, target) == pytest.approx(((y - target) ** 2).mean(), rel=1e-12)
+    loss, backward = net.with_backward(x, target)
+    backward(np.ones_like(loss))
+    expected = 2 * (y - target).sum(axis=(0, 2, 3)) / y.size
+    np.testing.assert_allclose(backward.gradients["conv.b"], expected, rtol=1e-12)
 
 
 def test_values_of_inner_nodes(rng):
