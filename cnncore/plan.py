@@ -99,7 +99,7 @@ class Backward(NamedTuple):
     dy: Place
     wanted: tuple
     written: tuple = ()  # (argument, place)
-    added: tuple = ()  # (argument, temporary place or None for a part of dy, place it is added to)
+    added: tuple = ()  # (argument, place of what is added: a temporary or a part of dy, place it is added to)
     owned: tuple = ()  # (argument, name)
     join: bool = False
 
