@@ -178,6 +178,15 @@ def test_batch_norm_of_one_value_per_channel():
     np.testing.assert_array_equal(variance, [4.0, 4.0])
 
 
+def test_batch_norm_of_a_constant_channel():
+    x = np.full((2, 1, 3), 7.0)
+    y, backward = cnncore.batch_norm.with_backward(x, eps=1e-5)
+    np.testing.assert_array_equal(y, np.zeros_like(x))
+    assert np.abs(backward(np.arange(6.0).reshape(x.shape))).max() < 3 / 1e-5**0.5
+    y, backward = cnncore.batch_norm.with_backward(x, eps=0)
+    assert np.isnan(y).all() and np.isnan(backward(x)).all()
+
+
 def test_batch_norm_of_no_images():
     y, backward = cnncore.batch_norm.with_backward(np.empty((0, 3, 4)), np.ones(3), np.ones(3), return_statistics=True)
     y, mean, variance = y

@@ -7,7 +7,7 @@ import numpy as np
 from .. import geometry
 from ..errors import SettingError, ShapeError
 from ..operator import Kind
-from ..ops import norm
+from ..ops import norm, shape
 
 __all__ = ["BatchNorm", "GroupNorm", "LocalResponseNorm"]
 
@@ -152,11 +152,25 @@ class LocalResponseNorm(Kind):
     def forward(self, call, arrays, out=None):
         (x,) = arrays
         y = call.empty(out)
-        call.geometry.forward(x, y)
+        call.geometry.forward(in_order_of(y, x), y)
         return y, (), (x,)
 
     def backward(self, call, saved, dy, wanted, out=None):
         (x,) = saved
         dx = call.gradient(0, out and out[0])
-        call.geometry.backward(x, dy, dx)
+        call.geometry.backward(in_order_of(dx, x), in_order_of(dx, dy), dx)
         return (dx,)
+
+
+def in_order_of(y, x):
+    """x as it is where its channels are innermost if and only if those of y are; otherwise a copy that lies like y."""
+    if x.ndim < 3 or innermost(x) == innermost(y):
+        return x
+    copy = np.empty_like(y)
+    shape.copy(x, copy)
+    return copy
+
+
+def innermost(a):
+    """Whether neighbouring channels lie side by side."""
+    return a.shape[1] > 1 and a.strides[1] == a.itemsize

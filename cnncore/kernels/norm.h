@@ -228,7 +228,7 @@ static void K(lrn_powers)(REAL *restrict p, const REAL *restrict s, int64_t coun
     else if (beta == 1)
         for (int64_t i = 0; i < count; i++) p[i] = 1 / s[i];
     else
-        for (int64_t i = 0; i < count; i++) p[i] = (REAL)pow((double)s[i], -beta);
+        for (int64_t i = 0; i < count; i++) p[i] = sizeof(REAL) == 4 ? (REAL)powf((float)s[i], (float)-beta) : (REAL)pow((double)s[i], -beta);
 }
 
 /* sum[i] = v[i] + v[i + step] + ... of n values */

@@ -4,7 +4,7 @@ Sums run in float64 whatever the precision, cut into blocks by geometry alone an
 same names (kernels/norm.h) may take the loops' place.
 """
 
-from libc.math cimport fabs, pow, sqrt
+from libc.math cimport fabs, pow
 from libc.stdint cimport int64_t
 
 import numpy as np
@@ -127,15 +127,17 @@ cdef class Normalization:
     cdef int64_t N, C, P            # images, channels, cells of a plane
     cdef int64_t groups             # per image, or of all images
     cdef bint together
+    cdef int64_t[::1] group         # of each channel
 
     def __init__(self, tuple shape, int64_t groups, bint together):
         self.N, self.C, self.groups, self.together = shape[0], shape[1], groups, together
+        self.group = np.arange(self.C, dtype=np.int64) // (self.C // groups)
         self.P = 1
         for extent in shape[2:]:
             self.P *= extent
 
-    cdef int64_t set_of(self, int64_t n, int64_t c) noexcept nogil:
-        return (0 if self.together else n * self.groups) + c // (self.C // self.groups)
+    cdef inline int64_t set_of(self, int64_t n, int64_t c) noexcept nogil:
+        return (0 if self.together else n * self.groups) + self.group[c]
 
     @property
     def sets(self):
@@ -157,8 +159,8 @@ cdef class Normalization:
         call.x = X.view
         self.cut(&call, [&call.x], 1)
         cdef double[:, ::1] parts = self.parts(&call)
-        self.run(&call, [&call.x], 1, MOMENTS, <cnn_task> norm_moments[float] if X.precision == CNN_FLOAT32
-                 else <cnn_task> norm_moments[double], X.precision)
+        self.run(&call, [&call.x], 1, MOMENTS, <void *> norm_moments[float],
+                 <void *> norm_moments[double], X.precision)
         # Parts into wholes: Σ (x − μ)² = Σ over the blocks of Σ (x − mean)² + count (mean − μ)².
         with nogil:
             for n in range(self.N):
@@ -187,11 +189,11 @@ cdef class Normalization:
             for c in range(self.C):
                 s, i = self.set_of(n, c), n * self.C + c
                 numbers[0, i] = mean[s]
-                numbers[1, i] = W[c] / sqrt(variance[s] + eps)
+                numbers[1, i] = W[c] * pow(variance[s] + eps, -0.5)
                 numbers[2, i] = B[c]
         coefficients = self.coefficients(&call, numbers, x.dtype)
-        self.run(&call, [&call.x, &call.y], 2, TRANSFORM, <cnn_task> norm_transform[float] if X.precision == CNN_FLOAT32
-                 else <cnn_task> norm_transform[double], X.precision)
+        self.run(&call, [&call.x, &call.y], 2, TRANSFORM, <void *> norm_transform[float],
+                 <void *> norm_transform[double], X.precision)
 
     def backward(self, x, w, const double[::1] mean, const double[::1] variance, double eps, bint constant, dy, dx, dw, db):
         """Write dx, and dw and db in float64; None is not wanted. ``constant``: μ and σ² do not depend on x."""
@@ -204,8 +206,10 @@ cdef class Normalization:
         cdef double[:, ::1] numbers = np.empty((4, images * self.C))
         cdef double[:, ::1] parts
         cdef double m = max(self.members, 1)
-        cdef double inverse
+        cdef double[::1] inverse = np.empty(self.sets)
         cdef int64_t n, k, c, s, i
+        for s in range(self.sets):
+            inverse[s] = pow(variance[s] + eps, -0.5)
         call.x, call.dy = X.view, DY.view
         for n in range(images):
             for c in range(self.C):
@@ -219,10 +223,10 @@ cdef class Normalization:
             DB[:] = 0
             self.cut(&call, [&call.x, &call.dy], 2)
             parts = self.parts(&call)
-            self.run(&call, [&call.x, &call.dy], 2, SUMS, <cnn_task> norm_sums[float] if X.precision == CNN_FLOAT32
-                     else <cnn_task> norm_sums[double], X.precision)
+            self.run(&call, [&call.x, &call.dy], 2, SUMS, <void *> norm_sums[float],
+                     <void *> norm_sums[double], X.precision)
             rounded = np.asarray(numbers[0]).astype(x.dtype).astype(np.float64)
-            self.gather(&call, parts, rounded, mean, variance, eps, W, plain, weighted, DW, DB)
+            self.gather(&call, parts, rounded, mean, inverse, W, plain, weighted, DW, DB)
         if dx is None:
             return
         DX = Tensor(dx, True)
@@ -230,17 +234,16 @@ cdef class Normalization:
         for n in range(images):
             for c in range(self.C):
                 s, i = self.set_of(n, c), n * self.C + c
-                inverse = 1 / sqrt(variance[s] + eps)
-                numbers[1, i] = W[c] * inverse
+                numbers[1, i] = W[c] * inverse[s]
                 if not constant:
-                    numbers[2, i] = -inverse * plain[s] / m
-                    numbers[3, i] = -inverse * inverse * weighted[s] / m
+                    numbers[2, i] = -inverse[s] * plain[s] / m
+                    numbers[3, i] = -inverse[s] * inverse[s] * weighted[s] / m
         coefficients = self.coefficients(&call, numbers, x.dtype)
-        self.run(&call, [&call.x, &call.dy, &call.dx], 3, GRADIENT, <cnn_task> norm_gradient[float]
-                 if X.precision == CNN_FLOAT32 else <cnn_task> norm_gradient[double], X.precision)
+        self.run(&call, [&call.x, &call.dy, &call.dx], 3, GRADIENT, <void *> norm_gradient[float],
+                 <void *> norm_gradient[double], X.precision)
 
     cdef int gather(self, const cnn_norm *call, double[:, ::1] parts, const double[::1] center, const double[::1] mean,
-                    const double[::1] variance, double eps, const double[::1] w, double[::1] plain, double[::1] weighted,
+                    const double[::1] inverse, const double[::1] w, double[::1] plain, double[::1] weighted,
                     double[::1] dw, double[::1] db) except -1:
         """Sums of the blocks into Σ w dy and Σ w dy x̂ of each set, and dw and db of each channel."""
         cdef int64_t n, k, c, s, i
@@ -250,7 +253,7 @@ cdef class Normalization:
                 for c in range(self.C):
                     s, i = self.set_of(n, c), (n * call.blocks + k) * self.C + c
                     sum_dy = parts[0, i]
-                    sum_dyx = (parts[1, i] - (mean[s] - center[n * call.image_step + c]) * sum_dy) / sqrt(variance[s] + eps)
+                    sum_dyx = (parts[1, i] - (mean[s] - center[n * call.image_step + c]) * sum_dy) * inverse[s]
                     db[c] += sum_dy
                     dw[c] += sum_dyx
                     plain[s] += w[c] * sum_dy
@@ -279,13 +282,14 @@ cdef class Normalization:
             call.first, call.second = &room[0, 0], &room[1, 0]
         return room
 
-    cdef int run(self, cnn_norm *call, cnn_tensor **used, int count, int number, cnn_task definition, int precision) except -1:
+    cdef int run(self, cnn_norm *call, cnn_tensor **used, int count, int number, void *definition_f32,
+                 void *definition_f64, int precision) except -1:
         """Run one of the four loops over the tensors it uses: as kernel where there is one for their layouts."""
         cdef bint planes = self.cut(call, used, count)
         cdef cnn_task task = kernel(number, precision)
         cdef int64_t tasks = self.N * call.blocks
         if task == NULL or not (call.channels_last or planes):
-            task = definition
+            task = <cnn_task> (definition_f32 if precision == CNN_FLOAT32 else definition_f64)
             call.channels_last = False
         if call.channels_last:
             return run(task, call, tasks, 1, 0, 2 * size(&call.x))
@@ -418,8 +422,8 @@ cdef class ResponseNormalization:
         call.channels_last = channels_innermost(used, count)
         call.before, call.after = self.before, self.after
         call.alpha, call.beta, call.k = self.alpha, self.beta, self.k
-        # Cells of all channels that stay in the cache while they are read twice; whole cache lines of a plane.
-        call.block = min(max(4096 // C // 16 * 16, 16), cells(&call.x))
+        # Cells of all channels that stay in the cache while they are read twice. In planes in long runs: each has its own page.
+        call.block = min(max((4096 if call.channels_last else 32768) // C // 16 * 16, 16), cells(&call.x))
         call.blocks = (cells(&call.x) + call.block - 1) // call.block
         if task == NULL or not (call.channels_last or planes):
             task = call.definition

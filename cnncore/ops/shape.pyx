@@ -6,6 +6,7 @@ from libc.string cimport memcpy
 import numpy as np
 
 from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, real, run
+from cnncore.ops.conv import copy_layout
 from cnncore.ops.layout cimport dense, plane_offset, same_order, size
 
 
@@ -112,7 +113,11 @@ ONE = np.ones(1)
 
 def copy(x, y):
     """Write x into y."""
-    add([x], ONE, y)
+    cdef Tensor X = Tensor(x), Y = Tensor(y)
+    if dense(&Y.view) and same_order(&X.view, &Y.view):
+        add([x], ONE, y)
+    else:
+        copy_layout(x, y)
 
 
 # ── Padding ────────────────────────────────────────────────────────────────────────────────────────────────────────────
