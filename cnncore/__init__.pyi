@@ -4,8 +4,6 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from . import models as models
-from . import testing as testing
 from ._version import __version__ as __version__
 from .catalog import OPS as OPS
 from .errors import CnnError as CnnError

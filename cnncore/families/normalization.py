@@ -17,10 +17,10 @@ RANKS = (0, 1, 2, 3)
 def check_per_channel(op, shapes):
     """Raise unless every array after x holds one number per channel."""
     x, *others = shapes
-    for row, shape in zip(op.arrays[1:], others, strict=True):
-        if shape is not None and shape != (x[1],):
+    for row, given in zip(op.arrays[1:], others, strict=True):
+        if given is not None and given != (x[1],):
             raise ShapeError(
-                f"{op.name}: {row.name} has shape {shape}; input {x} has {x[1]} channels, so {row.name} must have shape ({x[1]},)"
+                f"{op.name}: {row.name} has shape {given}; input {x} has {x[1]} channels, so {row.name} must have shape ({x[1]},)"
             )
 
 

@@ -263,10 +263,11 @@ cdef class Normalization:
     cdef object coefficients(self, cnn_norm *call, double[:, ::1] numbers, dtype):
         """Numbers (μ, scale, shift[, slope]) per image and channel in the call's precision; what μ loses goes into shift."""
         exact = np.asarray(numbers)
-        rounded = exact.astype(dtype)
-        lost = exact[0] - rounded[0]
-        steep = exact[3] if len(exact) == 4 else exact[1]      # what multiplies x − center
-        rounded[2] = exact[2] - lost * steep
+        with np.errstate(all="ignore"):         # a constant channel and ε = 0: infinities, which make y NaN
+            rounded = exact.astype(dtype)
+            lost = exact[0] - rounded[0]
+            steep = exact[3] if len(exact) == 4 else exact[1]       # what multiplies x − center
+            rounded[2] = exact[2] - lost * steep
         cdef Tensor held = Tensor(rounded)
         cdef int64_t row = held.view.stride[0] * held.buffer.itemsize
         cdef char *data = <char *> held.view.data
