@@ -149,5 +149,5 @@ class Pooling(Kind):
         if not settings["training"] and (shape is not None or settings["return_state"]):
             raise SettingError(f"{op.name}: a state is what training draws; use training=True, or leave state out")
         if shape is not None and None not in output and shape != output:
-            hint = " Settings go by name: kernel_size=2." if shape == () else ""
+            hint = " Settings go by name: kernel_size=2." if len(shape) < 2 else ""
             raise ShapeError(f"{op.name}: state has shape {shape}; expected that of y, {output}.{hint}")
