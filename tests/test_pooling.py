@@ -413,7 +413,7 @@ def test_cells_that_no_window_meets_get_zero():
                 np.testing.assert_array_equal(dx, np.broadcast_to(np.outer(met, met), x.shape))
 
 
-@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, 7.0, 40.0, 300.0, INF])
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, 7.0, 40.0, 300.0, 1e12, 1e300, INF])
 @pytest.mark.parametrize(
     "dtype, exponents", [(np.float32, (-44, -37, -20, 0, 20, 37)), (np.float64, (-320, -200, 0, 200, 307))]
 )

@@ -167,6 +167,32 @@ static inline vreal K(tanh)(vreal x) {
     return K(select)(a > (REAL)0.5493061443340549, (vreal)((vmask)outer | sign), inner);
 }
 
+/* log x for x >= 0, subnormal numbers included: x = m 2^n with sqrt(1/2) <= m < sqrt(2), and with f = m - 1, s = f / (2 + f)
+ *
+ *     log m = log((1 + s) / (1 - s)) = 2 s + 2/3 s^3 + 2/5 s^5 + ... = f - (f^2/2 - s (f^2/2 + R)),  R = 2/3 s^2 + 2/5 s^4 + ...
+ *
+ * The second form keeps what f has of log m exact. |s| < 0.172: 5 terms of R for float32, 11 for float64. */
+static inline vreal K(log)(vreal x) {
+    const REAL least = REAL_BITS == 32 ? (REAL)1.17549435e-38 : (REAL)2.2250738585072014e-308;  /* normal number */
+    const vmask subnormal = x < least;
+    const vreal normal = K(select)(subnormal, x * ((REAL)(INT64_C(1) << MANTISSA) * 4), x);
+    const vmask half_root = (vmask)K(splat)((REAL)0.70710678118654752440);
+    const vmask over = (vmask)normal - half_root;
+    const vmask exponent = (over >> MANTISSA) << MANTISSA;
+    const vreal rounder = K(splat)(ROUNDER);
+    const vreal n = (vreal)((vmask)rounder + (over >> MANTISSA)) - rounder - (vreal)(subnormal & (vmask)K(splat)(MANTISSA + 2));
+    const vreal f = (vreal)((vmask)normal - exponent) - 1;
+    const vreal s = f / (2 + f), z = s * s, half = (REAL)0.5 * f * f;
+    vreal R = K(splat)((REAL)2 / (REAL_BITS == 32 ? 11 : 23));
+#pragma GCC unroll 16
+    for (int k = REAL_BITS == 32 ? 9 : 21; k >= 3; k -= 2) R = R * z + (REAL)2 / k;
+    const vreal result = n * LN2_HIGH + (f - (half - (s * (half + R * z) + n * LN2_LOW)));
+    return K(select)(x == 0, K(splat)(-INFINITY), K(select)((x == INFINITY) | (x != x), x, result));
+}
+
+/* x^p = e^(p log x) for x >= 0 and p > 0, to |p log x| units in the last place. */
+static inline vreal K(power)(vreal x, REAL p) { return K(exp)(p * K(log)(x)); }
+
 /* The normal distribution Phi. Its middle: Phi(x) = 1/2 + x P(x^2) for |x| <= 1; P is returned. */
 static inline vreal K(normal_middle)(vreal x) {
     return K(polynomial)(x * x, K(normal_terms), TERMS(normal_terms));

@@ -16,6 +16,7 @@
 typedef struct {
     vreal value;            /* the largest cell; the sum of the present run; backward: what every cell gets */
     vreal scale, inverse;   /* Lp: powers are of |x| scale inverse; max: the NaN met, and y backward */
+    vreal largest;          /* Lp: the largest magnitude */
     vmask cell;             /* position of the selected cell; backward: planes whose cell is still to come */
     double total[LANES];    /* sum of the finished runs */
 } K(pool_window);
@@ -37,10 +38,6 @@ typedef struct {
     int selects;            /* whether forward leaves the position of a cell */
 } K(pool_strategy);
 
-POOL_INLINE vreal K(absolute)(vreal x) {
-    const vmask sign = (vmask)K(splat)(-(REAL)0);
-    return (vreal)((vmask)x & ~sign);
-}
 /* ±1; 0 and NaN for themselves. */
 POOL_INLINE vreal K(sign)(vreal x) {
     const vmask signed_one = ((vmask)x & (vmask)K(splat)(-(REAL)0)) | (vmask)K(splat)(1);
@@ -49,11 +46,6 @@ POOL_INLINE vreal K(sign)(vreal x) {
 POOL_INLINE vreal K(square_root)(vreal x) {
     vreal y = {0};
     for (int l = 0; l < LANES; l++) y[l] = sizeof(REAL) == 4 ? (REAL)sqrtf((float)x[l]) : (REAL)sqrt((double)x[l]);
-    return y;
-}
-POOL_INLINE vreal K(power)(vreal x, double p) {
-    vreal y = {0};
-    for (int l = 0; l < LANES; l++) y[l] = (REAL)pow((double)x[l], p);
     return y;
 }
 
@@ -163,37 +155,42 @@ static const K(pool_strategy) K(pool_avg) = {
 
 POOL_INLINE double K(lp_mean)(const cnn_pool *c, double n) { return c->setting[1] != 0 ? n : 1; }
 
+POOL_INLINE REAL K(lp_order)(const cnn_pool *c) { return (REAL)(c->setting[0] < 1e30 ? c->setting[0] : 1e30); }
+
 POOL_INLINE void K(lp_start)(K(pool_window) *w, INTEGER first) {
     K(sum_start)(w, first);
-    w->scale = w->inverse = (vreal){0};
+    w->largest = (vreal){0};
 }
 /* The largest magnitude: as whole numbers their bits are in the order of the values, and NaN lies above them all. */
 POOL_INLINE void K(lp_look)(K(pool_window) *w, vreal x) {
-    const vreal u = K(absolute)(x);
-    w->scale = K(select)((vmask)u > (vmask)w->scale, u, w->scale);
+    const vreal u = K(magnitude)(x);
+    w->largest = K(select)((vmask)u > (vmask)w->largest, u, w->largest);
 }
 POOL_INLINE void K(lp_looked)(const cnn_pool *c, K(pool_window) *w) {
-    const vreal m = w->scale;
-    const vmask bits = POOL_BIAS_EXPONENT - ((vmask)m & POOL_EXPONENT);
+    const vmask bits = POOL_BIAS_EXPONENT - ((vmask)w->largest & POOL_EXPONENT);
     const vmask smallest = 2 * POOL_ONE_EXPONENT - (vmask){0};
     const vreal scale = (vreal)(((bits > smallest) & bits) | (~(bits > smallest) & smallest));
-    w->scale = K(select)(m == INFINITY, (vreal){0}, scale);
+    w->scale = K(select)(w->largest == INFINITY, (vreal){0}, scale);
     w->inverse = K(splat)(1);
 }
+POOL_INLINE vreal K(lp2_relative)(K(pool_window) *w, vreal x) {
+    const vreal u = K(magnitude)(x);
+    return K(select)(u == INFINITY, K(splat)(1), u * w->scale);
+}
 POOL_INLINE void K(lp_looked_exactly)(const cnn_pool *c, K(pool_window) *w) {
-    const vreal m = w->scale;
     K(lp_looked)(c, w);
-    const vreal scaled = m * w->scale;
+    const vreal scaled = w->largest * w->scale;
     w->inverse = K(select)(scaled > 0, 1 / scaled, K(splat)(1));
 }
 POOL_INLINE vreal K(lp_relative)(K(pool_window) *w, vreal x) {
-    const vreal u = K(absolute)(x);
-    return K(select)(u == INFINITY, K(splat)(1), u * w->scale * w->inverse);
+    const vreal u = K(magnitude)(x);
+    /* The largest is 1 and nothing less: a rounding would count p times. */
+    return K(select)((u == w->largest) & (u > 0), K(splat)(1), u * w->scale * w->inverse);
 }
 /* y from t: t / 0 = inf where a cell is infinite; all cells 0: 0, whatever the scale. */
 POOL_INLINE vreal K(lp_unscaled)(K(pool_window) *w, vreal t) { return t / w->inverse / w->scale; }
 
-POOL_INLINE void K(lp1_step)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) { w->value += K(absolute)(x); }
+POOL_INLINE void K(lp1_step)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) { w->value += K(magnitude)(x); }
 POOL_INLINE vreal K(lp1_finish)(const cnn_pool *c, K(pool_window) *w, double n, double size) {
     return K(quotient)(c, w, K(lp_mean)(c, n));
 }
@@ -208,7 +205,7 @@ static const K(pool_strategy) K(pool_lp1) = {
 };
 
 POOL_INLINE void K(lp2_step)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) {
-    const vreal u = K(lp_relative)(w, x);
+    const vreal u = K(lp2_relative)(w, x);
     w->value += u * u;
 }
 POOL_INLINE vreal K(lp2_finish)(const cnn_pool *c, K(pool_window) *w, double n, double size) {
@@ -220,7 +217,7 @@ POOL_INLINE void K(lp2_share)(const cnn_pool *c, K(pool_window) *w, vreal y, vre
     w->value = K(select)(t == 0, (vreal){0}, dy / (REAL)q / t);
 }
 POOL_INLINE vreal K(lp2_spread)(const cnn_pool *c, K(pool_window) *w, vreal x) {
-    return w->value * K(sign)(x) * K(lp_relative)(w, x);
+    return w->value * K(sign)(x) * K(lp2_relative)(w, x);
 }
 
 static const K(pool_strategy) K(pool_lp2) = {
@@ -228,19 +225,26 @@ static const K(pool_strategy) K(pool_lp2) = {
     .finish = K(lp2_finish), .share = K(lp2_share), .spread = K(lp2_spread), .visits = 1, .reads_x = 1,
 };
 
+/* u^p; small whole powers are products. */
+POOL_INLINE vreal K(lp_power)(vreal u, REAL p) {
+    if (p > 8 || p != (REAL)(int)p) return K(power)(u, p);
+    vreal product = u;
+    for (int i = 1; i < (int)p; i++) product *= u;
+    return product;
+}
 POOL_INLINE void K(lp_step)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) {
-    w->value += K(power)(K(lp_relative)(w, x), c->setting[0]);
+    w->value += K(lp_power)(K(lp_relative)(w, x), K(lp_order)(c));
 }
 POOL_INLINE vreal K(lp_finish)(const cnn_pool *c, K(pool_window) *w, double n, double size) {
-    return K(lp_unscaled)(w, K(power)(K(quotient)(c, w, K(lp_mean)(c, n)), 1 / c->setting[0]));
+    return K(lp_unscaled)(w, K(power)(K(quotient)(c, w, K(lp_mean)(c, n)), (REAL)(1 / c->setting[0])));
 }
 POOL_INLINE void K(lp_share)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
     const double p = c->setting[0], q = K(lp_mean)(c, n);
-    const vreal t = K(power)(K(quotient)(c, w, q), (p - 1) / p);    /* (y / m)^(p - 1) */
+    const vreal t = K(power)(K(quotient)(c, w, q), (REAL)((p - 1) / p));    /* (y / m)^(p - 1) */
     w->value = K(select)(t == 0, (vreal){0}, dy / (REAL)q / t);
 }
 POOL_INLINE vreal K(lp_spread)(const cnn_pool *c, K(pool_window) *w, vreal x) {
-    return w->value * K(sign)(x) * K(power)(K(lp_relative)(w, x), c->setting[0] - 1);
+    return w->value * K(sign)(x) * K(lp_power)(K(lp_relative)(w, x), K(lp_order)(c) - 1);
 }
 
 static const K(pool_strategy) K(pool_lp) = {
@@ -250,13 +254,13 @@ static const K(pool_strategy) K(pool_lp) = {
 
 /* p = inf: the first of the largest magnitudes, with its sign backward. */
 POOL_INLINE void K(lp_max_step)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) {
-    K(max_step)(c, w, K(absolute)(x), cell);
+    K(max_step)(c, w, K(magnitude)(x), cell);
 }
 POOL_INLINE void K(lp_max_share)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
     K(max_share)(c, w, K(max_finish)(c, w, n, size), dy, n, size);
 }
 POOL_INLINE vreal K(lp_max_spread)(const cnn_pool *c, K(pool_window) *w, vreal x) {
-    const vmask hit = w->cell & ((K(absolute)(x) == w->scale) | (x != x));
+    const vmask hit = w->cell & ((K(magnitude)(x) == w->scale) | (x != x));
     w->cell &= ~hit;
     return (vreal)(hit & (vmask)(w->value * K(sign)(x)));
 }
