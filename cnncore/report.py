@@ -281,7 +281,8 @@ def network_drawing(found):
     )
     return section(
         "The network",
-        f"{len(table.rows)} nodes. Branches run side by side and are joined along their channels.",
+        f"{len(table.rows)} nodes; branches run side by side and are joined along their channels.",
+        f"<div class='drawing'>{net.draw(input_shape=(1, found.job.train.channels, *size))}</div>",
         f"<details><summary>All nodes: shapes, parameters, multiply-adds</summary><div class='scroll'><table class='nodes'>"
         f"<thead><tr><th>node</th><th>operator</th><th>output</th><th>parameters</th><th>multiply-adds</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div></details>",

@@ -1,8 +1,9 @@
 """Training: optimizers, schedules, data, and the loop that brings them together."""
 
-from . import data
+from . import checkpoint, data
 from .augment import Augment
-from .loop import Callback, EarlyStopping, Epoch, Evaluation, Progress, Trainer
+from .job import Job, Options
+from .loop import Callback, Checkpoint, EarlyStopping, Epoch, Evaluation, Progress, Trainer
 from .optimizers import SGD, Adam, AdamW, Optimizer, optimizer
 from .schedules import constant, cosine, one_cycle, schedule, steps
 
@@ -12,12 +13,16 @@ __all__ = [
     "AdamW",
     "Augment",
     "Callback",
+    "Checkpoint",
     "EarlyStopping",
     "Epoch",
     "Evaluation",
+    "Job",
     "Optimizer",
+    "Options",
     "Progress",
     "Trainer",
+    "checkpoint",
     "constant",
     "cosine",
     "data",

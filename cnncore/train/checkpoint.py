@@ -16,7 +16,7 @@ from ..errors import ModelFileError
 __all__ = ["read", "restore", "write"]
 
 KIND = "checkpoint"
-ENTRIES = {"kind": str, "epochs": int, "steps": int, "dtype": str, "optimizer": dict, "history": list, "notes": dict}
+ENTRIES = {"kind": str, "epochs": int, "seed": int, "steps": int, "dtype": str, "optimizer": dict, "history": list, "notes": dict}
 
 
 def write(path, trainer, notes=None):
@@ -25,6 +25,7 @@ def write(path, trainer, notes=None):
     model = {
         "kind": KIND,
         "epochs": len(trainer.history),
+        "seed": trainer.net.seed,
         "steps": trainer.net.steps,
         "dtype": trainer.net.dtype.name,
         "optimizer": {"class": type(optimizer).__name__, "steps": optimizer.steps},
@@ -72,6 +73,10 @@ def restore(path, trainer, record):
         raise ModelFileError(f"{path}: the checkpoint is of another network: only {where} has {odd!r}")
     for name, array in found.items():
         fitting(path, name, array, wanted[name])
+    if model["seed"] != net.seed:
+        raise ModelFileError(
+            f"{path}: the checkpoint's net draws from seed {model['seed']}, this one from {net.seed}; build it with that seed"
+        )
     known = model["optimizer"].get("class")
     if known != type(optimizer).__name__:
         raise ModelFileError(
