@@ -214,6 +214,7 @@ def test_bit_identical_for_any_number_of_threads(target, dtype):
         (cnncore.conv, (3, 64, 24, 24), (64, 1, 3, 3), dict(padding=1, groups=64)),
         (cnncore.conv_transpose, (2, 32, 15, 15), (32, 24, 3, 3), dict(stride=2, padding=1)),
         (cnncore.linear, (70, 300), (200, 300), {}),
+        (cnncore.conv, (3, 35, 30, 30), (70, 35, 3, 3), dict(padding=1, algorithm="winograd")),
     ]
     for op, shape, weights, settings in cases:
         for layout in (np.ascontiguousarray, channels_last):
@@ -292,6 +293,70 @@ def test_layouts_are_copied(target):
                 assert np.array_equal(out, a)
 
 
+# Winograd's transforms add and subtract values of like size: of the largest output this many units in the last place.
+WINOGRAD_TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 2e-14}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@hypothesis.settings(max_examples=80, deadline=None)
+@hypothesis.given(
+    images=st.integers(0, 3),
+    channels=st.tuples(st.integers(1, 40), st.integers(1, 70)),
+    extents=st.tuples(st.integers(1, 19), st.integers(1, 19)),
+    padding=st.tuples(*(st.tuples(st.integers(1, 3), st.integers(1, 3)),) * 2),
+    dtype=st.sampled_from((np.float32, np.float64)),
+    layouts=st.tuples(*(st.sampled_from(LAYOUTS),) * 4),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_winograd(target, images, channels, extents, padding, dtype, layouts, seed):
+    """Forward and both gradients, tiles that hang over every edge, all layouts."""
+    rng = np.random.default_rng(seed)
+    x, w, b = arrays(rng, (images, channels[0], *extents), (channels[1], channels[0], 3, 3), dtype, channels[1])
+    with cpu.target("definition"):
+        dy = rng.standard_normal(cnncore.conv(x, w, b, padding=padding).shape).astype(dtype)
+        expected = everything(cnncore.conv, x, w, b, dy, dict(padding=padding))
+    with cpu.target(target):
+        got = everything(cnncore.conv, x, w, b, dy, dict(padding=padding, algorithm="winograd"), layouts)
+    for a, e in zip(got, expected, strict=True):
+        if a.size:
+            assert np.abs(a - e).max() <= WINOGRAD_TOLERANCE[x.dtype] * max(1, np.abs(e).max())
+
+
+def test_winograd_runs_where_it_is_asked_for():
+    """It rounds otherwise than direct convolution: equal results would mean that it did not run."""
+    rng = np.random.default_rng(10)
+    x, w, _ = arrays(rng, (1, 32, 20, 20), (32, 32, 3, 3), np.float32)
+    results = {
+        a: everything(cnncore.conv, x, w, None, x, dict(padding=1, algorithm=a)) for a in ("direct", "auto", "winograd")
+    }
+    for direct, auto, winograd in zip(*results.values(), strict=True):
+        assert not np.array_equal(direct, winograd)
+        assert np.array_equal(auto, winograd)  # the cost model favours it here
+    assert np.array_equal(cnncore.conv(x, w, padding=1), results["direct"][0])
+    for settings in (dict(stride=2), dict(dilation=2), dict(groups=2)):
+        weights = w[:, : 32 // settings.get("groups", 1)]
+        with pytest.raises(cnncore.SettingError, match="winograd"):
+            cnncore.conv(x, weights, algorithm="winograd", **settings)
+        cnncore.conv(x, weights, algorithm="auto", **settings)
+    with pytest.raises(cnncore.SettingError, match="winograd"):
+        cnncore.conv(x, w[:, :, :2], algorithm="winograd")
+
+
+@pytest.mark.parametrize("epilogue", [True, False])
+def test_activation_in_a_graph(epilogue):
+    """The plan fuses relu into the convolution before it; other activations follow on their own."""
+    rng = np.random.default_rng(11)
+    kind, call = cnncore.conv.kind, cnncore.conv.describe(((1, 3, 5, 5), (4, 3, 3, 3), None), np.dtype(np.float32), {})
+    activation = cnncore.relu if epilogue else cnncore.tanh
+    follower = activation.describe((call.output,), call.dtype, {})
+    assert kind.takes_epilogue(call, follower) == epilogue
+    if epilogue:
+        x, w, _ = arrays(rng, (1, 3, 5, 5), (4, 3, 3, 3), np.float32)
+        y, _, saved = kind.forward(call, (x, w, None), epilogue=follower)
+        assert np.array_equal(y, cnncore.relu(cnncore.conv(x, w)))
+        assert len(saved) == 2
+
+
 @contextlib.contextmanager
 def guarded(shape, dtype, order, start):
     """An array that ends (or, with ``start``, begins) at a page that may not be touched."""
@@ -324,6 +389,8 @@ def test_nothing_outside_the_arrays_is_touched(target, order, start):
         ((1, 11, 6, 7), (11, 1, 3, 3), 11, dict(padding=1, groups=11)),
         ((1, 16, 6, 7), (16, 1, 3, 3), 16, dict(groups=16)),
         ((1, 9, 6, 7), (27, 1, 2, 3), 27, dict(groups=9, stride=2)),
+        ((1, 17, 6, 7), (19, 17, 3, 3), 19, dict(padding=1, algorithm="winograd")),
+        ((1, 16, 8, 10), (16, 16, 3, 3), 16, dict(algorithm="winograd")),
     ]
     plain = (0, 1, 2, 3)
     for dtype, (x_shape, w_shape, outputs, settings) in itertools.product((np.float32, np.float64), cases):

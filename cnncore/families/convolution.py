@@ -7,19 +7,35 @@ from fractions import Fraction
 import numpy as np
 
 from .. import geometry
-from ..errors import ShapeError
+from ..errors import SettingError, ShapeError
 from ..operator import Kind, Setting, choice, whole
+from ..ops import activation as activations
 from ..ops import conv
+from .elementwise import Elementwise
 
-__all__ = ["CONV_SETTINGS", "TRANSPOSE_SETTINGS", "Convolution", "Linear", "TransposedConvolution"]
+__all__ = [
+    "CONV_SETTINGS",
+    "TRANSPOSE_SETTINGS",
+    "Convolution",
+    "Linear",
+    "TransposedConvolution",
+    "algorithm_costs",
+    "cheapest_algorithm",
+]
 
-ALGORITHMS = ("auto", "direct", "definition")
+ALGORITHMS = ("direct", "auto", "winograd", "definition")
 
 STRIDE = Setting("stride", 1, "step from window to window: an integer, or one per axis")
 PADDING = Setting("padding", 0, "zeros around the image: int, one per axis, (low, high) pairs, or a name")
 DILATION = Setting("dilation", 1, "step from tap to tap of the kernel")
 GROUPS = Setting("groups", 1, "number of groups: each output sees the channels of its group only", whole(1))
-ALGORITHM = Setting("algorithm", "auto", f"how it is computed: one of {', '.join(ALGORITHMS)}", choice(*ALGORITHMS))
+ALGORITHM = Setting(
+    "algorithm",
+    "direct",
+    "how it is computed: 'direct', 'winograd' (3×3 windows only; less work, more rounding), 'auto' (the cheaper of the two) "
+    "or 'definition'",
+    choice(*ALGORITHMS),
+)
 
 CONV_SETTINGS = (STRIDE, PADDING, DILATION, GROUPS, ALGORITHM)
 TRANSPOSE_SETTINGS = (
@@ -41,22 +57,80 @@ class Geometry:
     primitives: object
 
 
-def described(window, images, outputs, inputs, settings):
+# Winograd F(4×4, 3×3): what its transforms cost per tile and channel, in multiply-adds; the block of tiles that one pass over
+# the transformed weights serves; and how many tiles the reading of those weights costs at least.
+TRANSFORM_COST = 220
+WINOGRAD_BLOCK = 28
+LEAST_BLOCK = 10
+
+
+def fits_winograd(window, groups):
+    """Whether the windows are those of Winograd F(4×4, 3×3): one plain 3×3 window per pixel of a plane."""
+    return (
+        groups == 1
+        and window.kernel == (1, 3, 3)
+        and window.stride == (1, 1, 1)
+        and window.dilation == (1, 1, 1)
+        and window.low[0] == window.high[0] == 0
+    )
+
+
+def algorithm_costs(window, images, inputs, outputs, groups=1):
+    """What each algorithm that fits would cost, in multiply-adds at full speed: name → number.
+
+    >>> from cnncore.geometry import window
+    >>> algorithm_costs(window("conv", (56, 56), (3, 3), padding=1), images=1, inputs=64, outputs=192)
+    {'direct': 346816512, 'winograd': 97742848}
+    >>> algorithm_costs(window("conv", (56, 56), (5, 5), padding=2), images=1, inputs=64, outputs=192)
+    {'direct': 963379200}
+    """
+    pixels = images * math.prod(window.output)
+    costs = {"direct": pixels * outputs * (inputs // groups) * math.prod(window.kernel)}
+    if fits_winograd(window, groups):
+        depth, height, width = window.output
+        tiles = images * depth * -(-height // 4) * -(-width // 4)
+        blocks, rest = divmod(tiles, WINOGRAD_BLOCK)
+        rows = blocks * WINOGRAD_BLOCK + (max(rest, LEAST_BLOCK) if rest else 0)
+        costs["winograd"] = 36 * rows * inputs * outputs + TRANSFORM_COST * tiles * (inputs + outputs)
+    return costs
+
+
+def cheapest_algorithm(costs):
+    """The algorithm that ``costs`` favour; another than "direct" has to promise a tenth."""
+    best = min(costs, key=costs.get)
+    return best if costs[best] < 0.9 * costs["direct"] else "direct"
+
+
+def chosen_algorithm(place, algorithm, window, images, inputs, outputs, groups):
+    """The algorithm of a call: as asked, or by cost where that is left open."""
+    if algorithm == "winograd" and not fits_winograd(window, groups):
+        raise SettingError(
+            f"{place}: algorithm='winograd' computes 3×3 kernels with stride 1, dilation 1 and groups=1 on images with two "
+            "spatial axes; use algorithm='auto' or 'direct'"
+        )
+    if algorithm != "auto":
+        return algorithm
+    return cheapest_algorithm(algorithm_costs(window, 1 if images is None else images, inputs, outputs, groups))
+
+
+def described(place, window, images, outputs, inputs, settings):
     """Geometry of a convolution with ``outputs`` × ``inputs`` (those of one group) kernels on ``images`` images."""
     taps = math.prod(window.kernel)
     open_ = None in window.output or None in window.input
-    algorithm = settings["algorithm"]
+    groups = settings["groups"]
     return Geometry(
         window,
         None if open_ else (1 if images is None else images) * math.prod(window.output) * outputs * inputs * taps,
         None
         if None in window.low
         else conv.Convolution(
-            settings["groups"],
+            groups,
             window.stride,
             window.dilation,
             window.low,
-            "direct" if algorithm == "auto" else algorithm,
+            "direct"
+            if open_
+            else chosen_algorithm(place, settings["algorithm"], window, images, inputs * groups, outputs, groups),
         ),
     )
 
@@ -95,6 +169,8 @@ class Convolution(Kind):
 
     saves = ("x", "w")
 
+    saves = ("x", "w")
+
     def describe(self, op, shapes, dtype, settings):
         x, w, b = shapes
         extents = geometry.spatial(op.name, x)
@@ -115,12 +191,12 @@ class Convolution(Kind):
             raise ShapeError(f"{op.name}: {w[0]} output channels of w {w} cannot be cut into groups={groups}")
         check_bias(op.name, b, w[0], w)
         window = geometry.window(op.name, extents, w[2:], settings["stride"], settings["padding"], settings["dilation"])
-        return (x[0], w[0], *window.output_shape), described(window, x[0], w[0], w[1], settings)
+        return (x[0], w[0], *window.output_shape), described(op.name, window, x[0], w[0], w[1], settings)
 
-    def forward(self, call, arrays, out=None):
+    def forward(self, call, arrays, out=None, epilogue=None):
         x, w, b = arrays
         y = call.empty(out)
-        call.geometry.primitives.forward(x, w, b, y)
+        call.geometry.primitives.forward(x, w, b, y, None, epilogue is not None)
         return y, (), (x, w)
 
     def backward(self, call, saved, dy, wanted, out=None):
@@ -134,6 +210,9 @@ class Convolution(Kind):
         if db is not None:
             conv.backward_bias(dy, db)
         return dx, dw, db
+
+    def takes_epilogue(self, call, activation):
+        return is_relu(activation)
 
     def multiply_adds(self, call):
         return call.geometry.multiply_adds
@@ -170,12 +249,12 @@ class TransposedConvolution(Convolution):
             settings["dilation"],
         )
         result = window.input[geometry.SPATIAL_AXES - window.rank :]
-        return (x[0], outputs, *result), described(window, x[0], w[0], w[1], settings)
+        return (x[0], outputs, *result), described(op.name, window, x[0], w[0], w[1], settings)
 
-    def forward(self, call, arrays, out=None):
+    def forward(self, call, arrays, out=None, epilogue=None):
         x, w, b = arrays
         y = call.empty(out)
-        call.geometry.primitives.backward_input(x, w, y, b)
+        call.geometry.primitives.backward_input(x, w, y, b, None, epilogue is not None)
         return y, (), (x, w)
 
     def backward(self, call, saved, dy, wanted, out=None):
@@ -204,6 +283,8 @@ class Linear(Kind):
 
     saves = ("x", "w")
 
+    saves = ("x", "w")
+
     def describe(self, op, shapes, dtype, settings):
         x, w, b = shapes
         if len(x) == 0:
@@ -219,13 +300,13 @@ class Linear(Kind):
         rows = None if None in x else math.prod(x[:-1])
         window = geometry.window(op.name, (1,), 1)
         settings = {"groups": 1, "algorithm": "direct"}
-        return (*x[:-1], w[0]), described(window, rows, w[0], w[1], settings)
+        return (*x[:-1], w[0]), described(op.name, window, rows, w[0], w[1], settings)
 
-    def forward(self, call, arrays, out=None):
+    def forward(self, call, arrays, out=None, epilogue=None):
         x, w, b = arrays
         x = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-        y = call.empty(out)
-        into(y, (len(x), len(w)), lambda rows: call.geometry.primitives.forward(x, w, b, rows))
+        y, relu = call.empty(out), epilogue is not None
+        into(y, (len(x), len(w)), lambda rows: call.geometry.primitives.forward(x, w, b, rows, None, relu))
         return y, (), (x, w)
 
     def backward(self, call, saved, dy, wanted, out=None):
@@ -241,11 +322,19 @@ class Linear(Kind):
             conv.backward_bias(dy, db)
         return dx, dw, db
 
+    def takes_epilogue(self, call, activation):
+        return is_relu(activation)
+
     def multiply_adds(self, call):
         return call.geometry.multiply_adds
 
     def receptive_window(self, call):
         return None
+
+
+def is_relu(call):
+    """Whether ``call`` is the activation that the kernels apply while they write y."""
+    return isinstance(call.op.kind, Elementwise) and call.geometry[0] is activations.RELU
 
 
 def gradients(call, wanted, out):

@@ -5,5 +5,6 @@
 #include "layout.h"
 #include "gemm.h"
 #include "conv.h"
+#include "winograd.h"
 #include "norm.h"
 #include "pool.h"

@@ -152,6 +152,9 @@ cdef int WEIGHTS = kernel_number("conv_weights")
 cdef int DEPTHWISE_WEIGHTS = kernel_number("conv_depthwise_weights")
 cdef int CHANNEL_SUMS = kernel_number("conv_channel_sums")
 cdef int FILL = kernel_number("conv_fill")
+cdef int WINOGRAD_PACK = kernel_number("winograd_pack")
+cdef int WINOGRAD = kernel_number("winograd_correlate")
+cdef int WINOGRAD_WEIGHTS = kernel_number("winograd_weights")
 
 # A tile holds about this many pixels: sixteen times the rows of the largest register tile. Its input then fits beside a
 # panel in the second-level cache.
@@ -351,11 +354,65 @@ cdef int64_t cut_weights(cnn_correlation *p, int how, int64_t lane_count, int64_
     return p.x_bytes + p.y_bytes + p.sum_bytes + (taps + p.images * p.rows) * 8
 
 
-cdef int64_t panel_bytes(const cnn_pack *v, int64_t lane_count, int64_t itemsize) noexcept nogil:
+# Transformed input of a block of tiles, and products of a few units with it: together they stay in the second-level cache.
+cdef int64_t WINOGRAD_INPUT_BYTES = 640 * 1024
+cdef int64_t WINOGRAD_PRODUCT_BYTES = 256 * 1024
+cdef int64_t WINOGRAD_TILES = 56
+
+
+cdef bint fits_winograd(const cnn_correlation *p) noexcept nogil:
+    """Whether a correlation is one of plain 3×3 windows: what F(4×4, 3×3) computes."""
+    cdef int axis
+    if p.groups != 1 or p.taps[0] != 1 or p.stride[0] != 1 or p.first[0] != 0 or p.x.shape[2] != p.y.shape[2]:
+        return False
+    for axis in range(1, 3):
+        if p.taps[axis] != 3 or p.stride[axis] != 1 or p.step[axis] != 1:
+            return False
+    return True
+
+
+cdef int64_t cut_winograd(cnn_correlation *p, int64_t lane_count, int64_t itemsize) noexcept nogil:
+    """Cut a correlation for Winograd: ``columns`` tiles a task, ``units`` units of which ``rows`` at a time."""
+    cdef int64_t wide = 2 * lane_count, inputs = p.x.shape[1], pitch = ceil_div(inputs, lane_count) * lane_count, blocks, ranges
+    cdef int64_t count = p.y.shape[0] * p.y.shape[2] * ceil_div(p.y.shape[3], 4) * ceil_div(p.y.shape[4], 4)
+    p.unit_count = ceil_div(p.y.shape[1], wide)
+    p.columns = max(14, min(WINOGRAD_TILES, WINOGRAD_INPUT_BYTES // (36 * pitch * itemsize) // 14 * 14))
+    blocks = ceil_div(count, p.columns)
+    p.columns = ceil_div(count, blocks)
+    ranges = max(1, min(ceil_div(TASKS // 2, blocks), ceil_div(p.unit_count, 2)))
+    p.units = ceil_div(p.unit_count, ranges)
+    p.rows = max(1, min(p.units, WINOGRAD_PRODUCT_BYTES // (36 * p.columns * wide * itemsize)))
+    p.x_bytes = cache_lines(36 * p.columns * pitch * itemsize)
+    p.y_bytes = cache_lines(36 * p.columns * p.rows * wide * itemsize)
+    p.tasks = blocks * ceil_div(p.unit_count, p.units)
+    return p.x_bytes + p.y_bytes + (36 * inputs + 16 * p.rows * wide) * itemsize
+
+
+cdef int64_t cut_winograd_weights(cnn_correlation *p, int64_t lane_count, int64_t itemsize) noexcept nogil:
+    """The same for the gradient of the weights: about 56 inputs × 64 outputs a task, so that its sums stay in the cache."""
+    cdef int64_t wide = 2 * lane_count, inputs, pitch
+    cdef int64_t count = p.y.shape[0] * p.y.shape[2] * ceil_div(p.y.shape[3], 4) * ceil_div(p.y.shape[4], 4)
+    p.unit_count = ceil_div(p.y.shape[1], wide)
+    p.units = ceil_div(p.unit_count, ceil_div(p.unit_count, max(1, 256 // (wide * itemsize))))
+    p.channel_blocks = ceil_div(p.x.shape[1], 224 // itemsize)
+    inputs = ceil_div(p.x.shape[1], p.channel_blocks)
+    pitch = ceil_div(inputs, lane_count) * lane_count
+    p.columns = ceil_div(count, ceil_div(count, 28))
+    p.x_bytes = cache_lines(36 * p.columns * pitch * itemsize)
+    p.y_bytes = cache_lines(36 * p.columns * p.units * wide * itemsize)
+    p.sum_bytes = cache_lines(36 * inputs * p.units * wide * itemsize)
+    p.tasks = p.channel_blocks * ceil_div(p.unit_count, p.units)
+    # One tile of the input, one of the gradient, or what scatter_weights turns around.
+    return p.x_bytes + p.y_bytes + p.sum_bytes + max(36 * inputs, max(16 * wide, 9 * lane_count * wide)) * itemsize
+
+
+cdef int64_t panel_bytes(const cnn_pack *v, int how, int64_t lane_count, int64_t itemsize) noexcept nogil:
     """Memory of the panels of a correlation: cut_of in kernels/conv.h."""
     cdef int64_t wide = 2 * lane_count, outputs = v.groups * v.outputs if v.shared else v.outputs
     cdef int64_t units = ceil_div(outputs, wide), last = outputs - (units - 1) * wide
     cdef int64_t width = (units - 1) * wide + (wide if last > lane_count else lane_count)
+    if how == WINOGRAD:
+        return cache_lines(36 * width * v.inputs * itemsize)
     return cache_lines((1 if v.shared else v.groups) * width * v.taps[0] * v.taps[1] * v.taps[2] * v.inputs * itemsize)
 
 
@@ -484,6 +541,7 @@ cdef class Packed:
     cdef void *memory
     cdef int64_t bytes
     cdef int64_t lanes
+    cdef int how
     cdef readonly bint backward
     cdef readonly bint filled
     cdef bint lasting
@@ -496,14 +554,14 @@ cdef class Packed:
         """The weights have changed."""
         self.filled = False
 
-    cdef int reserve(self, int64_t bytes, int64_t lanes) except -1:
-        if lanes != self.lanes or bytes > self.bytes:
+    cdef int reserve(self, int64_t bytes, int64_t lanes, int how) except -1:
+        if lanes != self.lanes or bytes > self.bytes or how != self.how:
             self.release()
             # A Packed that lasts keeps its own memory; others share the block that is kept between calls.
             self.memory = malloc(bytes + 64) if self.lasting else take_block(PANELS, bytes)
             if self.memory == NULL:
                 raise MemoryError(f"no memory for {bytes} bytes of packed weights")
-            self.bytes, self.lanes, self.filled = bytes, lanes, False
+            self.bytes, self.lanes, self.how, self.filled = bytes, lanes, how, False
         return 0
 
     cdef char *start(self) noexcept:
@@ -525,7 +583,8 @@ cdef class Convolution:
     """Convolution(groups, stride, dilation, low): where the windows of a convolution lie, shared by its three primitives.
 
     Arrays are (N, C, *spatial) and (N, K, *output) in any layout, weights (K, C / groups, *kernel), biases (K); results are
-    written into arrays of the caller. ``algorithm`` is "direct" or "definition".
+    written into arrays of the caller. ``algorithm`` is "direct", "winograd" (where the windows are plain 3×3 ones; elsewhere
+    direct) or "definition".
     """
     cdef cnn_conv call
     cdef readonly str algorithm
@@ -613,6 +672,8 @@ cdef class Convolution:
                 return 1
             if is_depthwise(call.groups, parts.pack.inputs, parts.pack.outputs, lane_count):
                 how = DEPTHWISE
+            elif self.algorithm == "winograd" and parts.count == 1 and fits_winograd(parts.part):
+                how = WINOGRAD
             for number in range(parts.count):
                 p = parts.part + number
                 p.relu = call.relu
@@ -627,25 +688,28 @@ cdef class Convolution:
                 bytes = 0
                 for number in range(parts.count):
                     parts.pack[number].shared = how == DEPTHWISE
-                    bytes += panel_bytes(parts.pack + number, lane_count, itemsize)
+                    bytes += panel_bytes(parts.pack + number, how, lane_count, itemsize)
                 units = units_of(parts.pack, lane_count)
                 if packed is None:
                     packed = Packed(backward, False)
-                packed.reserve(bytes + units * 2 * lane_count * itemsize, lane_count)
+                packed.reserve(bytes + units * 2 * lane_count * itemsize, lane_count, how)
                 memory = packed.start()
                 for number in range(parts.count):
                     parts.pack[number].panels = parts.part[number].panels = memory
-                    memory += panel_bytes(parts.pack + number, lane_count, itemsize)
+                    memory += panel_bytes(parts.pack + number, how, lane_count, itemsize)
                 for number in range(parts.count):
                     parts.part[number].bias = memory if call.b.data != NULL else NULL
                     parts.pack[number].b, parts.pack[number].bias = call.b.data if number == 0 else NULL, memory
                     parts.pack[number].bias_stride = call.b.stride[0]
                     if not packed.filled:
-                        run(kernel(PACK, precision), parts.pack + number, units, 1, 0, panel_bytes(parts.pack + number, lane_count, 1))
+                        run(kernel(WINOGRAD_PACK if how == WINOGRAD else PACK, precision), parts.pack + number, units, 1, 0, panel_bytes(parts.pack + number, how, lane_count, 1))
                 packed.filled = True
             for number in range(parts.count):
                 p = parts.part + number
-                scratch = max(scratch, cut_correlation(p, how, lane_count, itemsize))
+                if how == WINOGRAD:
+                    scratch = cut_winograd(p, lane_count, itemsize)
+                else:
+                    scratch = max(scratch, cut_correlation(p, how, lane_count, itemsize))
                 p.first_task = tasks
                 tasks += p.tasks
             run(kernel(how, precision), &calls, tasks, 1, scratch, work(call) / KERNEL_SPEED)
@@ -666,9 +730,14 @@ cdef class Convolution:
             calls.part, calls.parts = parts.part, 1
             if is_depthwise(call.groups, parts.pack.inputs, parts.pack.outputs, lane_count):
                 how = DEPTHWISE_WEIGHTS
+            elif self.algorithm == "winograd" and fits_winograd(parts.part):
+                how = WINOGRAD_WEIGHTS
             simplify(parts.part, itemsize)
             parts.part.w = call.w
-            scratch = cut_weights(parts.part, how, lane_count, itemsize)
+            if how == WINOGRAD_WEIGHTS:
+                scratch = cut_winograd_weights(parts.part, lane_count, itemsize)
+            else:
+                scratch = cut_weights(parts.part, how, lane_count, itemsize)
             run(kernel(how, precision), &calls, parts.part.tasks, 1, scratch, work(call) / KERNEL_SPEED)
         finally:
             free(parts.part)
