@@ -34,17 +34,19 @@ from .errors import (
     SettingError,
     ShapeError,
 )
-from .graph import Graph, load
 from .threads import get_num_threads, set_num_threads, threads
 
 globals().update(OPS)
 
-LAZY = ("explain", "models", "testing", "train")  # imported when first used, which keeps `import cnncore` short
+# Imported when first used, which keeps `import cnncore` short: modules, and names with the module they come from.
+LAZY = {"explain": None, "models": None, "testing": None, "train": None, "Graph": "graph", "load": "graph"}
 
 
 def __getattr__(name):
     if name in LAZY:
-        return importlib.import_module(f"{__name__}.{name}")
+        module = importlib.import_module(f"{__name__}.{LAZY[name] or name}")
+        value = globals()[name] = getattr(module, name) if LAZY[name] else module
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -15,22 +15,26 @@ from .errors import KinkError as KinkError
 from .errors import ModelFileError as ModelFileError
 from .errors import SettingError as SettingError
 from .errors import ShapeError as ShapeError
-from .graph import Graph as Graph
-from .graph import load as load
 from .threads import get_num_threads as get_num_threads
 from .threads import set_num_threads as set_num_threads
 from .threads import threads as threads
+from . import explain as explain
+from . import models as models
+from . import testing as testing
+from . import train as train
+from .graph import Graph as Graph
+from .graph import load as load
 from .operator import Op
 
 class _Conv(Op):
-    def __call__(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1, algorithm: Any = 'auto', *, out: NDArray[Any] | None = ...) -> Any: ...
-    def with_backward(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1, algorithm: Any = 'auto', *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+    def __call__(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1, algorithm: Any = 'direct', *, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1, algorithm: Any = 'direct', *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
 
 conv: _Conv
 
 class _ConvTranspose(Op):
-    def __call__(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: Any = 1, dilation: Any = 1, algorithm: Any = 'auto', *, out: NDArray[Any] | None = ...) -> Any: ...
-    def with_backward(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: Any = 1, dilation: Any = 1, algorithm: Any = 'auto', *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+    def __call__(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: Any = 1, dilation: Any = 1, algorithm: Any = 'direct', *, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: Any = 1, dilation: Any = 1, algorithm: Any = 'direct', *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
 
 conv_transpose: _ConvTranspose
 

@@ -284,24 +284,6 @@ class Op:
     def __post_init__(self):
         settings = {s.name: s.default for s in self.settings_list}
         several = self.arrays[-1].several if self.arrays else False
-        names = [(a.name, None if a.optional else REQUIRED) for a in self.arrays if not a.several]
-        names += [(s.name, s.default) for s in self.settings_list if not several]
-        # By position or by name, as long as Python's order (required ones first) allows it; then by name only.
-        kind, ended = inspect.Parameter.POSITIONAL_OR_KEYWORD, False
-        parameters = []
-        for name, default in names:
-            if default is REQUIRED and ended:
-                kind = inspect.Parameter.KEYWORD_ONLY
-            ended = ended or default is not REQUIRED
-            parameters.append(
-                inspect.Parameter(name, kind, default=inspect.Parameter.empty if default is REQUIRED else default)
-            )
-        if several:
-            parameters = [p.replace(kind=inspect.Parameter.POSITIONAL_ONLY) for p in parameters]
-            parameters.append(inspect.Parameter(self.arrays[-1].name, inspect.Parameter.VAR_POSITIONAL))
-            for s in self.settings_list:
-                default = inspect.Parameter.empty if s.default is REQUIRED else s.default
-                parameters.append(inspect.Parameter(s.name, inspect.Parameter.KEYWORD_ONLY, default=default))
         put = object.__setattr__
         put(self, "several", several)
         put(self, "settings", MappingProxyType(settings))
@@ -309,11 +291,9 @@ class Op:
         put(self, "_aliases", {s.alias: s.name for s in self.settings_list if s.alias})
         put(self, "_array_names", tuple(a.name for a in self.arrays))
         put(self, "_calls", {})
-        put(self, "__signature__", inspect.Signature(parameters))
         put(self, "__name__", self.name)
         put(self, "__module__", "cnncore")
         put(self, "__qualname__", self.name)
-        put(self, "__doc__", docstring(self))
 
     def __repr__(self):
         return f"<operator {self.name}{self.__signature__}>"
@@ -626,6 +606,43 @@ DOCUMENTED_ROLES = {
 }
 
 
+class Derived:
+    """An attribute of an operator that is worked out from its row when first asked for: an import would pay for all."""
+
+    def __init__(self, name, make, of_class=None):
+        self.name, self.make, self.of_class = name, make, of_class
+
+    def __get__(self, op, owner=None):
+        if op is None:
+            return self.of_class
+        value = vars(op)[self.name] = self.make(op)
+        return value
+
+
+def signature(op):
+    """How the operator is called, for help() and error messages: arrays and settings by position or by name."""
+    several = op.several
+    names = [(a.name, None if a.optional else REQUIRED) for a in op.arrays if not a.several]
+    names += [(s.name, s.default) for s in op.settings_list if not several]
+    # By position or by name, as long as Python's order (required ones first) allows it; then by name only.
+    kind, ended = inspect.Parameter.POSITIONAL_OR_KEYWORD, False
+    parameters = []
+    for name, default in names:
+        if default is REQUIRED and ended:
+            kind = inspect.Parameter.KEYWORD_ONLY
+        ended = ended or default is not REQUIRED
+        parameters.append(
+            inspect.Parameter(name, kind, default=inspect.Parameter.empty if default is REQUIRED else default)
+        )
+    if several:
+        parameters = [p.replace(kind=inspect.Parameter.POSITIONAL_ONLY) for p in parameters]
+        parameters.append(inspect.Parameter(op.arrays[-1].name, inspect.Parameter.VAR_POSITIONAL))
+        for s in op.settings_list:
+            default = inspect.Parameter.empty if s.default is REQUIRED else s.default
+            parameters.append(inspect.Parameter(s.name, inspect.Parameter.KEYWORD_ONLY, default=default))
+    return inspect.Signature(parameters)
+
+
 def docstring(op):
     """The operator's docstring, put together from its row: the sections a reader finds under every operator."""
 
@@ -664,5 +681,8 @@ def docstring(op):
     text += section("Examples", textwrap.dedent(op.example).strip("\n"))
     return text
 
+
+Op.__doc__ = Derived("__doc__", docstring, Op.__doc__)
+Op.__signature__ = Derived("__signature__", signature)
 
 __all__ += ["CnnError", "choice", "flag", "index_array", "mask_array", "number", "ordinary_array", "whole"]

@@ -66,6 +66,8 @@ def package_stub():
         module = re.match(r"from (\S+) import", statement)[1]
         names = re.split(r"[,\s]+", statement.split("import", 1)[1].strip("() \n,"))
         lines += [f"from {module} import {name} as {name}" for name in names if name]
+    for name, module in cnncore.LAZY.items():
+        lines.append(f"from .{module or ''} import {name} as {name}")
     lines += ["from .operator import Op", ""]
     return "\n".join(lines) + "\n" + "\n".join(operator_class(op) for op in cnncore.OPS.values())
 

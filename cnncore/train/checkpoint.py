@@ -16,7 +16,16 @@ from ..errors import ModelFileError
 __all__ = ["read", "restore", "write"]
 
 KIND = "checkpoint"
-ENTRIES = {"kind": str, "epochs": int, "seed": int, "steps": int, "dtype": str, "optimizer": dict, "history": list, "notes": dict}
+ENTRIES = {
+    "kind": str,
+    "epochs": int,
+    "seed": int,
+    "steps": int,
+    "dtype": str,
+    "optimizer": dict,
+    "history": list,
+    "notes": dict,
+}
 
 
 def write(path, trainer, notes=None):
