@@ -1,0 +1,102 @@
+"""PyTorch's side of every row of the catalogue: its operator, or the shortest composition of its operators that computes it.
+
+Each function takes the row's arrays as tensors and the settings with which it is timed (operators.py). Both sides are
+compared on small arrays before anything is timed. A row without an entry has no peer: its own time alone is reported.
+"""
+
+import importlib
+
+__all__ = ["COMPOSED", "PEERS"]
+
+
+class Module:
+    """A module that is imported when an attribute is first asked for: the table can be listed without PyTorch."""
+
+    def __init__(self, name):
+        self._name = name
+
+    def __getattr__(self, name):
+        return getattr(importlib.import_module(self._name), name)
+
+
+torch, F = Module("torch"), Module("torch.nn.functional")
+
+
+def stochastic_pool(x, kernel_size, stride):
+    """At test time: every cell weighted by its probability, Σx² / Σx."""
+    return F.avg_pool2d(x * x, kernel_size, stride) / F.avg_pool2d(x, kernel_size, stride)
+
+
+def dsilu(x):
+    s = torch.sigmoid(x)
+    return s * (1 + x * (1 - s))
+
+
+def maxout(x, pieces=2):
+    return x.unflatten(1, (-1, pieces)).amax(2)
+
+
+# PyTorch has the operator, under this or another name.
+NAMED = {
+    "conv": lambda x, w, b, padding: F.conv2d(x, w, b, padding=padding),
+    "conv_transpose": lambda x, w, b, padding: F.conv_transpose2d(x, w, b, padding=padding),
+    "linear": lambda x, w, b: F.linear(x, w, b),
+    "max_pool": lambda x, kernel_size, stride: F.max_pool2d(x, kernel_size, stride),
+    "avg_pool": lambda x, kernel_size, stride: F.avg_pool2d(x, kernel_size, stride),
+    "sum_pool": lambda x, kernel_size, stride: F.avg_pool2d(x, kernel_size, stride, divisor_override=1),
+    "lp_pool": lambda x, kernel_size, stride: F.lp_pool2d(x, 2.0, kernel_size, stride),
+    "global_avg_pool": lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1),
+    "global_max_pool": lambda x: F.adaptive_max_pool2d(x, 1).flatten(1),
+    "global_lp_pool": lambda x: torch.linalg.vector_norm(x, dim=(2, 3)),
+    "adaptive_avg_pool": lambda x, output_size: F.adaptive_avg_pool2d(x, output_size),
+    "adaptive_max_pool": lambda x, output_size: F.adaptive_max_pool2d(x, output_size),
+    "identity": lambda x: x.clone(),
+    "relu": lambda x: F.relu(x),
+    "leaky_relu": lambda x: F.leaky_relu(x),
+    "prelu": lambda x, a: F.prelu(x, a),
+    "elu": lambda x: F.elu(x),
+    "celu": lambda x: F.celu(x),
+    "selu": lambda x: F.selu(x),
+    "sigmoid": lambda x: torch.sigmoid(x),
+    "log_sigmoid": lambda x: F.logsigmoid(x),
+    "tanh": lambda x: torch.tanh(x),
+    "hard_sigmoid": lambda x: F.hardsigmoid(x),
+    "hard_tanh": lambda x: F.hardtanh(x),
+    "clipped_relu": lambda x, max_value: F.hardtanh(x, 0.0, max_value),
+    "relu6": lambda x: F.relu6(x),
+    "softplus": lambda x: F.softplus(x),
+    "softsign": lambda x: F.softsign(x),
+    "silu": lambda x: F.silu(x),
+    "hard_swish": lambda x: F.hardswish(x),
+    "mish": lambda x: F.mish(x),
+    "gelu": lambda x: F.gelu(x),
+    "exp": lambda x: torch.exp(x),
+    "abs": lambda x: torch.abs(x),
+    "softmax": lambda x: torch.softmax(x, 1),
+    "log_softmax": lambda x: torch.log_softmax(x, 1),
+    "batch_norm": lambda x, w=None, b=None: F.batch_norm(x, None, None, w, b, training=True),
+    "group_norm": lambda x, w=None, b=None, groups=1: F.group_norm(x, groups, w, b),
+    "instance_norm": lambda x, w=None, b=None: F.instance_norm(x, weight=w, bias=b),
+    "layer_norm": lambda x, w=None, b=None: F.group_norm(x, 1, w, b),
+    "local_response_norm": lambda x: F.local_response_norm(x, 5),
+    "dropout": lambda x: F.dropout(x),
+    "spatial_dropout": lambda x: F.dropout2d(x),
+    "alpha_dropout": lambda x: F.alpha_dropout(x, training=True),
+    "concat": lambda *xs: torch.cat(xs, 1),
+    "flatten": lambda x: torch.flatten(x, 1).clone(),
+    "pad": lambda x, padding: F.pad(x, (padding,) * 4),
+    "softmax_cross_entropy": lambda x, target: F.cross_entropy(x, target),
+    "mean_squared_error": lambda x, target: F.mse_loss(x, target),
+}
+
+
+# PyTorch has no such operator; this is the shortest way to compute it there.
+COMPOSED = {
+    "stochastic_pool": stochastic_pool,
+    "swish": lambda x: x * torch.sigmoid(1.0 * x),
+    "dsilu": dsilu,
+    "maxout": maxout,
+    "add": lambda *xs: sum(xs[1:], xs[0]),
+}
+
+PEERS = NAMED | COMPOSED

@@ -1,0 +1,91 @@
+"""What is timed of every row of the catalogue: arrays and settings at a standard size, derived from the row's first case.
+
+Windows become 3×3 with stride 2. SAMPLES holds what the first case does not say well at that size; NOT_TIMED what cannot be
+timed, with the reason. A row in neither is timed as its first case has it.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+__all__ = ["NOT_TIMED", "SMALL", "STANDARD", "channels_last", "first", "layer_arrays", "output_gradient", "sample"]
+
+STANDARD = (16, 64, 112, 112)
+SMALL = (1, 8, 8, 8)
+
+NOT_TIMED = {}  # name → reason
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Another shape of x (from the standard one), other settings, other arrays after x, than the row's first case has."""
+
+    shape: object = None
+    settings: dict = field(default_factory=dict)
+    arrays: object = None
+
+
+def weights(rng, x):
+    """3×3 weights from as many channels to as many, and a bias."""
+    return rng.standard_normal((x.shape[1], x.shape[1], 3, 3)) / 24, rng.standard_normal(x.shape[1])
+
+
+def features(rng, x):
+    return rng.standard_normal((1000, x.shape[1])) / 32, rng.standard_normal(1000)
+
+
+SAMPLES = {
+    "conv": Sample(settings={"padding": 1}, arrays=weights),
+    "conv_transpose": Sample(settings={"padding": 1}, arrays=weights),
+    "linear": Sample(shape=lambda shape: (shape[0], 16 * shape[1]), arrays=features),
+    "group_norm": Sample(settings={"groups": 8}),
+    "adaptive_avg_pool": Sample(settings={"output_size": 7}),
+    "adaptive_max_pool": Sample(settings={"output_size": 7}),
+    "clipped_relu": Sample(settings={"max_value": 6.0}),
+}
+
+
+def values(rng, shape, domain, dtype):
+    """Random numbers in the domain that a case asks for."""
+    x = rng.random(shape, np.float32).astype(dtype)  # [0, 1)
+    return {"positive": x + dtype(0.05), "unit": x * dtype(0.98) + dtype(0.01)}.get(domain, 4 * x - 2).astype(dtype)
+
+
+def sample(op, shape, dtype):
+    """The arrays and settings with which a row is timed, x of ``shape`` where the row takes images."""
+    dtype = np.dtype(dtype).type
+    chosen = SAMPLES.get(op.name, Sample())
+    case = next((case for case in op.cases if 2 in case.ranks), op.cases[0])
+    settings = dict(case.settings)
+    if op.family == "pooling" and "kernel_size" in op.settings:
+        settings |= {"kernel_size": 3, "stride": 2} if "stride" in op.settings else {"kernel_size": 3}
+    settings |= chosen.settings
+    shape = shape if chosen.shape is None else chosen.shape(shape)
+    rng = np.random.default_rng(0)
+    x = values(rng, shape, case.domain, dtype)
+    make = chosen.arrays or case.arrays
+    rest = () if make is None else make(rng, x)
+    return (x, *(a.astype(dtype) if a is not None and a.dtype.kind == "f" else a for a in rest)), settings
+
+
+def layer_arrays(x, w, dtype):
+    """x, w, b of a convolution layer with those shapes."""
+    rng = np.random.default_rng(0)
+    return tuple(rng.standard_normal(shape, np.float32).astype(dtype) for shape in (x, w, (w[0],)))
+
+
+def first(y):
+    """The differentiated output of an operator's result."""
+    return y[0] if isinstance(y, tuple) else y
+
+
+def output_gradient(y):
+    """A gradient of y: 1 for a loss."""
+    if y.ndim == 0:
+        return np.ones((), y.dtype)
+    return np.random.default_rng(1).standard_normal(y.shape, np.float32).astype(y.dtype)
+
+
+def channels_last(x):
+    """The same array with channels innermost in memory."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
