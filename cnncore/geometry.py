@@ -170,7 +170,8 @@ def _fits(place, extents, kernel, stride, dilation, padding, ceil_mode):
             continue
         reach = d * (k - 1) + 1
         room = H + lo + hi - reach
-        if room < 0:
+        # With ceil_mode a window may reach beyond image and padding, by less than a step.
+        if room < 0 and not (ceil_mode and room > -s):
             largest = (H + lo + hi - 1) // d + 1
             raise ShapeError(
                 f"{place}: window {_by(kernel)}{f' with dilation {_by(dilation)}' if max(dilation) > 1 else ''} does not fit "
