@@ -1,0 +1,433 @@
+"""PyTorch as an independent judge: every row that PyTorch can express, forward and automatic derivative."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from conftest import as_list, cases, first
+
+import cnncore
+from cnncore import CnnError
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+
+
+def per_axis(value, rank):
+    return tuple(value) if hasattr(value, "__len__") else (value,) * rank
+
+
+def pairs_of(padding, extents, kernel, stride, dilation):
+    """(low, high) per axis, written anew from the definitions of the names."""
+    rank = len(extents)
+    if isinstance(padding, str):
+        pairs = []
+        for H, k, s, d in zip(extents, kernel, stride, dilation, strict=True):
+            total = max((math.ceil(H / s) - 1) * s + d * (k - 1) + 1 - H, 0)
+            few, many = total // 2, total - total // 2
+            pairs.append({"valid": (0, 0), "same_upper": (few, many), "same_lower": (many, few)}[padding])
+        return pairs
+    if hasattr(padding, "__len__") and hasattr(padding[0], "__len__"):
+        return list(padding)
+    return [(p, p) for p in per_axis(padding, rank)]
+
+
+def pad(x, pairs, value=0.0, mode="constant"):
+    flat = [p for pair in reversed(pairs) for p in pair]
+    return F.pad(x, flat, mode, **({"value": value} if mode == "constant" else {}))
+
+
+def functional(name, rank):
+    return getattr(F, f"{name}{rank}d")
+
+
+# ── Convolution ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def conv(s, x, w, b=None):
+    rank = x.ndim - 2
+    stride, dilation = per_axis(s["stride"], rank), per_axis(s["dilation"], rank)
+    pairs = pairs_of(s["padding"], x.shape[2:], w.shape[2:], stride, dilation)
+    return functional("conv", rank)(pad(x, pairs), w, b, stride, 0, dilation, s["groups"])
+
+
+def conv_transpose(s, x, w, b=None):
+    rank = x.ndim - 2
+    padding, extra = s["padding"], s["output_padding"]
+    if isinstance(
+        padding, str
+    ):  # the whole result, cut to H·s: what the convolution from H·s to H would pad is cut off
+        whole = functional("conv_transpose", rank)(x, w, b, s["stride"], 0, 0, s["groups"], s["dilation"])
+        for axis in range(rank):
+            H, k, step, d = (
+                x.shape[2 + axis],
+                w.shape[2 + axis],
+                per_axis(s["stride"], rank)[axis],
+                per_axis(s["dilation"], rank)[axis],
+            )
+            ((low, _),) = pairs_of(padding, [H * step], [k], [step], [d])
+            whole = whole.narrow(2 + axis, low, H * step)
+        return whole
+    return functional("conv_transpose", rank)(x, w, b, s["stride"], padding, extra, s["groups"], s["dilation"])
+
+
+# ── Pooling ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def window_settings(s, x):
+    rank = x.ndim - 2
+    kernel = per_axis(s["kernel_size"], rank)
+    stride = kernel if s["stride"] is None else per_axis(s["stride"], rank)
+    dilation = per_axis(s.get("dilation", 1), rank)
+    return kernel, stride, dilation, pairs_of(s["padding"], x.shape[2:], kernel, stride, dilation)
+
+
+def outputs(s, x):
+    """Number of windows per axis, from PyTorch's documentation of ceil_mode."""
+    kernel, stride, dilation, pairs = window_settings(s, x)
+    counts = []
+    for H, k, step, d, (low, high) in zip(x.shape[2:], kernel, stride, dilation, pairs, strict=True):
+        room = H + low + high - d * (k - 1) - 1
+        count = (math.ceil if s["ceil_mode"] else math.floor)(room / step) + 1
+        counts.append(count - 1 if s["ceil_mode"] and (count - 1) * step >= H + low else count)
+    return counts
+
+
+def unfolded(s, x, value=0.0, counts=None):
+    """The cells of every window along a last axis, padding holding ``value``: (N, C, *output, cells)."""
+    kernel, stride, dilation, pairs = window_settings(s, x)
+    counts = counts or outputs(s, x)
+    # As much at the high end as the last window needs: ceil_mode reaches beyond the padding.
+    reach = [
+        max(high, (n - 1) * step + d * (k - 1) + 1 - H - low)
+        for n, step, d, k, H, (low, high) in zip(counts, stride, dilation, kernel, x.shape[2:], pairs, strict=True)
+    ]
+    x = pad(x, [(low, high) for (low, _), high in zip(pairs, reach, strict=True)], value)
+    cells = []
+    for tap in itertools.product(*map(range, kernel)):
+        index = [slice(None), slice(None)]
+        for t, d, step, n in zip(tap, dilation, stride, counts, strict=True):
+            index.append(slice(t * d, t * d + (n - 1) * step + 1, step))
+        cells.append(x[tuple(index)])
+    return torch.stack(cells, -1)
+
+
+def max_pool(s, x):
+    padding = s["padding"]
+    # PyTorch's rule for the padding leaves out the dilation along one axis.
+    if isinstance(padding, int) and 2 * padding <= min(per_axis(s["kernel_size"], x.ndim - 2)):
+        return functional("max_pool", x.ndim - 2)(
+            x, s["kernel_size"], s["stride"], padding, s["dilation"], s["ceil_mode"]
+        )
+    return unfolded(s, x, -math.inf).amax(-1)
+
+
+def avg_pool(s, x):
+    padding, rank = s["padding"], x.ndim - 2
+    divisor = s["divisor_override"]
+    if isinstance(padding, int) and s["dilation"] == 1 and rank == 2:
+        return F.avg_pool2d(x, s["kernel_size"], s["stride"], padding, s["ceil_mode"], s["count_include_pad"], divisor)
+    total = unfolded(s, x).sum(-1)
+    if divisor:
+        return total / divisor
+    if s["count_include_pad"] and not s["ceil_mode"]:
+        return total / math.prod(window_settings(s, x)[0])
+    inside = torch.ones_like(x)
+    if s["count_include_pad"]:  # padding counts; what ceil_mode needs beyond it does not
+        inside = pad(inside, window_settings(s, x)[3], 1.0)
+        return total / unfolded({**s, "padding": 0}, inside, counts=outputs(s, x)).sum(-1)
+    return total / unfolded(s, inside).sum(-1)
+
+
+def lp(cells, counts, p, mean):
+    if math.isinf(p):
+        return cells.abs().amax(-1)
+    total = cells.abs().pow(p).sum(-1)
+    return (total / counts if mean else total).pow(1 / p)
+
+
+def lp_pool(s, x):
+    counts = unfolded(s, torch.ones_like(x)).sum(-1)
+    return lp(unfolded(s, x), counts, s["p"], s["mean"])
+
+
+def stochastic_pool(s, x, state=None):
+    if not s["training"]:
+        cells = unfolded(s, x)
+        return (cells**2).sum(-1) / cells.sum(-1)
+    if state is None:  # what it draws is judged elsewhere: here, what it makes of it
+        state = torch.from_numpy(cnncore.stochastic_pool(x.detach().numpy(), **{**s, "return_state": True})[1])
+    return x.flatten(2).gather(2, state.flatten(2)).reshape(state.shape)
+
+
+def flat_windows(x):
+    return x.flatten(2)
+
+
+def keep(s, y, x):
+    return y.reshape(*y.shape[:2], *[1] * (x.ndim - 2)) if s["keepdims"] else y
+
+
+def adaptive(name):
+    def pool(s, x):
+        return functional(f"adaptive_{name}_pool", x.ndim - 2)(x, s["output_size"])
+
+    return pool
+
+
+# ── Others ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def swish(s, x, betas=None):
+    beta = s["beta"] if betas is None else per_channel(betas, x)
+    return x * torch.sigmoid(beta * x)
+
+
+def per_channel(p, x):
+    return p.reshape(-1, *[1] * (x.ndim - 2)) if p.ndim == 1 and x.ndim > 1 else p
+
+
+def dsilu(s, x):
+    g = torch.sigmoid(x)
+    return g * (1 + x * (1 - g))
+
+
+def maxout(s, x):
+    return x.unflatten(1, (-1, s["pieces"])).amax(2)
+
+
+def batch_norm(s, x, w=None, b=None, mean=None, variance=None):
+    if s["training"]:
+        return F.batch_norm(x, None, None, w, b, True, 0.0, s["eps"])
+    return F.batch_norm(x, mean.detach(), variance.detach(), w, b, False, 0.0, s["eps"])
+
+
+def layer_norm(s, x, w=None, b=None):
+    y = F.layer_norm(x, x.shape[1:], eps=s["eps"])
+    return y * (1 if w is None else per_channel(w, x)) + (0 if b is None else per_channel(b, x))
+
+
+def local_response_norm(s, x):
+    if x.ndim == 2:
+        return local_response_norm(s, x[..., None])[..., 0]
+    return F.local_response_norm(x, s["size"], s["alpha"], s["beta"], s["k"])
+
+
+def padded(s, x):
+    kernel = [1] * (x.ndim - 2)
+    pairs = pairs_of(s["padding"], x.shape[2:], kernel, kernel, kernel)
+    if s["mode"] == "symmetric":  # not in PyTorch: by index
+        for axis, (low, high) in enumerate(pairs, 2):
+            H = x.shape[axis]
+            index = [i % (2 * H) if i % (2 * H) < H else 2 * H - 1 - i % (2 * H) for i in range(-low, H + high)]
+            x = x.index_select(axis, torch.tensor(index))
+        return x
+    return pad(x, pairs, s["value"], s["mode"])
+
+
+def cross_entropy(s, x, target, weight=None):
+    weight = None if weight is None else weight.detach()
+    return F.cross_entropy(
+        x,
+        target,
+        weight,
+        ignore_index=s["ignore_index"],
+        reduction=s["reduction"],
+        label_smoothing=s["label_smoothing"],
+    )
+
+
+def add(s, *xs):
+    factors = s["coefficients"] or [1.0] * len(xs)
+    return sum(c * x for c, x in zip(factors, xs, strict=True))
+
+
+ORACLES = {
+    "conv": conv,
+    "conv_transpose": conv_transpose,
+    "linear": lambda s, x, w, b=None: F.linear(x, w, b),
+    "max_pool": max_pool,
+    "avg_pool": avg_pool,
+    "sum_pool": lambda s, x: unfolded(s, x).sum(-1),
+    "lp_pool": lp_pool,
+    "stochastic_pool": stochastic_pool,
+    "global_avg_pool": lambda s, x: keep(s, flat_windows(x).mean(-1), x),
+    "global_max_pool": lambda s, x: keep(s, flat_windows(x).max(-1).values, x),
+    "global_lp_pool": lambda s, x: keep(s, lp(flat_windows(x), flat_windows(x).shape[-1], s["p"], s["mean"]), x),
+    "adaptive_avg_pool": adaptive("avg"),
+    "adaptive_max_pool": adaptive("max"),
+    "identity": lambda s, x: 1 * x,
+    "relu": lambda s, x: F.relu(x),
+    "leaky_relu": lambda s, x: F.leaky_relu(x, s["negative_slope"]),
+    "prelu": lambda s, x, a: F.prelu(x, a),
+    "elu": lambda s, x: F.elu(x, s["alpha"]),
+    "celu": lambda s, x: F.celu(x, s["alpha"]),
+    "selu": lambda s, x: F.selu(x),
+    "sigmoid": lambda s, x: torch.sigmoid(x),
+    "log_sigmoid": lambda s, x: F.logsigmoid(x),
+    "tanh": lambda s, x: torch.tanh(x),
+    "hard_sigmoid": lambda s, x: (s["alpha"] * x + s["beta"]).clamp(0, 1),
+    "hard_tanh": lambda s, x: F.hardtanh(x, s["min_val"], s["max_val"]),
+    "clipped_relu": lambda s, x: x.clamp(0, s["max_value"]),
+    "relu6": lambda s, x: F.relu6(x),
+    "softplus": lambda s, x: F.softplus(x, s["beta"]),
+    "softsign": lambda s, x: F.softsign(x),
+    "silu": lambda s, x: F.silu(x),
+    "swish": swish,
+    "dsilu": dsilu,
+    "hard_swish": lambda s, x: F.hardswish(x),
+    "mish": lambda s, x: F.mish(x),
+    "gelu": lambda s, x: F.gelu(x, approximate=s["approximate"]),
+    "exp": lambda s, x: torch.exp(x),
+    "abs": lambda s, x: torch.abs(x),
+    "maxout": maxout,
+    "softmax": lambda s, x: torch.softmax(x, s["axis"]),
+    "log_softmax": lambda s, x: torch.log_softmax(x, s["axis"]),
+    "batch_norm": batch_norm,
+    "group_norm": lambda s, x, w=None, b=None: F.group_norm(x, s["groups"], w, b, s["eps"]),
+    "instance_norm": lambda s, x, w=None, b=None: F.group_norm(x, x.shape[1], w, b, s["eps"]),
+    "layer_norm": layer_norm,
+    "local_response_norm": local_response_norm,
+    "concat": lambda s, *xs: torch.cat(xs, s["axis"]),
+    "add": add,
+    "flatten": lambda s, x: torch.flatten(x, s["start_dim"]),
+    "pad": padded,
+    "softmax_cross_entropy": cross_entropy,
+    "mean_squared_error": lambda s, x, target: F.mse_loss(x, target, reduction=s["reduction"]),
+}
+
+# Rows that PyTorch cannot judge, and who does.
+NO_ORACLE = {
+    "dropout": "draws its own numbers: test_layers.py compares with the state it returns",
+    "spatial_dropout": "as dropout",
+    "alpha_dropout": "as dropout",
+}
+
+
+def test_every_row_has_an_oracle_or_a_reason():
+    assert set(cnncore.OPS) <= set(ORACLES) | set(NO_ORACLE), set(cnncore.OPS) - set(ORACLES) - set(NO_ORACLE)
+
+
+def compare(op, arrays, settings, limit):
+    """y and all gradients of an operator against PyTorch's."""
+    full = {**op.settings, **settings}
+    y, backward = op.with_backward(*arrays, **settings)
+    y = np.asarray(first(y))
+    bound, _ = op.bind(arrays, dict(settings))
+    wanted = op.wanted(bound)
+    tensors = [
+        None if a is None else torch.from_numpy(np.array(a)).requires_grad_(w)
+        for a, w in zip(arrays, wanted, strict=False)
+    ]
+    expected = ORACLES[op.name](full, *tensors)
+    assert tuple(expected.shape) == y.shape
+    dy = np.random.default_rng(5).standard_normal(y.shape).astype(y.dtype)
+    expected.backward(torch.from_numpy(np.array(dy)))
+    found = [y, *as_list(backward(dy))]
+    right = [expected.detach().numpy()] + [t.grad.numpy() for t, w in zip(tensors, wanted, strict=False) if w]
+    for number, (a, b) in enumerate(zip(found, right, strict=True)):
+        difference = np.abs(a - b).max(initial=0)
+        what = "y" if number == 0 else f"gradient {number - 1}"
+        assert difference <= limit * max(np.abs(b).max(initial=0), 1e-3), f"{what} differs by {difference:.3g}"
+
+
+LIMIT = {np.float32: 3e-5, np.float64: 1e-11}
+
+
+@pytest.mark.parametrize(("op", "case"), cases(where=lambda op: op.name in ORACLES))
+def test_as_pytorch(op, case):
+    for rank in case.ranks:
+        for dtype in (np.float32, np.float64):
+            compare(op, case.sample(rank, dtype), case.settings, LIMIT[dtype])
+
+
+# ── Settings that nobody thought of ────────────────────────────────────────────────────────────────────────────────────
+
+hypothesis = pytest.importorskip("hypothesis")
+st = hypothesis.strategies
+small = st.integers(1, 4)
+
+
+@hypothesis.settings(max_examples=150)
+@hypothesis.given(
+    st.sampled_from(["max_pool", "avg_pool", "sum_pool", "lp_pool"]),
+    st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    small,
+    small,
+    st.integers(0, 2),
+    st.integers(1, 3),
+    st.booleans(),
+    st.booleans(),
+)
+def test_pooling_settings_as_pytorch(name, extents, kernel, stride, padding, dilation, ceil_mode, include):
+    op = cnncore.OPS[name]
+    settings = {"kernel_size": kernel, "stride": stride, "padding": padding, "ceil_mode": ceil_mode}
+    if name == "avg_pool":
+        settings["count_include_pad"] = include
+    else:
+        settings["dilation"] = dilation
+    x = np.random.default_rng(0).permutation(np.arange(2 * 3 * math.prod(extents))).reshape(2, 3, *extents) / 7 + 0.1
+    try:
+        op(x, **settings)
+    except CnnError as refused:
+        if name != "max_pool":
+            return
+        # PyTorch refuses too, but for windows that see padding only: those have no maximum here.
+        if "meets no pixel" not in str(refused) and "half the window's reach" not in str(refused):
+            with pytest.raises(RuntimeError):
+                functional("max_pool", len(extents))(torch.from_numpy(x), **settings)
+        return
+    compare(op, (x,), settings, 1e-11)
+
+
+@hypothesis.settings(max_examples=100)
+@hypothesis.given(
+    st.sampled_from(["conv", "conv_transpose"]),
+    st.lists(st.tuples(st.integers(1, 8), small), min_size=1, max_size=3),
+    st.integers(1, 3),
+    st.integers(0, 3),
+    st.integers(1, 3),
+    st.sampled_from([1, 2, 3]),
+    st.integers(1, 3),
+    st.integers(1, 2),
+    st.integers(0, 2),
+    st.booleans(),
+)
+def test_convolution_settings_as_pytorch(
+    name, axes, stride, padding, dilation, groups, inputs, outputs_, extra, biased
+):
+    op = cnncore.OPS[name]
+    extents, kernel = zip(*axes, strict=True)
+    C, K = groups * inputs, groups * outputs_
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, C, *extents))
+    w = rng.standard_normal(((K, inputs) if name == "conv" else (C, outputs_)) + kernel)
+    b = rng.standard_normal(K) if biased else None
+    settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    if name == "conv_transpose":
+        settings["output_padding"] = extra
+    arrays = (x, w, b)
+    try:
+        op(*arrays, **settings)
+    except CnnError:
+        with pytest.raises((RuntimeError, ValueError)):
+            tensors = [None if a is None else torch.from_numpy(a) for a in arrays]
+            ORACLES[name]({**op.settings, **settings}, *tensors)
+        return
+    compare(op, arrays, settings, 1e-11)
+
+
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(
+    st.sampled_from(["adaptive_avg_pool", "adaptive_max_pool"]),
+    st.lists(st.tuples(st.integers(1, 12), st.none() | st.integers(1, 14)), min_size=1, max_size=3),
+)
+def test_adaptive_sizes_as_pytorch(name, axes):
+    extents, sizes = zip(*axes, strict=True)
+    x = np.random.default_rng(0).permutation(np.arange(2 * math.prod(extents))).reshape(1, 2, *extents) / 3
+    torch_sizes = tuple(H if size is None else size for H, size in axes)
+    op = cnncore.OPS[name]
+    y = op(x, output_size=sizes)
+    assert np.allclose(y, ORACLES[name]({"output_size": torch_sizes}, torch.from_numpy(x)).numpy())
+    compare(op, (x,), {"output_size": torch_sizes}, 1e-11)
