@@ -107,7 +107,6 @@ class Parametric(Kind):
             activation.backward(*call.geometry, x, dy, dx, p)
             return dx, None
         dp = call.gradient(1, out and out[1])
-        shares = np.zeros(activation.partial_shape(x))
-        activation.backward_with_parameter(*call.geometry, x, p, dy, dx, shares)
+        shares = activation.backward_with_parameter(*call.geometry, x, np.ascontiguousarray(p), dy, dx)
         dp[...] = shares.sum() if p.size == 1 else shares.sum(axis=0)
         return dx, dp

@@ -316,6 +316,394 @@ ACTIVATION(gelu, gelu, gelu_slope)
 ACTIVATION(gelu_tanh, gelu_tanh, gelu_tanh_slope)
 #undef ACTIVATION
 #undef RUNS
+
+/* ── One learned number per channel: dx, and every task's share of dp in float64 ── */
+
+typedef void (*K(channels_run))(const REAL *x, const REAL *dy, const REAL *p, REAL *dx, int64_t count, const vreal *s,
+                                double *sums, int64_t step);
+
+/* The share of neighbour i goes to sums[i step]: step 0 gathers them in LANES sums, step 1 keeps them apart. Lanes beyond the
+ * tail add 0, as dy is 0 there. */
+#define LEARNED(name, slope, parameter_slope)                                                                             \
+    static __attribute__((noinline)) void K(name##_channels_run)(                                                         \
+        const REAL *x, const REAL *dy, const REAL *p, REAL *dx, int64_t count, const vreal *s, double *sums,              \
+        int64_t step) {                                                                                                   \
+        vreal t[4] = {s[0], s[1], s[2], s[3]};                                                                            \
+        REAL share[LANES];                                                                                                \
+        for (int64_t i = 0; i < count; i += LANES) {                                                                      \
+            int64_t lanes = count - i < LANES ? count - i : LANES;                                                        \
+            vreal v = lanes == LANES ? K(load)(x + i) : K(load_tail)(x + i, lanes);                                       \
+            vreal g = lanes == LANES ? K(load)(dy + i) : K(load_tail)(dy + i, lanes);                                     \
+            if (p != NULL) t[0] = lanes == LANES ? K(load)(p + i) : K(load_tail)(p + i, lanes);                           \
+            K(store)(share, g * K(parameter_slope)(v, t));                                                                \
+            for (int l = 0; l < LANES; l += WIDE) *(vwide *)(sums + i * step + l) += K(widen)(share + l);                 \
+            v = g * K(slope)(v, t);                                                                                       \
+            if (lanes == LANES) K(store)(dx + i, v);                                                                      \
+            else K(store_tail)(dx + i, v, lanes);                                                                         \
+        }                                                                                                                 \
+    }                                                                                                                     \
+    static void K(name##_channels_backward)(void *call, int64_t begin, int64_t end, void *scratch) {                      \
+        K(channels)(call, begin, end, scratch, K(name##_channels_run));                                                   \
+    }
+
+/* Offset of pixel number i, counted over images and rows. */
+static inline int64_t K(pixel)(const cnn_tensor *t, int64_t i) {
+    int64_t w = i % t->shape[4], h = i / t->shape[4] % t->shape[3], d = i / (t->shape[4] * t->shape[3]) % t->shape[2];
+    int64_t n = i / (t->shape[4] * t->shape[3] * t->shape[2]);
+    return n * t->stride[0] + d * t->stride[2] + h * t->stride[3] + w * t->stride[4];
+}
+
+static inline void K(channels)(const cnn_channelwise *call, int64_t begin, int64_t end, double *sums, K(channels_run) run) {
+    const cnn_tensor *x = &call->x, *dy = &call->dy, *dx = &call->dx;
+    const int64_t C = x->shape[1], width = x->shape[4], padded = call->pixels ? (C + LANES - 1) / LANES * LANES : LANES;
+    const int64_t pixels = x->shape[0] * x->shape[2] * x->shape[3] * width;
+    const REAL *p = call->p;
+    vreal s[4];
+    K(settings)(call->setting, s);
+    for (int64_t task = begin; task < end; task++) {
+        for (int64_t i = 0; i < padded; i++) sums[i] = 0;
+        if (call->pixels) {
+            const int64_t last = (task + 1) * call->pixels < pixels ? (task + 1) * call->pixels : pixels;
+            s[0] = K(splat)(*p);
+            for (int64_t i = task * call->pixels; i < last; i++)
+                run((const REAL *)x->data + K(pixel)(x, i), (const REAL *)dy->data + K(pixel)(dy, i),
+                    call->p_stride ? p : NULL, (REAL *)dx->data + K(pixel)(dx, i), C, s, sums, 1);
+            for (int64_t c = 0; c < C; c++) call->partial[task * C + c] = sums[c];
+            continue;
+        }
+        const int64_t n = task / C, c = task % C;
+        s[0] = K(splat)(p[c * call->p_stride]);
+        for (int64_t row = 0; row < x->shape[2] * x->shape[3]; row++) {
+            const int64_t first = (n * x->shape[2] * x->shape[3] + row) * width;
+            const REAL *from = (const REAL *)x->data + K(pixel)(x, first) + c * x->stride[1];
+            const REAL *by = (const REAL *)dy->data + K(pixel)(dy, first) + c * dy->stride[1];
+            REAL *to = (REAL *)dx->data + K(pixel)(dx, first) + c * dx->stride[1];
+            if (x->stride[4] == 1 && dy->stride[4] == 1 && dx->stride[4] == 1) {
+                run(from, by, NULL, to, width, s, sums, 0);
+                continue;
+            }
+            REAL xs[BLOCK], dys[BLOCK], dxs[BLOCK];
+            for (int64_t j = 0; j < width; j += BLOCK) {
+                int64_t part = width - j < BLOCK ? width - j : BLOCK;
+                run(K(gather)(from + j * x->stride[4], x->stride[4], part, xs),
+                    K(gather)(by + j * dy->stride[4], dy->stride[4], part, dys), NULL, dxs, part, s, sums, 0);
+                for (int64_t k = 0; k < part; k++) to[(j + k) * dx->stride[4]] = dxs[k];
+            }
+        }
+        double total = 0;
+        for (int l = 0; l < LANES; l++) total += sums[l];
+        call->partial[task] = total;
+    }
+}
+
+LEARNED(leaky_relu, leaky_relu_slope, leaky_relu_parameter_slope)
+LEARNED(swish, swish_slope, swish_parameter_slope)
+#undef LEARNED
+
+/* ── Maxout ── */
+
+/* The largest of `pieces` vectors `step` apart, the first of equal ones, NaN above all; `which` tells the winners. */
+static inline vreal K(largest)(const REAL *x, int64_t step, int64_t pieces, int64_t lanes, vmask *which) {
+    vreal best = lanes == LANES ? K(load)(x) : K(load_tail)(x, lanes);
+    vmask winner = {0};
+    for (int64_t m = 1; m < pieces; m++) {
+        vreal v = lanes == LANES ? K(load)(x + m * step) : K(load_tail)(x + m * step, lanes);
+        vmask wins = (v > best) | ((v != v) & (best == best));
+        best = K(select)(wins, v, best);
+        winner = (wins & ((vmask){0} + (INTEGER)m)) | (~wins & winner);
+    }
+    *which = winner;
+    return best;
+}
+
+/* The same for one place: y, or the gradients of its pieces. Selections, no branches: who wins cannot be predicted. */
+static inline __attribute__((always_inline)) void K(maxout_of_one)(
+    const REAL *x, int64_t x_step, REAL *y, REAL *dx, int64_t dx_step, const int64_t pieces) {
+    REAL best = x[0];
+    int64_t winner = 0;
+    for (int64_t m = 1; m < pieces; m++) {
+        const REAL v = x[m * x_step];
+        const int wins = (v > best) | ((v != v) & (best == best));
+        best = wins ? v : best;
+        winner = wins ? m : winner;
+    }
+    if (dx == NULL) {
+        *y = best;
+        return;
+    }
+    const REAL dy = *y;
+    for (int64_t m = 0; m < pieces; m++) dx[m * dx_step] = m == winner ? dy : 0;
+}
+
+/* y from x, or dx from x and dy. A task is a plane of y, or where channels lie innermost that many pixels. */
+static inline void K(maxout)(const cnn_maxout *call, int64_t begin, int64_t end, const cnn_tensor *y, const int backward) {
+    const cnn_tensor *x = &call->x, *dx = &call->dx;
+    const int64_t C = y->shape[1], width = y->shape[4], rows = y->shape[2] * y->shape[3], pieces = call->pieces;
+    const int64_t pixels = y->shape[0] * rows * width;
+    if (call->pixels) {
+        const int64_t last = end * call->pixels < pixels ? end * call->pixels : pixels;
+        for (int64_t i = begin * call->pixels; i < last; i++) {
+            const REAL *restrict from = (const REAL *)x->data + K(pixel)(x, i);
+            REAL *restrict values = (REAL *)y->data + K(pixel)(y, i);
+            REAL *restrict to = backward ? (REAL *)dx->data + K(pixel)(dx, i) : NULL;
+            if (pieces == 2 && !backward)
+                for (int64_t c = 0; c < C; c++) K(maxout_of_one)(from + 2 * c, 1, values + c, NULL, 0, 2);
+            else if (pieces == 2)
+                for (int64_t c = 0; c < C; c++) K(maxout_of_one)(from + 2 * c, 1, values + c, to + 2 * c, 1, 2);
+            else
+                for (int64_t c = 0; c < C; c++)
+                    K(maxout_of_one)(from + c * pieces, 1, values + c, backward ? to + c * pieces : NULL, 1, pieces);
+        }
+        return;
+    }
+    for (int64_t plane = begin; plane < end; plane++) {
+        const int64_t n = plane / C, c = plane % C;
+        for (int64_t row = 0; row < rows; row++) {
+            const int64_t first = (n * rows + row) * width;
+            const REAL *from = (const REAL *)x->data + K(pixel)(x, first) + c * pieces * x->stride[1];
+            REAL *values = (REAL *)y->data + K(pixel)(y, first) + c * y->stride[1];
+            REAL *to = backward ? (REAL *)dx->data + K(pixel)(dx, first) + c * pieces * dx->stride[1] : NULL;
+            if (x->stride[4] == 1 && y->stride[4] == 1 && (!backward || dx->stride[4] == 1)) {
+                for (int64_t i = 0; i < width; i += LANES) {
+                    const int64_t lanes = width - i < LANES ? width - i : LANES;
+                    vmask which;
+                    vreal best = K(largest)(from + i, x->stride[1], pieces, lanes, &which);
+                    if (!backward) {
+                        if (lanes == LANES) K(store)(values + i, best);
+                        else K(store_tail)(values + i, best, lanes);
+                        continue;
+                    }
+                    const vreal g = lanes == LANES ? K(load)(values + i) : K(load_tail)(values + i, lanes);
+                    for (int64_t m = 0; m < pieces; m++) {
+                        const vreal part = (vreal)((vmask)g & (which == (vmask){0} + (INTEGER)m));
+                        if (lanes == LANES) K(store)(to + m * dx->stride[1] + i, part);
+                        else K(store_tail)(to + m * dx->stride[1] + i, part, lanes);
+                    }
+                }
+                continue;
+            }
+            for (int64_t i = 0; i < width; i++)
+                K(maxout_of_one)(from + i * x->stride[4], x->stride[1], values + i * y->stride[4],
+                                 backward ? to + i * dx->stride[4] : NULL, backward ? dx->stride[1] : 0, pieces);
+        }
+    }
+}
+
+static void K(maxout_forward)(void *call, int64_t begin, int64_t end, void *scratch) {
+    (void)scratch;
+    K(maxout)(call, begin, end, &((const cnn_maxout *)call)->y, 0);
+}
+static void K(maxout_backward)(void *call, int64_t begin, int64_t end, void *scratch) {
+    (void)scratch;
+    K(maxout)(call, begin, end, &((const cnn_maxout *)call)->dy, 1);
+}
+
+/* ── Softmax ── */
+
+/* e^(x - m) for x <= m, the rounding of x - m given back. */
+static inline vreal K(exp_difference)(vreal x, vreal m) {
+    vreal d = x - m, back = x - d;
+    vreal rest = (x - (d + back)) + (back - m);
+    rest = (vreal)((vmask)rest & (d > EXP_SMALLEST));
+    K(scaled) e = K(exp_scaled)(K(at_least)(d, EXP_SMALLEST), rest);
+    return K(scale)(e.m, e.n);
+}
+
+/* sum[0 ... LANES) += v */
+static inline void K(add_to)(double *sum, vreal v) {
+    REAL part[LANES];
+    K(store)(part, v);
+    for (int l = 0; l < LANES; l += WIDE) *(vwide *)(sum + l) += K(widen)(part + l);
+}
+
+static inline vreal K(load_part)(const REAL *p, int64_t lanes, REAL beyond) {
+    if (lanes == LANES) return K(load)(p);
+    REAL part[LANES];
+    for (int l = 0; l < LANES; l++) part[l] = beyond;
+    K(store_tail)(part, K(load_tail)(p, lanes), lanes);
+    return K(load)(part);
+}
+static inline void K(store_part)(REAL *p, vreal v, int64_t lanes) {
+    if (lanes == LANES) K(store)(p, v);
+    else K(store_tail)(p, v, lanes);
+}
+
+/* What a column's y is made of, from its maximum m, its number of values equal to m, and the sum of the others' e^(x - m):
+ * the factor of softmax, or what log-softmax subtracts. NaN where m is not finite. */
+static inline REAL K(softmax_finish)(int logarithm, double m, double equal, double others) {
+    const double rest = others + (equal - 1) + (m - m);
+    return (REAL)(logarithm ? log1p(rest) : 1 / (1 + rest));
+}
+
+/* Columns side by side: `count` neighbours, whose values lie `step` apart. */
+static __attribute__((noinline)) void K(softmax_across)(
+    const REAL *x, int64_t x_step, REAL *y, int64_t y_step, int64_t length, int64_t count, int logarithm) {
+    REAL m[BLOCK], equal[BLOCK], finish[BLOCK];
+    double others[BLOCK];
+    for (int64_t first = 0; first < count; first += BLOCK, x += BLOCK, y += BLOCK) {
+        const int64_t width = count - first < BLOCK ? count - first : BLOCK;
+        for (int64_t j = 0; j < width; j += LANES) {
+            const int64_t lanes = width - j < LANES ? width - j : LANES;
+            K(store)(m + j, K(load_part)(x + j, lanes, 0));
+            K(store)(equal + j, (vreal){0});
+            for (int l = 0; l < LANES; l++) others[j + l] = 0;
+        }
+        for (int64_t i = 1; i < length; i++)
+            for (int64_t j = 0; j < width; j += LANES) {
+                const vreal v = K(load_part)(x + i * x_step + j, width - j < LANES ? width - j : LANES, 0), old = K(load)(m + j);
+                K(store)(m + j, K(select)(v > old, v, old));
+            }
+        for (int64_t i = 0; i < length; i++)
+            for (int64_t j = 0; j < width; j += LANES) {
+                const int64_t lanes = width - j < LANES ? width - j : LANES;
+                const vreal v = K(load_part)(x + i * x_step + j, lanes, 0), top = K(load)(m + j);
+                const vreal e = K(exp_difference)(v, top);
+                K(store)(equal + j, K(load)(equal + j) + (vreal)((vmask)ONE & (v == top)));
+                K(add_to)(others + j, (vreal)((vmask)e & ~(v == top)));
+                if (!logarithm) K(store_part)(y + i * y_step + j, e, lanes);
+            }
+        for (int64_t j = 0; j < width; j++) finish[j] = K(softmax_finish)(logarithm, m[j], equal[j], others[j]);
+        for (int64_t i = 0; i < length; i++)
+            for (int64_t j = 0; j < width; j += LANES) {
+                const int64_t lanes = width - j < LANES ? width - j : LANES;
+                REAL *to = y + i * y_step + j;
+                if (logarithm)
+                    K(store_part)(to, (K(load_part)(x + i * x_step + j, lanes, 0) - K(load)(m + j)) - K(load)(finish + j), lanes);
+                else K(store_part)(to, K(load_part)(to, lanes, 0) * K(load)(finish + j), lanes);
+            }
+    }
+}
+
+/* One column, its values side by side. */
+static __attribute__((noinline)) void K(softmax_along)(const REAL *x, REAL *y, int64_t length, int logarithm) {
+    const REAL low = -(REAL)INFINITY;
+    vreal lane = K(load_part)(x, length < LANES ? length : LANES, low), equal = {0};
+    double others[LANES] = {0}, rest = 0, same = 0;
+    for (int64_t i = LANES; i < length; i += LANES) {
+        const vreal v = K(load_part)(x + i, length - i < LANES ? length - i : LANES, low);
+        lane = K(select)(v > lane, v, lane);
+    }
+    REAL m = lane[0];
+    for (int l = 1; l < LANES; l++) m = lane[l] > m ? lane[l] : m;
+    const vreal top = K(splat)(m);
+    for (int64_t i = 0; i < length; i += LANES) {
+        const int64_t lanes = length - i < LANES ? length - i : LANES;
+        const vreal v = K(load_part)(x + i, lanes, low), e = K(exp_difference)(v, top);
+        equal += (vreal)((vmask)ONE & (v == top));
+        K(add_to)(others, (vreal)((vmask)e & ~(v == top)));
+        if (!logarithm) K(store_part)(y + i, e, lanes);
+    }
+    for (int l = 0; l < LANES; l++) {
+        rest += others[l];
+        same += equal[l];
+    }
+    const vreal finish = K(splat)(K(softmax_finish)(logarithm, m, same, rest));
+    for (int64_t i = 0; i < length; i += LANES) {
+        const int64_t lanes = length - i < LANES ? length - i : LANES;
+        const vreal v = K(load_part)(logarithm ? x + i : y + i, lanes, 0);
+        K(store_part)(y + i, logarithm ? (v - top) - finish : v * finish, lanes);
+    }
+}
+
+/* sum[0 ... LANES) += a b in float64 */
+static inline void K(add_product_to)(double *sum, vreal a, vreal b) {
+    REAL as[LANES], bs[LANES];
+    K(store)(as, a);
+    K(store)(bs, b);
+    for (int l = 0; l < LANES; l += WIDE) *(vwide *)(sum + l) += K(widen)(as + l) * K(widen)(bs + l);
+}
+
+/* dx of one value: y (dy - total), or dy - e^y total. */
+static inline vreal K(softmax_slope)(int logarithm, vreal y, vreal dy, vreal total) {
+    return logarithm ? dy - K(exp)(y) * total : y * (dy - total);
+}
+
+static __attribute__((noinline)) void K(softmax_across_backward)(
+    const REAL *y, int64_t y_step, const REAL *dy, int64_t dy_step, REAL *dx, int64_t dx_step, int64_t length, int64_t count,
+    int logarithm) {
+    double sums[BLOCK];
+    REAL total[BLOCK];
+    for (int64_t first = 0; first < count; first += BLOCK, y += BLOCK, dy += BLOCK, dx += BLOCK) {
+        const int64_t width = count - first < BLOCK ? count - first : BLOCK;
+        for (int64_t j = 0; j < BLOCK; j++) sums[j] = 0;
+        for (int64_t i = 0; i < length; i++)
+            for (int64_t j = 0; j < width; j += LANES) {
+                const int64_t lanes = width - j < LANES ? width - j : LANES;
+                const vreal g = K(load_part)(dy + i * dy_step + j, lanes, 0);
+                K(add_product_to)(sums + j, logarithm ? ONE : K(load_part)(y + i * y_step + j, lanes, 0), g);
+            }
+        for (int64_t j = 0; j < BLOCK; j++) total[j] = (REAL)sums[j];
+        for (int64_t i = 0; i < length; i++)
+            for (int64_t j = 0; j < width; j += LANES) {
+                const int64_t lanes = width - j < LANES ? width - j : LANES;
+                K(store_part)(dx + i * dx_step + j,
+                              K(softmax_slope)(logarithm, K(load_part)(y + i * y_step + j, lanes, 0),
+                                               K(load_part)(dy + i * dy_step + j, lanes, 0), K(load)(total + j)), lanes);
+            }
+    }
+}
+
+static __attribute__((noinline)) void K(softmax_along_backward)(
+    const REAL *y, const REAL *dy, REAL *dx, int64_t length, int logarithm) {
+    double sums[LANES] = {0}, sum = 0;
+    for (int64_t i = 0; i < length; i += LANES) {
+        const int64_t lanes = length - i < LANES ? length - i : LANES;
+        K(add_product_to)(sums, logarithm ? ONE : K(load_part)(y + i, lanes, 0), K(load_part)(dy + i, lanes, 0));
+    }
+    for (int l = 0; l < LANES; l++) sum += sums[l];
+    const vreal total = K(splat)((REAL)sum);
+    for (int64_t i = 0; i < length; i += LANES) {
+        const int64_t lanes = length - i < LANES ? length - i : LANES;
+        K(store_part)(dx + i, K(softmax_slope)(logarithm, K(load_part)(y + i, lanes, 0), K(load_part)(dy + i, lanes, 0), total),
+                      lanes);
+    }
+}
+
+/* Tasks are columns. Side by side in memory they are taken together; otherwise one by one, brought together where needed. */
+static void K(softmax_forward)(void *description, int64_t begin, int64_t end, void *scratch) {
+    const cnn_softmax *call = description;
+    const cnn_elementwise *columns = &call->columns;
+    REAL *xs = scratch, *ys = xs + call->length;
+    const int across = call->x_step != 1 && columns->x.stride[4] == 1 && columns->y.stride[4] == 1;
+    for (int64_t i = begin, count; i < end; i += count) {
+        cnn_offsets at;
+        count = cnn_row(columns, i, across ? end : i + 1, &at);
+        const REAL *x = (const REAL *)columns->x.data + at.x;
+        REAL *y = (REAL *)columns->y.data + at.y;
+        if (across) {
+            K(softmax_across)(x, call->x_step, y, call->y_step, call->length, count, call->logarithm);
+            continue;
+        }
+        REAL *to = call->y_step == 1 ? y : ys;
+        K(softmax_along)(K(gather)(x, call->x_step, call->length, xs), to, call->length, call->logarithm);
+        if (to == ys)
+            for (int64_t k = 0; k < call->length; k++) y[k * call->y_step] = ys[k];
+    }
+}
+
+static void K(softmax_backward)(void *description, int64_t begin, int64_t end, void *scratch) {
+    const cnn_softmax *call = description;
+    const cnn_elementwise *columns = &call->columns;
+    REAL *ys = scratch, *dys = ys + call->length, *dxs = dys + call->length;
+    const int across = call->x_step != 1 && columns->x.stride[4] == 1 && columns->dy.stride[4] == 1
+        && columns->y.stride[4] == 1;
+    for (int64_t i = begin, count; i < end; i += count) {
+        cnn_offsets at;
+        count = cnn_row(columns, i, across ? end : i + 1, &at);
+        const REAL *y = (const REAL *)columns->x.data + at.x, *dy = (const REAL *)columns->dy.data + at.dy;
+        REAL *dx = (REAL *)columns->y.data + at.y;
+        if (across) {
+            K(softmax_across_backward)(y, call->x_step, dy, call->dy_step, dx, call->y_step, call->length, count,
+                                       call->logarithm);
+            continue;
+        }
+        REAL *to = call->y_step == 1 ? dx : dxs;
+        K(softmax_along_backward)(K(gather)(y, call->x_step, call->length, ys), K(gather)(dy, call->dy_step, call->length, dys),
+                                  to, call->length, call->logarithm);
+        if (to == dxs)
+            for (int64_t k = 0; k < call->length; k++) dx[k * call->y_step] = dxs[k];
+    }
+}
 #undef BLOCK
 #undef ONE
 #undef FAR

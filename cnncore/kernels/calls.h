@@ -172,10 +172,12 @@ typedef struct {
     int64_t scratch_bytes;
 } cnn_softmax;
 
-/* Maxout: channel c of y is the largest of the channels c pieces ... c pieces + pieces - 1 of x. Tasks are planes of y. */
+/* Maxout: channel c of y is the largest of the channels c pieces ... c pieces + pieces - 1 of x. A task is a plane of y, or
+ * where channels lie innermost (`pixels` > 0) that many neighbouring pixels. */
 typedef struct {
     cnn_tensor x, y, dy, dx;
     int64_t pieces;
+    int64_t pixels;
 } cnn_maxout;
 
 /* Normalisation with statistics over sets of planes. A plane (n, c) is cut into `blocks` blocks of `block` cells, the last

@@ -8,6 +8,8 @@ for a limit, and ±∞ give the limit. At the end stand the activations that loo
 A C kernel of the same name (kernels/activation.h) may take a loop's place.
 """
 
+import numpy
+
 from libc.math cimport INFINITY, copysign, erfc, exp, expm1, fabs, floor, fma, isinf, log1p, tanh
 from libc.stdint cimport int64_t
 
@@ -631,6 +633,10 @@ cdef void softmax_backward(cnn_softmax *call, int64_t begin, int64_t end, real *
                 dx[i * call.y_step] = <real> (y[i * call.x_step] * (dy[i * call.dy_step] - total))
 
 
+cdef int MAXOUT_FORWARD = kernel_number("maxout_forward"), MAXOUT_BACKWARD = kernel_number("maxout_backward")
+cdef int SOFTMAX_FORWARD = kernel_number("softmax_forward"), SOFTMAX_BACKWARD = kernel_number("softmax_backward")
+
+
 # ── Calls from Python ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 cdef void merge_axes(cnn_elementwise *call, Tensor X, Tensor DY, Tensor P, Tensor Y, int without=-1):
@@ -734,56 +740,111 @@ def backward(Activation a, tuple settings, x, dy, dx, p=None):
     run(task, &e, e.call.size, 4096, 0, e.call.size)
 
 
-def partial_shape(x):
-    """Shape of what :func:`backward_with_parameter` needs for the tasks' shares of dp: (tasks, channels)."""
-    return x.shape[:2]
+cdef int64_t BLOCK_OF_PIXELS = 16384     # values of one task where channels lie innermost
 
 
-def backward_with_parameter(Activation a, tuple settings, x, p, dy, dx, double[:, ::1] partial):
-    """Write dx = dy f′(x), and shares of dp to ``partial``: their sum over the first axis is dp per channel."""
+cdef int64_t pixels_of_task(cnn_tensor **views, int count):
+    """How many pixels make a task where channels lie innermost in all ``views``, or 0: planes. Merges their spatial axes."""
+    cdef int i
+    cdef bint innermost = True, merges = True
+    cdef cnn_tensor *view
+    for i in range(count):
+        view = views[i]
+        innermost = innermost and view.shape[1] > 1 and view.stride[1] == 1
+        merges = merges and (view.shape[3] == 1 or view.stride[3] == view.shape[4] * view.stride[4]) and (
+            view.shape[2] == 1 or view.stride[2] == view.shape[3] * view.shape[4] * view.stride[4])
+    for i in range(count):
+        view = views[i]
+        if merges:
+            view.shape[4] *= view.shape[3] * view.shape[2]
+            view.shape[2] = view.shape[3] = 1
+    return max(1, BLOCK_OF_PIXELS // views[0].shape[1]) if innermost else 0
+
+
+cdef int64_t tasks_of(const cnn_tensor *view, int64_t pixels):
+    """Planes of ``view``, or blocks of ``pixels``."""
+    if not pixels:
+        return view.shape[0] * view.shape[1]
+    return (view.shape[0] * view.shape[2] * view.shape[3] * view.shape[4] + pixels - 1) // pixels
+
+
+def backward_with_parameter(Activation a, tuple settings, x, p, dy, dx):
+    """Write dx = dy f′(x); return the tasks' shares of dp as an array (tasks, channels), whose sum over tasks is dp."""
     cdef Tensor X = Tensor(x), DY = Tensor(dy), DX = Tensor(dx, True)
     cdef Tensor P = per_channel(X, p)
     cdef Channelwise e
+    cdef cnn_tensor *views[3]
     cdef int i
     e.call.x, e.call.dy, e.call.dx = X.view, DY.view, DX.view
     e.call.p, e.call.p_stride = P.view.data, P.view.stride[1]
-    e.call.partial = &partial[0, 0] if partial.shape[0] and partial.shape[1] else NULL
     e.call.pixels = 0
     e.slope[0], e.slope[1] = a.slope[0], a.slope[1]
     e.parameter_slope[0], e.parameter_slope[1] = a.parameter_slope[0], a.parameter_slope[1]
     for i in range(len(settings)):
         e.call.setting[i] = settings[i]
-    cdef cnn_task task = (
-        <cnn_task> channels_backward[float] if X.precision == CNN_FLOAT32
-        else <cnn_task> channels_backward[double])
-    run(task, &e, X.view.shape[0] * X.view.shape[1], 1, 0, X.buffer.len // X.buffer.itemsize)
+    cdef int64_t C = X.view.shape[1], scratch = (C + 64) * 8
+    cdef cnn_task task = kernel(a.channels_kernel, X.precision)
+    if task == NULL:
+        task = (
+            <cnn_task> channels_backward[float] if X.precision == CNN_FLOAT32
+            else <cnn_task> channels_backward[double])
+    elif X.buffer.len:
+        views[0], views[1], views[2] = &e.call.x, &e.call.dy, &e.call.dx
+        e.call.pixels = pixels_of_task(views, 3)
+        if e.call.pixels and P.view.stride[1] > 1:
+            raise ValueError("p must be contiguous")
+    cdef int64_t tasks = tasks_of(&e.call.x, e.call.pixels)
+    shares = numpy.zeros((tasks if e.call.pixels else X.view.shape[0], C))
+    cdef double[:, ::1] partial = shares
+    if shares.size:
+        e.call.partial = &partial[0, 0]
+        run(task, &e, tasks, 1, scratch, X.buffer.len // X.buffer.itemsize)
+    return shares
 
 
 def maxout_forward_pass(x, y):
     """Write y, the largest of the pieces."""
     cdef Tensor X = Tensor(x), Y = Tensor(y, True)
     cdef cnn_maxout call
-    call.x, call.y, call.pieces = X.view, Y.view, X.view.shape[1] // Y.view.shape[1]
-    cdef cnn_task task = (
-        <cnn_task> maxout_forward[float] if X.precision == CNN_FLOAT32
-        else <cnn_task> maxout_forward[double])
-    run(task, &call, Y.view.shape[0] * Y.view.shape[1], 1, 0, X.buffer.len // X.buffer.itemsize)
+    cdef cnn_tensor *views[2]
+    call.x, call.y, call.pieces, call.pixels = X.view, Y.view, X.view.shape[1] // Y.view.shape[1], 0
+    cdef cnn_task task = kernel(MAXOUT_FORWARD, X.precision)
+    if task == NULL:
+        task = (
+            <cnn_task> maxout_forward[float] if X.precision == CNN_FLOAT32
+            else <cnn_task> maxout_forward[double])
+    elif X.buffer.len:
+        views[0], views[1] = &call.x, &call.y
+        call.pixels = pixels_of_task(views, 2)
+    run(task, &call, tasks_of(&call.y, call.pixels), 1, 0, X.buffer.len // X.buffer.itemsize)
 
 
 def maxout_backward_pass(x, dy, dx):
     """Write dx: dy at the piece that won, 0 at the others."""
     cdef Tensor X = Tensor(x), DY = Tensor(dy), DX = Tensor(dx, True)
     cdef cnn_maxout call
-    call.x, call.dy, call.dx, call.pieces = X.view, DY.view, DX.view, X.view.shape[1] // DY.view.shape[1]
-    cdef cnn_task task = (
-        <cnn_task> maxout_backward[float] if X.precision == CNN_FLOAT32
-        else <cnn_task> maxout_backward[double])
-    run(task, &call, DY.view.shape[0] * DY.view.shape[1], 1, 0, X.buffer.len // X.buffer.itemsize)
+    cdef cnn_tensor *views[3]
+    call.x, call.dy, call.dx, call.pixels = X.view, DY.view, DX.view, 0
+    call.pieces = X.view.shape[1] // DY.view.shape[1]
+    cdef cnn_task task = kernel(MAXOUT_BACKWARD, X.precision)
+    if task == NULL:
+        task = (
+            <cnn_task> maxout_backward[float] if X.precision == CNN_FLOAT32
+            else <cnn_task> maxout_backward[double])
+    elif X.buffer.len:
+        views[0], views[1], views[2] = &call.x, &call.dy, &call.dx
+        call.pixels = pixels_of_task(views, 3)
+    run(task, &call, tasks_of(&call.dy, call.pixels), 1, 0, X.buffer.len // X.buffer.itemsize)
 
 
 cdef int tensor_axis(int rank, int axis):
     """Which of (N, C, D, H, W) an array's axis number ``axis`` is."""
     return axis if axis < 2 else axis + 5 - rank
+
+
+cdef int64_t columns_of_task(int64_t length):
+    """Neighbouring columns that one thread takes at a time: enough for whole vectors, few enough to stay in the cache."""
+    return max(256, 4096 // length)
 
 
 def softmax_forward_pass(x, y, int axis, bint logarithm):
@@ -794,10 +855,13 @@ def softmax_forward_pass(x, y, int axis, bint logarithm):
     merge_axes(&call.columns, X, None, None, Y, axis)
     call.length, call.logarithm = X.view.shape[axis], logarithm
     call.x_step, call.dy_step, call.y_step = X.view.stride[axis], 0, Y.view.stride[axis]
-    cdef cnn_task task = (
-        <cnn_task> softmax_forward[float] if X.precision == CNN_FLOAT32
-        else <cnn_task> softmax_forward[double])
-    run(task, &call, call.columns.size, 16, 0, <double> call.columns.size * call.length)
+    cdef cnn_task task = kernel(SOFTMAX_FORWARD, X.precision)
+    if task == NULL:
+        task = (
+            <cnn_task> softmax_forward[float] if X.precision == CNN_FLOAT32
+            else <cnn_task> softmax_forward[double])
+    run(task, &call, call.columns.size, columns_of_task(call.length), 2 * call.length * X.buffer.itemsize,
+        <double> call.columns.size * call.length)
 
 
 def softmax_backward_pass(y, dy, dx, int axis, bint logarithm):
@@ -808,7 +872,10 @@ def softmax_backward_pass(y, dy, dx, int axis, bint logarithm):
     merge_axes(&call.columns, Y, DY, None, DX, axis)
     call.length, call.logarithm = Y.view.shape[axis], logarithm
     call.x_step, call.dy_step, call.y_step = Y.view.stride[axis], DY.view.stride[axis], DX.view.stride[axis]
-    cdef cnn_task task = (
-        <cnn_task> softmax_backward[float] if Y.precision == CNN_FLOAT32
-        else <cnn_task> softmax_backward[double])
-    run(task, &call, call.columns.size, 16, 0, <double> call.columns.size * call.length)
+    cdef cnn_task task = kernel(SOFTMAX_BACKWARD, Y.precision)
+    if task == NULL:
+        task = (
+            <cnn_task> softmax_backward[float] if Y.precision == CNN_FLOAT32
+            else <cnn_task> softmax_backward[double])
+    run(task, &call, call.columns.size, columns_of_task(call.length), 3 * call.length * Y.buffer.itemsize,
+        <double> call.columns.size * call.length)

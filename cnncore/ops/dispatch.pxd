@@ -133,6 +133,7 @@ cdef extern from "calls.h" nogil:
     ctypedef struct cnn_maxout:
         cnn_tensor x, y, dy, dx
         int64_t pieces
+        int64_t pixels
 
 cdef extern from "dispatch.h" nogil:
     enum: CNN_FLOAT32
