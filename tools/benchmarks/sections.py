@@ -304,7 +304,12 @@ def scaling(run):
             case = f"batch {batch}, {size}×{size}"
             if not run.chosen(case):
                 continue
-            row = Row("scaling", case, {"batch": batch, "size": size, "multiply_adds": multiply_adds(run, batch, size)})
+            row = Row("scaling", case, {"batch": batch, "size": size})
+            try:
+                row.facts["multiply_adds"] = multiply_adds(run, batch, size)
+            except cnncore.ShapeError as error:  # the network needs larger images
+                run.not_timed("scaling", case, str(error))
+                continue
             job = {"kind": "inference", "folder": run.written(batch, size), "shape": (batch, 3, size, size)}
             able = opened(row, started, job, run)
             interleave(row, able, run.rounds or 5, run.seconds, run.counted(f"scaling {case}"))
@@ -315,9 +320,10 @@ def scaling(run):
 # ── Convolution layers ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-# "plan": channels last into arrays that exist, as a net's plan calls it; "direct" without Winograd's or other transforms.
+# A lone call is direct unless asked; a net's plan asks for the cheaper algorithm, channels last, into arrays that exist.
 OWN_LAYERS = (
     Peer("cnncore", "cnncore", "cnncore"),
+    Peer("cnncore auto", "cnncore", "cnncore", "auto"),
     Peer("cnncore in a plan", "cnncore", "cnncore", "plan"),
     Peer("cnncore direct in a plan", "cnncore", "cnncore", "plan direct"),
 )

@@ -108,11 +108,13 @@ def small(name, shape, dtype, calls):
 
 
 def layer(x, w, variant, dtype, **settings):
-    """One convolution: a lone call, or ("plan") channels last into arrays that exist, as a net's plan calls it."""
+    """One convolution: a lone call, or ("plan") channels last into arrays that exist, as a net's plan calls it.
+
+    Variants: "", the call as it is, direct; "auto"; "plan", which is auto, too; "plan direct".
+    """
     arrays = operators.layer_arrays(x, w, dtype)
     settings = {name: hashable(value) for name, value in settings.items()}
-    if variant.endswith("direct"):
-        settings["algorithm"] = "direct"
+    settings["algorithm"] = "auto" if variant in ("auto", "plan") else "direct"
     op = cnncore.conv
     if variant.startswith("plan"):
         arrays = (operators.channels_last(arrays[0]), *arrays[1:])
