@@ -7,6 +7,7 @@ dx = backward(dy)                            # parameter gradients are then in b
 
 import json
 import math
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import MutableMapping
@@ -125,16 +126,24 @@ def plain_setting(path, name, value):
 class Arrays(MutableMapping):
     """Arrays by name: the names are fixed, each array keeps its shape and dtype.
 
-    ``arrays[name] = numbers`` copies the numbers into a new array; editing ``arrays[name]`` in place works as well.
+    ``arrays[name] = numbers`` copies the numbers into a new array; editing ``arrays[name]`` in place works as well: whoever
+    takes an array out may be editing it for as long as it is referred to (see :meth:`versions`).
     """
 
     def __init__(self, what, arrays):
         self._what = what
-        self._arrays = arrays
+        self._arrays = {name: a if a.base is None else a.copy() for name, a in arrays.items()}
+        self._taken = dict.fromkeys(arrays, 0)  # how often each was handed out or replaced
+
+    def versions(self):
+        """Name → a number that is the same as before only if the array is; None while somebody else refers to the array."""
+        return {name: self._taken[name] if alone else None for name, alone in unshared(self._arrays).items()}
 
     def __getitem__(self, name):
         try:
-            return self._arrays[name]
+            array = self._arrays[name]
+            self._taken[name] += 1
+            return array
         except KeyError:
             raise KeyError(unknown(self._what, "name", name, list(self._arrays), "There are")) from None
 
@@ -144,6 +153,7 @@ class Arrays(MutableMapping):
         if array.shape != before.shape:
             raise ShapeError(f"{self._what}[{name!r}]: expected shape {before.shape}, got {array.shape}")
         self._arrays[name] = array
+        self._taken[name] += 1
 
     def __delitem__(self, name):
         raise TypeError(f"{self._what}: {name!r} belongs to the graph and cannot be removed")
@@ -158,6 +168,19 @@ class Arrays(MutableMapping):
         return "{" + ", ".join(f"{name!r}: {a.dtype} {a.shape}" for name, a in self._arrays.items()) + "}"
 
 
+def references(arrays):
+    """How many references there are to each array of a dict, those of this function included."""
+    return {name: sys.getrefcount(array) for name, array in arrays.items()}
+
+
+REFERENCES_OF_ONE_DICT = references({"x": np.empty(1)})["x"]
+
+
+def unshared(arrays):
+    """Name → whether the dict holds the only reference to its array: nobody can be editing it then."""
+    return {name: count == REFERENCES_OF_ONE_DICT for name, count in references(arrays).items()}
+
+
 # ── Nets ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -168,6 +191,7 @@ class Net:
     parameters  name → array; assign or edit in place
     state       name → array: what training forward passes update (running statistics)
     training    whether calls run in training mode unless they say ``training=…``; False at first
+    exact       True: convolutions compute in direct order; False (at first): each by the cheapest algorithm, Winograd included
     frozen      a set of parameter names for which no gradients are computed
     metadata    a dict of plain values (JSON) that is saved with the net: class names, normalisation …
     steps       how many training passes have drawn random numbers: the next pass draws those of this number
@@ -185,6 +209,7 @@ class Net:
         self.parameters = Arrays("parameters", {name: arrays[name] for name, row in owned.items() if row.trained})
         self.state = Arrays("state", {name: arrays[name] for name, row in owned.items() if not row.trained})
         self.training = False
+        self.exact = False
         self.frozen = set()
         self.metadata = {}
         self.steps = 0
@@ -227,7 +252,8 @@ class Net:
         """A new net with the same graph and the same numbers in another precision."""
         arrays = {**self.parameters, **self.state}
         made = Net(self.graph, self.seed, dtype, {name: np.array(a, dtype=dtype) for name, a in arrays.items()})
-        made.training, made.steps, made.frozen = self.training, self.steps, set(self.frozen)
+        made.training, made.exact = self.training, self.exact
+        made.steps, made.frozen = self.steps, set(self.frozen)
         made.metadata = json.loads(json.dumps(self.metadata))
         return made
 
@@ -272,18 +298,19 @@ class Net:
 
     def _run(self, xs, training, mode, step=None):
         training = self.training if training is None else bool(training)
-        mode = mode._replace(training=training, target=cpu.target())
+        mode = mode._replace(training=training, target=cpu.target(), exact=bool(self.exact))
         xs = self._checked_inputs(xs)
         plan = self._plan(tuple(x.shape for x in xs), mode)
         if training and step is None:
             with self._lock:
                 step = self.steps
                 self.steps += 1
+        versions = {**self.parameters.versions(), **self.state.versions()}
         arrays = {**self.parameters._arrays, **self.state._arrays}
         workspace = plan.take()
         backward = None
         try:
-            results, tape, updates = plan.run_forward(workspace, xs, arrays, step or 0)
+            results, tape, updates = plan.run_forward(workspace, xs, arrays, versions, step or 0)
             if updates:
                 with self._lock:  # all running statistics of a pass, or none
                     for name, array in updates.items():

@@ -240,6 +240,14 @@ class Kind:
         """
         return False
 
+    def packing(self, call):
+        """What a node of a plan keeps from call to call, such as weights in the order of the kernels; None: nothing.
+
+        It is handed to forward as ``packed``. Its ``refresh()`` is called before a forward pass when arrays that the node owns
+        may have changed.
+        """
+        return None
+
     def multiply_adds(self, call):
         """Multiply-adds of one forward call, for summaries; 0 for kinds that do not multiply by weights."""
         return 0

@@ -47,6 +47,10 @@ class Mode(NamedTuple):
     frozen: frozenset = frozenset()  # names of parameters whose gradients nobody asks for
     kept: tuple = ()  # numbers of further values to be returned
     target: str = ""  # the CPU target: what fuses may depend on it
+    exact: bool = False  # whether operators with a choice of algorithms compute directly instead of the cheapest way
+
+
+INFERENCE = Mode()
 
 
 class Buffer:
@@ -138,7 +142,7 @@ class Plan:
 
     def describe(self, shapes):
         """Every node's call with real extents, and which of them are joins."""
-        self.calls, self.shapes = describe(self.structure, shapes, self.dtype, self.mode.training, self.seed)
+        self.calls, self.shapes = describe(self.structure, shapes, self.dtype, self.mode, self.seed)
         self.parts = [node.op.kind.parts(call) for node, call in zip(self.nodes, self.calls, strict=True)]
 
     # ── Phase 2: order ──
@@ -376,13 +380,17 @@ class Plan:
 
     # ── Running ──
 
-    def run_forward(self, workspace, xs, owned_arrays, step):
-        """(results, tape, updates): fresh plain arrays, what backward needs per node, and state after this training step."""
+    def run_forward(self, workspace, xs, owned_arrays, versions, step):
+        """(results, tape, updates): fresh plain arrays, what backward needs per node, and state after this training step.
+
+        ``versions``: per name of an owned array what tells whether it is as it was; None where that is not known.
+        """
         tape, updates = {}, {}
+        workspace.refresh(versions)
         keep = self.mode.backward
         for view, x in zip(workspace.inputs, xs, strict=True):
             copy_layout(x, view)
-        for number, kind, call, views, owned, out, epilogue, copies, redrawn in workspace.forward:
+        for number, kind, call, views, owned, out, options, copies, redrawn in workspace.forward:
             for to, source in copies:
                 copy_layout(source, to)
             if call is None:
@@ -391,12 +399,9 @@ class Plan:
             for argument, name in owned:
                 arrays[argument] = owned_arrays[name]
             if redrawn:
-                call = described(self.structure, number, self.shapes, self.dtype, True, self.seed, step)
+                call = described(self.structure, number, self.shapes, self.dtype, self.mode, self.seed, step)
             try:
-                if epilogue is None:
-                    y, extras, saved = kind.forward(call, arrays, out)
-                else:
-                    y, extras, saved = kind.forward(call, arrays, out, epilogue=epilogue)
+                y, extras, saved = kind.forward(call, arrays, out, **options)
             except CnnError as error:
                 node = self.nodes[number]
                 raise relocated(error, node.op, node.path) from None
@@ -452,21 +457,23 @@ class Plan:
         ]
 
 
-def describe(structure, shapes, dtype, training=False, seed=0):
+def describe(structure, shapes, dtype, mode=INFERENCE, seed=0):
     """(calls, shapes of all values) of a graph on inputs of ``shapes``; errors carry the node's path."""
     shapes, calls = list(shapes), []
     for number in range(len(structure.nodes)):
-        calls.append(described(structure, number, shapes, dtype, training, seed, 0))
+        calls.append(described(structure, number, shapes, dtype, mode, seed, 0))
         shapes.append(calls[-1].output)
     return calls, shapes
 
 
-def described(structure, number, shapes, dtype, training, seed, step):
-    """The call of a node: training and seed belong to the net unless the graph has fixed them."""
-    node = structure.nodes[number]
+def described(structure, number, shapes, dtype, mode, seed, step):
+    """The call of a node: training, algorithm and seed belong to the net unless the graph has fixed them."""
+    node, training = structure.nodes[number], mode.training
     settings = {**node.op.layer.training, **node.settings} if training else dict(node.settings)
     if "training" in node.op.settings:
         settings.setdefault("training", training)
+    if "algorithm" in node.op.settings:
+        settings.setdefault("algorithm", "direct" if mode.exact else "auto")
     if "seed" in node.op.settings:
         settings.setdefault("seed", drawn_seed(seed, node.path, step, bits=SEED_BITS))
     if settings.get("training", training):
@@ -531,6 +538,19 @@ class Workspace:
                 array = array[index]
             return array
 
+        self.packed = []  # (what is kept, names of the arrays it is made from), and the versions it was made from
+        self.packed_versions = []
+
+        def options(step):
+            """The arguments of forward that only a plan gives."""
+            given = {} if step.epilogue is None else {"epilogue": step.epilogue}
+            kept = plan.nodes[step.node].op.kind.packing(step.call) if step.owned and step.call is not None else None
+            if kept is not None:
+                given["packed"] = kept
+                self.packed.append((kept, tuple(name for _, name in step.owned)))
+                self.packed_versions.append(None)
+            return given
+
         self.values = [view(place) for place in plan.places]
         self.inputs = self.values[: plan.inputs]
         self.results = [self.values[value] for value in plan.results]
@@ -542,7 +562,7 @@ class Workspace:
                 [view(place) for place in step.arguments],
                 step.owned,
                 view(step.out),
-                step.epilogue,
+                options(step),
                 [(view(to), view(source)) for to, source in step.copies],
                 step.redrawn,
             )
@@ -563,6 +583,14 @@ class Workspace:
             )
             for step in plan.backward_steps
         ]
+
+    def refresh(self, versions):
+        """Have what was packed from arrays that may have changed since packed anew."""
+        for i, (kept, names) in enumerate(self.packed):
+            found = tuple(versions[name] for name in names)
+            if found != self.packed_versions[i] or None in found:
+                kept.refresh()
+                self.packed_versions[i] = found
 
 
 def channels_last(memory, offset, shape, dtype):

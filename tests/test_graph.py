@@ -1231,3 +1231,72 @@ def test_values_of_inner_nodes(rng):
     one = cnncore.conv(x, p["a/conv1x1.w"], p["a/conv1x1.b"])
     assert np.array_equal(found["a/conv1x1"], one) and np.array_equal(found["a/conv1x1/relu"], cnncore.relu(one))
     assert np.array_equal(found["classes"], net(x)) and np.array_equal(found["input"], x)
+
+
+# ── Packed weights ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def convolutions(channels=4):
+    g = cnncore.Graph()
+    x = g.input(channels=channels)
+    h = g.conv(x, 8, kernel_size=3, padding=1, activation="relu")
+    h = g.conv_transpose(h, 6, kernel_size=2, stride=2)
+    g.output(g.linear(g.global_avg_pool(h), 5))
+    return g
+
+
+@pytest.mark.parametrize("name", ["conv.w", "conv.b", "conv_transpose.w", "linear.w", "linear.b"])
+def test_a_changed_parameter_is_seen_however_it_was_changed(name):
+    """Packed weights are kept between calls; every way to change a parameter must reach the next call."""
+    net, x = convolutions().build(seed=1), np.random.default_rng(0).standard_normal((2, 4, 9, 8)).astype(np.float32)
+
+    def fresh():
+        return net.astype("float32")(x)
+
+    net.parameters[name] = np.random.default_rng(1).standard_normal(net.parameters[name].shape)  # biases begin as 0
+    assert np.array_equal(net(x), net(x))
+    changes = [
+        lambda held: net.parameters.__setitem__(name, net.parameters[name] * 2),
+        lambda held: np.multiply(net.parameters[name], -1.5, out=net.parameters[name]),
+        lambda held: held.__iadd__(0.25),
+        lambda held: held[...].__imul__(3),
+    ]
+    for change in changes:
+        before = net(x)
+        held = net.parameters[name]
+        net(x)  # while somebody holds the array
+        change(held)
+        assert np.array_equal(net(x), fresh())
+        assert not np.array_equal(net(x), before)
+        del held
+        assert np.array_equal(net(x), fresh())
+
+
+def test_unchanged_weights_are_packed_once(monkeypatch):
+    net, x = convolutions().build(seed=1), np.ones((1, 4, 8, 8), np.float32)
+    net(x)
+    (plan,) = net._plans.values()
+    (workspace,) = plan.spare
+    assert len(workspace.packed) == 3
+    refreshed = []
+    workspace.packed = [
+        (type("Kept", (), {"refresh": lambda self: refreshed.append(1)})(), names) for _, names in workspace.packed
+    ]
+    net(x)
+    assert not refreshed
+    net.parameters["conv.w"][0] = 0
+    net(x)
+    assert len(refreshed) == 1
+
+
+def test_exact_computes_directly():
+    g = cnncore.Graph()
+    g.output(g.conv(g.input(channels=64), 64, kernel_size=3, padding=1))
+    net = g.build(seed=0)
+    x = np.random.default_rng(0).standard_normal((1, 64, 32, 32)).astype(np.float32)
+    fast = net(x)
+    net.exact = True
+    exact = net(x)
+    lone = cnncore.conv(x, net.parameters["conv.w"], net.parameters["conv.b"], padding=1)
+    assert np.array_equal(exact, lone)
+    assert np.abs(fast - exact).max() < 1e-4 * np.abs(exact).max()

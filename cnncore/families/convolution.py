@@ -169,8 +169,6 @@ class Convolution(Kind):
 
     saves = ("x", "w")
 
-    saves = ("x", "w")
-
     def describe(self, op, shapes, dtype, settings):
         x, w, b = shapes
         extents = geometry.spatial(op.name, x)
@@ -193,11 +191,14 @@ class Convolution(Kind):
         window = geometry.window(op.name, extents, w[2:], settings["stride"], settings["padding"], settings["dilation"])
         return (x[0], w[0], *window.output_shape), described(op.name, window, x[0], w[0], w[1], settings)
 
-    def forward(self, call, arrays, out=None, epilogue=None):
+    def forward(self, call, arrays, out=None, epilogue=None, packed=None):
         x, w, b = arrays
         y = call.empty(out)
-        call.geometry.primitives.forward(x, w, b, y, None, epilogue is not None)
+        call.geometry.primitives.forward(x, w, b, y, packed, epilogue is not None)
         return y, (), (x, w)
+
+    def packing(self, call):
+        return call.geometry.primitives.pack()
 
     def backward(self, call, saved, dy, wanted, out=None):
         x, w = saved
@@ -251,11 +252,14 @@ class TransposedConvolution(Convolution):
         result = window.input[geometry.SPATIAL_AXES - window.rank :]
         return (x[0], outputs, *result), described(op.name, window, x[0], w[0], w[1], settings)
 
-    def forward(self, call, arrays, out=None, epilogue=None):
+    def forward(self, call, arrays, out=None, epilogue=None, packed=None):
         x, w, b = arrays
         y = call.empty(out)
-        call.geometry.primitives.backward_input(x, w, y, b, None, epilogue is not None)
+        call.geometry.primitives.backward_input(x, w, y, b, packed, epilogue is not None)
         return y, (), (x, w)
+
+    def packing(self, call):
+        return call.geometry.primitives.pack(backward=True)
 
     def backward(self, call, saved, dy, wanted, out=None):
         x, w = saved
@@ -283,8 +287,6 @@ class Linear(Kind):
 
     saves = ("x", "w")
 
-    saves = ("x", "w")
-
     def describe(self, op, shapes, dtype, settings):
         x, w, b = shapes
         if len(x) == 0:
@@ -302,12 +304,15 @@ class Linear(Kind):
         settings = {"groups": 1, "algorithm": "direct"}
         return (*x[:-1], w[0]), described(op.name, window, rows, w[0], w[1], settings)
 
-    def forward(self, call, arrays, out=None, epilogue=None):
+    def forward(self, call, arrays, out=None, epilogue=None, packed=None):
         x, w, b = arrays
         x = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
         y, relu = call.empty(out), epilogue is not None
-        into(y, (len(x), len(w)), lambda rows: call.geometry.primitives.forward(x, w, b, rows, None, relu))
+        into(y, (len(x), len(w)), lambda rows: call.geometry.primitives.forward(x, w, b, rows, packed, relu))
         return y, (), (x, w)
+
+    def packing(self, call):
+        return call.geometry.primitives.pack()
 
     def backward(self, call, saved, dy, wanted, out=None):
         x, w = saved
