@@ -46,6 +46,7 @@ def train(options):
         job = Job.resume(options.resume, given.get("data"))
     else:
         job = Job(Options(**given), new_folder() if options.output is None else options.output)
+    job.make_folder()
     shown = TrainingLines(job, options.quiet)
     shown.introduce()
     try:

@@ -135,7 +135,7 @@ class Job(Callback):
     def run(self, callbacks=()):
         """Train, from the first epoch or where the checkpoint stood; return the final Evaluation on the images held out."""
         options = self.options
-        self._make_folder()
+        self.make_folder()
         if not self.trainer.history:
             self.trainer.save(self.checkpoint, self._notes())
         try:
@@ -184,7 +184,8 @@ class Job(Callback):
             options["data"] = os.path.abspath(options["data"])
         return json.loads(json.dumps({"options": options, "images": known}))
 
-    def _make_folder(self):
+    def make_folder(self):
+        """Make the folder, or say why it cannot be used; ``run`` does it too."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
