@@ -5,14 +5,16 @@
  * A is never copied into another order: its rows lie `row` apart and the sum walks runs of `length` values, `step` apart, that
  * begin at the offsets. A run is the channels under one tap of a kernel (or under a row of taps), so one table of offsets
  * serves every kernel size, stride and dilation without im2col. The panel holds two vectors (or one) per term, packed, padded
- * with zeros. Each y[i, j] is one chain of multiply-adds in the order of r and s: whichever tile it falls into, the result
- * is the same.
+ * with zeros. Each y[i, j] is summed in stretches of CHAIN terms, in the order of r and s, and the stretches are added up in
+ * order: rounding errors grow with the length of a chain, and whichever tile y[i, j] falls into, the result is the same.
  */
 #if VECTOR_REGISTERS >= 32
 #define ROWS 14             /* 14 × 2 sums, 2 vectors of the panel, 1 value of A */
 #else
 #define ROWS 6              /* 6 × 2 sums, 2 + 1 */
 #endif
+
+#define CHAIN 128
 
 typedef struct {
     const REAL *a;
@@ -37,30 +39,60 @@ static inline vreal K(finish)(const K(product) *p, vreal sum, int64_t i, int64_t
     return sum;
 }
 
-/* rows and vectors are constants wherever this is used: the loops over them unroll and `sum` lives in registers. */
-static inline __attribute__((always_inline)) void K(multiply_rows)(const K(product) *p, const int rows, const int vectors) {
+/* rows and vectors are constants wherever this is used: the loops over them unroll and `sum` lives in registers. `total`, for the
+ * stretches that are complete, is memory of the caller, so that it does not. */
+static inline __attribute__((always_inline)) void K(multiply_rows)(
+    const K(product) *p, REAL *total, const int rows, const int vectors
+) {
     vreal sum[ROWS][2];
     const REAL *b = p->panel;
-    const int64_t row = p->row, step = p->step, length = p->length;
+    const int64_t row = p->row, step = p->step;
+    int64_t left = CHAIN;   /* of the stretch */
+    int stretches = 0;
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++) sum[i][v] = (vreal){0};
     for (int64_t run = 0; run < p->runs; run++) {
         const REAL *a = p->a + p->offset[run];
-        for (int64_t s = 0; s < length; s++) {
-            vreal column[2];
+        int64_t length = p->length;
+        while (length) {
+            const int64_t count = length < left ? length : left;
+            for (int64_t s = 0; s < count; s++) {
+                vreal column[2];
 #pragma GCC unroll 2
-            for (int v = 0; v < vectors; v++) column[v] = K(load)(b + v * LANES);
+                for (int v = 0; v < vectors; v++) column[v] = K(load)(b + v * LANES);
 #pragma GCC unroll 16
-            for (int i = 0; i < rows; i++) {
-                const REAL value = a[i * row];
+                for (int i = 0; i < rows; i++) {
+                    const REAL value = a[i * row];
 #pragma GCC unroll 2
-                for (int v = 0; v < vectors; v++) sum[i][v] += value * column[v];
+                    for (int v = 0; v < vectors; v++) sum[i][v] += value * column[v];
+                }
+                a += step;
+                b += vectors * LANES;
             }
-            a += step;
-            b += vectors * LANES;
+            length -= count;
+            left -= count;
+            if (left == 0) {
+#pragma GCC unroll 16
+                for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+                    for (int v = 0; v < vectors; v++) {
+                        REAL *t = total + (i * vectors + v) * LANES;
+                        if (stretches) sum[i][v] += K(load)(t);
+                        K(store)(t, sum[i][v]);
+                        sum[i][v] = (vreal){0};
+                    }
+                stretches = 1;
+                left = CHAIN;
+            }
         }
+    }
+    if (stretches) {
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++) sum[i][v] += K(load)(total + (i * vectors + v) * LANES);
     }
     if (p->columns == vectors * LANES) {
 #pragma GCC unroll 16
@@ -88,25 +120,31 @@ static inline __attribute__((always_inline)) void K(multiply_rows)(const K(produ
     }
 }
 
-static void K(multiply)(const K(product) *p, int rows, int vectors) {
-#define ROWS_OF_PANEL(n, vectors) case n: K(multiply_rows)(p, n, vectors); break;
-#define UP_TO_6(vectors) ROWS_OF_PANEL(1, vectors) ROWS_OF_PANEL(2, vectors) ROWS_OF_PANEL(3, vectors) \
-    ROWS_OF_PANEL(4, vectors) ROWS_OF_PANEL(5, vectors) ROWS_OF_PANEL(6, vectors)
+/* Each size is a function of its own: within one large function the compiler runs out of registers here and there. */
+#define MULTIPLY(rows, vectors) \
+    static __attribute__((noinline)) void K(multiply_##rows##_##vectors)(const K(product) *p, REAL *total) { \
+        K(multiply_rows)(p, total, rows, vectors); \
+    }
+#define FOR_6_ROWS(do, vectors) do(1, vectors) do(2, vectors) do(3, vectors) do(4, vectors) do(5, vectors) do(6, vectors)
 #if ROWS == 14
-#define UP_TO_ROWS(vectors) UP_TO_6(vectors) ROWS_OF_PANEL(7, vectors) ROWS_OF_PANEL(8, vectors) \
-    ROWS_OF_PANEL(9, vectors) ROWS_OF_PANEL(10, vectors) ROWS_OF_PANEL(11, vectors) ROWS_OF_PANEL(12, vectors) \
-    ROWS_OF_PANEL(13, vectors) ROWS_OF_PANEL(14, vectors)
+#define FOR_ALL_ROWS(do, vectors) FOR_6_ROWS(do, vectors) do(7, vectors) do(8, vectors) do(9, vectors) do(10, vectors) \
+    do(11, vectors) do(12, vectors) do(13, vectors) do(14, vectors)
 #else
-#define UP_TO_ROWS UP_TO_6
+#define FOR_ALL_ROWS FOR_6_ROWS
 #endif
-    if (vectors == 2)
-        switch (rows) { UP_TO_ROWS(2) }
-    else
-        switch (rows) { UP_TO_ROWS(1) }
-#undef ROWS_OF_PANEL
-#undef UP_TO_6
-#undef UP_TO_ROWS
+FOR_ALL_ROWS(MULTIPLY, 1)
+FOR_ALL_ROWS(MULTIPLY, 2)
+
+static inline void K(multiply)(const K(product) *p, int rows, int vectors) {
+#define ENTRY(rows, vectors) K(multiply_##rows##_##vectors),
+    static void (*const sizes[2][ROWS])(const K(product) *, REAL *) = {{FOR_ALL_ROWS(ENTRY, 1)}, {FOR_ALL_ROWS(ENTRY, 2)}};
+#undef ENTRY
+    REAL total[ROWS * 2 * LANES];
+    sizes[vectors - 1][rows - 1](p, total);
 }
+#undef MULTIPLY
+#undef FOR_6_ROWS
+#undef FOR_ALL_ROWS
 
 /* The first row of block `block` when `count` rows are cut into blocks of at most ROWS that differ by one row at most:
  * fifteen rows are eight and seven, not fourteen and one. */
