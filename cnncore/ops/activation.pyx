@@ -758,7 +758,7 @@ cdef int64_t pixels_of_task(cnn_tensor **views, int count):
         if merges:
             view.shape[4] *= view.shape[3] * view.shape[2]
             view.shape[2] = view.shape[3] = 1
-    return max(1, BLOCK_OF_PIXELS // views[0].shape[1]) if innermost else 0
+    return max(1, BLOCK_OF_PIXELS // max(views[0].shape[1], 1)) if innermost else 0
 
 
 cdef int64_t tasks_of(const cnn_tensor *view, int64_t pixels):
