@@ -190,7 +190,7 @@ static inline vreal K(log)(vreal x) {
     return K(select)(x == 0, K(splat)(-INFINITY), K(select)((x == INFINITY) | (x != x), x, result));
 }
 
-/* x^p = e^(p log x) for x >= 0 and p > 0, to |p log x| units in the last place. */
+/* x^p = e^(p log x) for x >= 0, or x > 0 where p < 0, to |p log x| units in the last place. */
 static inline vreal K(power)(vreal x, REAL p) { return K(exp)(p * K(log)(x)); }
 
 /* The normal distribution Phi. Its middle: Phi(x) = 1/2 + x P(x^2) for |x| <= 1; P is returned. */

@@ -219,7 +219,7 @@ typedef struct {
 
 static inline REAL K(root)(REAL s) { return sizeof(REAL) == 4 ? (REAL)__builtin_sqrtf((float)s) : (REAL)__builtin_sqrt((double)s); }
 
-/* p = s^-beta; square roots where they do. */
+/* p = s^-beta; square roots where they do. Which formula a value gets does not depend on its place in the line. */
 static void K(lrn_powers)(REAL *restrict p, const REAL *restrict s, int64_t count, double beta) {
     if (beta == 0.75)
         for (int64_t i = 0; i < count; i++) p[i] = 1 / (K(root)(s[i]) * K(root)(K(root)(s[i])));
@@ -227,8 +227,11 @@ static void K(lrn_powers)(REAL *restrict p, const REAL *restrict s, int64_t coun
         for (int64_t i = 0; i < count; i++) p[i] = 1 / K(root)(s[i]);
     else if (beta == 1)
         for (int64_t i = 0; i < count; i++) p[i] = 1 / s[i];
-    else
-        for (int64_t i = 0; i < count; i++) p[i] = sizeof(REAL) == 4 ? (REAL)powf((float)s[i], (float)-beta) : (REAL)pow((double)s[i], -beta);
+    else {
+        int64_t i = 0;
+        for (; i + LANES <= count; i += LANES) K(store)(p + i, K(power)(K(load)(s + i), (REAL)-beta));
+        if (i < count) K(store_tail)(p + i, K(power)(K(load_tail)(s + i, count - i), (REAL)-beta), count - i);
+    }
 }
 
 /* sum[i] = v[i] + v[i + step] + ... of n values */
