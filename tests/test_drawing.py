@@ -109,7 +109,7 @@ def test_shapes_and_settings_are_said():
     text = models.small_inception().draw(input_shape=(1, 1, 28, 28))
     for words in (
         "1 × 28 × 28",
-        "64 × 14 × 14",
+        "80 × 14 × 14",
         "128 × 7 × 7",
         "conv 5×5",
         "max_pool 2×2",
@@ -117,7 +117,7 @@ def test_shapes_and_settings_are_said():
         ">inception_2<",
     ):
         assert words in text
-    assert "64 × 14 × 14" not in models.small_inception().draw()
+    assert "80 × 14 × 14" not in models.small_inception().draw()
     assert ">stem<" in text and ">batch_norm<" in text
     assert "6 × 28 × 28" in models.lenet().draw()  # its size is fixed
 
@@ -136,7 +136,7 @@ def test_notebooks_show_nets_and_summaries():
     for shown in (net._repr_html_(), net.summary((1, 1, 28, 28))._repr_html_()):
         ElementTree.fromstring(shown)
         assert "<script" not in shown
-    assert "42,518" in net._repr_html_() and "inception_3/concat" in net.summary((1, 1, 28, 28))._repr_html_()
+    assert "59,914" in net._repr_html_() and "inception_3/concat" in net.summary((1, 1, 28, 28))._repr_html_()
 
 
 def test_places_nearest_to_the_wishes():

@@ -50,16 +50,16 @@ def small_inception(classes=10, channels=1, seed=0, dtype="float32"):
     >>> import cnncore
     >>> net = cnncore.models.small_inception()
     >>> net
-    <net input (N, 1, ?, ?) → scores: 67 nodes, 42,518 parameters, float32>
+    <net input (N, 1, ?, ?) → scores: 67 nodes, 59,914 parameters, float32>
     """
     g = Graph()
     x = g.input(channels)
-    h = conv_relu(g, x, 16, 3, "stem", norm=True)
+    h = conv_relu(g, x, 16, 5, "stem", norm=True)
     h = g.max_pool(h, 2, name="pool_1")
-    h = inception_module(g, h, 16, 12, 24, 6, 12, 12, name="inception_1", norm=True)
-    h = inception_module(g, h, 24, 16, 32, 8, 16, 24, name="inception_2", norm=True)
+    h = inception_module(g, h, 16, 16, 32, 8, 16, 16, name="inception_1", norm=True)
     h = g.max_pool(h, 2, name="pool_2")
-    h = inception_module(g, h, 32, 24, 48, 8, 16, 32, name="inception_3", norm=True)
+    h = inception_module(g, h, 32, 24, 48, 8, 24, 24, name="inception_2", norm=True)
+    h = inception_module(g, h, 32, 24, 48, 8, 24, 24, name="inception_3", norm=True)
     h = g.conv(h, classes, 1, initial="glorot", name="classifier")
     g.output(g.global_avg_pool(h, name="scores"))
     return g.build(seed, dtype)

@@ -32,6 +32,7 @@ __all__ = ["Job", "Options", "network", "new_folder"]
 
 LEARNING_RATES = {"sgd": 0.1, "adam": 0.005, "adamw": 0.005}  # the highest of the one-cycle schedule
 WEIGHT_DECAY = 1e-4
+DISTORTIONS = Augment(shift=0.1, rotation=15, scale=0.15, shear=10, fill="edge")
 MOST_SAMPLES = 10
 
 
@@ -51,7 +52,7 @@ class Options:
 
     data: str | None = None
     network: str = "small_inception"
-    epochs: int = 12
+    epochs: int = 20
     batch_size: int = 64
     optimizer: str = "adam"
     learning_rate: float | None = None
@@ -145,7 +146,7 @@ class Job(Callback):
                 batch_size=options.batch_size,
                 validation=self.held_out,
                 schedule="one_cycle",
-                augment=Augment(fill="edge") if options.augment else None,
+                augment=DISTORTIONS if options.augment else None,
                 seed=options.seed,
                 callbacks=[self, *callbacks],
                 first_epoch=len(self.trainer.history),
