@@ -758,7 +758,7 @@ cdef int64_t pixels_of_task(cnn_tensor **views, int count):
         if merges:
             view.shape[4] *= view.shape[3] * view.shape[2]
             view.shape[2] = view.shape[3] = 1
-    return max(1, BLOCK_OF_PIXELS // max(views[0].shape[1], 1)) if innermost else 0
+    return max(1, BLOCK_OF_PIXELS // views[0].shape[1]) if innermost else 0
 
 
 cdef int64_t tasks_of(const cnn_tensor *view, int64_t pixels):
@@ -796,7 +796,7 @@ def backward_with_parameter(Activation a, tuple settings, x, p, dy, dx):
     cdef int64_t tasks = tasks_of(&e.call.x, e.call.pixels)
     shares = numpy.zeros((tasks if e.call.pixels else X.view.shape[0], C))
     cdef double[:, ::1] partial = shares
-    if shares.size:
+    if X.buffer.len:                    # an empty array leaves every share 0
         e.call.partial = &partial[0, 0]
         run(task, &e, tasks, 1, scratch, X.buffer.len // X.buffer.itemsize)
     return shares
