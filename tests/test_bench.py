@@ -16,8 +16,8 @@ import cnncore
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
+from benchmarks import network, report, sections, turns  # noqa: E402
 from benchmarks import operators as standard  # noqa: E402
-from benchmarks import report, sections, turns  # noqa: E402
 from benchmarks.operator_peers import PEERS  # noqa: E402
 from benchmarks.turns import Contestant, Failure, Row, interleave  # noqa: E402
 
@@ -113,6 +113,70 @@ def test_wrong_results_are_seen():
     assert sections.difference({"y": np.array([1.0, math.nan])}, expected) == math.inf
     assert sections.difference({"y": np.ones(3)}, expected) == math.inf
     assert sections.difference({}, expected) == math.inf
+
+
+# ── Networks and layers ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+SHAPE = (2, 3, 16, 16)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The folder of a small network with every kind of node that the builders know from GoogLeNet."""
+    g = cnncore.Graph()
+    h = g.conv(g.input(channels=3), 8, 3, stride=2, padding=1, activation="relu")
+    h = g.local_response_norm(g.max_pool(h, 3, stride=2, ceil_mode=True))
+    a, b = g.conv(h, 4, 1, activation="relu"), g.conv(h, 6, 3, padding=1, activation="relu")
+    c = g.conv(g.max_pool(h, 3, stride=1, padding=1), 5, 1, activation="relu")
+    h = g.dropout(g.global_avg_pool(g.concat(a, b, c)), 0.4)
+    g.output(g.linear(h, 10))
+    return network.write(g.build(seed=3), SHAPE, tmp_path_factory.mktemp("network"))
+
+
+@pytest.mark.parametrize("framework", ["torch", "onnxruntime", "tensorflow", "ncnn", "cnncore"])
+def test_every_framework_builds_the_same_network(framework, written):
+    if importlib.util.find_spec(framework) is None or (
+        framework == "onnxruntime" and not importlib.util.find_spec("onnx")
+    ):
+        pytest.skip(f"needs {framework}")
+    expected = cnncore.load(written / "net.safetensors").astype("float64")(network.images(SHAPE, dtype="float64"))
+    with Contestant(framework, framework, 1) as contestant:
+        contestant.open({"kind": "inference", "folder": str(written), "shape": SHAPE})
+        assert sections.difference(contestant.outputs(), {"y": expected}) < 1e-5
+        assert contestant.turn(0.0)["call"] > 0
+
+
+@pytest.mark.parametrize("framework", ["torch", "tensorflow", "cnncore"])
+def test_every_framework_has_the_same_gradients(framework, written):
+    if importlib.util.find_spec(framework) is None:
+        pytest.skip(f"needs {framework}")
+    net = cnncore.load(written / "net.safetensors").astype("float64")
+    y, backward = net.with_backward(network.images(SHAPE, dtype="float64"), training=False)
+    _, loss_backward = cnncore.softmax_cross_entropy.with_backward(y, network.labels(2, 10))
+    backward(loss_backward(np.ones(())))
+    with Contestant(framework, framework, 1) as contestant:
+        contestant.open({"kind": "training", "folder": str(written), "shape": SHAPE, "classes": 10})
+        found = contestant.outputs()
+        assert found.keys() == backward.gradients.keys()
+        assert sections.difference(found, backward.gradients, order=2) < 1e-4
+        memory = contestant.memory(steps=1)
+        assert memory["peak"] > 1e7
+
+
+@pytest.mark.parametrize("variant", ["", "auto", "plan", "plan direct"])
+def test_a_layer_computes_the_same_in_every_variant(variant, written):
+    from benchmarks import with_cnncore
+
+    layers = network.convolutions(cnncore.load(written / "net.safetensors"), SHAPE)
+    assert len(layers) == 4 and all(layer["times"] == 1 for layer in layers)
+    for layer in layers:
+        job = {name: layer[name] for name in ("x", "w", "stride", "padding", "dilation", "groups")} | {
+            "dtype": "float32"
+        }
+        found = with_cnncore.layer(variant=variant, **job)
+        assert sections.difference(found.outputs(), sections.layer_reference(job)) < 1e-4
+        assert len(found.once()) == len(found.stages) == 2
 
 
 # ── End to end ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -57,7 +57,7 @@ def described(net, shape):
     """(node, call) pairs of a net on inputs of ``shape``."""
     from cnncore.plan import describe
 
-    calls, _ = describe(net.graph, (tuple(shape),), net.dtype, False, net.seed)
+    calls, _ = describe(net.graph, (tuple(shape),), net.dtype, seed=net.seed)
     return list(zip(net.graph.nodes, calls, strict=True))
 
 

@@ -145,6 +145,9 @@ def contains(parts, name):
     return any(part.lower() in name.lower() for part in parts)
 
 
+EXACT = Peer("cnncore exact", "cnncore", "cnncore", "exact")  # without Winograd
+
+
 def own(targets):
     """cnncore itself, and with the CPU targets that are forced."""
     forced = [Peer(f"cnncore {t}", "cnncore", "cnncore", environment={"CNNCORE_TARGET": t}) for t in targets]
@@ -233,7 +236,7 @@ def inference(run):
     """GoogLeNet's forward pass."""
     for threads in run.threads:
         for batch in run.batches:
-            yield network_row(run, "inference", INFERENCE, threads, batch, run.size, rounds=15)
+            yield network_row(run, "inference", (EXACT, *INFERENCE), threads, batch, run.size, rounds=15)
 
 
 def network_row(run, section, peers, threads, batch, size, rounds, job=None):

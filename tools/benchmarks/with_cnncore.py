@@ -32,6 +32,7 @@ def as_tuple(gradients):
 
 def inference(folder, shape, variant="", dtype="float32"):
     net = cnncore.load(f"{folder}/net.safetensors").astype(dtype)
+    net.exact = variant == "exact"
     x = network.images(shape, dtype=dtype)
     return Job(timed(lambda: net(x)), lambda: {"y": net(x)})
 
@@ -123,8 +124,13 @@ def layer(x, w, variant, dtype, **settings):
         dy = operators.channels_last(operators.output_gradient(out))
         gradients = [operators.channels_last(np.empty(x, dtype)), *(np.empty_like(a) for a in bound[1:])]
 
+        kept = op.kind.packing(call)
+        packed = {} if kept is None else {"packed": kept}
+        if kept is not None:
+            kept.refresh()  # weights stay as they are, as at inference
+
         def forward():
-            y, _, saved = op.kind.forward(call, bound, out)
+            y, _, saved = op.kind.forward(call, bound, out, **packed)
             return y, saved
 
         def backward(saved):
