@@ -107,7 +107,17 @@ def per_channel(channels, rng, count):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_kernels_against_definitions(name, layout, dtype):
     """Every target, every number of channels and cells around the vectors' lengths."""
-    for C, H, W in ((1, 3, 5), (2, 1, 1), (3, 8, 9), (5, 1, 64), (8, 4, 4), (17, 5, 13), (33, 3, 7), (70, 11, 6), (900, 1, 3)):
+    for C, H, W in (
+        (1, 3, 5),
+        (2, 1, 1),
+        (3, 8, 9),
+        (5, 1, 64),
+        (8, 4, 4),
+        (17, 5, 13),
+        (33, 3, 7),
+        (70, 11, 6),
+        (900, 1, 3),
+    ):
         rng = np.random.default_rng(C)
         (op, rest), settings = KERNEL_CASES[name](C, rng)
         op = cnncore.OPS[op]
