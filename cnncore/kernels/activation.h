@@ -432,7 +432,8 @@ static inline __attribute__((always_inline)) void K(maxout_of_one)(
         return;
     }
     const REAL dy = *y;
-    for (int64_t m = 0; m < pieces; m++) dx[m * dx_step] = m == winner ? dy : 0;
+    for (int64_t m = 0; m < pieces; m++) dx[m * dx_step] = 0;
+    dx[winner * dx_step] = dy;
 }
 
 /* y from x, or dx from x and dy. A task is a plane of y, or where channels lie innermost that many pixels. */
@@ -449,7 +450,12 @@ static inline void K(maxout)(const cnn_maxout *call, int64_t begin, int64_t end,
             if (pieces == 2 && !backward)
                 for (int64_t c = 0; c < C; c++) K(maxout_of_one)(from + 2 * c, 1, values + c, NULL, 0, 2);
             else if (pieces == 2)
-                for (int64_t c = 0; c < C; c++) K(maxout_of_one)(from + 2 * c, 1, values + c, to + 2 * c, 1, 2);
+                for (int64_t c = 0; c < C; c++) {   /* written out, the compiler makes vectors of it */
+                    const REAL a = from[2 * c], b = from[2 * c + 1], dy = values[c];
+                    const int second = (b > a) | ((b != b) & (a == a));
+                    to[2 * c] = second ? 0 : dy;
+                    to[2 * c + 1] = second ? dy : 0;
+                }
             else
                 for (int64_t c = 0; c < C; c++)
                     K(maxout_of_one)(from + c * pieces, 1, values + c, backward ? to + c * pieces : NULL, 1, pieces);

@@ -744,7 +744,7 @@ cdef int64_t BLOCK_OF_PIXELS = 16384     # values of one task where channels lie
 
 
 cdef int64_t pixels_of_task(cnn_tensor **views, int count):
-    """How many pixels make a task where channels lie innermost in all ``views``, or 0: planes. Merges their spatial axes."""
+    """Pixels of a task where channels lie innermost in all ``views``, else 0: planes. Merges the views' spatial axes."""
     cdef int i
     cdef bint innermost = True, merges = True
     cdef cnn_tensor *view
@@ -843,7 +843,7 @@ cdef int tensor_axis(int rank, int axis):
 
 
 cdef int64_t columns_of_task(int64_t length):
-    """Neighbouring columns that one thread takes at a time: enough for whole vectors, few enough to stay in the cache."""
+    """Neighbouring columns that a thread takes at a time: enough for whole vectors, few enough to stay in the cache."""
     return max(256, 4096 // length)
 
 
