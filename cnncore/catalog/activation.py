@@ -9,7 +9,8 @@ from ..ops import activation
 __all__ = ["ROWS"]
 
 ANY = "any shape of at most 5 axes → the same"
-ROUNDED = "nothing: every value is computed in float64 by the definition, by the kernels to 2 units in the last place"
+ROUNDED = "nothing; y is exact to 2 units in the last place, in float32 by the definition correctly rounded"
+ROUNDED_TO_4 = "nothing; y is exact to 4 units in the last place, in float32 by the definition correctly rounded"
 
 # Klambauer et al. 2017, equation 14, to float64.
 SELU_SCALE = 1.0507009873554805
@@ -425,7 +426,7 @@ ROWS = (
         gradient="∂y/∂x = σ(x) + x σ(x) σ(−x)",
         shape=ANY,
         edges=("−∞: 0 with slope 0 (x·σ(x) taken literally is NaN there); ∞: ∞ with slope 1; NaN: NaN",),
-        accumulates=ROUNDED,
+        accumulates=ROUNDED_TO_4,
         paper="Elfwing, Uchibe & Doya 2017, arXiv:1702.03118, equation 7; Hendrycks & Gimpel 2016, arXiv:1606.08415",
         cases=(Case(),),
         example="""
@@ -485,7 +486,7 @@ ROWS = (
         gradient="∂y/∂x = σ(x) σ(−x) (2 + x(1 − 2σ(x)))",
         shape=ANY,
         edges=("−∞: 0, ∞: 1, both with slope 0; NaN: NaN",),
-        accumulates=ROUNDED,
+        accumulates="nothing; y is exact to 6 units in the last place of its larger term (it is 0 at −1.278)",
         paper="Elfwing, Uchibe & Doya 2017, arXiv:1702.03118, equation 10",
         cases=(Case(),),
         example="""
@@ -524,7 +525,7 @@ ROWS = (
         gradient="∂y/∂x = t + x σ(x)(1 − t²),  t = tanh(log(1 + eˣ))",
         shape=ANY,
         edges=("−∞: 0 with slope 0; ∞: ∞ with slope 1; NaN: NaN",),
-        accumulates=ROUNDED,
+        accumulates=ROUNDED_TO_4,
         paper="Misra 2020, BMVC, arXiv:1908.08681",
         cases=(Case(),),
         example="""
@@ -553,9 +554,9 @@ ROWS = (
         shape=ANY,
         edges=(
             "−∞: 0 with slope 0; ∞: ∞ with slope 1; NaN: NaN",
-            "large negative x: Φ does not cancel, as ½(1 + erf) would",
+            "large negative x: Φ does not cancel, as ½(1 + erf) would; in the tanh form rounding of u grows |2u| times",
         ),
-        accumulates=ROUNDED,
+        accumulates=ROUNDED_TO_4,
         paper="Hendrycks & Gimpel 2016, arXiv:1606.08415",
         cases=(Case(), Case(approximate="tanh")),
         example="""
