@@ -184,11 +184,16 @@ def changes_something(op, wrong, arrays, settings, rng):
     return any(np.abs(a - b).max(initial=0) > 1e-7 * max(scale, 1e-300) for a, b in pairs)
 
 
-@pytest.mark.parametrize(("op", "case"), cases(where=lambda op: op.proof == "gradient"))
+CASES = cases(where=lambda op: op.proof == "gradient")
+ran = []
+
+
+@pytest.mark.parametrize(("op", "case"), CASES)
 def test_planted_faults_are_caught(op, case, rng):
     """By the whole Jacobian, and in the first case also by projections, in the lowest rank that has a spatial axis."""
     rank = min((r for r in case.ranks if r), default=case.ranks[0])
     arrays = case.sample(rank)
+    ran.append(case)
     survivors = []
     for name, fault in FAULTS.items():
         wrong = with_fault(op, fault)
@@ -250,8 +255,8 @@ def test_backward_of_a_neighbour_is_caught(name, other):
 @pytest.mark.parametrize("family", sorted({op.family for op in cnncore.OPS.values()}))
 def test_every_family_had_faults(family, record_property):
     """Runs last in this file: how many were planted, and that none got away."""
-    if not planted[family]:
-        pytest.skip("the faults of this family did not run")
+    if len(ran) < len(CASES):
+        pytest.skip("not all faults were planted in this process")
     record_property("planted", planted[family])
     print(f"{family}: {planted[family]} faults planted, {caught[family]} caught")
     assert caught[family] == planted[family] >= 10

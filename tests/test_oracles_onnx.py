@@ -251,11 +251,13 @@ NODES = {
     "softmax_cross_entropy": cross_entropy,
 }
 
-compared = set()
+CASES = cases(where=lambda op: op.name in NODES)
+compared, ran = set(), []
 
 
-@pytest.mark.parametrize(("op", "case"), cases(where=lambda op: op.name in NODES))
+@pytest.mark.parametrize(("op", "case"), CASES)
 def test_as_onnx_runtime(op, case):
+    ran.append(case)
     reasons = []
     for rank in case.ranks:
         arrays = case.sample(rank, np.float32)
@@ -279,6 +281,6 @@ def test_as_onnx_runtime(op, case):
 
 
 def test_every_node_was_compared():
-    if not compared:
-        pytest.skip("the comparisons did not run")
+    if len(ran) < len(CASES):
+        pytest.skip("not all comparisons ran in this process")
     assert compared == set(NODES) & set(cnncore.OPS), f"never compared: {set(NODES) - compared}"
