@@ -515,7 +515,7 @@ def ordinary_array(place, name, array, either=False):
         if native in FLOATS:
             return array.astype(native)
         if either and dtype.kind in "iu":
-            return np.ascontiguousarray(array, dtype=np.int64)
+            return np.require(array, np.int64, ["C", "ALIGNED"])
         raise DtypeError(f"{place}: {name} is {dtype}; expected float32 or float64: use {name}.astype('float32')")
     if not array.flags.aligned or any(s % dtype.itemsize for s in array.strides):
         return array.copy()
@@ -528,7 +528,7 @@ def index_array(place, name, array):
         array = _from_outside(place, name, array)
     if array.dtype.kind not in "iu":
         raise DtypeError(f"{place}: {name} is {array.dtype}; expected integers: use {name}.astype('int64')")
-    return np.ascontiguousarray(array, dtype=np.int64)
+    return np.require(array, np.int64, ["C", "ALIGNED"])
 
 
 def mask_array(place, name, array):
