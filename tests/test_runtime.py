@@ -276,7 +276,8 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("what", LONG)
 def test_ctrl_c_within_a_fifth_of_a_second(what, threads):
-    """The best of several tries counts: a busy machine may be late by itself."""
+    """The best of several tries counts: a busy machine may be late by itself. Sanitizers may take three times as long."""
+    allowed = 0.6 if "libasan" in os.environ.get("LD_PRELOAD", "") else 0.2
     source = INTERRUPTED.format(setup=LONG[what], threads=threads)
     latencies = []
     for _ in range(4):
@@ -289,7 +290,7 @@ def test_ctrl_c_within_a_fifth_of_a_second(what, threads):
         assert len(answer) == 2, f"not interrupted: {answer}"
         assert answer[1] == "True", "the next call computes something else"
         latencies.append(float(answer[0]) - sent)
-        if latencies[-1] <= 0.2:
+        if latencies[-1] <= allowed:
             return
     pytest.fail(f"Ctrl-C took {min(latencies):.2f} s at best")
 
