@@ -69,7 +69,7 @@ class Findings:
 def report(job, tested, seconds):
     """The text of the report."""
     found = Findings(job, tested, seconds)
-    sections = (headline, curves, network_drawing, filters, branches, looks, confusion, mistakes, making)
+    sections = (headline, curves, filters, branches, looks, mistakes, confusion, network_drawing, making)
     name = job.train.name.removesuffix(", training part")
     title = f"{name}, {job.options.network}: {tested.accuracy:.2%}"
     return (
@@ -170,7 +170,7 @@ def curves(found):
         "Loss",
         [("training", "a", [e.loss for e in history]), ("held out", "b", [e.validation_loss for e in history])],
         logarithmic=True,
-        text=lambda v: f"{v:.3g}",
+        text=lambda v: f"{v:g}",
     )
     accuracy = chart(
         "Wrong answers, %",
@@ -179,13 +179,13 @@ def curves(found):
             ("held out", "b", [100 * (1 - e.validation_accuracy) for e in history]),
         ],
         logarithmic=True,
-        text=lambda v: f"{v:.2g}",
+        text=lambda v: f"{v:g}",
         floor=100 / len(found.tested.labels),
     )
     rate = chart(
         "Learning rate",
         [("rate", "a", [e.learning_rate for e in history])],
-        text=lambda v: f"{v:.3g}",
+        text=lambda v: f"{v:g}",
         legend=False,
     )
     return section(
@@ -335,7 +335,7 @@ def branches(found):
             return ""
         high = float(np.percentile(branch, 99.7)) or 1.0
         tiles = [
-            picture(images.colormap(plane, min(0.0, float(branch.min())), high), 62, f"{name}, channel {c}")
+            picture(images.colormap(plane, min(0.0, float(branch.min())), high), 46, f"{name}, channel {c}")
             for c, plane in enumerate(branch[:MOST_MAPS])
         ]
         reach = branch_text(net, name)
@@ -350,7 +350,7 @@ def branches(found):
         f"Inside {where}",
         f"What the {len(names)} branches make of one image that was held out (the network says "
         f"<b>{escape(answer)}</b>): the brighter, the stronger the response. The next layer sees all of them at once.",
-        f"<div class='inside'><div>{picture(pixels, 124, 'the image')}</div><div>{''.join(rows)}</div></div>",
+        f"<div class='inside'><div>{picture(pixels, 124, 'the image')}</div><div class='branches'>{''.join(rows)}</div></div>",
     )
 
 

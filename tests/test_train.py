@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -200,6 +201,33 @@ def test_a_step_uses_the_rate_it_is_given():
     before = {name: array.copy() for name, array in net.parameters.items()}
     Trainer(net, SGD(0.5)).step(x, labels, learning_rate=0.0)
     assert all(np.array_equal(net.parameters[name], before[name]) for name in before)
+
+
+def test_parameters_frozen_between_steps_stay():
+    x, labels = next(iter(stripes(12).batches(12)))
+    trainer = Trainer(small_net(), SGD(0.1, momentum=0.9))
+    trainer.step(x, labels)
+    trainer.net.frozen.add("conv.w")
+    before = trainer.net.parameters["conv.w"].copy()
+    other = trainer.net.parameters["conv_2.w"].copy()
+    trainer.step(x, labels)
+    assert np.array_equal(trainer.net.parameters["conv.w"], before)
+    assert not np.array_equal(trainer.net.parameters["conv_2.w"], other)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+def test_memory_does_not_grow_with_the_steps():
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    trainer = Trainer(small_net(), Adam(0.01))
+    x, labels = next(iter(stripes(48, 24).batches(48)))
+    for _ in range(100):
+        trainer.step(x, labels)
+    before = resident()
+    for _ in range(1000):
+        trainer.step(x, labels)
+    assert resident() - before < 2e6
 
 
 def test_own_loss_function():
@@ -586,8 +614,6 @@ except KeyboardInterrupt:
 
 
 def test_ctrl_c_stops_within_a_fifth_of_a_second():
-    from pathlib import Path
-
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, str(Path(__file__).parent)], stdout=subprocess.PIPE, text=True
     )

@@ -170,6 +170,8 @@ class Trainer:
                 "try a tenth of that, and look for NaN in the images"
             )
         gradient = loss_backward(np.ones((), output.dtype))
+        for name in self.net.frozen & self._gradients.keys():
+            del self._gradients[name]  # frozen since the last step
         backward(gradient[0] if isinstance(gradient, tuple) else gradient, gradients=self._gradients)
         with uninterrupted():  # Ctrl-C finds the parameters of before or after the step, never between
             self.optimizer.update(self.net.parameters, self._gradients, learning_rate, self.net.decays)
