@@ -124,8 +124,7 @@ static inline vreal K(softplus)(vreal x, const vreal *s) {
 static inline vreal K(softplus_slope)(vreal x, const vreal *s) { return K(sigmoid)(s[0] * x, s); }
 
 static inline vreal K(softsign)(vreal x, const vreal *s) {
-    const REAL largest = REAL_BITS == 32 ? (REAL)3.4028234663852886e38 : (REAL)1.7976931348623157e308;
-    vreal v = K(within)(x, largest);
+    vreal v = K(within)(x, LARGEST);
     return v / (1 + K(magnitude)(v));
 }
 static inline vreal K(softsign_slope)(vreal x, const vreal *s) {

@@ -16,6 +16,7 @@
 #undef EXPM1_FARTHEST
 #undef TAIL_LONGEST
 #undef UPPER_HALF
+#undef LARGEST
 #undef TERMS
 #if REAL_BITS == 32
 #define MANTISSA 23
@@ -29,6 +30,7 @@
 #define EXPM1_FARTHEST 18           /* from it on e^-x - 1 is -1 */
 #define TAIL_LONGEST 15             /* from it on x times the normal distribution of -x is 0 */
 #define UPPER_HALF INT32_C(-4096)   /* mask: the upper half of the mantissa, whose square is exact */
+#define LARGEST 3.4028234663852886e38f
 static const REAL K(exp_terms)[] = { /* error 0.0037 · 2^-24 */
     0.500000001, 0.166666667, 0.0416664650, 0.00833331093, 0.00139336410, 0.000198909809,
 };
@@ -58,6 +60,7 @@ static const REAL K(tail_terms)[] = { /* error 0.0081 · 2^-24 */
 #define EXPM1_FARTHEST 38
 #define TAIL_LONGEST 39
 #define UPPER_HALF (-(INT64_C(1) << 27))
+#define LARGEST 1.7976931348623157e308
 static const REAL K(exp_terms)[] = { /* error 0.002 · 2^-53 */
     0.50000000000000000, 0.16666666666666671, 0.041666666666666670, 0.0083333333333261409,
     0.0013888888888883752, 0.00019841269874800492, 2.4801587325533364e-5, 2.7557255425746434e-6,
