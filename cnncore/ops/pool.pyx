@@ -464,7 +464,7 @@ cdef int64_t gather_bytes(const cnn_pool *call):
 
 cdef enum:
     BAND_BYTES = 192 * 1024             # packed cells of a band: a part of the second-level cache
-    LARGEST_BAND_BYTES = 16 * 1024 * 1024   # above it the definition runs: it packs one window of one plane
+    LARGEST_BAND_BYTES = 128 * 1024 * 1024  # above it the definition runs: it packs one window of one plane
     TASKS = 32                          # tasks aimed at, whatever the number of threads
     VECTORS = 4                         # of channels side by side, at most (POOL_VECTORS)
 
