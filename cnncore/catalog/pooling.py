@@ -285,6 +285,7 @@ ROWS = (
             Case(kernel_size=3, stride=2, padding=1, domain="positive"),
             Case(kernel_size=3, stride=2, ceil_mode=True, domain="positive"),
             Case(kernel_size=2, stride=1, dilation=2, domain="positive"),
+            Case(kernel_size=(2, 3), stride=(1, 2), padding=((0, 1), (1, 0)), ranks=(2,), domain="positive"),
             Case(kernel_size=2, training=True, domain="positive", arrays=drawn_cells),
         ),
         example="""

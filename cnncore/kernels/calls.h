@@ -35,6 +35,8 @@ typedef struct {
     int64_t step;           /* dilation */
 } cnn_axis;
 
+enum { CNN_POOL_VECTORS = 4 };  /* vectors of channels side by side that a pooling task takes, at most */
+
 typedef struct {
     cnn_axis axis[3];       /* D, H, W */
     cnn_tensor x, y;        /* forward: reads x, writes y */

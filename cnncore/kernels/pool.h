@@ -9,15 +9,13 @@
 
 /* Cells whose sum is taken in REAL before it goes to the float64 total. */
 #define POOL_RUN 32
-/* Vectors side by side that one task takes, at most. */
-#define POOL_VECTORS 4
 
 /* What a window has gathered so far. */
 typedef struct {
-    vreal value;            /* the largest cell; the sum of the present run; backward: what every cell gets */
+    vreal value;            /* the largest cell; the sum of the present run; backward: what a cell gets */
     vreal scale, inverse;   /* Lp: powers are of |x| scale inverse; max: the NaN met, and y backward */
     vreal largest;          /* Lp: the largest magnitude */
-    vmask cell;             /* position of the selected cell; backward: planes whose cell is still to come */
+    vmask cell;             /* position of the selected cell */
     double total[LANES];    /* sum of the finished runs */
 } K(pool_window);
 
@@ -33,7 +31,8 @@ typedef struct {
     /* Backward: share, then spread for each cell: what is added to its gradient. */
     void (*share)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size);
     vreal (*spread)(const cnn_pool *c, K(pool_window) *w, vreal x);
-    int visits;             /* whether backward needs the forward pass again */
+    int visits;             /* whether backward needs the forward pass again: it then has no registers for vectors side by side */
+    int narrow;             /* whether forward has none either */
     int reads_x, reads_y;   /* what spread and share read */
     int selects;            /* whether forward leaves the position of a cell */
 } K(pool_strategy);
@@ -51,12 +50,6 @@ POOL_INLINE vreal K(square_root)(vreal x) {
 
 /* ── Max ────────────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* The larger of x and y; y where they are equal or one is NaN: what the machines' own instruction does. */
-POOL_INLINE vreal K(larger)(vreal x, vreal y) {
-    vreal z = {0};
-    for (int l = 0; l < LANES; l++) z[l] = x[l] > y[l] ? x[l] : y[l];
-    return z;
-}
 /* x where it is NaN, y elsewhere. */
 POOL_INLINE vreal K(nan_or)(vreal x, vreal y) { return K(select)(x != x, x, y); }
 
@@ -66,7 +59,7 @@ POOL_INLINE void K(max_start)(K(pool_window) *w, INTEGER first) {
     w->cell = first - (vmask){0};
 }
 POOL_INLINE void K(max_step)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) {
-    w->value = K(larger)(x, w->value);
+    w->value = K(select)(x > w->value, x, w->value);
     w->scale = K(nan_or)(x, w->scale);      /* a NaN, if there is one */
 }
 POOL_INLINE vreal K(max_finish)(const cnn_pool *c, K(pool_window) *w, double n, double size) {
@@ -82,12 +75,15 @@ POOL_INLINE vreal K(max_finish_indexed)(const cnn_pool *c, K(pool_window) *w, do
 POOL_INLINE void K(max_share)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
     w->value = dy;
     w->scale = y;
-    w->cell = ~(vmask){0};
+}
+/* The first cell that is y takes dy, and 0 is left for the others. Where there is a NaN, y is the first one. */
+POOL_INLINE vreal K(taken)(K(pool_window) *w, vmask hit) {
+    const vmask taken = hit & (vmask)w->value;
+    w->value = (vreal)((vmask)w->value ^ taken);
+    return (vreal)taken;
 }
 POOL_INLINE vreal K(max_spread)(const cnn_pool *c, K(pool_window) *w, vreal x) {
-    const vmask hit = w->cell & ((x == w->scale) | (x != x));   /* where there is a NaN, y is the first */
-    w->cell &= ~hit;
-    return (vreal)(hit & (vmask)w->value);
+    return K(taken)(w, (x == w->scale) | (x != x));
 }
 
 static const K(pool_strategy) K(pool_max) = {
@@ -249,7 +245,7 @@ POOL_INLINE vreal K(lp_spread)(const cnn_pool *c, K(pool_window) *w, vreal x) {
 
 static const K(pool_strategy) K(pool_lp) = {
     .start = K(lp_start), .look = K(lp_look), .looked = K(lp_looked_exactly), .step = K(lp_step), .pause = K(sum_pause),
-    .finish = K(lp_finish), .share = K(lp_share), .spread = K(lp_spread), .visits = 1, .reads_x = 1,
+    .finish = K(lp_finish), .share = K(lp_share), .spread = K(lp_spread), .visits = 1, .narrow = 1, .reads_x = 1,
 };
 
 /* p = inf: the first of the largest magnitudes, with its sign backward. */
@@ -260,14 +256,12 @@ POOL_INLINE void K(lp_max_share)(const cnn_pool *c, K(pool_window) *w, vreal y, 
     K(max_share)(c, w, K(max_finish)(c, w, n, size), dy, n, size);
 }
 POOL_INLINE vreal K(lp_max_spread)(const cnn_pool *c, K(pool_window) *w, vreal x) {
-    const vmask hit = w->cell & ((K(magnitude)(x) == w->scale) | (x != x));
-    w->cell &= ~hit;
-    return (vreal)(hit & (vmask)(w->value * K(sign)(x)));
+    return K(taken)(w, (K(magnitude)(x) == w->scale) | (x != x)) * K(sign)(x);
 }
 
 static const K(pool_strategy) K(pool_lp_max) = {
     .start = K(max_start), .step = K(lp_max_step), .finish = K(max_finish), .share = K(lp_max_share),
-    .spread = K(lp_max_spread), .visits = 1, .reads_x = 1,
+    .spread = K(lp_max_spread), .visits = 1, .narrow = 1, .reads_x = 1,
 };
 
 /* ── The loops over windows ─────────────────────────────────────────────────────────────────────────────────────────── */
@@ -288,41 +282,57 @@ POOL_INLINE int64_t K(view_row)(K(pool_view) v, int64_t d, int64_t h, int64_t w)
 
 enum { K(LOOK), K(STEP), K(SPREAD) };
 
-/* Lets the strategy look at, step through or spread over the cells of window (od, oh, ow), in row-major order, for V vectors
- * side by side. */
+/* Lets the strategy look at, step through or spread over n cells next to each other, for V vectors side by side. */
+POOL_INLINE void K(pool_run)(
+    const int pass, const int V, const K(pool_strategy) *s, const cnn_pool *c, K(pool_window) *window, const REAL *cells,
+    int64_t x_step, REAL *gradients, int64_t dx_step, int64_t position, int64_t position_step, int64_t n
+) {
+    const int reads = pass != K(SPREAD) || s->reads_x;
+    do {
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) {
+            const vreal cell = reads ? K(load)(cells + v * LANES) : (vreal){0};
+            if (pass == K(LOOK)) s->look(&window[v], cell);
+            if (pass == K(STEP)) s->step(c, &window[v], cell, (INTEGER)position);
+            if (pass == K(SPREAD))
+                K(store)(gradients + v * LANES, K(load)(gradients + v * LANES) + s->spread(c, &window[v], cell));
+        }
+        if (reads) cells += x_step;
+        if (pass == K(SPREAD)) gradients += dx_step;
+        position += position_step;
+    } while (--n);
+}
+
+/* The cells of window (od, oh, ow), in row-major order. */
 POOL_INLINE void K(pool_cells)(
     const int pass, const int V, const K(pool_strategy) *s, const cnn_pool *c, K(pool_window) *window, K(pool_view) x,
     K(pool_view) dx, int64_t od, int64_t oh, int64_t ow
 ) {
     const cnn_axis *D = &c->axis[0], *H = &c->axis[1], *W = &c->axis[2];
-    const int64_t w = W->first[ow], count = W->count[ow];
-    const int64_t x_step = W->step * x.stride[2], dx_step = W->step * dx.stride[2];
-    const int reads = pass != K(SPREAD) || s->reads_x;
-    for (int64_t kd = 0; kd < D->count[od]; kd++)
-        for (int64_t kh = 0; kh < H->count[oh]; kh++) {
-            const int64_t d = D->first[od] + kd * D->step, h = H->first[oh] + kh * H->step;
-            const REAL *cells = reads ? x.data + K(view_row)(x, d, h, w) : NULL;
-            REAL *gradients = pass == K(SPREAD) ? dx.data + K(view_row)(dx, d, h, w) : NULL;
-            for (int64_t k = 0; k < count;) {
-                const int64_t stop = count - k < POOL_RUN ? count : k + POOL_RUN;
-                for (; k < stop; k++) {
-#pragma GCC unroll 4
-                    for (int v = 0; v < V; v++) {
-                        const vreal cell = reads ? K(load)(cells + k * x_step + v * LANES) : (vreal){0};
-                        if (pass == K(LOOK)) s->look(&window[v], cell);
-                        if (pass == K(STEP))
-                            s->step(c, &window[v], cell, (INTEGER)((d * H->input + h) * W->input + w + k * W->step));
-                        if (pass == K(SPREAD)) {
-                            REAL *gradient = gradients + k * dx_step + v * LANES;
-                            K(store)(gradient, K(load)(gradient) + s->spread(c, &window[v], cell));
-                        }
-                    }
-                }
-                if (pass == K(STEP) && s->pause && c->cells > POOL_RUN) {
+    const int64_t d = D->first[od], h = H->first[oh], w = W->first[ow], layers = D->count[od], rows = H->count[oh];
+    const int64_t columns = W->count[ow], x_step = W->step * x.stride[2], dx_step = W->step * dx.stride[2];
+    const int reads = pass != K(SPREAD) || s->reads_x, writes = pass == K(SPREAD);
+    const int pauses = pass == K(STEP) && s->pause && c->cells > POOL_RUN;
+    const REAL *cells = reads ? x.data + K(view_row)(x, d, h, w) : NULL;
+    REAL *gradients = writes ? dx.data + K(view_row)(dx, d, h, w) : NULL;
+    for (int64_t kd = 0; kd < layers; kd++)
+        for (int64_t kh = 0; kh < rows; kh++) {
+            const int64_t row = kd * D->step * x.stride[0] + kh * H->step * x.stride[1];
+            const int64_t dx_row = kd * D->step * dx.stride[0] + kh * H->step * dx.stride[1];
+            const int64_t position = ((d + kd * D->step) * H->input + h + kh * H->step) * W->input + w;
+            int64_t k = 0;
+            do {
+                const int64_t n = pauses && columns - k > POOL_RUN ? POOL_RUN : columns - k;
+                K(pool_run)(
+                    pass, V, s, c, window, reads ? cells + row + k * x_step : NULL, x_step,
+                    writes ? gradients + dx_row + k * dx_step : NULL, dx_step, position + k * W->step, W->step, n
+                );
+                if (pauses) {
 #pragma GCC unroll 4
                     for (int v = 0; v < V; v++) s->pause(&window[v]);
                 }
-            }
+                k += n;
+            } while (k < columns);
         }
 }
 
@@ -358,7 +368,7 @@ POOL_INLINE void K(pool_reduce)(
     for (int64_t od = low[0]; od < high[0]; od++)
         for (int64_t oh = low[1]; oh < high[1]; oh++)
             for (int64_t ow = low[2]; ow < high[2]; ow++) {
-                K(pool_window) window[POOL_VECTORS];
+                K(pool_window) window[CNN_POOL_VECTORS];
                 K(pool_visit)(V, s, c, window, x, od, oh, ow);
                 const double n = K(window_count)(c, od, oh, ow), size = K(window_extent)(c, od, oh, ow);
                 REAL *value = y.data + K(view_row)(y, od, oh, ow);
@@ -380,7 +390,7 @@ POOL_INLINE void K(pool_scatter)(
     for (int64_t od = low[0]; od < high[0]; od++)
         for (int64_t oh = low[1]; oh < high[1]; oh++)
             for (int64_t ow = low[2]; ow < high[2]; ow++) {
-                K(pool_window) window[POOL_VECTORS];
+                K(pool_window) window[CNN_POOL_VECTORS];
                 if (s->visits) K(pool_visit)(V, s, c, window, x, od, oh, ow);
                 const double n = K(window_count)(c, od, oh, ow), size = K(window_extent)(c, od, oh, ow);
                 const REAL *value = s->reads_y ? y.data + K(view_row)(y, od, oh, ow) : NULL;
@@ -497,7 +507,7 @@ POOL_INLINE void K(pool_forward)(const K(pool_strategy) *s, const cnn_pool *c, i
     for (int64_t task = begin; task < end; task++) {
         const int packed = task >= c->tasks_in_place;
         int64_t low[3] = {0, 0, 0}, high[3] = {c->axis[0].output, c->axis[1].output, c->axis[2].output};
-        int64_t *index[POOL_VECTORS * LANES];
+        int64_t *index[CNN_POOL_VECTORS * LANES];
         int64_t plane = 0, planes, channels, vectors = 1, from, to;
         K(pool_view) x, y;
         if (packed) {
@@ -528,8 +538,8 @@ POOL_INLINE void K(pool_forward)(const K(pool_strategy) *s, const cnn_pool *c, i
                 index[l] = l < planes
                     ? (int64_t *)c->indices.data + n * c->indices.stride[0] + channel * c->indices.stride[1] : NULL;
             }
-        if (vectors == POOL_VECTORS)
-            K(pool_reduce)(POOL_VECTORS, s, c, x, y, index, low, high);
+        if (!s->narrow && vectors == CNN_POOL_VECTORS)
+            K(pool_reduce)(CNN_POOL_VECTORS, s, c, x, y, index, low, high);
         else
             for (int64_t v = 0; v < vectors; v++)
                 K(pool_reduce)(1, s, c, K(view_vector)(x, v), K(view_vector)(y, v), index + v * LANES, low, high);
@@ -610,8 +620,8 @@ POOL_INLINE void K(pool_backward)(const K(pool_strategy) *s, const cnn_pool *c, 
                 K(pool_clear)(c, dx, &c->dx, cleared, to, vectors * LANES);
                 cleared = to;
             }
-            if (vectors == POOL_VECTORS)
-                K(pool_scatter)(POOL_VECTORS, s, c, x, y, dy, dx, low, high);
+            if (!s->visits && vectors == CNN_POOL_VECTORS)
+                K(pool_scatter)(CNN_POOL_VECTORS, s, c, x, y, dy, dx, low, high);
             else
                 for (int64_t v = 0; v < vectors; v++)
                     K(pool_scatter)(

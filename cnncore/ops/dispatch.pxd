@@ -24,6 +24,8 @@ cdef extern from "calls.h" nogil:
         int64_t kernel
         int64_t step
 
+    enum: CNN_POOL_VECTORS
+
     ctypedef struct cnn_pool:
         cnn_axis axis[3]
         cnn_tensor x

@@ -13,7 +13,7 @@ same name (kernels/pool.h) may take the loop's place.
 from libc.math cimport INFINITY, fabs, pow
 from libc.stdint cimport int64_t
 
-from cnncore.ops.dispatch cimport Tensor, CNN_FLOAT32, cnn_axis, cnn_pool, cnn_task, cnn_tensor, kernel, lanes, real, run
+from cnncore.ops.dispatch cimport Tensor, CNN_FLOAT32, CNN_POOL_VECTORS, cnn_axis, cnn_pool, cnn_task, cnn_tensor, kernel, lanes, real, run
 from cnncore.ops.dispatch import kernel_number
 from cnncore.ops.random cimport uniform
 
@@ -466,7 +466,6 @@ cdef enum:
     BAND_BYTES = 192 * 1024             # packed cells of a band: a part of the second-level cache
     LARGEST_BAND_BYTES = 128 * 1024 * 1024  # above it the definition runs: it packs one window of one plane
     TASKS = 32                          # tasks aimed at, whatever the number of threads
-    VECTORS = 4                         # of channels side by side, at most (POOL_VECTORS)
 
 
 cdef inline bint channels_last(const cnn_tensor *t) noexcept nogil:
@@ -500,7 +499,7 @@ cdef int64_t cut(cnn_pool *call, Windows windows, const cnn_tensor *image, const
     cdef int64_t N = image.shape[0], C = image.shape[1], arrays = 2 if backward else 1, groups, planes, blocks, size
     call.slide = windows.slide
     call.in_place = C // lanes * lanes if in_place else 0
-    call.vectors = VECTORS
+    call.vectors = CNN_POOL_VECTORS
     # A task of fewer vectors, or of a part of the windows, where images and channels are few.
     while backward and call.vectors > 1 and N * (call.in_place // lanes) < 8 * call.vectors:
         call.vectors //= 2
