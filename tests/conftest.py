@@ -4,6 +4,7 @@
 """
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -20,6 +21,9 @@ except ImportError:
 else:
     settings.register_profile("cnncore", deadline=None, derandomize=True, print_blob=True)
     settings.load_profile("cnncore")
+
+# A shell's background job ignores Ctrl-C, and so would every process that a test starts: the tests of interrupts need it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def cases(*, ranks=False, where=lambda op: True):
