@@ -554,7 +554,7 @@ cdef class Packed:
         """The weights have changed."""
         self.filled = False
 
-    cdef int reserve(self, int64_t bytes, int64_t lanes, int how) except -1:
+    cdef int reserve(self, int64_t bytes, int64_t lanes, int how) except -1:  # no-cython-lint
         if lanes != self.lanes or bytes > self.bytes or how != self.how:
             self.release()
             # A Packed that lasts keeps its own memory; others share the block that is kept between calls.
@@ -702,7 +702,7 @@ cdef class Convolution:
                     parts.pack[number].b, parts.pack[number].bias = call.b.data if number == 0 else NULL, memory
                     parts.pack[number].bias_stride = call.b.stride[0]
                     if not packed.filled:
-                        run(kernel(WINOGRAD_PACK if how == WINOGRAD else PACK, precision), parts.pack + number, units, 1, 0, panel_bytes(parts.pack + number, how, lane_count, 1))
+                        run(kernel(WINOGRAD_PACK if how == WINOGRAD else PACK, precision), parts.pack + number, units, 1, 0, panel_bytes(parts.pack + number, how, lane_count, 1))  # no-cython-lint
                 packed.filled = True
             for number in range(parts.count):
                 p = parts.part + number

@@ -191,7 +191,7 @@ cdef class Normalization:
                 numbers[0, i] = mean[s]
                 numbers[1, i] = W[c] * pow(variance[s] + eps, -0.5)
                 numbers[2, i] = B[c]
-        coefficients = self.coefficients(&call, numbers, x.dtype)
+        coefficients = self.coefficients(&call, numbers, x.dtype)  # no-cython-lint
         self.run(&call, [&call.x, &call.y], 2, TRANSFORM, <void *> norm_transform[float],
                  <void *> norm_transform[double], X.precision)
 
@@ -207,7 +207,7 @@ cdef class Normalization:
         cdef double[:, ::1] parts
         cdef double m = max(self.members, 1)
         cdef double[::1] inverse = np.empty(self.sets)
-        cdef int64_t n, k, c, s, i
+        cdef int64_t n, c, s, i
         for s in range(self.sets):
             inverse[s] = pow(variance[s] + eps, -0.5)
         call.x, call.dy = X.view, DY.view
@@ -283,7 +283,7 @@ cdef class Normalization:
             call.first, call.second = &room[0, 0], &room[1, 0]
         return room
 
-    cdef int run(self, cnn_norm *call, cnn_tensor **used, int count, int number, void *definition_f32,
+    cdef int run(self, cnn_norm *call, cnn_tensor **used, int count, int number, void *definition_f32,  # no-cython-lint
                  void *definition_f64, int precision) except -1:
         """Run one of the four loops over the tensors it uses: as kernel where there is one for their layouts."""
         cdef bint planes = self.cut(call, used, count)
@@ -416,7 +416,7 @@ cdef class ResponseNormalization:
         call.definition = <cnn_task> lrn_backward_f32 if X.precision == CNN_FLOAT32 else <cnn_task> lrn_backward_f64
         self.run(&call, [&call.x, &call.dy, &call.dx], 3, LRN_BACKWARD, X.precision)
 
-    cdef int run(self, cnn_lrn *call, cnn_tensor **used, int count, int number, int precision) except -1:
+    cdef int run(self, cnn_lrn *call, cnn_tensor **used, int count, int number, int precision) except -1:  # no-cython-lint
         cdef cnn_task task = kernel(number, precision)
         cdef int64_t C = call.x.shape[1]
         cdef bint planes = side_by_side(used, count)

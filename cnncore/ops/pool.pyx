@@ -492,7 +492,7 @@ cdef int64_t span_of(const cnn_axis *axis, int64_t band) noexcept nogil:
     return most
 
 
-cdef int64_t cut(cnn_pool *call, Windows windows, const cnn_tensor *image, const cnn_tensor *reduced, int64_t lanes,
+cdef int64_t cut(cnn_pool *call, Windows windows, const cnn_tensor *image, const cnn_tensor *reduced, int64_t lanes,  # no-cython-lint
                  int64_t itemsize, bint in_place, bint backward, int64_t *scratch_bytes) noexcept nogil:
     """Fill in how the kernels cut the call; returns the number of tasks, or -1 where a band would be too large to pack."""
     cdef const cnn_axis *axis = &windows.axis[windows.slide]

@@ -13,7 +13,7 @@ cdef inline void philox(const uint32_t *counter, const uint32_t *key, uint32_t *
     cdef uint32_t k0 = key[0], k1 = key[1]
     cdef uint64_t p0, p1
     cdef int step
-    for step in range(10):
+    for step in range(10):  # no-cython-lint
         p0 = <uint64_t> 0xD2511F53u * c0
         p1 = <uint64_t> 0xCD9E8D57u * c2
         c0 = <uint32_t> (p1 >> 32) ^ c1 ^ k0
