@@ -5,6 +5,7 @@ settings to the tables of its windows; ``Pooling(strategy, scheme, numbers)`` is
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,8 +36,7 @@ KEEPDIMS = Setting("keepdims", False, "y as (N, C, 1, …) instead of (N, C)", f
 # ── Schemes: where windows lie ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
-class Scheme:
+class Scheme(NamedTuple):
     """The windows of a call: what they make of the extents, their tables ready for C, and what one of them sees."""
 
     output: tuple
@@ -84,6 +84,18 @@ def _whole(tables, spatial):
 # ── Strategies on schemes ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class Described(NamedTuple):
+    """What a call's settings come to, worked out once for all calls of these shapes and settings."""
+
+    strategy: object
+    windows: object
+    receptive: tuple | None
+    numbers: tuple
+    seed: int
+    draws: bool  # the strategy is random: backward needs the cells it drew
+    returns_positions: bool
+
+
 @dataclass(frozen=True)
 class Pooling(Kind):
     """``strategy`` on the windows that ``scheme`` makes of a call.
@@ -104,21 +116,26 @@ class Pooling(Kind):
     def describe(self, op, shapes, dtype, settings):
         scheme = self.scheme(op, geometry.spatial(op.name, shapes[0]), settings)
         output = (*shapes[0][:2], *scheme.output)
-        if self.inference is not None:
+        random = self.inference is not None
+        if random:
             self._check_state(op, shapes[1], output, settings)
-        return output, scheme
+        draws = random and settings["training"]
+        return output, Described(
+            strategy=self.inference if random and not draws else self.strategy,
+            windows=scheme.windows,
+            receptive=scheme.receptive,
+            numbers=tuple(float(settings[name] or 0) for name in self.numbers),
+            seed=settings["seed"] if random else 0,
+            draws=draws,
+            returns_positions=settings["return_state"] if random else settings.get("return_indices", False),
+        )
 
     def forward(self, call, arrays, out=None):
-        x, state = arrays[0], arrays[1] if len(arrays) > 1 else None
-        settings = call.settings
-        strategy = self._strategy(call)
-        random = self.inference is not None and strategy is self.strategy
+        x = arrays[0]
+        strategy, windows, _, numbers, seed, draws, returns_positions = call.geometry
         y = call.empty(out)
-        wanted = random or settings.get("return_indices")
-        indices = np.empty(call.output, np.int64) if wanted else None
-        refused = pool.forward(
-            strategy, call.geometry.windows, self._numbers(call), x, y, indices, state, settings.get("seed", 0)
-        )
+        positions = np.empty(call.output, np.int64) if draws or returns_positions else None
+        refused = pool.forward(strategy, windows, numbers, x, y, positions, arrays[1] if draws else None, seed)
         if refused == "cells":
             raise DataError(f"{call.op.name}: x has values that it is not defined for; it needs {strategy.requires}")
         if refused:
@@ -126,24 +143,19 @@ class Pooling(Kind):
                 f"{call.op.name}: state holds positions outside their windows; pass what the same call returned with "
                 f"return_state=True"
             )
-        extras = (indices,) if settings.get("return_indices") or settings.get("return_state") else ()
         saves = strategy.saves
-        return y, extras, (x if "x" in saves else None, y if "y" in saves else None, indices if random else None)
+        saved = (x if "x" in saves else None, y if "y" in saves else None, positions if draws else None)
+        return y, (positions,) if returns_positions else (), saved
 
     def backward(self, call, saved, dy, wanted, out=None):
         x, y, drawn = saved
+        strategy, windows, _, numbers, _, _, _ = call.geometry
         dx = call.gradient(0, out and out[0])
-        pool.backward(self._strategy(call), call.geometry.windows, self._numbers(call), x, y, dy, dx, drawn)
+        pool.backward(strategy, windows, numbers, x, y, dy, dx, drawn)
         return (dx,) + (None,) * (len(wanted) - 1)
 
     def receptive_window(self, call):
         return call.geometry.receptive
-
-    def _strategy(self, call):
-        return self.strategy if self.inference is None or call.settings["training"] else self.inference
-
-    def _numbers(self, call):
-        return tuple(float(call.settings[name] or 0) for name in self.numbers)
 
     def _check_state(self, op, shape, output, settings):
         if not settings["training"] and (shape is not None or settings["return_state"]):
