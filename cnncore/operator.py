@@ -21,6 +21,7 @@ import numpy as np
 
 from . import geometry
 from .errors import CnnError, DtypeError, SettingError, ShapeError
+from .ops.recent import Recent, is_ready
 
 __all__ = ["REQUIRED", "Array", "Call", "Case", "Kind", "Layer", "Op", "Parameter", "Setting"]
 
@@ -299,6 +300,7 @@ class Op:
         put(self, "_aliases", {s.alias: s.name for s in self.settings_list if s.alias})
         put(self, "_array_names", tuple(a.name for a in self.arrays))
         put(self, "_calls", {})
+        put(self, "_recent", Recent())
         put(self, "__name__", self.name)
         put(self, "__module__", "cnncore")
         put(self, "__qualname__", self.name)
@@ -312,20 +314,21 @@ class Op:
     # ── Using it ──
 
     def __call__(self, *arguments, out=None, **settings):
-        arrays, call = self.bind(arguments, settings)
-        y, extras, _ = self.kind.forward(call, arrays, self._checked_out(call, out, arrays))
+        arrays, call, _ = self._recent.find(arguments, settings) or self._bind(arguments, settings)
+        y, extras, _ = self.kind.forward(call, arrays, None if out is None else self._checked_out(call, out, arrays))
         return (y, *extras) if extras else y
 
     def with_backward(self, *arguments, out=None, **settings):
         """``y, backward``: y as from a plain call, and the function that takes dy to the gradients of the arrays given."""
-        arrays, call = self.bind(arguments, settings)
-        y, extras, saved = self.kind.forward(call, arrays, self._checked_out(call, out, arrays))
-        wanted = self.wanted(arrays)
+        arrays, call, wanted = self._recent.find(arguments, settings) or self._bind(arguments, settings)
+        y, extras, saved = self.kind.forward(
+            call, arrays, None if out is None else self._checked_out(call, out, arrays)
+        )
 
         def backward(dy):
             gradients = self.kind.backward(call, saved, self.checked_dy(call, dy), wanted)
-            given = tuple(g for g, want in zip(gradients, wanted, strict=True) if want)
-            return given[0] if len(given) == 1 else given
+            given = [g for g, want in zip(gradients, wanted, strict=True) if want]
+            return given[0] if len(given) == 1 else tuple(given)
 
         return ((y, *extras) if extras else y), backward
 
@@ -333,6 +336,12 @@ class Op:
 
     def bind(self, arguments, settings):
         """Arrays and described call from the arguments of a call."""
+        arrays, call, _ = self._recent.find(arguments, settings) or self._bind(arguments, settings)
+        return arrays, call
+
+    def _bind(self, given, settings):
+        """Check a call unlike those remembered: its arrays, its description, and which of the arrays have a gradient."""
+        arguments, kept = given, dict(settings)
         if self.several and len(arguments) == len(self.arrays) and isinstance(arguments[-1], (list, tuple)):
             arguments = (*arguments[:-1], *arguments[-1])
         rows = self.rows(len(arguments))
@@ -362,7 +371,10 @@ class Op:
                 if len(self._calls) >= 256:
                     self._calls.clear()
                 self._calls[key] = call
-        return arrays, call
+        arrays, wanted = tuple(arrays), self.wanted(arrays)
+        if arguments is given:
+            self._recent.keep(given, kept, arrays, call, wanted)
+        return arrays, call, wanted
 
     def rows(self, count):
         """The row of each of ``count`` arrays: the last one repeats where it stands for several."""
@@ -409,6 +421,8 @@ class Op:
 
     def checked_dy(self, call, dy):
         """dy as an array that backward may trust, or an error that says what forward returned."""
+        if is_ready(dy, call.output, call.dtype):
+            return dy
         if call.output == () and isinstance(dy, (int, float)):  # of a loss: one number
             dy = np.array(dy, call.dtype)
         dy = ordinary_array(self.name, "dy", dy)

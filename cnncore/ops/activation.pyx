@@ -28,6 +28,7 @@ from cnncore.ops.dispatch cimport (
     kernel,
     real,
     run,
+    tensor,
 )
 from cnncore.ops.dispatch import kernel_number
 
@@ -696,7 +697,7 @@ cdef void merge_axes(cnn_elementwise *call, Tensor X, Tensor DY, Tensor P, Tenso
 
 cdef Tensor per_channel(Tensor X, p):
     """``p`` (one number, or one per channel) as a tensor of X's shape: strides of 0 along the other axes."""
-    cdef Tensor P = Tensor(p)
+    cdef Tensor P = tensor(p)
     cdef int64_t step = P.view.stride[0] if P.view.shape[0] > 1 else 0
     cdef int axis
     for axis in range(5):
@@ -708,7 +709,7 @@ cdef Tensor per_channel(Tensor X, p):
 
 def forward(Activation a, tuple settings, x, y, p=None):
     """Write y = f(x), arrays of any strides. ``p``, one number or one per channel, takes the place of setting[0]."""
-    cdef Tensor X = Tensor(x), Y = Tensor(y, True)
+    cdef Tensor X = tensor(x), Y = tensor(y, True)
     cdef Elementwise e
     cdef int i
     merge_axes(&e.call, X, None, None if p is None else per_channel(X, p), Y)
@@ -725,7 +726,7 @@ def forward(Activation a, tuple settings, x, y, p=None):
 
 def backward(Activation a, tuple settings, x, dy, dx, p=None):
     """Write dx = dy f′(x), arrays of any strides."""
-    cdef Tensor X = Tensor(x), DY = Tensor(dy), DX = Tensor(dx, True)
+    cdef Tensor X = tensor(x), DY = tensor(dy), DX = tensor(dx, True)
     cdef Elementwise e
     cdef int i
     merge_axes(&e.call, X, DY, None if p is None else per_channel(X, p), DX)
@@ -770,7 +771,7 @@ cdef int64_t tasks_of(const cnn_tensor *view, int64_t pixels):
 
 def backward_with_parameter(Activation a, tuple settings, x, p, dy, dx):
     """Write dx = dy f′(x); return the tasks' shares of dp as an array (tasks, channels), whose sum over tasks is dp."""
-    cdef Tensor X = Tensor(x), DY = Tensor(dy), DX = Tensor(dx, True)
+    cdef Tensor X = tensor(x), DY = tensor(dy), DX = tensor(dx, True)
     cdef Tensor P = per_channel(X, p)
     cdef Channelwise e
     cdef cnn_tensor *views[3]
@@ -804,7 +805,7 @@ def backward_with_parameter(Activation a, tuple settings, x, p, dy, dx):
 
 def maxout_forward_pass(x, y):
     """Write y, the largest of the pieces."""
-    cdef Tensor X = Tensor(x), Y = Tensor(y, True)
+    cdef Tensor X = tensor(x), Y = tensor(y, True)
     cdef cnn_maxout call
     cdef cnn_tensor *views[2]
     call.x, call.y, call.pieces, call.pixels = X.view, Y.view, X.view.shape[1] // Y.view.shape[1], 0
@@ -821,7 +822,7 @@ def maxout_forward_pass(x, y):
 
 def maxout_backward_pass(x, dy, dx):
     """Write dx: dy at the piece that won, 0 at the others."""
-    cdef Tensor X = Tensor(x), DY = Tensor(dy), DX = Tensor(dx, True)
+    cdef Tensor X = tensor(x), DY = tensor(dy), DX = tensor(dx, True)
     cdef cnn_maxout call
     cdef cnn_tensor *views[3]
     call.x, call.dy, call.dx, call.pixels = X.view, DY.view, DX.view, 0
@@ -849,7 +850,7 @@ cdef int64_t columns_of_task(int64_t length):
 
 def softmax_forward_pass(x, y, int axis, bint logarithm):
     """Write y = softmax(x) along ``axis``, or its logarithm."""
-    cdef Tensor X = Tensor(x), Y = Tensor(y, True)
+    cdef Tensor X = tensor(x), Y = tensor(y, True)
     cdef cnn_softmax call
     axis = tensor_axis(X.buffer.ndim, axis)
     merge_axes(&call.columns, X, None, None, Y, axis)
@@ -866,7 +867,7 @@ def softmax_forward_pass(x, y, int axis, bint logarithm):
 
 def softmax_backward_pass(y, dy, dx, int axis, bint logarithm):
     """Write dx from y and dy."""
-    cdef Tensor Y = Tensor(y), DY = Tensor(dy), DX = Tensor(dx, True)
+    cdef Tensor Y = tensor(y), DY = tensor(dy), DX = tensor(dx, True)
     cdef cnn_softmax call
     axis = tensor_axis(Y.buffer.ndim, axis)
     merge_axes(&call.columns, Y, DY, None, DX, axis)

@@ -146,6 +146,9 @@ cdef class Tensor:
     cdef Py_buffer buffer
     cdef cnn_tensor view
     cdef readonly int precision     # CNN_FLOAT32, CNN_FLOAT64, or -1 for other element types
+    cdef int hold(self, array, bint writable) except -1
+
+cdef Tensor tensor(array, bint writable=*)
 
 cdef enum:      # what a kept block of memory is for
     SCRATCH = 0

@@ -27,6 +27,7 @@ cdef extern from "threads.h" nogil:
         cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads, cnn_poll poll
     )
     int cnn_threads_available()
+    void cnn_run_here(cnn_task task, void *call, int64_t tasks, void *scratch)
     void cnn_threads_limit(int maximum)
     void cnn_threads_shutdown()
 
@@ -80,7 +81,11 @@ cdef class Tensor:
     extent 1, so that (N, C, L) is (N, C, 1, 1, L). Strides are kept: a transposed or sliced array is read in place.
     """
 
-    def __cinit__(self, array, bint writable=False):
+    def __cinit__(self, array=None, bint writable=False):
+        if array is not None:
+            self.hold(array, writable)
+
+    cdef int hold(self, array, bint writable) except -1:
         PyObject_GetBuffer(array, &self.buffer, PyBUF_STRIDES | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0))
         cdef int rank = self.buffer.ndim
         cdef int axis, place
@@ -96,9 +101,17 @@ cdef class Tensor:
             place = axis if axis < 2 else axis + 5 - rank
             self.view.shape[place] = self.buffer.shape[axis]
             self.view.stride[place] = self.buffer.strides[axis] // self.buffer.itemsize
+        return 0
 
     def __dealloc__(self):
         PyBuffer_Release(&self.buffer)
+
+
+cdef Tensor tensor(array, bint writable=False):
+    """Tensor(array, writable), without what calling a class costs."""
+    cdef Tensor t = Tensor.__new__(Tensor)
+    t.hold(array, writable)
+    return t
 
 
 # ── Running tasks ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -127,6 +140,9 @@ if hasattr(os, "register_at_fork"):
 # Below this many elementary operations a second thread costs more than it brings.
 cdef double worth_a_thread = 30_000.0
 
+# Below this many the interpreter is not let go meanwhile: that alone would take as long. Signals wait for it anyway.
+cdef double worth_letting_go = 20_000.0
+
 
 cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t scratch_bytes, double cost) except -1:
     """Run all tasks of a call; ``cost`` is its number of elementary operations, ``scratch_bytes`` what one worker needs."""
@@ -147,6 +163,11 @@ cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t sc
             raise MemoryError(f"no memory for {stride * threads} bytes of scratch")
     for worker in range(threads):
         scratch[worker] = block + worker * stride if block != NULL else NULL
+    if threads == 1 and cost < worth_letting_go:
+        cnn_run_here(task, call, tasks, block)
+        if block != NULL:
+            cnn_give_block(SCRATCH, block)
+        return 0
     with nogil:
         stopped = cnn_parallel(task, call, tasks, grain, scratch, threads, &signals_arrived if this_thread() == main_thread else NULL)
         if block != NULL:

@@ -3,7 +3,7 @@
 from libc.math cimport exp, log
 from libc.stdint cimport int64_t
 
-from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, real, run
+from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, real, run, tensor
 from cnncore.ops.layout cimport cell_offset, cells, size
 
 
@@ -113,7 +113,7 @@ cdef void cross_entropy_backward(CrossEntropy *call, int64_t begin, int64_t end,
 
 def cross_entropy(x, target, const double[::1] weight, double smoothing, losses):
     """Write ℓ of every cell into ``losses``, float64 (N, 1, *spatial). Target: classes like ``losses``, or labels like x."""
-    cdef Tensor X = Tensor(x), T = Tensor(target), L = Tensor(losses, True)
+    cdef Tensor X = tensor(x), T = tensor(target), L = tensor(losses, True)
     cdef CrossEntropy call
     describe(&call, X, T, L, weight, smoothing)
     cdef cnn_task task = (
@@ -123,14 +123,14 @@ def cross_entropy(x, target, const double[::1] weight, double smoothing, losses)
 
 def cross_entropy_gradient(x, target, const double[::1] weight, double smoothing, dlosses, dx, dtarget):
     """Write dx and dtarget (None: not wanted) from dL/dℓ, float64 (N, 1, *spatial)."""
-    cdef Tensor X = Tensor(x), T = Tensor(target), L = Tensor(dlosses), DX, DT
+    cdef Tensor X = tensor(x), T = tensor(target), L = tensor(dlosses), DX, DT
     cdef CrossEntropy call
     describe(&call, X, T, L, weight, smoothing)
     if dx is not None:
-        DX = Tensor(dx, True)
+        DX = tensor(dx, True)
         call.dx = DX.view
     if dtarget is not None:
-        DT = Tensor(dtarget, True)
+        DT = tensor(dtarget, True)
         call.dlabels = DT.view
     cdef cnn_task task = (
         <cnn_task> cross_entropy_backward[float] if X.precision == CNN_FLOAT32 else <cnn_task> cross_entropy_backward[double])

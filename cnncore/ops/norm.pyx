@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t
 
 import numpy as np
 
-from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, kernel, real, run
+from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, kernel, real, run, tensor
 from cnncore.ops.layout cimport cell_offset, cells, channels_innermost, plane_offset, side_by_side, size
 from cnncore.ops.dispatch import kernel_number
 
@@ -151,7 +151,7 @@ cdef class Normalization:
 
     def statistics(self, x):
         """μ and σ² of each set; 0 and 0 where a set is empty."""
-        cdef Tensor X = Tensor(x)
+        cdef Tensor X = tensor(x)
         cdef cnn_norm call
         cdef double[::1] mean = np.zeros(self.sets), variance = np.zeros(self.sets)
         cdef int64_t n, k, c, s, i, count
@@ -178,7 +178,7 @@ cdef class Normalization:
 
     def forward(self, x, w, b, const double[::1] mean, const double[::1] variance, double eps, y):
         """Write y = w x̂ + b; w and b are float64, one per channel."""
-        cdef Tensor X = Tensor(x), Y = Tensor(y, True)
+        cdef Tensor X = tensor(x), Y = tensor(y, True)
         cdef cnn_norm call
         cdef const double[::1] W = w, B = b
         cdef int64_t images = 1 if self.together else self.N
@@ -197,7 +197,7 @@ cdef class Normalization:
 
     def backward(self, x, w, const double[::1] mean, const double[::1] variance, double eps, bint constant, dy, dx, dw, db):
         """Write dx, and dw and db in float64; None is not wanted. ``constant``: μ and σ² do not depend on x."""
-        cdef Tensor X = Tensor(x), DY = Tensor(dy), DX
+        cdef Tensor X = tensor(x), DY = tensor(dy), DX
         cdef cnn_norm call
         cdef const double[::1] W = w
         cdef double[::1] DW, DB
@@ -229,7 +229,7 @@ cdef class Normalization:
             self.gather(&call, parts, rounded, mean, inverse, W, plain, weighted, DW, DB)
         if dx is None:
             return
-        DX = Tensor(dx, True)
+        DX = tensor(dx, True)
         call.dx = DX.view
         for n in range(images):
             for c in range(self.C):
@@ -268,7 +268,7 @@ cdef class Normalization:
             lost = exact[0] - rounded[0]
             steep = exact[3] if len(exact) == 4 else exact[1]       # what multiplies x − center
             rounded[2] = exact[2] - lost * steep
-        cdef Tensor held = Tensor(rounded)
+        cdef Tensor held = tensor(rounded)
         cdef int64_t row = held.view.stride[0] * held.buffer.itemsize
         cdef char *data = <char *> held.view.data
         call.center, call.scale, call.shift = data, data + row, data + 2 * row
@@ -402,7 +402,7 @@ cdef class ResponseNormalization:
 
     def forward(self, x, y):
         """Write y."""
-        cdef Tensor X = Tensor(x), Y = Tensor(y, True)
+        cdef Tensor X = tensor(x), Y = tensor(y, True)
         cdef cnn_lrn call
         call.x, call.y = X.view, Y.view
         call.definition = <cnn_task> lrn_forward_f32 if X.precision == CNN_FLOAT32 else <cnn_task> lrn_forward_f64
@@ -410,7 +410,7 @@ cdef class ResponseNormalization:
 
     def backward(self, x, dy, dx):
         """Write dx."""
-        cdef Tensor X = Tensor(x), DY = Tensor(dy), DX = Tensor(dx, True)
+        cdef Tensor X = tensor(x), DY = tensor(dy), DX = tensor(dx, True)
         cdef cnn_lrn call
         call.x, call.dy, call.dx = X.view, DY.view, DX.view
         call.definition = <cnn_task> lrn_backward_f32 if X.precision == CNN_FLOAT32 else <cnn_task> lrn_backward_f64

@@ -13,7 +13,9 @@ same name (kernels/pool.h) may take the loop's place.
 from libc.math cimport INFINITY, fabs, pow
 from libc.stdint cimport int64_t
 
-from cnncore.ops.dispatch cimport Tensor, CNN_FLOAT32, CNN_POOL_VECTORS, cnn_axis, cnn_pool, cnn_task, cnn_tensor, kernel, lanes, real, run
+from cnncore.ops.dispatch cimport (
+    CNN_FLOAT32, CNN_POOL_VECTORS, Tensor, cnn_axis, cnn_pool, cnn_task, cnn_tensor, kernel, lanes, real, run, tensor,
+)
 from cnncore.ops.dispatch import kernel_number
 from cnncore.ops.random cimport uniform
 
@@ -410,7 +412,7 @@ cdef class Windows:
         cdef int i
         cdef Tensor table
         cells = positions = 1
-        self.tables = [Tensor(t) for t in tables]       # keeps their memory
+        self.tables = [tensor(t) for t in tables]       # keeps their memory
         for i in range(3):
             table = self.tables[i]
             self.axis[i].first = <const int64_t *> table.view.data
@@ -532,13 +534,13 @@ def forward(Strategy strategy, Windows windows, tuple settings, x, y, indices=No
 
     Returns why the strategy refused: "" if it did not, "cells" or "drawn".
     """
-    cdef Tensor X = Tensor(x), Y = Tensor(y, True), I
+    cdef Tensor X = tensor(x), Y = tensor(y, True), I
     cdef cnn_pool call
     cdef int64_t tasks = -1, scratch_bytes = 0, itemsize = 4 if X.precision == CNN_FLOAT32 else 8
-    describe(&call, strategy, windows, settings, None if drawn is None else Tensor(drawn), seed)
+    describe(&call, strategy, windows, settings, None if drawn is None else tensor(drawn), seed)
     call.x, call.y = X.view, Y.view
     if indices is not None:
-        I = Tensor(indices, True)
+        I = tensor(indices, True)
         call.indices = I.view
     cdef cnn_task task = kernel(strategy.forward_kernel, X.precision)
     # A position is a lane of the kernels: 32 bits wide in float32.
@@ -554,12 +556,12 @@ def forward(Strategy strategy, Windows windows, tuple settings, x, y, indices=No
 
 def backward(Strategy strategy, Windows windows, tuple settings, x, y, dy, dx, drawn=None):
     """Write dx from dy, and from x and y as far as the strategy saves them, else None; ``drawn`` as in forward."""
-    cdef Tensor DY = Tensor(dy), DX = Tensor(dx, True)
+    cdef Tensor DY = tensor(dy), DX = tensor(dx, True)
     # What the strategy does not read may be anything of the right shape.
-    cdef Tensor X = DX if x is None else Tensor(x), Y = DY if y is None else Tensor(y)
+    cdef Tensor X = DX if x is None else tensor(x), Y = DY if y is None else tensor(y)
     cdef cnn_pool call
     cdef int64_t tasks = -1, scratch_bytes = 0, itemsize = 4 if X.precision == CNN_FLOAT32 else 8
-    describe(&call, strategy, windows, settings, None if drawn is None else Tensor(drawn), 0)
+    describe(&call, strategy, windows, settings, None if drawn is None else tensor(drawn), 0)
     call.x, call.y, call.dy, call.dx = X.view, Y.view, DY.view, DX.view
     cdef cnn_task task = kernel(strategy.backward_kernel, X.precision)
     if task != NULL:

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from cnncore.ops.dispatch cimport CNN_FLOAT32, CNN_FLOAT64, Tensor, cnn_task, cnn_tensor, real, run
+from cnncore.ops.dispatch cimport CNN_FLOAT32, CNN_FLOAT64, Tensor, cnn_task, cnn_tensor, real, run, tensor
 from cnncore.ops.layout cimport cell_offset, cells, merge_cells, plane_offset, size
 
 
@@ -26,7 +26,7 @@ def philox_block(tuple counter, tuple key):
 
 def fill_uniform(uint64_t seed, uint64_t start, out):
     """Fill ``out``, contiguous float64, with the numbers start, start + 1, … of the sequence ``seed``."""
-    cdef Tensor O = Tensor(out, True)
+    cdef Tensor O = tensor(out, True)
     if O.precision != CNN_FLOAT64:
         raise TypeError("fill_uniform fills float64 arrays")
     cdef double *values = <double *> O.view.data
@@ -92,7 +92,7 @@ cdef void dropout(Dropout *call, int64_t begin, int64_t end, real *scratch) noex
 
 def draw(uint64_t seed, double p, mask):
     """Fill the boolean array ``mask``: True with probability 1 − p."""
-    cdef Tensor M = Tensor(mask, True)
+    cdef Tensor M = tensor(mask, True)
     cdef Dropout call
     call.seed, call.p, call.mask = seed, p, <uint8_t *> M.view.data
     call.size = size(&M.view)
@@ -101,7 +101,7 @@ def draw(uint64_t seed, double p, mask):
 
 def select(x, mask, double scale, double shift, double fill, y):
     """Write y = scale x + shift where ``mask``, of x's shape or (N, C), is True, else fill."""
-    cdef Tensor X = Tensor(x), Y = Tensor(y, True), M = Tensor(mask)
+    cdef Tensor X = tensor(x), Y = tensor(y, True), M = tensor(mask)
     cdef Dropout call
     call.x, call.y, call.mask = X.view, Y.view, <uint8_t *> M.view.data
     merge_cells(&call.x)

@@ -5,7 +5,7 @@ from libc.string cimport memcpy
 
 import numpy as np
 
-from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, real, run
+from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, real, run, tensor
 from cnncore.ops.conv import copy_layout
 from cnncore.ops.layout cimport dense, plane_offset, same_order, size
 
@@ -87,8 +87,8 @@ cdef void sum_forward(Sum *call, int64_t begin, int64_t end, real *scratch) noex
 
 def add(list arrays, const double[::1] coefficients, y):
     """Write y = Σ c_j x_j; none of the x may overlap y."""
-    cdef Tensor Y = Tensor(y, True)
-    cdef list tensors = [Tensor(x) for x in arrays]
+    cdef Tensor Y = tensor(y, True)
+    cdef list tensors = [tensor(x) for x in arrays]
     cdef Sum call
     cdef int j
     cdef object room = bytearray(len(tensors) * sizeof(cnn_tensor))
@@ -113,7 +113,7 @@ ONE = np.ones(1)
 
 def copy(x, y):
     """Write x into y."""
-    cdef Tensor X = Tensor(x), Y = Tensor(y)
+    cdef Tensor X = tensor(x), Y = tensor(y)
     if dense(&Y.view) and same_order(&X.view, &Y.view):
         add([x], ONE, y)
     else:
@@ -194,7 +194,7 @@ cdef class Padding:
             # Outputs ordered by the cell they hold; those that hold none come first and are skipped.
             target = np.argsort(source, kind="stable").astype(np.int64)
             first = np.searchsorted(source[target], np.arange(extents[axis] + 1)).astype(np.int64)
-            held_source, held_first, held_target = Tensor(source), Tensor(first), Tensor(target)
+            held_source, held_first, held_target = tensor(source), tensor(first), tensor(target)
             self.tables.source[axis] = <const int64_t *> held_source.view.data
             self.tables.first[axis] = <const int64_t *> held_first.view.data
             self.tables.target[axis] = <const int64_t *> held_target.view.data
@@ -202,7 +202,7 @@ cdef class Padding:
 
     def forward(self, x, y):
         """Write y."""
-        cdef Tensor X = Tensor(x), Y = Tensor(y, True)
+        cdef Tensor X = tensor(x), Y = tensor(y, True)
         cdef Pad call = self.tables
         call.x, call.y = X.view, Y.view
         cdef cnn_task task = <cnn_task> pad_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> pad_forward[double]
@@ -210,7 +210,7 @@ cdef class Padding:
 
     def backward(self, dy, dx):
         """Write dx."""
-        cdef Tensor DY = Tensor(dy), DX = Tensor(dx, True)
+        cdef Tensor DY = tensor(dy), DX = tensor(dx, True)
         cdef Pad call = self.tables
         call.x, call.y = DX.view, DY.view
         cdef cnn_task task = <cnn_task> pad_backward[float] if DX.precision == CNN_FLOAT32 else <cnn_task> pad_backward[double]

@@ -61,6 +61,33 @@ static bool asked_to_stop(cnn_poll poll)
     return stop;
 }
 
+/* The floating-point environment of the caller, and the default one meanwhile. On x86-64 tasks compute in vector registers
+ * only, whose control word takes 5 ns to exchange; the whole environment takes 200. */
+#if defined(__x86_64__)
+typedef unsigned environment;
+
+static environment take_default_environment(void)
+{
+    unsigned callers = __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr(0x1F80); /* round to nearest, keep subnormals, trap nothing */
+    return callers;
+}
+
+static void give_back_environment(environment callers) { __builtin_ia32_ldmxcsr(callers); }
+#else
+typedef fenv_t environment;
+
+static environment take_default_environment(void)
+{
+    fenv_t callers;
+    fegetenv(&callers);
+    fesetenv(FE_DFL_ENV);
+    return callers;
+}
+
+static void give_back_environment(environment callers) { fesetenv(&callers); }
+#endif
+
 /* Returns where the next chunk begins. */
 static int64_t run_chunk(const struct region *region, int64_t begin, int slot)
 {
@@ -473,12 +500,17 @@ int cnn_parallel(cnn_task task, void *call, int64_t tasks, int64_t grain, void *
         return run_alone(&region, NULL);
     if (tasks < 1)
         return 0;
-    fenv_t environment;
-    fegetenv(&environment);
-    fesetenv(FE_DFL_ENV);
+    environment callers = take_default_environment();
     inside = true;
     int stopped = run_shared(&region, threads, poll);
     inside = false;
-    fesetenv(&environment);
+    give_back_environment(callers);
     return stopped;
+}
+
+void cnn_run_here(cnn_task task, void *call, int64_t tasks, void *scratch)
+{
+    environment callers = take_default_environment();
+    task(call, 0, tasks, scratch);
+    give_back_environment(callers);
 }

@@ -24,6 +24,10 @@ typedef int (*cnn_poll)(void);
 int cnn_parallel(cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads,
                  cnn_poll poll);
 
+/* Runs all tasks on the calling thread, as one chunk, in the default floating-point environment: for calls that take less
+ * time than sharing them out or asking whether to stop. */
+void cnn_run_here(cnn_task task, void *call, int64_t tasks, void *scratch);
+
 /* 0 where this build has no native threads and everything runs on the calling thread, else 1. */
 int cnn_threads_available(void);
 

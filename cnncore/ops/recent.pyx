@@ -1,0 +1,169 @@
+"""Calls bound before: the short way from the arguments of a call to its description.
+
+operator.py checks the arguments of a call and describes it. What it found depends on little: for an array on its shape and
+element type, for anything else on which object it is. Here that is remembered for a few calls of each operator, so that the
+next call like one of them is not checked again.
+"""
+
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Release
+from libc.stdint cimport int64_t
+
+import numpy
+
+cdef extern from "Python.h":
+    int get_buffer "PyObject_GetBuffer"(object array, Py_buffer *buffer, int flags) noexcept
+    void clear_error "PyErr_Clear"()
+
+cdef enum:
+    MOST_ARGUMENTS = 8
+    MOST_AXES = 5
+    MOST_CALLS = 8          # remembered per operator
+
+cdef object NDARRAY = numpy.ndarray
+cdef object ARRAY = object()            # stands for an argument of which only shape and type count
+
+
+cdef struct Form:
+    char code               # of the element type in the buffer protocol
+    int axes
+    int64_t shape[MOST_AXES]
+
+
+cdef bint form_of(array, Form *form) noexcept:
+    """Shape and type of a numpy array that calls take as it is: native byte order, aligned, whole elements as strides.
+
+    Arrays of numbers other than floats are taken as they are only where they are contiguous.
+    """
+    cdef Py_buffer buffer
+    cdef int axis
+    cdef bint taken = False
+    if type(array) is not NDARRAY:
+        return False
+    if get_buffer(array, &buffer, PyBUF_STRIDES | PyBUF_FORMAT) < 0:
+        clear_error()
+        return False
+    form.code, form.axes = buffer.format[0], buffer.ndim
+    if buffer.ndim <= MOST_AXES and form.code and buffer.format[1] == 0 and <size_t> buffer.buf % buffer.itemsize == 0:
+        taken = form.code == b"f" or form.code == b"d" or PyBuffer_IsContiguous(&buffer, b"C")
+        for axis in range(buffer.ndim):
+            form.shape[axis] = buffer.shape[axis]
+            taken = taken and buffer.strides[axis] % buffer.itemsize == 0
+    PyBuffer_Release(&buffer)
+    return taken
+
+
+cdef bint same_form(const Form *a, const Form *b) noexcept:
+    cdef int axis
+    if a.code != b.code or a.axes != b.axes:
+        return False
+    for axis in range(a.axes):
+        if a.shape[axis] != b.shape[axis]:
+            return False
+    return True
+
+
+cdef bint unchanging(value):
+    """Whether an object stands for the same setting as long as it lives."""
+    kind = type(value)
+    if kind is tuple:
+        for part in value:
+            if not unchanging(part):
+                return False
+        return True
+    return value is None or kind is int or kind is float or kind is bool or kind is str
+
+
+cdef class Bound:
+    """One call: what its arguments were like, and what was made of them."""
+    cdef int count                      # arguments by position
+    cdef Form form[MOST_ARGUMENTS]      # of those that are arrays; the others:
+    cdef tuple constants                # by position, the arrays as ARRAY
+    cdef tuple names, values            # settings
+    cdef tuple left_out                 # None for every optional array that was not given
+    cdef int arrays                     # the first of the arguments are arrays of the call, or None; settings follow
+    cdef object call, wanted
+
+
+cdef class Recent:
+    """The calls of one operator that were bound lately."""
+    cdef list calls
+
+    def __cinit__(self):
+        self.calls = []
+
+    def find(self, tuple arguments, dict settings):
+        """(arrays, call, wanted) as kept for a call like this one, or None."""
+        cdef Form form[MOST_ARGUMENTS]
+        cdef bint taken[MOST_ARGUMENTS]
+        cdef Py_ssize_t count = len(arguments), i
+        cdef Bound bound
+        if count > MOST_ARGUMENTS:
+            return None
+        for i in range(count):
+            taken[i] = form_of(arguments[i], &form[i])
+        for bound in self.calls:
+            if bound.count == count and fits(bound, arguments, settings, form, taken):
+                if bound.arrays < count:
+                    arguments = arguments[:bound.arrays]
+                if bound.left_out is not None:
+                    arguments += bound.left_out
+                return arguments, bound.call, bound.wanted
+        return None
+
+    def keep(self, tuple arguments, dict settings, arrays, call, wanted):
+        """Remember how a call was bound, if the next one like it can be known by its looks."""
+        cdef Bound bound = Bound()
+        cdef Py_ssize_t count = len(arguments), i
+        if count > MOST_ARGUMENTS or not all(map(unchanging, settings.values())):
+            return
+        bound.count, bound.arrays = count, min(count, len(arrays))
+        constants = []
+        for i in range(count):
+            if i < bound.arrays and arguments[i] is not arrays[i]:
+                return              # it was converted
+            if form_of(arguments[i], &bound.form[i]):
+                constants.append(ARRAY)
+            elif unchanging(arguments[i]):
+                constants.append(arguments[i])
+            else:
+                return
+        bound.constants = tuple(constants)
+        bound.names, bound.values = tuple(settings), tuple(settings.values())
+        if len(arrays) > count:
+            if any(array is not None for array in arrays[count:]):
+                return
+            bound.left_out = (None,) * (len(arrays) - count)
+        bound.call, bound.wanted = call, wanted
+        self.calls.insert(0, bound)
+        del self.calls[MOST_CALLS:]
+
+
+cdef bint fits(Bound bound, tuple arguments, dict settings, const Form *form, const bint *taken):
+    """Whether a call looks like the one that was bound."""
+    cdef Py_ssize_t i
+    for i in range(bound.count):
+        if taken[i]:
+            if bound.constants[i] is not ARRAY or not same_form(&form[i], &bound.form[i]):
+                return False
+        elif bound.constants[i] is not arguments[i]:
+            return False
+    if len(settings) != len(bound.names):
+        return False
+    i = 0
+    for name, value in settings.items():
+        if name is not bound.names[i] or value is not bound.values[i]:
+            return False
+        i += 1
+    return True
+
+
+def is_ready(array, tuple shape, dtype):
+    """Whether ``array`` is a numpy array of this shape and type that calls take as it is."""
+    cdef Form form
+    cdef int axis
+    if not form_of(array, &form) or form.axes != len(shape) or form.code != (<str> dtype.char)[0]:
+        return False
+    for axis in range(form.axes):
+        if form.shape[axis] != <int64_t> shape[axis]:
+            return False
+    return True
