@@ -16,6 +16,7 @@ from cnncore import SettingError
 from cnncore.ops import dispatch
 
 posix = pytest.mark.skipif(os.name != "posix", reason="fork and signals are POSIX's")
+SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 
 # What a child process needs to compute something on several threads and compare it.
 PRELUDE = """
@@ -277,7 +278,7 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("what", LONG)
 def test_ctrl_c_within_a_fifth_of_a_second(what, threads):
     """The best of several tries counts: a busy machine may be late by itself. Sanitizers may take three times as long."""
-    allowed = 0.6 if "libasan" in os.environ.get("LD_PRELOAD", "") else 0.2
+    allowed = 0.6 if SANITIZED else 0.2
     source = INTERRUPTED.format(setup=LONG[what], threads=threads)
     latencies = []
     for _ in range(4):
@@ -335,6 +336,7 @@ for target in cnncore.cpu.targets():
 # ── Memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer keeps freed memory for a while")
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs /proc")
 @pytest.mark.parametrize("op", operators())
 def test_memory_stays_flat(op):
@@ -355,6 +357,7 @@ def test_memory_stays_flat(op):
 
 
 @posix
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer needs address space of its own")
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs /proc")
 def test_out_of_memory_is_an_exception():
     """With ever more address space, from nearly none: every call raises MemoryError or gives the right result."""
@@ -386,8 +389,6 @@ for extra in range(0, 64, 2):
 assert failed >= 2 and failed + right == 32, (failed, right)
 assert all(np.array_equal(a, b) for a, b in zip(results(), expected))
 """
-    if "libasan" in os.environ.get("LD_PRELOAD", ""):
-        pytest.skip("the sanitizer needs address space of its own")
     run_python(source, timeout=120)
 
 
