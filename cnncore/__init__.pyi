@@ -12,6 +12,7 @@ from .errors import DtypeError as DtypeError
 from .errors import GradientError as GradientError
 from .errors import GraphError as GraphError
 from .errors import KinkError as KinkError
+from .errors import KinkWarning as KinkWarning
 from .errors import ModelFileError as ModelFileError
 from .errors import SettingError as SettingError
 from .errors import ShapeError as ShapeError

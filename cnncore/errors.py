@@ -15,6 +15,7 @@ __all__ = [
     "DataError",
     "GradientError",
     "KinkError",
+    "KinkWarning",
 ]
 
 
@@ -52,3 +53,7 @@ class GradientError(CnnError, AssertionError):
 
 class KinkError(GradientError):
     """There is no derivative to compare with: an array lies on a kink, a tie or a jump."""
+
+
+class KinkWarning(UserWarning):
+    """Elements lie so close to a kink that their gradient was checked beside it."""

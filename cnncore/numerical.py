@@ -43,7 +43,8 @@ def differentiate(curve, directions, reach, magnitude, trust, scale=0.0, steps=S
     result = None
     pending = np.arange(directions)
     for step in steps:
-        value, error, bend = _differences(curve, pending, step * reach[pending], magnitude)
+        bent = 0 if result is None else result.bend[:, pending]
+        value, error, bend = _differences(curve, pending, step * reach[pending], magnitude, bent)
         floor = ULPS * np.finfo(float).eps * magnitude * SHRINK / (step * reach[pending])
         if result is None:
             result = Derivatives(value, error, bend, np.zeros(value.shape, bool), scale, floor.copy())
@@ -73,8 +74,8 @@ def _better(error, bend, result, pending):
     return new < old
 
 
-def _differences(curve, directions, step, magnitude):
-    """Value, error estimate and bend with one step per direction."""
+def _differences(curve, directions, step, magnitude, bent):
+    """Value, error estimate and bend with one step per direction; ``bent``: what other steps found."""
     from scipy.differentiate import derivative
 
     seen = {}
@@ -103,7 +104,8 @@ def _differences(curve, directions, step, magnitude):
         coarse = np.abs(seen[wide] - 2 * seen[0] + seen[-wide]) / step
         fine = np.abs(seen[narrow] - 2 * seen[0] + seen[-narrow]) / step * SHRINK
         rounding = ULPS * np.finfo(float).eps * magnitude * SHRINK / step
-        bend = np.where((fine > 0.6 * coarse) & (fine > rounding), fine, 0.0)
+        # Where another step has seen a bend, it does not vanish by being too small to tell from rounding.
+        bend = np.where((fine > 0.6 * coarse) & ((fine > rounding) | (bent > 0)), fine, 0.0)
         error = np.where(np.isfinite(result.df), result.error, np.inf)
     return result.df, error, bend
 

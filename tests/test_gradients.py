@@ -5,7 +5,7 @@ import pytest
 from conftest import cases
 
 import cnncore
-from cnncore import DtypeError, GradientError, KinkError, SettingError
+from cnncore import DtypeError, GradientError, KinkError, KinkWarning, SettingError
 from cnncore.testing import (
     ADJOINT_LIMIT,
     check_adjoint,
@@ -310,6 +310,54 @@ def test_a_wrong_gradient_beside_a_kink_is_found(x):
     with pytest.raises(GradientError, match=r"wrong at x\[0, 0, 0, 1\]|wrong at x\[0, 0, 0, 2\]") as caught:
         check_gradient(lambda x: (np.maximum(x, 0), lambda dy: 2 * dy * (x > 0)), x)
     assert not isinstance(caught.value, KinkError)
+
+
+def bent(bend, x, distances, factor=1):
+    """y = x + bend · max(x − kink, 0), with a kink at each of the distances from x; backward is ``factor`` times too large."""
+    kinks = x - distances
+    return lambda x: (
+        x + bend * np.maximum(x - kinks, 0),
+        lambda dy: factor * dy * (1 + bend * (x > kinks)),
+    )
+
+
+@pytest.mark.filterwarnings("ignore::cnncore.KinkWarning")
+@pytest.mark.parametrize("bend", [1e-8, 3e-8, 1e-6, 1e-3, 1.0])
+def test_kinks_at_any_distance(bend, rng, method):
+    """However near and however slight, a kink beside the point makes no right gradient wrong, and no wrong one right."""
+    x = rng.uniform(0.5, 1.5, 120)
+    distances = np.geomspace(1e-9, 0.1, 120) * np.where(np.arange(120) % 2, 1, -1)
+    assert check_gradient(bent(bend, x, distances), x, method=method) < 1e-8
+    with pytest.raises(GradientError, match="wrong"):
+        check_gradient(bent(bend, x, distances, factor=1 + 1e-6), x, method=method)
+
+
+def test_kinks_beside_the_point_are_named(rng):
+    x = rng.uniform(0.5, 1.5, 7)
+    distances = np.array([0.2, 0.2, 1e-8, 0.2, -1e-8, 0.2, 0.2])
+    with pytest.warns(
+        KinkWarning, match=r"2 of 7 elements lie so close to a kink .*\(x\[2\], x\[4\]\): checked beside it"
+    ):
+        assert check_gradient(bent(0.5, x, distances), x) < 1e-9
+
+    def wrong_near_kinks(x):
+        y, backward = bent(0.5, np.full(7, 1.0), distances)(x)
+        return y, lambda dy: np.where(np.abs(x - 1) < 0.01, 1.1, 1) * backward(dy)
+
+    with pytest.raises(GradientError, match=r"wrong at x\[2\], moved by .* off a kink: .*\(ratio 1\.1\)"):
+        check_gradient(wrong_near_kinks, np.where(np.abs(distances) < 0.1, 1.0, x + 1))
+    for j, distance in enumerate(distances):
+        distances[j] = 0 if j == 4 else distance
+    with pytest.raises(KinkError, match=r"x\[4\] lies on a kink"):
+        check_gradient(bent(0.5, x, distances), x)
+
+
+def test_noise_is_no_kink(x, method):
+    def noisy(x):
+        return x**2 + 1e-8 * np.sin(1e13 * x), lambda dy: 2 * x * dy
+
+    with pytest.raises(GradientError, match=r"does not settle .* noisy \(does it compute in float32\?\)"):
+        check_gradient(noisy, x, method=method)
 
 
 # ── Arguments of check_gradient itself ─────────────────────────────────────────────────────────────────────────────────

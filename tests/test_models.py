@@ -152,6 +152,45 @@ def test_gradients_of_a_whole_network(rng):
     check_gradients(net, rng.standard_normal((2, 1, 8, 9)), tolerance=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::cnncore.KinkWarning")
+@pytest.mark.parametrize(
+    "name, shape, seed",
+    [
+        ("small_inception", (2, 1, 8, 9), 0),
+        ("small_inception", (1, 1, 28, 28), 1),
+        ("lenet", (1, 1, 32, 32), 0),
+        ("network_in_network", (1, 3, 4, 4), 1),
+    ],
+)
+def test_check_gradient_on_whole_networks(name, shape, seed):
+    """Thousands of ReLU put kinks closer than any step: that says nothing against a right gradient."""
+    net = getattr(models, name)(dtype="float64", seed=seed)
+    x = np.random.default_rng(seed).standard_normal(shape)
+    assert cnncore.testing.check_gradient(net, x, method="projection") <= 1e-8
+
+
+def test_check_gradient_finds_one_wrong_element_in_a_whole_network(rng):
+    net = models.small_inception(dtype="float64")
+    right = net.with_backward
+
+    class Wrong:
+        parameters, state, frozen = net.parameters, net.state, ()
+
+        def with_backward(self, x):
+            y, backward = right(x)
+
+            def wrong_backward(dy):
+                dx = backward(dy)
+                wrong_backward.gradients = {k: g.copy() for k, g in backward.gradients.items()}
+                wrong_backward.gradients["inception_2/conv3x3_norm.b"][5] *= 1.001
+                return dx
+
+            return y, wrong_backward
+
+    with pytest.raises(cnncore.GradientError, match=r"conv3x3_norm\.b is wrong at parameter \S+\[5\]"):
+        cnncore.testing.check_gradient(Wrong(), rng.standard_normal((2, 1, 8, 9)), method="projection")
+
+
 @pytest.mark.parametrize(
     "net, shape, parameters",
     [
