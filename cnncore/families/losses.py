@@ -3,24 +3,13 @@
 from dataclasses import dataclass
 from math import prod
 
-import numpy as np
-
 from .. import geometry
 from ..errors import DtypeError, SettingError, ShapeError
 from ..operator import Kind
 from ..ops import loss
+from .elementwise import check_axes
 
 __all__ = ["MeanSquaredError", "SoftmaxCrossEntropy"]
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """What backward needs of a cross-entropy: the arrays, the weights in float64, and what the losses were divided by."""
-
-    x: np.ndarray
-    target: np.ndarray
-    weight: np.ndarray
-    divisor: float
 
 
 @dataclass(frozen=True)
@@ -46,44 +35,27 @@ class SoftmaxCrossEntropy(Kind):
         x, target, weight = arrays
         settings = call.settings
         place = call.op.name
-        classes = x.shape[1]
         probabilities = target.ndim == x.ndim
         if probabilities != (target.dtype.kind == "f"):
             raise DtypeError(
                 f"{place}: target of shape {target.shape} is {target.dtype}; class numbers are integers of shape "
                 f"{(x.shape[0], *x.shape[2:])}, probabilities are {x.dtype} of shape {x.shape}"
             )
-        exact_weight = np.ones(classes) if weight is None else np.ascontiguousarray(weight, np.float64)
-        cells = (x.shape[0], 1, *x.shape[2:])
-        if not probabilities:
-            left_out = target == settings["ignore_index"]
-            wrong = ~left_out & ((target < 0) | (target >= classes))
-            if wrong.any():
-                raise SettingError(
-                    f"{place}: target holds class {target[wrong][0]}; {classes} classes are numbered 0 to {classes - 1}, and "
-                    f"ignore_index={settings['ignore_index']} is left out"
-                )
-            target = np.where(left_out, -1, target).reshape(cells)
-        losses = np.empty(cells)
-        loss.cross_entropy(x, target, exact_weight, settings["label_smoothing"], losses)
-        divisor = 1.0
-        if settings["reduction"] == "mean":
-            # The weights of the targets; for probabilities, which have no one target, the number of cells.
-            divisor = float(losses.size) if probabilities else exact_weight[target[target >= 0]].sum()
+        entropy = loss.CrossEntropy(x, target, weight, settings["label_smoothing"], settings["ignore_index"])
+        wrong = entropy.first_wrong
+        if wrong >= 0:
+            raise SettingError(
+                f"{place}: target holds class {target.flat[wrong]}; {x.shape[1]} classes are numbered 0 to "
+                f"{x.shape[1] - 1}, and ignore_index={settings['ignore_index']} is left out"
+            )
         y = call.empty(out)
-        if settings["reduction"] == "none":
-            y[...] = losses.reshape(y.shape)
-        else:
-            y[...] = losses.sum() / divisor if divisor else 0
-        return y, (), Saved(x, target, exact_weight, divisor)
+        entropy.forward(settings["reduction"], y)
+        return y, (), entropy
 
     def backward(self, call, saved, dy, wanted, out=None):
-        x, target = saved.x, saved.target
-        dlosses = np.empty((x.shape[0], 1, *x.shape[2:]))
-        dlosses[...] = dy.reshape(dlosses.shape) if call.output else float(dy) / saved.divisor if saved.divisor else 0
         dx = call.gradient(0, out and out[0]) if wanted[0] else None
         dtarget = call.gradient(1, out and out[1]) if wanted[1] else None
-        loss.cross_entropy_gradient(x, target, saved.weight, call.settings["label_smoothing"], dlosses, dx, dtarget)
+        saved.backward(call.settings["reduction"] == "none", dy, dx, dtarget)
         return dx, dtarget, None
 
 
@@ -100,32 +72,26 @@ class MeanSquaredError(Kind):
 
     def describe(self, op, shapes, dtype, settings):
         x, target = shapes
+        check_axes(op.name, x)
         if not fits(target, x):
             raise ShapeError(f"{op.name}: target has shape {target}; input has {x}: they must be the same")
-        return x if settings["reduction"] == "none" else (), None
+        each = settings["reduction"] == "none"
+        # What each value counts for: open extents give no mean yet.
+        share = 1 / max(prod(x), 1) if settings["reduction"] == "mean" and None not in x else 1.0
+        return x if each else (), (each, share)
 
     def forward(self, call, arrays, out=None):
         x, target = arrays
         y = call.empty(out)
-        difference = np.subtract(x, target, dtype=np.float64)
-        difference *= difference
-        if call.settings["reduction"] == "none":
-            y[...] = difference
-        else:
-            y[...] = difference.sum() * self._share(call)
+        loss.squared_error(x, target, y, *call.geometry)
         return y, (), (x, target)
 
     def backward(self, call, saved, dy, wanted, out=None):
         x, target = saved
-        dx = np.subtract(x, target, dtype=np.float64)
-        dx *= 2 * self._share(call) * dy.astype(np.float64)
-        gradients = []
-        for argument, sign in ((0, 1), (1, -1)):
-            gradients.append(call.gradient(argument, out and out[argument]) if wanted[argument] else None)
-            if wanted[argument]:
-                gradients[argument][...] = sign * dx
-        return tuple(gradients)
-
-    def _share(self, call):
-        """What each value counts for."""
-        return 1 / max(prod(call.shapes[0]), 1) if call.settings["reduction"] == "mean" else 1.0
+        each, share = call.geometry
+        dx, dtarget = (call.gradient(i, out and out[i]) if want else None for i, want in enumerate(wanted))
+        if dx is not None:
+            loss.squared_error_gradient(x, target, dy, dx, each, 2 * share)
+        if dtarget is not None:
+            loss.squared_error_gradient(target, x, dy, dtarget, each, 2 * share)
+        return dx, dtarget

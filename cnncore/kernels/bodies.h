@@ -8,3 +8,4 @@
 #include "winograd.h"
 #include "norm.h"
 #include "pool.h"
+#include "loss.h"

@@ -210,4 +210,38 @@ typedef struct {
     cnn_task definition;
 } cnn_lrn;
 
+/* Where cell number i of all images, their planes in row-major order, lies in a tensor. */
+static inline int64_t cnn_cell(const cnn_tensor *t, int64_t i) {
+    int64_t offset = 0;
+    for (int axis = 4; axis > 1 && i > 0; axis--) {
+        offset += i % t->shape[axis] * t->stride[axis];
+        i /= t->shape[axis];
+    }
+    return offset + i * t->stride[0];
+}
+
+enum { CNN_LOSS_CELLS = 32, CNN_LOSS_BLOCK = 4096 };
+
+/* Softmax cross-entropy over the classes (axis 1) of every cell. Kernels' tasks are blocks of CNN_LOSS_CELLS cells, those of
+ * definitions are cells. `smoothing` is shared out among all classes, the rest belongs to the target. */
+typedef struct {
+    cnn_tensor x, dx;               /* dx.data == NULL: not wanted */
+    cnn_tensor labels, dlabels;     /* probabilities of the classes, like x; data == NULL: there are none */
+    const int64_t *classes;         /* [images cells]; below 0: left out; NULL: labels are given */
+    const double *weight;           /* [classes]; NULL: 1 */
+    double smoothing;
+    double *largest, *log_sum;      /* [images cells] max x and log sum of e^(x - max x): forward writes, backward reads them */
+    double *loss;                   /* [images cells] */
+    const double *dloss;            /* dL / d loss, dloss_step apart */
+    int64_t dloss_step;
+    int64_t cells;                  /* of an image */
+} cnn_cross_entropy;
+
+/* Squared differences of x and p; tasks are blocks of CNN_LOSS_BLOCK elements. */
+typedef struct {
+    cnn_elementwise arrays;         /* p: the target; y: the squares, or in backward the gradient */
+    double *sums;                   /* [tasks] sums of squares; NULL: y is written */
+    double scale;
+} cnn_squared_error;
+
 #endif

@@ -1,10 +1,44 @@
-"""Losses on classes: softmax cross-entropy."""
+"""Losses: softmax cross-entropy on classes, squared error.
+
+C kernels of the same names (kernels/loss.h) may take the loops' place.
+"""
 
 from libc.math cimport exp, log
 from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
 
-from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, real, run, tensor
-from cnncore.ops.layout cimport cell_offset, cells, size
+from cnncore.ops.activation cimport merge_axes
+from cnncore.ops.dispatch cimport (
+    CNN_FLOAT32, CNN_FLOAT64, Tensor, cnn_elementwise, cnn_offsets, cnn_row, cnn_task, cnn_tensor, kernel, real, run, tensor,
+)
+from cnncore.ops.layout cimport merge_cells, size
+from cnncore.ops.dispatch import kernel_number
+
+cdef extern from "calls.h" nogil:
+    enum: CNN_LOSS_CELLS
+    enum: CNN_LOSS_BLOCK
+
+    ctypedef struct cnn_cross_entropy:
+        cnn_tensor x
+        cnn_tensor dx
+        cnn_tensor labels
+        cnn_tensor dlabels
+        const int64_t *classes
+        const double *weight
+        double smoothing
+        double *largest
+        double *log_sum
+        double *loss
+        const double *dloss
+        int64_t dloss_step
+        int64_t cells
+
+    ctypedef struct cnn_squared_error:
+        cnn_elementwise arrays
+        double *sums
+        double scale
+
+    int64_t cnn_cell(const cnn_tensor *t, int64_t i)
 
 
 # ── Softmax cross-entropy ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -17,131 +51,302 @@ from cnncore.ops.layout cimport cell_offset, cells, size
 #
 # In float64. A class without weight or target adds 0, even where log p = −∞.
 
-cdef struct CrossEntropy:
-    cnn_tensor x, dx
-    cnn_tensor labels, dlabels      # probabilities (N, K, *spatial); data == NULL: `classes` is used
-    cnn_tensor classes              # int64 (N, *spatial) as (N, 1, *spatial); less than 0: left out
-    cnn_tensor loss                 # (N, 1, *spatial): ℓ, or dL/dℓ in backward, in float64
-    const double *weight            # [K]
-    double smoothing
-
-
-cdef inline double log_sum(const cnn_tensor *t, const real *x) noexcept nogil:
-    """log Σ exp(x_k)."""
-    cdef double largest = x[0], total = 0
-    cdef int64_t k
-    for k in range(1, t.shape[1]):
-        if x[k * t.stride[1]] > largest:
-            largest = x[k * t.stride[1]]
-    for k in range(t.shape[1]):
-        total += exp(x[k * t.stride[1]] - largest)
-    return largest + log(total)
-
-
-cdef inline const real *at(const cnn_tensor *t, int64_t n, int64_t cell, const real *kind) noexcept nogil:
-    return <const real *> t.data + n * t.stride[0] + cell_offset(t, cell)
-
-
-cdef inline double weighted_target(const CrossEntropy *call, const real *label, int64_t target, int64_t k) noexcept nogil:
+cdef inline double weighted_target(const cnn_cross_entropy *call, const real *label, int64_t target, int64_t k) noexcept nogil:
     """v_k q_k."""
     cdef double q = call.smoothing / call.x.shape[1]
     if label != NULL:
         q += (1 - call.smoothing) * label[k * call.labels.stride[1]]
     elif k == target:
         q += 1 - call.smoothing
-    return call.weight[k] * q
+    return q if call.weight == NULL else call.weight[k] * q
 
 
-cdef void cross_entropy_forward(CrossEntropy *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
-    """Tasks are cells (n, position)."""
-    cdef int64_t task, n, cell, k, target = -1
+cdef void cross_entropy_forward(cnn_cross_entropy *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are cells."""
+    cdef int64_t cell, k, target = -1
     cdef const real *x
     cdef const real *label = NULL
-    cdef double norm, q, loss
-    for task in range(begin, end):
-        n, cell = task // cells(&call.x), task % cells(&call.x)
-        x = at(&call.x, n, cell, scratch)
-        if call.labels.data != NULL:
-            label = at(&call.labels, n, cell, scratch)
+    cdef double largest, total, q, loss
+    for cell in range(begin, end):
+        x = <const real *> call.x.data + cnn_cell(&call.x, cell)
+        if call.classes == NULL:
+            label = <const real *> call.labels.data + cnn_cell(&call.labels, cell)
         else:
-            target = (<const int64_t *> call.classes.data)[n * call.classes.stride[0] + cell_offset(&call.classes, cell)]
-        loss = 0
+            target = call.classes[cell]
+        largest, total, loss = x[0], 0, 0
+        for k in range(1, call.x.shape[1]):
+            if x[k * call.x.stride[1]] > largest:
+                largest = x[k * call.x.stride[1]]
+        for k in range(call.x.shape[1]):
+            total += exp(x[k * call.x.stride[1]] - largest)
+        call.largest[cell], call.log_sum[cell] = largest, log(total)
         if label != NULL or target >= 0:
-            norm = log_sum(&call.x, x)
             for k in range(call.x.shape[1]):
                 q = weighted_target(call, label, target, k)
                 if q != 0:
-                    loss -= q * (x[k * call.x.stride[1]] - norm)
-        (<double *> call.loss.data)[n * call.loss.stride[0] + cell_offset(&call.loss, cell)] = loss
+                    loss -= q * (x[k * call.x.stride[1]] - largest - call.log_sum[cell])
+        call.loss[cell] = loss
 
 
-cdef void cross_entropy_backward(CrossEntropy *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
-    """Tasks are cells; loss.data holds dL/dℓ."""
-    cdef int64_t task, n, cell, k, target = -1
+cdef void cross_entropy_backward(cnn_cross_entropy *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are cells."""
+    cdef int64_t cell, k, target = -1
     cdef int64_t K = call.x.shape[1]
     cdef const real *x
     cdef const real *label = NULL
     cdef real *dx
     cdef real *dlabel
-    cdef double norm, total, dloss
-    for task in range(begin, end):
-        n, cell = task // cells(&call.x), task % cells(&call.x)
-        x = at(&call.x, n, cell, scratch)
-        dloss = (<const double *> call.loss.data)[n * call.loss.stride[0] + cell_offset(&call.loss, cell)]
-        if call.labels.data != NULL:
-            label = at(&call.labels, n, cell, scratch)
+    cdef double log_p, total, dloss
+    for cell in range(begin, end):
+        x = <const real *> call.x.data + cnn_cell(&call.x, cell)
+        dx = <real *> call.dx.data + cnn_cell(&call.dx, cell) if call.dx.data != NULL else NULL
+        dlabel = <real *> call.dlabels.data + cnn_cell(&call.dlabels, cell) if call.dlabels.data != NULL else NULL
+        dloss, total = call.dloss[cell * call.dloss_step], 0
+        if call.classes == NULL:
+            label = <const real *> call.labels.data + cnn_cell(&call.labels, cell)
         else:
-            target = (<const int64_t *> call.classes.data)[n * call.classes.stride[0] + cell_offset(&call.classes, cell)]
-        norm = log_sum(&call.x, x)
-        if call.dx.data != NULL:
-            dx = <real *> call.dx.data + n * call.dx.stride[0] + cell_offset(&call.dx, cell)
-            total = 0
-            for k in range(K):
-                total += weighted_target(call, label, target, k)
-            for k in range(K):
-                if label == NULL and target < 0:
-                    dx[k * call.dx.stride[1]] = 0
-                else:
-                    dx[k * call.dx.stride[1]] = <real> (dloss * (
-                        exp(x[k * call.x.stride[1]] - norm) * total - weighted_target(call, label, target, k)))
-        if call.dlabels.data != NULL:
-            dlabel = <real *> call.dlabels.data + n * call.dlabels.stride[0] + cell_offset(&call.dlabels, cell)
-            for k in range(K):
+            target = call.classes[cell]
+        for k in range(K):
+            total += weighted_target(call, label, target, k)
+        for k in range(K):
+            log_p = x[k * call.x.stride[1]] - call.largest[cell] - call.log_sum[cell]
+            if dx != NULL and label == NULL and target < 0:
+                dx[k * call.dx.stride[1]] = 0
+            elif dx != NULL:
+                dx[k * call.dx.stride[1]] = <real> (dloss * (exp(log_p) * total - weighted_target(call, label, target, k)))
+            if dlabel != NULL:
                 dlabel[k * call.dlabels.stride[1]] = <real> (
-                    -dloss * (1 - call.smoothing) * call.weight[k] * (x[k * call.x.stride[1]] - norm))
+                    -dloss * (1 - call.smoothing) * (1 if call.weight == NULL else call.weight[k]) * log_p)
 
 
-def cross_entropy(x, target, const double[::1] weight, double smoothing, losses):
-    """Write ℓ of every cell into ``losses``, float64 (N, 1, *spatial). Target: classes like ``losses``, or labels like x."""
-    cdef Tensor X = tensor(x), T = tensor(target), L = tensor(losses, True)
-    cdef CrossEntropy call
-    describe(&call, X, T, L, weight, smoothing)
-    cdef cnn_task task = (
-        <cnn_task> cross_entropy_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> cross_entropy_forward[double])
-    run(task, &call, X.view.shape[0] * cells(&X.view), 8, 0, 20 * size(&X.view))
+cdef int CROSS_ENTROPY_FORWARD = kernel_number("cross_entropy_forward")
+cdef int CROSS_ENTROPY_BACKWARD = kernel_number("cross_entropy_backward")
 
 
-def cross_entropy_gradient(x, target, const double[::1] weight, double smoothing, dlosses, dx, dtarget):
-    """Write dx and dtarget (None: not wanted) from dL/dℓ, float64 (N, 1, *spatial)."""
-    cdef Tensor X = tensor(x), T = tensor(target), L = tensor(dlosses), DX, DT
-    cdef CrossEntropy call
-    describe(&call, X, T, L, weight, smoothing)
-    if dx is not None:
-        DX = tensor(dx, True)
-        call.dx = DX.view
-    if dtarget is not None:
-        DT = tensor(dtarget, True)
-        call.dlabels = DT.view
-    cdef cnn_task task = (
-        <cnn_task> cross_entropy_backward[float] if X.precision == CNN_FLOAT32 else <cnn_task> cross_entropy_backward[double])
-    run(task, &call, X.view.shape[0] * cells(&X.view), 8, 0, 20 * size(&X.view))
+cdef inline double value(Tensor t, int64_t offset) noexcept:
+    """A number of a tensor, whatever its precision."""
+    return (<const float *> t.view.data)[offset] if t.precision == CNN_FLOAT32 else (<const double *> t.view.data)[offset]
 
 
-cdef void describe(CrossEntropy *call, Tensor x, Tensor target, Tensor losses, const double[::1] weight, double smoothing):
-    call.x, call.loss = x.view, losses.view
-    call.dx.data = call.dlabels.data = call.labels.data = NULL
-    if target.precision < 0:
-        call.classes = target.view
+cdef inline void put(Tensor t, int64_t offset, double number) noexcept:
+    if t.precision == CNN_FLOAT32:
+        (<float *> t.view.data)[offset] = <float> number
     else:
-        call.labels = target.view
-    call.weight, call.smoothing = &weight[0], smoothing
+        (<double *> t.view.data)[offset] = number
+
+
+cdef Tensor cells_of(array, bint writable=False):
+    """An array with one number per cell, (N, *spatial), as a tensor (N, 1, *spatial)."""
+    cdef Tensor t = tensor(array, writable)
+    cdef int axis, rank = t.buffer.ndim
+    for axis in range(1, 5):
+        t.view.shape[axis], t.view.stride[axis] = 1, 0
+    for axis in range(1, rank):
+        t.view.shape[axis + 5 - rank] = t.buffer.shape[axis]
+        t.view.stride[axis + 5 - rank] = t.buffer.strides[axis] // t.buffer.itemsize
+    return t
+
+
+cdef class CrossEntropy:
+    """Softmax cross-entropy of ``x`` (N, K, *spatial) with ``target``: int64 class numbers (N, *spatial), or probabilities like x.
+
+    ``weight``, one number per class, may be None. Keeps what backward needs: the arrays, the logarithms of the sums, and
+    what the losses were divided by.
+    """
+    cdef cnn_cross_entropy call
+    cdef Tensor x, target
+    cdef int64_t count              # cells of all images
+    cdef double *memory
+    cdef double divisor
+
+    def __cinit__(self, x, target, weight, double smoothing, int64_t left_out):
+        cdef Tensor v
+        cdef int64_t K, i, label
+        cdef const int64_t *given
+        cdef int64_t *classes
+        self.x, self.target = tensor(x), tensor(target)
+        self.call.x = self.x.view
+        merge_cells(&self.call.x)
+        K, self.call.cells = self.x.view.shape[1], self.call.x.shape[2] * self.call.x.shape[3] * self.call.x.shape[4]
+        self.count = self.x.view.shape[0] * self.call.cells
+        self.call.smoothing = smoothing
+        self.memory = <double *> malloc((4 * self.count + K + 1) * sizeof(double))
+        if self.memory == NULL:
+            raise MemoryError(f"no memory for the losses of {self.count} cells")
+        self.call.largest, self.call.log_sum, self.call.loss = self.memory, self.memory + self.count, self.memory + 2 * self.count
+        if weight is not None:
+            v = tensor(weight)
+            self.call.weight = self.memory + 4 * self.count
+            for i in range(K):
+                (<double *> self.call.weight)[i] = value(v, i * v.view.stride[0])
+        if self.target.precision >= 0:
+            self.call.labels = self.target.view
+            merge_cells(&self.call.labels)
+            return
+        given, classes = <const int64_t *> self.target.view.data, <int64_t *> (self.memory + 3 * self.count)
+        for i in range(self.count):
+            label = given[i]
+            classes[i] = -1 if label == left_out else label if 0 <= label < K else -2
+        self.call.classes = classes
+
+    def __dealloc__(self):
+        free(self.memory)
+
+    @property
+    def first_wrong(self):
+        """The place of the first class number that is none, in row-major order; −1 where all are."""
+        cdef int64_t i
+        if self.call.classes != NULL:
+            for i in range(self.count):
+                if self.call.classes[i] == -2:
+                    return i
+        return -1
+
+    def forward(self, str reduction, y):
+        """Write the losses, their sum or their mean: 0 where there is nothing to take the mean of."""
+        cdef Tensor Y = cells_of(y, True)
+        cdef double total = 0
+        cdef int64_t i
+        self.run(&self.call, CROSS_ENTROPY_FORWARD, <void *> cross_entropy_forward[float],
+                 <void *> cross_entropy_forward[double], 2)
+        if reduction == "none":
+            for i in range(self.count):
+                put(Y, cnn_cell(&Y.view, i), self.call.loss[i])
+            return
+        for i in range(self.count):
+            total += self.call.loss[i]
+        self.divisor = 1
+        if reduction == "mean":
+            # The weights of the targets; for probabilities, which have no one target, the number of cells.
+            self.divisor = 0
+            for i in range(self.count):
+                if self.call.classes == NULL or self.call.classes[i] >= 0:
+                    self.divisor += 1 if self.call.classes == NULL or self.call.weight == NULL else (
+                        self.call.weight[self.call.classes[i]])
+        put(Y, 0, total / self.divisor if self.divisor else 0)
+
+    def backward(self, bint each, dy, dx, dtarget):
+        """Write dx and dtarget (None: not wanted); ``each``: dy has a number per cell."""
+        cdef Tensor DY = cells_of(dy), DX, DT
+        cdef cnn_cross_entropy call = self.call     # its own: several threads may go backward at once
+        cdef double whole
+        cdef double *dloss = &whole
+        cdef int64_t i
+        call.dx.data = call.dlabels.data = NULL
+        if dx is not None:
+            DX = tensor(dx, True)
+            call.dx = DX.view
+            merge_cells(&call.dx)
+        if dtarget is not None:
+            DT = tensor(dtarget, True)
+            call.dlabels = DT.view
+            merge_cells(&call.dlabels)
+        if each:
+            dloss = <double *> malloc((self.count + 1) * sizeof(double))
+            if dloss == NULL:
+                raise MemoryError(f"no memory for the gradients of {self.count} losses")
+            for i in range(self.count):
+                dloss[i] = value(DY, cnn_cell(&DY.view, i))
+        else:
+            whole = value(DY, 0) / self.divisor if self.divisor else 0
+        call.dloss, call.dloss_step = dloss, each
+        try:
+            self.run(&call, CROSS_ENTROPY_BACKWARD, <void *> cross_entropy_backward[float],
+                     <void *> cross_entropy_backward[double], 3)
+        finally:
+            if each:
+                free(dloss)
+
+    cdef int run(self, cnn_cross_entropy *call, int number, void *definition_f32, void *definition_f64,  # no-cython-lint
+                 int rows) except -1:
+        """``rows``: numbers per class and cell of a block that a kernel needs room for."""
+        cdef cnn_task task = kernel(number, self.x.precision)
+        cdef int64_t tasks = (self.count + CNN_LOSS_CELLS - 1) // CNN_LOSS_CELLS, K = self.x.view.shape[1]
+        if task == NULL:
+            task, tasks = <cnn_task> (definition_f32 if self.x.precision == CNN_FLOAT32 else definition_f64), self.count
+        return run(task, call, tasks, 1, rows * K * CNN_LOSS_CELLS * self.x.buffer.itemsize, 5 * size(&self.x.view))
+
+
+# ── Squared error ──────────────────────────────────────────────────────────────────────────────────────────────────────
+#
+#     L = c Σ (x − t)²        ∂L/∂x = 2 c (x − t)        ∂L/∂t = −∂L/∂x
+
+cdef void squared_error_forward(cnn_squared_error *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """The sum of the squares of each block, or the squares themselves."""
+    cdef int64_t task, i
+    cdef cnn_offsets at
+    cdef double sum_, difference
+    for task in range(begin, end):
+        sum_ = 0
+        for i in range(task * CNN_LOSS_BLOCK, min((task + 1) * CNN_LOSS_BLOCK, call.arrays.size)):
+            cnn_row(&call.arrays, i, end, &at)
+            difference = <double> (<const real *> call.arrays.x.data)[at.x] - (<const real *> call.arrays.p.data)[at.p]
+            sum_ += difference * difference
+            if call.sums == NULL:
+                (<real *> call.arrays.y.data)[at.y] = <real> (difference * difference)
+        if call.sums != NULL:
+            call.sums[task] = sum_
+
+
+cdef void squared_error_backward(cnn_squared_error *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """y = scale dy (x − t); without dy it is part of scale."""
+    cdef int64_t i
+    cdef cnn_offsets at
+    cdef double dy = 1
+    for i in range(begin * CNN_LOSS_BLOCK, min(end * CNN_LOSS_BLOCK, call.arrays.size)):
+        cnn_row(&call.arrays, i, end, &at)
+        if call.arrays.dy.data != NULL:
+            dy = (<const real *> call.arrays.dy.data)[at.dy]
+        (<real *> call.arrays.y.data)[at.y] = <real> (call.scale * dy * (
+            <double> (<const real *> call.arrays.x.data)[at.x] - (<const real *> call.arrays.p.data)[at.p]))
+
+
+cdef int SQUARED_ERROR_FORWARD = kernel_number("squared_error_forward")
+cdef int SQUARED_ERROR_BACKWARD = kernel_number("squared_error_backward")
+
+
+cdef inline int64_t blocks(const cnn_squared_error *call) noexcept:
+    return (call.arrays.size + CNN_LOSS_BLOCK - 1) // CNN_LOSS_BLOCK
+
+
+def squared_error(x, target, y, bint each, double share):
+    """Write the squares (x − t)² into y, or where not ``each`` their sum times ``share``."""
+    cdef Tensor X = tensor(x), T = tensor(target), Y = tensor(y, True)
+    cdef cnn_squared_error call
+    cdef double few[16]
+    cdef double *sums = few
+    cdef double total = 0
+    cdef int64_t i
+    merge_axes(&call.arrays, X, None, T, Y if each else X)
+    cdef cnn_task task = kernel(SQUARED_ERROR_FORWARD, X.precision)
+    if task == NULL:
+        task = <cnn_task> squared_error_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> squared_error_forward[double]
+    if each:
+        call.sums = NULL
+        run(task, &call, blocks(&call), 1, 0, 2 * call.arrays.size)
+        return
+    if blocks(&call) > 16:
+        sums = <double *> malloc(blocks(&call) * sizeof(double))
+        if sums == NULL:
+            raise MemoryError(f"no memory for the sums of {blocks(&call)} blocks")
+    try:
+        call.sums = sums
+        run(task, &call, blocks(&call), 1, 0, 2 * call.arrays.size)
+        for i in range(blocks(&call)):
+            total += sums[i]
+        put(Y, 0, total * share)
+    finally:
+        if sums != few:
+            free(sums)
+
+
+def squared_error_gradient(x, target, dy, dx, bint each, double scale):
+    """Write dx = scale dy (x − t); ``each``: dy is like x, else one number."""
+    cdef Tensor X = tensor(x), T = tensor(target), DY = tensor(dy), DX = tensor(dx, True)
+    cdef cnn_squared_error call
+    merge_axes(&call.arrays, X, DY if each else None, T, DX)
+    call.sums, call.scale = NULL, scale if each else scale * value(DY, 0)
+    cdef cnn_task task = kernel(SQUARED_ERROR_BACKWARD, X.precision)
+    if task == NULL:
+        task = <cnn_task> squared_error_backward[float] if X.precision == CNN_FLOAT32 else <cnn_task> squared_error_backward[double]
+    run(task, &call, blocks(&call), 1, 0, 2 * call.arrays.size)
