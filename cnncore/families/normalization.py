@@ -24,19 +24,13 @@ def check_per_channel(op, shapes):
             )
 
 
-def exact(array, channels, default):
-    """``array`` in float64 and contiguous; ``default`` everywhere where it was left out."""
-    return np.full(channels, default) if array is None else np.ascontiguousarray(array, np.float64)
-
-
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a normalisation's backward needs: x, w in float64, the statistics, and whether they were given."""
+    """What a normalisation's backward needs: x, w, the statistics, and whether they were given."""
 
     x: np.ndarray
-    w: np.ndarray
-    mean: np.ndarray
-    variance: np.ndarray
+    w: np.ndarray | None
+    statistics: norm.Statistics
     constant: bool
 
 
@@ -48,31 +42,16 @@ class Normalization(Kind):
 
     saves = ("x", "w")
 
-    def normalized(self, call, x, w, b, mean, variance, constant, out):
+    def normalized(self, call, x, w, b, statistics, constant, out):
         """y, and what backward needs."""
-        channels = x.shape[1]
         y = call.empty(out)
-        saved = Saved(x, exact(w, channels, 1.0), mean, variance, constant)
-        call.geometry.forward(x, saved.w, exact(b, channels, 0.0), mean, variance, call.settings["eps"], y)
-        return y, saved
+        call.geometry.forward(x, w, b, statistics, call.settings["eps"], y)
+        return y, Saved(x, w, statistics, constant)
 
     def backward(self, call, saved, dy, wanted, out=None):
-        channels = saved.x.shape[1]
-        dx = call.gradient(0, out and out[0]) if wanted[0] else None
-        # Sums over all values: in float64 until they are complete.
-        dw, db = (np.empty(channels) if want else None for want in wanted[1:3])
-        call.geometry.backward(
-            saved.x, saved.w, saved.mean, saved.variance, call.settings["eps"], saved.constant, dy, dx, dw, db
-        )
-        gradients = [dx]
-        for argument, exact_gradient in ((1, dw), (2, db)):
-            if exact_gradient is None:
-                gradients.append(None)
-                continue
-            gradient = call.gradient(argument, out and out[argument])
-            gradient[...] = exact_gradient
-            gradients.append(gradient)
-        return (*gradients, *(None for _ in wanted[3:]))
+        dx, dw, db = (call.gradient(i, out and out[i]) if wanted[i] else None for i in range(3))
+        call.geometry.backward(saved.x, saved.w, saved.statistics, call.settings["eps"], saved.constant, dy, dx, dw, db)
+        return (dx, dw, db, *(None for _ in wanted[3:]))
 
 
 @dataclass(frozen=True)
@@ -92,21 +71,22 @@ class BatchNorm(Normalization):
 
     def forward(self, call, arrays, out=None):
         x, w, b, running_mean, running_var = arrays
-        channels = x.shape[1]
-        training = call.settings["training"]
-        mean, variance = exact(running_mean, channels, 0.0), exact(running_var, channels, 1.0)
-        new_mean, new_variance = mean, variance
-        if training:
-            mean, variance = call.geometry.statistics(x)
-            m = call.geometry.members
-            if m > 0:
-                new_mean = new_mean + call.settings["momentum"] * (mean - new_mean)
-            if m > 1:  # one value per channel says nothing about the variance
-                new_variance = new_variance + call.settings["momentum"] * (variance * (m / (m - 1)) - new_variance)
-        y, saved = self.normalized(call, x, w, b, mean, variance, not training, out)
-        if not call.settings["return_statistics"]:
+        settings = call.settings
+        training = settings["training"]
+        sets = call.geometry
+        statistics = sets.statistics(x) if training else sets.given(running_mean, running_var)
+        y, saved = self.normalized(call, x, w, b, statistics, not training, out)
+        if not settings["return_statistics"]:
             return y, (), saved
-        return y, (new_mean.astype(call.dtype), new_variance.astype(call.dtype)), saved
+        mean, variance = sets.given(running_mean, running_var).arrays()
+        if training:
+            m = sets.members
+            now_mean, now_variance = statistics.arrays()
+            if m > 0:
+                mean += settings["momentum"] * (now_mean - mean)
+            if m > 1:  # one value per channel says nothing about the variance
+                variance += settings["momentum"] * (now_variance * (m / (m - 1)) - variance)
+        return y, (mean.astype(call.dtype), variance.astype(call.dtype)), saved
 
 
 @dataclass(frozen=True)
@@ -130,8 +110,7 @@ class GroupNorm(Normalization):
 
     def forward(self, call, arrays, out=None):
         x, w, b = arrays
-        mean, variance = call.geometry.statistics(x)
-        y, saved = self.normalized(call, x, w, b, mean, variance, False, out)
+        y, saved = self.normalized(call, x, w, b, call.geometry.statistics(x), False, out)
         return y, (), saved
 
 

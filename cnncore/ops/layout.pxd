@@ -1,8 +1,8 @@
-# Where the values of a tensor lie: planes, cells, and whether several arrays may be walked through together.
+# Where the values of a tensor lie: planes, cells, single numbers, and whether several arrays may be walked through together.
 
 from libc.stdint cimport int64_t
 
-from cnncore.ops.dispatch cimport cnn_tensor
+from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_tensor
 
 
 cdef inline int64_t cells(const cnn_tensor *t) noexcept nogil:
@@ -95,3 +95,16 @@ cdef inline bint channels_innermost(cnn_tensor **tensors, int count) noexcept no
         all_ = all_ and tensors[i].shape[2] == 1 and tensors[i].shape[3] == 1 and (
             tensors[i].stride[1] == 1 and tensors[i].shape[1] > 1)
     return all_
+
+
+cdef inline double value(Tensor t, int64_t offset) noexcept:
+    """The number at an offset, whatever the precision."""
+    return (<const float *> t.view.data)[offset] if t.precision == CNN_FLOAT32 else (<const double *> t.view.data)[offset]
+
+
+cdef inline void put(Tensor t, int64_t offset, double number) noexcept:
+    """Round a number to the precision and write it."""
+    if t.precision == CNN_FLOAT32:
+        (<float *> t.view.data)[offset] = <float> number
+    else:
+        (<double *> t.view.data)[offset] = number

@@ -9,9 +9,9 @@ from libc.stdlib cimport free, malloc
 
 from cnncore.ops.activation cimport merge_axes
 from cnncore.ops.dispatch cimport (
-    CNN_FLOAT32, CNN_FLOAT64, Tensor, cnn_elementwise, cnn_offsets, cnn_row, cnn_task, cnn_tensor, kernel, real, run, tensor,
+    CNN_FLOAT32, Tensor, cnn_elementwise, cnn_offsets, cnn_row, cnn_task, cnn_tensor, kernel, real, run, tensor,
 )
-from cnncore.ops.layout cimport merge_cells, size
+from cnncore.ops.layout cimport merge_cells, put, size, value
 from cnncore.ops.dispatch import kernel_number
 
 cdef extern from "calls.h" nogil:
@@ -121,18 +121,6 @@ cdef void cross_entropy_backward(cnn_cross_entropy *call, int64_t begin, int64_t
 
 cdef int CROSS_ENTROPY_FORWARD = kernel_number("cross_entropy_forward")
 cdef int CROSS_ENTROPY_BACKWARD = kernel_number("cross_entropy_backward")
-
-
-cdef inline double value(Tensor t, int64_t offset) noexcept:
-    """A number of a tensor, whatever its precision."""
-    return (<const float *> t.view.data)[offset] if t.precision == CNN_FLOAT32 else (<const double *> t.view.data)[offset]
-
-
-cdef inline void put(Tensor t, int64_t offset, double number) noexcept:
-    if t.precision == CNN_FLOAT32:
-        (<float *> t.view.data)[offset] = <float> number
-    else:
-        (<double *> t.view.data)[offset] = number
 
 
 cdef Tensor cells_of(array, bint writable=False):

@@ -1,6 +1,12 @@
 # Written by tools/generate.py from the Cython source.
 from typing import Any
 
+class Statistics:
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+class Room:
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
 class Normalization:
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 

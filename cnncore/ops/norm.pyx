@@ -6,11 +6,13 @@ same names (kernels/norm.h) may take the loops' place.
 
 from libc.math cimport fabs, pow
 from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
 
 import numpy as np
 
 from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, kernel, real, run, tensor
-from cnncore.ops.layout cimport cell_offset, cells, channels_innermost, plane_offset, side_by_side, size
+from cnncore.ops.layout cimport cell_offset, cells, channels_innermost, plane_offset, put, side_by_side, size, value
 from cnncore.ops.dispatch import kernel_number
 
 
@@ -119,174 +121,223 @@ cdef enum:
     BLOCK = 16384           # values in a block: small enough to be read twice from the cache, large enough to be worth a task
 
 
+cdef class Statistics:
+    """μ and σ² of each set of a call, ordered by image and group."""
+    cdef double *mean
+    cdef double *variance
+    cdef int64_t sets
+
+    def __cinit__(self, int64_t sets):
+        self.sets = sets
+        self.mean = <double *> calloc(2 * sets + 1, sizeof(double))
+        if self.mean == NULL:
+            raise MemoryError(f"no memory for the statistics of {sets} sets")
+        self.variance = self.mean + sets
+
+    def __dealloc__(self):
+        free(self.mean)
+
+    def arrays(self):
+        """μ and σ² as arrays."""
+        cdef int64_t s
+        return np.array([[self.mean[s] for s in range(self.sets)], [self.variance[s] for s in range(self.sets)]])
+
+
+cdef class Room:
+    """Memory for so many float64, as long as it is held."""
+    cdef double *values
+
+    def __cinit__(self, int64_t count):
+        self.values = <double *> malloc((count + 1) * sizeof(double))
+        if self.values == NULL:
+            raise MemoryError(f"no memory for {count} numbers")
+
+    def __dealloc__(self):
+        free(self.values)
+
+
+cdef inline double per_channel(Tensor t, int64_t c, double otherwise) noexcept:
+    """Number c of an array of one number per channel that may have been left out."""
+    return otherwise if t is None else value(t, c * t.view.stride[0])
+
+
 cdef class Normalization:
     """The sets of a call: of each image or of all together, and so many groups of channels.
 
-    A statistic is an array of one float64 per set, ordered by image and group.
+    Arrays of one number per channel (w, b, running statistics) may be None and have any strides.
     """
     cdef int64_t N, C, P            # images, channels, cells of a plane
     cdef int64_t groups             # per image, or of all images
     cdef bint together
-    cdef int64_t[::1] group         # of each channel
+    cdef int64_t width              # channels of a group
 
     def __init__(self, tuple shape, int64_t groups, bint together):
         self.N, self.C, self.groups, self.together = shape[0], shape[1], groups, together
-        self.group = np.arange(self.C, dtype=np.int64) // (self.C // groups)
+        self.width = max(self.C // max(groups, 1), 1)
         self.P = 1
         for extent in shape[2:]:
             self.P *= extent
 
     cdef inline int64_t set_of(self, int64_t n, int64_t c) noexcept nogil:
-        return (0 if self.together else n * self.groups) + self.group[c]
+        return (0 if self.together else n * self.groups) + c // self.width
 
-    @property
-    def sets(self):
-        """How many sets there are."""
+    cdef inline int64_t sets(self) noexcept:
         return (1 if self.together else self.N) * self.groups
 
     @property
     def members(self):
         """m: values in each set."""
-        return (self.N if self.together else 1) * (self.C // self.groups) * self.P
+        return (self.N if self.together else 1) * (self.C // max(self.groups, 1)) * self.P
+
+    def given(self, mean, variance):
+        """Statistics that were found elsewhere, one per channel; 0 and 1 where they were left out."""
+        cdef Tensor M = None if mean is None else tensor(mean), V = None if variance is None else tensor(variance)
+        cdef Statistics statistics = Statistics(self.C)
+        cdef int64_t c
+        for c in range(self.C):
+            statistics.mean[c], statistics.variance[c] = per_channel(M, c, 0), per_channel(V, c, 1)
+        return statistics
 
     def statistics(self, x):
         """μ and σ² of each set; 0 and 0 where a set is empty."""
         cdef Tensor X = tensor(x)
         cdef cnn_norm call
-        cdef double[::1] mean = np.zeros(self.sets), variance = np.zeros(self.sets)
+        cdef cnn_tensor *used[1]
+        cdef Statistics found = Statistics(self.sets())
         cdef int64_t n, k, c, s, i, count
         cdef double m = max(self.members, 1)
-        call.x = X.view
-        self.cut(&call, [&call.x], 1)
-        cdef double[:, ::1] parts = self.parts(&call)
-        self.run(&call, [&call.x], 1, MOMENTS, <void *> norm_moments[float],
-                 <void *> norm_moments[double], X.precision)
+        call.x, used[0] = X.view, &call.x
+        cdef bint planes = self.cut(&call, used, 1)
+        cdef Room parts = self.parts(&call)  # no-cython-lint
+        self.run(&call, planes, MOMENTS, <void *> norm_moments[float], <void *> norm_moments[double], X.precision)
         # Parts into wholes: Σ (x − μ)² = Σ over the blocks of Σ (x − mean)² + count (mean − μ)².
-        with nogil:
-            for n in range(self.N):
-                for k in range(call.blocks):
-                    count = min(call.block, self.P - k * call.block)
-                    for c in range(self.C):
-                        mean[self.set_of(n, c)] += parts[0, (n * call.blocks + k) * self.C + c] * count / m
-            for n in range(self.N):
-                for k in range(call.blocks):
-                    count = min(call.block, self.P - k * call.block)
-                    for c in range(self.C):
-                        s, i = self.set_of(n, c), (n * call.blocks + k) * self.C + c
-                        variance[s] += (parts[1, i] + count * (parts[0, i] - mean[s]) ** 2) / m
-        return np.asarray(mean), np.asarray(variance)
+        for n in range(self.N):
+            for k in range(call.blocks):
+                count = min(call.block, self.P - k * call.block)
+                for c in range(self.C):
+                    found.mean[self.set_of(n, c)] += call.first[(n * call.blocks + k) * self.C + c] * count / m
+        for n in range(self.N):
+            for k in range(call.blocks):
+                count = min(call.block, self.P - k * call.block)
+                for c in range(self.C):
+                    s, i = self.set_of(n, c), (n * call.blocks + k) * self.C + c
+                    found.variance[s] += (call.second[i] + count * (call.first[i] - found.mean[s]) ** 2) / m
+        return found
 
-    def forward(self, x, w, b, const double[::1] mean, const double[::1] variance, double eps, y):
-        """Write y = w x̂ + b; w and b are float64, one per channel."""
+    def forward(self, x, w, b, Statistics statistics, double eps, y):
+        """Write y = w x̂ + b."""
         cdef Tensor X = tensor(x), Y = tensor(y, True)
+        cdef Tensor W = None if w is None else tensor(w), B = None if b is None else tensor(b)
         cdef cnn_norm call
-        cdef const double[::1] W = w, B = b
-        cdef int64_t images = 1 if self.together else self.N
-        cdef double[:, ::1] numbers = np.empty((3, images * self.C))
-        cdef int64_t n, c, s, i
+        cdef cnn_tensor *used[2]
+        cdef Room room = self.coefficients(&call, X.precision)  # no-cython-lint
+        cdef int64_t n, c, s
         call.x, call.y = X.view, Y.view
-        for n in range(images):
+        used[0], used[1] = &call.x, &call.y
+        for n in range(1 if self.together else self.N):
             for c in range(self.C):
-                s, i = self.set_of(n, c), n * self.C + c
-                numbers[0, i] = mean[s]
-                numbers[1, i] = W[c] * pow(variance[s] + eps, -0.5)
-                numbers[2, i] = B[c]
-        coefficients = self.coefficients(&call, numbers, x.dtype)  # no-cython-lint
-        self.run(&call, [&call.x, &call.y], 2, TRANSFORM, <void *> norm_transform[float],
+                s = self.set_of(n, c)
+                self.set_coefficients(&call, X.precision, n * self.C + c, statistics.mean[s],
+                                      per_channel(W, c, 1) * pow(statistics.variance[s] + eps, -0.5), per_channel(B, c, 0), 0)
+        self.run(&call, self.cut(&call, used, 2), TRANSFORM, <void *> norm_transform[float],
                  <void *> norm_transform[double], X.precision)
 
-    def backward(self, x, w, const double[::1] mean, const double[::1] variance, double eps, bint constant, dy, dx, dw, db):
-        """Write dx, and dw and db in float64; None is not wanted. ``constant``: μ and σ² do not depend on x."""
-        cdef Tensor X = tensor(x), DY = tensor(dy), DX
+    def backward(self, x, w, Statistics statistics, double eps, bint constant, dy, dx, dw, db):
+        """Write dx, dw and db; None is not wanted. ``constant``: μ and σ² do not depend on x."""
+        cdef Tensor X = tensor(x), DY = tensor(dy), W = None if w is None else tensor(w), DX, result
         cdef cnn_norm call
-        cdef const double[::1] W = w
-        cdef double[::1] DW, DB
-        cdef double[::1] plain = np.zeros(self.sets), weighted = np.zeros(self.sets)
-        cdef int64_t images = 1 if self.together else self.N
-        cdef double[:, ::1] numbers = np.empty((4, images * self.C))
-        cdef double[:, ::1] parts
+        cdef cnn_tensor *used[3]
+        cdef int64_t images = 1 if self.together else self.N, sets = self.sets()
+        cdef Room room = self.coefficients(&call, X.precision), parts, sums = Room(3 * sets + 2 * self.C)  # no-cython-lint
+        cdef double *inverse = sums.values                  # 1 / √(σ² + ε), Σ w dy and Σ w dy x̂ of each set
+        cdef double *plain = inverse + sets
+        cdef double *weighted = plain + sets
+        cdef double *DW = weighted + sets                   # Σ dy x̂ and Σ dy of each channel
+        cdef double *DB = DW + self.C
         cdef double m = max(self.members, 1)
-        cdef double[::1] inverse = np.empty(self.sets)
-        cdef int64_t n, c, s, i
-        for s in range(self.sets):
-            inverse[s] = pow(variance[s] + eps, -0.5)
+        cdef int64_t n, c, s
+        memset(inverse, 0, (3 * sets + 2 * self.C) * sizeof(double))
+        for s in range(sets):
+            inverse[s] = pow(statistics.variance[s] + eps, -0.5)
         call.x, call.dy = X.view, DY.view
-        for n in range(images):
-            for c in range(self.C):
-                numbers[0, n * self.C + c] = mean[self.set_of(n, c)]
-                numbers[1, n * self.C + c] = numbers[2, n * self.C + c] = numbers[3, n * self.C + c] = 0
+        used[0], used[1], used[2] = &call.x, &call.dy, &call.dx
         if not (constant and dw is None and db is None):
-            coefficients = self.coefficients(&call, numbers, x.dtype)
-            DW = np.zeros(self.C) if dw is None else dw
-            DB = np.zeros(self.C) if db is None else db
-            DW[:] = 0
-            DB[:] = 0
-            self.cut(&call, [&call.x, &call.dy], 2)
-            parts = self.parts(&call)
-            self.run(&call, [&call.x, &call.dy], 2, SUMS, <void *> norm_sums[float],
-                     <void *> norm_sums[double], X.precision)
-            rounded = np.asarray(numbers[0]).astype(x.dtype).astype(np.float64)
-            self.gather(&call, parts, rounded, mean, inverse, W, plain, weighted, DW, DB)
+            for n in range(images):
+                for c in range(self.C):
+                    self.set_coefficients(&call, X.precision, n * self.C + c, statistics.mean[self.set_of(n, c)], 0, 0, 0)
+            planes = self.cut(&call, used, 2)
+            parts = self.parts(&call)  # no-cython-lint
+            self.run(&call, planes, SUMS, <void *> norm_sums[float], <void *> norm_sums[double], X.precision)
+            self.gather(&call, X.precision, statistics.mean, inverse, W, plain, weighted, DW, DB)
+            if dw is not None:
+                result = tensor(dw, True)
+                for c in range(self.C):
+                    put(result, c * result.view.stride[0], DW[c])
+            if db is not None:
+                result = tensor(db, True)
+                for c in range(self.C):
+                    put(result, c * result.view.stride[0], DB[c])
         if dx is None:
             return
         DX = tensor(dx, True)
-        call.dx = DX.view
+        call.x, call.dy, call.dx = X.view, DY.view, DX.view
         for n in range(images):
             for c in range(self.C):
-                s, i = self.set_of(n, c), n * self.C + c
-                numbers[1, i] = W[c] * inverse[s]
-                if not constant:
-                    numbers[2, i] = -inverse[s] * plain[s] / m
-                    numbers[3, i] = -inverse[s] * inverse[s] * weighted[s] / m
-        coefficients = self.coefficients(&call, numbers, x.dtype)
-        self.run(&call, [&call.x, &call.dy, &call.dx], 3, GRADIENT, <void *> norm_gradient[float],
+                s = self.set_of(n, c)
+                self.set_coefficients(
+                    &call, X.precision, n * self.C + c, statistics.mean[s], per_channel(W, c, 1) * inverse[s],
+                    0 if constant else -inverse[s] * plain[s] / m,
+                    0 if constant else -inverse[s] * inverse[s] * weighted[s] / m, True)
+        self.run(&call, self.cut(&call, used, 3), GRADIENT, <void *> norm_gradient[float],
                  <void *> norm_gradient[double], X.precision)
 
-    cdef int gather(self, const cnn_norm *call, double[:, ::1] parts, const double[::1] center, const double[::1] mean,
-                    const double[::1] inverse, const double[::1] w, double[::1] plain, double[::1] weighted,
-                    double[::1] dw, double[::1] db) except -1:
+    cdef void gather(self, const cnn_norm *call, int precision, const double *mean, const double *inverse, Tensor w,
+                     double *plain, double *weighted, double *dw, double *db) noexcept:
         """Sums of the blocks into Σ w dy and Σ w dy x̂ of each set, and dw and db of each channel."""
         cdef int64_t n, k, c, s, i
-        cdef double sum_dy, sum_dyx
+        cdef double sum_dy, sum_dyx, weight
         for n in range(self.N):
             for k in range(call.blocks):
                 for c in range(self.C):
                     s, i = self.set_of(n, c), (n * call.blocks + k) * self.C + c
-                    sum_dy = parts[0, i]
-                    sum_dyx = (parts[1, i] - (mean[s] - center[n * call.image_step + c]) * sum_dy) * inverse[s]
+                    sum_dy = call.first[i]
+                    sum_dyx = (call.second[i] - (mean[s] - rounded(call.center, precision, n * call.image_step + c)) * sum_dy
+                               ) * inverse[s]
+                    weight = per_channel(w, c, 1)
                     db[c] += sum_dy
                     dw[c] += sum_dyx
-                    plain[s] += w[c] * sum_dy
-                    weighted[s] += w[c] * sum_dyx
-        return 0
+                    plain[s] += weight * sum_dy
+                    weighted[s] += weight * sum_dyx
 
-    cdef object coefficients(self, cnn_norm *call, double[:, ::1] numbers, dtype):
-        """Numbers (μ, scale, shift[, slope]) per image and channel in the call's precision; what μ loses goes into shift."""
-        exact = np.asarray(numbers)
-        with np.errstate(all="ignore"):         # a constant channel and ε = 0: infinities, which make y NaN
-            rounded = exact.astype(dtype)
-            lost = exact[0] - rounded[0]
-            steep = exact[3] if len(exact) == 4 else exact[1]       # what multiplies x − center
-            rounded[2] = exact[2] - lost * steep
-        cdef Tensor held = tensor(rounded)
-        cdef int64_t row = held.view.stride[0] * held.buffer.itemsize
-        cdef char *data = <char *> held.view.data
-        call.center, call.scale, call.shift = data, data + row, data + 2 * row
-        call.slope = data + 3 * row if len(exact) == 4 else NULL
+    cdef Room coefficients(self, cnn_norm *call, int precision):
+        """Room for μ, scale, shift and slope per image and channel, in the call's precision."""
+        cdef int64_t images = 1 if self.together else self.N, bytes_ = images * self.C * (4 if precision == CNN_FLOAT32 else 8)
+        cdef Room room = Room(4 * images * self.C)
+        cdef char *data = <char *> room.values
+        call.center, call.scale, call.shift, call.slope = data, data + bytes_, data + 2 * bytes_, data + 3 * bytes_
         call.image_step = 0 if self.together else self.C
-        return held
-
-    cdef double[:, ::1] parts(self, cnn_norm *call):
-        """Room for two sums per block and channel."""
-        cdef double[:, ::1] room = np.empty((2, self.N * call.blocks * self.C))
-        if room.shape[1]:
-            call.first, call.second = &room[0, 0], &room[1, 0]
         return room
 
-    cdef int run(self, cnn_norm *call, cnn_tensor **used, int count, int number, void *definition_f32,  # no-cython-lint
-                 void *definition_f64, int precision) except -1:
-        """Run one of the four loops over the tensors it uses: as kernel where there is one for their layouts."""
-        cdef bint planes = self.cut(call, used, count)
+    cdef void set_coefficients(self, cnn_norm *call, int precision, int64_t i, double center, double scale, double shift,
+                               double slope, bint gradient=False) noexcept:
+        """Coefficients number i, rounded; what μ loses by that goes into the shift."""
+        store(<void *> call.center, precision, i, center)
+        store(<void *> call.scale, precision, i, scale)
+        store(<void *> call.slope, precision, i, slope)
+        # What multiplies x − center.
+        shift -= (center - rounded(call.center, precision, i)) * (slope if gradient else scale)
+        store(<void *> call.shift, precision, i, shift)
+
+    cdef Room parts(self, cnn_norm *call):
+        """Room for two sums per block and channel."""
+        cdef int64_t count = self.N * call.blocks * self.C
+        cdef Room room = Room(2 * count)
+        call.first, call.second = room.values, room.values + count
+        return room
+
+    cdef int run(self, cnn_norm *call, bint planes, int number, void *definition_f32, void *definition_f64,  # no-cython-lint
+                 int precision) except -1:
+        """Run one of the four loops over the tensors it uses, cut before: as kernel where there is one for their layouts."""
         cdef cnn_task task = kernel(number, precision)
         cdef int64_t tasks = self.N * call.blocks
         if task == NULL or not (call.channels_last or planes):
@@ -303,6 +354,17 @@ cdef class Normalization:
         call.block = max(BLOCK // self.C, 16) if call.channels_last else BLOCK
         call.blocks = (self.P + call.block - 1) // call.block
         return planes
+
+
+cdef inline double rounded(const void *numbers, int precision, int64_t i) noexcept:
+    return (<const float *> numbers)[i] if precision == CNN_FLOAT32 else (<const double *> numbers)[i]
+
+
+cdef inline void store(void *numbers, int precision, int64_t i, double number) noexcept:
+    if precision == CNN_FLOAT32:
+        (<float *> numbers)[i] = <float> number
+    else:
+        (<double *> numbers)[i] = number
 
 
 # ── Local response normalisation ── Krizhevsky, Sutskever & Hinton 2012 ────────────────────────────────────────────────
