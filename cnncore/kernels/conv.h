@@ -166,12 +166,84 @@ static K(place) K(place_of)(const cnn_correlations *call, int64_t task) {
     return at;
 }
 
+/* A tile of y, or of dy, to or from memory where its pixels lie in a row, `pitch` apart with channels innermost. Rows of
+ * pixels that follow one another in y are copied as one. */
+static void K(transfer_tile)(
+    const cnn_tensor *y, REAL *place, int64_t images, int64_t rows, int64_t columns, int64_t channels, REAL *tile, int64_t pitch,
+    int to_y
+) {
+    const int64_t *stride = y->stride;
+    if (stride[3] == columns * stride[4]) {
+        columns *= rows;
+        rows = 1;
+    }
+    for (int64_t i = 0; i < images; i++)
+        for (int64_t r = 0; r < rows; r++, tile += columns * pitch) {
+            REAL *at = place + i * stride[0] + r * stride[3];
+            if (to_y)
+                K(transfer)(at, stride[4], stride[1], tile, pitch, 1, columns, channels);
+            else
+                K(transfer)(tile, pitch, 1, at, stride[4], stride[1], columns, channels);
+        }
+}
+
 static inline REAL *K(tile_of_y)(const K(place) *at) {
     const cnn_tensor *y = &at->p->y;
     return (REAL *)y->data + at->n * y->stride[0] + at->d * y->stride[2] + at->h * y->stride[3] + at->w * y->stride[4];
 }
 
 /* ── Packing ── panels[group, unit, td, th, tw, c, lane]; tasks are units ── */
+
+/* Whether all taps lie side by side: 1 in order, −1 in reverse, 0 otherwise. */
+static int K(taps_in_a_row)(const cnn_pack *v) {
+    const int64_t T0 = v->taps[0], T1 = v->taps[1], T2 = v->taps[2], *tap = v->tap_stride;
+    for (int sign = 1; sign >= -1; sign -= 2)
+        if ((T2 == 1 || tap[2] == sign) && (T1 == 1 || tap[1] == sign * T2) && (T0 == 1 || tap[0] == sign * T1 * T2)) return sign;
+    return 0;
+}
+
+/* How many values may be read from the lowest tap of (output, input) on: behind one kernel lies the next. */
+static int64_t K(readable)(const cnn_pack *v, int64_t output, int64_t input) {
+    const int64_t taps = v->taps[0] * v->taps[1] * v->taps[2];
+    if (v->shared) return taps;
+    return taps * (v->input_stride == taps ? v->inputs - input : v->output_stride == taps ? v->outputs - output : 1);
+}
+
+/* Weights whose taps lie side by side, behind them the inputs (forward) or the outputs (backward), are packed in blocks that are
+ * transposed in registers; returns whether they are such. */
+static int K(pack_in_blocks)(
+    const cnn_pack *v, const REAL *w, int64_t output, int64_t outputs, const int64_t *from, REAL *panel, int64_t width
+) {
+    const int64_t taps = v->taps[0] * v->taps[1] * v->taps[2], step = outputs > 1 ? from[1] - from[0] : 0;
+    const int sign = K(taps_in_a_row)(v);
+    REAL block[LANES * LANES];
+    if (sign == 0) return 0;
+    for (int64_t k = 2; k < outputs; k++)
+        if (from[k] - from[k - 1] != step) return 0;
+    /* Values that one row of a block may run through: all terms of an output, or the taps of one input. */
+    const int64_t length = sign > 0 && v->input_stride == taps ? taps * v->inputs : taps;
+    for (int64_t k = 0; k < outputs; k += LANES) {
+        const int64_t rows = K(smaller)(LANES, outputs - k);
+        for (int64_t c = 0; c < v->inputs; c += length / taps) {
+            const REAL *row = w + from[k] + c * v->input_stride - (sign < 0 ? taps - 1 : 0);
+            for (int64_t term = 0; term < length; term += LANES) {
+                const int64_t columns = K(smaller)(LANES, length - term);
+                if (rows == LANES && columns < LANES && K(readable)(v, output + k + rows - 1, c) >= term + LANES)
+                    K(transpose_narrow)(block, row + term, step, columns);
+                else
+                    K(transpose)(block, LANES, row + term, step, rows, columns);
+                for (int64_t j = 0; j < columns; j++) {
+                    const int64_t t = (term + j) % taps;
+                    K(copy_run)(
+                        panel + ((sign > 0 ? t : taps - 1 - t) * v->inputs + c + (term + j) / taps) * width + k, block + j * LANES,
+                        rows
+                    );
+                }
+            }
+        }
+    }
+    return 1;
+}
 
 static void K(conv_pack)(void *call, int64_t begin, int64_t end, void *scratch) {
     const cnn_pack *v = call;
@@ -192,6 +264,8 @@ static void K(conv_pack)(void *call, int64_t begin, int64_t end, void *scratch) 
         if (outputs < width) K(fill_zero)(panel, width * cut.terms);
         if (T0 * T1 * T2 == 1 && !v->shared)
             K(transfer)(panel, width, 1, w + from[0], v->input_stride, v->output_stride, v->inputs, outputs);
+        else if (K(pack_in_blocks)(v, w, unit * wide, outputs, from, panel, width))
+            ;
         else
             for (int64_t c = 0; c < v->inputs; c++)
                 for (int64_t td = 0; td < T0; td++)
@@ -261,12 +335,9 @@ static void K(conv_correlate)(void *call, int64_t begin, int64_t end, void *scra
                     }
         }
         if (!in_place)
-            for (int64_t i = 0; i < at.images; i++)
-                for (int64_t r = 0; r < at.rows; r++)
-                    K(transfer)(
-                        K(tile_of_y)(&at) + first_channel * p->y.stride[1] + i * p->y.stride[0] + r * p->y.stride[3],
-                        p->y.stride[4], p->y.stride[1], y + i * y_image + r * y_row, y_column, 1, at.columns, y_channels
-                    );
+            K(transfer_tile)(
+                &p->y, K(tile_of_y)(&at) + first_channel * p->y.stride[1], at.images, at.rows, at.columns, y_channels, y, y_column, 1
+            );
     }
 }
 
@@ -407,15 +478,12 @@ static void K(conv_weights)(void *call, int64_t begin, int64_t end, void *scratc
                             const int64_t outputs = K(smaller)(wide, cut.outputs - j * wide);
                             const int64_t width = outputs > LANES ? wide : LANES;
                             REAL *panel = panels + (unit - first_unit) * most;
-                            for (int64_t i = 0; i < images; i++)
-                                for (int64_t r = 0; r < rows; r++)
-                                    K(transfer)(
-                                        panel + (i * rows + r) * columns * width, width, 1,
-                                        (const REAL *)p->y.data + (n + i) * p->y.stride[0]
-                                            + (group * cut.outputs + j * wide) * p->y.stride[1] + d * p->y.stride[2]
-                                            + (h + r) * p->y.stride[3] + w * p->y.stride[4],
-                                        p->y.stride[4], p->y.stride[1], columns, outputs
-                                    );
+                            K(transfer_tile)(
+                                &p->y,
+                                (REAL *)p->y.data + n * p->y.stride[0] + (group * cut.outputs + j * wide) * p->y.stride[1]
+                                    + d * p->y.stride[2] + h * p->y.stride[3] + w * p->y.stride[4],
+                                images, rows, columns, outputs, panel, width, 0
+                            );
                             product.panel = panel;
                             product.columns = width;
                             REAL *sum = sums + (unit - first_unit) * (last_term - first_term) * wide;
@@ -561,12 +629,9 @@ static void K(conv_depthwise)(void *call, int64_t begin, int64_t end, void *scra
                     }
             }
             if (!in_place)
-                for (int64_t i = 0; i < at.images; i++)
-                    for (int64_t r = 0; r < at.rows; r++)
-                        K(transfer)(
-                            K(tile_of_y)(&at) + channel * p->y.stride[1] + i * p->y.stride[0] + r * p->y.stride[3],
-                            p->y.stride[4], p->y.stride[1], y + i * y_image + r * y_row, y_column, 1, at.columns, channels
-                        );
+                K(transfer_tile)(
+                    &p->y, K(tile_of_y)(&at) + channel * p->y.stride[1], at.images, at.rows, at.columns, channels, y, y_column, 1
+                );
         }
     }
 }

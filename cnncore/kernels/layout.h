@@ -6,16 +6,21 @@ static inline void K(copy_run)(REAL *dst, const REAL *src, int64_t count) {
     if (i < count) K(store_tail)(dst + i, K(load_tail)(src + i, count - i), count - i);
 }
 
-/* dst[j, i] = src[i, j] for LANES × LANES values; rows of both are contiguous. */
-static inline void K(transpose_block)(REAL *dst, int64_t dst_row, const REAL *src, int64_t src_row) {
-    vreal row[LANES];
-#pragma GCC unroll 16
-    for (int i = 0; i < LANES; i++) row[i] = K(load)(src + i * src_row);
+/* row[j][i] = row[i][j] */
+static inline __attribute__((always_inline)) void K(transpose_registers)(vreal *row) {
 #pragma GCC unroll 4
     for (int m = 1; m < LANES; m *= 2)
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; i++)
             if ((i & m) == 0) K(exchange)(&row[i], &row[i + m], m);
+}
+
+/* dst[j, i] = src[i, j] for LANES × LANES values; rows of both are contiguous. */
+static inline void K(transpose_block)(REAL *dst, int64_t dst_row, const REAL *src, int64_t src_row) {
+    vreal row[LANES];
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++) row[i] = K(load)(src + i * src_row);
+    K(transpose_registers)(row);
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; i++) K(store)(dst + i * dst_row, row[i]);
 }
@@ -30,6 +35,17 @@ static void K(transpose)(REAL *dst, int64_t dst_row, const REAL *src, int64_t sr
         for (int64_t j = whole_columns; j < columns; j++) dst[j * dst_row + i] = src[i * src_row + j];
     for (int64_t j = 0; j < columns; j++)
         for (int64_t i = whole_rows; i < rows; i++) dst[j * dst_row + i] = src[i * src_row + j];
+}
+
+/* dst[j, i] = src[i, j] for LANES rows of fewer than LANES columns, when LANES values may be read from each row. */
+static inline void K(transpose_narrow)(REAL *dst, const REAL *src, int64_t src_row, int64_t columns) {
+    vreal row[LANES];
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++) row[i] = K(load)(src + i * src_row);
+    K(transpose_registers)(row);
+#pragma GCC unroll 16
+    for (int j = 0; j < LANES; j++)
+        if (j < columns) K(store)(dst + j * LANES, row[j]);
 }
 
 /* dst[i, j] = src[i, j] for any strides: row i, column j. */

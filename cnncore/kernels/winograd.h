@@ -64,6 +64,7 @@ static void K(winograd_pack)(void *call, int64_t begin, int64_t end, void *scrat
     const cnn_pack *v = call;
     const int64_t wide = 2 * LANES, one[3] = {1, 1, 1};
     const K(cut) cut = K(cut_of)(v->inputs, v->outputs, one);
+    const int sign = K(taps_in_a_row)(v);
     (void)scratch;
     for (int64_t unit = begin; unit < end; unit++) {
         const int64_t outputs = K(smaller)(wide, cut.outputs - unit * wide), width = outputs > LANES ? wide : LANES;
@@ -75,11 +76,20 @@ static void K(winograd_pack)(void *call, int64_t begin, int64_t end, void *scrat
                 REAL *to = (REAL *)v->panels + (unit * wide * v->inputs + c * width) + k;
                 REAL g[9][LANES] = {{0}};
                 vreal half[18], u[36];
-                for (int64_t lane = 0; lane < lanes; lane++, from += v->output_stride)
-                    for (int t = 0; t < 9; t++) g[t][lane] = from[t / 3 * v->tap_stride[1] + t % 3 * v->tap_stride[2]];
+                if (sign && lanes == LANES && LANES > 9 && K(readable)(v, unit * wide + k + LANES - 1, c) >= LANES)
+                    K(transpose_narrow)(g[0], from - (sign < 0 ? 8 : 0), v->output_stride, 9);
+                else if (sign)
+                    K(transpose)(g[0], LANES, from - (sign < 0 ? 8 : 0), v->output_stride, lanes, 9);
+                else
+                    for (int64_t lane = 0; lane < lanes; lane++, from += v->output_stride)
+                        for (int t = 0; t < 9; t++) g[t][lane] = from[t / 3 * v->tap_stride[1] + t % 3 * v->tap_stride[2]];
+                const REAL *first = sign < 0 ? g[8] : g[0];     /* the taps, in their order here */
+                const int64_t next = sign < 0 ? -LANES : LANES;
 #pragma GCC unroll 3
                 for (int j = 0; j < 3; j++)
-                    K(winograd_weight)(K(load)(g[j]), K(load)(g[3 + j]), K(load)(g[6 + j]), half + j, 3);
+                    K(winograd_weight)(
+                        K(load)(first + j * next), K(load)(first + (3 + j) * next), K(load)(first + (6 + j) * next), half + j, 3
+                    );
 #pragma GCC unroll 6
                 for (int i = 0; i < 6; i++) K(winograd_weight)(half[3 * i], half[3 * i + 1], half[3 * i + 2], u + 6 * i, 1);
 #pragma GCC unroll 36
