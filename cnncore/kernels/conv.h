@@ -10,6 +10,7 @@ typedef struct {
     const REAL *a;
     int64_t image, row, column;
     int64_t tap[3];
+    int64_t channel;            /* from input to input: 1 unless the field may lie in any layout */
 } K(field);
 
 /* Along one axis: gathered are all pixels from the first to the last tap, or, where strides or dilations leave many unused,
@@ -57,16 +58,17 @@ static void K(gather_row)(
     }
 }
 
-/* The terms of a tile for `channels` channels from `channel` on; `tile` is memory for them, as planned in x_bytes. */
+/* The terms of a tile for `channels` channels from `channel` on; `tile` is memory for them, as planned in x_bytes. With
+ * `any_layout` channels need not be innermost when x is read in place. */
 static K(field) K(field_of)(
     const cnn_correlation *p, int64_t n, int64_t images, int64_t d, int64_t h, int64_t rows, int64_t w, int64_t columns,
-    int64_t channel, int64_t channels, REAL *tile
+    int64_t channel, int64_t channels, int any_layout, REAL *tile
 ) {
     const int64_t *stride = p->x.stride, *shape = p->x.shape;
     const REAL *x = (const REAL *)p->x.data + n * stride[0] + channel * stride[1];
     const K(reach) D = K(reach_of)(p, 0, d, 1), H = K(reach_of)(p, 1, h, rows), W = K(reach_of)(p, 2, w, columns);
     K(field) f;
-    if (stride[1] == 1 && K(reach_inside)(&D, shape[2]) && K(reach_inside)(&H, shape[3]) && K(reach_inside)(&W, shape[4])) {
+    if ((any_layout || stride[1] == 1) && K(reach_inside)(&D, shape[2]) && K(reach_inside)(&H, shape[3]) && K(reach_inside)(&W, shape[4])) {
         f.a = x + D.start * stride[2] + H.start * stride[3] + W.start * stride[4];
         f.image = stride[0];
         f.row = H.stride * stride[3];
@@ -74,6 +76,7 @@ static K(field) K(field_of)(
         f.tap[0] = D.step * stride[2];
         f.tap[1] = H.step * stride[3];
         f.tap[2] = W.step * stride[4];
+        f.channel = stride[1];
         return f;
     }
     const int64_t row = W.slots * channels;
@@ -96,6 +99,7 @@ static K(field) K(field_of)(
     f.tap[0] = (D.by_tap ? 1 : D.step) * H.slots * row;
     f.tap[1] = (H.by_tap ? rows : H.step) * row;
     f.tap[2] = (W.by_tap ? columns : W.step) * channels;
+    f.channel = 1;
     return f;
 }
 
@@ -107,7 +111,7 @@ typedef struct {
 
 static K(runs) K(runs_of)(const cnn_correlation *p, const K(field) *f, int64_t channels, int64_t *offset) {
     int64_t taps[3] = {p->taps[0], p->taps[1], p->taps[2]}, runs = 0, length = channels;
-    for (int axis = 2; axis >= 0 && (taps[axis] == 1 || f->tap[axis] == length); axis--) {
+    for (int axis = 2; axis >= 0 && (taps[axis] == 1 || f->tap[axis] == length * f->channel); axis--) {
         length *= taps[axis];
         taps[axis] = 1;
     }
@@ -297,7 +301,7 @@ static void K(conv_correlate)(void *call, int64_t begin, int64_t end, void *scra
         int64_t *offset = (int64_t *)((char *)scratch + p->x_bytes + p->y_bytes);
         const K(field) f = K(field_of)(
             p, at.n, at.images, at.d, at.h, at.rows, at.w, at.columns,
-            first_group * cut.inputs, (last_group - first_group + 1) * cut.inputs, tile
+            first_group * cut.inputs, (last_group - first_group + 1) * cut.inputs, 0, tile
         );
         const K(runs) runs = K(runs_of)(p, &f, cut.inputs, offset);
 
@@ -463,14 +467,14 @@ static void K(conv_weights)(void *call, int64_t begin, int64_t end, void *scratc
                         const int64_t columns = K(smaller)(p->columns, size[4] - w);
                         const K(field) f = K(field_of)(
                             p, n, images, d, h, rows, w, columns,
-                            first_group * cut.inputs + first_input, (last_group - first_group) * cut.inputs + inputs, tile
+                            first_group * cut.inputs + first_input, (last_group - first_group) * cut.inputs + inputs, 1, tile
                         );
                         int64_t *pixels = offset + p->taps[0] * p->taps[1] * p->taps[2];
                         const K(runs) runs = K(runs_of)(p, &f, inputs, offset);
                         for (int64_t i = 0; i < images; i++)
                             for (int64_t r = 0; r < rows; r++) pixels[i * rows + r] = i * f.image + r * f.row;
                         K(product) product = {
-                            .row = 1, .step = f.column, .offset = pixels, .runs = images * rows, .length = columns,
+                            .row = f.channel, .step = f.column, .offset = pixels, .runs = images * rows, .length = columns,
                             .y_row = wide, .accumulate = 1
                         };
                         for (int64_t unit = first_unit; unit < last_unit; unit++) {
@@ -487,7 +491,7 @@ static void K(conv_weights)(void *call, int64_t begin, int64_t end, void *scratc
                             product.panel = panel;
                             product.columns = width;
                             REAL *sum = sums + (unit - first_unit) * (last_term - first_term) * wide;
-                            const REAL *a = f.a + (group - first_group) * cut.inputs;
+                            const REAL *a = f.a + (group - first_group) * cut.inputs * f.channel;
                             for (int64_t run = first_term / runs.length; run * runs.length < last_term; run++) {
                                 const int64_t low = first_term > run * runs.length ? first_term - run * runs.length : 0;
                                 const int64_t count = K(smaller)(runs.length, last_term - run * runs.length) - low;
@@ -495,7 +499,7 @@ static void K(conv_weights)(void *call, int64_t begin, int64_t end, void *scratc
                                 for (int64_t block = 0; block < blocks; block++) {
                                     const int64_t start = K(block_start)(block, blocks, count);
                                     const int64_t height = K(block_start)(block + 1, blocks, count) - start;
-                                    product.a = a + offset[run] + low + start;
+                                    product.a = a + offset[run] + (low + start) * f.channel;
                                     product.y = sum + (run * runs.length + low + start - first_term) * wide;
                                     K(multiply)(&product, (int)height, width > LANES ? 2 : 1);
                                 }
@@ -526,7 +530,7 @@ static K(field) K(spread_field)(
 ) {
     const int64_t inputs = p->x.shape[1] / p->groups, outputs = p->y.shape[1] / p->groups;
     if (inputs == 1 && outputs == 1 && channels == width)
-        return K(field_of)(p, n, images, d, h, rows, w, columns, channel, channels, tile);
+        return K(field_of)(p, n, images, d, h, rows, w, columns, channel, channels, 0, tile);
     const int64_t *stride = p->x.stride, *shape = p->x.shape, pitch = inputs * width;
     const K(reach) D = K(reach_of)(p, 0, d, 1), H = K(reach_of)(p, 1, h, rows), W = K(reach_of)(p, 2, w, columns);
     const int64_t row = W.slots * pitch;

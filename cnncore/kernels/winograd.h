@@ -122,7 +122,7 @@ static inline K(winograd_place) K(winograd_place_of)(const cnn_tensor *y, int64_
 static void K(winograd_transform_input)(
     const cnn_correlation *p, const K(winograd_place) *at, int64_t channels, REAL *gathered, REAL *to, int64_t point
 ) {
-    const K(field) f = K(field_of)(p, at->n, 1, at->d, at->h, WINOGRAD_TILE, at->w, WINOGRAD_TILE, 0, channels, gathered);
+    const K(field) f = K(field_of)(p, at->n, 1, at->d, at->h, WINOGRAD_TILE, at->w, WINOGRAD_TILE, 0, channels, 0, gathered);
     for (int64_t c = 0; c < channels; c += LANES) {
         const int64_t lanes = channels - c;
         vreal v[36];

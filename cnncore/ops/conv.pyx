@@ -165,6 +165,7 @@ cdef int64_t TILE_BYTES = 256 * 1024
 # Enough tasks for several threads to end at about the same time, none shorter than this many multiply-adds.
 cdef int64_t TASKS = 16
 cdef double TASK_WORK = 500_000.0
+cdef double WEIGHT_WORK = 4_000_000.0
 cdef int64_t SUM_BYTES = 1024 * 1024
 # Multiply-adds that a kernel does in the time of one elementary operation elsewhere.
 cdef double KERNEL_SPEED = 32.0
@@ -312,11 +313,11 @@ cdef int64_t cut_correlation(cnn_correlation *p, int how, int64_t lane_count, in
     return p.x_bytes + p.y_bytes + taps * 8
 
 
-cdef int64_t cut_weights(cnn_correlation *p, int how, int64_t lane_count, int64_t itemsize) noexcept nogil:
+cdef int64_t cut_weights(cnn_correlation *p, int how, bint pointwise, int64_t lane_count, int64_t itemsize) noexcept nogil:
     """The same for the gradient of the weights: tasks share its terms, tiles are walked by each task."""
     cdef int64_t wide = 2 * lane_count, inputs = p.x.shape[1] // p.groups, outputs = p.y.shape[1] // p.groups
     cdef int64_t taps = p.taps[0] * p.taps[1] * p.taps[2], terms = taps * inputs, per_group, groups, most, shares, cuts
-    cdef double cost, least = -1
+    cdef double cost, work, least = -1
     if how == DEPTHWISE_WEIGHTS:
         choose_tile(p, TILE_PIXELS, inputs * wide, itemsize)
         p.units, p.unit_count, p.channel_blocks, p.term_blocks = 1, ceil_div(p.y.shape[1], wide), 1, 1
@@ -328,13 +329,16 @@ cdef int64_t cut_weights(cnn_correlation *p, int how, int64_t lane_count, int64_
     per_group = ceil_div(outputs, wide)
     p.unit_count = p.groups * per_group
     choose_tile(p, WEIGHT_PIXELS, p.x.shape[1] if p.groups == 1 else inputs, itemsize)
-    # Tasks that share units gather dy alike, tasks that share inputs gather x alike: the split that copies least.
-    shares, p.channel_blocks, p.units = TASKS // 2, 1, 1
+    # Tasks that share units copy dy alike, tasks that share inputs gather x alike (if it cannot be read in place): the split
+    # that copies least. It does not change the order of any sum.
+    work = <double> p.y.shape[0] * p.y.shape[2] * p.y.shape[3] * p.y.shape[4] * terms * p.y.shape[1]
+    shares, p.channel_blocks, p.units = max(2, min(TASKS, <int64_t> (work / WEIGHT_WORK))), 1, 1
     for cuts in range(1, shares + 1):
         if cuts > 1 and (p.groups > 1 or inputs < 28 * cuts):
             break
-        cost = (<double> min(p.unit_count, ceil_div(shares, cuts)) * inputs * min(taps, 2) * (1 if p.x.stride[1] == 1 else 3)
-                + <double> cuts * outputs * (1 if p.y.stride[1] == 1 else 3))
+        cost = <double> cuts * outputs * (1 if p.y.stride[1] == 1 else 3)
+        if not pointwise:
+            cost += <double> min(p.unit_count, ceil_div(shares, cuts)) * inputs * 2 * (1 if p.x.stride[1] == 1 else 3)
         if least < 0 or cost < least:
             least, p.channel_blocks = cost, cuts
     shares = ceil_div(shares, p.channel_blocks)
@@ -725,6 +729,7 @@ cdef class Convolution:
         cdef Parts parts = Parts(NULL, NULL, 0, True)
         cdef cnn_correlations calls
         cdef int how = WEIGHTS
+        cdef bint pointwise
         forward_parts(&parts, call)
         try:
             calls.part, calls.parts = parts.part, 1
@@ -732,12 +737,12 @@ cdef class Convolution:
                 how = DEPTHWISE_WEIGHTS
             elif self.algorithm == "winograd" and fits_winograd(parts.part):
                 how = WINOGRAD_WEIGHTS
-            simplify(parts.part, itemsize)
+            pointwise = simplify(parts.part, itemsize)
             parts.part.w = call.w
             if how == WINOGRAD_WEIGHTS:
                 scratch = cut_winograd_weights(parts.part, lane_count, itemsize)
             else:
-                scratch = cut_weights(parts.part, how, lane_count, itemsize)
+                scratch = cut_weights(parts.part, how, pointwise, lane_count, itemsize)
             run(kernel(how, precision), &calls, parts.part.tasks, 1, scratch, work(call) / KERNEL_SPEED)
         finally:
             free(parts.part)
