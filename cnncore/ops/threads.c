@@ -1,8 +1,10 @@
 /* The thread pool of threads.h: why not OpenMP is told in docs/architecture.md, how it works here.
  *
- * A region is one call of cnn_parallel. Its tasks are handed out by an atomic counter, to the caller and to whichever
- * workers turn up. The caller never relies on a worker: it works until the counter is exhausted and then waits only for
- * workers that took a seat. A worker that is asleep or not scheduled costs speed, never progress.
+ * A region is one call of cnn_parallel. Its tasks are cut into as many shares as threads are wanted. Each thread works off
+ * its own share, by an atomic counter, and then what is left of the others'. In a chain of regions a thread thus comes back
+ * to the part of the arrays that it wrote before and that lies in its own cache. The caller never relies on a worker: it
+ * works until all counters are exhausted and then waits only for workers that took a seat. A worker that is asleep or not
+ * scheduled costs speed, never progress.
  *
  * Everything a worker and the caller must agree on is one atomic word, the door:
  *     seats free (upper 16 bits) | workers seated (lower 16 bits).
@@ -132,16 +134,22 @@ enum { SEAT = 1 << 16, SEATED = SEAT - 1, CACHE_LINE = 64, STACK_SIZE = 1 << 20 
  * CPU to others at every turn, because on a busy machine the one waited for may need this very CPU. */
 static const int64_t SPIN_GREEDY = 10 * 1000, SPIN_TOTAL = 50 * 1000; /* nanoseconds */
 
+struct share {
+    alignas(CACHE_LINE) atomic_int_least64_t next; /* chunk to hand out; counting chunks, not tasks, cannot overflow */
+    int64_t end;
+    int64_t next_at_fork;
+};
+
 static struct {
     atomic_bool taken;           /* some thread runs a region on the pool */
-    const struct region *region; /* this and chunks are read only from a seat */
-    int64_t chunks;
+    const struct region *region; /* this, shares and the ends of shares are read only from a seat */
+    int shares;
     atomic_int cpu;              /* where the caller runs; -1: unknown */
     atomic_int limit;            /* cnn_threads_limit */
     atomic_int workers;          /* existing ones; changed under the lock */
     atomic_uint generation;      /* workers of an older generation end */
     alignas(CACHE_LINE) atomic_uint door;
-    alignas(CACHE_LINE) atomic_int_least64_t next; /* chunk to hand out; counting chunks, not tasks, cannot overflow */
+    struct share share[MOST_THREADS];
     alignas(CACHE_LINE) atomic_int sleepers;       /* asleep and not yet called; changed under the lock */
     atomic_bool caller_sleeps;
     pthread_mutex_t lock;        /* never held while tasks, poll or joins run */
@@ -184,25 +192,39 @@ static bool spin_until(unsigned mask, bool set)
     }
 }
 
+static void cut_into_shares(int64_t chunks, int shares)
+{
+    pool.shares = shares;
+    for (int i = 0; i < shares; i++) {
+        atomic_store_explicit(&pool.share[i].next, chunks / shares * i + chunks % shares * i / shares, memory_order_relaxed);
+        pool.share[i].end = chunks / shares * (i + 1) + chunks % shares * (i + 1) / shares;
+    }
+}
+
 static void hand_out_no_more(void)
 {
-    atomic_store_explicit(&pool.next, pool.chunks, memory_order_relaxed);
+    for (int i = 0; i < pool.shares; i++)
+        atomic_store_explicit(&pool.share[i].next, pool.share[i].end, memory_order_relaxed);
 }
 
 /* Hands out chunks to this thread until none are left. Relaxed counting suffices: the door orders the memory. */
 static int run_chunks(int slot, cnn_poll poll)
 {
     const struct region *region = pool.region;
-    for (;;) {
-        if (asked_to_stop(poll)) {
-            hand_out_no_more();
-            return 1;
+    for (int i = 0; i < pool.shares; i++) {
+        struct share *share = &pool.share[(slot + i) % pool.shares];
+        for (;;) {
+            if (asked_to_stop(poll)) {
+                hand_out_no_more();
+                return 1;
+            }
+            int64_t chunk = atomic_fetch_add_explicit(&share->next, 1, memory_order_relaxed);
+            if (chunk >= share->end)
+                break;
+            run_chunk(region, chunk * region->grain, slot);
         }
-        int64_t chunk = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed);
-        if (chunk >= pool.chunks)
-            return 0;
-        run_chunk(region, chunk * region->grain, slot);
     }
+    return 0;
 }
 
 static int this_cpu(void)
@@ -352,13 +374,12 @@ static int wait_for_workers(cnn_poll poll, int stopped)
 
 /* ---- Fork: only the forking thread lives on in the child, and every lock may be held by one that does not ---- */
 
-static _Thread_local int64_t next_at_fork;
-
 /* A fork out of poll: let the workers finish and hand out no more, so that neither side misses a chunk. */
 static void before_fork(void)
 {
     if (leads) {
-        next_at_fork = atomic_exchange(&pool.next, pool.chunks);
+        for (int i = 0; i < pool.shares; i++)
+            pool.share[i].next_at_fork = atomic_exchange(&pool.share[i].next, pool.share[i].end);
         wait_for_workers(NULL, 0);
     }
 }
@@ -366,7 +387,8 @@ static void before_fork(void)
 static void after_fork(void)
 {
     if (leads)
-        atomic_store(&pool.next, next_at_fork);
+        for (int i = 0; i < pool.shares; i++)
+            atomic_store(&pool.share[i].next, pool.share[i].next_at_fork);
 }
 
 static void after_fork_in_child(void)
@@ -476,13 +498,13 @@ static int run_shared(const struct region *region, int threads, cnn_poll poll)
         return run_alone(region, poll);
 
     pool.region = region;
-    pool.chunks = chunks;
+    pool.shares = 0;
     atomic_store_explicit(&pool.cpu, this_cpu(), memory_order_relaxed);
-    atomic_store_explicit(&pool.next, 0, memory_order_relaxed);
     leads = true;
     int stopped;
     pthread_cleanup_push(finish_region, NULL);
     int seats = have_workers(threads - 1);
+    cut_into_shares(chunks, seats + 1);
     if (seats > 0)
         offer_seats(seats);
     stopped = wait_for_workers(poll, run_chunks(0, poll));
