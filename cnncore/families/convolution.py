@@ -23,7 +23,7 @@ __all__ = [
     "cheapest_algorithm",
 ]
 
-ALGORITHMS = ("direct", "auto", "winograd", "definition")
+ALGORITHMS = ("direct", "auto", "winograd", "winograd_2x2", "winograd_4x4", "definition")
 
 STRIDE = Setting("stride", 1, "step from window to window: an integer, or one per axis")
 PADDING = Setting("padding", 0, "zeros around the image: int, one per axis, (low, high) pairs, or a name")
@@ -32,8 +32,8 @@ GROUPS = Setting("groups", 1, "number of groups: each output sees the channels o
 ALGORITHM = Setting(
     "algorithm",
     "direct",
-    "how it is computed: 'direct', 'winograd' (3×3 windows only; less work, more rounding), 'auto' (the cheaper of the two) "
-    "or 'definition'",
+    "how it is computed: 'direct', 'winograd' (3×3 and 5×5 windows only: less work, more rounding; in tiles of 2×2 or 4×4 "
+    "outputs, which 'winograd_2x2' and 'winograd_4x4' settle), 'auto' (the cheapest) or 'definition'",
     choice(*ALGORITHMS),
 )
 
@@ -57,18 +57,22 @@ class Geometry:
     primitives: object
 
 
-# Winograd F(4×4, 3×3): what its transforms cost per tile and channel, in multiply-adds; the block of tiles that one pass over
-# the transformed weights serves; and how many tiles the reading of those weights costs at least.
-TRANSFORM_COST = 220
-WINOGRAD_BLOCK = 28
-LEAST_BLOCK = 10
+# Winograd: outputs of a tile along an axis → sizes of window it is offered for. (Six points, or four: more lose too many digits.)
+WINOGRAD_WINDOWS = {4: (3,), 2: (3, 5)}
+# What the transforms of a tile cost per point and channel, in multiply-adds.
+TRANSFORM_COST = 6
+# The transformed weights are read once per block of tiles; reading them takes as long as multiplying so many tiles with them.
+WINOGRAD_BLOCK = 56
+LEAST_BLOCK = 12
 
 
-def fits_winograd(window, groups):
-    """Whether the windows are those of Winograd F(4×4, 3×3): one plain 3×3 window per pixel of a plane."""
+def fits_winograd(window, groups, tile):
+    """Whether the windows are those of Winograd in tiles of ``tile`` × ``tile``: one plain square window per pixel of a plane."""
+    size = window.kernel[-1]
     return (
         groups == 1
-        and window.kernel == (1, 3, 3)
+        and size in WINOGRAD_WINDOWS[tile]
+        and window.kernel == (1, size, size)
         and window.stride == (1, 1, 1)
         and window.dilation == (1, 1, 1)
         and window.low[0] == window.high[0] == 0
@@ -80,18 +84,20 @@ def algorithm_costs(window, images, inputs, outputs, groups=1):
 
     >>> from cnncore.geometry import window
     >>> algorithm_costs(window("conv", (56, 56), (3, 3), padding=1), images=1, inputs=64, outputs=192)
-    {'direct': 346816512, 'winograd': 97742848}
-    >>> algorithm_costs(window("conv", (56, 56), (5, 5), padding=2), images=1, inputs=64, outputs=192)
-    {'direct': 963379200}
+    {'direct': 346816512, 'winograd_4x4': 97542144, 'winograd_2x2': 173408256}
+    >>> algorithm_costs(window("conv", (7, 7), (7, 7), padding=3), images=1, inputs=64, outputs=192)
+    {'direct': 29503488}
     """
     pixels = images * math.prod(window.output)
     costs = {"direct": pixels * outputs * (inputs // groups) * math.prod(window.kernel)}
-    if fits_winograd(window, groups):
-        depth, height, width = window.output
-        tiles = images * depth * -(-height // 4) * -(-width // 4)
-        blocks, rest = divmod(tiles, WINOGRAD_BLOCK)
-        rows = blocks * WINOGRAD_BLOCK + (max(rest, LEAST_BLOCK) if rest else 0)
-        costs["winograd"] = 36 * rows * inputs * outputs + TRANSFORM_COST * tiles * (inputs + outputs)
+    for tile in WINOGRAD_WINDOWS:
+        if fits_winograd(window, groups, tile):
+            depth, height, width = window.output
+            tiles = images * depth * -(-height // tile) * -(-width // tile)
+            points = (tile + window.kernel[-1] - 1) ** 2
+            blocks, rest = divmod(tiles, WINOGRAD_BLOCK)
+            rows = blocks * WINOGRAD_BLOCK + (max(rest, LEAST_BLOCK) if rest else 0)
+            costs[f"winograd_{tile}x{tile}"] = points * (rows * inputs * outputs + TRANSFORM_COST * tiles * (inputs + outputs))
     return costs
 
 
@@ -103,14 +109,21 @@ def cheapest_algorithm(costs):
 
 def chosen_algorithm(place, algorithm, window, images, inputs, outputs, groups):
     """The algorithm of a call: as asked, or by cost where that is left open."""
-    if algorithm == "winograd" and not fits_winograd(window, groups):
+    if algorithm in ("direct", "definition"):
+        return algorithm
+    costs = algorithm_costs(window, 1 if images is None else images, inputs, outputs, groups)
+    if algorithm == "auto":
+        return cheapest_algorithm(costs)
+    if algorithm in costs:
+        return algorithm
+    del costs["direct"]
+    if algorithm != "winograd" or not costs:
+        sizes = {"winograd_4x4": "3×3"}.get(algorithm, "3×3 and 5×5")
         raise SettingError(
-            f"{place}: algorithm='winograd' computes 3×3 kernels with stride 1, dilation 1 and groups=1 on images with two "
+            f"{place}: algorithm={algorithm!r} computes {sizes} kernels with stride 1, dilation 1 and groups=1 on images with two "
             "spatial axes; use algorithm='auto' or 'direct'"
         )
-    if algorithm != "auto":
-        return algorithm
-    return cheapest_algorithm(algorithm_costs(window, 1 if images is None else images, inputs, outputs, groups))
+    return min(costs, key=costs.get)
 
 
 def described(place, window, images, outputs, inputs, settings):

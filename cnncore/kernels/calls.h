@@ -90,7 +90,8 @@ typedef struct {
     const void *bias;               /* from conv_pack, or NULL; for conv_planes plain, bias_stride apart */
     int64_t bias_stride;
     int64_t relu;                   /* the activation of the epilogue: 1 for y = max(0, y) */
-    int64_t images, rows, columns;  /* a tile */
+    int64_t images, rows, columns;  /* a tile; for Winograd `columns` is the number of its tiles in a task */
+    int64_t tile;                   /* Winograd: outputs of its tiles along an axis */
     int64_t units, unit_count;      /* of a task, in all */
     int64_t channel_blocks, term_blocks;    /* conv_weights: tasks that share the terms of a unit, by inputs and by terms */
     int64_t first_task, tasks;
@@ -108,6 +109,7 @@ typedef struct {
     const void *w, *b;              /* b == NULL: none */
     int64_t groups, outputs, inputs, taps[3];       /* outputs and inputs of one group */
     int64_t shared;                 /* 1: the groups share units, for the depthwise kernels */
+    int64_t tile;                   /* Winograd: outputs of its tiles along an axis */
     int64_t group_stride, output_stride, input_stride, tap_stride[3], bias_stride;
     void *panels, *bias;
 } cnn_pack;

@@ -15,6 +15,9 @@
 #endif
 
 #define CHAIN 128
+#ifndef PREFETCH_TERMS
+#define PREFETCH_TERMS 64
+#endif
 
 typedef struct {
     const REAL *a;
@@ -61,7 +64,10 @@ static inline __attribute__((always_inline)) void K(multiply_rows)(
             for (int64_t s = 0; s < count; s++) {
                 vreal column[2];
 #pragma GCC unroll 2
-                for (int v = 0; v < vectors; v++) column[v] = K(load)(b + v * LANES);
+                for (int v = 0; v < vectors; v++) {
+                    column[v] = K(load)(b + v * LANES);
+                    __builtin_prefetch(b + v * LANES + PREFETCH_TERMS * vectors * LANES);
+                }
 #pragma GCC unroll 16
                 for (int i = 0; i < rows; i++) {
                     const REAL value = a[i * row];

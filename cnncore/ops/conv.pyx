@@ -12,7 +12,7 @@ from libc.stdlib cimport free, malloc
 
 from cnncore.ops.dispatch cimport (
     CNN_FLOAT32, PANELS, Tensor, cnn_conv, cnn_copy, cnn_correlation, cnn_correlations, cnn_pack, cnn_task, cnn_tensor,
-    give_block, kernel, lanes, real, run, take_block,
+    give_block, kernel, lanes, real, run, take_block, threads_wanted,
 )
 from cnncore.ops.dispatch import kernel_number
 
@@ -358,56 +358,77 @@ cdef int64_t cut_weights(cnn_correlation *p, int how, bint pointwise, int64_t la
     return p.x_bytes + p.y_bytes + p.sum_bytes + (taps + p.images * p.rows) * 8
 
 
-# Transformed input of a block of tiles, and products of a few units with it: together they stay in the second-level cache.
+# Transformed input of a block of tiles: with the products of one unit it stays in the second-level cache.
 cdef int64_t WINOGRAD_INPUT_BYTES = 640 * 1024
-cdef int64_t WINOGRAD_PRODUCT_BYTES = 256 * 1024
 cdef int64_t WINOGRAD_TILES = 56
+# With fewer tiles in a block the multiplication would not run at its speed.
+cdef int64_t WINOGRAD_LEAST_TILES = 14
+# From point to point lies a line of the cache more than the values need (winograd_pitch in kernels/winograd.h).
+cdef int64_t CACHE_LINE = 64
 
 
 cdef bint fits_winograd(const cnn_correlation *p) noexcept nogil:
-    """Whether a correlation is one of plain 3×3 windows: what F(4×4, 3×3) computes."""
+    """Whether a correlation is one of plain 3×3 or 5×5 windows, a window per pixel."""
     cdef int axis
     if p.groups != 1 or p.taps[0] != 1 or p.stride[0] != 1 or p.first[0] != 0 or p.x.shape[2] != p.y.shape[2]:
         return False
     for axis in range(1, 3):
-        if p.taps[axis] != 3 or p.stride[axis] != 1 or p.step[axis] != 1:
+        if p.taps[axis] != p.taps[1] or p.stride[axis] != 1 or p.step[axis] != 1:
             return False
-    return True
+    return p.taps[1] == 3 or p.taps[1] == 5
+
+
+cdef inline int64_t winograd_tiles(const cnn_correlation *p) noexcept nogil:
+    return p.y.shape[0] * p.y.shape[2] * ceil_div(p.y.shape[3], p.tile) * ceil_div(p.y.shape[4], p.tile)
+
+
+cdef inline int64_t winograd_points(int64_t tile, int64_t taps) noexcept nogil:
+    return (tile + taps - 1) * (tile + taps - 1)
+
+
+cdef inline int64_t point_bytes(int64_t points, int64_t values, int64_t itemsize) noexcept nogil:
+    return cache_lines(points * (values * itemsize + CACHE_LINE))
 
 
 cdef int64_t cut_winograd(cnn_correlation *p, int64_t lane_count, int64_t itemsize) noexcept nogil:
-    """Cut a correlation for Winograd: ``columns`` tiles a task, ``units`` units of which ``rows`` at a time."""
-    cdef int64_t wide = 2 * lane_count, inputs = p.x.shape[1], pitch = ceil_div(inputs, lane_count) * lane_count, blocks, ranges
-    cdef int64_t count = p.y.shape[0] * p.y.shape[2] * ceil_div(p.y.shape[3], 4) * ceil_div(p.y.shape[4], 4)
+    """Cut a correlation for Winograd: ``columns`` tiles and ``units`` units a task.
+
+    A task transforms its input for itself and reads the weights of its units once. Blocks of tiles are as large as the cache
+    allows; where they are too few for the threads there are, they are made smaller or share the units.
+    """
+    cdef int64_t wide = 2 * lane_count, inputs = p.x.shape[1], pitch = ceil_div(inputs, lane_count) * lane_count
+    cdef int64_t points = winograd_points(p.tile, p.taps[1]), count = winograd_tiles(p), threads = threads_wanted(), blocks, ranges
     p.unit_count = ceil_div(p.y.shape[1], wide)
-    p.columns = max(14, min(WINOGRAD_TILES, WINOGRAD_INPUT_BYTES // (36 * pitch * itemsize) // 14 * 14))
+    p.columns = max(14, min(WINOGRAD_TILES, WINOGRAD_INPUT_BYTES // (points * pitch * itemsize) // 14 * 14))
     blocks = ceil_div(count, p.columns)
+    if blocks < 4 * threads and count >= ceil_div(blocks, threads) * threads * WINOGRAD_LEAST_TILES:
+        blocks = ceil_div(blocks, threads) * threads
     p.columns = ceil_div(count, blocks)
-    ranges = max(1, min(ceil_div(TASKS // 2, blocks), ceil_div(p.unit_count, 2)))
+    ranges = 1 if blocks >= threads else min(ceil_div(threads, blocks), p.unit_count)
     p.units = ceil_div(p.unit_count, ranges)
-    p.rows = max(1, min(p.units, WINOGRAD_PRODUCT_BYTES // (36 * p.columns * wide * itemsize)))
-    p.x_bytes = cache_lines(36 * p.columns * pitch * itemsize)
-    p.y_bytes = cache_lines(36 * p.columns * p.rows * wide * itemsize)
-    p.tasks = blocks * ceil_div(p.unit_count, p.units)
-    return p.x_bytes + p.y_bytes + (36 * inputs + 16 * p.rows * wide) * itemsize
+    p.x_bytes = point_bytes(points, p.columns * pitch, itemsize)
+    p.y_bytes = point_bytes(points, p.columns * wide, itemsize)
+    p.tasks = ceil_div(count, p.columns) * ceil_div(p.unit_count, p.units)
+    return p.x_bytes + p.y_bytes + (points * inputs + p.tile * p.tile * wide) * itemsize
 
 
 cdef int64_t cut_winograd_weights(cnn_correlation *p, int64_t lane_count, int64_t itemsize) noexcept nogil:
     """The same for the gradient of the weights: about 56 inputs × 64 outputs a task, so that its sums stay in the cache."""
-    cdef int64_t wide = 2 * lane_count, inputs, pitch
-    cdef int64_t count = p.y.shape[0] * p.y.shape[2] * ceil_div(p.y.shape[3], 4) * ceil_div(p.y.shape[4], 4)
+    cdef int64_t wide = 2 * lane_count, taps = p.taps[1], points = winograd_points(p.tile, taps), inputs, pitch
+    cdef int64_t count = winograd_tiles(p)
     p.unit_count = ceil_div(p.y.shape[1], wide)
     p.units = ceil_div(p.unit_count, ceil_div(p.unit_count, max(1, 256 // (wide * itemsize))))
     p.channel_blocks = ceil_div(p.x.shape[1], 224 // itemsize)
     inputs = ceil_div(p.x.shape[1], p.channel_blocks)
     pitch = ceil_div(inputs, lane_count) * lane_count
     p.columns = ceil_div(count, ceil_div(count, 28))
-    p.x_bytes = cache_lines(36 * p.columns * pitch * itemsize)
-    p.y_bytes = cache_lines(36 * p.columns * p.units * wide * itemsize)
-    p.sum_bytes = cache_lines(36 * inputs * p.units * wide * itemsize)
+    p.x_bytes = point_bytes(points, p.columns * pitch, itemsize)
+    p.y_bytes = point_bytes(points, p.columns * wide, itemsize) * p.units
+    p.sum_bytes = cache_lines(points * inputs * p.units * wide * itemsize)
     p.tasks = p.channel_blocks * ceil_div(p.unit_count, p.units)
     # One tile of the input, one of the gradient, or what scatter_weights turns around.
-    return p.x_bytes + p.y_bytes + p.sum_bytes + max(36 * inputs, max(16 * wide, 9 * lane_count * wide)) * itemsize
+    return (p.x_bytes + p.y_bytes + p.sum_bytes
+            + max(points * inputs, max(p.tile * p.tile * wide, taps * taps * lane_count * wide)) * itemsize)
 
 
 cdef int64_t panel_bytes(const cnn_pack *v, int how, int64_t lane_count, int64_t itemsize) noexcept nogil:
@@ -416,7 +437,7 @@ cdef int64_t panel_bytes(const cnn_pack *v, int how, int64_t lane_count, int64_t
     cdef int64_t units = ceil_div(outputs, wide), last = outputs - (units - 1) * wide
     cdef int64_t width = (units - 1) * wide + (wide if last > lane_count else lane_count)
     if how == WINOGRAD:
-        return cache_lines(36 * width * v.inputs * itemsize)
+        return cache_lines(winograd_points(v.tile, v.taps[1]) * width * v.inputs * itemsize)
     return cache_lines((1 if v.shared else v.groups) * width * v.taps[0] * v.taps[1] * v.taps[2] * v.inputs * itemsize)
 
 
@@ -587,16 +608,18 @@ cdef class Convolution:
     """Convolution(groups, stride, dilation, low): where the windows of a convolution lie, shared by its three primitives.
 
     Arrays are (N, C, *spatial) and (N, K, *output) in any layout, weights (K, C / groups, *kernel), biases (K); results are
-    written into arrays of the caller. ``algorithm`` is "direct", "winograd" (where the windows are plain 3×3 ones; elsewhere
-    direct) or "definition".
+    written into arrays of the caller. ``algorithm`` is "direct", "winograd_4x4" (where the windows are plain 3×3 ones; elsewhere
+    direct), "winograd_2x2" (3×3 and 5×5) or "definition".
     """
     cdef cnn_conv call
+    cdef int64_t tile       # of Winograd; 0: another algorithm
     cdef readonly str algorithm
 
     def __init__(self, groups, stride, dilation, low, algorithm="direct"):
         cdef int axis
         self.call.groups = groups
         self.algorithm = algorithm
+        self.tile = 4 if algorithm == "winograd_4x4" else 2 if algorithm == "winograd_2x2" else 0
         for axis in range(3):
             self.call.stride[axis] = stride[axis]
             self.call.dilation[axis] = dilation[axis]
@@ -676,11 +699,11 @@ cdef class Convolution:
                 return 1
             if is_depthwise(call.groups, parts.pack.inputs, parts.pack.outputs, lane_count):
                 how = DEPTHWISE
-            elif self.algorithm == "winograd" and parts.count == 1 and fits_winograd(parts.part):
+            elif self.tile and parts.count == 1 and fits_winograd(parts.part):
                 how = WINOGRAD
             for number in range(parts.count):
                 p = parts.part + number
-                p.relu = call.relu
+                p.relu, p.tile = call.relu, self.tile
                 if (simplify(p, itemsize) and parts.count == 1 and how == CORRELATE and packed is None
                         and prefers_planes(p, lane_count)):
                     how = PLANES
@@ -691,7 +714,7 @@ cdef class Convolution:
             else:
                 bytes = 0
                 for number in range(parts.count):
-                    parts.pack[number].shared = how == DEPTHWISE
+                    parts.pack[number].shared, parts.pack[number].tile = how == DEPTHWISE, self.tile
                     bytes += panel_bytes(parts.pack + number, how, lane_count, itemsize)
                 units = units_of(parts.pack, lane_count)
                 if packed is None:
@@ -735,10 +758,10 @@ cdef class Convolution:
             calls.part, calls.parts = parts.part, 1
             if is_depthwise(call.groups, parts.pack.inputs, parts.pack.outputs, lane_count):
                 how = DEPTHWISE_WEIGHTS
-            elif self.algorithm == "winograd" and fits_winograd(parts.part):
+            elif self.tile and fits_winograd(parts.part):
                 how = WINOGRAD_WEIGHTS
             pointwise = simplify(parts.part, itemsize)
-            parts.part.w = call.w
+            parts.part.w, parts.part.tile = call.w, self.tile
             if how == WINOGRAD_WEIGHTS:
                 scratch = cut_winograd_weights(parts.part, lane_count, itemsize)
             else:

@@ -74,6 +74,7 @@ cdef extern from "calls.h" nogil:
         int64_t bias_stride
         int64_t relu
         int64_t images, rows, columns
+        int64_t tile
         int64_t units, unit_count
         int64_t channel_blocks, term_blocks
         int64_t first_task, tasks
@@ -89,6 +90,7 @@ cdef extern from "calls.h" nogil:
         int64_t groups, outputs, inputs
         int64_t taps[3]
         int64_t shared
+        int64_t tile
         int64_t group_stride, output_stride, input_stride
         int64_t tap_stride[3]
         int64_t bias_stride
@@ -158,4 +160,5 @@ cdef void *take_block(int purpose, int64_t bytes) noexcept nogil
 cdef void give_block(int purpose, void *memory) noexcept nogil
 cdef cnn_task kernel(int number, int precision) noexcept nogil
 cdef int64_t lanes(int precision) noexcept nogil
+cdef int threads_wanted() noexcept nogil
 cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t scratch_bytes, double cost) except -1

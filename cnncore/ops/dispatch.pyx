@@ -144,6 +144,11 @@ cdef double worth_a_thread = 30_000.0
 cdef double worth_letting_go = 20_000.0
 
 
+cdef int threads_wanted() noexcept nogil:
+    """The number of threads a large call is spread over: how its work is cut may depend on it, its results may not."""
+    return thread_count
+
+
 cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t scratch_bytes, double cost) except -1:
     """Run all tasks of a call; ``cost`` is its number of elementary operations, ``scratch_bytes`` what one worker needs."""
     if tasks <= 0:
