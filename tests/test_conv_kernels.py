@@ -214,7 +214,10 @@ def test_bit_identical_for_any_number_of_threads(target, dtype):
         (cnncore.conv, (3, 64, 24, 24), (64, 1, 3, 3), dict(padding=1, groups=64)),
         (cnncore.conv_transpose, (2, 32, 15, 15), (32, 24, 3, 3), dict(stride=2, padding=1)),
         (cnncore.linear, (70, 300), (200, 300), {}),
-        (cnncore.conv, (3, 35, 30, 30), (70, 35, 3, 3), dict(padding=1, algorithm="winograd")),
+        (cnncore.conv, (3, 35, 30, 30), (70, 35, 3, 3), dict(padding=1, algorithm="winograd_4x4")),
+        (cnncore.conv, (1, 35, 14, 14), (70, 35, 3, 3), dict(padding=1, algorithm="winograd_4x4")),
+        (cnncore.conv, (1, 35, 14, 14), (70, 35, 3, 3), dict(padding=1, algorithm="winograd_2x2")),
+        (cnncore.conv, (3, 35, 15, 15), (70, 35, 5, 5), dict(padding=2, algorithm="winograd_2x2")),
     ]
     for op, shape, weights, settings in cases:
         for layout in (np.ascontiguousarray, channels_last):
@@ -295,31 +298,48 @@ def test_layouts_are_copied(target):
 
 # Winograd's transforms add and subtract values of like size: of the largest output this many units in the last place.
 WINOGRAD_TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 2e-14}
+WINOGRAD_FORMS = (("winograd_4x4", 3), ("winograd_2x2", 3), ("winograd_2x2", 5))  # and the size of the window
 
 
 @pytest.mark.parametrize("target", TARGETS)
 @hypothesis.settings(max_examples=80, deadline=None)
 @hypothesis.given(
+    form=st.sampled_from(WINOGRAD_FORMS),
     images=st.integers(0, 3),
     channels=st.tuples(st.integers(1, 40), st.integers(1, 70)),
     extents=st.tuples(st.integers(1, 19), st.integers(1, 19)),
-    padding=st.tuples(*(st.tuples(st.integers(1, 3), st.integers(1, 3)),) * 2),
+    padding=st.tuples(*(st.tuples(st.integers(2, 4), st.integers(2, 4)),) * 2),
     dtype=st.sampled_from((np.float32, np.float64)),
     layouts=st.tuples(*(st.sampled_from(LAYOUTS),) * 4),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_winograd(target, images, channels, extents, padding, dtype, layouts, seed):
+def test_winograd(target, form, images, channels, extents, padding, dtype, layouts, seed):
     """Forward and both gradients, tiles that hang over every edge, all layouts."""
     rng = np.random.default_rng(seed)
-    x, w, b = arrays(rng, (images, channels[0], *extents), (channels[1], channels[0], 3, 3), dtype, channels[1])
+    algorithm, size = form
+    if size == 3:
+        padding = tuple((low - 1, high - 1) for low, high in padding)
+    x, w, b = arrays(rng, (images, channels[0], *extents), (channels[1], channels[0], size, size), dtype, channels[1])
     with cpu.target("definition"):
         dy = rng.standard_normal(cnncore.conv(x, w, b, padding=padding).shape).astype(dtype)
         expected = everything(cnncore.conv, x, w, b, dy, dict(padding=padding))
     with cpu.target(target):
-        got = everything(cnncore.conv, x, w, b, dy, dict(padding=padding, algorithm="winograd"), layouts)
+        got = everything(cnncore.conv, x, w, b, dy, dict(padding=padding, algorithm=algorithm), layouts)
     for a, e in zip(got, expected, strict=True):
         if a.size:
             assert np.abs(a - e).max() <= WINOGRAD_TOLERANCE[x.dtype] * max(1, np.abs(e).max())
+
+
+@pytest.mark.parametrize("algorithm, size", WINOGRAD_FORMS)
+def test_winograd_rounds_no_worse_than_it_must(algorithm, size):
+    """On images like those of a net: root mean square of the error, in that of the result, where direct has 2.1e-7."""
+    rng = np.random.default_rng(12)
+    x = rng.standard_normal((1, 96, 28, 28)).astype(np.float32)
+    w = (rng.standard_normal((64, 96, size, size)) / size / 96**0.5).astype(np.float32)
+    exact = cnncore.conv(x.astype(np.float64), w.astype(np.float64), padding=size // 2)
+    error = cnncore.conv(x, w, padding=size // 2, algorithm=algorithm) - exact
+    most = {("winograd_4x4", 3): 1.2e-6, ("winograd_2x2", 3): 4e-7, ("winograd_2x2", 5): 1.3e-6}[algorithm, size]
+    assert np.sqrt(np.mean(error**2)) < most * np.sqrt(np.mean(exact**2))
 
 
 def test_winograd_runs_where_it_is_asked_for():
@@ -332,6 +352,13 @@ def test_winograd_runs_where_it_is_asked_for():
     for direct, auto, winograd in zip(*results.values(), strict=True):
         assert not np.array_equal(direct, winograd)
         assert np.array_equal(auto, winograd)  # the cost model favours it here
+    five = arrays(rng, (1, 32, 20, 20), (32, 32, 5, 5), np.float32)[1]
+    y = {a: cnncore.conv(x, five, padding=2, algorithm=a) for a in ("direct", "auto", "winograd", "winograd_2x2")}
+    assert not np.array_equal(y["direct"], y["winograd_2x2"])
+    assert np.array_equal(y["auto"], y["winograd_2x2"])
+    assert np.array_equal(y["winograd"], y["winograd_2x2"])
+    with pytest.raises(cnncore.SettingError, match="winograd_4x4.* computes 3×3"):
+        cnncore.conv(x, five, padding=2, algorithm="winograd_4x4")
     assert np.array_equal(cnncore.conv(x, w, padding=1), results["direct"][0])
     for settings in (dict(stride=2), dict(dilation=2), dict(groups=2)):
         weights = w[:, : 32 // settings.get("groups", 1)]
@@ -390,7 +417,9 @@ def test_nothing_outside_the_arrays_is_touched(target, order, start):
         ((1, 16, 6, 7), (16, 1, 3, 3), 16, dict(groups=16)),
         ((1, 9, 6, 7), (27, 1, 2, 3), 27, dict(groups=9, stride=2)),
         ((1, 17, 6, 7), (19, 17, 3, 3), 19, dict(padding=1, algorithm="winograd")),
-        ((1, 16, 8, 10), (16, 16, 3, 3), 16, dict(algorithm="winograd")),
+        ((1, 16, 8, 10), (16, 16, 3, 3), 16, dict(algorithm="winograd_4x4")),
+        ((1, 17, 6, 7), (19, 17, 3, 3), 19, dict(padding=1, algorithm="winograd_2x2")),
+        ((1, 17, 6, 7), (19, 17, 5, 5), 19, dict(padding=2, algorithm="winograd_2x2")),
     ]
     plain = (0, 1, 2, 3)
     for dtype, (x_shape, w_shape, outputs, settings) in itertools.product((np.float32, np.float64), cases):
