@@ -357,7 +357,7 @@ def test_winograd_runs_where_it_is_asked_for():
     assert not np.array_equal(y["direct"], y["winograd_2x2"])
     assert np.array_equal(y["auto"], y["winograd_2x2"])
     assert np.array_equal(y["winograd"], y["winograd_2x2"])
-    with pytest.raises(cnncore.SettingError, match="winograd_4x4.* computes 3×3"):
+    with pytest.raises(cnncore.SettingError, match=r"winograd_4x4.* computes 3×3"):
         cnncore.conv(x, five, padding=2, algorithm="winograd_4x4")
     assert np.array_equal(cnncore.conv(x, w, padding=1), results["direct"][0])
     for settings in (dict(stride=2), dict(dilation=2), dict(groups=2)):

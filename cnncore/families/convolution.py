@@ -97,7 +97,9 @@ def algorithm_costs(window, images, inputs, outputs, groups=1):
             points = (tile + window.kernel[-1] - 1) ** 2
             blocks, rest = divmod(tiles, WINOGRAD_BLOCK)
             rows = blocks * WINOGRAD_BLOCK + (max(rest, LEAST_BLOCK) if rest else 0)
-            costs[f"winograd_{tile}x{tile}"] = points * (rows * inputs * outputs + TRANSFORM_COST * tiles * (inputs + outputs))
+            costs[f"winograd_{tile}x{tile}"] = points * (
+                rows * inputs * outputs + TRANSFORM_COST * tiles * (inputs + outputs)
+            )
     return costs
 
 
@@ -120,8 +122,8 @@ def chosen_algorithm(place, algorithm, window, images, inputs, outputs, groups):
     if algorithm != "winograd" or not costs:
         sizes = {"winograd_4x4": "3×3"}.get(algorithm, "3×3 and 5×5")
         raise SettingError(
-            f"{place}: algorithm={algorithm!r} computes {sizes} kernels with stride 1, dilation 1 and groups=1 on images with two "
-            "spatial axes; use algorithm='auto' or 'direct'"
+            f"{place}: algorithm={algorithm!r} computes {sizes} kernels with stride 1, dilation 1 and groups=1 on images with "
+            "two spatial axes; use algorithm='auto' or 'direct'"
         )
     return min(costs, key=costs.get)
 
