@@ -15,6 +15,7 @@ from .train.data import normalise
 __all__ = ["Classifier", "Prediction"]
 
 LARGEST_PROBE = 4096
+UNFAMILIAR = 1.6  # times larger or smaller than any image of the training: answers are no longer to be trusted
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,19 @@ class Classifier:
     def prepared(self, pixels):
         """The image as the net takes it: (1, C, H, W)."""
         return normalise(pixels[None], self.mean, self.std).astype(self.net.dtype, copy=False)
+
+    def familiar_size(self, size):
+        """``size`` if images of the training were about as large, else the nearest size of the same proportions that is."""
+        known = self.net.metadata.get("size"), self.net.metadata.get("largest_size", self.net.metadata.get("size"))
+        if not all(isinstance(k, list) and len(k) == 2 and all(type(n) is int and n > 0 for n in k) for k in known):
+            return size
+        least, most = known
+        shrink = min(1.0, *(m / n for m, n in zip(most, size, strict=True)))
+        grow = max(1.0, *(m / n for m, n in zip(least, size, strict=True)))
+        factor = shrink if 1 / shrink > grow else grow
+        if 1 / UNFAMILIAR <= factor <= UNFAMILIAR:
+            return size
+        return tuple(max(1, round(n * factor)) for n in size)
 
     def activation_map(self, prediction):
         """The class activation map of a prediction's answer, of the size of the features."""

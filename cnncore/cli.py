@@ -168,7 +168,7 @@ def predict(options):
     classifier = Classifier.from_file(options.model)
     files = image_files(options.image)
     maps = map_paths(options.cam, files)
-    answers, failed = [], 0
+    answers, failed, odd = [], 0, []
     with ProgressLine(sys.stderr, None if len(files) > 1 and sys.stdout.isatty() is False else False) as line:
         for number, file in enumerate(files):
             line.show(f"{number} of {len(files)}")
@@ -192,14 +192,31 @@ def predict(options):
                 line.clear()
                 print(f"cnncore: error: {error}", file=sys.stderr)
             else:
+                familiar = classifier.familiar_size(prediction.size)
+                if familiar != prediction.size:
+                    odd.append((prediction, familiar))
                 if not options.json:
                     named = ", ".join(f"{name} {p:.1%}" for name, p in top)
                     place = f"  {entry['cam']}" if maps else ""
                     print(f"{file}  {prediction.size[0]}×{prediction.size[1]}  {named}{place}", flush=True)
             answers.append(entry)
+    if odd:
+        (first, familiar), others = odd[0], f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
+        print(
+            f"cnncore: note: {first.file}{others} is far from the sizes in training, {sizes_in_training(classifier)}; "
+            f"--size {familiar[0]}x{familiar[1]} may be answered better",
+            file=sys.stderr,
+        )
     if options.json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))
     return 2 if failed else 0
+
+
+def sizes_in_training(classifier):
+    """The range of sizes that the classifier was trained on, as text."""
+    known = classifier.net.metadata
+    texts = ["×".join(map(str, known[name])) for name in ("size", "largest_size") if name in known]
+    return " to ".join(dict.fromkeys(texts))
 
 
 def image_files(names):
@@ -570,8 +587,8 @@ examples:
 
 Leaves in the output folder: model.safetensors for `cnncore predict`, report.html to look at, samples/ with some of the
 images held out, and checkpoint.safetensors for --resume. Ctrl-C leaves the model of the last complete epoch. JPEG files
-are read through Pillow: pip install "cnncore[data]". Images are shifted, turned, scaled and sheared at random unless
---no-augment; the learning rate rises to its highest and falls again (one cycle)."""
+are read through Pillow: pip install "cnncore[data]". Images are shifted, turned, sheared and enlarged up to twofold at
+random unless --no-augment; the learning rate rises to its highest and falls again (one cycle)."""
 
 PREDICT_HELP = """\
 examples:
@@ -579,8 +596,8 @@ examples:
   cnncore predict runs/digits scans --top 3 --json
   cnncore predict runs/digits photo.jpg --invert --cam where.svg
 
-Networks that average over the image take any size. They know things at the size at which they saw them in training:
-when a photo shows them much larger, --size brings it near."""
+Networks that average over the image take any size. They know things at the sizes at which they saw them in training (the
+digits: 28×28 to 56×56); when an image shows them much larger or smaller, --size brings it near."""
 
 
 def main(arguments=None):

@@ -502,7 +502,7 @@ def making(found):
     rows = {
         "optimizer": repr(job.trainer.optimizer),
         "schedule": "one cycle: up over the first 30 % of the steps, down over the rest, along half cosines",
-        "augmentation": "shift, rotation, scale and shear at random" if options.augment else "none",
+        "augmentation": repr(job.distortions()) if options.augment else "none",
         "loss": "softmax cross-entropy",
         "machine": f"{get_num_threads()} threads, {cpu.target()}, {platform.machine()} {platform.system()}",
         "versions": ", ".join(

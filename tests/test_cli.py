@@ -432,7 +432,7 @@ def test_help_teaches(command, tmp_path):
     assert "example" in text or command == "info"
     if command == "train":
         for word in (
-            "default: 20",
+            "default: 16",
             "small_inception",
             "one subfolder",
             "Ctrl-C",

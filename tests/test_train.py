@@ -323,6 +323,29 @@ def test_arrays_are_augmented_as_images():
     assert all(image.sum() > 0 and image.max() <= 1 for batch in seen for image in batch)
 
 
+def test_canvases_are_larger_and_hold_the_whole_image():
+    images = np.zeros((40, 10, 8), np.uint8)
+    images[:, 3:7, 2:6] = 200
+    plain = Augment(shift=0, rotation=0, scale=0, shear=0, canvases=(1.0, 2.5))
+    sizes = set()
+    for epoch in range(12):
+        found = plain(images, seed=0, epoch=epoch)
+        sizes.add(found.shape[1:])
+        ink = found.sum(axis=(1, 2)) / (16 * 200)  # the square's area, times the square of the enlargement
+        if found.shape == images.shape:
+            np.testing.assert_array_equal(found, images)
+        else:
+            assert 0.8 < ink.min() < 2 and 4 < ink.max() < 7.5
+            assert all(image[edge].max() == 0 for image in found for edge in (0, -1))
+            rows = [image.max(axis=1).nonzero()[0].mean() for image in found]
+            assert np.ptp(rows) > 5, "always at the same place"
+    assert sizes == {(10, 8), (25, 20)}
+    with pytest.raises(SettingError, match="canvases"):
+        Augment(canvases=(0.5,))
+    with pytest.raises(SettingError, match="canvases"):
+        Augment(canvases=())
+
+
 def test_a_double_precision_net_takes_the_data_set():
     trainer = Trainer(small_net(dtype="float64"), SGD(0.05))
     history = trainer.fit(stripes(), epochs=1, validation=stripes(9))

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import DtypeError, SettingError, ShapeError
-from ..geometry import integer
+from ..geometry import integer, per_axis
 
 __all__ = ["Augment", "uniform", "warp"]
 
 LARGEST_SEED = 2**63 - 1
 ORDER_OF_BATCHES, DISTORTION, SPLIT = 0, 1, 2  # what a stream of random numbers is for: none is used twice
-DRAWS_PER_IMAGE = 8  # rotation, scale, shear, shift along y and x, flip; two spare, so that one more changes no stream
+DRAWS_PER_IMAGE = 8  # rotation, scale, shear, shift along y and x, flip, canvas, enlargement
 IMAGES_PER_CHUNK = 64  # of 28×28: the work arrays of a chunk stay in the second-level cache
 
 
@@ -66,6 +66,10 @@ class Augment:
         Mirror left and right with probability ½. Not for digits or letters.
     fill : float or "edge"
         What lies outside the image: a pixel value from 0 to 255, or the nearest pixel of the border.
+    canvases : sequence of float
+        Multiples of height and width, 1 or more. Each batch is put on one of these, drawn by its first image; every image is
+        enlarged by a factor between 1 and the multiple, evenly in the logarithm, and put at a place where it fits. A network
+        that takes any size learns so to read at several.
 
     Examples
     --------
@@ -86,6 +90,7 @@ class Augment:
     shear: float = 8.0
     flip: bool = False
     fill: float | str = 0.0
+    canvases: tuple = (1.0,)
 
     def __post_init__(self):
         limits = {"shift": 1.0, "rotation": 180.0, "scale": 10.0, "shear": 80.0}
@@ -96,11 +101,15 @@ class Augment:
         if not isinstance(self.flip, (bool, np.bool_)):
             raise SettingError(f"Augment: flip must be True or False, got {self.flip!r}")
         _check_fill("Augment", self.fill)
+        canvases = tuple(self.canvases) if hasattr(self.canvases, "__iter__") else ()
+        if not canvases or not all(isinstance(c, (int, float, np.number)) and 1 <= c <= 16 for c in canvases):
+            raise SettingError(f"Augment: canvases must be numbers from 1 to 16, at least one, got {self.canvases!r}")
+        object.__setattr__(self, "canvases", tuple(float(canvas) for canvas in canvases))
 
     def __call__(self, images, seed, epoch, indices=None):
         """Distort ``images`` (n, H, W) or (n, H, W, 3), numbers ``indices`` (default 0 … n − 1) of a data set.
 
-        Returns float32 of the same shape, on the same scale of pixel values.
+        Returns float32 of the same shape (on a canvas: larger), on the same scale of pixel values.
         """
         images = np.asarray(images)
         if images.ndim not in (3, 4):
@@ -112,16 +121,20 @@ class Augment:
 
     def distort(self, images, draws):
         """Distort each image as its row of ``draws`` says."""
-        return warp(images, self.matrices(draws, *images.shape[1:3]), self.fill)
+        height, width = images.shape[1:3]
+        canvas = self.canvases[int(draws[0, 6] * len(self.canvases))] if len(draws) else 1.0
+        size = (round(canvas * height), round(canvas * width))
+        return warp(images, self.matrices(draws, height, width, size), self.fill, size)
 
     def draws(self, seed, epoch, count):
         """Random numbers (count, 8) for images 0 … count − 1 of an epoch; rows do not depend on ``count``."""
         return uniform(seed, epoch, DISTORTION, count * DRAWS_PER_IMAGE).reshape(count, DRAWS_PER_IMAGE)
 
-    def matrices(self, draws, height, width):
+    def matrices(self, draws, height, width, canvas=None):
         """Return (n, 2, 3): input position (y, x) = M (y, x, 1) of output pixel (y, x), in pixels.
 
-        M = T(centre + shift) · R(angle) · [[1, 0], [tan shear, 1]] · diag(1, ±1) / factor · T(−centre); rows are y, x.
+        M = T(centre + shift) · R(angle) · [[1, 0], [tan shear, 1]] · diag(1, ±1) / factor · T(−place); rows are y, x. On a
+        canvas of another size the factor includes the enlargement, and place is where the image's centre comes to lie on it.
         """
         centred = 2.0 * draws - 1.0
         angle = np.deg2rad(self.rotation * centred[:, 0])
@@ -136,11 +149,20 @@ class Augment:
         linear[:, 1, 0] = (sin + cos * lean) / factor
         linear[:, 1, 1] = cos * mirror / factor
         centre = np.array([(height - 1) / 2, (width - 1) / 2])
-        offset = centre + shift - linear @ centre
+        if canvas is None or tuple(canvas) == (height, width):
+            offset = centre + shift - linear @ centre
+        else:
+            most = min(canvas[0] / height, canvas[1] / width)
+            enlarged = most ** draws[:, 7]
+            linear /= enlarged[:, None, None]
+            room = np.array(canvas) - enlarged[:, None] * [height, width]
+            where = np.modf(draws[:, 3:5] * 2.0**20)[0]  # the draws' lower bits: as good as draws of their own
+            place = (np.array(canvas) - 1) / 2 + room * (where - 0.5)
+            offset = centre + shift - (linear @ place[:, :, None])[:, :, 0]
         return np.concatenate([linear, offset[:, :, None]], axis=2)
 
 
-def warp(images, matrices, fill=0.0):
+def warp(images, matrices, fill=0.0, size=None):
     """Read every output pixel at its own place of the input, between pixels by bilinear interpolation.
 
     Parameters
@@ -150,11 +172,13 @@ def warp(images, matrices, fill=0.0):
         Input position (y, x) = M (y, x, 1) of the output pixel (y, x), one matrix for each image.
     fill : float or "edge"
         The value outside the image, or the nearest pixel of the border.
+    size : (int, int), optional
+        Height and width of the result; those of the images when left out.
 
     Returns
     -------
     numpy.ndarray
-        float32, the shape of ``images``.
+        float32, the shape of ``images`` but for ``size``.
 
     Examples
     --------
@@ -174,8 +198,9 @@ def warp(images, matrices, fill=0.0):
         raise ShapeError(f"warp: matrices are {matrices.shape}; expected {(len(images), 2, 3)}, one for each image")
     if not np.isfinite(matrices).all():
         raise SettingError("warp: matrices hold infinity or NaN; expected finite numbers")
-    output = np.empty(images.shape, np.float32)
-    chunk = max(1, IMAGES_PER_CHUNK * 28 * 28 // math.prod(images.shape[1:]))
+    size = images.shape[1:3] if size is None else per_axis("warp", "size", size, rank=2, minimum=1)
+    output = np.empty((len(images), *size, *images.shape[3:]), np.float32)
+    chunk = max(1, IMAGES_PER_CHUNK * 28 * 28 // max(math.prod(images.shape[1:]), math.prod(output.shape[1:])))
     for first in range(0, len(images), chunk):
         part = slice(first, first + chunk)
         _warp_chunk(images[part], matrices[part], fill, output[part])
@@ -194,8 +219,8 @@ def _warp_chunk(images, matrices, fill, output):
     padded[:, :, -1] = padded[:, :, -2] if edge else fill
     pixels = padded.reshape(n * (H + 2) * (W + 2), *images.shape[3:])
 
-    rows = np.arange(H, dtype=np.float32)[:, None]
-    columns = np.arange(W, dtype=np.float32)
+    rows = np.arange(output.shape[1], dtype=np.float32)[:, None]
+    columns = np.arange(output.shape[2], dtype=np.float32)
     m = matrices[:, :, :, None, None]
     y = m[:, 0, 0] * rows + (m[:, 0, 1] * columns + (m[:, 0, 2] + np.float32(1)))  # + 1: the border
     x = m[:, 1, 0] * rows + (m[:, 1, 1] * columns + (m[:, 1, 2] + np.float32(1)))

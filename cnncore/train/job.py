@@ -33,6 +33,7 @@ __all__ = ["Job", "Options", "network", "new_folder"]
 LEARNING_RATES = {"sgd": 0.1, "adam": 0.005, "adamw": 0.005}  # the highest of the one-cycle schedule
 WEIGHT_DECAY = 1e-4
 DISTORTIONS = Augment(shift=0.1, rotation=15, scale=0.15, shear=10, fill="edge")
+CANVASES = (1.0, 1.0, 1.0, 1.4, 2.0)  # for networks of any size: up to twice as large
 MOST_SAMPLES = 10
 
 
@@ -52,7 +53,7 @@ class Options:
 
     data: str | None = None
     network: str = "small_inception"
-    epochs: int = 20
+    epochs: int = 16
     batch_size: int = 64
     optimizer: str = "adam"
     learning_rate: float | None = None
@@ -103,6 +104,7 @@ class Job(Callback):
             "classes": list(self.train.class_names),
             "channels": self.train.channels,
             "size": list(self.train.size),
+            "largest_size": self.largest_size(),
             "mean": list(self.train.mean),
             "std": list(self.train.std),
         }
@@ -146,7 +148,7 @@ class Job(Callback):
                 batch_size=options.batch_size,
                 validation=self.held_out,
                 schedule="one_cycle",
-                augment=DISTORTIONS if options.augment else None,
+                augment=self.distortions() if options.augment else None,
                 seed=options.seed,
                 callbacks=[self, *callbacks],
                 first_epoch=len(self.trainer.history),
@@ -156,6 +158,16 @@ class Job(Callback):
                 self._save_model()
             raise
         return self.trainer.evaluate(self.held_out)
+
+    def distortions(self):
+        """How the training images are distorted: also in size where the network takes any."""
+        any_size = None in self.net.graph.inputs[0].size
+        return dataclasses.replace(DISTORTIONS, canvases=CANVASES) if any_size else DISTORTIONS
+
+    def largest_size(self):
+        """Of the images as they are trained on."""
+        most = max(self.distortions().canvases) if self.options.augment else 1.0
+        return [round(most * extent) for extent in self.train.size]
 
     def on_epoch(self, trainer, epoch):
         """Leave the model and the checkpoint of every epoch."""
