@@ -12,18 +12,23 @@ from .errors import CnnError, DataError, ModelFileError, ShapeError
 from .graph import load
 from .train.data import normalise
 
-__all__ = ["Classifier", "Prediction"]
+__all__ = ["Classifier", "Prediction", "accuracy_by_size"]
 
 LARGEST_PROBE = 4096
-UNFAMILIAR = 1.6  # times larger or smaller than any image of the training: answers are no longer to be trusted
+OTHER_SIZES = ((10 / 7, 13 / 7), (2, 2), (4, 4), (50 / 7, 45 / 14))  # of 28×28: 40×52, 56×56, 112×112, 200×90
+MOST_RESIZED = 1000  # images that are tried at other sizes
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer to one image: probabilities of all classes, and the image as it was read."""
+    """The answer to one image: probabilities of all classes, and the image as it was read.
+
+    ``read_at`` is the size at which the net saw it: another than ``size`` where that is out of the range of the training.
+    """
 
     file: str
     size: tuple
+    read_at: tuple
     classes: tuple = field(repr=False)
     probabilities: np.ndarray = field(repr=False)
     pixels: np.ndarray = field(repr=False)
@@ -87,11 +92,12 @@ class Classifier:
             path = inside
         return cls(load(path), str(path))
 
-    def classify(self, image, name="image", invert=False, size=None):
+    def classify(self, image, name="image", invert=False, size=None, own_size=False):
         """The :class:`Prediction` for a file, or for a uint8 array (H, W) or (H, W, 3).
 
-        ``invert`` takes the negative, for dark ink on light paper when the training images were light on dark; ``size``
-        resizes the image first.
+        ``invert`` takes the negative, for dark ink on light paper when the training images were light on dark. An image out
+        of the range of sizes that the net was trained on is read at the nearest size in it (:meth:`familiar_size`), unless
+        ``own_size`` says at its own; ``size`` resizes the image first, to whatever it says.
         """
         if isinstance(image, np.ndarray):
             pixels = images.to_channels(image, self.channels)
@@ -105,42 +111,67 @@ class Classifier:
             size = own  # this network takes one size only
         if size is not None:
             pixels = images.resize(pixels, size)
+        own = pixels.shape[:2]
+        read_at = own if own_size or size is not None else self.familiar_size(own)
         try:
-            scores = self.net(self.prepared(pixels), training=False)
+            if read_at != own and min(own) < (self.smallest_size() or 1):
+                raise ShapeError("less than one window")
+            scores = self.net(self.prepared(pixels, read_at), training=False)
         except ShapeError as error:
-            raise DataError(f"{name}: {self.too_small(pixels.shape[:2], error)}") from None
+            raise DataError(f"{name}: {self.too_small(own, error)}") from None
         probabilities = OPS["softmax"](scores.reshape(1, -1))[0]
         classes = self.classes or [str(k) for k in range(len(probabilities))]
         if len(classes) != len(probabilities):
             raise ModelFileError(
                 f"{self.name}: the net has {len(probabilities)} outputs, its metadata {len(classes)} classes"
             )
-        return Prediction(name, pixels.shape[:2], tuple(classes), probabilities, pixels)
+        return Prediction(name, own, read_at, tuple(classes), probabilities, pixels)
 
-    def prepared(self, pixels):
-        """The image as the net takes it: (1, C, H, W)."""
+    def prepared(self, pixels, size=None):
+        """The image as the net takes it: (1, C, H, W), resized to ``size``."""
+        if size is not None:
+            pixels = images.resize(pixels, size)
         return normalise(pixels[None], self.mean, self.std).astype(self.net.dtype, copy=False)
 
+    def trained_sizes(self):
+        """((height, width), (height, width)): the smallest and the largest of the training; None where it is not known."""
+        known = self.net.metadata
+        found = known.get("size"), known.get("largest_size", known.get("size"))
+        if not all(isinstance(size, list) and len(size) == 2 for size in found):
+            return None
+        if not all(type(extent) is int and extent > 0 for size in found for extent in size):
+            return None
+        return tuple(map(tuple, found))
+
     def familiar_size(self, size):
-        """``size`` if images of the training were about as large, else the nearest size of the same proportions that is."""
-        known = self.net.metadata.get("size"), self.net.metadata.get("largest_size", self.net.metadata.get("size"))
-        if not all(isinstance(k, list) and len(k) == 2 and all(type(n) is int and n > 0 for n in k) for k in known):
-            return size
-        least, most = known
-        shrink = min(1.0, *(m / n for m, n in zip(most, size, strict=True)))
-        grow = max(1.0, *(m / n for m, n in zip(least, size, strict=True)))
-        factor = shrink if 1 / shrink > grow else grow
-        if 1 / UNFAMILIAR <= factor <= UNFAMILIAR:
-            return size
-        return tuple(max(1, round(n * factor)) for n in size)
+        """``size`` if it is in the range of sizes of the training, else the nearest that is.
+
+        Proportions are kept as far as the range allows. A net knows things as large as it has seen them: far out of the range
+        its answers are guesses.
+
+        >>> import cnncore
+        >>> net = cnncore.models.small_inception(); net.metadata = {"size": [28, 28], "largest_size": [56, 56]}
+        >>> classifier = Classifier(net)
+        >>> classifier.familiar_size((40, 52)), classifier.familiar_size((112, 84)), classifier.familiar_size((20, 30))
+        ((40, 52), (56, 42), (28, 42))
+        """
+        known = self.trained_sizes()
+        if known is None:
+            return tuple(size)
+        factor = min(1.0, *(most / extent for most, extent in zip(known[1], size, strict=True)))
+        if factor == 1.0:
+            factor = max(1.0, *(least / extent for least, extent in zip(known[0], size, strict=True)))
+        return tuple(
+            min(max(round(factor * extent), least), max(least, most))
+            for extent, least, most in zip(size, *known, strict=True)
+        )
 
     def activation_map(self, prediction):
         """The class activation map of a prediction's answer, of the size of the features."""
         from .explain import class_activation_map
 
-        return class_activation_map(self.net, self.prepared(prediction.pixels), int(prediction.probabilities.argmax()))[
-            0
-        ]
+        x = self.prepared(prediction.pixels, prediction.read_at)
+        return class_activation_map(self.net, x, int(prediction.probabilities.argmax()))[0]
 
     def too_small(self, size, error):
         """Why the net cannot take an image of this size, and what it could take."""
@@ -173,6 +204,32 @@ class Classifier:
             middle = (low + high) // 2
             low, high = (low, middle) if takes(middle) else (middle, high)
         return high
+
+
+def accuracy_by_size(classifier, dataset):
+    """How many images of ``dataset`` are answered rightly at their own size and resized: [(size, read_at, share), …].
+
+    Answered as :meth:`Classifier.classify` does it; of a large data set, ``MOST_RESIZED`` images evenly over it. Only the
+    images' own size for a net that takes no other.
+    """
+    count = min(len(dataset), MOST_RESIZED)
+    chosen = np.arange(count) * len(dataset) // count
+    size = dataset.size
+    any_size = None in classifier.net.graph.inputs[0].size
+    found = []
+    for rows, columns in ((1, 1), *OTHER_SIZES) if any_size else ((1, 1),):
+        tried = (round(rows * size[0]), round(columns * size[1]))
+        read_at = classifier.familiar_size(tried) if any_size else size
+        per_batch = max(1, 100_000 // (read_at[0] * read_at[1]))
+        right = 0
+        for first in range(0, count, per_batch):
+            part = chosen[first : first + per_batch]
+            pixels = [images.resize(images.resize(image, tried), read_at) for image in dataset.images[part]]
+            x = normalise(np.stack(pixels), classifier.mean, classifier.std).astype(classifier.net.dtype, copy=False)
+            scores = classifier.net(x, training=False).reshape(len(part), -1)
+            right += int(np.count_nonzero(scores.argmax(axis=1) == dataset.labels[part]))
+        found.append((tried, read_at, right / count))
+    return found
 
 
 def channel_numbers(name, what, numbers, channels):

@@ -52,15 +52,17 @@ def train(options):
     try:
         tested = job.run([shown])
         shown.line.clear()
+        from .classify import Classifier, accuracy_by_size
         from .report import write_report
 
+        by_size = accuracy_by_size(Classifier(job.net), job.held_out)
         samples = job.write_samples()
-        write_report(job, tested, time.perf_counter() - began)
+        write_report(job, tested, time.perf_counter() - began, by_size)
     except KeyboardInterrupt:
         shown.line.clear()
         shown.interrupted()
         return 130
-    shown.conclude(tested, time.perf_counter() - began, samples)
+    shown.conclude(tested, by_size, time.perf_counter() - began, samples)
     return 0
 
 
@@ -116,7 +118,7 @@ class TrainingLines:
                 flush=True,
             )
 
-    def conclude(self, tested, seconds, samples):
+    def conclude(self, tested, by_size, seconds, samples):
         job = self.job
         classes = job.held_out.class_names
         wrong = round((1 - tested.accuracy) * len(tested.labels))
@@ -128,6 +130,8 @@ class TrainingLines:
             f"accuracy {tested.accuracy:.2%} on images held out ({wrong} of {len(tested.labels):,} wrong), in {seconds:.1f} s"
         )
         if not self.quiet:
+            if len(by_size) > 1:
+                print("by size  " + "  ".join(f"{size[0]}×{size[1]} {share:.1%}" for size, _, share in by_size))
             print(f"model    {job.model}\nreport   {job.report}")
             print(f"try      cnncore predict {job.model} {samples[-1]}")
 
@@ -174,8 +178,11 @@ def predict(options):
             line.show(f"{number} of {len(files)}")
             entry = {"file": str(file)}
             try:
-                prediction = classifier.classify(file, invert=options.invert, size=options.size)
-                entry["size"] = list(prediction.size)
+                prediction = classifier.classify(
+                    file, invert=options.invert, size=options.size, own_size=options.own_size
+                )
+                entry["size"], entry["read_at"] = list(prediction.size), list(prediction.read_at)
+                entry["familiar"] = classifier.familiar_size(prediction.size) == prediction.size
                 entry["class"], entry["probability"] = prediction.answer, prediction.probability
                 top = prediction.top(options.top)
                 entry["top"] = [{"class": name, "probability": p} for name, p in top]
@@ -192,31 +199,29 @@ def predict(options):
                 line.clear()
                 print(f"cnncore: error: {error}", file=sys.stderr)
             else:
-                familiar = classifier.familiar_size(prediction.size)
-                if familiar != prediction.size:
-                    odd.append((prediction, familiar))
+                if not entry["familiar"]:
+                    odd.append(prediction)
                 if not options.json:
                     named = ", ".join(f"{name} {p:.1%}" for name, p in top)
                     place = f"  {entry['cam']}" if maps else ""
                     print(f"{file}  {prediction.size[0]}×{prediction.size[1]}  {named}{place}", flush=True)
             answers.append(entry)
     if odd:
-        (first, familiar), others = odd[0], f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
-        print(
-            f"cnncore: note: {first.file}{others} is far from the sizes in training, {sizes_in_training(classifier)}; "
-            f"--size {familiar[0]}x{familiar[1]} may be answered better",
-            file=sys.stderr,
-        )
+        print(f"cnncore: note: {size_note(odd, classifier)}", file=sys.stderr)
     if options.json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))
     return 2 if failed else 0
 
 
-def sizes_in_training(classifier):
-    """The range of sizes that the classifier was trained on, as text."""
-    known = classifier.net.metadata
-    texts = ["×".join(map(str, known[name])) for name in ("size", "largest_size") if name in known]
-    return " to ".join(dict.fromkeys(texts))
+def size_note(odd, classifier):
+    """What there is to say about images of sizes out of the range of the training."""
+    least, most = ("×".join(map(str, size)) for size in classifier.trained_sizes())
+    first, others = odd[0], f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
+    read = "as it is" if first.read_at == first.size else f"at {'×'.join(map(str, first.read_at))}"
+    return (
+        f"{first.file}{others}: {'×'.join(map(str, first.size))} is outside the sizes in training, "
+        f"{least if least == most else f'{least} to {most}'}; read {read}"
+    )
 
 
 def image_files(names):
@@ -545,7 +550,9 @@ def parser():
     sub.add_argument("model", metavar="MODEL", help="a model file, or the folder that `cnncore train` made")
     sub.add_argument("image", nargs="+", metavar="FILE", help="images, or folders of images")
     sub.add_argument("--top", type=int, default=1, metavar="K", help="print the K most probable classes (default: 1)")
-    sub.add_argument("--json", action="store_true", help="print JSON: file, size, class, probability, top")
+    sub.add_argument(
+        "--json", action="store_true", help="print JSON: file, size, read_at, familiar, class, probability, top"
+    )
     sub.add_argument(
         "--cam",
         metavar="FILE",
@@ -554,7 +561,14 @@ def parser():
     sub.add_argument(
         "--invert", action="store_true", help="take the negative: dark ink on light paper for the digits' net"
     )
-    sub.add_argument("--size", type=size, metavar="HxW", help="resize the images first (default: each at its own size)")
+    place = sub.add_mutually_exclusive_group()
+    place.add_argument(
+        "--size",
+        type=size,
+        metavar="HxW",
+        help="resize the images first (default: each at its own size, or the nearest size of the training)",
+    )
+    place.add_argument("--own-size", action="store_true", help="each at its own size, however far from the training")
 
     sub = command(check, "prove gradients and kernels", "example: cnncore check max_pool conv")
     sub.add_argument("name", nargs="*", metavar="OPERATOR", help="operators to check (default: all)")
@@ -587,8 +601,9 @@ examples:
 
 Leaves in the output folder: model.safetensors for `cnncore predict`, report.html to look at, samples/ with some of the
 images held out, and checkpoint.safetensors for --resume. Ctrl-C leaves the model of the last complete epoch. JPEG files
-are read through Pillow: pip install "cnncore[data]". Images are shifted, turned, sheared and enlarged up to twofold at
-random unless --no-augment; the learning rate rises to its highest and falls again (one cycle)."""
+are read through Pillow: pip install "cnncore[data]". Images are shifted, turned, sheared and stretched at random,
+and for networks of any size some batches are enlarged up to 2.2 times, unless --no-augment; the learning rate rises to
+its highest and falls again (one cycle)."""
 
 PREDICT_HELP = """\
 examples:
@@ -596,8 +611,9 @@ examples:
   cnncore predict runs/digits scans --top 3 --json
   cnncore predict runs/digits photo.jpg --invert --cam where.svg
 
-Networks that average over the image take any size. They know things at the sizes at which they saw them in training (the
-digits: 28×28 to 56×56); when an image shows them much larger or smaller, --size brings it near."""
+Networks that average over the image take any size, and read each image at its own. But they know things as large as they
+saw them in training, the digits' network 28×28 to 62×62: an image outside that range is read at the nearest size in it,
+and a note says so ("familiar": false in JSON). --own-size reads it as it is, --size at any size you say."""
 
 
 def main(arguments=None):

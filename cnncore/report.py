@@ -27,9 +27,12 @@ MOST_LOOKS = 10
 MOST_CLASSES = 26  # of a confusion matrix that is still read as a table
 
 
-def write_report(job, tested, seconds):
-    """Write the report of ``job`` to its folder; ``tested`` is the final Evaluation, ``seconds`` what it took."""
-    images.write_atomically(job.report, report(job, tested, seconds).encode())
+def write_report(job, tested, seconds, by_size=()):
+    """Write the report of ``job`` to its folder; ``tested`` is the final Evaluation, ``seconds`` what it took.
+
+    ``by_size`` comes from :func:`cnncore.classify.accuracy_by_size`.
+    """
+    images.write_atomically(job.report, report(job, tested, seconds, by_size).encode())
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Findings:
     job: object
     tested: object
     seconds: float
+    by_size: tuple = ()
 
     @property
     def classes(self):
@@ -66,10 +70,10 @@ class Findings:
         return explain.map_over_image(pixels, heat, least=84)
 
 
-def report(job, tested, seconds):
+def report(job, tested, seconds, by_size=()):
     """The text of the report."""
-    found = Findings(job, tested, seconds)
-    sections = (headline, curves, filters, branches, looks, mistakes, confusion, network_drawing, making)
+    found = Findings(job, tested, seconds, tuple(by_size))
+    sections = (headline, curves, sizes, filters, branches, looks, mistakes, confusion, network_drawing, making)
     name = job.train.name.removesuffix(", training part")
     title = f"{name}, {job.options.network}: {tested.accuracy:.2%}"
     return (
@@ -265,6 +269,35 @@ def ticks(low, high, logarithmic):
     step = 10 ** math.floor(math.log10(high or 1.0))
     step = next(s for s in (step / 5, step / 2, step) if high / s <= 6 or s == step)
     return [round(i * step, 12) for i in range(math.ceil(high / step - 1e-9) + 1)]
+
+
+# ── Sizes ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def sizes(found):
+    """Accuracy on the images held out at their own size and at others."""
+    if len(found.by_size) < 2:
+        return ""
+    largest = "×".join(map(str, found.job.net.metadata["largest_size"]))
+    smallest = "×".join(map(str, found.job.train.size))
+    rows = []
+    for size, read_at, share in found.by_size:
+        name, reading = "×".join(map(str, size)), "×".join(map(str, read_at))
+        how = "as it is" if size == read_at else f"read at {reading}"
+        rows.append(
+            f"<tr><th scope='row'>{name}</th><td>{how}</td>"
+            f"<td class='share'><i style='width:{100 * share:.1f}%'></i></td><td class='n'>{percent(share)}</td></tr>"
+        )
+    trained = smallest if smallest == largest else f"{smallest} to {largest}"
+    return section(
+        "Accuracy by size",
+        f"The images held out, resized before they are classified. The network was trained at sizes from {trained}; "
+        "what lies outside is read at the nearest size in that range, here and by <code>cnncore predict</code>."
+        if smallest != largest
+        else f"The images held out, resized before they are classified. The network was trained at {trained}; other sizes are "
+        "read at that one, here and by <code>cnncore predict</code>.",
+        f"<div class='scroll'><table class='sizes'><tbody>{''.join(rows)}</tbody></table></div>",
+    )
 
 
 # ── The network ────────────────────────────────────────────────────────────────────────────────────────────────────────

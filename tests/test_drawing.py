@@ -118,7 +118,7 @@ def test_shapes_and_settings_are_said():
     ):
         assert words in text
     assert "80 × 14 × 14" not in models.small_inception().draw()
-    assert ">stem<" in text and ">batch_norm<" in text
+    assert ">stem<" in text and ">group_norm<" in text
     assert "6 × 28 × 28" in models.lenet().draw()  # its size is fixed
 
 
@@ -136,7 +136,7 @@ def test_notebooks_show_nets_and_summaries():
     for shown in (net._repr_html_(), net.summary((1, 1, 28, 28))._repr_html_()):
         ElementTree.fromstring(shown)
         assert "<script" not in shown
-    assert "59,914" in net._repr_html_() and "inception_3/concat" in net.summary((1, 1, 28, 28))._repr_html_()
+    assert "86,506" in net._repr_html_() and "inception_4/concat" in net.summary((1, 1, 28, 28))._repr_html_()
 
 
 def test_places_nearest_to_the_wishes():

@@ -14,7 +14,9 @@ import pytest
 
 import cnncore
 from cnncore import DataError, ModelFileError, SettingError
+from cnncore.images import resize
 from cnncore.train import SGD, Adam, AdamW, Augment, Callback, Checkpoint, EarlyStopping, Trainer, checkpoint, optimizer
+from cnncore.train.augment import batch_plan
 from cnncore.train.data import Dataset
 from cnncore.train.loop import uninterrupted
 from cnncore.train.schedules import SCHEDULES, cosine, one_cycle, schedule, steps
@@ -326,24 +328,77 @@ def test_arrays_are_augmented_as_images():
 def test_canvases_are_larger_and_hold_the_whole_image():
     images = np.zeros((40, 10, 8), np.uint8)
     images[:, 3:7, 2:6] = 200
-    plain = Augment(shift=0, rotation=0, scale=0, shear=0, canvases=(1.0, 2.5))
-    sizes = set()
-    for epoch in range(12):
-        found = plain(images, seed=0, epoch=epoch)
-        sizes.add(found.shape[1:])
-        ink = found.sum(axis=(1, 2)) / (16 * 200)  # the square's area, times the square of the enlargement
-        if found.shape == images.shape:
-            np.testing.assert_array_equal(found, images)
-        else:
-            assert 0.8 < ink.min() < 2 and 4 < ink.max() < 7.5
-            assert all(image[edge].max() == 0 for image in found for edge in (0, -1))
-            rows = [image.max(axis=1).nonzero()[0].mean() for image in found]
-            assert np.ptp(rows) > 5, "always at the same place"
-    assert sizes == {(10, 8), (25, 20)}
-    with pytest.raises(SettingError, match="canvases"):
-        Augment(canvases=(0.5,))
-    with pytest.raises(SettingError, match="canvases"):
-        Augment(canvases=())
+    plain = Augment(shift=0, rotation=0, scale=0, shear=0, canvases=[(1, 1), (2.5, 3)], least=0.5, smallest=0.8)
+    found = plain(images, seed=0, epoch=0, canvas=(2.5, 3))
+    assert found.shape == (40, 25, 24)
+    ink = found.sum(axis=(1, 2)) / (16 * 200)  # the square's area: what height and width are stretched by, multiplied
+    assert 1.8 < ink.min() < 3 and 5 < ink.max() < 7.7
+    assert all(image[edge].max() == 0 for image in found for edge in (0, -1)), "cut off"
+    rows = [image.max(axis=1).nonzero()[0].mean() for image in found]
+    assert np.ptp(rows) > 4, "always at the same place"
+    same_size = plain(images, seed=0, epoch=0)
+    ink = same_size.sum(axis=(1, 2)) / (16 * 200)
+    assert same_size.shape == images.shape and 0.6 < ink.min() < 0.75 and 0.85 < ink.max() < 1.02
+    whole = Augment(shift=0, rotation=0, scale=0, shear=0, least=1.0)
+    np.testing.assert_allclose(
+        whole(images, 0, 0, canvas=(2, 3)), [resize(i, (20, 24)) for i in np.float32(images)], atol=0.01
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"canvases": ((0.5, 1),)},
+        {"canvases": ()},
+        {"canvases": 2},
+        {"canvases": (1.0, 2.0)},
+        {"canvases": ((1, 17),)},
+        {"canvases": ((1, float("nan")),)},
+        {"least": 0},
+        {"smallest": 1.5},
+    ],
+)
+def test_impossible_canvases(wrong):
+    with pytest.raises(SettingError, match=f"Augment: {next(iter(wrong))}"):
+        Augment(**wrong)
+
+
+def test_canvases_take_turns_with_fewer_images_on_larger_ones():
+    augment = Augment(canvases=[(1, 1), (2, 2), (1, 4)])
+    data = stripes(27, size=9)
+    plan = batch_plan(len(data), 4, augment)
+    found = list(data.batches(4, seed=0, augment=augment))
+    assert [(len(x), x.shape[2:]) for x, _ in found[:3]] == [(4, (9, 9)), (2, (18, 18)), (2, (9, 36))]
+    assert sum(len(x) for x, _ in found) == len(data) and len(found) == len(plan)
+    order = np.concatenate([labels for _, labels in found])
+    np.testing.assert_array_equal(order, np.concatenate([labels for _, labels in data.batches(4, seed=0)]))
+    assert batch_plan(3, 1, Augment(canvases=[(16, 16)])) == [(i, i + 1, (16.0, 16.0)) for i in range(3)]
+
+
+def test_training_on_canvases_resumes_and_counts_its_steps(tmp_path):
+    """Same weights on one thread and two, whole and resumed; the schedule knows the number of steps."""
+    augment = Augment(canvases=[(1, 1), (2, 2), (1.5, 1)])
+    seen = []
+
+    class Count(Callback):
+        def on_step(self, trainer, now):
+            seen.append((now.step, now.steps))
+
+    def fit(trainer, epochs_done=0, *callbacks):
+        trainer.fit(stripes(), epochs=2, batch_size=7, schedule="one_cycle", augment=augment, first_epoch=epochs_done,
+                    callbacks=callbacks)  # fmt: skip
+        return trainer
+
+    with cnncore.threads(1):
+        whole = fit(Trainer(small_net(), Adam(0.01)), 0, Count())
+    assert seen[-1][0] + 1 == seen[-1][1] == len(seen) / 2
+    broken = fit(Trainer(small_net(), Adam(0.01)), 0, StopAfter(1))
+    broken.save(tmp_path / "state")
+    resumed = Trainer(small_net(seed=0), Adam(0.01))
+    resumed.restore(tmp_path / "state")
+    with cnncore.threads(2):
+        fit(resumed, 1)
+    assert same(whole.net, resumed.net)
 
 
 def test_a_double_precision_net_takes_the_data_set():

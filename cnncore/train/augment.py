@@ -12,12 +12,15 @@ import numpy as np
 
 from ..errors import DtypeError, SettingError, ShapeError
 from ..geometry import integer, per_axis
+from ..operator import number
 
-__all__ = ["Augment", "uniform", "warp"]
+__all__ = ["Augment", "batch_plan", "uniform", "warp"]
 
 LARGEST_SEED = 2**63 - 1
 ORDER_OF_BATCHES, DISTORTION, SPLIT = 0, 1, 2  # what a stream of random numbers is for: none is used twice
-DRAWS_PER_IMAGE = 8  # rotation, scale, shear, shift along y and x, flip, canvas, enlargement
+DRAWS_PER_IMAGE = (
+    10  # rotation, scale, shear, shift, flip, enlargement and place on the canvas; all but 3 along y and x
+)
 IMAGES_PER_CHUNK = 64  # of 28×28: the work arrays of a chunk stay in the second-level cache
 
 
@@ -66,10 +69,12 @@ class Augment:
         Mirror left and right with probability ½. Not for digits or letters.
     fill : float or "edge"
         What lies outside the image: a pixel value from 0 to 255, or the nearest pixel of the border.
-    canvases : sequence of float
-        Multiples of height and width, 1 or more. Each batch is put on one of these, drawn by its first image; every image is
-        enlarged by a factor between 1 and the multiple, evenly in the logarithm, and put at a place where it fits. A network
-        that takes any size learns so to read at several.
+    canvases : sequence of (float, float)
+        Multiples of height and width, 1 or more: a network that takes any size learns so to read at several. Each batch of
+        an epoch is put on the next of these (:func:`batch_plan`). Height and width of every image are stretched, each by a
+        factor of its own, evenly in the logarithm, up to the canvas's; then the image is put at a place where it fits.
+    least, smallest : float
+        Height and width are stretched to no less than ``least`` of the canvas's, and no less than ``smallest`` of their own.
 
     Examples
     --------
@@ -90,7 +95,9 @@ class Augment:
     shear: float = 8.0
     flip: bool = False
     fill: float | str = 0.0
-    canvases: tuple = (1.0,)
+    canvases: tuple = ((1.0, 1.0),)
+    least: float = 0.75
+    smallest: float = 1.0
 
     def __post_init__(self):
         limits = {"shift": 1.0, "rotation": 180.0, "scale": 10.0, "shear": 80.0}
@@ -101,15 +108,22 @@ class Augment:
         if not isinstance(self.flip, (bool, np.bool_)):
             raise SettingError(f"Augment: flip must be True or False, got {self.flip!r}")
         _check_fill("Augment", self.fill)
-        canvases = tuple(self.canvases) if hasattr(self.canvases, "__iter__") else ()
-        if not canvases or not all(isinstance(c, (int, float, np.number)) and 1 <= c <= 16 for c in canvases):
-            raise SettingError(f"Augment: canvases must be numbers from 1 to 16, at least one, got {self.canvases!r}")
-        object.__setattr__(self, "canvases", tuple(float(canvas) for canvas in canvases))
+        try:
+            canvases = tuple((float(height), float(width)) for height, width in self.canvases)
+        except (TypeError, ValueError):
+            canvases = ()
+        if not canvases or not all(1 <= multiple <= 16 for canvas in canvases for multiple in canvas):
+            raise SettingError(
+                f"Augment: canvases must be pairs of numbers from 1 to 16, at least one pair, got {self.canvases!r}"
+            )
+        object.__setattr__(self, "canvases", canvases)
+        for name in ("least", "smallest"):
+            number(above=0, maximum=1)("Augment", name, getattr(self, name))
 
-    def __call__(self, images, seed, epoch, indices=None):
+    def __call__(self, images, seed, epoch, indices=None, canvas=(1.0, 1.0)):
         """Distort ``images`` (n, H, W) or (n, H, W, 3), numbers ``indices`` (default 0 … n − 1) of a data set.
 
-        Returns float32 of the same shape (on a canvas: larger), on the same scale of pixel values.
+        Returns float32 of the same shape (H and W times the multiples of ``canvas``), on the same scale of pixel values.
         """
         images = np.asarray(images)
         if images.ndim not in (3, 4):
@@ -117,24 +131,24 @@ class Augment:
         indices = np.arange(len(images)) if indices is None else np.asarray(indices, np.int64)
         if indices.shape != (len(images),) or (indices.size and indices.min() < 0):
             raise ShapeError(f"Augment: indices must be {len(images)} numbers from 0 up, one for each image")
-        return self.distort(images, self.draws(seed, epoch, int(indices.max(initial=-1)) + 1)[indices])
+        return self.distort(images, self.draws(seed, epoch, int(indices.max(initial=-1)) + 1)[indices], canvas)
 
-    def distort(self, images, draws):
+    def distort(self, images, draws, canvas=(1.0, 1.0)):
         """Distort each image as its row of ``draws`` says."""
         height, width = images.shape[1:3]
-        canvas = self.canvases[int(draws[0, 6] * len(self.canvases))] if len(draws) else 1.0
-        size = (round(canvas * height), round(canvas * width))
+        size = on_canvas((height, width), canvas)
         return warp(images, self.matrices(draws, height, width, size), self.fill, size)
 
     def draws(self, seed, epoch, count):
-        """Random numbers (count, 8) for images 0 … count − 1 of an epoch; rows do not depend on ``count``."""
+        """Random numbers (count, 10) for images 0 … count − 1 of an epoch; rows do not depend on ``count``."""
         return uniform(seed, epoch, DISTORTION, count * DRAWS_PER_IMAGE).reshape(count, DRAWS_PER_IMAGE)
 
     def matrices(self, draws, height, width, canvas=None):
         """Return (n, 2, 3): input position (y, x) = M (y, x, 1) of output pixel (y, x), in pixels.
 
-        M = T(centre + shift) · R(angle) · [[1, 0], [tan shear, 1]] · diag(1, ±1) / factor · T(−place); rows are y, x. On a
-        canvas of another size the factor includes the enlargement, and place is where the image's centre comes to lie on it.
+        M = T(centre + shift) · R(angle) · [[1, 0], [tan shear, 1]] · diag(1, ±1) / factor · T(−centre); rows are y, x. On a
+        canvas, of height and width in pixels, M is followed from the right by diag(1 / enlarged) · T(−corner), in positions
+        that count from the image's edges: corner is where the enlarged image comes to lie.
         """
         centred = 2.0 * draws - 1.0
         angle = np.deg2rad(self.rotation * centred[:, 0])
@@ -149,17 +163,40 @@ class Augment:
         linear[:, 1, 0] = (sin + cos * lean) / factor
         linear[:, 1, 1] = cos * mirror / factor
         centre = np.array([(height - 1) / 2, (width - 1) / 2])
-        if canvas is None or tuple(canvas) == (height, width):
-            offset = centre + shift - linear @ centre
-        else:
-            most = min(canvas[0] / height, canvas[1] / width)
-            enlarged = most ** draws[:, 7]
-            linear /= enlarged[:, None, None]
-            room = np.array(canvas) - enlarged[:, None] * [height, width]
-            where = np.modf(draws[:, 3:5] * 2.0**20)[0]  # the draws' lower bits: as good as draws of their own
-            place = (np.array(canvas) - 1) / 2 + room * (where - 0.5)
-            offset = centre + shift - (linear @ place[:, :, None])[:, :, 0]
+        offset = centre + shift - linear @ centre
+        if canvas is not None:
+            most = np.array(canvas) / [height, width]
+            enlarged = most * np.maximum(self.smallest / most, self.least) ** draws[:, 6:8]
+            corner = (canvas - enlarged * [height, width]) * draws[:, 8:10]
+            offset += np.einsum("nij,nj->ni", linear, (0.5 - corner) / enlarged - 0.5)  # a pixel's middle is at + ½
+            linear /= enlarged[:, None, :]
         return np.concatenate([linear, offset[:, :, None]], axis=2)
+
+
+def on_canvas(size, canvas):
+    """Height and width of ``size`` times the multiples of ``canvas``, in whole pixels."""
+    return tuple(round(multiple * extent) for multiple, extent in zip(canvas, size, strict=True))
+
+
+def batch_plan(count, batch_size, augment=None):
+    """The batches of an epoch of ``count`` images: (first, last + 1, canvas) of each.
+
+    The canvases of ``augment`` take turns. On a canvas of h × w times the image there are 1 / √(h w) as many images, so that
+    large ones neither take most of the time nor most of the memory.
+
+    >>> batch_plan(10, 4)
+    [(0, 4, (1.0, 1.0)), (4, 8, (1.0, 1.0)), (8, 10, (1.0, 1.0))]
+    >>> batch_plan(10, 4, Augment(canvases=[(1, 1), (2, 2)]))
+    [(0, 4, (1.0, 1.0)), (4, 6, (2.0, 2.0)), (6, 10, (1.0, 1.0))]
+    """
+    canvases = ((1.0, 1.0),) if augment is None else augment.canvases
+    batches, first = [], 0
+    while first < count:
+        canvas = canvases[len(batches) % len(canvases)]
+        last = min(count, first + max(1, round(batch_size / math.sqrt(canvas[0] * canvas[1]))))
+        batches.append((first, last, canvas))
+        first = last
+    return batches
 
 
 def warp(images, matrices, fill=0.0, size=None):

@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import DataError, DtypeError, SettingError, ShapeError
 from ..geometry import integer, per_axis
 from ..images import resize, to_channels
-from .augment import LARGEST_SEED, ORDER_OF_BATCHES, SPLIT, uniform
+from .augment import LARGEST_SEED, ORDER_OF_BATCHES, SPLIT, batch_plan, uniform
 from .data_files import check_total, find_idx_pair, read_folder, read_idx_pair, read_npz, two_files
 
 __all__ = ["Dataset", "decode_digits", "digits", "digits_split", "load", "normalise", "pixel_statistics"]
@@ -204,7 +204,8 @@ class Dataset:
             Shuffles: the order depends on (seed, epoch) alone. None keeps the order of the data set.
         epoch : int
         augment : Augment, optional
-            Distorts each image; needs ``seed``, and how depends on (seed, epoch, number of the image) alone.
+            Distorts each image; needs ``seed``, and how depends on (seed, epoch, number of the image) alone. Its canvases
+            take turns, with fewer images on larger ones.
         size : int or (int, int), optional
             Resize to this; by default to the median where images have several sizes. To resize once instead of in
             each epoch, use ``resized``.
@@ -225,14 +226,14 @@ class Dataset:
         return self._batches(order, batch_size, size, augment, draws)
 
     def _batches(self, order, batch_size, size, augment, draws):
-        for first in range(0, len(order), batch_size):
-            chosen = order[first : first + batch_size]
+        for first, last, canvas in batch_plan(len(order), batch_size, augment):
+            chosen = order[first:last]
             if self.size == size:
                 images = self.images[chosen]
             else:
                 images = np.stack([resize(self.images[index], size) for index in chosen])
             if augment is not None:
-                images = augment.distort(images, draws[chosen])
+                images = augment.distort(images, draws[chosen], canvas)
             yield normalise(images, self.mean, self.std), self.labels[chosen]
 
 

@@ -17,7 +17,7 @@ from ..catalog import OPS
 from ..errors import DataError, SettingError
 from ..geometry import integer
 from . import checkpoint
-from .augment import ORDER_OF_BATCHES, Augment, uniform
+from .augment import ORDER_OF_BATCHES, Augment, batch_plan, uniform
 from .optimizers import SGD
 from .schedules import schedule as schedule_named
 
@@ -212,7 +212,7 @@ class Trainer:
             else batch_source(*(validation if isinstance(validation, tuple) else (validation,)))
         )
         factor = schedule_named(schedule)
-        steps = -(-len(source) // batch_size)
+        steps = len(batch_plan(len(source), batch_size, augment if isinstance(augment, Augment) else None))
         began, done_before = time.perf_counter(), 0
         for epoch in range(first_epoch, epochs):
             started, total, right, seen, rate = time.perf_counter(), 0.0, 0, 0, 0.0
@@ -327,11 +327,13 @@ class Arrays:
         order = np.arange(len(self))
         if seed is not None:
             order = np.argsort(uniform(seed, epoch, ORDER_OF_BATCHES, len(self)), kind="stable")
-        for first in range(0, len(self), batch_size):
-            chosen = order[first : first + batch_size]
+        on_canvases = augment if isinstance(augment, Augment) else None
+        for first, last, canvas in batch_plan(len(self), batch_size, on_canvases):
+            chosen = order[first:last]
             x = self.x[chosen]
-            if isinstance(augment, Augment):  # takes images with their channels last
-                x = np.moveaxis(augment(np.moveaxis(np.float32(x), 1, -1), seed, epoch, chosen), -1, 1).astype(x.dtype)
+            if on_canvases:  # takes images with their channels last
+                x = np.moveaxis(augment(np.moveaxis(np.float32(x), 1, -1), seed, epoch, chosen, canvas), -1, 1)
+                x = x.astype(self.x.dtype, copy=False)
             elif augment is not None:
                 x = augment(x, seed, epoch, chosen)
             yield x, self.y[chosen]
