@@ -203,6 +203,10 @@ class Call:
         """The array for the gradient of array argument number ``argument``."""
         return np.empty(self.shapes[argument], self.dtype) if out is None else out
 
+    def gradients(self, wanted, out=None):
+        """Arrays for all gradients, None for those not ``wanted``."""
+        return tuple(self.gradient(i, out and out[i]) if want else None for i, want in enumerate(wanted))
+
 
 class Kind:
     """How a family of operators is computed. Subclasses live in cnncore/families."""

@@ -70,17 +70,15 @@ class Concatenation(Kind):
 
     def forward(self, call, arrays, out=None):
         y = call.empty(out)
-        for x, part in zip(arrays, call.geometry, strict=True):
-            shape.copy(x, y[part])
+        shape.join(arrays, len(call.geometry[0]) - 1, y)
         return y, (), ()
 
     def backward(self, call, saved, dy, wanted, out=None):
-        gradients = []
-        for i, (part, want) in enumerate(zip(call.geometry, wanted, strict=True)):
-            gradients.append(call.gradient(i, out and out[i]) if want else None)
-            if want:
-                shape.copy(dy[part], gradients[i])
-        return tuple(gradients)
+        axis = len(call.geometry[0]) - 1
+        gradients = call.gradients(wanted, out)
+        # Of those nobody wants the extent alone says where the next one begins.
+        shape.part(dy, axis, [call.shapes[i][axis] if g is None else g for i, g in enumerate(gradients)])
+        return gradients
 
     def parts(self, call):
         return call.geometry
@@ -105,13 +103,12 @@ class Sum(Kind):
 
     def forward(self, call, arrays, out=None):
         y = call.empty(out)
-        shape.add(list(arrays), call.geometry, y)
+        shape.add(arrays, call.geometry, y)
         return y, (), ()
 
     def backward(self, call, saved, dy, wanted, out=None):
-        gradients = []
-        for i, want in enumerate(wanted):
-            gradients.append(call.gradient(i, out and out[i]) if want else None)
-            if want:
-                shape.add([dy], call.geometry[i : i + 1], gradients[i])
-        return tuple(gradients)
+        gradients = call.gradients(wanted, out)
+        for coefficient, dx in zip(call.geometry, gradients, strict=True):
+            if dx is not None:
+                shape.scale(dy, coefficient, dx)
+        return gradients

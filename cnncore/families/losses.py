@@ -53,8 +53,7 @@ class SoftmaxCrossEntropy(Kind):
         return y, (), entropy
 
     def backward(self, call, saved, dy, wanted, out=None):
-        dx = call.gradient(0, out and out[0]) if wanted[0] else None
-        dtarget = call.gradient(1, out and out[1]) if wanted[1] else None
+        dx, dtarget, _ = call.gradients(wanted, out)
         saved.backward(call.settings["reduction"] == "none", dy, dx, dtarget)
         return dx, dtarget, None
 
@@ -89,7 +88,7 @@ class MeanSquaredError(Kind):
     def backward(self, call, saved, dy, wanted, out=None):
         x, target = saved
         each, share = call.geometry
-        dx, dtarget = (call.gradient(i, out and out[i]) if want else None for i, want in enumerate(wanted))
+        dx, dtarget = call.gradients(wanted, out)
         if dx is not None:
             loss.squared_error_gradient(x, target, dy, dx, each, 2 * share)
         if dtarget is not None:

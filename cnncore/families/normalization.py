@@ -49,9 +49,9 @@ class Normalization(Kind):
         return y, Saved(x, w, statistics, constant)
 
     def backward(self, call, saved, dy, wanted, out=None):
-        dx, dw, db = (call.gradient(i, out and out[i]) if wanted[i] else None for i in range(3))
+        dx, dw, db, *rest = call.gradients(wanted, out)
         call.geometry.backward(saved.x, saved.w, saved.statistics, call.settings["eps"], saved.constant, dy, dx, dw, db)
-        return (dx, dw, db, *(None for _ in wanted[3:]))
+        return (dx, dw, db, *rest)
 
 
 @dataclass(frozen=True)

@@ -9,3 +9,4 @@
 #include "norm.h"
 #include "pool.h"
 #include "loss.h"
+#include "shape.h"

@@ -119,6 +119,29 @@ typedef struct {
     cnn_tensor src, dst;
 } cnn_copy;
 
+/* y = sum of coefficient[j] x[j]. A task is a block of CNN_SUM_BLOCK values where the values of every image are one stretch of
+ * memory, in the same order of the axes in all arrays; otherwise a row (n, :, d, h, :). */
+enum { CNN_SUM_BLOCK = 4096 };
+typedef struct {
+    const cnn_tensor *x;
+    const double *coefficient;
+    int64_t count;
+    cnn_tensor y;
+    int64_t stretch;                /* values in an image's stretch; 0: tasks are rows */
+} cnn_sum;
+
+/* Padding: per axis D, H, W which input cell each output holds, and which outputs hold each input cell. */
+typedef struct {
+    cnn_tensor x, y;                /* or dx and dy */
+    const int64_t *source[3];       /* [output extent] input cell, or -1: `value` */
+    const int64_t *first[3];        /* [input extent + 1] where the cells' targets begin in ... */
+    const int64_t *target[3];       /* ... the outputs that hold each input cell, in order */
+    double value;
+    /* Along W: the longest run of outputs that hold neighbours, and of cells that one output each holds, also neighbours. */
+    int64_t run_source, run_target, run;
+    int64_t once_source, once_target, once;
+} cnn_pad;
+
 /* One array of an elementwise call: where its first element lies, and how far apart its elements are along the axes. */
 typedef struct {
     void *data;

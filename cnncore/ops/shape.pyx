@@ -1,58 +1,66 @@
 """Copying, adding and padding arrays of any layout."""
 
 from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 import numpy as np
 
-from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, real, run, tensor
-from cnncore.ops.conv import copy_layout
+from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_copy, cnn_task, cnn_tensor, kernel, real, run, tensor
 from cnncore.ops.layout cimport dense, plane_offset, same_order, size
+from cnncore.ops.dispatch import kernel_number
+
+cdef extern from "calls.h" nogil:
+    enum: CNN_SUM_BLOCK
+
+    ctypedef struct cnn_sum:
+        const cnn_tensor *x
+        const double *coefficient
+        int64_t count
+        cnn_tensor y
+        int64_t stretch
+
+    ctypedef struct cnn_pad:
+        cnn_tensor x
+        cnn_tensor y
+        const int64_t *source[3]
+        const int64_t *first[3]
+        const int64_t *target[3]
+        double value
+        int64_t run_source, run_target, run
+        int64_t once_source, once_target, once
 
 
 # ── Weighted sum ── y = Σ c_j x_j, added in the order of j;  a copy is the sum of one array ────────────────────────────
 #
 #     dx_j = c_j dy
 
-cdef enum:
-    STRETCH = 4096          # values in a task where all arrays are walked through as one stretch of memory
-
-cdef struct Sum:
-    cnn_tensor *x
-    const double *coefficient
-    int count
-    cnn_tensor y
-    bint dense              # one stretch of memory, in the same order of the axes in all arrays
-    int64_t size
-
-
-cdef void sum_stretch(const Sum *call, int64_t begin, int64_t end, real *kind) noexcept nogil:
-    """Values begin … end of dense arrays."""
-    cdef real *y = <real *> call.y.data
+cdef void sum_stretch(const cnn_sum *call, int64_t n, int64_t first, real *kind) noexcept nogil:
+    """A block of image n from its value number ``first`` on, in arrays that are one stretch of memory per image."""
+    cdef real *y = <real *> call.y.data + n * call.y.stride[0] + first
     cdef const real *x
     cdef real coefficient
-    cdef int64_t i
-    cdef int j
+    cdef int64_t i, j, count = min(call.stretch - first, CNN_SUM_BLOCK)
     for j in range(call.count):
-        x = <const real *> call.x[j].data
+        x = <const real *> call.x[j].data + n * call.x[j].stride[0] + first
         coefficient = <real> call.coefficient[j]
         if j == 0 and coefficient == 1:
-            memcpy(y + begin, x + begin, (end - begin) * sizeof(real))
+            memcpy(y, x, count * sizeof(real))
         elif j == 0:
-            for i in range(begin, end):
+            for i in range(count):
                 y[i] = coefficient * x[i]
         else:
-            for i in range(begin, end):
+            for i in range(count):
                 y[i] += coefficient * x[i]
 
 
-cdef void sum_row(const Sum *call, int64_t n, int64_t d, int64_t h, real *kind) noexcept nogil:
+cdef void sum_row(const cnn_sum *call, int64_t n, int64_t d, int64_t h, real *kind) noexcept nogil:
     """Row (n, :, d, h, :), along whichever of channels and columns lies closer together in y."""
     cdef int outer = 1, inner = 4
     if call.y.stride[1] < call.y.stride[4] or call.y.shape[4] == 1:
         outer, inner = 4, 1
     cdef int64_t a, i, step, y_step = call.y.stride[inner]
-    cdef int j
+    cdef int64_t j
     cdef const real *x
     cdef real *y
     cdef real coefficient
@@ -73,51 +81,123 @@ cdef void sum_row(const Sum *call, int64_t n, int64_t d, int64_t h, real *kind) 
                     y[i * y_step] += coefficient * x[i * step]
 
 
-cdef void sum_forward(Sum *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
-    """Tasks are stretches of memory, or rows (n, :, d, h, :)."""
-    cdef int64_t task, d, h
-    if call.dense:
-        sum_stretch(call, begin * STRETCH, min(end * STRETCH, call.size), scratch)
-        return
+cdef void sum_forward(cnn_sum *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are blocks of an image's stretch of memory, or rows (n, :, d, h, :)."""
+    cdef int64_t task, d, h, blocks = (call.stretch + CNN_SUM_BLOCK - 1) // CNN_SUM_BLOCK
     for task in range(begin, end):
+        if call.stretch:
+            sum_stretch(call, task // blocks, task % blocks * CNN_SUM_BLOCK, scratch)
+            continue
         h = task % call.y.shape[3]
         d = task // call.y.shape[3] % call.y.shape[2]
         sum_row(call, task // call.y.shape[3] // call.y.shape[2], d, h, scratch)
 
 
-def add(list arrays, const double[::1] coefficients, y):
+cdef int SUM = kernel_number("sum_forward"), COPY = kernel_number("copy_layout")
+cdef double ONE = 1.0
+
+
+cdef bint one_stretch(const cnn_tensor *x, const cnn_tensor *y) noexcept:
+    """Whether the values of every image are one stretch of memory in y, and in the same order in x."""
+    cdef cnn_tensor image = y[0]
+    image.shape[0] = 1
+    if not dense(&image):
+        return False
+    image.stride[0] = x.stride[0]
+    return same_order(x, &image)
+
+
+cdef int run_sum(const cnn_tensor *x, const double *coefficients, int64_t count, const cnn_tensor *y, int precision) except -1:
+    cdef cnn_sum call
+    cdef int64_t j, values = size(y), tasks = y.shape[0] * y.shape[2] * y.shape[3]
+    if values == 0:
+        return 0
+    call.x, call.coefficient, call.count, call.y = x, coefficients, count, y[0]
+    call.stretch = values // y.shape[0]
+    for j in range(count):
+        if not one_stretch(&x[j], y):
+            call.stretch = 0
+            break
+    if call.stretch:
+        tasks = y.shape[0] * ((call.stretch + CNN_SUM_BLOCK - 1) // CNN_SUM_BLOCK)
+    cdef cnn_task task = kernel(SUM, precision)
+    if task == NULL:
+        task = <cnn_task> sum_forward[float] if precision == CNN_FLOAT32 else <cnn_task> sum_forward[double]
+    return run(task, &call, tasks, 1 + tasks // 64, 0, values * count)
+
+
+cdef int run_copy(const cnn_tensor *x, const cnn_tensor *y, int precision) except -1:
+    """Write x into y: a sum of one, or where they lie differently by the kernel that knows about layouts."""
+    cdef cnn_copy call
+    cdef cnn_task task = kernel(COPY, precision)
+    if task == NULL or one_stretch(x, y):
+        return run_sum(x, &ONE, 1, y, precision)
+    call.src, call.dst = x[0], y[0]
+    return run(task, &call, y.shape[0] * y.shape[2] * y.shape[3], 1, 0, size(y))
+
+
+def add(arrays, const double[::1] coefficients, y):
     """Write y = Σ c_j x_j; none of the x may overlap y."""
     cdef Tensor Y = tensor(y, True)
-    cdef list tensors = [tensor(x) for x in arrays]
-    cdef Sum call
-    cdef int j
-    cdef object room = bytearray(len(tensors) * sizeof(cnn_tensor))
-    cdef char[::1] memory = room
-    call.x = <cnn_tensor *> &memory[0]
-    call.coefficient, call.count, call.y = &coefficients[0], len(tensors), Y.view
-    call.size = size(&Y.view)
-    call.dense = dense(&Y.view)
-    for j in range(call.count):
-        call.x[j] = (<Tensor> tensors[j]).view
-        call.dense = call.dense and same_order(&call.x[j], &Y.view)
-    cdef cnn_task task = <cnn_task> sum_forward[float] if Y.precision == CNN_FLOAT32 else <cnn_task> sum_forward[double]
-    cdef int64_t tasks = (call.size + STRETCH - 1) // STRETCH
-    if not call.dense:
-        tasks = Y.view.shape[0] * Y.view.shape[2] * Y.view.shape[3]
-    if call.size:
-        run(task, &call, tasks, 1 + tasks // 64, 0, call.size * call.count)
+    cdef list tensors = [tensor(array) for array in arrays]
+    cdef int64_t j, count = len(tensors)
+    cdef cnn_tensor few[4]
+    cdef cnn_tensor *x = few
+    if count > 4:
+        x = <cnn_tensor *> malloc(count * sizeof(cnn_tensor))
+        if x == NULL:
+            raise MemoryError(f"no memory to describe {count} arrays")
+    try:
+        for j in range(count):
+            x[j] = (<Tensor> tensors[j]).view
+        run_sum(x, &coefficients[0], count, &Y.view, Y.precision)
+    finally:
+        if x != few:
+            free(x)
 
 
-ONE = np.ones(1)
+def scale(x, double coefficient, y):
+    """Write y = c x."""
+    cdef Tensor X = tensor(x), Y = tensor(y, True)
+    run_sum(&X.view, &coefficient, 1, &Y.view, Y.precision)
 
 
 def copy(x, y):
     """Write x into y."""
-    cdef Tensor X = tensor(x), Y = tensor(y)
-    if dense(&Y.view) and same_order(&X.view, &Y.view):
-        add([x], ONE, y)
-    else:
-        copy_layout(x, y)
+    cdef Tensor X = tensor(x), Y = tensor(y, True)
+    run_copy(&X.view, &Y.view, Y.precision)
+
+
+# ── Joining ── y holds the arrays one after the other along an axis ───────────────────────────────────────────────────
+
+def join(arrays, int axis, y):
+    """Write the arrays into y."""
+    pass_parts(arrays, axis, y, True)
+
+
+def part(y, int axis, arrays):
+    """Write the parts of y into the arrays; an integer in the place of an array is an extent that nobody wants."""
+    pass_parts(arrays, axis, y, False)
+
+
+cdef int pass_parts(arrays, int axis, y, bint into_y) except -1:
+    """Between y and arrays side by side in it; an integer in place of an array is an extent to skip."""
+    cdef Tensor Y = tensor(y, into_y), X
+    cdef cnn_tensor place = Y.view
+    cdef int itemsize = Y.buffer.itemsize, rank = Y.buffer.ndim
+    axis = axis if axis < 2 else axis + 5 - rank
+    for array in arrays:
+        if type(array) is int:
+            place.shape[axis] = array
+        else:
+            X = tensor(array, not into_y)
+            place.shape[axis] = X.view.shape[axis]
+            if into_y:
+                run_copy(&X.view, &place, Y.precision)
+            else:
+                run_copy(&place, &X.view, Y.precision)
+        place.data = <char *> place.data + place.shape[axis] * place.stride[axis] * itemsize
+    return 0
 
 
 # ── Padding ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -125,15 +205,7 @@ def copy(x, y):
 #     y[o] = x[source(o)], or the constant where source(o) = −1, per axis
 #     dx[i] = Σ dy[o] over the o with source(o) = i
 
-cdef struct Pad:
-    cnn_tensor x, y                 # or dx and dy
-    const int64_t *source[3]        # [output extent]
-    const int64_t *first[3]         # [input extent + 1] where the cells' targets begin in …
-    const int64_t *target[3]        # … the outputs that hold each input cell, in order
-    double value
-
-
-cdef void pad_forward(const Pad *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+cdef void pad_forward(const cnn_pad *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Tasks are rows (n, :, d, h, :) of y."""
     cdef int64_t task, n, c, w, d, h, from_d, from_h, from_w
     cdef const real *x
@@ -156,7 +228,7 @@ cdef void pad_forward(const Pad *call, int64_t begin, int64_t end, real *scratch
                 y[c * call.y.stride[1]] = x[c * call.x.stride[1]]
 
 
-cdef void pad_backward(const Pad *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+cdef void pad_backward(const cnn_pad *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Tasks are rows (n, :, d, h, :) of dx: every cell adds what its copies received, in row-major order, in float64."""
     cdef int64_t task, n, c, w, d, h, td, th, tw
     cdef const real *dy
@@ -179,9 +251,29 @@ cdef void pad_backward(const Pad *call, int64_t begin, int64_t end, real *scratc
                 dx[c * call.x.stride[1]] = <real> sum_
 
 
+cdef int PAD_FORWARD = kernel_number("pad_forward"), PAD_BACKWARD = kernel_number("pad_backward")
+
+
+cdef void longest_run(const int64_t *places, const int64_t *counted, int64_t count, int64_t *start, int64_t *length) noexcept:
+    """The longest run of i with neighbouring places[i] ≥ 0; with ``counted`` only cells i that have one place,
+    places[counted[i]], take part."""
+    cdef int64_t i, place, before = -2, begun = 0
+    start[0] = length[0] = 0
+    for i in range(count):
+        if counted == NULL:
+            place = places[i]
+        else:
+            place = places[counted[i]] if counted[i + 1] - counted[i] == 1 else -1
+        if place < 0 or place != before + 1 or before < 0:
+            begun = i
+        before = place
+        if place >= 0 and i + 1 - begun > length[0]:
+            start[0], length[0] = begun, i + 1 - begun
+
+
 cdef class Padding:
     """Padding by tables: per axis D, H, W the input cell that each output cell holds, or −1."""
-    cdef Pad tables
+    cdef cnn_pad tables
     cdef list held
 
     def __init__(self, sources, extents, double value):
@@ -199,19 +291,28 @@ cdef class Padding:
             self.tables.first[axis] = <const int64_t *> held_first.view.data
             self.tables.target[axis] = <const int64_t *> held_target.view.data
             self.held.extend((held_source, held_first, held_target))
+        cdef cnn_pad *t = &self.tables
+        longest_run(t.source[2], NULL, len(sources[2]), &t.run_target, &t.run)
+        t.run_source = t.source[2][t.run_target] if t.run else 0
+        longest_run(t.target[2], t.first[2], extents[2], &t.once_source, &t.once)
+        t.once_target = t.target[2][t.first[2][t.once_source]] if t.once else 0
 
     def forward(self, x, y):
         """Write y."""
         cdef Tensor X = tensor(x), Y = tensor(y, True)
-        cdef Pad call = self.tables
+        cdef cnn_pad call = self.tables
         call.x, call.y = X.view, Y.view
-        cdef cnn_task task = <cnn_task> pad_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> pad_forward[double]
+        cdef cnn_task task = kernel(PAD_FORWARD, X.precision)
+        if task == NULL:
+            task = <cnn_task> pad_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> pad_forward[double]
         run(task, &call, Y.view.shape[0] * Y.view.shape[2] * Y.view.shape[3], 1, 0, 2 * size(&Y.view))
 
     def backward(self, dy, dx):
         """Write dx."""
         cdef Tensor DY = tensor(dy), DX = tensor(dx, True)
-        cdef Pad call = self.tables
+        cdef cnn_pad call = self.tables
         call.x, call.y = DX.view, DY.view
-        cdef cnn_task task = <cnn_task> pad_backward[float] if DX.precision == CNN_FLOAT32 else <cnn_task> pad_backward[double]
+        cdef cnn_task task = kernel(PAD_BACKWARD, DX.precision)
+        if task == NULL:
+            task = <cnn_task> pad_backward[float] if DX.precision == CNN_FLOAT32 else <cnn_task> pad_backward[double]
         run(task, &call, DX.view.shape[0] * DX.view.shape[2] * DX.view.shape[3], 1, 0, 2 * size(&DY.view))
