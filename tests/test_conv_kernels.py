@@ -463,3 +463,27 @@ def test_as_pytorch(target, dtype, transposed):
             got = everything(op, x, w, b, dy, settings)
         for a, e in zip(got, [expected.detach(), *(t.grad for t in tensors)], strict=True):
             np.testing.assert_allclose(a, e.numpy(), rtol=0, atol=TOLERANCE[np.dtype(dtype)] * max(1, np.abs(a).max()))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_linear_layers_of_few_rows(rng, dtype):
+    """Below and above the number of rows from which convolution's kernels take over, in every layout."""
+    for target in cnncore.cpu.targets():
+        for rows, features, outputs in [(1, 1, 1), (1, 7, 33), (2, 130, 17), (6, 67, 100), (7, 67, 100), (1, 300, 300)]:
+            x = rng.standard_normal((rows, features)).astype(dtype)
+            w, b = rng.standard_normal((outputs, features)).astype(dtype), rng.standard_normal(outputs).astype(dtype)
+            dy = rng.standard_normal((rows, outputs)).astype(dtype)
+            limit = (1e-6 if dtype == np.float32 else 1e-15) * np.sqrt(max(features, outputs)) * 4
+            for layout in (np.ascontiguousarray, np.asfortranarray, lambda a: a[..., ::-1].copy()[..., ::-1]):
+                with cnncore.cpu.target(target):
+                    y, backward = cnncore.linear.with_backward(layout(x), layout(w), layout(b))
+                    dx, dw, db = backward(layout(dy))
+                    for found, expected in ((y, x @ w.T + b), (dx, dy @ w), (dw, dy.T @ x), (db, dy.sum(0))):
+                        assert found.shape == expected.shape
+                        assert np.abs(found - expected).max() <= limit * np.abs(expected).max()
+                    assert np.array_equal(cnncore.linear(layout(x)[None], w, b)[0], cnncore.linear(layout(x), w, b))
+                    bits = set()
+                    for threads in (1, 2, 3):
+                        with cnncore.threads(threads):
+                            bits.add(cnncore.linear(x, w, b).tobytes())
+                    assert len(bits) == 1

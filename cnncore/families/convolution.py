@@ -10,7 +10,7 @@ from .. import geometry
 from ..errors import SettingError, ShapeError
 from ..operator import Kind, Setting, choice, whole
 from ..ops import activation as activations
-from ..ops import conv
+from ..ops import conv, linear
 from .elementwise import Elementwise
 
 __all__ = [
@@ -321,9 +321,15 @@ class Linear(Kind):
 
     def forward(self, call, arrays, out=None, epilogue=None, packed=None):
         x, w, b = arrays
-        x = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+        if x.ndim != 2:
+            x = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
         y, relu = call.empty(out), epilogue is not None
-        into(y, (len(x), len(w)), lambda rows: call.geometry.primitives.forward(x, w, b, rows, packed, relu))
+
+        def write(rows):
+            if packed is not None or not linear.forward(x, w, b, rows, relu):
+                call.geometry.primitives.forward(x, w, b, rows, packed, relu)
+
+        into(y, (len(x), len(w)), write)
         return y, (), (x, w)
 
     def packing(self, call):
@@ -333,10 +339,16 @@ class Linear(Kind):
         x, w = saved
         primitives = call.geometry.primitives
         dx, dw, db = gradients(call, wanted, out)
-        dy = dy.reshape(len(x), len(w))
+        if dy.ndim != 2:
+            dy = dy.reshape(len(x), len(w))
+
+        def write(rows):
+            if not linear.backward_input(dy, w, rows):
+                primitives.backward_input(dy, w, rows)
+
         if dx is not None:
-            into(dx, x.shape, lambda rows: primitives.backward_input(dy, w, rows))
-        if dw is not None:
+            into(dx, x.shape, write)
+        if dw is not None and not linear.backward_weight(x, dy, dw):
             primitives.backward_weight(x, dy, dw)
         if db is not None:
             conv.backward_bias(dy, db)
@@ -365,6 +377,9 @@ def gradients(call, wanted, out):
 
 def into(result, shape, write):
     """Let ``write`` fill ``result`` seen in ``shape``; by way of a new array where its strides allow no such view."""
+    if result.shape == shape:
+        write(result)
+        return
     rows = result.view()
     try:
         rows.shape = shape

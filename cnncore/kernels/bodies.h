@@ -9,4 +9,5 @@
 #include "norm.h"
 #include "pool.h"
 #include "loss.h"
+#include "linear.h"
 #include "shape.h"

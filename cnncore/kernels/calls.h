@@ -103,6 +103,16 @@ typedef struct {
     int64_t parts;
 } cnn_correlations;
 
+/* Linear layers of few rows: y = x w' + b, dx = dy w, dw = dy' x. Elements of a row are neighbours. */
+enum { CNN_LINEAR_VECTORS = 4, CNN_LINEAR_TERMS = 64, CNN_LINEAR_ROWS = 16 };
+typedef struct {
+    void *x, *w, *y;                /* or dx; or dw; or dy */
+    const void *b;                  /* b_step apart; NULL: none */
+    int64_t x_row, w_row, y_row, b_step;    /* from row to row */
+    int64_t rows, features, outputs;
+    int64_t relu;                   /* 1: y = max(0, y) */
+} cnn_linear;
+
 /* Weights in the order of the kernels: panels[group, unit, td, th, tw, c, lane], zeros where a panel is wider than its group.
  * Strides are those of the caller's weights and may be negative: a flipped kernel is a matter of strides. */
 typedef struct {
