@@ -22,6 +22,9 @@ else:
     settings.register_profile("cnncore", deadline=None, derandomize=True, print_blob=True)
     settings.load_profile("cnncore")
 
+# The address sanitizer keeps freed memory for a while and needs much address space: what measures those is skipped.
+SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
+
 # A shell's background job ignores Ctrl-C, and so would every process that a test starts: the tests of interrupts need it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -9,14 +9,13 @@ import time
 
 import numpy as np
 import pytest
-from conftest import both_passes, operators, run_python
+from conftest import SANITIZED, both_passes, operators, run_python
 
 import cnncore
 from cnncore import SettingError
 from cnncore.ops import dispatch
 
 posix = pytest.mark.skipif(os.name != "posix", reason="fork and signals are POSIX's")
-SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 
 # What a child process needs to compute something on several threads and compare it.
 PRELUDE = """

@@ -87,7 +87,7 @@ def test_in_own_build(options, rest):
             if (ROOT / name).is_file():
                 (source / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, source / name)
-        run(python, "-m", "pip", "install", "--quiet", "--force-reinstall", f"{source}[test]", **switches)
+        run(python, "-m", "pip", "install", "--quiet", f"{source}[test]", **switches)
         if options.sanitize:
             preload = " ".join((library("libasan.so"), library("libubsan.so")))
             switches |= {
