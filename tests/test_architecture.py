@@ -1,6 +1,7 @@
 """The promises of the source itself: imports point downwards, sizes are 64 bits, targets hold only their own instructions."""
 
 import ast
+import platform
 import re
 import shutil
 import subprocess
@@ -213,16 +214,32 @@ def test_no_flag_changes_arithmetic_or_ties_to_one_machine():
     assert not any(f.startswith(("-fopenmp", "-ffinite-math", "-fassociative-math")) for f in flags)
 
 
-def disassembly(target, flags, folder):
+# x86 instructions that need AVX, AVX-512 or BMI: VEX- and EVEX-encoded ones, in objdump's spelling.
+LATER = re.compile(
+    r"v\w+|k(?:add|andn?|mov|not|or|ortest|shift[lr]|test|unpck|xn?or)\w*|andn|bextr|bls(?:i|msk|r)|bzhi|mulx|pdep|pext|rorx|"
+    r"s(?:ar|hl|hr)x"
+)
+
+
+def instructions(code):
+    """The names of all instructions in a disassembly."""
+    return set(re.findall(r"^\s+[0-9a-f]+:\s+(\w+)", code, re.MULTILINE))
+
+
+def later_instructions(code):
+    return {name for name in instructions(code) if LATER.fullmatch(name)}
+
+
+def disassembly(source, flags, folder):
     compiler, objdump = shutil.which("gcc") or shutil.which("cc"), shutil.which("objdump")
     if not compiler or not objdump:
         pytest.skip("needs a C compiler and objdump")
     machine = subprocess.run([compiler, "-dumpmachine"], capture_output=True, text=True, check=True).stdout
     if not machine.startswith("x86_64"):
         pytest.skip(f"these instructions are x86's; this is {machine.strip()}")
-    obj = folder / f"{target}.o"
-    source = PACKAGE / "kernels" / f"target_{target}.c"
-    subprocess.run([compiler, *flags, "-DCNN_X86=1", "-c", str(source), "-o", str(obj)], check=True)
+    obj = folder / f"{source.stem}.o"
+    include = f"-I{PACKAGE / 'kernels'}"
+    subprocess.run([compiler, *flags, include, "-DCNN_X86=1", "-c", str(source), "-o", str(obj)], check=True)
     code = subprocess.run([objdump, "-d", "--no-show-raw-insn", str(obj)], capture_output=True, text=True, check=True)
     symbols = subprocess.run(
         [shutil.which("nm") or "nm", "-g", "--defined-only", str(obj)], capture_output=True, text=True, check=True
@@ -241,24 +258,57 @@ def test_baseline_code_is_free_of_avx(tmp_path):
         if isinstance(key, ast.Constant) and key.value == target
     )
     # Which instructions may be used depends on -m flags alone; -O1 compiles many times faster than -O3.
-    code, symbols = disassembly(target, ["-O1", *flags_in(assigned("FLAGS")), *own], tmp_path)
+    source = PACKAGE / "kernels" / f"target_{target}.c"
+    code, symbols = disassembly(source, ["-O1", *flags_in(assigned("FLAGS")), *own], tmp_path)
     assert symbols == [f"cnn_target_{target}"]
     if not cnncore.cpu.kernels():
         pytest.skip("no operator has a kernel yet: there is no code to look at")
-    instructions = set(re.findall(r"^\s+[0-9a-f]+:\s+(\w+)", code, re.MULTILINE))
-    assert len(instructions) > 20
-    assert not {i for i in instructions if i.startswith("v")}
+    assert len(instructions(code)) > 20
+    assert not later_instructions(code)
     assert "ymm" not in code and "zmm" not in code
 
 
-def test_installed_code_holds_every_target():
-    """The same search finds AVX where it belongs, so it would have found it in the baseline."""
-    targets, objdump = cnncore.cpu.targets(), shutil.which("objdump")
-    if "avx2" not in targets or not objdump or not cnncore.cpu.kernels():
-        pytest.skip("needs objdump, a machine with AVX2, and kernels")
-    command = [objdump, "-d", "--no-show-raw-insn", cnncore.ops.dispatch.__file__]
-    code = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "ymm" in code and "zmm" in code
+@pytest.mark.parametrize("source", ["kernels/dispatch.c", "ops/threads.c"])
+def test_code_that_chooses_the_target_is_free_of_avx(source, tmp_path):
+    """It shares an extension with the targets' code, so it is compiled for itself."""
+    code, _ = disassembly(PACKAGE / source, ["-O3", *flags_in(assigned("FLAGS"))], tmp_path)
+    assert len(instructions(code)) > 10 and not later_instructions(code)
+    # The rest of that extension, made from dispatch.pyx, is compiled with the same flags: none chooses instructions.
+    for name in ("OPTIMISE", "FLAGS", "SANITIZERS"):
+        assert not [flag for flag in flags_in(assigned(name)) if flag.startswith("-m")]
+
+
+@pytest.fixture(scope="module")
+def installed_code():
+    """Disassembly of every installed extension."""
+    objdump = shutil.which("objdump")
+    if platform.machine().lower() not in ("x86_64", "amd64") or not objdump:
+        pytest.skip("needs objdump and an x86 machine")
+    installed = Path(cnncore.ops.dispatch.__file__).parent.parent
+    libraries = sorted(p for p in installed.rglob("*") if p.suffix in (".so", ".pyd"))
+    return {
+        path.name.split(".")[0]: subprocess.run(
+            [objdump, "-d", "--no-show-raw-insn", str(path)], capture_output=True, text=True, check=True
+        ).stdout
+        for path in libraries
+    }
+
+
+def test_installed_code_outside_the_targets_is_free_of_avx(installed_code):
+    """Every extension except the one that holds the targets' kernels."""
+    modules = {path.stem for path in (PACKAGE / "ops").glob("*.pyx")} | {"_cyutility"}
+    assert set(installed_code) == modules
+    for module, code in installed_code.items():
+        if module != "dispatch":
+            assert len(instructions(code)) > 20 and not later_instructions(code), module
+
+
+def test_installed_code_holds_every_target(installed_code):
+    """The same search finds AVX where it belongs, so it would have found it elsewhere."""
+    if not cnncore.cpu.kernels():
+        pytest.skip("no operator has a kernel yet: there is no code to look at")
+    code = installed_code["dispatch"]
+    assert "ymm" in code and "zmm" in code and len(later_instructions(code)) > 50
 
 
 # ── Importing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
