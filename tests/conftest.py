@@ -24,6 +24,8 @@ else:
 
 # The address sanitizer keeps freed memory for a while and needs much address space: what measures those is skipped.
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
+# Builds that look for errors take ten times as long.
+SLOW = SANITIZED or os.environ.get("CNNCORE_DEBUG", "0") not in ("", "0")
 
 # A shell's background job ignores Ctrl-C, and so would every process that a test starts: the tests of interrupts need it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
