@@ -170,7 +170,10 @@ FAULTS = {
     "arguments swapped": arguments_swapped,
 }
 
-planted, caught = Counter(), Counter()
+# Mistakes that each family can make: wrong sign, wrong factor, windows off by one, sums of overlapping windows left out.
+ESSENTIAL = ("sign", "factor 2", "windows shifted by one", "last window left out", "written instead of added")
+
+planted, caught, kinds = Counter(), Counter(), Counter()
 
 
 def changes_something(op, wrong, arrays, settings, rng):
@@ -201,6 +204,7 @@ def test_planted_faults_are_caught(op, case, rng):
             continue
         for method in ("jacobian", "projection") if case is op.cases[0] else ("jacobian",):
             planted[op.family] += 1
+            kinds[op.family, name] += 1
             try:
                 check_gradient(wrong, *arrays, method=method, **case.settings)
             except KinkError:
@@ -260,3 +264,4 @@ def test_every_family_had_faults(family, record_property):
     record_property("planted", planted[family])
     print(f"{family}: {planted[family]} faults planted, {caught[family]} caught")
     assert caught[family] == planted[family] >= 10
+    assert all(kinds[family, name] for name in ESSENTIAL), [n for n in ESSENTIAL if not kinds[family, n]]
