@@ -538,7 +538,7 @@ def test_train_without_arguments_reads_handwriting(tmp_path):
 
     Builds that look for errors train for one epoch, and have to reach half of it.
     """
-    done = run("train", *(["--epochs", "1"] if SLOW else []), cwd=tmp_path, timeout=280)
+    done = run("train", *(["--epochs", "1"] if SLOW else []), cwd=tmp_path, timeout=600)
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("accuracy")]
     accuracy = float(re.match(r"accuracy ([\d.]+)%", line)[1])
     assert accuracy >= (49.0 if SLOW else 98.0), done.stdout
