@@ -192,8 +192,7 @@ def test_a_step_is_forward_loss_backward_update():
     y, backward = other.with_backward(x, training=True)
     value, loss_backward = cnncore.softmax_cross_entropy.with_backward(y, labels)
     backward(loss_backward(1.0))
-    for name, g in backward.gradients.items():
-        other.parameters[name] = other.parameters[name] - np.float32(0.1) * g
+    SGD(0.1).update(other.parameters, backward.gradients)
     assert loss == float(value)
     assert same(one, other)
 

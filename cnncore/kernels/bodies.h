@@ -9,5 +9,6 @@
 #include "norm.h"
 #include "pool.h"
 #include "loss.h"
+#include "update.h"
 #include "linear.h"
 #include "shape.h"

@@ -279,4 +279,17 @@ typedef struct {
     double scale;
 } cnn_squared_error;
 
+/* An optimizer's update of one parameter: y = w and the state dy, p (data == NULL: none) change in place, x is the gradient.
+ * Numbers that an optimizer has not are left alone. */
+enum { CNN_UPDATE_BLOCK = 16384 };
+enum {
+    CNN_RATE, CNN_DECAY, CNN_MOMENTUM, CNN_BETA_1, CNN_REST_1, CNN_BETA_2, CNN_REST_2, CNN_SCALE, CNN_EPS, CNN_SHRINK,
+    CNN_UPDATE_NUMBERS
+};
+typedef struct {
+    cnn_elementwise arrays;
+    double number[CNN_UPDATE_NUMBERS];
+    int nesterov;
+} cnn_update;
+
 #endif

@@ -4,10 +4,13 @@ Each class gives its update as a formula over one parameter w with gradient g, i
 the parameter's name. The learning rate of a step comes with the call, so that a schedule is somebody else's business.
 """
 
+import math
+
 import numpy as np
 
 from ..errors import SettingError
 from ..operator import number
+from ..ops import update
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "optimizer"]
 
@@ -77,13 +80,7 @@ class SGD(Optimizer):
         self.state_names = ("velocity",) if momentum else ()
 
     def change(self, w, g, state, rate, decay):
-        g = g + w.dtype.type(decay) * w if decay else g
-        if state:
-            (v,) = state
-            v *= w.dtype.type(self.momentum)
-            v += g
-            g = g + w.dtype.type(self.momentum) * v if self.nesterov else v
-        w -= w.dtype.type(rate) * g
+        update.sgd(w, g, state[0] if state else None, rate, self.momentum, decay, self.nesterov)
 
 
 class Adam(Optimizer):
@@ -114,21 +111,19 @@ class Adam(Optimizer):
         self.eps = number(minimum=0)(place, "eps", eps)
 
     def change(self, w, g, state, rate, decay):
-        real = w.dtype.type
-        m, v = state
         first, second = self.betas
-        if decay and self.decoupled:
-            w *= real(1 - rate * decay)
-        elif decay:
-            g = g + real(decay) * w
-        m *= real(first)
-        m += real(1 - first) * g
-        v *= real(second)
-        v += real(1 - second) * g * g
-        scale = np.sqrt(v)
-        scale *= real(1 / np.sqrt(1 - second**self.steps))
-        scale += real(self.eps)
-        w -= real(rate / (1 - first**self.steps)) * m / scale
+        update.adam(
+            w,
+            g,
+            *state,
+            rate / (1 - first**self.steps),
+            first,
+            second,
+            1 / math.sqrt(1 - second**self.steps),
+            self.eps,
+            0.0 if self.decoupled else decay,
+            1 - rate * decay if self.decoupled else 1.0,
+        )
 
 
 class AdamW(Adam):

@@ -1,0 +1,6 @@
+# Written by tools/generate.py from the Cython source.
+from typing import Any
+
+def sgd(w: Any, g: Any, velocity: Any, rate: Any, momentum: Any, decay: Any, nesterov: Any) -> Any: ...
+
+def adam(w: Any, g: Any, mean: Any, square: Any, rate: Any, first: Any, second: Any, scale: Any, eps: Any, decay: Any, shrink: Any) -> Any: ...
