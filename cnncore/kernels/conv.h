@@ -333,6 +333,7 @@ static void K(conv_correlate)(void *call, int64_t begin, int64_t end, void *scra
                     for (int64_t block = 0; block < blocks; block++) {
                         const int64_t start = K(block_start)(block, blocks, at.columns);
                         const int64_t rows = K(block_start)(block + 1, blocks, at.columns) - start;
+                        product.fetch = i + r + block == 0;
                         product.a = a + i * f.image + r * f.row + start * f.column;
                         product.y = to + i * y_image + r * y_row + start * y_column;
                         K(multiply)(&product, (int)rows, product.columns > LANES ? 2 : 1);

@@ -15,9 +15,10 @@
 #endif
 
 #define CHAIN 128
-#ifndef PREFETCH_TERMS
-#define PREFETCH_TERMS 64
-#endif
+
+/* How many terms ahead a panel is fetched. The hardware does so too, but not beyond the end of a memory page, of which a panel
+ * is two or three. */
+#define FETCH_TERMS 64
 
 typedef struct {
     const REAL *a;
@@ -31,6 +32,7 @@ typedef struct {
     const REAL *bias;       /* added to every row, as long as the panel is wide; NULL: none */
     const REAL *row_bias;   /* added to every column; NULL: none */
     int64_t row_bias_step;
+    int fetch;              /* the panel is not in the nearest cache: fetch it ahead of the sum */
     int accumulate;         /* add to what y holds */
     int relu;               /* y = max(0, y) */
 } K(product);
@@ -50,6 +52,8 @@ static inline __attribute__((always_inline)) void K(multiply_rows)(
     vreal sum[ROWS][2];
     const REAL *b = p->panel;
     const int64_t row = p->row, step = p->step;
+    const REAL *ahead = p->fetch ? b + FETCH_TERMS * vectors * LANES : b;   /* or fetched again and again what is there */
+    const int64_t fetch = p->fetch ? vectors * LANES : 0;
     int64_t left = CHAIN;   /* of the stretch */
     int stretches = 0;
 #pragma GCC unroll 16
@@ -66,8 +70,9 @@ static inline __attribute__((always_inline)) void K(multiply_rows)(
 #pragma GCC unroll 2
                 for (int v = 0; v < vectors; v++) {
                     column[v] = K(load)(b + v * LANES);
-                    __builtin_prefetch(b + v * LANES + PREFETCH_TERMS * vectors * LANES);
+                    __builtin_prefetch(ahead + v * LANES);
                 }
+                ahead += fetch;
 #pragma GCC unroll 16
                 for (int i = 0; i < rows; i++) {
                     const REAL value = a[i * row];
