@@ -129,10 +129,12 @@ def extension(name, sources):
     )
 
 
+# The one module that holds the kernels' table, the thread pool and the memory; the others reach them through it.
+SYSTEM = (f"{KERNELS}/dispatch.c", "cnncore/ops/threads.c", "cnncore/ops/memory.c")
 modules = [
     extension(
         f"cnncore.ops.{path.stem}",
-        [path.as_posix(), *((f"{KERNELS}/dispatch.c", "cnncore/ops/threads.c") if path.stem == "dispatch" else ())],
+        [path.as_posix(), *(SYSTEM if path.stem == "dispatch" else ())],
     )
     for path in sorted(Path("cnncore/ops").glob("*.pyx"))
 ]

@@ -245,11 +245,11 @@ class Kind:
         """
         return False
 
-    def packing(self, call):
+    def packing(self, call, shelf):
         """What a node of a plan keeps from call to call, such as weights in the order of the kernels; None: nothing.
 
-        It is handed to forward as ``packed``. Its ``refresh()`` is called before a forward pass when arrays that the node owns
-        may have changed.
+        ``shelf`` has the memory for what all nodes keep. What is returned is handed to forward as ``packed``. Its
+        ``refresh()`` is called before a forward pass when arrays that the node owns may have changed.
         """
         return None
 

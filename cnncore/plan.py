@@ -28,6 +28,7 @@ import numpy as np
 from .errors import CnnError
 from .layers import drawn_seed, relocated
 from .ops.conv import copy_layout
+from .ops.dispatch import Shelf
 
 __all__ = ["Mode", "Plan", "describe"]
 
@@ -538,13 +539,16 @@ class Workspace:
                 array = array[index]
             return array
 
+        shelf = Shelf()
         self.packed = []  # (what is kept, names of the arrays it is made from), and the versions it was made from
         self.packed_versions = []
 
         def options(step):
             """The arguments of forward that only a plan gives."""
             given = {} if step.epilogue is None else {"epilogue": step.epilogue}
-            kept = plan.nodes[step.node].op.kind.packing(step.call) if step.owned and step.call is not None else None
+            kept = None
+            if step.owned and step.call is not None:
+                kept = plan.nodes[step.node].op.kind.packing(step.call, shelf)
             if kept is not None:
                 given["packed"] = kept
                 self.packed.append((kept, tuple(name for _, name in step.owned)))

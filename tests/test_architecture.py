@@ -131,7 +131,8 @@ def without_comments(path):
 
 
 def c_sources():
-    files = [*(PACKAGE / "kernels").iterdir(), *(PACKAGE / "ops").glob("*.h"), PACKAGE / "ops" / "threads.c"]
+    files = [*(PACKAGE / "kernels").iterdir(), *(PACKAGE / "ops").glob("*.h")]
+    files += [PACKAGE / "ops" / name for name in ("threads.c", "memory.c")]
     return sorted(p for p in files if p.suffix in (".c", ".h", ".inc"))
 
 

@@ -14,6 +14,7 @@ import pytest
 import cnncore
 from cnncore import cpu
 from cnncore.ops import conv as primitives
+from cnncore.ops.dispatch import Shelf
 
 TARGETS = [target for target in cpu.targets() if target != "definition"]
 # Of the largest value: a sum of some hundred products, each rounded once by the kernel and not at all by the definition.
@@ -242,7 +243,7 @@ def test_packed_weights_are_reused_until_refreshed(target, backward):
     rng = np.random.default_rng(6)
     x, w, b = arrays(rng, (2, 20, 9, 9), (20, 20, 3, 3), np.float32, 20)
     convolution = primitives.Convolution(1, (1, 1, 1), (1, 1, 1), (0, 1, 1))
-    packed = convolution.pack(backward)
+    packed = convolution.pack(Shelf(), backward)
     y, first, second = np.empty_like(x), np.empty_like(x), np.empty_like(x)
     run = (
         (lambda w, out: convolution.backward_input(x, w, out, b, packed))

@@ -212,8 +212,8 @@ class Convolution(Kind):
         call.geometry.primitives.forward(x, w, b, y, packed, epilogue is not None)
         return y, (), (x, w)
 
-    def packing(self, call):
-        return call.geometry.primitives.pack()
+    def packing(self, call, shelf):
+        return call.geometry.primitives.pack(shelf)
 
     def backward(self, call, saved, dy, wanted, out=None):
         x, w = saved
@@ -273,8 +273,8 @@ class TransposedConvolution(Convolution):
         call.geometry.primitives.backward_input(x, w, y, b, packed, epilogue is not None)
         return y, (), (x, w)
 
-    def packing(self, call):
-        return call.geometry.primitives.pack(backward=True)
+    def packing(self, call, shelf):
+        return call.geometry.primitives.pack(shelf, backward=True)
 
     def backward(self, call, saved, dy, wanted, out=None):
         x, w = saved
@@ -332,8 +332,8 @@ class Linear(Kind):
         into(y, (len(x), len(w)), write)
         return y, (), (x, w)
 
-    def packing(self, call):
-        return call.geometry.primitives.pack()
+    def packing(self, call, shelf):
+        return call.geometry.primitives.pack(shelf)
 
     def backward(self, call, saved, dy, wanted, out=None):
         x, w = saved

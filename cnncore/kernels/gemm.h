@@ -14,7 +14,7 @@
 #define ROWS 6              /* 6 × 2 sums, 2 + 1 */
 #endif
 
-#define CHAIN 128
+#define CHAIN 160
 
 /* How many terms ahead a panel is fetched. The hardware does so too, but not beyond the end of a memory page, of which a panel
  * is two or three. */

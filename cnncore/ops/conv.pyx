@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 from cnncore.ops.dispatch cimport (
-    CNN_FLOAT32, PANELS, Tensor, cnn_conv, cnn_copy, cnn_correlation, cnn_correlations, cnn_pack, cnn_task, cnn_tensor,
+    CNN_FLOAT32, PANELS, Shelf, Tensor, cnn_conv, cnn_copy, cnn_correlation, cnn_correlations, cnn_pack, cnn_task, cnn_tensor,
     give_block, kernel, lanes, real, run, take_block, threads_wanted,
 )
 from cnncore.ops.dispatch import kernel_number
@@ -561,44 +561,38 @@ cdef class Packed:
     """Weights and bias of one convolution in the order of the kernels, for one direction, precision and CPU target.
 
     Made by :meth:`Convolution.pack`; valid until the weights change: then :meth:`refresh`, at the next call they are packed
-    anew, into the same memory.
+    anew, into the same memory: that of a shelf, or without one a block of memory for the moment.
     """
+    cdef Shelf shelf
     cdef void *memory
     cdef int64_t bytes
     cdef int64_t lanes
     cdef int how
     cdef readonly bint backward
     cdef readonly bint filled
-    cdef bint lasting
 
-    def __cinit__(self, bint backward=False, bint lasting=True):
-        self.backward = backward
-        self.lasting = lasting
+    def __cinit__(self, bint backward=False, Shelf shelf=None):
+        self.backward, self.shelf = backward, shelf
 
     def refresh(self):
         """The weights have changed."""
         self.filled = False
 
     cdef int reserve(self, int64_t bytes, int64_t lanes, int how) except -1:  # no-cython-lint
-        if lanes != self.lanes or bytes > self.bytes or how != self.how:
+        if bytes > self.bytes:
             self.release()
-            # A Packed that lasts keeps its own memory; others share the block that is kept between calls.
-            self.memory = malloc(bytes + 64) if self.lasting else take_block(PANELS, bytes)
+            self.memory = take_block(PANELS, bytes) if self.shelf is None else self.shelf.take(bytes)
             if self.memory == NULL:
                 raise MemoryError(f"no memory for {bytes} bytes of packed weights")
-            self.bytes, self.lanes, self.how, self.filled = bytes, lanes, how, False
+            self.bytes, self.filled = bytes, False
+        if lanes != self.lanes or how != self.how:
+            self.lanes, self.how, self.filled = lanes, how, False
         return 0
 
-    cdef char *start(self) noexcept:
-        return <char *> ((<size_t> self.memory + 63) // 64 * 64)
-
     cdef void release(self) noexcept:
-        if self.memory != NULL:
-            if self.lasting:
-                free(self.memory)
-            else:
-                give_block(PANELS, self.memory)
-        self.memory, self.bytes, self.filled = NULL, 0, False
+        if self.memory != NULL and self.shelf is None:
+            give_block(PANELS, self.memory)
+        self.memory, self.bytes = NULL, 0
 
     def __dealloc__(self):
         self.release()
@@ -625,9 +619,9 @@ cdef class Convolution:
             self.call.dilation[axis] = dilation[axis]
             self.call.low[axis] = low[axis]
 
-    def pack(self, backward=False):
-        """Memory for packed weights: for :meth:`forward`, or with ``backward`` for :meth:`backward_input`."""
-        return Packed(backward)
+    def pack(self, shelf, backward=False):
+        """Memory, on ``shelf``, for packed weights: for :meth:`forward`, or with ``backward`` for :meth:`backward_input`."""
+        return Packed(backward, shelf)
 
     def forward(self, x, w, b, y, Packed packed=None, bint relu=False):
         """Write y from x, w and b; b may be None. With ``packed`` weights of earlier calls are used again."""
@@ -718,9 +712,9 @@ cdef class Convolution:
                     bytes += panel_bytes(parts.pack + number, how, lane_count, itemsize)
                 units = units_of(parts.pack, lane_count)
                 if packed is None:
-                    packed = Packed(backward, False)
+                    packed = Packed(backward)
                 packed.reserve(bytes + units * 2 * lane_count * itemsize, lane_count, how)
-                memory = packed.start()
+                memory = <char *> packed.memory
                 for number in range(parts.count):
                     parts.pack[number].panels = parts.part[number].panels = memory
                     memory += panel_bytes(parts.pack + number, how, lane_count, itemsize)

@@ -156,6 +156,13 @@ cdef enum:      # what a kept block of memory is for
     SCRATCH = 0
     PANELS = 1
 
+cdef class Shelf:
+    """Memory for things that are kept together."""
+    cdef char *newest       # slab: its first bytes lead to the one before
+    cdef char *next
+    cdef int64_t left
+    cdef void *take(self, int64_t bytes) except NULL
+
 cdef void *take_block(int purpose, int64_t bytes) noexcept nogil
 cdef void give_block(int purpose, void *memory) noexcept nogil
 cdef cnn_task kernel(int number, int precision) noexcept nogil

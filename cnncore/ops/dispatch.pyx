@@ -35,35 +35,14 @@ cdef extern from *:
     """
     /* The exception is already set by PyErr_CheckSignals; this only tells Cython so. */
     static int cnn_reraise(void) { return -1; }
-
-    /* One block of memory per purpose (scratch of the workers, panels of packed weights) is kept between calls: a fresh one
-       costs a page fault per 4 kB. Whoever takes it owns it; a second caller at the same time gets a block of its own, and
-       blocks that nobody can keep, or that are too large to be kept, are freed. */
-    #include <stdatomic.h>
-    #include <stdlib.h>
-    typedef struct { int64_t bytes; } cnn_block;
-    static _Atomic(cnn_block *) cnn_kept_blocks[2];
-    #define CNN_LARGEST_KEPT_BLOCK (64 << 20)
-    #define CNN_BLOCK_HEADER 64
-    static void *cnn_take_block(int purpose, int64_t bytes) {
-        cnn_block *block = atomic_exchange(&cnn_kept_blocks[purpose], NULL);
-        if (block != NULL && block->bytes >= bytes) return (char *)block + CNN_BLOCK_HEADER;
-        free(block);
-        int64_t total = (bytes + CNN_BLOCK_HEADER + 63) / 64 * 64;
-        block = aligned_alloc(64, (size_t)total);
-        if (block == NULL) return NULL;
-        block->bytes = total - CNN_BLOCK_HEADER;
-        return (char *)block + CNN_BLOCK_HEADER;
-    }
-    static void cnn_give_block(int purpose, void *memory) {
-        cnn_block *block = (cnn_block *)((char *)memory - CNN_BLOCK_HEADER), *empty = NULL;
-        if (block->bytes > CNN_LARGEST_KEPT_BLOCK
-            || !atomic_compare_exchange_strong(&cnn_kept_blocks[purpose], &empty, block)) free(block);
-    }
     """
     int cnn_reraise() except -1
-    void *cnn_take_block(int purpose, int64_t bytes) nogil
-    void cnn_give_block(int purpose, void *memory) nogil
+
+cdef extern from "memory.h" nogil:
+    void *cnn_memory_take(int64_t bytes)
+    void cnn_memory_give(void *memory)
+    void *cnn_block_take(int purpose, int64_t bytes)
+    void cnn_block_give(int purpose, void *memory)
 
 cdef extern from "Python.h":
     int check_signals "PyErr_CheckSignals"() noexcept
@@ -163,7 +142,7 @@ cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t sc
     cdef char *block = NULL
     cdef int worker, stopped
     if stride:
-        block = <char *> cnn_take_block(SCRATCH, stride * threads)
+        block = <char *> cnn_block_take(SCRATCH, stride * threads)
         if block == NULL:
             raise MemoryError(f"no memory for {stride * threads} bytes of scratch")
     for worker in range(threads):
@@ -171,12 +150,12 @@ cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t sc
     if threads == 1 and cost < worth_letting_go:
         cnn_run_here(task, call, tasks, block)
         if block != NULL:
-            cnn_give_block(SCRATCH, block)
+            cnn_block_give(SCRATCH, block)
         return 0
     with nogil:
         stopped = cnn_parallel(task, call, tasks, grain, scratch, threads, &signals_arrived if this_thread() == main_thread else NULL)
         if block != NULL:
-            cnn_give_block(SCRATCH, block)
+            cnn_block_give(SCRATCH, block)
     if stopped:
         cnn_reraise()
     return 0
@@ -184,11 +163,41 @@ cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t sc
 
 cdef void *take_block(int purpose, int64_t bytes) noexcept nogil:
     """Memory of at least ``bytes``, aligned to 64, to be given back with :func:`give_block`; NULL where there is none."""
-    return cnn_take_block(purpose, bytes)
+    return cnn_block_take(purpose, bytes)
 
 
 cdef void give_block(int purpose, void *memory) noexcept nogil:
-    cnn_give_block(purpose, memory)
+    cnn_block_give(purpose, memory)
+
+
+cdef int64_t SLAB = 8 << 20
+
+
+cdef class Shelf:
+    """Memory for things that are kept together: taken piece by piece, given back as a whole when the shelf goes.
+
+    Pieces taken one after the other lie one behind the other, on the large pages that none of them would fill alone.
+    """
+
+    cdef void *take(self, int64_t bytes) except NULL:
+        """``bytes``, aligned to 64."""
+        cdef int64_t whole = (bytes + 63) // 64 * 64
+        cdef char **slab
+        if whole > self.left:
+            slab = <char **> cnn_memory_take(max(SLAB, whole + 64))
+            if slab == NULL:
+                raise MemoryError(f"no memory for {bytes} bytes of packed weights")
+            slab[0], self.newest = self.newest, <char *> slab
+            self.next, self.left = self.newest + 64, max(SLAB, whole + 64) - 64
+        self.next += whole
+        self.left -= whole
+        return self.next - whole
+
+    def __dealloc__(self):
+        cdef char *slab = self.newest
+        while slab != NULL:
+            slab, self.newest = (<char **> slab)[0], slab
+            cnn_memory_give(self.newest)
 
 
 # ── CPU targets ────────────────────────────────────────────────────────────────────────────────────────────────────────
