@@ -25,8 +25,23 @@ static inline void K(transpose_block)(REAL *dst, int64_t dst_row, const REAL *sr
     for (int i = 0; i < LANES; i++) K(store)(dst + i * dst_row, row[i]);
 }
 
+/* dst[j, i] = src[i, j] for so few rows that they fill no vector: the planes of a picture become its pixels. */
+static inline __attribute__((always_inline)) void K(interleave)(
+    REAL *restrict dst, const REAL *restrict src, int64_t src_row, const int rows, int64_t columns
+) {
+    for (int64_t j = 0; j < columns; j++)
+#pragma GCC unroll 4
+        for (int i = 0; i < rows; i++) dst[j * rows + i] = src[i * src_row + j];
+}
+
 /* dst[j, i] = src[i, j]: src has `rows` contiguous rows of `columns`, dst the other way round. */
 static void K(transpose)(REAL *dst, int64_t dst_row, const REAL *src, int64_t src_row, int64_t rows, int64_t columns) {
+    if (rows == dst_row && (rows == 2 || rows == 3 || rows == 4)) {
+        if (rows == 2) K(interleave)(dst, src, src_row, 2, columns);
+        if (rows == 3) K(interleave)(dst, src, src_row, 3, columns);
+        if (rows == 4) K(interleave)(dst, src, src_row, 4, columns);
+        return;
+    }
     const int64_t whole_rows = rows / LANES * LANES, whole_columns = columns / LANES * LANES;
     for (int64_t i = 0; i < whole_rows; i += LANES)
         for (int64_t j = 0; j < whole_columns; j += LANES)

@@ -169,6 +169,8 @@ cdef double WEIGHT_WORK = 4_000_000.0
 cdef int64_t SUM_BYTES = 1024 * 1024
 # Multiply-adds that a kernel does in the time of one elementary operation elsewhere.
 cdef double KERNEL_SPEED = 32.0
+# Weights that come from memory in that time: a layer with few pixels waits for them.
+cdef double READING_SPEED = 4.0
 
 
 cdef inline int64_t ceil_div(int64_t a, int64_t b) noexcept nogil:
@@ -733,7 +735,7 @@ cdef class Convolution:
                     scratch = max(scratch, cut_correlation(p, how, lane_count, itemsize))
                 p.first_task = tasks
                 tasks += p.tasks
-            run(kernel(how, precision), &calls, tasks, 1, scratch, work(call) / KERNEL_SPEED)
+            run(kernel(how, precision), &calls, tasks, 1, scratch, work(call) / KERNEL_SPEED + weights(call) / READING_SPEED)
         finally:
             free(parts.part)
         return 1
@@ -789,6 +791,15 @@ cdef double work(const cnn_conv *call):
     return total
 
 
+cdef double weights(const cnn_conv *call):
+    """How many weights a call reads."""
+    cdef double total = 1
+    cdef int axis
+    for axis in range(5):
+        total *= call.w.shape[axis]
+    return total
+
+
 def backward_bias(dy, db):
     """Write db: the sum of dy over images and pixels, for each of its channels."""
     cdef Tensor DY = Tensor(dy), DB = Tensor(db, True)
@@ -811,6 +822,9 @@ def backward_bias(dy, db):
     run(task, &call, DB.view.shape[0], 1, 0, additions)
 
 
+cdef int64_t SHORTEST_ROW = 64
+
+
 def copy_layout(src, dst):
     """Copy an array into another of the same shape and any other layout: NCHW to channels innermost and back."""
     cdef Tensor S = Tensor(src), D = Tensor(dst, True)
@@ -820,5 +834,6 @@ def copy_layout(src, dst):
         dst[...] = src
         return
     call.src, call.dst = S.view, D.view
-    merge_axes(&call.src, &call.dst, 3, 4)
+    if call.src.shape[4] < SHORTEST_ROW:     # longer rows are enough work for a task
+        merge_axes(&call.src, &call.dst, 3, 4)
     run(task, &call, call.src.shape[0] * call.src.shape[2] * call.src.shape[3], 1, 0, <double> S.buffer.len // S.buffer.itemsize)
