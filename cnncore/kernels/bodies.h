@@ -9,6 +9,7 @@
 #include "norm.h"
 #include "pool.h"
 #include "loss.h"
+#include "random.h"
 #include "update.h"
 #include "linear.h"
 #include "shape.h"

@@ -292,4 +292,16 @@ typedef struct {
     int nesterov;
 } cnn_update;
 
+/* Dropout: y = scale x + shift where the mask is 1, else fill. */
+typedef struct {
+    cnn_tensor x, y;                /* or dy and dx */
+    uint8_t *mask;                  /* one per value or per channel, in row-major order */
+    int per_channel;
+    int64_t block, blocks;          /* cells in a task; tasks per image */
+    int64_t size;                   /* of the mask */
+    double p;
+    uint64_t seed;
+    double scale, shift, fill;
+} cnn_dropout;
+
 #endif

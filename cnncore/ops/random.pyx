@@ -2,8 +2,24 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from cnncore.ops.dispatch cimport CNN_FLOAT32, CNN_FLOAT64, Tensor, cnn_task, cnn_tensor, real, run, tensor
+from cnncore.ops.dispatch cimport CNN_FLOAT32, CNN_FLOAT64, Tensor, cnn_task, cnn_tensor, kernel, real, run, tensor
 from cnncore.ops.layout cimport cell_offset, cells, merge_cells, plane_offset, size
+from cnncore.ops.dispatch import kernel_number
+
+cdef extern from "calls.h" nogil:
+    ctypedef struct cnn_dropout:
+        cnn_tensor x
+        cnn_tensor y
+        uint8_t *mask
+        int per_channel
+        int64_t block
+        int64_t blocks
+        int64_t size
+        double p
+        uint64_t seed
+        double scale
+        double shift
+        double fill
 
 
 def philox_block(tuple counter, tuple key):
@@ -40,18 +56,7 @@ def fill_uniform(uint64_t seed, uint64_t start, out):
 #     m_i = 1 where uniform(seed, i) ≥ p, else 0        i: position of the value in row-major order, or of its channel
 #     y = scale x + shift where m = 1, else fill        dx = scale dy where m = 1, else 0
 
-cdef struct Dropout:
-    cnn_tensor x, y                 # or dy and dx
-    uint8_t *mask                   # one per value or per channel, in row-major order
-    bint per_channel
-    int64_t block, blocks           # cells in a task; tasks per image
-    int64_t size                    # of the mask
-    double p
-    uint64_t seed
-    double scale, shift, fill
-
-
-cdef void draw_mask(Dropout *call, int64_t begin, int64_t end, void *scratch) noexcept nogil:
+cdef void draw_mask(cnn_dropout *call, int64_t begin, int64_t end, void *scratch) noexcept nogil:
     """Tasks are pairs of neighbours."""
     cdef int64_t i
     cdef double numbers[2]
@@ -62,14 +67,15 @@ cdef void draw_mask(Dropout *call, int64_t begin, int64_t end, void *scratch) no
             call.mask[2 * i + 1] = numbers[1] >= call.p
 
 
-cdef void dropout(Dropout *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+cdef void dropout(cnn_dropout *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Tasks are blocks of cells of all channels of an image."""
     cdef int64_t task, n, c, i, first, last, plane, P = cells(&call.x)
     cdef const real *x
     cdef real *y
     cdef const uint8_t *mask
     cdef real scale = <real> call.scale, shift = <real> call.shift, fill = <real> call.fill
-    cdef bint by_side = call.x.shape[3] == 1 and call.y.shape[3] == 1 and call.x.stride[4] == 1 and call.y.stride[4] == 1
+    cdef bint merged = call.x.shape[2] == call.x.shape[3] == 1 and call.y.shape[2] == call.y.shape[3] == 1
+    cdef bint by_side = merged and call.x.stride[4] == 1 and call.y.stride[4] == 1
     for task in range(begin, end):
         n, first = task // call.blocks, task % call.blocks * call.block
         last = min(first + call.block, P)
@@ -90,25 +96,31 @@ cdef void dropout(Dropout *call, int64_t begin, int64_t end, real *scratch) noex
                 y[cell_offset(&call.y, i)] = scale * x[cell_offset(&call.x, i)] + shift if mask[i] else fill
 
 
+cdef int DRAW = kernel_number("dropout_draw"), SELECT = kernel_number("dropout_select")
+
+
 def draw(uint64_t seed, double p, mask):
     """Fill the boolean array ``mask``: True with probability 1 − p."""
     cdef Tensor M = tensor(mask, True)
-    cdef Dropout call
+    cdef cnn_dropout call
     call.seed, call.p, call.mask = seed, p, <uint8_t *> M.view.data
     call.size = size(&M.view)
-    run(<cnn_task> draw_mask, &call, (call.size + 1) // 2, 512, 0, 20 * call.size)
+    cdef cnn_task task = kernel(DRAW, CNN_FLOAT32)
+    run(<cnn_task> draw_mask if task == NULL else task, &call, (call.size + 1) // 2, 512, 0, 20 * call.size)
 
 
 def select(x, mask, double scale, double shift, double fill, y):
     """Write y = scale x + shift where ``mask``, of x's shape or (N, C), is True, else fill."""
     cdef Tensor X = tensor(x), Y = tensor(y, True), M = tensor(mask)
-    cdef Dropout call
+    cdef cnn_dropout call
     call.x, call.y, call.mask = X.view, Y.view, <uint8_t *> M.view.data
     merge_cells(&call.x)
     merge_cells(&call.y)
     call.per_channel = M.buffer.ndim < X.buffer.ndim
     call.scale, call.shift, call.fill = scale, shift, fill
-    cdef cnn_task task = <cnn_task> dropout[float] if X.precision == CNN_FLOAT32 else <cnn_task> dropout[double]
+    cdef cnn_task task = kernel(SELECT, X.precision)
+    if task == NULL:
+        task = <cnn_task> dropout[float] if X.precision == CNN_FLOAT32 else <cnn_task> dropout[double]
     # Cells that stay in the cache while the channels are gone through, where these lie innermost.
     call.block = 64 if X.view.stride[1] == 1 else 4096
     call.blocks = (cells(&X.view) + call.block - 1) // call.block
