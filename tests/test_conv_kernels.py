@@ -331,9 +331,11 @@ def test_winograd(target, form, images, channels, extents, padding, dtype, layou
             assert np.abs(a - e).max() <= WINOGRAD_TOLERANCE[x.dtype] * max(1, np.abs(e).max())
 
 
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("algorithm, size", WINOGRAD_FORMS)
-def test_winograd_rounds_no_worse_than_it_must(algorithm, size):
+def test_winograd_rounds_no_worse_than_it_must(algorithm, size, target):
     """On images like those of a net: root mean square of the error, in that of the result, where direct has 2.1e-7."""
+    cpu.target(target)
     rng = np.random.default_rng(12)
     x = rng.standard_normal((1, 96, 28, 28)).astype(np.float32)
     w = (rng.standard_normal((64, 96, size, size)) / size / 96**0.5).astype(np.float32)
@@ -343,8 +345,10 @@ def test_winograd_rounds_no_worse_than_it_must(algorithm, size):
     assert np.sqrt(np.mean(error**2)) < most * np.sqrt(np.mean(exact**2))
 
 
-def test_winograd_runs_where_it_is_asked_for():
+@pytest.mark.parametrize("target", TARGETS)
+def test_winograd_runs_where_it_is_asked_for(target):
     """It rounds otherwise than direct convolution: equal results would mean that it did not run."""
+    cpu.target(target)
     rng = np.random.default_rng(10)
     x, w, _ = arrays(rng, (1, 32, 20, 20), (32, 32, 3, 3), np.float32)
     results = {
