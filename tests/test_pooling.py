@@ -658,3 +658,50 @@ def test_as_torch_has_nan_and_infinities(rng):
                 np.testing.assert_array_equal(cnncore.max_pool(layout(x), **settings), expected)
                 expected = F.avg_pool2d(xt, **settings).detach().numpy()
                 np.testing.assert_allclose(cnncore.avg_pool(layout(x), **settings), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1, 1e-30, 1e30], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1, 9, 9), (2, 5, 8, 11), (3, 17, 7, 7), (2, 70, 5, 6), (1, 3, 40)], ids=str)
+def test_probability_weighting_on_every_target(rng, shape, scale, dtype):
+    """Inference of stochastic pooling: windows of zeros, of infinite cells, of more cells than are summed in one run."""
+    x = (rng.uniform(0, scale, shape) * (rng.random(shape) < 0.7)).astype(dtype)
+    x[..., :3] = 0
+    x[0, 0, ..., -1] = np.inf
+    y_limit = 1e-6 if dtype == np.float32 else 1e-14
+
+    def close(found, expected):
+        finite = np.isfinite(expected)
+        assert np.array_equal(np.where(finite, 0, expected), np.where(finite, 0, found))
+        apart = np.abs(found[finite] - expected[finite]).max(initial=0)
+        return apart <= y_limit * np.abs(expected[finite]).max(initial=0)
+
+    for settings in (
+        {"kernel_size": 3},
+        {"kernel_size": 3, "stride": 2, "padding": 1},
+        {"kernel_size": 7 if len(shape) > 3 else 35},
+    ):
+        if min(shape[2:]) < np.min(settings["kernel_size"]):
+            continue
+        with cnncore.cpu.target("definition"):
+            expected, backward = cnncore.stochastic_pool.with_backward(x, **settings, training=False)
+            dy = rng.standard_normal(expected.shape).astype(dtype)
+            dx = backward(dy)
+        for target in cnncore.cpu.targets():
+            with cnncore.cpu.target(target):
+                for given in (x, np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)):
+                    y, backward = cnncore.stochastic_pool.with_backward(given, **settings, training=False)
+                    assert close(y, expected) and close(backward(dy), dx)
+
+
+@pytest.mark.parametrize("target", cnncore.cpu.targets())
+@pytest.mark.parametrize("channels", [1, 16, 33])
+@pytest.mark.parametrize("wrong", [-1e-30, np.nan, -np.inf])
+def test_probability_weighting_refuses_cells_without_a_probability(target, channels, wrong):
+    x = np.ones((2, channels, 6, 6), np.float32)
+    with cnncore.cpu.target(target):
+        assert (cnncore.stochastic_pool(x, kernel_size=2, training=False) == 1).all()
+        x[1, channels - 1, 5, 4] = wrong
+        for given in (x, np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)):
+            with pytest.raises(cnncore.DataError, match="not defined"):
+                cnncore.stochastic_pool(given, kernel_size=2, training=False)

@@ -35,6 +35,7 @@ typedef struct {
     int64_t step;           /* dilation */
 } cnn_axis;
 
+enum { CNN_POOL_REFUSED_CELLS = 1, CNN_POOL_REFUSED_STATE = 2 };    /* why a strategy has no value for some window */
 enum { CNN_POOL_VECTORS = 4 };  /* vectors of channels side by side that a pooling task takes, at most */
 
 typedef struct {
@@ -47,7 +48,7 @@ typedef struct {
     const void *strategy;   /* the definition's functions; kernels do not need it */
     int64_t cells;          /* of the largest window */
     uint64_t seed;
-    int refused;            /* written by tasks: why the strategy has no value for some window */
+    int refused;            /* written by tasks: 0, or why */
     /* How kernels cut the call into tasks (see kernels/pool.h): tasks that work in place, then packed ones. */
     int64_t in_place;       /* channels taken where they lie, a multiple of the vector; the others are packed */
     int64_t vectors;        /* in place: vectors of channels per task */

@@ -17,6 +17,7 @@ typedef struct {
     vreal largest;          /* Lp: the largest magnitude */
     vmask cell;             /* position of the selected cell */
     double total[LANES];    /* sum of the finished runs */
+    double plain[LANES];    /* probability weighting: sum of u in the finished runs; that of the present run is `inverse` */
 } K(pool_window);
 
 typedef struct {
@@ -262,6 +263,68 @@ POOL_INLINE vreal K(lp_max_spread)(const cnn_pool *c, K(pool_window) *w, vreal x
 static const K(pool_strategy) K(pool_lp_max) = {
     .start = K(max_start), .step = K(lp_max_step), .finish = K(max_finish), .share = K(lp_max_share),
     .spread = K(lp_max_spread), .visits = 1, .narrow = 1, .reads_x = 1,
+};
+
+/* ── Probability weighting ──────────────────────────────────────────────────────────────────────────────────────────────
+ *
+ * y = sum of u^2 / sum of u / scale with u as in Lp for p = 2. It has no value where a cell is negative or NaN. */
+
+POOL_INLINE void K(weighted_start)(K(pool_window) *w, INTEGER first) {
+    K(lp_start)(w, first);
+    w->cell = (vmask){0};       /* lanes that met such a cell */
+    w->inverse = (vreal){0};
+    for (int l = 0; l < LANES; l++) w->plain[l] = 0;
+}
+POOL_INLINE void K(weighted_look)(K(pool_window) *w, vreal x) {
+    K(lp_look)(w, x);
+    w->cell |= ~(x >= 0);
+}
+POOL_INLINE void K(weighted_looked)(const cnn_pool *c, K(pool_window) *w) {
+    INTEGER refused = 0;
+    for (int l = 0; l < LANES; l++) refused |= w->cell[l];
+    if (refused) __atomic_store_n((int *)&c->refused, CNN_POOL_REFUSED_CELLS, __ATOMIC_RELAXED);
+    K(lp_looked)(c, w);
+    w->inverse = (vreal){0};
+}
+POOL_INLINE void K(weighted_step)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) {
+    const vreal u = K(lp2_relative)(w, x);
+    w->value += u * u;
+    w->inverse += u;
+}
+POOL_INLINE void K(weighted_pause)(K(pool_window) *w) {
+    K(sum_pause)(w);
+    for (int l = 0; l < LANES; l++) w->plain[l] += w->inverse[l];
+    w->inverse = (vreal){0};
+}
+/* The sum of u, and by it divided that of u^2: 0 and 0 where all cells are 0. */
+POOL_INLINE vreal K(weighted_ratio)(const cnn_pool *c, K(pool_window) *w, vreal *sum) {
+    vreal squares = w->value, plain = w->inverse;
+    if (c->cells > POOL_RUN)
+        for (int l = 0; l < LANES; l++) {
+            squares[l] = (REAL)(w->total[l] + w->value[l]);
+            plain[l] = (REAL)(w->plain[l] + w->inverse[l]);
+        }
+    *sum = plain;
+    return K(select)(plain > 0, squares / plain, (vreal){0});
+}
+POOL_INLINE vreal K(weighted_finish)(const cnn_pool *c, K(pool_window) *w, double n, double size) {
+    vreal sum;
+    const vreal ratio = K(weighted_ratio)(c, w, &sum);
+    return K(select)(sum > 0, ratio / w->scale, (vreal){0});
+}
+POOL_INLINE void K(weighted_share)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
+    vreal sum;
+    w->largest = K(weighted_ratio)(c, w, &sum);
+    w->value = K(select)(sum > 0, dy / sum, (vreal){0});
+}
+POOL_INLINE vreal K(weighted_spread)(const cnn_pool *c, K(pool_window) *w, vreal x) {
+    return w->value * (2 * K(lp2_relative)(w, x) - w->largest);
+}
+
+static const K(pool_strategy) K(pool_weighted) = {
+    .start = K(weighted_start), .look = K(weighted_look), .looked = K(weighted_looked), .step = K(weighted_step),
+    .pause = K(weighted_pause), .finish = K(weighted_finish), .share = K(weighted_share), .spread = K(weighted_spread),
+    .visits = 1, .narrow = 1, .reads_x = 1,
 };
 
 /* ── The loops over windows ─────────────────────────────────────────────────────────────────────────────────────────── */
@@ -659,6 +722,13 @@ static void K(avg_pool_forward)(void *call, int64_t begin, int64_t end, void *sc
 }
 static void K(avg_pool_backward)(void *call, int64_t begin, int64_t end, void *scratch) {
     K(pool_backward)(&K(pool_avg), call, begin, end, scratch);
+}
+
+static void K(probability_weighted_pool_forward)(void *call, int64_t begin, int64_t end, void *scratch) {
+    K(pool_forward)(&K(pool_weighted), call, begin, end, scratch);
+}
+static void K(probability_weighted_pool_backward)(void *call, int64_t begin, int64_t end, void *scratch) {
+    K(pool_backward)(&K(pool_weighted), call, begin, end, scratch);
 }
 
 static void K(lp_pool_forward)(void *call, int64_t begin, int64_t end, void *scratch) {

@@ -25,6 +25,8 @@ cdef extern from "calls.h" nogil:
         int64_t step
 
     enum: CNN_POOL_VECTORS
+    enum: CNN_POOL_REFUSED_CELLS
+    enum: CNN_POOL_REFUSED_STATE
 
     ctypedef struct cnn_pool:
         cnn_axis axis[3]

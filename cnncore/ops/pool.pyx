@@ -14,7 +14,8 @@ from libc.math cimport INFINITY, fabs, pow
 from libc.stdint cimport int64_t
 
 from cnncore.ops.dispatch cimport (
-    CNN_FLOAT32, CNN_POOL_VECTORS, Tensor, cnn_axis, cnn_pool, cnn_task, cnn_tensor, kernel, lanes, real, run, tensor,
+    CNN_FLOAT32, CNN_POOL_REFUSED_CELLS, CNN_POOL_REFUSED_STATE, CNN_POOL_VECTORS, Tensor, cnn_axis, cnn_pool, cnn_task,
+    cnn_tensor, kernel, lanes, real, run, tensor,
 )
 from cnncore.ops.dispatch import kernel_number
 from cnncore.ops.random cimport uniform
@@ -322,11 +323,6 @@ cdef extern from *:
     """
     void refuse "cnn_refuse"(cnn_pool *call, int why) noexcept nogil
 
-cdef enum:
-    REFUSED_CELLS = 1
-    REFUSED_STATE = 2
-
-
 cdef void pool_forward(cnn_pool *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Tasks are planes (n, c): gather the cells of each window, reduce, store y and where it came from."""
     cdef int64_t *offset = <int64_t *> scratch
@@ -351,12 +347,12 @@ cdef void pool_forward(cnn_pool *call, int64_t begin, int64_t end, real *scratch
                     for i in range(window.n):
                         x[i] = image[offset[i]]
                     if not recall(call, plane, od, oh, ow, &window):
-                        refuse(call, REFUSED_STATE)
+                        refuse(call, CNN_POOL_REFUSED_STATE)
                         return
                     y[cell_offset(&call.y, od, oh, ow)] = (
                         (<real (*)(const real *, Window *) noexcept nogil> reduce)(x, &window))
                     if window.refused:
-                        refuse(call, REFUSED_CELLS)
+                        refuse(call, CNN_POOL_REFUSED_CELLS)
                         return
                     if call.indices.data != NULL:
                         (<int64_t *> call.indices.data)[
@@ -551,7 +547,7 @@ def forward(Strategy strategy, Windows windows, tuple settings, x, y, indices=No
         task = <cnn_task> pool_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> pool_forward[double]
         tasks, scratch_bytes = X.view.shape[0] * X.view.shape[1], gather_bytes(&call)
     run(task, &call, tasks, 1, scratch_bytes, work(&call, &call.y))
-    return "cells" if call.refused == REFUSED_CELLS else "drawn" if call.refused == REFUSED_STATE else ""
+    return "cells" if call.refused == CNN_POOL_REFUSED_CELLS else "drawn" if call.refused == CNN_POOL_REFUSED_STATE else ""
 
 
 def backward(Strategy strategy, Windows windows, tuple settings, x, y, dy, dx, drawn=None):
