@@ -218,7 +218,7 @@ class Convolution(Kind):
     def backward(self, call, saved, dy, wanted, out=None):
         x, w = saved
         primitives = call.geometry.primitives
-        dx, dw, db = gradients(call, wanted, out)
+        dx, dw, db = call.gradients(wanted, out)
         if dx is not None:
             primitives.backward_input(dy, w, dx)
         if dw is not None:
@@ -279,7 +279,7 @@ class TransposedConvolution(Convolution):
     def backward(self, call, saved, dy, wanted, out=None):
         x, w = saved
         primitives = call.geometry.primitives
-        dx, dw, db = gradients(call, wanted, out)
+        dx, dw, db = call.gradients(wanted, out)
         if dx is not None:
             primitives.forward(dy, w, None, dx)
         if dw is not None:
@@ -338,7 +338,7 @@ class Linear(Kind):
     def backward(self, call, saved, dy, wanted, out=None):
         x, w = saved
         primitives = call.geometry.primitives
-        dx, dw, db = gradients(call, wanted, out)
+        dx, dw, db = call.gradients(wanted, out)
         if dy.ndim != 2:
             dy = dy.reshape(len(x), len(w))
 
@@ -367,12 +367,6 @@ class Linear(Kind):
 def is_relu(call):
     """Whether ``call`` is the activation that the kernels apply while they write y."""
     return isinstance(call.op.kind, Elementwise) and call.geometry[0] is activations.RELU
-
-
-def gradients(call, wanted, out):
-    """Arrays for the wanted gradients, those of the caller where given; None for the others."""
-    given = out or (None,) * len(wanted)
-    return tuple(call.gradient(argument, given[argument]) if want else None for argument, want in enumerate(wanted))
 
 
 def into(result, shape, write):
