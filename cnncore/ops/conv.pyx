@@ -165,7 +165,6 @@ cdef int64_t TILE_BYTES = 256 * 1024
 # Enough tasks for several threads to end at about the same time, none shorter than this many multiply-adds.
 cdef int64_t TASKS = 16
 cdef double TASK_WORK = 500_000.0
-cdef double WEIGHT_WORK = 4_000_000.0
 cdef int64_t SUM_BYTES = 1024 * 1024
 # Multiply-adds that a kernel does in the time of one elementary operation elsewhere.
 cdef double KERNEL_SPEED = 32.0
@@ -319,7 +318,7 @@ cdef int64_t cut_weights(cnn_correlation *p, int how, bint pointwise, int64_t la
     """The same for the gradient of the weights: tasks share its terms, tiles are walked by each task."""
     cdef int64_t wide = 2 * lane_count, inputs = p.x.shape[1] // p.groups, outputs = p.y.shape[1] // p.groups
     cdef int64_t taps = p.taps[0] * p.taps[1] * p.taps[2], terms = taps * inputs, per_group, groups, most, shares, cuts
-    cdef double cost, work, least = -1
+    cdef double cost, least = -1
     if how == DEPTHWISE_WEIGHTS:
         choose_tile(p, TILE_PIXELS, inputs * wide, itemsize)
         p.units, p.unit_count, p.channel_blocks, p.term_blocks = 1, ceil_div(p.y.shape[1], wide), 1, 1
@@ -331,10 +330,9 @@ cdef int64_t cut_weights(cnn_correlation *p, int how, bint pointwise, int64_t la
     per_group = ceil_div(outputs, wide)
     p.unit_count = p.groups * per_group
     choose_tile(p, WEIGHT_PIXELS, p.x.shape[1] if p.groups == 1 else inputs, itemsize)
-    # Tasks that share units copy dy alike, tasks that share inputs gather x alike (if it cannot be read in place): the split
-    # that copies least. It does not change the order of any sum.
-    work = <double> p.y.shape[0] * p.y.shape[2] * p.y.shape[3] * p.y.shape[4] * terms * p.y.shape[1]
-    shares, p.channel_blocks, p.units = max(2, min(TASKS, <int64_t> (work / WEIGHT_WORK))), 1, 1
+    # Tasks that share units copy dy alike, tasks that share inputs gather x alike (if it cannot be read in place): as many as
+    # there are threads, in the split that copies least. It does not change the order of any sum.
+    shares, p.channel_blocks, p.units = threads_wanted(), 1, 1
     for cuts in range(1, shares + 1):
         if cuts > 1 and (p.groups > 1 or inputs < 28 * cuts):
             break
