@@ -333,7 +333,7 @@ static void K(conv_correlate)(void *call, int64_t begin, int64_t end, void *scra
                     for (int64_t block = 0; block < blocks; block++) {
                         const int64_t start = K(block_start)(block, blocks, at.columns);
                         const int64_t rows = K(block_start)(block + 1, blocks, at.columns) - start;
-                        product.fetch = i + r + block == 0;
+                        K(fetch_panel)(&product, i + r + block == 0, product.columns > LANES ? wide : LANES);
                         product.a = a + i * f.image + r * f.row + start * f.column;
                         product.y = to + i * y_image + r * y_row + start * y_column;
                         K(multiply)(&product, (int)rows, product.columns > LANES ? 2 : 1);
@@ -491,6 +491,7 @@ static void K(conv_weights)(void *call, int64_t begin, int64_t end, void *scratc
                             );
                             product.panel = panel;
                             product.columns = width;
+                            product.ahead_step = f.column;
                             REAL *sum = sums + (unit - first_unit) * (last_term - first_term) * wide;
                             const REAL *a = f.a + (group - first_group) * cut.inputs * f.channel;
                             for (int64_t run = first_term / runs.length; run * runs.length < last_term; run++) {
@@ -501,6 +502,8 @@ static void K(conv_weights)(void *call, int64_t begin, int64_t end, void *scratc
                                     const int64_t start = K(block_start)(block, blocks, count);
                                     const int64_t height = K(block_start)(block + 1, blocks, count) - start;
                                     product.a = a + offset[run] + (low + start) * f.channel;
+                                    /* The first unit reads x from memory: what the block after the next needs of it. */
+                                    product.ahead = unit == first_unit ? product.a + 2 * ROWS * f.channel : NULL;
                                     product.y = sum + (run * runs.length + low + start - first_term) * wide;
                                     K(multiply)(&product, (int)height, width > LANES ? 2 : 1);
                                 }

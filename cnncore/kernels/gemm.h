@@ -32,7 +32,8 @@ typedef struct {
     const REAL *bias;       /* added to every row, as long as the panel is wide; NULL: none */
     const REAL *row_bias;   /* added to every column; NULL: none */
     int64_t row_bias_step;
-    int fetch;              /* the panel is not in the nearest cache: fetch it ahead of the sum */
+    const REAL *ahead;      /* fetched during the sum, for a panel or a later product; NULL: nothing */
+    int64_t ahead_step;
     int accumulate;         /* add to what y holds */
     int relu;               /* y = max(0, y) */
 } K(product);
@@ -52,8 +53,8 @@ static inline __attribute__((always_inline)) void K(multiply_rows)(
     vreal sum[ROWS][2];
     const REAL *b = p->panel;
     const int64_t row = p->row, step = p->step;
-    const REAL *ahead = p->fetch ? b + FETCH_TERMS * vectors * LANES : b;   /* or fetched again and again what is there */
-    const int64_t fetch = p->fetch ? vectors * LANES : 0;
+    const REAL *ahead = p->ahead ? p->ahead : b;    /* or, again and again, what is there already */
+    const int64_t ahead_step = p->ahead ? p->ahead_step : 0;
     int64_t left = CHAIN;   /* of the stretch */
     int stretches = 0;
 #pragma GCC unroll 16
@@ -72,7 +73,7 @@ static inline __attribute__((always_inline)) void K(multiply_rows)(
                     column[v] = K(load)(b + v * LANES);
                     __builtin_prefetch(ahead + v * LANES);
                 }
-                ahead += fetch;
+                ahead += ahead_step;
 #pragma GCC unroll 16
                 for (int i = 0; i < rows; i++) {
                     const REAL value = a[i * row];
@@ -129,6 +130,12 @@ static inline __attribute__((always_inline)) void K(multiply_rows)(
                 }
             }
     }
+}
+
+/* The panel is read for the first time: fetch it ahead of the sum. */
+static inline void K(fetch_panel)(K(product) *p, int first, int64_t width) {
+    p->ahead = first ? p->panel + FETCH_TERMS * width : NULL;
+    p->ahead_step = width;
 }
 
 /* Each size is a function of its own: within one large function the compiler runs out of registers here and there. */

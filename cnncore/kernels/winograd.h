@@ -416,7 +416,7 @@ static void K(winograd_correlate)(void *call, int64_t begin, int64_t end, void *
             for (int64_t q = 0; q < points; q++, product.panel += width * cut.inputs)
                 for (int64_t block = 0; block < blocks; block++) {
                     const int64_t t = K(block_start)(block, blocks, count);
-                    product.fetch = block == 0;
+                    K(fetch_panel)(&product, block == 0, width);
                     product.a = transformed + q * point + t * pitch;
                     product.y = products + q * y_point + t * wide;
                     K(multiply)(&product, (int)(K(block_start)(block + 1, blocks, count) - t), width > LANES ? 2 : 1);
