@@ -5,6 +5,7 @@ y, backward = net.with_backward(x, training=True)
 dx = backward(dy)                            # parameter gradients are then in backward.gradients
 """
 
+import itertools
 import json
 import math
 import sys
@@ -307,10 +308,13 @@ class Net:
                 self.steps += 1
         versions = {**self.parameters.versions(), **self.state.versions()}
         arrays = {**self.parameters._arrays, **self.state._arrays}
+        if plan.pieces > 1:
+            return self._run_in_pieces(plan, xs, mode, arrays, versions), None, plan
         workspace = plan.take()
         backward = None
         try:
-            results, tape, updates = plan.run_forward(workspace, xs, arrays, versions, step or 0)
+            workspace.refresh(versions)
+            results, tape, updates = plan.run_forward(workspace, xs, arrays, step or 0)
             if updates:
                 with self._lock:  # all running statistics of a pass, or none
                     for name, array in updates.items():
@@ -321,6 +325,26 @@ class Net:
             if backward is None:
                 plan.give(workspace)
         return results, backward, plan
+
+    def _run_in_pieces(self, whole, xs, mode, arrays, versions):
+        """The results of a large batch, made a few images at a time."""
+        results = [np.empty(whole.shapes[value], self.dtype) for value in whole.results]
+        images = len(xs[0])
+        ends = [images * i // whole.pieces for i in range(whole.pieces + 1)]
+        taken = {}  # pieces come in two sizes at most
+        try:
+            for first, last in itertools.pairwise(ends):
+                piece = [x[first:last] for x in xs]
+                if last - first not in taken:
+                    plan = self._plan(tuple(x.shape for x in piece), mode)
+                    taken[last - first] = plan, plan.take()
+                    taken[last - first][1].refresh(versions)
+                plan, workspace = taken[last - first]
+                plan.run_forward(workspace, piece, arrays, 0, [result[first:last] for result in results])
+        finally:
+            for plan, workspace in taken.values():
+                plan.give(workspace)
+        return results
 
     def _checked_inputs(self, xs):
         rows = self.graph.inputs

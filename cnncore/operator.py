@@ -213,6 +213,7 @@ class Kind:
 
     # What the plan of a graph may do with buffers. What stands here is always right; a family that allows more says so.
     in_place = False  # forward may write y over its first array, and backward dx over dy
+    per_image = False  # each image's y depends on that image alone (outside training)
     saves = None  # names of the arrays (and "y") that backward still reads; None: all of them and y
 
     def describe(self, op, shapes, dtype, settings):
@@ -237,6 +238,10 @@ class Kind:
         that is all of y, ``((...,),)``, says that y is x.
         """
         return None
+
+    def takes_pieces(self, call):
+        """Whether a batch may be cut into pieces that are computed one after the other, with the same results."""
+        return self.per_image and not call.settings.get("training", False)
 
     def takes_epilogue(self, call, activation):
         """Whether forward takes ``epilogue=activation``, the call of an elementwise operator, and applies it to y.

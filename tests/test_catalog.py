@@ -127,6 +127,26 @@ def test_targets_and_layouts_agree(op, case):
                         assert a is None or np.array_equal(a, b), f"{what}: an input was changed"
 
 
+@pytest.mark.parametrize(("op", "case"), cases(where=lambda op: op.kind.per_image))
+def test_images_apart_give_the_same_results(op, case):
+    """What a kind says of itself when it is ``per_image``: a net's inference cuts large batches on its word."""
+    for rank, dtype in every_dtype_and_rank(case):
+        arrays = case.sample(rank, dtype)
+        shapes = tuple(None if a is None else a.shape for a in arrays)
+        shapes += (None,) * (len(op.arrays) - len(arrays))
+        images = [i == 0 or row.several for i, row in enumerate(op.rows(len(arrays)))]
+        if not op.kind.takes_pieces(op.describe(shapes, np.dtype(dtype), case.settings)):
+            continue
+        whole = first(op(*arrays, **case.settings))
+        if not whole.shape or not len(arrays[0]) or len(whole) != len(arrays[0]):
+            continue
+        for n in range(len(whole)):
+            piece = [a[n : n + 1] if a is not None and cut else a for a, cut in zip(arrays, images, strict=True)]
+            assert_close(
+                [first(op(*piece, **case.settings))], [whole[n : n + 1]], LIMIT[dtype], f"rank {rank}, image {n}"
+            )
+
+
 @pytest.mark.parametrize(("op", "case"), cases())
 def test_any_number_of_threads_gives_the_same_bits(op, case):
     before = dispatch.set_worth_a_thread(0)  # otherwise calls this small run on one thread

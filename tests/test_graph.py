@@ -445,6 +445,32 @@ def test_targets_and_threads(target, rng):
 # ── Backward ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_large_batches_are_taken_in_pieces(rng, monkeypatch):
+    """The same results, whole images only, and no more memory than a piece needs."""
+    monkeypatch.setattr(cnncore.plan, "CACHED_BYTES", 40_000)
+    g = cnncore.Graph()
+    x = g.input(channels=2)
+    h = g.conv(x, 8, kernel_size=3, padding=1, activation="relu")
+    g.output(g.softmax(g.linear(g.global_avg_pool(h), 5), axis=1), h)
+    net = g.build(seed=0)
+    images = rng.standard_normal((7, 2, 24, 20)).astype(np.float32)
+    y, maps = net(images)
+    pieces = {plan.shapes[0][0]: plan.pieces for plan in net._plans.values()}
+    assert pieces == {7: 4, 1: 1, 2: 1}
+    assert all(not plan.spare for plan in net._plans.values() if plan.pieces > 1)
+    for n in range(7):
+        alone, its_maps = net(images[n : n + 1])
+        assert np.array_equal(alone, y[n : n + 1]) and np.array_equal(its_maps, maps[n : n + 1])
+    net.parameters["conv.w"] = -net.parameters["conv.w"]
+    assert not np.array_equal(net(images)[1], maps)
+    again, _ = net.with_backward(images)
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(again, net(images), strict=True))
+
+    g = cnncore.Graph()
+    g.output(g.softmax(g.input(channels=2), axis=0))  # looks at all images at once
+    assert np.allclose(g.build()(images).sum(axis=0), 1)
+
+
 def test_several_inputs_and_outputs(rng):
     g = cnncore.Graph()
     a, b = g.input(2, name="a"), g.input(3, name="b")

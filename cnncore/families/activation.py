@@ -14,6 +14,7 @@ __all__ = ["Maxout", "Softmax"]
 class Maxout(Kind):
     """The largest of every ``pieces`` neighbouring channels."""
 
+    per_image = True
     saves = ("x",)
 
     def describe(self, op, shapes, dtype, settings):
@@ -54,6 +55,7 @@ class Softmax(Kind):
 
     in_place = True
     saves = ("y",)
+    per_image = True
 
     def describe(self, op, shapes, dtype, settings):
         (x,) = shapes
@@ -70,6 +72,9 @@ class Softmax(Kind):
         if x[axis] == 0:
             raise ShapeError(f"{op.name}: input {x} is empty along axis {axis}: there is no largest value")
         return x, axis
+
+    def takes_pieces(self, call):
+        return super().takes_pieces(call) and call.settings["axis"] % len(call.output) != 0
 
     def forward(self, call, arrays, out=None):
         (x,) = arrays

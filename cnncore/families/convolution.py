@@ -182,6 +182,7 @@ def check_bias(place, b, channels, form):
 class Convolution(Kind):
     """y = w ∗ x + b by the three primitives in their plain order."""
 
+    per_image = True
     saves = ("x", "w")
 
     def describe(self, op, shapes, dtype, settings):
@@ -300,6 +301,7 @@ class TransposedConvolution(Convolution):
 class Linear(Kind):
     """y = x wᵀ + b on the last axis of x: a 1×1 convolution on one pixel per row."""
 
+    per_image = True
     saves = ("x", "w")
 
     def describe(self, op, shapes, dtype, settings):

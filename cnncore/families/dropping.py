@@ -36,6 +36,7 @@ class Dropping(Kind):
     numbers: object
     per_channel: bool = False
 
+    per_image = True
     in_place = True
     saves = ()
 

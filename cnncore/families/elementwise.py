@@ -35,6 +35,7 @@ class Elementwise(Kind):
     numbers: tuple[str, ...] | Callable = ()
     of_y: bool = False
 
+    per_image = True
     in_place = True
 
     @property
@@ -76,6 +77,7 @@ class Parametric(Kind):
     parameter: str
     otherwise: str | None = None
 
+    per_image = True
     in_place = True
 
     @property

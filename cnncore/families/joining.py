@@ -47,6 +47,7 @@ def common_extents(op, shapes, but=None):
 class Concatenation(Kind):
     """y holds the arrays one after the other along ``axis``; geometry: the index into y of each."""
 
+    per_image = True
     saves = ()
 
     def describe(self, op, shapes, dtype, settings):
@@ -88,6 +89,7 @@ class Concatenation(Kind):
 class Sum(Kind):
     """y = Σ c_j x_j."""
 
+    per_image = True
     saves = ()
 
     def describe(self, op, shapes, dtype, settings):

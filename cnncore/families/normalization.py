@@ -40,6 +40,7 @@ class Normalization(Kind):
     ``call.geometry`` is the sets, an ops.norm.Normalization; None while an extent is open.
     """
 
+    per_image = True
     saves = ("x", "w")
 
     def normalized(self, call, x, w, b, statistics, constant, out):
@@ -118,6 +119,7 @@ class GroupNorm(Normalization):
 class LocalResponseNorm(Kind):
     """Each value by the squares of its neighbours in the channel direction."""
 
+    per_image = True
     saves = ("x",)
 
     def describe(self, op, shapes, dtype, settings):

@@ -109,6 +109,8 @@ class Pooling(Kind):
     numbers: tuple = ()
     inference: object = None
 
+    per_image = True
+
     @property
     def saves(self):
         return self.strategy.saves

@@ -14,6 +14,7 @@ __all__ = ["Flatten", "Pad"]
 class Flatten(Kind):
     """Axes from ``start_dim`` on become one, in row-major order."""
 
+    per_image = True
     saves = ()
 
     def describe(self, op, shapes, dtype, settings):
@@ -68,6 +69,7 @@ class PaddedImage:
 class Pad(Kind):
     """Cells around the image, made from it or constant; negative padding cuts off."""
 
+    per_image = True
     saves = ()
 
     def describe(self, op, shapes, dtype, settings):
