@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 import cnncore
+from cnncore.ops.dispatch import Shelf
 from cnncore.train import SGD, Trainer
 
 from . import network, operators
@@ -124,7 +125,7 @@ def layer(x, w, variant, dtype, **settings):
         dy = operators.channels_last(operators.output_gradient(out))
         gradients = [operators.channels_last(np.empty(x, dtype)), *(np.empty_like(a) for a in bound[1:])]
 
-        kept = op.kind.packing(call)
+        kept = op.kind.packing(call, Shelf())
         packed = {} if kept is None else {"packed": kept}
         if kept is not None:
             kept.refresh()  # weights stay as they are, as at inference
