@@ -41,6 +41,8 @@ cdef extern from *:
 cdef extern from "memory.h" nogil:
     void *cnn_memory_take(int64_t bytes)
     void cnn_memory_give(void *memory)
+    void cnn_memory_fence(void *start, int64_t bytes)
+    int64_t CNN_SLAB
     void *cnn_block_take(int purpose, int64_t bytes)
     void cnn_block_give(int purpose, void *memory)
 
@@ -147,6 +149,8 @@ cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t sc
             raise MemoryError(f"no memory for {stride * threads} bytes of scratch")
     for worker in range(threads):
         scratch[worker] = block + worker * stride if block != NULL else NULL
+        if stride > scratch_bytes:
+            cnn_memory_fence(block + worker * stride + scratch_bytes, stride - scratch_bytes)
     if threads == 1 and cost < worth_letting_go:
         cnn_run_here(task, call, tasks, block)
         if block != NULL:
@@ -170,9 +174,6 @@ cdef void give_block(int purpose, void *memory) noexcept nogil:
     cnn_block_give(purpose, memory)
 
 
-cdef int64_t SLAB = 8 << 20
-
-
 cdef class Shelf:
     """Memory for things that are kept together: taken piece by piece, given back as a whole when the shelf goes.
 
@@ -184,13 +185,14 @@ cdef class Shelf:
         cdef int64_t whole = (bytes + 63) // 64 * 64
         cdef char **slab
         if whole > self.left:
-            slab = <char **> cnn_memory_take(max(SLAB, whole + 64))
+            slab = <char **> cnn_memory_take(max(CNN_SLAB, whole + 64))
             if slab == NULL:
                 raise MemoryError(f"no memory for {bytes} bytes of packed weights")
             slab[0], self.newest = self.newest, <char *> slab
-            self.next, self.left = self.newest + 64, max(SLAB, whole + 64) - 64
+            self.next, self.left = self.newest + 64, max(CNN_SLAB, whole + 64) - 64
         self.next += whole
         self.left -= whole
+        cnn_memory_fence(self.next - (whole - bytes), whole - bytes)
         return self.next - whole
 
     def __dealloc__(self):

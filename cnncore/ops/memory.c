@@ -15,7 +15,21 @@
 #include <sys/mman.h>
 #endif
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+
+enum { LINE = 64, LARGE_PAGE = 2 << 20, LARGEST_KEPT_BLOCK = -1 }; /* a kept block would hide where the next user's part ends */
+
+void cnn_memory_fence(void *from, int64_t bytes) { ASAN_POISON_MEMORY_REGION(from, (size_t)bytes); }
+#else
 enum { LINE = 64, LARGE_PAGE = 2 << 20, LARGEST_KEPT_BLOCK = 64 << 20 };
+
+void cnn_memory_fence(void *from, int64_t bytes)
+{
+    (void)from;
+    (void)bytes;
+}
+#endif
 
 void *cnn_memory_take(int64_t bytes)
 {
@@ -28,6 +42,8 @@ void *cnn_memory_take(int64_t bytes)
     if (memory && unit == LARGE_PAGE)
         madvise(memory, whole, MADV_HUGEPAGE); /* refused: ordinary pages do as well */
 #endif
+    if (memory)
+        cnn_memory_fence((char *)memory + bytes, (int64_t)whole - bytes);
     return memory;
 }
 
