@@ -26,6 +26,8 @@ else:
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 # Builds that look for errors take ten times as long.
 SLOW = SANITIZED or os.environ.get("CNNCORE_DEBUG", "0") not in ("", "0")
+# Definitions would train for an hour what kernels train in a minute: where they are forced, they read what kernels trained.
+TRAINING_TARGET = cnncore.cpu.targets()[-1] if cnncore.cpu.target() == "definition" else cnncore.cpu.target()
 
 # A shell's background job ignores Ctrl-C, and so would every process that a test starts: the tests of interrupts need it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SLOW
+from conftest import SLOW, TRAINING_TARGET
 
 import cnncore
 from cnncore import cli
@@ -538,7 +538,8 @@ def test_train_without_arguments_reads_handwriting(tmp_path):
 
     Builds that look for errors train for one epoch in small batches, and have to reach half of it.
     """
-    done = run("train", *(["--epochs", "1", "--batch-size", "16"] if SLOW else []), cwd=tmp_path, timeout=600)
+    options = ["--epochs", "1", "--batch-size", "16"] if SLOW else []
+    done = run("train", *options, cwd=tmp_path, timeout=600, CNNCORE_TARGET=TRAINING_TARGET)
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("accuracy")]
     accuracy = float(re.match(r"accuracy ([\d.]+)%", line)[1])
     assert accuracy >= (49.0 if SLOW else 98.0), done.stdout
