@@ -29,6 +29,7 @@ from .errors import CnnError
 from .layers import drawn_seed, relocated
 from .ops.conv import copy_layout
 from .ops.dispatch import Shelf
+from .ops.shape import accumulate
 
 __all__ = ["Mode", "Plan", "describe"]
 
@@ -468,7 +469,7 @@ class Plan:
                     if array is not None and found[argument] is not array:
                         array[...] = found[argument]
             for _, view, total in added:
-                np.add(total, view, out=total)
+                accumulate(view, total)
         for owned in self.unreached:
             gradients.setdefault(owned.name, np.empty(owned.shape, self.dtype))[...] = 0
         return [

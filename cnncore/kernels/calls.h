@@ -130,7 +130,7 @@ typedef struct {
     cnn_tensor src, dst;
 } cnn_copy;
 
-/* y = sum of coefficient[j] x[j]. A task is a block of CNN_SUM_BLOCK values where the values of every image are one stretch of
+/* y = sum of coefficient[j] x[j], or y += that. A task is a block of CNN_SUM_BLOCK values where the values of every image are one stretch of
  * memory, in the same order of the axes in all arrays; otherwise a row (n, :, d, h, :). */
 enum { CNN_SUM_BLOCK = 4096 };
 typedef struct {
@@ -138,6 +138,7 @@ typedef struct {
     const double *coefficient;
     int64_t count;
     cnn_tensor y;
+    int64_t more;                   /* 1: added to what y holds */
     int64_t stretch;                /* values in an image's stretch; 0: tasks are rows */
 } cnn_sum;
 

@@ -26,8 +26,8 @@ static void K(sum_forward)(void *description, int64_t begin, int64_t end, void *
             REAL *to = (REAL *)y->data + n * y->stride[0] + first;
             for (int64_t j = 0; j < call->count; j++) {
                 const REAL *from = (const REAL *)call->x[j].data + n * call->x[j].stride[0] + first;
-                if (j == 0 && call->coefficient[j] == 1) K(copy_run)(to, from, count);
-                else K(add_scaled)(to, 1, from, 1, (REAL)call->coefficient[j], j > 0, count);
+                if (j == 0 && !call->more && call->coefficient[j] == 1) K(copy_run)(to, from, count);
+                else K(add_scaled)(to, 1, from, 1, (REAL)call->coefficient[j], j > 0 || call->more, count);
             }
             continue;
         }
@@ -41,7 +41,7 @@ static void K(sum_forward)(void *description, int64_t begin, int64_t end, void *
                               y->stride[inner],
                               (const REAL *)x->data + n * x->stride[0] + d * x->stride[2] + h * x->stride[3]
                                   + a * x->stride[outer],
-                              x->stride[inner], (REAL)call->coefficient[j], j > 0, y->shape[inner]);
+                              x->stride[inner], (REAL)call->coefficient[j], j > 0 || call->more, y->shape[inner]);
             }
     }
 }

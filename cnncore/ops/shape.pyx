@@ -18,6 +18,7 @@ cdef extern from "calls.h" nogil:
         const double *coefficient
         int64_t count
         cnn_tensor y
+        int64_t more
         int64_t stretch
 
     ctypedef struct cnn_pad:
@@ -44,14 +45,14 @@ cdef void sum_stretch(const cnn_sum *call, int64_t n, int64_t first, real *kind)
     for j in range(call.count):
         x = <const real *> call.x[j].data + n * call.x[j].stride[0] + first
         coefficient = <real> call.coefficient[j]
-        if j == 0 and coefficient == 1:
-            memcpy(y, x, count * sizeof(real))
-        elif j == 0:
-            for i in range(count):
-                y[i] = coefficient * x[i]
-        else:
+        if j > 0 or call.more:
             for i in range(count):
                 y[i] += coefficient * x[i]
+        elif coefficient == 1:
+            memcpy(y, x, count * sizeof(real))
+        else:
+            for i in range(count):
+                y[i] = coefficient * x[i]
 
 
 cdef void sum_row(const cnn_sum *call, int64_t n, int64_t d, int64_t h, real *kind) noexcept nogil:
@@ -71,14 +72,14 @@ cdef void sum_row(const cnn_sum *call, int64_t n, int64_t d, int64_t h, real *ki
                  + h * call.x[j].stride[3] + a * call.x[j].stride[outer])
             step = call.x[j].stride[inner]
             coefficient = <real> call.coefficient[j]
-            if j == 0 and coefficient == 1 and step == 1 and y_step == 1:
-                memcpy(y, x, call.y.shape[inner] * sizeof(real))
-            elif j == 0:
-                for i in range(call.y.shape[inner]):
-                    y[i * y_step] = coefficient * x[i * step]
-            else:
+            if j > 0 or call.more:
                 for i in range(call.y.shape[inner]):
                     y[i * y_step] += coefficient * x[i * step]
+            elif coefficient == 1 and step == 1 and y_step == 1:
+                memcpy(y, x, call.y.shape[inner] * sizeof(real))
+            else:
+                for i in range(call.y.shape[inner]):
+                    y[i * y_step] = coefficient * x[i * step]
 
 
 cdef void sum_forward(cnn_sum *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
@@ -107,13 +108,14 @@ cdef bint one_stretch(const cnn_tensor *x, const cnn_tensor *y) noexcept:
     return same_order(x, &image)
 
 
-cdef int run_sum(const cnn_tensor *x, const double *coefficients, int64_t count, const cnn_tensor *y, int precision) except -1:
+cdef int run_sum(const cnn_tensor *x, const double *coefficients, int64_t count, const cnn_tensor *y, int precision,
+                 bint more=False) except -1:
     cdef cnn_sum call
     cdef int64_t j, values = size(y), tasks = y.shape[0] * y.shape[2] * y.shape[3]
     if values == 0:
         return 0
     call.x, call.coefficient, call.count, call.y = x, coefficients, count, y[0]
-    call.stretch = values // y.shape[0]
+    call.more, call.stretch = more, values // y.shape[0]
     for j in range(count):
         if not one_stretch(&x[j], y):
             call.stretch = 0
@@ -160,6 +162,12 @@ def scale(x, double coefficient, y):
     """Write y = c x."""
     cdef Tensor X = tensor(x), Y = tensor(y, True)
     run_sum(&X.view, &coefficient, 1, &Y.view, Y.precision)
+
+
+def accumulate(x, y):
+    """Write y += x."""
+    cdef Tensor X = tensor(x), Y = tensor(y, True)
+    run_sum(&X.view, &ONE, 1, &Y.view, Y.precision, True)
 
 
 def copy(x, y):
