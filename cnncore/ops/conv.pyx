@@ -421,7 +421,7 @@ cdef int64_t cut_winograd_weights(cnn_correlation *p, int64_t lane_count, int64_
     p.channel_blocks = ceil_div(p.x.shape[1], 224 // itemsize)
     inputs = ceil_div(p.x.shape[1], p.channel_blocks)
     pitch = ceil_div(inputs, lane_count) * lane_count
-    p.columns = ceil_div(count, ceil_div(count, 28))
+    p.columns = ceil_div(count, ceil_div(count, 42))
     p.x_bytes = point_bytes(points, p.columns * pitch, itemsize)
     p.y_bytes = point_bytes(points, p.columns * wide, itemsize) * p.units
     p.sum_bytes = cache_lines(points * inputs * p.units * wide * itemsize)
