@@ -374,6 +374,12 @@ class TableUnder:
 def summary(options):
     """Print shapes, parameters, multiply-adds and receptive fields of a model file or a network by name."""
     net = model_or_network(options.model)
+    print(net.summary(*input_shapes(net, options)))
+    return 0
+
+
+def input_shapes(net, options, batch=1):
+    """Shapes of the net's inputs: of --size, of the training, or usual ones."""
     shapes = []
     for row in net.graph.inputs:
         size = options.size if len(row.size) == 2 else None
@@ -381,11 +387,11 @@ def summary(options):
             size = size or tuple(net.metadata.get("size") or (USUAL_SIZE.get(row.channels, 224),) * len(row.size))
         elif size is not None and size != row.size:
             raise SettingError(
-                f"summary: {options.model} takes images of {'×'.join(map(str, row.size))} only; leave --size out"
+                f"{options.function.__name__}: {options.model} takes images of {'×'.join(map(str, row.size))} only; leave "
+                "--size out"
             )
-        shapes.append((1, row.channels, *(size or row.size)))
-    print(net.summary(*shapes))
-    return 0
+        shapes.append((batch, row.channels, *(size or row.size)))
+    return shapes
 
 
 USUAL_SIZE = {1: 28, 3: 224}  # digits, and the photographs of ImageNet
@@ -403,6 +409,48 @@ def model_or_network(name):
     if name not in NETWORKS:
         raise SettingError(f"{name}: neither a file nor a network; networks are {', '.join(NETWORKS)}")
     return NETWORKS[name]()
+
+
+def profile(options):
+    """Show where a network's time goes: milliseconds per node, GFLOP/s, share of the machine's peak, bytes."""
+    net = model_or_network(options.model)
+    shapes = input_shapes(net, options, options.batch)
+    if options.plan:
+        print(net.algorithms(*shapes, training=options.training))
+        return 0
+    with ProgressLine(sys.stderr) as line:
+        found = net.profile(*shapes, rounds=options.rounds, training=options.training, progress=turns_under(line))
+    if options.json:
+        print(json.dumps(found.data(), indent=1))
+    else:
+        print(found)
+    return 0
+
+
+def tune(options):
+    """Measure which algorithm computes each convolution fastest here, and keep that in the model file."""
+    net = model_or_network(options.model)
+    model = pathlib.Path(options.model)
+    if model.is_dir():
+        model = model / "model.safetensors"
+    output = options.output or (model if model.is_file() else None)
+    with ProgressLine(sys.stderr) as line:
+        table = net.tune(
+            *input_shapes(net, options, options.batch),
+            training=options.training,
+            rounds=options.rounds,
+            progress=turns_under(line),
+        )
+    print(table)
+    if output is not None:
+        net.save(output)
+        print(f"{output}: saved with {len(net.tuned)} choices")
+    return 0
+
+
+def turns_under(line):
+    """Progress of rounds as a line on the terminal."""
+    return lambda done, total, what: line.show(f"{bar(done / total)} {done} of {total}  {what}")
 
 
 def bench(options):
@@ -466,6 +514,13 @@ def size(text):
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; write 28 or 28x40") from None
     return numbers * 2 if len(numbers) == 1 else numbers
+
+
+def several(text):
+    """A number from 1 up."""
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no such number; give 1 or more")
+    return int(text)
 
 
 def count(text):
@@ -582,6 +637,29 @@ def parser():
     sub.add_argument(
         "--size", type=size, metavar="HxW", help="image size (default: that of the training; 28 for grey, 224 for RGB)"
     )
+    for function, help_, example in (
+        (profile, "a network's time per node", "cnncore profile googlenet --batch 16 --training"),
+        (tune, "measure the fastest algorithms", "cnncore tune runs/digits --batch 16"),
+    ):
+        sub = command(function, help_, f"example: {example}")
+        sub.add_argument("model", metavar="MODEL", help="a model file, or a network of cnncore.models")
+        sub.add_argument("--size", type=size, metavar="HxW", help="image size (default: as for summary)")
+        sub.add_argument("--batch", type=several, default=1, metavar="N", help="number of images (default: 1)")
+        sub.add_argument("--training", action="store_true", help="forward and backward passes of training")
+        rounds = {profile: 15, tune: 7}[function]
+        sub.add_argument("--rounds", type=several, default=rounds, metavar="N", help=f"passes (default: {rounds})")
+        if function is profile:
+            shown = sub.add_mutually_exclusive_group()
+            shown.add_argument("--json", action="store_true", help="print JSON")
+            shown.add_argument(
+                "--plan",
+                action="store_true",
+                help="time nothing; show what each algorithm would cost, and which one it is",
+            )
+        else:
+            sub.add_argument(
+                "--output", metavar="FILE", help="the model file to write (default: MODEL, if it is a file)"
+            )
     command(info, "versions, CPU target, threads, kernels")
     sub = command(bench, "time operators, no other framework needed", "example: cnncore bench max_pool --quick")
     sub.add_argument("name", nargs="*", metavar="OPERATOR", help="operators to time (default: all)")

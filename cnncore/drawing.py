@@ -13,7 +13,7 @@ import html
 from fractions import Fraction
 from itertools import pairwise
 
-__all__ = ["page", "svg", "table"]
+__all__ = ["Table", "page", "svg"]
 
 # Sizes in pixels.
 TEXT, SMALL = 13, 11
@@ -529,19 +529,56 @@ def page(structure, title, shapes=None):
     )
 
 
-def table(header, lines, totals):
-    """A table of strings as HTML; the first three columns are words, the others numbers."""
+class Table:
+    """Lines of strings under a header, in groups with a rule between them; the first ``words`` columns are words, the others
+    numbers. ``str`` is for terminals, notebooks show HTML.
 
-    def row(cells, tag, style=""):
-        made = ""
-        for i, cell in enumerate(cells):
-            side = "left" if i < 3 else "right"
-            made += f'<{tag} style="text-align:{side};padding:2px 10px;white-space:nowrap">{html.escape(cell)}</{tag}>'
-        return f'<tr style="{style}">{made}</tr>'
+    >>> print(Table("two nets", ["net", "ms"], [[["a", "1.5"], ["b", "12.0"]], [["both", "13.5"]]], words=1))
+    two nets
+    net     ms
+    ──────────
+    a      1.5
+    b     12.0
+    ──────────
+    both  13.5
+    """
 
-    rule = "border-top:1px solid #8593a3;font-weight:600"
-    body = "".join(row(line, "td") for line in lines)
-    return (
-        f'<table style="border-collapse:collapse;font-family:{html.escape(FONT)};font-size:13px">'
-        f"<thead>{row(header, 'th')}</thead><tbody>{body}</tbody><tfoot>{row(totals, 'td', rule)}</tfoot></table>"
-    )
+    def __init__(self, title, header, groups, words=3):
+        self.title, self.header, self.groups, self.words = title, header, groups, words
+
+    def __str__(self):
+        everything = [self.header, *(line for group in self.groups for line in group)]
+        widths = [max(len(line[i]) for line in everything) for i in range(len(self.header))]
+
+        def text(line):
+            cells = (
+                c.ljust(w) if i < self.words else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
+            )
+            return "  ".join(cells).rstrip()
+
+        rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
+        lines = [self.title] if self.title else []
+        lines.append(text(self.header))
+        for group in self.groups:
+            lines += [rule, *map(text, group)]
+        return "\n".join(lines)
+
+    def _repr_html_(self):
+        def row(cells, tag, style=""):
+            made = ""
+            for i, cell in enumerate(cells):
+                side = "left" if i < self.words else "right"
+                made += (
+                    f'<{tag} style="text-align:{side};padding:2px 10px;white-space:nowrap">{html.escape(cell)}</{tag}>'
+                )
+            return f'<tr style="{style}">{made}</tr>'
+
+        rule = "border-top:1px solid #8593a3;font-weight:600"
+        body = ""
+        for number, group in enumerate(self.groups):
+            for line in group:
+                body += row(line, "td", rule if number and line is group[0] else "")
+        return (
+            f'<table style="border-collapse:collapse;font-family:{html.escape(FONT)};font-size:13px">'
+            f"<thead>{row(self.header, 'th')}</thead><tbody>{body}</tbody></table>"
+        )

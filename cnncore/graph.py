@@ -20,6 +20,7 @@ from .errors import CnnError, GraphError, ModelFileError, SettingError
 from .layers import bound, owned_arrays, relocated, shape_text, signature, split_settings, unknown
 from .net import Input, Net, Node, Structure
 from .operator import FLOATS
+from .tuning import Tuning
 
 __all__ = ["Graph", "Value", "load"]
 
@@ -359,9 +360,10 @@ def load(path):
                     f"array {name!r} is {array.dtype} {array.shape}; the graph has {dtype} {owned[name].shape}"
                 )
         net = Net(structure, model["seed"], dtype, arrays)
+        tuned = Tuning.from_data(model["tuned"]) if "tuned" in model else ()
     except CnnError as error:
         raise ModelFileError(f"{path}: {error}") from None
-    net.steps, net.metadata = model["steps"], model["metadata"]
+    net.steps, net.metadata, net.tuned = model["steps"], model["metadata"], tuned
     return net
 
 
@@ -378,7 +380,7 @@ def check_model(model):
     def whole(value, least=0):
         return type(value) is int and least <= value < 2**63
 
-    expect(set(model) == {"graph", "dtype", "seed", "steps", "metadata"}, "set of entries")
+    expect(set(model) - {"tuned"} == {"graph", "dtype", "seed", "steps", "metadata"}, "set of entries")
     expect(model["dtype"] in ("float32", "float64"), "dtype")
     expect(whole(model["seed"]) and whole(model["steps"]), "seed and steps")
     expect(isinstance(model["metadata"], dict), "metadata")

@@ -5,7 +5,6 @@ y, backward = net.with_backward(x, training=True)
 dx = backward(dy)                            # parameter gradients are then in backward.gradients
 """
 
-import itertools
 import json
 import math
 import sys
@@ -24,6 +23,8 @@ from .errors import DtypeError, GraphError, SettingError, ShapeError
 from .layers import initialised, shape_text, unknown
 from .operator import FLOATS, ordinary_array
 from .plan import Mode, Plan, describe
+from .profile import algorithms, profile
+from .tuning import Tuning, tune
 
 __all__ = ["Arrays", "Backward", "Input", "Net", "Node", "Structure", "Summary"]
 
@@ -194,6 +195,7 @@ class Net:
     training    whether calls run in training mode unless they say ``training=…``; False at first
     exact       True: convolutions compute in direct order; False (at first): each by the cheapest algorithm, Winograd included
     frozen      a set of parameter names for which no gradients are computed
+    tuned       a :class:`tuning.Tuning`: which algorithm :meth:`tune` found the fastest for which call; ``exact`` ignores it
     metadata    a dict of plain values (JSON) that is saved with the net: class names, normalisation …
     steps       how many training passes have drawn random numbers: the next pass draws those of this number
 
@@ -211,6 +213,7 @@ class Net:
         self.state = Arrays("state", {name: arrays[name] for name, row in owned.items() if not row.trained})
         self.training = False
         self.exact = False
+        self.tuned = ()
         self.frozen = set()
         self.metadata = {}
         self.steps = 0
@@ -253,7 +256,7 @@ class Net:
         """A new net with the same graph and the same numbers in another precision."""
         arrays = {**self.parameters, **self.state}
         made = Net(self.graph, self.seed, dtype, {name: np.array(a, dtype=dtype) for name, a in arrays.items()})
-        made.training, made.exact = self.training, self.exact
+        made.training, made.exact, made.tuned = self.training, self.exact, self.tuned
         made.steps, made.frozen = self.steps, set(self.frozen)
         made.metadata = json.loads(json.dumps(self.metadata))
         return made
@@ -299,7 +302,7 @@ class Net:
 
     def _run(self, xs, training, mode, step=None):
         training = self.training if training is None else bool(training)
-        mode = mode._replace(training=training, target=cpu.target(), exact=bool(self.exact))
+        mode = mode._replace(training=training, target=cpu.target(), exact=bool(self.exact), tuned=self.tuned)
         xs = self._checked_inputs(xs)
         plan = self._plan(tuple(x.shape for x in xs), mode)
         if training and step is None:
@@ -329,11 +332,9 @@ class Net:
     def _run_in_pieces(self, whole, xs, mode, arrays, versions):
         """The results of a large batch, made a few images at a time."""
         results = [np.empty(whole.shapes[value], self.dtype) for value in whole.results]
-        images = len(xs[0])
-        ends = [images * i // whole.pieces for i in range(whole.pieces + 1)]
         taken = {}  # pieces come in two sizes at most
         try:
-            for first, last in itertools.pairwise(ends):
+            for first, last in whole.cuts():
                 piece = [x[first:last] for x in xs]
                 if last - first not in taken:
                     plan = self._plan(tuple(x.shape for x in piece), mode)
@@ -404,23 +405,61 @@ class Net:
         """What the net does with inputs of these shapes: a table of nodes with shapes, parameters, multiply-adds, receptive
         fields. ``net.summary((1, 3, 224, 224))``, or one shape per input; none where the graph fixes the image size.
         """
+        return summarised(self, self._shapes("summary", input_shapes))
+
+    def profile(self, *input_shapes, rounds=15, training=False, progress=None):
+        """Where the time goes: a :class:`profile.Profile`, per node milliseconds, GFLOP/s, share of the peak, bytes.
+
+        ``net.profile((1, 3, 224, 224))``, shapes as for :meth:`summary`. Medians of ``rounds`` passes, with ``training``
+        forward and backward; parameters and state stay as they are. ``progress(done, total, what)`` is called before each.
+        """
+        shapes = self._shapes("profile", input_shapes)
+        return profile(self, shapes, geometry.integer("profile", "rounds", rounds, 1), bool(training), progress)
+
+    def algorithms(self, *input_shapes, training=False):
+        """How each node that has a choice is computed, and why: a :class:`profile.Choices` with the costs of each algorithm."""
+        return algorithms(self, self._shapes("algorithms", input_shapes), bool(training))
+
+    def tune(self, *input_shapes, training=False, rounds=7, progress=None):
+        """Measure the algorithms on inputs of these shapes and keep the fastest in ``net.tuned``; return a table of times.
+
+        ``training``: for forward and backward passes together, else for forward passes. What other shapes have been tuned for
+        is kept. Results of tuned nets differ by rounding from those of others, as results of algorithms do.
+        """
+        shapes = self._shapes("tune", input_shapes)
+        rounds = geometry.integer("tune", "rounds", rounds, 1)
+        found, table = tune(self, shapes, bool(training), rounds, progress)
+        self.tuned = Tuning({**self.tuned, **found})
+        return table
+
+    @property
+    def tuned(self):
+        """Call → algorithm, as :meth:`tune` found it."""
+        return self._tuned
+
+    @tuned.setter
+    def tuned(self, choices):
+        self._tuned = choices if isinstance(choices, Tuning) else Tuning(choices)
+
+    def _shapes(self, place, input_shapes):
+        """Shapes for all inputs, checked, from those that were given: (1, 3, 224, 224), one per input, or none."""
         rows = self.graph.inputs
         if len(input_shapes) == 1 and len(rows) > 1 and input_shapes[0] and hasattr(input_shapes[0][0], "__len__"):
             input_shapes = tuple(input_shapes[0])
         if not input_shapes:
             input_shapes = tuple((1, *row.shape[1:]) for row in rows)
         if len(input_shapes) != len(rows):
-            raise ShapeError(f"summary: the net has {len(rows)} inputs, got {len(input_shapes)} shapes")
+            raise ShapeError(f"{place}: the net has {len(rows)} inputs, got {len(input_shapes)} shapes")
         shapes = []
         for row, shape in zip(rows, input_shapes, strict=True):
             shape = (1, *shape[1:]) if len(shape) and shape[0] is None else tuple(shape)
             if None in shape:
                 raise ShapeError(
-                    f"summary: {row.name} {shape_text(shape)} leaves the size open; call net.summary((1, {row.channels}, …))"
+                    f"{place}: {row.name} {shape_text(shape)} leaves the size open; call net.{place}((1, {row.channels}, …))"
                 )
             self.check_shape(row, shape)
             shapes.append(shape)
-        return summarised(self, tuple(shapes))
+        return tuple(shapes)
 
     def draw(self, path=None, input_shape=None):
         """An SVG drawing of the graph, branches side by side: the text of the file, also written to ``path`` if given.
@@ -460,6 +499,8 @@ class Net:
             "steps": self.steps,
             "metadata": metadata,
         }
+        if self.tuned:
+            model["tuned"] = self.tuned.as_data()
         model_file.write(path, model, {**self.parameters, **self.state})
 
 
@@ -583,24 +624,17 @@ class Summary:
         totals = ["total", "", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}", ""]
         return header, lines, totals
 
-    def __str__(self):
+    def table(self):
+        """The :class:`drawing.Table` that is shown."""
         header, lines, totals = self.cells()
-        everything = [header, *lines, totals]
-        widths = [max(len(line[i]) for line in everything) for i in range(len(header))]
-        right = {4, 5, 6}
-
-        def text(line):
-            cells = (
-                c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
-            )
-            return "  ".join(cells).rstrip()
-
-        rule = "─" * len(text([" " * (w - 1) + "x" for w in widths]))
         title = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs)
-        return "\n".join([title, text(header), rule, *map(text, lines), rule, text(totals)])
+        return drawing.Table(title, header, [lines, [totals]], words=4)
+
+    def __str__(self):
+        return str(self.table())
 
     def _repr_html_(self):
-        return drawing.table(*self.cells())
+        return self.table()._repr_html_()
 
 
 def shortened(path, inputs):

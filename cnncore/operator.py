@@ -262,6 +262,17 @@ class Kind:
         """Multiply-adds of one forward call, for summaries; 0 for kinds that do not multiply by weights."""
         return 0
 
+    def algorithms(self, call):
+        """What each algorithm that can compute the call would cost, in multiply-adds at full speed: name → number; {}: no choice.
+
+        An operator with a choice has a setting ``algorithm`` that names them, and "auto" for the cheapest.
+        """
+        return {}
+
+    def algorithm(self, call):
+        """The name of the algorithm that computes the call; None where there is no choice."""
+        return None
+
     def receptive_window(self, call):
         """(reach, stride) per spatial axis of one output in the input, for receptive fields; None: all of the input."""
         rank = max(len(call.shapes[0]) - 2, 0)

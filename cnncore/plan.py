@@ -51,6 +51,7 @@ class Mode(NamedTuple):
     kept: tuple = ()  # numbers of further values to be returned
     target: str = ""  # the CPU target: what fuses may depend on it
     exact: bool = False  # whether operators with a choice of algorithms compute directly instead of the cheapest way
+    tuned: object = ()  # what was measured to be the fastest way for some calls (tuning.py)
 
 
 INFERENCE = Mode()
@@ -383,6 +384,11 @@ class Plan:
         at_once = max(1, CACHED_BYTES * count // max(1, self.arena_bytes))
         return -(-count // min(count, at_once))
 
+    def cuts(self):
+        """(first, last) image of every piece."""
+        images = self.shapes[0][0] if self.pieces > 1 else None
+        return [(images * i // self.pieces, images * (i + 1) // self.pieces) for i in range(self.pieces)]
+
     # ── Workspaces ──
 
     def take(self):
@@ -400,16 +406,18 @@ class Plan:
 
     # ── Running ──
 
-    def run_forward(self, workspace, xs, owned_arrays, step, results=None):
+    def run_forward(self, workspace, xs, owned_arrays, step, results=None, clock=iter):
         """(results, tape, updates): fresh plain arrays, what backward needs per node, and state after this training step.
 
         ``results``, where given, are arrays of the caller for the results. The workspace is fresh (:meth:`Workspace.refresh`).
+        ``clock`` hands out the steps, of which the first entry is the node's number, one by one: who wants to know how long
+        they take sees there when the next one is asked for (profile.py).
         """
         tape, updates = {}, {}
         keep = self.mode.backward
         for view, x in zip(workspace.inputs, xs, strict=True):
             copy_layout(x, view)
-        for number, kind, call, views, owned, out, options, copies, redrawn in workspace.forward:
+        for number, kind, call, views, owned, out, options, copies, redrawn in clock(workspace.forward):
             for to, source in copies:
                 copy_layout(source, to)
             if call is None:
@@ -441,7 +449,7 @@ class Plan:
                 tape[activation] = self.calls[activation], (workspace.values[self.inputs + activation],)
         return results, tape, updates
 
-    def run_backward(self, workspace, tape, dys, gradients):
+    def run_backward(self, workspace, tape, dys, gradients, clock=iter):
         """Gradients of the wanted inputs as fresh plain arrays; those of parameters are put into ``gradients`` by name.
 
         Arrays that ``gradients`` already holds are written, so that they can be reused from step to step.
@@ -451,7 +459,7 @@ class Plan:
                 view[...] = 0
             elif view is not None:
                 copy_layout(dy, view)
-        for number, kind, dy, wanted, written, added, owned, join in workspace.backward:
+        for number, kind, dy, wanted, written, added, owned, join in clock(workspace.backward):
             if not join:
                 call, saved = tape[number]
                 out = [None] * len(wanted)
@@ -494,8 +502,9 @@ def described(structure, number, shapes, dtype, mode, seed, step):
     settings = {**node.op.layer.training, **node.settings} if training else dict(node.settings)
     if "training" in node.op.settings:
         settings.setdefault("training", training)
-    if "algorithm" in node.op.settings:
-        settings.setdefault("algorithm", "direct" if mode.exact else "auto")
+    left_open = "algorithm" in node.op.settings and "algorithm" not in settings
+    if left_open:
+        settings["algorithm"] = "direct" if mode.exact else "auto"
     if "seed" in node.op.settings:
         settings.setdefault("seed", drawn_seed(seed, node.path, step, bits=SEED_BITS))
     if settings.get("training", training):
@@ -504,7 +513,10 @@ def described(structure, number, shapes, dtype, mode, seed, step):
     for owned in node.owned:
         arrays[owned.argument] = owned.shape
     try:
-        return node.op.describe(tuple(arrays), dtype, settings)
+        call = node.op.describe(tuple(arrays), dtype, settings)
+        if left_open and mode.tuned and not mode.exact:
+            call = node.op.describe(call.shapes, dtype, {**settings, "algorithm": mode.tuned.algorithm(call, mode)})
+        return call
     except CnnError as error:
         names = [(structure.names[v], shapes[v]) for v in node.arguments if v is not None]
         raise relocated(error, node.op, node.path, names) from None

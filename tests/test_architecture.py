@@ -26,7 +26,7 @@ LAYERS = (
     ("catalog",),
     ("numerical", "testing"),
     ("layers",),
-    ("graph", "plan", "net", "model_file", "drawing"),
+    ("graph", "plan", "net", "model_file", "drawing", "profile", "tuning"),
     ("models", "images", "progress"),
     ("train",),
     ("io", "estimator", "distributed", "explain", "plot", "classify", "report"),

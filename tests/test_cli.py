@@ -430,7 +430,9 @@ def test_debug_shows_the_traceback(tmp_path):
 # ── The other commands ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "check", "ops", "summary", "info", "bench", "export"])
+@pytest.mark.parametrize(
+    "command", ["train", "predict", "check", "ops", "summary", "info", "profile", "tune", "bench", "export"]
+)
 def test_help_teaches(command, tmp_path):
     code, text, _ = run_here([command, "--help"], tmp_path)
     assert code == 0

@@ -16,6 +16,7 @@ from .elementwise import Elementwise
 __all__ = [
     "CONV_SETTINGS",
     "TRANSPOSE_SETTINGS",
+    "NAMED_ALGORITHMS",
     "Convolution",
     "Linear",
     "TransposedConvolution",
@@ -59,6 +60,8 @@ class Geometry:
 
 # Winograd: outputs of a tile along an axis → sizes of window it is offered for. (Six points, or four: more lose too many digits.)
 WINOGRAD_WINDOWS = {4: (3,), 2: (3, 5)}
+# Those that are one algorithm, and not a way to choose.
+NAMED_ALGORITHMS = ("direct", *(f"winograd_{tile}x{tile}" for tile in WINOGRAD_WINDOWS))
 # What the transforms of a tile cost per point and channel, in multiply-adds.
 TRANSFORM_COST = 6
 # The transformed weights are read once per block of tiles; reading them takes as long as multiplying so many tiles with them.
@@ -233,6 +236,14 @@ class Convolution(Kind):
 
     def multiply_adds(self, call):
         return call.geometry.multiply_adds
+
+    def algorithms(self, call):
+        (images, *_), (outputs, inputs, *_), _ = call.shapes
+        groups = call.settings["groups"]
+        return algorithm_costs(call.geometry.window, images, inputs * groups, outputs, groups)
+
+    def algorithm(self, call):
+        return call.geometry.primitives.algorithm
 
     def receptive_window(self, call):
         window = call.geometry.window

@@ -13,3 +13,4 @@
 #include "update.h"
 #include "linear.h"
 #include "shape.h"
+#include "machine.h"

@@ -306,4 +306,11 @@ typedef struct {
     double scale, shift, fill;
 } cnn_dropout;
 
+/* Multiply-adds that depend on nothing but themselves, s = s factor + addend, to see how many there can be in a second. */
+typedef struct {
+    int64_t steps;
+    double factor, addend;
+    double *total, *count;          /* [tasks] the sum of all s of a task, and how many multiply-adds it was */
+} cnn_multiply_adds;
+
 #endif

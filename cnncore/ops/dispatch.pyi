@@ -1,6 +1,10 @@
 # Written by tools/generate.py from the Cython source.
 from typing import Any
 
+FLOAT32: Any
+
+FLOAT64: Any
+
 class Tensor:
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
@@ -20,6 +24,8 @@ def targets() -> Any: ...
 def current_target() -> Any: ...
 
 def select_target(name: Any) -> Any: ...
+
+def multiply_adds(precision: Any, steps: Any, tasks: Any, factor: Any = ..., addend: Any = ...) -> Any: ...
 
 def threads_available() -> Any: ...
 

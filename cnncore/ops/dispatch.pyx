@@ -21,6 +21,13 @@ cdef extern from "dispatch.h" nogil:
     int cnn_kernel_taken(int kernel)
     int64_t cnn_lanes(int precision)
 
+cdef extern from "calls.h" nogil:
+    ctypedef struct cnn_multiply_adds:
+        int64_t steps
+        double factor, addend
+        double *total
+        double *count
+
 cdef extern from "threads.h" nogil:
     ctypedef int (*cnn_poll)() noexcept
     int cnn_parallel(
@@ -51,6 +58,9 @@ cdef extern from "Python.h":
     unsigned long this_thread "PyThread_get_thread_ident"() nogil
 
 cdef int thread_count = 1
+
+FLOAT32 = CNN_FLOAT32
+FLOAT64 = CNN_FLOAT64
 
 
 # ── Arrays ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -248,6 +258,28 @@ def select_target(name):
     for i in range(cnn_target_count()):
         if cnn_target_name(i).decode() == name:
             cnn_target_select(i)
+
+
+cdef enum:
+    MOST_PEAK_TASKS = 1024
+
+
+def multiply_adds(int precision, int64_t steps, int64_t tasks, double factor=0.5, double addend=1.0):
+    """Multiply-adds on registers, ``steps`` rounds in each of up to 1024 tasks: (how many, sum of what they left).
+
+    None where the current target has no kernels.
+    """
+    cdef cnn_task task = kernel(kernel_number("multiply_add_peak"), precision)
+    cdef double total[MOST_PEAK_TASKS]
+    cdef double count[MOST_PEAK_TASKS]
+    cdef cnn_multiply_adds call
+    cdef int64_t i
+    if task == NULL:
+        return None
+    tasks = min(tasks, MOST_PEAK_TASKS)
+    call.steps, call.factor, call.addend, call.total, call.count = steps, factor, addend, total, count
+    run(task, &call, tasks, 1, 0, <double> steps * tasks)
+    return sum([count[i] for i in range(tasks)]), sum([total[i] for i in range(tasks)])
 
 
 # ── Threads ────────────────────────────────────────────────────────────────────────────────────────────────────────────
