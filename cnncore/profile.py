@@ -142,7 +142,8 @@ class Profile:
 
     def __init__(self, rows, inputs, facts):
         self.rows, self.inputs = tuple(rows), tuple(inputs)
-        self.facts = facts  # pieces, dtype, target, threads, rounds, training, peak_gflops; forward_ms and backward_ms of whole passes
+        # dtype, target, threads, rounds, training, pieces, peak_gflops; forward_ms and backward_ms of whole passes
+        self.facts = facts
 
     @property
     def stages(self):

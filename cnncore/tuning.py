@@ -133,6 +133,8 @@ def tune(net, shapes, training, rounds, progress=None):
 
     Where the net takes a batch in pieces, it is the pieces that are tuned.
     """
+    if net.exact:
+        raise SettingError("tune: the net is exact and computes directly; set net.exact = False to have a choice")
     mode = Mode(training=training, backward=training, target=cpu.target())
     rows, sizes = {}, pieces_of(net, shapes, mode)
     for number, size in enumerate(sizes):

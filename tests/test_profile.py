@@ -10,8 +10,9 @@ import cnncore
 from cnncore import cpu
 from cnncore.families.convolution import NAMED_ALGORITHMS
 from cnncore.ops import dispatch
+from cnncore.plan import Mode, describe
 from cnncore.profile import Clock
-from cnncore.tuning import Tuning
+from cnncore.tuning import Tuning, description
 
 KERNEL_TARGETS = cpu.targets()[1:]
 
@@ -163,6 +164,19 @@ def test_shapes_are_checked():
         net.profile((1, 16, 20, 20), rounds=0)
 
 
+def test_large_batches_are_profiled_and_tuned_in_the_pieces_they_are_taken_in():
+    net, shape = branching(), (12, 16, 96, 96)
+    found = net.profile(shape, rounds=1)
+    pieces = found.facts["pieces"]
+    assert pieces == net._plan((shape,), Mode(target=cpu.target(), tuned=net.tuned)).pieces > 1
+    assert f"in {pieces} pieces" in str(found).splitlines()[0]
+    assert found.total("forward").multiply_adds == net.summary(shape).multiply_adds
+    net.tune(shape, rounds=1)
+    counts = {int(call.split("(")[1].split(",")[0]) for call in net.tuned}
+    assert counts == {12 * (i + 1) // pieces - 12 * i // pieces for i in range(pieces)}
+    assert printed_choices(net, shape)["first"][1] == "measured"
+
+
 # ── The choice ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -219,9 +233,6 @@ def test_the_graph_can_settle_the_algorithm_of_a_node(algorithm):
 
 def call_of(net, shape, path, training=False):
     """The key of a node's call in ``net.tuned``."""
-    from cnncore.plan import Mode, describe
-    from cnncore.tuning import description
-
     calls, _ = describe(net.graph, [shape], net.dtype, Mode())
     (number,) = [i for i, node in enumerate(net.graph.nodes) if node.path == path]
     return description(calls[number], cpu.target(), training)
@@ -260,6 +271,8 @@ def test_plans_follow_the_tuning_unless_the_net_is_exact(algorithm):
             bits.add(net(x).tobytes())
     assert len(bits) == 1
     net.exact = True
+    with pytest.raises(cnncore.SettingError, match="exact"):
+        net.tune(shape)
     y = net.values(x, names=["first"])["first"]
     assert np.array_equal(y, cnncore.conv(x, w, b, padding=1, algorithm="direct"))
 
