@@ -63,7 +63,16 @@ def parser():
     top.add_argument(
         "--output", type=Path, metavar="FOLDER", help="write results.json and results.md there, row by row"
     )
+    top.add_argument(
+        "--docs",
+        type=Path,
+        metavar="RESULTS.json",
+        help="time nothing; write the tables of that file into docs/performance.md",
+    )
     return top
+
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 
 
 def show_list(sections):
@@ -90,6 +99,9 @@ def main(arguments=None):
     if unknown:
         print(f"bench.py: no section is called {unknown[0]!r}; there are {', '.join(SECTIONS)}", file=sys.stderr)
         return 2
+    if options.docs:
+        report.write_docs(options.docs, PAGE)
+        return 0
     chosen = options.section or list(SECTIONS)
     if options.list:
         show_list(chosen)

@@ -1,13 +1,15 @@
 """What a run found: a JSON file with every round, and a page of tables made from the same rows."""
 
 import json
+import re
 import statistics
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 from . import machine
-from .turns import best, ratio, threads_text, timing
+from .turns import Row, Timing, best, ratio, threads_text, timing
 
-__all__ = ["as_data", "line", "page", "targets", "write"]
+__all__ = ["as_data", "from_data", "into_page", "line", "page", "targets", "write", "write_docs"]
 
 OWN = "cnncore"
 FORWARD_BACKWARD = {"forward": 1, "backward": 2}  # multiply-adds of a convolution's stage, in units of one forward pass
@@ -380,9 +382,9 @@ contestants of a comparison run on the same processors and computed the same res
 difference from float64, relative to the largest number). Bold: the fastest peer."""
 
 
-def page(sections, run, started, finished):
-    """The tables as one Markdown page."""
-    facts = machine.description()
+def page(sections, run, started, finished, facts=None):
+    """The tables as one Markdown page; ``facts``: the machine that was measured, this one where they are not given."""
+    facts = facts or machine.description()
     lines = [
         "# Benchmark",
         f"{started:%Y-%m-%d %H:%M} to {finished:%H:%M} UTC. "
@@ -424,6 +426,7 @@ def as_data(sections, run, started, finished):
         "finished": finished.isoformat(timespec="seconds"),
         "machine": machine.description(),
         "limits": run.limits.table(),
+        "peak_by": run.limits.how,
         "versions": run.versions,
         "sections": {
             name: [
@@ -450,3 +453,62 @@ def write(folder, sections, run, started):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(as_data(sections, run, started, finished), indent=1))
     (folder / "results.md").write_text(page(sections, run, started, finished))
+
+
+# ── In the documentation ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class RecordedLimits:
+    """The limits of a machine as a results file has them."""
+
+    def __init__(self, rows, how):
+        self.rows, self.how = rows, how
+
+    def table(self):
+        """All measurements as plain data."""
+        return self.rows
+
+    def best(self, what, threads):
+        """The best that was measured, or None."""
+        rows = [row for row in self.rows if (row["what"], row["threads"]) == (what, threads)]
+        return max((number for row in rows for number in row["measured"]), default=None)
+
+
+def from_data(data):
+    """(sections, run, started, finished, facts of the machine), as :func:`page` takes them, from :func:`as_data`'s data."""
+    known = {"case", "seconds", "median_ratio", "errors", "failures", "memory"}
+    sections = {
+        name: [
+            Row(
+                section=name,
+                case=row["case"],
+                facts={key: value for key, value in row.items() if key not in known},
+                timings={who: {s: Timing(r) for s, r in stages.items()} for who, stages in row["seconds"].items()},
+                errors=row["errors"],
+                failures=row["failures"],
+                memory=row["memory"],
+            )
+            for row in rows
+        ]
+        for name, rows in data["sections"].items()
+    }
+    limits = RecordedLimits(data["limits"], data.get("peak_by", "how was not recorded"))
+    run = SimpleNamespace(limits=limits, versions=data["versions"], missing=data["not_timed"])
+    times_of_run = (datetime.fromisoformat(data[name]) for name in ("started", "finished"))
+    return sections, run, *times_of_run, data["machine"]
+
+
+def into_page(path, name, text):
+    """Put ``text`` between the marks ``<!-- begin NAME … -->`` and ``<!-- end NAME -->`` of a page."""
+    before = path.read_text(encoding="utf-8")
+    marks = re.compile(rf"(<!-- begin {name}\b[^>]*-->\n).*?(<!-- end {name} -->)", re.DOTALL)
+    if len(marks.findall(before)) != 1:
+        raise SystemExit(f"{path}: expected one pair of marks <!-- begin {name} --> and <!-- end {name} -->")
+    path.write_text(marks.sub(lambda mark: f"{mark[1]}\n{text.strip()}\n\n{mark[2]}", before), encoding="utf-8")
+
+
+def write_docs(results, path):
+    """Put the tables of a results file into the documentation."""
+    text = page(*from_data(json.loads(results.read_text(encoding="utf-8"))))
+    _, _, body = text.partition("\n\n")  # without its title
+    into_page(path, "benchmark", re.sub(r"^##", "###", body, flags=re.MULTILINE))
