@@ -465,7 +465,7 @@ def test_ops_lists_and_explains(tmp_path):
 
 
 def test_info_tells_kernels_from_definitions(tmp_path):
-    text = run("info", cwd=tmp_path).stdout
+    text = run("info", cwd=tmp_path, CNNCORE_TARGET=TRAINING_TARGET).stdout
     lines = {line.split()[0]: line for line in text.splitlines() if line}
     assert all(name in lines for name in cnncore.OPS)
     assert "kernel: " in lines["conv"] and "conv_" in lines["conv"]
