@@ -139,7 +139,11 @@ class Arrays(MutableMapping):
 
     def versions(self):
         """Name → a number that is the same as before only if the array is; None while somebody else refers to the array."""
-        return {name: self._taken[name] if alone else None for name, alone in unshared(self._arrays).items()}
+        taken = self._taken
+        return {
+            name: taken[name] if count == REFERENCES_OF_ONE_DICT else None
+            for name, count in references(self._arrays).items()
+        }
 
     def __getitem__(self, name):
         try:
@@ -175,12 +179,7 @@ def references(arrays):
     return {name: sys.getrefcount(array) for name, array in arrays.items()}
 
 
-REFERENCES_OF_ONE_DICT = references({"x": np.empty(1)})["x"]
-
-
-def unshared(arrays):
-    """Name → whether the dict holds the only reference to its array: nobody can be editing it then."""
-    return {name: count == REFERENCES_OF_ONE_DICT for name, count in references(arrays).items()}
+REFERENCES_OF_ONE_DICT = references({"x": np.empty(1)})["x"]  # nobody else can be editing the array
 
 
 # ── Nets ───────────────────────────────────────────────────────────────────────────────────────────────────────────────

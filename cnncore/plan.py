@@ -575,6 +575,7 @@ class Workspace:
         shelf = Shelf()
         self.packed = []  # (what is kept, names of the arrays it is made from), and the versions it was made from
         self.packed_versions = []
+        self.fresh = None  # all versions at the last refresh
 
         def options(step):
             """The arguments of forward that only a plan gives."""
@@ -626,6 +627,9 @@ class Workspace:
 
         ``versions``: per name of an owned array what tells whether it is as it was; None where that is not known.
         """
+        if versions == self.fresh and None not in versions.values():
+            return
+        self.fresh = versions
         for i, (kept, names) in enumerate(self.packed):
             found = tuple(versions[name] for name in names)
             if found != self.packed_versions[i] or None in found:
