@@ -142,7 +142,7 @@ class Profile:
 
     def __init__(self, rows, inputs, facts):
         self.rows, self.inputs = tuple(rows), tuple(inputs)
-        # dtype, target, threads, rounds, training, pieces, peak_gflops; forward_ms and backward_ms of whole passes
+        # dtype, target, threads, rounds, training, pieces, peak_gflops, left_ms; forward_ms, backward_ms of whole passes
         self.facts = facts
 
     @property
@@ -151,8 +151,8 @@ class Profile:
         return ("forward", "backward") if self.facts["training"] else ("forward",)
 
     def whole(self, stage):
-        """Seconds of a whole pass."""
-        return 1e-3 * self.facts[f"{stage}_ms"]
+        """Seconds of all nodes and of what is left; passes that something disturbed took longer."""
+        return self.total(stage).seconds + self.left(stage)
 
     def total(self, stage, operator=None):
         """The :class:`Work` of all nodes together, or of those of an operator."""
@@ -165,7 +165,7 @@ class Profile:
 
     def left(self, stage):
         """Seconds that belong to no node: conversions at the edges, packing what all nodes share, Python."""
-        return max(self.whole(stage) - self.total(stage).seconds, 0.0)
+        return 1e-3 * self.facts["left_ms"][stage]
 
     @property
     def operators(self):
@@ -183,7 +183,6 @@ class Profile:
         return {
             "inputs": {name: list(shape) for name, shape in self.inputs},
             **self.facts,
-            "left_ms": {stage: 1e3 * self.left(stage) for stage in self.stages},
             "nodes": [
                 {
                     "node": row.path,
@@ -252,11 +251,13 @@ class Profile:
         left = ["conversions at the edges, Python", "", "", "", *cells([Work(self.left(stage)) for stage in stages])]
         whole = [self.total(stage)._replace(seconds=self.whole(stage)) for stage in stages]
         peak = f", peak {facts['peak_gflops']:.1f} GFLOP/s" if facts["peak_gflops"] else ""
+        passes = [f"{facts[stage + '_ms']:.3f}" for stage in stages]
         pieces = f"in {facts['pieces']} pieces, " if facts["pieces"] > 1 else ""
         title = (
             f"{', '.join(f'{name} {shape_text(shape)}' for name, shape in self.inputs)}; {facts['dtype']}, {facts['target']}, "
             f"{facts['threads']} thread{'s' * (facts['threads'] > 1)}{peak}; "
-            f"{'training, ' * facts['training']}{pieces}medians of {facts['rounds']} rounds, milliseconds"
+            f"{'training, ' * facts['training']}{pieces}medians of {facts['rounds']} rounds, milliseconds; "
+            f"whole passes {' + '.join(passes)}"
         )
         total = ["total", "", "", multiply_adds(self.total("forward")), *cells(whole)]
         return Table(title, header, [nodes, [*operators, left], [total]], words=3)
@@ -307,6 +308,10 @@ def profile(net, shapes, rounds, training, progress=None):
         "rounds": rounds,
         "training": training,
         "peak_gflops": None if plan.mode.target == "definition" else cpu.peak(net.dtype),
+        "left_ms": {  # within each round: disturbances of nodes, which medians leave out, do not count as left
+            "forward": 1e3 * median([p.whole_forward - sum(p.forward.values()) for p in found]),
+            "backward": 1e3 * median([p.whole_backward - sum(p.backward.values()) for p in found]),
+        },
         "forward_ms": 1e3 * median([p.whole_forward for p in found]),
         "backward_ms": 1e3 * median([p.whole_backward for p in found]) if training else None,
     }

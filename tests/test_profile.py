@@ -124,7 +124,11 @@ def test_the_table_and_the_data_say_the_same():
         float(share) for line in lines[3 : 3 + len(data["nodes"])] for share in re.findall(r"([\d.]+)%", line)[:1]
     ]
     assert 0 < sum(shares) <= 101
-    assert lines[-1].startswith("total") and f"{data['forward_ms']:.3f}" in lines[-1]
+    assert lines[-1].startswith("total") and f"{1e3 * found.whole('forward'):.3f}" in lines[-1]
+    assert np.isclose(
+        1e3 * found.whole("forward"), sum(n["forward"]["ms"] for n in data["nodes"]) + data["left_ms"]["forward"]
+    )
+    assert f"whole passes {data['forward_ms']:.3f}" in lines[0]
     assert any(line.startswith("conversions at the edges, Python") for line in lines)
     assert found._repr_html_().count("<tr") == len(lines) - 1 - sum(line.startswith("─") for line in lines)
     for line in lines:
