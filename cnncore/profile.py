@@ -334,21 +334,18 @@ def work_backward(plan, number):
     """(multiply-adds, bytes) of a node's backward step.
 
     Each gradient takes as many multiply-adds as the forward pass, except that of a bias, which takes none. Read are dy and
-    what the kind says that it saves; written are the gradients.
+    what the kind says that it saves; written are the gradients. A join hands out parts of dy, which moves nothing.
     """
     node, call, wanted = plan.nodes[number], plan.calls[number], plan.wanted[number]
     products = sum(
         want and len(shape) > 1 for want, shape in zip(wanted, call.shapes, strict=True) if shape is not None
     )
-    shapes = [call.output]
-    if plan.parts[number] is None:
-        rows = node.op.rows(len(node.arguments))
-        shapes += [
-            shape
-            for row, shape in zip(rows, call.shapes, strict=True)
-            if shape is not None and plan.saved_by(number, row.name)
-        ]
-        shapes += [call.output] if plan.saved_by(number, "y") else []
+    if plan.parts[number] is not None:
+        return 0, 0
+    rows = node.op.rows(len(node.arguments))
+    saved = zip(rows, call.shapes, strict=True)
+    shapes = [call.output, *(shape for row, shape in saved if shape is not None and plan.saved_by(number, row.name))]
+    shapes += [call.output] if plan.saved_by(number, "y") else []
     shapes += [shape for want, shape in zip(wanted, call.shapes, strict=True) if want]
     return products * node.op.kind.multiply_adds(call), call.dtype.itemsize * sum(map(math.prod, shapes))
 
