@@ -4,6 +4,7 @@
 """
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -81,6 +82,16 @@ def run_python(source, *arguments, timeout=60, check=True, **environment):
     if check:
         assert result.returncode == 0, f"exit code {result.returncode}\n{result.stdout}\n{result.stderr}"
     return result
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _outside_the_source_tree(tmp_path_factory):
+    """Processes that tests start import what was installed, not an uncompiled source tree in which pytest was called."""
+    here = pathlib.Path.cwd()
+    if pathlib.Path(cnncore.__file__).parent.parent != here:
+        os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    yield
+    os.chdir(here)
 
 
 @pytest.fixture(autouse=True)
