@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 from conftest import as_list, cases, first
+from test_papers import ORACLES as PAPERS
 
 import cnncore
 from cnncore import CnnError
@@ -161,6 +162,23 @@ def stochastic_pool(s, x, state=None):
     return x.flatten(2).gather(2, state.flatten(2)).reshape(state.shape)
 
 
+def max_unpool(s, x, indices):
+    rank = x.ndim - 2
+    if s["compat"] == "onnx":
+        indices = indices % (indices.amax((0, 1)).numel() * 2**rank)  # through all planes: 2×… windows, stride 2
+    if s["duplicates"] == "add" or len(indices.flatten(2)[0, 0].unique()) < indices[0, 0].numel():
+        # PyTorch writes any of several values, and gives the gradient to all of them.
+        sizes = [(H - 1) * s["stride"] + s["kernel_size"] for H in x.shape[2:]]
+        i, values = indices.flatten(2), x.flatten(2)
+        if s["duplicates"] == "last":
+            later = (i[..., :, None] == i[..., None, :]) & torch.ones(i.shape[-1], i.shape[-1]).triu(1).bool()
+            values = torch.where(later.any(-1), 0, values)
+        return torch.zeros(*x.shape[:2], math.prod(sizes), dtype=x.dtype).scatter_add(2, i, values).unflatten(2, sizes)
+    return functional("max_unpool", rank)(
+        x, indices, s["kernel_size"], s["stride"], s["padding"], s["output_size"] and list(s["output_size"])
+    )
+
+
 def flat_windows(x):
     return x.flatten(2)
 
@@ -251,6 +269,7 @@ ORACLES = {
     "avg_pool": avg_pool,
     "sum_pool": lambda s, x: unfolded(s, x).sum(-1),
     "lp_pool": lp_pool,
+    "max_unpool": max_unpool,
     "stochastic_pool": stochastic_pool,
     "global_avg_pool": lambda s, x: keep(s, flat_windows(x).mean(-1), x),
     "global_max_pool": lambda s, x: keep(s, flat_windows(x).max(-1).values, x),
@@ -306,7 +325,9 @@ NO_ORACLE = {
 
 
 def test_every_row_has_an_oracle_or_a_reason():
-    assert set(cnncore.OPS) <= set(ORACLES) | set(NO_ORACLE), set(cnncore.OPS) - set(ORACLES) - set(NO_ORACLE)
+    assert set(cnncore.OPS) <= set(ORACLES) | set(PAPERS) | set(NO_ORACLE), (
+        set(cnncore.OPS) - set(ORACLES) - set(PAPERS) - set(NO_ORACLE)
+    )
 
 
 def compare(op, arrays, settings, limit):

@@ -207,6 +207,28 @@ def linear(s, x, w, b=None):
     return run_node("Gemm", [x, w, b], transB=1)
 
 
+def max_unpool(s, x, indices):
+    require(s["compat"] == "onnx", "the indices of ONNX count through all planes")
+    rank = x.ndim - 2
+    kernel = per_axis(s["kernel_size"], rank)
+    return run_node("MaxUnpool", [x, indices], kernel_shape=kernel, strides=kernel)
+
+
+def roi_align(s, x, rois, images):
+    require(s["mode"] == "avg", "the maximum of ONNX Runtime is that of weighted cells, not of samples")
+    rows, columns = per_axis(s["output_size"], 2)
+    return run_node(
+        "RoiAlign",
+        [x, rois, images],
+        output_height=rows,
+        output_width=columns,
+        sampling_ratio=s["sampling_ratio"],
+        spatial_scale=s["spatial_scale"],
+        mode=s["mode"],
+        coordinate_transformation_mode="half_pixel" if s["aligned"] else "output_half_pixel",
+    )
+
+
 NODES = {
     "conv": conv,
     "conv_transpose": conv_transpose,
@@ -214,6 +236,8 @@ NODES = {
     "max_pool": lambda s, x: run_node("MaxPool", [x], **windows(s, x.ndim - 2)),
     "avg_pool": avg_pool,
     "lp_pool": lp_pool,
+    "max_unpool": max_unpool,
+    "roi_align": roi_align,
     "global_avg_pool": global_pool("GlobalAveragePool"),
     "global_max_pool": global_pool("GlobalMaxPool"),
     "global_lp_pool": global_pool("GlobalLpPool"),

@@ -1,0 +1,333 @@
+"""Pooling of boxes, and the way back from pooled values to their places: what reads and writes at given positions.
+
+RoI align reads between the cells (sample.pxd has the interpolation), position-sensitive RoI pooling averages whole cells,
+max unpooling writes single ones. Forward, tasks are boxes and channels; backward, planes of dx, which every box of the image
+adds to in the order of the boxes.
+"""
+
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t
+
+from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, real, run, tensor
+from cnncore.ops.layout cimport cell_offset, cells, merge_cells, plane_offset
+from cnncore.ops.sample cimport Between, between_clamped, read, scatter
+
+
+cdef struct Boxes:
+    cnn_tensor x, y                 # backward: dx and dy
+    cnn_tensor values               # backward of the maximum: x
+    int64_t count
+    const int64_t *image            # [count] which image a box lies in
+    const double *box               # [count][4] first row and column, height and width of a bin
+    const int64_t *grid             # [count][2] rows and columns of samples in a bin
+    bint maximum
+
+
+# ── RoI align ── He, Gkioxari, Dollár & Girshick 2017, arXiv:1703.06870, section 3 ─────────────────────────────────────
+#
+#     bin (i, j) of a box: samples at h = h₀ + (i + (a + ½)/A) bin_h, w = w₀ + (j + (b + ½)/B) bin_w,  a < A, b < B
+#
+#     avg    y = 1/(A B) Σ v(h, w)        dx += dy / (A B) · ∂v/∂x for every sample
+#     max    y = max v(h, w)              dx += dy · ∂v/∂x for the first sample that is y; NaN wins
+#
+#     v = 0 for samples beyond [−1, H] × [−1, W];  no samples: y = 0 and no gradient
+
+cdef inline bint sample_at(const Boxes *call, int64_t r, int64_t i, int64_t j, int64_t a, int64_t b,
+                           Between *h, Between *w) noexcept nogil:
+    """Where sample (a, b) of bin (i, j) lies; False outside the image."""
+    cdef const double *box = call.box + 4 * r
+    cdef const int64_t *grid = call.grid + 2 * r
+    return (between_clamped(box[0] + i * box[2] + (a + 0.5) * box[2] / grid[0], call.x.shape[3], h)
+            and between_clamped(box[1] + j * box[3] + (b + 0.5) * box[3] / grid[1], call.x.shape[4], w))
+
+
+cdef inline double box_value(const Boxes *call, const real *x, const cnn_tensor *image, int64_t r, int64_t i, int64_t j,
+                             int64_t *winner) noexcept nogil:
+    """y of a bin, and which of its samples it came from where it is the maximum."""
+    cdef int64_t A = call.grid[2 * r], B = call.grid[2 * r + 1], a, b
+    cdef double value, total = 0, best = -INFINITY
+    cdef Between h, w
+    winner[0] = 0
+    for a in range(A):
+        for b in range(B):
+            value = read(x, image.stride[3], image.stride[4], &h, &w) if sample_at(call, r, i, j, a, b, &h, &w) else 0
+            total += value
+            if value > best or (value != value and best == best):
+                best, winner[0] = value, a * B + b
+    if A * B == 0:
+        return 0
+    return best if call.maximum else total / (A * B)
+
+
+cdef void roi_align_forward(Boxes *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are boxes and channels (r, c)."""
+    cdef int64_t task, r, c, i, j, winner
+    cdef const real *x
+    cdef real *y
+    for task in range(begin, end):
+        r, c = task // call.x.shape[1], task % call.x.shape[1]
+        x = <const real *> call.x.data + plane_offset(&call.x, call.image[r], c)
+        y = <real *> call.y.data + plane_offset(&call.y, r, c)
+        for i in range(call.y.shape[3]):
+            for j in range(call.y.shape[4]):
+                y[i * call.y.stride[3] + j * call.y.stride[4]] = <real> box_value(call, x, &call.x, r, i, j, &winner)
+
+
+cdef void roi_align_backward(Boxes *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are planes (n, c) of dx, here x."""
+    cdef int64_t task, n, c, r, i, j, a, b, A, B, winner = 0
+    cdef const real *values
+    cdef const real *dy
+    cdef real *dx
+    cdef double d
+    cdef Between h, w
+    for task in range(begin, end):
+        n, c = task // call.x.shape[1], task % call.x.shape[1]
+        dx = <real *> call.x.data + plane_offset(&call.x, n, c)
+        values = <const real *> call.values.data + plane_offset(&call.values, n, c)
+        clear(&call.x, dx)
+        for r in range(call.count):
+            if call.image[r] != n:
+                continue
+            dy = <const real *> call.y.data + plane_offset(&call.y, r, c)
+            A, B = call.grid[2 * r], call.grid[2 * r + 1]
+            for i in range(call.y.shape[3]):
+                for j in range(call.y.shape[4]):
+                    d = dy[i * call.y.stride[3] + j * call.y.stride[4]]
+                    if call.maximum:
+                        box_value(call, values, &call.values, r, i, j, &winner)
+                    else:
+                        d /= A * B
+                    for a in range(A):
+                        for b in range(B):
+                            if call.maximum and a * B + b != winner:
+                                continue
+                            if sample_at(call, r, i, j, a, b, &h, &w):
+                                scatter(dx, call.x.stride[3], call.x.stride[4], &h, &w, d)
+
+
+cdef inline void clear(const cnn_tensor *x, real *plane) noexcept nogil:
+    cdef int64_t i
+    for i in range(cells(x)):
+        plane[cell_offset(x, i)] = 0
+
+
+# ── Position-sensitive RoI pooling ── Dai, Li, He & Sun 2016, arXiv:1605.06409, eq. 1 ──────────────────────────────────
+#
+#     y[r, c, i, j] = 1/n Σ x[c k² + i k + j] over the n cells of bin (i, j)       n = 0: y = 0 and no gradient
+#     dx += dy / n for each of them
+
+cdef struct Bins:
+    cnn_tensor x, y                 # backward: dx and dy
+    int64_t count
+    const int64_t *image
+    const int64_t *rows             # [count][k][2] first row of each bin, and the row after the last
+    const int64_t *columns
+
+
+cdef void position_sensitive_forward(Bins *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are boxes and channels (r, c) of y."""
+    cdef int64_t task, r, c, i, j, h, w, I = call.y.shape[3], J = call.y.shape[4], n
+    cdef const int64_t *row
+    cdef const int64_t *column
+    cdef const real *x
+    cdef double total
+    for task in range(begin, end):
+        r, c = task // call.y.shape[1], task % call.y.shape[1]
+        for i in range(I):
+            for j in range(J):
+                row, column = call.rows + 2 * (r * I + i), call.columns + 2 * (r * J + j)
+                x = <const real *> call.x.data + plane_offset(&call.x, call.image[r], (c * I + i) * J + j)
+                n = max(row[1] - row[0], 0) * max(column[1] - column[0], 0)
+                total = 0
+                for h in range(row[0], row[1]):
+                    for w in range(column[0], column[1]):
+                        total += x[h * call.x.stride[3] + w * call.x.stride[4]]
+                (<real *> call.y.data)[plane_offset(&call.y, r, c) + i * call.y.stride[3] + j * call.y.stride[4]] = (
+                    <real> (total / n) if n else 0)
+
+
+cdef void position_sensitive_backward(Bins *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are planes (n, c k² + i k + j) of dx, here x."""
+    cdef int64_t task, n, plane, c, r, i, j, h, w, I = call.y.shape[3], J = call.y.shape[4]
+    cdef const int64_t *row
+    cdef const int64_t *column
+    cdef real *dx
+    cdef real share
+    for task in range(begin, end):
+        n, plane = task // call.x.shape[1], task % call.x.shape[1]
+        c, i, j = plane // (I * J), plane // J % I, plane % J
+        dx = <real *> call.x.data + plane_offset(&call.x, n, plane)
+        clear(&call.x, dx)
+        for r in range(call.count):
+            row, column = call.rows + 2 * (r * I + i), call.columns + 2 * (r * J + j)
+            if call.image[r] != n or row[1] <= row[0] or column[1] <= column[0]:
+                continue
+            share = (<const real *> call.y.data)[plane_offset(&call.y, r, c) + i * call.y.stride[3] + j * call.y.stride[4]]
+            share = share / ((row[1] - row[0]) * (column[1] - column[0]))
+            for h in range(row[0], row[1]):
+                for w in range(column[0], column[1]):
+                    dx[h * call.x.stride[3] + w * call.x.stride[4]] += share
+
+
+# ── Max unpooling ── Zeiler & Fergus 2014, arXiv:1311.2901, section 2.1 ────────────────────────────────────────────────
+#
+#     y[index[i]] = x[i], y = 0 elsewhere          several i of one index: the last in row-major order, or their sum
+#     dx[i] = dy[index[i]]                         of several, the one that was written, or all of them
+
+cdef struct Unpooling:
+    cnn_tensor x, y, index          # backward: dx and dy
+    bint add                        # whether values of one index add up
+    bint whole                      # whether indices count through all planes
+    int wrong
+
+
+cdef inline int64_t place_of(const Unpooling *call, int64_t n, int64_t c, int64_t i) noexcept nogil:
+    """The cell in the plane of y that value i of the plane goes to; -1 outside."""
+    cdef int64_t place = (<const int64_t *> call.index.data)[plane_offset(&call.index, n, c) + cell_offset(&call.index, i)]
+    cdef int64_t P = cells(&call.y), before = (n * call.y.shape[1] + c) * P if call.whole else 0
+    return place - before if before <= place < before + P else -1
+
+
+cdef void unpool_forward(Unpooling *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are planes (n, c)."""
+    cdef int64_t task, n, c, i, place
+    cdef const real *x
+    cdef real *y
+    for task in range(begin, end):
+        n, c = task // call.x.shape[1], task % call.x.shape[1]
+        x = <const real *> call.x.data + plane_offset(&call.x, n, c)
+        y = <real *> call.y.data + plane_offset(&call.y, n, c)
+        clear(&call.y, y)
+        for i in range(cells(&call.x)):
+            place = place_of(call, n, c, i)
+            if place < 0:
+                say_wrong(call)
+            elif call.add:
+                y[cell_offset(&call.y, place)] += x[cell_offset(&call.x, i)]
+            else:
+                y[cell_offset(&call.y, place)] = x[cell_offset(&call.x, i)]
+
+
+cdef void unpool_backward(Unpooling *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are planes (n, c)."""
+    cdef int64_t *written = <int64_t *> scratch         # which value each cell of y holds
+    cdef int64_t task, n, c, i, place
+    cdef const real *dy
+    cdef real *dx
+    for task in range(begin, end):
+        n, c = task // call.x.shape[1], task % call.x.shape[1]
+        dx = <real *> call.x.data + plane_offset(&call.x, n, c)
+        dy = <const real *> call.y.data + plane_offset(&call.y, n, c)
+        for i in range(cells(&call.x)):
+            written[place_of(call, n, c, i)] = i
+        for i in range(cells(&call.x)):
+            place = place_of(call, n, c, i)
+            dx[cell_offset(&call.x, i)] = dy[cell_offset(&call.y, place)] if call.add or written[place] == i else 0
+
+
+cdef extern from *:
+    """
+    /* Several workers may say so at once. */
+    #define cnn_say_wrong(call) __atomic_store_n(&(call)->wrong, 1, __ATOMIC_RELAXED)
+    """
+    void say_wrong "cnn_say_wrong"(Unpooling *call) noexcept nogil
+
+
+# ── Calls from Python ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+cdef class BoxSamples:
+    """The samples of some boxes: ``image`` (R,), ``box`` (R, 4) and ``grid`` (R, 2), C-contiguous int64, float64, int64."""
+    cdef Tensor image, box, grid
+    cdef bint maximum
+
+    def __init__(self, image, box, grid, bint maximum):
+        self.image, self.box, self.grid, self.maximum = tensor(image), tensor(box), tensor(grid), maximum
+
+    cdef void describe(self, Boxes *call, Tensor x, Tensor y) noexcept:
+        call.x, call.y, call.values = x.view, y.view, x.view
+        call.count = self.image.view.shape[0]
+        call.image = <const int64_t *> self.image.view.data
+        call.box = <const double *> self.box.view.data
+        call.grid = <const int64_t *> self.grid.view.data
+        call.maximum = self.maximum
+
+    cdef double work(self, const cnn_tensor *y) noexcept:
+        cdef const int64_t *grid = <const int64_t *> self.grid.view.data
+        cdef double samples = 0
+        cdef int64_t r
+        for r in range(self.image.view.shape[0]):
+            samples += <double> grid[2 * r] * grid[2 * r + 1]
+        return 10 * samples * y.shape[1] * cells(y)
+
+    def forward(self, x, y):
+        """Write y."""
+        cdef Tensor X = tensor(x), Y = tensor(y, True)
+        cdef Boxes call
+        self.describe(&call, X, Y)
+        run(<cnn_task> roi_align_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> roi_align_forward[double],
+            &call, call.count * X.view.shape[1], 1, 0, self.work(&Y.view))
+
+    def backward(self, x, dy, dx):
+        """Write dx; x is read where y is a maximum, and may be None otherwise."""
+        cdef Tensor DY = tensor(dy), DX = tensor(dx, True), X = DX if x is None else tensor(x)
+        cdef Boxes call
+        self.describe(&call, DX, DY)
+        call.values = X.view
+        run(<cnn_task> roi_align_backward[float] if DX.precision == CNN_FLOAT32 else <cnn_task> roi_align_backward[double],
+            &call, DX.view.shape[0] * DX.view.shape[1], 1, 0, self.work(&DY.view))
+
+
+cdef class BoxBins:
+    """The bins of some boxes: ``image`` (R,), ``rows`` (R, I, 2) and ``columns`` (R, J, 2), C-contiguous int64."""
+    cdef Tensor image, rows, columns
+
+    def __init__(self, image, rows, columns):
+        self.image, self.rows, self.columns = tensor(image), tensor(rows), tensor(columns)
+
+    cdef int apply(self, cnn_task task, Tensor x, Tensor y, int64_t tasks) except -1:
+        cdef Bins call
+        call.x, call.y, call.count = x.view, y.view, self.image.view.shape[0]
+        call.image = <const int64_t *> self.image.view.data
+        call.rows = <const int64_t *> self.rows.view.data
+        call.columns = <const int64_t *> self.columns.view.data
+        return run(task, &call, tasks, 1, 0, <double> call.count * y.view.shape[1] * cells(&x.view))
+
+    def forward(self, x, y):
+        """Write y."""
+        cdef Tensor X = tensor(x), Y = tensor(y, True)
+        self.apply(<cnn_task> position_sensitive_forward[float] if X.precision == CNN_FLOAT32
+                 else <cnn_task> position_sensitive_forward[double], X, Y, Y.view.shape[0] * Y.view.shape[1])
+
+    def backward(self, dy, dx):
+        """Write dx."""
+        cdef Tensor DY = tensor(dy), DX = tensor(dx, True)
+        self.apply(<cnn_task> position_sensitive_backward[float] if DX.precision == CNN_FLOAT32
+                 else <cnn_task> position_sensitive_backward[double], DX, DY, DX.view.shape[0] * DX.view.shape[1])
+
+
+cdef void describe(Unpooling *call, Tensor x, Tensor index, Tensor y, bint add, bint whole):  # no-cython-lint
+    call.x, call.index, call.y = x.view, index.view, y.view
+    call.add, call.whole, call.wrong = add, whole, 0
+    merge_cells(&call.x)
+    merge_cells(&call.index)
+
+
+def unpool(x, index, y, bint add, bint whole):
+    """Write y; returns whether every index lies inside it."""
+    cdef Tensor X = tensor(x), I = tensor(index), Y = tensor(y, True)
+    cdef Unpooling call
+    describe(&call, X, I, Y, add, whole)
+    run(<cnn_task> unpool_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> unpool_forward[double],
+        &call, X.view.shape[0] * X.view.shape[1], 1, 0, <double> Y.view.shape[0] * Y.view.shape[1] * cells(&Y.view))
+    return not call.wrong
+
+
+def unpool_gradient(dy, index, dx, bint add, bint whole):
+    """Write dx; the indices are those of a forward pass."""
+    cdef Tensor DX = tensor(dx, True), I = tensor(index), DY = tensor(dy)
+    cdef Unpooling call
+    describe(&call, DX, I, DY, add, whole)
+    run(<cnn_task> unpool_backward[float] if DX.precision == CNN_FLOAT32 else <cnn_task> unpool_backward[double],
+        &call, DX.view.shape[0] * DX.view.shape[1], 1, cells(&DY.view) * sizeof(int64_t),
+        <double> DX.view.shape[0] * DX.view.shape[1] * cells(&DX.view) * 3)
