@@ -5,13 +5,13 @@ Tests, gradient checks, documentation, benchmarks, type stubs and the command li
 
 from types import MappingProxyType
 
-from . import activation, convolution, layers, pooling, sampling
+from . import activation, convolution, layers, pooling, sampling, transforms
 
 __all__ = ["OPS"]
 
 FAMILIES = {
     "convolution": convolution.ROWS,
-    "pooling": (*pooling.ROWS, *sampling.ROWS),
+    "pooling": (*pooling.ROWS, *sampling.ROWS, *transforms.ROWS),
     "activation": activation.ROWS,
     "layers": layers.ROWS,
 }

@@ -13,4 +13,5 @@
 #include "update.h"
 #include "linear.h"
 #include "shape.h"
+#include "resample.h"
 #include "machine.h"

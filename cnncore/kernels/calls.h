@@ -306,6 +306,18 @@ typedef struct {
     double scale, shift, fill;
 } cnn_dropout;
 
+/* Resampling: of each output along an axis, which inputs it sums and with which weights. */
+typedef struct {
+    const int64_t *first;           /* [output extent + 1] where its taps begin in ... */
+    const int64_t *source;          /* ... the inputs */
+    const double *weight;           /* ... and their weights */
+} cnn_taps;
+typedef struct {
+    cnn_tensor x, y;                /* or dy and dx, with the taps turned round */
+    cnn_taps taps[3];
+    int64_t channels_last;          /* 1: channels are innermost in both; 0: columns are */
+} cnn_resample;
+
 /* Multiply-adds that depend on nothing but themselves, s = s factor + addend, to see how many there can be in a second. */
 typedef struct {
     int64_t steps;
