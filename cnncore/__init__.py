@@ -40,7 +40,16 @@ from .threads import get_num_threads, set_num_threads, threads
 globals().update(OPS)
 
 # Imported when first used, which keeps `import cnncore` short: modules, and names with the module they come from.
-LAZY = {"explain": None, "models": None, "testing": None, "train": None, "Graph": "graph", "load": "graph"}
+LAZY = {
+    "explain": None,
+    "models": None,
+    "testing": None,
+    "train": None,
+    "Graph": "graph",
+    "conv_to_linear": "conversion",
+    "linear_to_conv": "conversion",
+    "load": "graph",
+}
 
 
 def __getattr__(name):
@@ -69,9 +78,11 @@ __all__ = [
     "SettingError",
     "ShapeError",
     "__version__",
+    "conv_to_linear",
     "cpu",
     "explain",
     "get_num_threads",
+    "linear_to_conv",
     "load",
     "models",
     "set_num_threads",

@@ -24,7 +24,7 @@ LAYERS = (
     ("operator",),
     ("families",),
     ("catalog",),
-    ("numerical", "testing"),
+    ("numerical", "testing", "conversion"),
     ("layers",),
     ("graph", "plan", "net", "model_file", "drawing", "profile", "tuning"),
     ("models", "images", "progress"),

@@ -19,10 +19,12 @@ LAYOUTS = (
 @pytest.mark.parametrize("seed", [0, 7, 2**31 - 1])
 @pytest.mark.parametrize("shape", [(1,), (3, 1), (2, 63), (1, 1, 65), (2, 3, 5, 1, 7), (3, 5, 41, 67)], ids=str)
 @pytest.mark.parametrize(
-    "op", [cnncore.dropout, cnncore.alpha_dropout, cnncore.spatial_dropout], ids=lambda op: op.name
+    "op",
+    [cnncore.dropout, cnncore.alpha_dropout, cnncore.spatial_dropout, cnncore.feature_alpha_dropout],
+    ids=lambda op: op.name,
 )
 def test_targets_drop_the_same_values(rng, op, shape, seed, p):
-    if op is cnncore.spatial_dropout and len(shape) < 2:
+    if op in (cnncore.spatial_dropout, cnncore.feature_alpha_dropout) and len(shape) < 2:
         shape = (1, 1)
     x = rng.standard_normal(shape).astype(np.float32)
     settings = {"p": p, "seed": seed, "training": True, "return_state": True}

@@ -290,7 +290,7 @@ def test_alpha_dropout_keeps_mean_and_variance():
         assert abs(y.mean()) < 0.01 and abs(y.var() - 1) < 0.02
 
 
-@pytest.mark.parametrize("name", ["dropout", "spatial_dropout", "alpha_dropout"])
+@pytest.mark.parametrize("name", ["dropout", "spatial_dropout", "alpha_dropout", "feature_alpha_dropout"])
 def test_dropout_replays(name):
     op = cnncore.OPS[name]
     x = np.random.default_rng(0).standard_normal((4, 6, 5, 7))
@@ -307,7 +307,7 @@ def test_dropout_replays(name):
     np.testing.assert_array_equal(same, mask)
 
 
-@pytest.mark.parametrize("name", ["dropout", "spatial_dropout", "alpha_dropout"])
+@pytest.mark.parametrize("name", ["dropout", "spatial_dropout", "alpha_dropout", "feature_alpha_dropout"])
 def test_dropout_edges(name):
     op = cnncore.OPS[name]
     x = np.random.default_rng(0).standard_normal((4, 6, 5))

@@ -51,7 +51,27 @@ def conv(s, x, w, b=None):
     rank = x.ndim - 2
     stride, dilation = per_axis(s["stride"], rank), per_axis(s["dilation"], rank)
     pairs = pairs_of(s["padding"], x.shape[2:], w.shape[2:], stride, dilation)
-    return functional("conv", rank)(pad(x, pairs), w, b, stride, 0, dilation, s["groups"])
+    mode = s["padding_mode"].replace("zeros", "constant")
+    return functional("conv", rank)(pad(x, pairs, mode=mode), w, b, stride, 0, dilation, s["groups"])
+
+
+def causal_conv(s, x, w, b=None):
+    (dilation,) = per_axis(s["dilation"], 1)
+    x = F.pad(x, (dilation * (w.shape[2] - 1), 0))
+    return F.conv1d(x, w, b, s["stride"], 0, dilation, s["groups"])
+
+
+def linear_as_conv(s, x, w, b=None):
+    """Every window flattened, and a linear layer on it."""
+    rank = x.ndim - 2
+    size, stride = per_axis(s["image_size"], rank), per_axis(s["stride"], rank)
+    for axis in range(rank):
+        x = x.unfold(2 + axis, size[axis], stride[axis])
+    output = x.shape[2 : 2 + rank]
+    x = x.movedim(
+        1, 1 + rank if s["order"] == "channels_first" else -1
+    )  # (N, *output, C, *size) or (N, *output, *size, C)
+    return F.linear(x.reshape(x.shape[0], *output, -1), w, b).movedim(-1, 1)
 
 
 def conv_transpose(s, x, w, b=None):
@@ -72,6 +92,30 @@ def conv_transpose(s, x, w, b=None):
             whole = whole.narrow(2 + axis, low, H * step)
         return whole
     return functional("conv_transpose", rank)(x, w, b, s["stride"], padding, extra, s["groups"], s["dilation"])
+
+
+def separable_conv(s, x, w, pointwise, b=None):
+    plain = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros"}
+    return conv(plain, conv({**s, "groups": x.shape[1]}, x, w), pointwise, b)
+
+
+def mlpconv(s, x, w1, b1, w2, b2, w3, b3):
+    f = {"relu": F.relu, "tanh": torch.tanh, "silu": F.silu}[s["nonlinearity"]]
+    plain = {"dilation": 1, "groups": 1, "padding_mode": "zeros"}
+    h = f(conv({**s, **plain}, x, w1, b1))
+    for w, b in ((w2, b2), (w3, b3)):
+        h = f(functional("conv", x.ndim - 2)(h, w, b))
+    return h
+
+
+def inception(s, x, w1, b1, w3, b3, w5, b5, wr3=None, br3=None, wr5=None, br5=None, wp=None, bp=None):
+    def f(h, w, b):
+        return F.relu(functional("conv", x.ndim - 2)(h, w, b, padding=w.shape[2] // 2))
+
+    pooled = functional("max_pool", x.ndim - 2)(x, 3, 1, 1)
+    if not s["reduction"]:
+        return torch.cat([f(x, w1, b1), f(x, w3, b3), f(x, w5, b5), pooled], 1)
+    return torch.cat([f(x, w1, b1), f(f(x, wr3, br3), w3, b3), f(f(x, wr5, br5), w5, b5), f(pooled, wp, bp)], 1)
 
 
 # ── Pooling ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -245,6 +289,52 @@ def padded(s, x):
     return pad(x, pairs, s["value"], s["mode"])
 
 
+def scale(s, x, w=None, b=None):
+    return x * (1 if w is None else per_channel(w, x)) + (0 if b is None else per_channel(b, x))
+
+
+def slice_(s, x):
+    indices = range(x.shape[s["axis"]])[s["start"] : s["stop"] : s["stride"]]
+    return x.index_select(s["axis"], torch.tensor(list(indices)))
+
+
+def split(s, x):
+    parts = s["parts"]
+    return torch.split(x, x.shape[s["axis"]] // parts if isinstance(parts, int) else list(parts), s["axis"])[s["part"]]
+
+
+def pixel_shuffle(s, x):
+    rank = x.ndim - 2
+    factor = per_axis(s["factor"], rank)
+    if s["mode"] == "CRD" and rank == 2 and len({*factor}) == 1:
+        return F.pixel_shuffle(x, factor[0])
+    if s["mode"] == "CRD":
+        x = x.unflatten(1, (-1, *factor)).movedim(1, rank + 1)
+    else:
+        x = x.unflatten(1, (*factor, -1))
+    # (N, *factor, C, *spatial): every factor behind its axis
+    order = [0, rank + 1]
+    for axis in range(rank):
+        order += [rank + 2 + axis, 1 + axis]
+    x = x.permute(order)
+    for axis in range(rank):
+        x = x.flatten(2 + axis, 3 + axis)
+    return x
+
+
+def pixel_unshuffle(s, x):
+    rank = x.ndim - 2
+    factor = per_axis(s["factor"], rank)
+    if s["mode"] == "CRD" and rank == 2 and len({*factor}) == 1:
+        return F.pixel_unshuffle(x, factor[0])
+    for axis in range(rank):
+        x = x.unflatten(2 + 2 * axis, (-1, factor[axis]))
+    blocks = [3 + 2 * axis for axis in range(rank)]
+    rest = [2 + 2 * axis for axis in range(rank)]
+    order = [0, 1, *blocks, *rest] if s["mode"] == "CRD" else [0, *blocks, 1, *rest]
+    return x.permute(order).flatten(1, 1 + rank)
+
+
 def cross_entropy(s, x, target, weight=None):
     weight = None if weight is None else weight.detach()
     return F.cross_entropy(
@@ -265,6 +355,13 @@ def add(s, *xs):
 ORACLES = {
     "conv": conv,
     "conv_transpose": conv_transpose,
+    "depthwise_conv": lambda s, x, w, b=None: conv({**s, "groups": x.shape[1]}, x, w, b),
+    "causal_conv": causal_conv,
+    "flipped_conv": lambda s, x, w, b=None: conv(s, x, w.flip(tuple(range(2, w.ndim))), b),
+    "linear_as_conv": linear_as_conv,
+    "separable_conv": separable_conv,
+    "mlpconv": mlpconv,
+    "inception": inception,
     "linear": lambda s, x, w, b=None: F.linear(x, w, b),
     "max_pool": max_pool,
     "avg_pool": avg_pool,
@@ -309,6 +406,11 @@ ORACLES = {
     "instance_norm": lambda s, x, w=None, b=None: F.group_norm(x, x.shape[1], w, b, s["eps"]),
     "layer_norm": layer_norm,
     "local_response_norm": local_response_norm,
+    "scale": scale,
+    "slice": slice_,
+    "split": split,
+    "pixel_shuffle": pixel_shuffle,
+    "pixel_unshuffle": pixel_unshuffle,
     "concat": lambda s, *xs: torch.cat(xs, s["axis"]),
     "add": add,
     "flatten": lambda s, x: torch.flatten(x, s["start_dim"]),
@@ -325,6 +427,7 @@ NO_ORACLE = {
     "dropout": "draws its own numbers: test_layers.py compares with the state it returns",
     "spatial_dropout": "as dropout",
     "alpha_dropout": "as dropout",
+    "feature_alpha_dropout": "as dropout",
 }
 
 

@@ -69,6 +69,7 @@ def windows(s, rank):
 
 def conv(s, x, w, b=None):
     rank = x.ndim - 2
+    require(s["padding_mode"] == "zeros", "Conv pads with zeros")
     return run_node(
         "Conv",
         [x, w, b],
@@ -228,10 +229,55 @@ def roi_align(s, x, rois, images):
         coordinate_transformation_mode="half_pixel" if s["aligned"] else "output_half_pixel",
     )
 
+def reshuffle(node, mode):
+    """DepthToSpace or SpaceToDepth; ``mode``: the one order of a node without that attribute."""
+
+    def moved(s, x):
+        require(x.ndim == 4 and isinstance(s["factor"], int), "blocks are squares of images")
+        require(mode in (None, s["mode"]), "SpaceToDepth has one order of channels")
+        return run_node(node, [x], blocksize=s["factor"], **({} if mode else {"mode": s["mode"]}))
+
+    return moved
+
+
+def slice_(s, x):
+    numbers = ({None: 0}.get(s["start"], s["start"]), {None: 2**62}.get(s["stop"], s["stop"]), s["axis"], s["stride"])
+    require(s["stride"] > 0 or s["stop"] is not None, "a negative step needs an end")
+    return run_node("Slice", [x, *(np.array([n], np.int64) for n in numbers)])
+
+
+def split(s, x):
+    parts = s["parts"]
+    extents = [x.shape[s["axis"]] // parts] * parts if isinstance(parts, int) else list(parts)
+    require(s["part"] == 0, "run_node gives the first of several results")
+    return run_split(x, extents, s["axis"])
+
+
+def run_split(x, extents, axis):
+    """The first result of Split, whose results are as many as the extents."""
+    helper, kind = onnx.helper, onnx.helper.np_dtype_to_tensor_dtype(x.dtype)
+    names = [f"y{i}" for i in range(len(extents))]
+    node = helper.make_node("Split", ["x", "extents"], names, axis=axis)
+    graph = helper.make_graph(
+        [node],
+        "Split",
+        [helper.make_tensor_value_info("x", kind, x.shape)],
+        [helper.make_tensor_value_info(names[0], kind, None)],
+        [helper.make_tensor("extents", onnx.TensorProto.INT64, [len(extents)], extents)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": x})[0]
+
 
 NODES = {
     "conv": conv,
     "conv_transpose": conv_transpose,
+    "depthwise_conv": lambda s, x, w, b=None: conv({**s, "groups": x.shape[1]}, x, w, b),
+    "pixel_shuffle": reshuffle("DepthToSpace", None),
+    "pixel_unshuffle": reshuffle("SpaceToDepth", "DCR"),
+    "slice": slice_,
+    "split": split,
     "linear": linear,
     "max_pool": lambda s, x: run_node("MaxPool", [x], **windows(s, x.ndim - 2)),
     "avg_pool": avg_pool,

@@ -1,11 +1,12 @@
 """Rows of the other layers: normalisation, dropout, joins, shape, losses."""
 
+from .. import geometry
 from ..errors import SettingError
 from ..families.dropping import Dropping, alpha_dropout_numbers, dropout_numbers
 from ..families.joining import Concatenation, Sum
 from ..families.losses import MeanSquaredError, SoftmaxCrossEntropy
-from ..families.normalization import BatchNorm, GroupNorm, LocalResponseNorm
-from ..families.reshaping import Flatten, Pad
+from ..families.normalization import BatchNorm, GroupNorm, LocalResponseNorm, Scale
+from ..families.reshaping import Flatten, Pad, Part, PixelShuffle, Slice
 from ..geometry import has_length
 from ..operator import REQUIRED, Array, Case, Layer, Op, Parameter, Setting, choice, flag, number, whole
 
@@ -203,6 +204,33 @@ NORMALIZATION = (
         layer=Layer(parameters=SCALE_AND_SHIFT, settings=(AFFINE,)),
     ),
     Op(
+        "scale",
+        Scale(),
+        family="layers",
+        catalogue=("L02",),
+        summary="Each channel scaled and shifted by numbers of its own.",
+        formula="y_c = w_c x_c + b_c",
+        gradient="dx_c = w_c dy_c,   dw_c = Σ dy_c x_c,   db_c = Σ dy_c",
+        arrays=(X, W, B),
+        shape=SAME_SHAPE,
+        edges=("w left out: only shifted; b left out: only scaled; neither: y = x",),
+        accumulates="dw and db in float64",
+        linear=("x",),
+        paper="Jia et al. 2014, Caffe, arXiv:1408.5093 (layers Scale and Bias)",
+        cases=(
+            Case(arrays=scale_and_shift, ranks=(0, 1, 2, 3)),
+            Case(arrays=lambda rng, x: (rng.standard_normal(x.shape[1]), None), ranks=(2,)),
+            Case(ranks=(1,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.scale(np.array([[1., 2.], [3., 4.]]), np.array([10., 1.]), np.array([0., 0.5]))
+            array([[10. ,  2.5],
+                   [30. ,  4.5]])
+        """,
+        layer=Layer(parameters=SCALE_AND_SHIFT, settings=(AFFINE,)),
+    ),
+    Op(
         "local_response_norm",
         LocalResponseNorm(),
         family="layers",
@@ -348,6 +376,38 @@ DROPOUT = (
             array([ 1., -1.])
         """,
     ),
+    Op(
+        "feature_alpha_dropout",
+        Dropping(alpha_dropout_numbers, per_channel=True),
+        family="layers",
+        catalogue=("L09",),
+        summary="Drops whole channels to what selu makes of −∞, and keeps mean 0 and variance 1.",
+        formula="""
+            y = a (m x + α′ (1 − m)) + b,   m = 0 with probability p, else 1, one for each channel of each image
+            α′, a and b as of alpha_dropout;   outside training y = x
+        """,
+        gradient="dx = a m dy",
+        arrays=(X, STATE),
+        settings_list=DROP_SETTINGS,
+        shape="(N, C, \\*spatial) → the same; the mask is (N, C)",
+        edges=("p = 1: zeros", STATE_EDGE, DROPPED_EDGE),
+        returns=WITH_STATE,
+        paper="Klambauer, Unterthiner, Mayr & Hochreiter 2017, NeurIPS, arXiv:1706.02515, section 3; by channel as "
+        "Tompson, Goroshin, Jain, LeCun & Bregler 2015, CVPR, arXiv:1411.4280",
+        cases=(
+            Case(ranks=(0, 1, 2, 3)),
+            Case(arrays=channel_state, p=0.2),
+            Case(training=False),
+            Case(p=1.0, ranks=(1,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> x, kept = np.array([[[1., 2.], [3., 4.]]]), np.array([[True, True]])
+            >>> cnncore.feature_alpha_dropout(x, state=kept, p=0.)
+            array([[[1., 2.],
+                    [3., 4.]]])
+        """,
+    ),
 )
 
 
@@ -441,7 +501,157 @@ JOINS = (
 
 PADDED = "(N, C, \\*spatial) → (N, C, \\*output), output = H + lo + hi per axis"
 
+
+def parts(place, name, value):
+    """A check that parts are a number of equal ones, or the extents of each."""
+    if not has_length(value) or isinstance(value, str):
+        return geometry.integer(place, name, value, 1)
+    return tuple(geometry.integer(place, f"{name}[{i}]", extent, 1) for i, extent in enumerate(value))
+
+
+def any_integer_or_none(place, name, value):
+    return None if value is None else geometry.integer(place, name, value)
+
+
+def step_number(place, name, value):
+    number = geometry.integer(place, name, value)
+    if number == 0:
+        raise SettingError(f"{place}: {name} must not be 0; use 1, or −1 to reverse the order")
+    return number
+
+
+FACTOR = Setting("factor", REQUIRED, "r, pixels of a block along an axis: an integer, or one per axis")
+ORDER = Setting(
+    "mode",
+    "CRD",
+    "order of the channels: 'CRD' (the pixels of a block side by side, as in PyTorch) or 'DCR' (the channels of a pixel side by "
+    "side, as in TensorFlow and by default in ONNX)",
+    choice("CRD", "DCR"),
+)
+
 SHAPE = (
+    Op(
+        "split",
+        Part(),
+        family="layers",
+        catalogue=("L11",),
+        summary="One of the parts into which an axis is cut: what concat had joined.",
+        formula="y = x from s to s + n along axis,   s: sum of the extents of the parts before, n: that of the part",
+        gradient="dx = dy where the part lies, 0 elsewhere",
+        settings_list=(
+            Setting("parts", 2, "number of equal parts, or the extents of all parts", parts),
+            Setting("part", 0, "which of them, numbered from 0", whole(0)),
+            Setting("axis", 1, "axis that is cut; 1: channels"),
+        ),
+        shape="(N, C, \\*spatial) → (N, C / parts, \\*spatial); 1 to 5 dimensions",
+        edges=("parts that do not fill the axis: refused", "one call gives one part: every part is a call of its own"),
+        linear=("x",),
+        paper="Jia et al. 2014, Caffe, arXiv:1408.5093 (layer Slice); ONNX operator Split, 2017",
+        cases=(
+            Case(channels=4, ranks=(0, 1, 2, 3)),
+            Case(channels=4, parts=(1, 3), part=1, ranks=(2,)),
+            Case(parts=3, part=2, axis=-1, ranks=(1,)),
+            Case(parts=(1, 1), part=1, axis=0, ranks=(1,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> x = np.array([[1., 2., 3., 4., 5.]])
+            >>> [cnncore.split(x, parts=(2, 3), part=part) for part in (0, 1)]
+            [array([[1., 2.]]), array([[3., 4., 5.]])]
+        """,
+    ),
+    Op(
+        "slice",
+        Slice(),
+        family="layers",
+        catalogue=("L11",),
+        summary="Part of one axis, from start to stop.",
+        formula="y[…, i, …] = x[…, start + i · stride, …] along axis, as x[start:stop:stride] in Python",
+        gradient="dx = dy where y comes from, 0 elsewhere",
+        settings_list=(
+            Setting("start", None, "first index; None: the beginning; negative: from the end", any_integer_or_none),
+            Setting(
+                "stop", None, "index before which it ends; None: the end; negative: from the end", any_integer_or_none
+            ),
+            Setting("stride", 1, "step from index to index, not 0; negative: backwards", step_number),
+            Setting("axis", 1, "axis that is cut; 1: channels"),
+        ),
+        shape="(N, C, \\*spatial) → the same, but for axis; 1 to 5 dimensions",
+        edges=("indices beyond the ends: as far as the axis reaches", "nothing left: refused"),
+        linear=("x",),
+        paper="Jia et al. 2014, Caffe, arXiv:1408.5093 (layer Slice); ONNX operator Slice, 2017",
+        cases=(
+            Case(channels=4, start=1, ranks=(0, 1, 2, 3)),
+            Case(channels=4, start=-4, stop=3, ranks=(2,)),
+            Case(start=4, stop=None, stride=-2, axis=2, ranks=(1, 2)),
+            Case(start=-1, axis=0, ranks=(1,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> y, backward = cnncore.slice.with_backward(np.array([[1., 2., 3., 4.]]), 1, 3)
+            >>> y
+            array([[2., 3.]])
+            >>> backward(y)
+            array([[0., 2., 3., 0.]])
+        """,
+    ),
+    Op(
+        "pixel_shuffle",
+        PixelShuffle(False),
+        family="layers",
+        catalogue=("C17",),
+        summary="Blocks of channels become blocks of pixels: upsampling by a convolution before it.",
+        formula="""
+            CRD   y[n, c, h r + i, w r + j] = x[n, c r² + i r + j, h, w]
+            DCR   y[n, c, h r + i, w r + j] = x[n, (i r + j) C + c, h, w]        C: channels of y
+        """,
+        gradient="dx = the same values of dy, back in their places: pixel_unshuffle of dy",
+        settings_list=(FACTOR, ORDER),
+        shape="(N, C r², H, W) → (N, C, H r, W r); r³ for three spatial axes, r for one",
+        edges=("channels that are no multiple of a block: refused", "factor 1: y = x"),
+        linear=("x",),
+        paper="Shi et al. 2016, CVPR, arXiv:1609.05158, equation 4; ONNX operator DepthToSpace (both orders)",
+        cases=(
+            Case(factor=2, channels=8, spatial=3),
+            Case(factor=2, channels=8, spatial=3, mode="DCR"),
+            Case(factor=(1, 3), channels=6, spatial=2, ranks=(2,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.pixel_shuffle(np.array([[[1., 2.], [10., 20.]]]), factor=2)
+            array([[[ 1., 10.,  2., 20.]]])
+        """,
+    ),
+    Op(
+        "pixel_unshuffle",
+        PixelShuffle(True),
+        family="layers",
+        catalogue=("C17",),
+        summary="Blocks of pixels become blocks of channels: nothing is lost where the image gets smaller.",
+        formula="""
+            CRD   y[n, c r² + i r + j, h, w] = x[n, c, h r + i, w r + j]
+            DCR   y[n, (i r + j) C + c, h, w] = x[n, c, h r + i, w r + j]        C: channels of x
+        """,
+        gradient="dx = the same values of dy, back in their places: pixel_shuffle of dy",
+        settings_list=(FACTOR, ORDER),
+        shape="(N, C, H, W) → (N, C r², H / r, W / r); r³ for three spatial axes, r for one",
+        edges=("extents that are no multiple of the factor: refused", "factor 1: y = x"),
+        linear=("x",),
+        paper="Shi et al. 2016, CVPR, arXiv:1609.05158, equation 4 inverted; ONNX operator SpaceToDepth (order DCR)",
+        cases=(
+            Case(factor=2, channels=2, spatial=4, ranks=(1,)),
+            Case(factor=(2, 5), channels=2, spatial=4, ranks=(2,)),
+            Case(factor=(2, 1, 3), channels=2, spatial=4, ranks=(3,)),
+            Case(factor=(2, 5), channels=2, spatial=4, mode="DCR", ranks=(2,)),
+            Case(factor=1, channels=2, mode="DCR", ranks=(2,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.pixel_unshuffle(np.array([[[1., 10., 2., 20.]]]), factor=2)
+            array([[[ 1.,  2.],
+                    [10., 20.]]])
+        """,
+    ),
     Op(
         "flatten",
         Flatten(),

@@ -12,13 +12,21 @@ from ..operator import Kind, Setting, choice, whole
 from ..ops import activation as activations
 from ..ops import conv, linear
 from .elementwise import Elementwise
+from .reshaping import PaddedImage
 
 __all__ = [
+    "ALGORITHM",
+    "CAUSAL_SETTINGS",
     "CONV_SETTINGS",
+    "DEPTHWISE_SETTINGS",
     "TRANSPOSE_SETTINGS",
     "NAMED_ALGORITHMS",
+    "CausalConvolution",
     "Convolution",
+    "DepthwiseConvolution",
+    "FlippedConvolution",
     "Linear",
+    "LinearAsConvolution",
     "TransposedConvolution",
     "algorithm_costs",
     "cheapest_algorithm",
@@ -27,7 +35,7 @@ __all__ = [
 ALGORITHMS = ("direct", "auto", "winograd", "winograd_2x2", "winograd_4x4", "definition")
 
 STRIDE = Setting("stride", 1, "step from window to window: an integer, or one per axis")
-PADDING = Setting("padding", 0, "zeros around the image: int, one per axis, (low, high) pairs, or a name")
+PADDING = Setting("padding", 0, "pixels around the image: int, one per axis, (low, high) pairs, or a name")
 DILATION = Setting("dilation", 1, "step from tap to tap of the kernel")
 GROUPS = Setting("groups", 1, "number of groups: each output sees the channels of its group only", whole(1))
 ALGORITHM = Setting(
@@ -38,7 +46,17 @@ ALGORITHM = Setting(
     choice(*ALGORITHMS),
 )
 
-CONV_SETTINGS = (STRIDE, PADDING, DILATION, GROUPS, ALGORITHM)
+PADDING_MODE = Setting(
+    "padding_mode",
+    "zeros",
+    "what stands around the image: 'zeros', 'reflect' (mirrored at the edge cells), 'replicate' (the edge cells) or 'circular' "
+    "(the other end)",
+    choice("zeros", "reflect", "replicate", "circular"),
+)
+
+CONV_SETTINGS = (STRIDE, PADDING, DILATION, GROUPS, ALGORITHM, PADDING_MODE)
+DEPTHWISE_SETTINGS = (STRIDE, PADDING, DILATION, ALGORITHM, PADDING_MODE)
+CAUSAL_SETTINGS = (STRIDE, DILATION, GROUPS, ALGORITHM)
 TRANSPOSE_SETTINGS = (
     STRIDE,
     Setting("padding", 0, "rows cut off around the result: int, one per axis, (low, high) pairs, or a name"),
@@ -51,11 +69,18 @@ TRANSPOSE_SETTINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """A described call: its windows, and the primitives bound to them (None while extents are open)."""
+    """A described call: its windows, the weights of one group, and the primitives bound to them (None while extents are open).
+
+    ``padding``: the image with what stands around it, where that is not zeros; the windows are then those of this image.
+    """
 
     window: object
     multiply_adds: object
     primitives: object
+    outputs: int
+    inputs: int
+    groups: int
+    padding: PaddedImage | None
 
 
 # Winograd: outputs of a tile along an axis → sizes of window it is offered for. (Six points, or four: more lose too many digits.)
@@ -131,7 +156,7 @@ def chosen_algorithm(place, algorithm, window, images, inputs, outputs, groups):
     return min(costs, key=costs.get)
 
 
-def described(place, window, images, outputs, inputs, settings):
+def described(place, window, images, outputs, inputs, settings, padding=None):
     """Geometry of a convolution with ``outputs`` × ``inputs`` (those of one group) kernels on ``images`` images."""
     taps = math.prod(window.kernel)
     open_ = None in window.output or None in window.input
@@ -150,7 +175,23 @@ def described(place, window, images, outputs, inputs, settings):
             if open_
             else chosen_algorithm(place, settings["algorithm"], window, images, inputs * groups, outputs, groups),
         ),
+        outputs,
+        inputs,
+        groups,
+        padding,
     )
+
+
+def windows_of(place, extents, kernel, settings):
+    """The windows of a convolution, and the image that they lie on where something else than zeros stands around it."""
+    stride, padding, dilation = settings["stride"], settings["padding"], settings["dilation"]
+    window = geometry.window(place, extents, kernel, stride, padding, dilation)
+    mode = settings["padding_mode"]
+    if mode == "zeros" or None in window.output or not any((*window.low, *window.high)):
+        return window, None
+    pairs = tuple(zip(window.low, window.high, strict=True))[geometry.SPATIAL_AXES - window.rank :]
+    pairs, larger = geometry.padded(place, extents, pairs, mode)
+    return geometry.window(place, larger, kernel, stride, 0, dilation), PaddedImage(extents, pairs, mode, 0.0)
 
 
 def check_weights(place, shape, w, form):
@@ -183,14 +224,30 @@ def check_bias(place, b, channels, form):
 
 
 class Convolution(Kind):
-    """y = w ∗ x + b by the three primitives in their plain order."""
+    """y = w ∗ x + b by the three primitives in their plain order.
+
+    Variants differ in what their settings mean (``plain``) and in how their weights lie (``kernels``, ``into_kernels``).
+    """
 
     per_image = True
     saves = ("x", "w")
 
+    def plain(self, place, x, w, settings):
+        """(weights' shape, settings) of the plain convolution that computes a call."""
+        return w, settings
+
+    def kernels(self, call, w):
+        """The weights of a call as those of the plain convolution: a view."""
+        return w
+
+    def into_kernels(self, call, dw, write):
+        """Let ``write`` fill the gradient of the weights, seen as that of the plain convolution."""
+        write(dw)
+
     def describe(self, op, shapes, dtype, settings):
         x, w, b = shapes
         extents = geometry.spatial(op.name, x)
+        w, settings = self.plain(op.name, x, w, settings)
         groups = settings["groups"]
         check_weights(op.name, x, w, "(K, C / groups, *kernel)")
         check_groups(op.name, x, groups)
@@ -207,13 +264,14 @@ class Convolution(Kind):
         if w[0] % groups:
             raise ShapeError(f"{op.name}: {w[0]} output channels of w {w} cannot be cut into groups={groups}")
         check_bias(op.name, b, w[0], w)
-        window = geometry.window(op.name, extents, w[2:], settings["stride"], settings["padding"], settings["dilation"])
-        return (x[0], w[0], *window.output_shape), described(op.name, window, x[0], w[0], w[1], settings)
+        window, padding = windows_of(op.name, extents, w[2:], settings)
+        return (x[0], w[0], *window.output_shape), described(op.name, window, x[0], w[0], w[1], settings, padding)
 
     def forward(self, call, arrays, out=None, epilogue=None, packed=None):
         x, w, b = arrays
-        y = call.empty(out)
-        call.geometry.primitives.forward(x, w, b, y, packed, epilogue is not None)
+        y, padding = call.empty(out), call.geometry.padding
+        image = x if padding is None else padding.around(x)
+        call.geometry.primitives.forward(image, self.kernels(call, w), b, y, packed, epilogue is not None)
         return y, (), (x, w)
 
     def packing(self, call, shelf):
@@ -221,12 +279,16 @@ class Convolution(Kind):
 
     def backward(self, call, saved, dy, wanted, out=None):
         x, w = saved
-        primitives = call.geometry.primitives
+        primitives, padding = call.geometry.primitives, call.geometry.padding
         dx, dw, db = call.gradients(wanted, out)
         if dx is not None:
-            primitives.backward_input(dy, w, dx)
+            image = dx if padding is None else padding.empty(dx)
+            primitives.backward_input(dy, self.kernels(call, w), image)
+            if padding is not None:
+                padding.tables.backward(image, dx)
         if dw is not None:
-            primitives.backward_weight(x, dy, dw)
+            image = x if padding is None else padding.around(x)
+            self.into_kernels(call, dw, lambda kernels: primitives.backward_weight(image, dy, kernels))
         if db is not None:
             conv.backward_bias(dy, db)
         return dx, dw, db
@@ -238,9 +300,8 @@ class Convolution(Kind):
         return call.geometry.multiply_adds
 
     def algorithms(self, call):
-        (images, *_), (outputs, inputs, *_), _ = call.shapes
-        groups = call.settings["groups"]
-        return algorithm_costs(call.geometry.window, images, inputs * groups, outputs, groups)
+        g = call.geometry
+        return algorithm_costs(g.window, call.shapes[0][0], g.inputs * g.groups, g.outputs, g.groups)
 
     def algorithm(self, call):
         return call.geometry.primitives.algorithm
@@ -249,6 +310,70 @@ class Convolution(Kind):
         window = call.geometry.window
         per_axis = zip(window.kernel, window.stride, window.dilation, strict=True)
         return tuple((d * (k - 1) + 1, s) for k, s, d in per_axis)[geometry.SPATIAL_AXES - window.rank :]
+
+
+class DepthwiseConvolution(Convolution):
+    """As many groups as channels: each has kernels of its own."""
+
+    def plain(self, place, x, w, settings):
+        check_weights(place, x, w, "(C · M, 1, *kernel)")
+        if w[1] != 1 or w[0] % x[1]:
+            raise ShapeError(
+                f"{place}: w {w} does not fit input {x}; expected (C · M, 1, *kernel) with C = {x[1]}: M kernels for each "
+                "channel, those of the first channel first"
+            )
+        return w, {**settings, "groups": x[1]}
+
+
+class CausalConvolution(Convolution):
+    """Along one axis, padded at its low end alone: y at t depends on x up to t."""
+
+    def plain(self, place, x, w, settings):
+        geometry.spatial(place, x, (1,))
+        check_weights(place, x, w, "(K, C / groups, kernel)")
+        (step,) = geometry.per_axis(place, "dilation", settings["dilation"], 1, minimum=1)
+        return w, {**settings, "padding": ((step * (w[2] - 1), 0),), "padding_mode": "zeros"}
+
+
+class FlippedConvolution(Convolution):
+    """The kernel from its end to its beginning, as mathematics defines convolution; weights are read through negative strides."""
+
+    def kernels(self, call, w):
+        return w[(..., *(slice(None, None, -1),) * (w.ndim - 2))]
+
+    def into_kernels(self, call, dw, write):
+        write(self.kernels(call, dw))
+
+
+class LinearAsConvolution(Convolution):
+    """The weights of a linear layer on a flattened image, as the kernel that slides over larger ones."""
+
+    def plain(self, place, x, w, settings):
+        size = geometry.per_axis(place, "image_size", settings["image_size"], len(x) - 2, minimum=1)
+        features = x[1] * math.prod(size)
+        if len(w) != 2 or w[0] == 0 or w[1] != features:
+            raise ShapeError(
+                f"{place}: w has shape {w}; the input {x} and image_size {size} need (outputs, {features}): {x[1]} channels of "
+                f"{'×'.join(map(str, size))} pixels, flattened"
+            )
+        fixed = {"padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros"}
+        return (w[0], x[1], *size), {**settings, **fixed}
+
+    def kernels(self, call, w):
+        return self.channels_first(call, w.reshape(self.rows(call)))
+
+    def into_kernels(self, call, dw, write):
+        into(dw, self.rows(call), lambda rows: write(self.channels_first(call, rows)))
+
+    def rows(self, call):
+        """The weights' shape with a row unrolled into the image that it was flattened from."""
+        g = call.geometry
+        size = g.window.kernel[geometry.SPATIAL_AXES - g.window.rank :]
+        first = call.settings["order"] == "channels_first"
+        return (g.outputs, g.inputs, *size) if first else (g.outputs, *size, g.inputs)
+
+    def channels_first(self, call, rows):
+        return rows if call.settings["order"] == "channels_first" else np.moveaxis(rows, -1, 1)
 
 
 class TransposedConvolution(Convolution):

@@ -8,8 +8,9 @@ from .. import geometry
 from ..errors import SettingError, ShapeError
 from ..operator import Kind
 from ..ops import norm, shape
+from .reshaping import channels_innermost
 
-__all__ = ["BatchNorm", "GroupNorm", "LocalResponseNorm"]
+__all__ = ["BatchNorm", "GroupNorm", "LocalResponseNorm", "Scale"]
 
 RANKS = (0, 1, 2, 3)
 
@@ -43,15 +44,19 @@ class Normalization(Kind):
     per_image = True
     saves = ("x", "w")
 
+    def eps(self, call):
+        """What is added to the variances."""
+        return call.settings["eps"]
+
     def normalized(self, call, x, w, b, statistics, constant, out):
         """y, and what backward needs."""
         y = call.empty(out)
-        call.geometry.forward(x, w, b, statistics, call.settings["eps"], y)
+        call.geometry.forward(x, w, b, statistics, self.eps(call), y)
         return y, Saved(x, w, statistics, constant)
 
     def backward(self, call, saved, dy, wanted, out=None):
         dx, dw, db, *rest = call.gradients(wanted, out)
-        call.geometry.backward(saved.x, saved.w, saved.statistics, call.settings["eps"], saved.constant, dy, dx, dw, db)
+        call.geometry.backward(saved.x, saved.w, saved.statistics, self.eps(call), saved.constant, dy, dx, dw, db)
         return (dx, dw, db, *rest)
 
 
@@ -116,6 +121,25 @@ class GroupNorm(Normalization):
 
 
 @dataclass(frozen=True)
+class Scale(Normalization):
+    """w x + b per channel: normalisation by mean 0 and variance 1, with nothing added."""
+
+    def describe(self, op, shapes, dtype, settings):
+        x = shapes[0]
+        geometry.spatial(op.name, x, RANKS)
+        check_per_channel(op, shapes)
+        return x, None if None in x else norm.Normalization(x, x[1], True)
+
+    def eps(self, call):
+        return 0.0
+
+    def forward(self, call, arrays, out=None):
+        x, w, b = arrays
+        y, saved = self.normalized(call, x, w, b, call.geometry.given(None, None), True, out)
+        return y, (), saved
+
+
+@dataclass(frozen=True)
 class LocalResponseNorm(Kind):
     """Each value by the squares of its neighbours in the channel direction."""
 
@@ -145,13 +169,8 @@ class LocalResponseNorm(Kind):
 
 def in_order_of(y, x):
     """x as it is where its channels are innermost if and only if those of y are; otherwise a copy that lies like y."""
-    if x.ndim < 3 or innermost(x) == innermost(y):
+    if x.ndim < 3 or channels_innermost(x) == channels_innermost(y):
         return x
     copy = np.empty_like(y)
     shape.copy(x, copy)
     return copy
-
-
-def innermost(a):
-    """Whether neighbouring channels lie side by side."""
-    return a.shape[1] > 1 and a.strides[1] == a.itemsize

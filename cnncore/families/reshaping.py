@@ -1,14 +1,30 @@
-"""Operators that only move values: flattening and padding."""
+"""Operators that only move values: flattening, padding, parts, pixels into channels and back."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
+
+import numpy as np
 
 from .. import geometry
 from ..errors import SettingError, ShapeError
 from ..operator import Kind
 from ..ops import shape
 
-__all__ = ["Flatten", "Pad"]
+__all__ = ["Flatten", "Pad", "PaddedImage", "Part", "PixelShuffle", "Slice", "channels_innermost", "empty_image"]
+
+
+def channels_innermost(a):
+    """Whether neighbouring channels lie side by side."""
+    return a.ndim > 2 and a.shape[1] > 1 and a.strides[1] == a.itemsize
+
+
+def empty_image(shape, like):
+    """A new array (N, C, \\*spatial), its channels innermost if those of ``like`` are."""
+    if not channels_innermost(like):
+        return np.empty(shape, like.dtype)
+    return np.moveaxis(np.empty((shape[0], *shape[2:], shape[1]), like.dtype), -1, 1)
 
 
 class Flatten(Kind):
@@ -65,6 +81,17 @@ class PaddedImage:
         ]
         return shape.Padding(sources, extents, self.value)
 
+    def empty(self, x):
+        """A new array for x with its padding, laid out like x."""
+        output = (H + low + high for H, (low, high) in zip(self.extents, self.pairs, strict=True))
+        return empty_image((*x.shape[:2], *output), x)
+
+    def around(self, x):
+        """x with its padding."""
+        y = self.empty(x)
+        self.tables.forward(x, y)
+        return y
+
 
 class Pad(Kind):
     """Cells around the image, made from it or constant; negative padding cuts off."""
@@ -87,4 +114,128 @@ class Pad(Kind):
     def backward(self, call, saved, dy, wanted, out=None):
         dx = call.gradient(0, out and out[0])
         call.geometry.tables.backward(dy, dx)
+        return (dx,)
+
+
+class Slice(Kind):
+    """Part of x along one axis, from start to stop; geometry: the axis and the index into x."""
+
+    per_image = True
+    saves = ()
+
+    def bounds(self, op, extent, settings):
+        """(start, stop, step) as range() takes them, and how many that are."""
+        start, stop, step = slice(settings["start"], settings["stop"], settings["stride"]).indices(extent)
+        return start, stop, step
+
+    def describe(self, op, shapes, dtype, settings):
+        (x,) = shapes
+        if not 1 <= len(x) <= 5:
+            raise ShapeError(f"{op.name}: input has {len(x)} dimensions {x}; expected 1 to 5")
+        axis = geometry.integer(op.name, "axis", settings["axis"], -len(x))
+        if axis >= len(x):
+            raise SettingError(f"{op.name}: axis {axis} does not exist in input {x}; use {-len(x)} to {len(x) - 1}")
+        axis %= len(x)
+        if x[axis] is None:
+            return (*x[:axis], None, *x[axis + 1 :]), None
+        start, stop, step = self.bounds(op, x[axis], settings)
+        count = len(range(start, stop, step))
+        if count == 0 and not (axis == 0 and x[0] == 0):
+            raise ShapeError(
+                f"{op.name}: nothing of axis {axis} of input {x} lies from {start} to {stop} in steps of {step}"
+            )
+        index = (*(slice(None),) * axis, slice(start, stop if stop >= 0 else None, step))
+        return (*x[:axis], count, *x[axis + 1 :]), (axis, index)
+
+    def forward(self, call, arrays, out=None):
+        (x,) = arrays
+        y = call.empty(out)
+        shape.copy(x[call.geometry[1]], y)
+        return y, (), ()
+
+    def backward(self, call, saved, dy, wanted, out=None):
+        dx = call.gradient(0, out and out[0])
+        dx[...] = 0
+        shape.copy(dy, dx[call.geometry[1]])
+        return (dx,)
+
+    def takes_pieces(self, call):
+        return call.geometry[0] > 0
+
+
+class Part(Slice):
+    """One of the parts into which an axis is cut."""
+
+    def bounds(self, op, extent, settings):
+        parts, part, axis = settings["parts"], settings["part"], settings["axis"]
+        if isinstance(parts, int):
+            if extent % parts:
+                raise ShapeError(
+                    f"{op.name}: axis {axis} of extent {extent} cannot be cut into {parts} equal parts; give a divisor of "
+                    f"{extent}, or the extents of the parts"
+                )
+            parts = (extent // parts,) * parts
+        if sum(parts) != extent:
+            raise ShapeError(f"{op.name}: parts {parts} have {sum(parts)} in all; axis {axis} has extent {extent}")
+        if part >= len(parts):
+            raise SettingError(f"{op.name}: part {part} does not exist; {len(parts)} parts are numbered from 0")
+        start = sum(parts[:part])
+        return start, start + parts[part], 1
+
+
+@dataclass(frozen=True)
+class PixelShuffle(Kind):
+    """Blocks of channels become blocks of pixels, or with ``inverse`` pixels become channels.
+
+    y is one strided copy of x for each pixel of a block; geometry: their (index into channels, index into pixels).
+    """
+
+    inverse: bool
+
+    per_image = True
+    saves = ()
+
+    def describe(self, op, shapes, dtype, settings):
+        (x,) = shapes
+        extents = geometry.spatial(op.name, x)
+        factor = geometry.per_axis(op.name, "factor", settings["factor"], len(extents), minimum=1)
+        block = math.prod(factor)
+        if self.inverse:
+            for axis, (H, r) in enumerate(zip(extents, factor, strict=True)):
+                if H is not None and H % r:
+                    raise ShapeError(
+                        f"{op.name}: spatial axis {axis} of input {x} has {H} pixels, no multiple of factor {r}"
+                    )
+            C = x[1]
+            output = (x[0], C * block, *(None if H is None else H // r for H, r in zip(extents, factor, strict=True)))
+        else:
+            if x[1] % block:
+                raise ShapeError(
+                    f"{op.name}: input {x} has {x[1]} channels; factor {factor} needs a multiple of {block}"
+                )
+            C = x[1] // block
+            output = (x[0], C, *(None if H is None else H * r for H, r in zip(extents, factor, strict=True)))
+        moves = []
+        for number, place in enumerate(product(*map(range, factor))):
+            channels = slice(number, None, block) if settings["mode"] == "CRD" else slice(number * C, (number + 1) * C)
+            pixels = (slice(start, None, r) for start, r in zip(place, factor, strict=True))
+            moves.append(((slice(None), channels), (slice(None), slice(None), *pixels)))
+        return output, tuple(moves)
+
+    def move(self, call, source, target, inverse):
+        for channels, pixels in call.geometry:
+            if inverse:
+                shape.copy(source[pixels], target[channels])
+            else:
+                shape.copy(source[channels], target[pixels])
+
+    def forward(self, call, arrays, out=None):
+        (x,) = arrays
+        y = call.empty(out)
+        self.move(call, x, y, self.inverse)
+        return y, (), ()
+
+    def backward(self, call, saved, dy, wanted, out=None):
+        dx = call.gradient(0, out and out[0])
+        self.move(call, dy, dx, not self.inverse)
         return (dx,)

@@ -36,11 +36,28 @@ def maxout(x, pieces=2):
     return x.unflatten(1, (-1, pieces)).amax(2)
 
 
+def mlpconv(x, w1, b1, w2, b2, w3, b3, padding, nonlinearity):
+    h = F.relu(F.conv2d(x, w1, b1, padding=padding))
+    return F.relu(F.conv2d(F.relu(F.conv2d(h, w2, b2)), w3, b3))
+
+
+def inception(x, w1, b1, w3, b3, w5, b5, wr3, br3, wr5, br5, wp, bp):
+    def f(h, w, b):
+        return F.relu(F.conv2d(h, w, b, padding=w.shape[2] // 2))
+
+    pooled = F.max_pool2d(x, 3, 1, 1)
+    return torch.cat([f(x, w1, b1), f(f(x, wr3, br3), w3, b3), f(f(x, wr5, br5), w5, b5), f(pooled, wp, bp)], 1)
+
+
 # PyTorch has the operator, under this or another name.
 NAMED = {
     "conv": lambda x, w, b, padding: F.conv2d(x, w, b, padding=padding),
     "conv_transpose": lambda x, w, b, padding: F.conv_transpose2d(x, w, b, padding=padding),
     "linear": lambda x, w, b: F.linear(x, w, b),
+    "depthwise_conv": lambda x, w, b, padding: F.conv2d(x, w, b, padding=padding, groups=x.shape[1]),
+    "pixel_shuffle": lambda x, factor: F.pixel_shuffle(x, factor),
+    "pixel_unshuffle": lambda x, factor: F.pixel_unshuffle(x, factor),
+    "feature_alpha_dropout": lambda x: F.feature_alpha_dropout(x, training=True),
     "max_pool": lambda x, kernel_size, stride: F.max_pool2d(x, kernel_size, stride),
     "avg_pool": lambda x, kernel_size, stride: F.avg_pool2d(x, kernel_size, stride),
     "sum_pool": lambda x, kernel_size, stride: F.avg_pool2d(x, kernel_size, stride, divisor_override=1),
@@ -96,6 +113,17 @@ COMPOSED = {
     "swish": lambda x: x * torch.sigmoid(1.0 * x),
     "dsilu": dsilu,
     "maxout": maxout,
+    "causal_conv": lambda x, w, b: F.conv1d(F.pad(x, (2, 0)), w, b),
+    "flipped_conv": lambda x, w, b, padding: F.conv2d(x, w.flip(2, 3), b, padding=padding),
+    "linear_as_conv": lambda x, w, b, image_size: F.conv2d(x, w.reshape(len(w), x.shape[1], image_size, image_size), b),
+    "separable_conv": lambda x, w, pointwise, b, padding: F.conv2d(
+        F.conv2d(x, w, padding=padding, groups=x.shape[1]), pointwise, b
+    ),
+    "mlpconv": mlpconv,
+    "inception": inception,
+    "scale": lambda x, w, b: x * w[:, None, None] + b[:, None, None],
+    "split": lambda x: x.chunk(2, 1)[0].clone(),
+    "slice": lambda x, start: x[:, start:].clone(),
     "add": lambda *xs: sum(xs[1:], xs[0]),
 }
 

@@ -34,7 +34,56 @@ def features(rng, x):
     return rng.standard_normal((1000, x.shape[1])) / 32, rng.standard_normal(1000)
 
 
+def row_weights(rng, x):
+    """The same along one axis."""
+    return rng.standard_normal((x.shape[1], x.shape[1], 3)) / 14, rng.standard_normal(x.shape[1])
+
+
+def depthwise(rng, x):
+    """A 3×3 kernel for every channel, and a bias."""
+    return rng.standard_normal((x.shape[1], 1, 3, 3)) / 3, rng.standard_normal(x.shape[1])
+
+
+def separable(rng, x):
+    return (
+        depthwise(rng, x)[0],
+        rng.standard_normal((x.shape[1], x.shape[1], 1, 1)) / 8,
+        rng.standard_normal(x.shape[1]),
+    )
+
+
+def perceptrons(rng, x):
+    """mlpconv: 3×3, then twice 1×1, all from as many channels to as many."""
+    C = x.shape[1]
+    w, b = weights(rng, x)
+    return w, b, *(a for _ in range(2) for a in (rng.standard_normal((C, C, 1, 1)) / 8, rng.standard_normal(C)))
+
+
+def module(rng, x):
+    """Inception (3a) of GoogLeNet, its numbers of channels divided by three for x of 64 channels."""
+    C = x.shape[1]
+
+    def convolution(outputs, inputs, size):
+        return rng.standard_normal((outputs, inputs, size, size)) / size / inputs**0.5, rng.standard_normal(outputs)
+
+    part = max(C // 64, 1) if C >= 64 else C / 64
+    one, reduce3, three, reduce5, five, pool = (max(1, round(part * n)) for n in (21, 32, 43, 5, 11, 11))
+    sizes = ((one, C, 1), (three, reduce3, 3), (five, reduce5, 5), (reduce3, C, 1), (reduce5, C, 1), (pool, C, 1))
+    return tuple(a for size in sizes for a in convolution(*size))
+
+
 SAMPLES = {
+    "depthwise_conv": Sample(settings={"padding": 1}, arrays=depthwise),
+    "causal_conv": Sample(shape=lambda shape: (*shape[:2], shape[2] * shape[3]), arrays=row_weights),
+    "flipped_conv": Sample(settings={"padding": 1}, arrays=weights),
+    "linear_as_conv": Sample(
+        settings={"image_size": 7},
+        arrays=lambda rng, x: (rng.standard_normal((10, x.shape[1] * 49)) / 56, rng.standard_normal(10)),
+    ),
+    "separable_conv": Sample(settings={"padding": 1}, arrays=separable),
+    "mlpconv": Sample(settings={"padding": 1, "nonlinearity": "relu"}, arrays=perceptrons),
+    "inception": Sample(arrays=module),
+    "pixel_unshuffle": Sample(settings={"factor": 2}),
     "conv": Sample(settings={"padding": 1}, arrays=weights),
     "conv_transpose": Sample(settings={"padding": 1}, arrays=weights),
     "linear": Sample(shape=lambda shape: (shape[0], 16 * shape[1]), arrays=features),
