@@ -229,6 +229,7 @@ def roi_align(s, x, rois, images):
         coordinate_transformation_mode="half_pixel" if s["aligned"] else "output_half_pixel",
     )
 
+
 def reshuffle(node, mode):
     """DepthToSpace or SpaceToDepth; ``mode``: the one order of a node without that attribute."""
 
