@@ -251,6 +251,17 @@ def per_channel(p, x):
     return p.reshape(-1, *[1] * (x.ndim - 2)) if p.ndim == 1 and x.ndim > 1 else p
 
 
+def step(x, low, at_zero):
+    """Constant pieces, and a derivative that is 0 and not missing."""
+    return torch.where(x > 0, 1.0, torch.where(x < 0, low, at_zero)).to(x.dtype) + 0 * x
+
+
+def straight_through(s, x):
+    """torch.sign forward; backward that of the line that is cut off at ±clip, by the detach idiom."""
+    line = x if s["clip"] is None else x.clamp(-s["clip"], s["clip"])
+    return line + (torch.sign(x) - line).detach()
+
+
 def dsilu(s, x):
     g = torch.sigmoid(x)
     return g * (1 + x * (1 - g))
@@ -376,7 +387,7 @@ ORACLES = {
     "adaptive_max_pool": adaptive("max"),
     "identity": lambda s, x: 1 * x,
     "relu": lambda s, x: F.relu(x),
-    "leaky_relu": lambda s, x: F.leaky_relu(x, s["negative_slope"]),
+    "leaky_relu": lambda s, x: F.leaky_relu(x, {None: s["negative_slope"], "tf": 0.2, "caffe": 0.0}[s["compat"]]),
     "prelu": lambda s, x, a: F.prelu(x, a),
     "elu": lambda s, x: F.elu(x, s["alpha"]),
     "celu": lambda s, x: F.celu(x, s["alpha"]),
@@ -384,11 +395,11 @@ ORACLES = {
     "sigmoid": lambda s, x: torch.sigmoid(x),
     "log_sigmoid": lambda s, x: F.logsigmoid(x),
     "tanh": lambda s, x: torch.tanh(x),
-    "hard_sigmoid": lambda s, x: (s["alpha"] * x + s["beta"]).clamp(0, 1),
+    "hard_sigmoid": lambda s, x: ((0.2 if s["compat"] == "onnx" else s["alpha"]) * x + s["beta"]).clamp(0, 1),
     "hard_tanh": lambda s, x: F.hardtanh(x, s["min_val"], s["max_val"]),
     "clipped_relu": lambda s, x: x.clamp(0, s["max_value"]),
     "relu6": lambda s, x: F.relu6(x),
-    "softplus": lambda s, x: F.softplus(x, s["beta"]),
+    "softplus": lambda s, x: F.softplus(x, s["beta"], 20.0 if s["compat"] == "torch" else math.inf),
     "softsign": lambda s, x: F.softsign(x),
     "silu": lambda s, x: F.silu(x),
     "swish": swish,
@@ -396,6 +407,20 @@ ORACLES = {
     "hard_swish": lambda s, x: F.hardswish(x),
     "mish": lambda s, x: F.mish(x),
     "gelu": lambda s, x: F.gelu(x, approximate=s["approximate"]),
+    "sign": lambda s, x: step(x, -1.0, s["at_zero"]),
+    "heaviside": lambda s, x: step(x, 0.0, s["at_zero"]),
+    "sign_straight_through": straight_through,
+    "scaled_tanh": lambda s, x: s["amplitude"] * torch.tanh(s["steepness"] * x),
+    "quick_gelu": lambda s, x: x * torch.sigmoid(1.702 * x),
+    "tanhshrink": lambda s, x: F.tanhshrink(x),
+    "softshrink": lambda s, x: F.softshrink(x, s["lambd"]),
+    "hardshrink": lambda s, x: F.hardshrink(x, s["lambd"]),
+    "threshold": lambda s, x: F.threshold(x, s["threshold"], s["value"]),
+    "thresholded_relu": lambda s, x: F.threshold(x, s["alpha"], 0.0),
+    "squareplus": lambda s, x: (x + torch.sqrt(x * x + s["b"])) / 2,
+    "sparse_plus": lambda s, x: torch.where(x <= -1, 0 * x, torch.where(x >= 1, x, (x + 1) ** 2 / 4)),
+    "sparse_sigmoid": lambda s, x: ((x + 1) / 2).clamp(0, 1),
+    "dish": lambda s, x: x / 2 * (x / torch.sqrt(1 + x * x) + 1),
     "exp": lambda s, x: torch.exp(x),
     "abs": lambda s, x: torch.abs(x),
     "maxout": maxout,

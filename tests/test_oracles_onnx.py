@@ -136,6 +136,22 @@ def prelu(s, x, a):
     return run_node("PRelu", [x, a.reshape(-1, *[1] * (x.ndim - 2))])
 
 
+def leaky_relu(s, x):
+    require(s["compat"] is None, "LeakyRelu has its own default")
+    return run_node("LeakyRelu", [x], alpha=s["negative_slope"])
+
+
+def hard_sigmoid(s, x):
+    if s["compat"] == "onnx":  # nothing is said: the default is what is compared
+        return run_node("HardSigmoid", [x])
+    return run_node("HardSigmoid", [x], alpha=s["alpha"], beta=s["beta"])
+
+
+def sign(s, x):
+    require(s["at_zero"] == 0, "Sign is 0 at 0")
+    return run_node("Sign", [x])
+
+
 def softplus(s, x):
     require(s["beta"] == 1, "Softplus has no beta")
     return run_node("Softplus", [x])
@@ -290,14 +306,14 @@ NODES = {
     "global_lp_pool": global_pool("GlobalLpPool"),
     "identity": elementwise("Identity"),
     "relu": elementwise("Relu"),
-    "leaky_relu": elementwise("LeakyRelu", alpha="negative_slope"),
+    "leaky_relu": leaky_relu,
     "prelu": prelu,
     "elu": elementwise("Elu", alpha="alpha"),
     "celu": elementwise("Celu", alpha="alpha"),
     "selu": elementwise("Selu"),
     "sigmoid": elementwise("Sigmoid"),
     "tanh": elementwise("Tanh"),
-    "hard_sigmoid": elementwise("HardSigmoid", alpha="alpha", beta="beta"),
+    "hard_sigmoid": hard_sigmoid,
     "hard_tanh": clip("min_val", "max_val"),
     "clipped_relu": clip(0, "max_value"),
     "relu6": clip(0, 6),
@@ -306,6 +322,10 @@ NODES = {
     "hard_swish": elementwise("HardSwish"),
     "mish": elementwise("Mish"),
     "gelu": elementwise("Gelu", approximate="approximate"),
+    "sign": sign,
+    "softshrink": lambda s, x: run_node("Shrink", [x], lambd=s["lambd"], bias=s["lambd"]),
+    "hardshrink": lambda s, x: run_node("Shrink", [x], lambd=s["lambd"]),
+    "thresholded_relu": elementwise("ThresholdedRelu", alpha="alpha"),
     "exp": elementwise("Exp"),
     "abs": elementwise("Abs"),
     "softmax": elementwise("Softmax", axis="axis"),

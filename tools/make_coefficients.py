@@ -54,6 +54,12 @@ def tanh_part(z):
     return -mp.mpf(1) / 3 if z < 1e-20 else (mp.tanh(x) - x) / x**3
 
 
+def shrink_part(z):
+    """(x − tanh x) / x³ of z = x²"""
+    x = mp.sqrt(z)
+    return mp.mpf(1) / 3 - 2 * z / 15 if z < 1e-20 else (x - mp.tanh(x)) / x**3
+
+
 def normal_part(z):
     """(Φ(x) − ½) / x of z = x²"""
     x = mp.sqrt(z)
@@ -70,13 +76,14 @@ def polynomials(bits):
     """name, function, weight, interval and degree of every polynomial."""
     r = mp.log(2) / 2
     first, last = (mp.mpf(a - TAIL_POLE) / (a + TAIL_POLE) for a in (1, LONGEST_TAIL[bits]))
-    degree = {32: (5, 9, 4, 5, 9), 64: (10, 21, 10, 10, 21)}[bits]
+    degree = {32: (5, 9, 4, 7, 5, 9), 64: (10, 21, 10, 15, 10, 21)}[bits]
     return (
         ("exp_terms", exp_part, lambda r: r * r / mp.exp(r), -r, r, degree[0]),
         ("log1p_terms", log1p_part, lambda e: e * e / mp.log1p(e) if e else mp.mpf(0), mp.mpf(0), mp.mpf(1), degree[1]),
         ("tanh_terms", tanh_part, lambda z: z, mp.mpf(0), (mp.log(3) / 2) ** 2, degree[2]),
-        ("normal_terms", normal_part, lambda z: mp.sqrt(z) * 2, mp.mpf(0), mp.mpf(1), degree[3]),
-        ("tail_terms", tail_part, lambda t: 1 / tail_part(t), first, last, degree[4]),
+        ("shrink_terms", shrink_part, lambda z: 1 / shrink_part(z), mp.mpf(0), mp.mpf(1), degree[3]),
+        ("normal_terms", normal_part, lambda z: mp.sqrt(z) * 2, mp.mpf(0), mp.mpf(1), degree[4]),
+        ("tail_terms", tail_part, lambda t: 1 / tail_part(t), first, last, degree[5]),
     )
 
 

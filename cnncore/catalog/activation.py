@@ -3,7 +3,7 @@
 from ..errors import SettingError
 from ..families.activation import Maxout, Softmax
 from ..families.elementwise import Elementwise, Parametric
-from ..operator import Array, Case, Layer, Op, Parameter, Setting, choice, number, whole
+from ..operator import REQUIRED, Array, Case, Layer, Op, Parameter, Setting, choice, number, whole
 from ..ops import activation
 
 __all__ = ["ROWS"]
@@ -16,6 +16,10 @@ ROUNDED_TO_4 = "nothing; y is exact to 4 units in the last place, in float32 by 
 SELU_SCALE = 1.0507009873554805
 SELU_ALPHA = 1.6732632423543772
 
+HARD_SIGMOID_SLOPE = 1 / 6
+LEAKY_SLOPE = 0.01
+LEAKY_SLOPES = {"tf": 0.2, "caffe": 0.0}
+
 
 def clip_bounds(place, settings):
     low, high = float(settings["min_val"]), float(settings["max_val"])
@@ -25,9 +29,38 @@ def clip_bounds(place, settings):
 
 
 def hard_sigmoid_knees(place, settings):
-    """α, β and where αx + β meets 0 and 1, freed from the rounding of α: 3 and not 3.0000000000000004 for α = 1/6."""
+    """α and where αx + β meets 0 and 1, freed from the rounding of α: 3 and not 3.0000000000000004 for α = 1/6."""
     alpha, beta = float(settings["alpha"]), float(settings["beta"])
-    return alpha, beta, float(f"{-beta / alpha:.15g}"), float(f"{(1 - beta) / alpha:.15g}")
+    if settings["compat"] == "onnx":
+        if alpha != HARD_SIGMOID_SLOPE:
+            raise SettingError(
+                f"{place}: compat='onnx' means alpha=0.2, but alpha={alpha:g} is given; leave one of them out"
+            )
+        alpha = 0.2
+    return alpha, float(f"{-beta / alpha:.15g}"), float(f"{(1 - beta) / alpha:.15g}")
+
+
+def leaky_slope(place, settings):
+    """The slope given, or the default of a peer."""
+    slope = float(settings["negative_slope"])
+    if settings["compat"] is None:
+        return (slope,)
+    if slope != LEAKY_SLOPE:
+        peer = LEAKY_SLOPES[settings["compat"]]
+        raise SettingError(
+            f"{place}: compat={settings['compat']!r} means negative_slope={peer:g}, but negative_slope={slope:g} is given; "
+            "leave one of them out"
+        )
+    return (LEAKY_SLOPES[settings["compat"]],)
+
+
+def softplus_numbers(place, settings):
+    """β, and the βx from which on y = x is taken: none, or PyTorch's."""
+    return float(settings["beta"]), 20.0 if settings["compat"] == "torch" else float("inf")
+
+
+def clip_of_estimator(place, name, value):
+    return None if value is None else number(minimum=0)(place, name, value)
 
 
 def one_or_per_channel(shapes, settings):
@@ -103,23 +136,28 @@ ROWS = (
     ),
     Op(
         "leaky_relu",
-        Elementwise(activation.LEAKY_RELU, ("negative_slope",)),
+        Elementwise(activation.LEAKY_RELU, leaky_slope),
         family="activation",
         catalogue=("A12",),
         summary="ReLU that lets a little of the negative through, so that no unit dies.",
         formula="y = x for x > 0, else a·x          a = negative_slope",
         gradient="∂y/∂x = 1 for x > 0, else a",
-        settings_list=(Setting("negative_slope", 0.01, "slope a of the negative side", number(), alias="alpha"),),
+        settings_list=(
+            Setting("negative_slope", LEAKY_SLOPE, "slope a of the negative side", number(), alias="alpha"),
+            Setting("compat", None, "'tf' or 'caffe': the slope that is their default", choice(None, "tf", "caffe")),
+        ),
         shape=ANY,
         edges=(
             "x = 0: the left slope a is taken",
             "NaN: y = NaN, slope a",
             "−∞: −∞ for a > 0; a = 0 gives NaN there (0·∞), relu gives 0",
+            "peers agree on the formula, not on a: 0.01 in PyTorch and ONNX, 0.2 in tf.nn (compat='tf'), 0 in Caffe's ReLU "
+            "(compat='caffe'), 0.3 in Keras' layer",
         ),
         accumulates="nothing",
         smooth=False,
         paper="Maas, Hannun & Ng 2013, ICML workshop on deep learning for audio, speech and language processing",
-        cases=(Case(), Case(negative_slope=0.3), Case(negative_slope=-0.5)),
+        cases=(Case(), Case(negative_slope=0.3), Case(negative_slope=-0.5), Case(compat="tf", ranks=(2,))),
         example="""
             >>> import numpy as np, cnncore
             >>> cnncore.leaky_relu(np.array([-1., 0., 2.]), negative_slope=0.25)
@@ -294,15 +332,21 @@ ROWS = (
         formula="y = min(max(αx + β, 0), 1)",
         gradient="∂y/∂x = α for −β/α < x < (1 − β)/α, else 0",
         settings_list=(
-            Setting("alpha", 1 / 6, "slope; 1/6 as in PyTorch and Keras 3, 0.2 in ONNX", number(above=0)),
+            Setting("alpha", HARD_SIGMOID_SLOPE, "slope; 1/6 as in PyTorch and Keras 3", number(above=0)),
             Setting("beta", 0.5, "value at 0", number()),
+            Setting("compat", None, "'onnx': alpha=0.2, the default of ONNX and Keras 2", choice(None, "onnx")),
         ),
         shape=ANY,
-        edges=("at the knees (±3 for the defaults) the slope is 0", "−∞: 0, ∞: 1; NaN: y = NaN, slope 0"),
+        edges=(
+            "at the knees (±3 for the defaults) the slope is 0",
+            "beside the lower knee: α(x + β/α) is computed, as αx + β would cancel",
+            "−∞: 0, ∞: 1; NaN: y = NaN, slope 0",
+            "two definitions go by this name: α = 1/6 (PyTorch, Keras 3) and α = 0.2 (ONNX, Keras 2: compat='onnx')",
+        ),
         accumulates="nothing",
         smooth=False,
         paper="Courbariaux, Bengio & David 2015, NeurIPS, arXiv:1511.00363; α = 1/6: Howard et al. 2019, arXiv:1905.02244",
-        cases=(Case(), Case(alpha=0.6, beta=0.3)),
+        cases=(Case(), Case(alpha=0.6, beta=0.3), Case(compat="onnx", ranks=(2,))),
         example="""
             >>> import numpy as np, cnncore
             >>> cnncore.hard_sigmoid(np.array([-3., 0., 1.5, 3.]))
@@ -376,21 +420,24 @@ ROWS = (
     ),
     Op(
         "softplus",
-        Elementwise(activation.SOFTPLUS, ("beta",)),
+        Elementwise(activation.SOFTPLUS, softplus_numbers),
         family="activation",
         catalogue=("A21",),
         summary="A smooth ReLU.",
         formula="y = log(1 + e^{βx}) / β = (max(βx, 0) + log(1 + e^{−|βx|})) / β",
         gradient="∂y/∂x = σ(βx)",
-        settings_list=(Setting("beta", 1.0, "the larger β, the closer to ReLU", number(above=0)),),
+        settings_list=(
+            Setting("beta", 1.0, "the larger β, the closer to ReLU", number(above=0)),
+            Setting("compat", None, "'torch': y = x with slope 1 for βx > 20", choice(None, "torch")),
+        ),
         shape=ANY,
         edges=(
-            "no threshold: the formula holds over the whole range (PyTorch takes y = x for βx > 20)",
+            "no threshold: the formula holds over the whole range; PyTorch's shortcut (compat='torch') is 2e-9 off at 20",
             "−∞: 0 with slope 0; ∞: ∞ with slope 1; NaN: NaN",
         ),
         accumulates=ROUNDED,
         paper="Dugas, Bengio, Bélisle, Nadeau & Garcia 2001, NeurIPS",
-        cases=(Case(), Case(beta=3.0)),
+        cases=(Case(), Case(beta=3.0), Case(beta=15.0, compat="torch", ranks=(2,))),
         example="""
             >>> import numpy as np, cnncore
             >>> np.exp(cnncore.softplus(np.array([0., np.log(3)]))).round(4)     # 1 + 1, 1 + 3
@@ -418,7 +465,7 @@ ROWS = (
     ),
     Op(
         "silu",
-        Elementwise(activation.SWISH, lambda place, settings: (1.0,)),
+        Elementwise(activation.SILU, lambda place, settings: (1.0,)),
         family="activation",
         catalogue=("A22",),
         summary="Sigmoid-weighted linear unit: Swish with β = 1.",
@@ -602,6 +649,329 @@ ROWS = (
             >>> import numpy as np, cnncore
             >>> cnncore.abs(np.array([-2., 0., 3.]))
             array([2., 0., 3.])
+        """,
+    ),
+    Op(
+        "sign",
+        Elementwise(activation.STEP, lambda place, settings: (-1.0, float(settings["at_zero"]))),
+        family="activation",
+        catalogue=("A02",),
+        summary="The sign of every value: the perceptron's output.",
+        formula="y = 1 for x > 0, −1 for x < 0, at_zero at 0",
+        gradient="∂y/∂x = 0",
+        settings_list=(Setting("at_zero", 0.0, "y at x = 0; perceptrons are often written with 1", number()),),
+        shape=ANY,
+        edges=(
+            "x = 0 and −0: at_zero",
+            "±∞: ±1; NaN: y = NaN, slope 0",
+            "nothing is learned through it: sign_straight_through",
+        ),
+        accumulates="nothing",
+        smooth=False,
+        paper="Rosenblatt 1958, doi:10.1037/h0042519",
+        cases=(Case(), Case(at_zero=1.0, ranks=(2,))),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.sign(np.array([-0.5, 0., 3.]))
+            array([-1.,  0.,  1.])
+        """,
+    ),
+    Op(
+        "heaviside",
+        Elementwise(activation.STEP, lambda place, settings: (0.0, float(settings["at_zero"]))),
+        family="activation",
+        catalogue=("A02",),
+        summary="Heaviside's step: whether a value is positive.",
+        formula="y = 1 for x > 0, 0 for x < 0, at_zero at 0",
+        gradient="∂y/∂x = 0",
+        settings_list=(Setting("at_zero", 1.0, "y at x = 0", number()),),
+        shape=ANY,
+        edges=(
+            "x = 0 and −0: at_zero; Caffe's Threshold has 0 there",
+            "−∞: 0, ∞: 1; NaN: y = NaN, slope 0",
+            "nothing is learned through it",
+        ),
+        accumulates="nothing",
+        smooth=False,
+        paper="McCulloch & Pitts 1943, doi:10.1007/BF02478259",
+        cases=(Case(), Case(at_zero=0.5, ranks=(2,))),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.heaviside(np.array([-0.5, 0., 3.]))
+            array([0., 1., 1.])
+        """,
+    ),
+    Op(
+        "sign_straight_through",
+        Elementwise(
+            activation.STRAIGHT_THROUGH,
+            lambda place, settings: (float("inf") if settings["clip"] is None else settings["clip"],),
+        ),
+        family="activation",
+        catalogue=("A03",),
+        summary="The sign, with the gradient of a clipped line in place of its own, which is 0: what trains binary networks.",
+        formula="y = 1 for x > 0, −1 for x < 0, 0 at 0",
+        gradient="""
+            taken for ∂y/∂x: 1 for |x| ≤ clip, else 0          (1 everywhere for clip = None)
+            This is not the derivative of y, on purpose.
+        """,
+        settings_list=(
+            Setting("clip", 1.0, "|x| beyond which no gradient passes; None: it always passes", clip_of_estimator),
+        ),
+        shape=ANY,
+        edges=(
+            "|x| = clip: the gradient passes",
+            "±∞: ±1; NaN: y = NaN; no gradient passes unless clip is None and x is no NaN",
+        ),
+        accumulates="nothing",
+        smooth=False,
+        proof="the backward pass is an estimator and not the derivative, which is 0",
+        paper="Bengio, Léonard & Courville 2013, arXiv:1308.3432; clipped: Courbariaux et al. 2016, arXiv:1602.02830",
+        cases=(Case(), Case(clip=0.5, ranks=(2,)), Case(clip=None, ranks=(2,))),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> y, backward = cnncore.sign_straight_through.with_backward(np.array([-3., -0.5, 1.]))
+            >>> y
+            array([-1., -1.,  1.])
+            >>> backward(np.array([5., 5., 5.]))
+            array([0., 5., 5.])
+        """,
+    ),
+    Op(
+        "scaled_tanh",
+        Elementwise(activation.SCALED_TANH, ("amplitude", "steepness")),
+        family="activation",
+        catalogue=("A07",),
+        summary="LeCun's tanh: f(±1) = ±1, and the variance of what comes in is kept.",
+        formula="y = A tanh(Sx)          A = amplitude, S = steepness",
+        gradient="∂y/∂x = A S sech²(Sx)",
+        settings_list=(
+            Setting("amplitude", 1.7159, "A, what y saturates at", number()),
+            Setting("steepness", 2 / 3, "S", number(above=0)),
+        ),
+        shape=ANY,
+        edges=("−∞: −A, ∞: A, both with slope 0; NaN: NaN",),
+        accumulates=ROUNDED,
+        paper="LeCun, Bottou, Orr & Müller 1998, Efficient BackProp, doi:10.1007/3-540-49430-8_2, section 4.4",
+        cases=(Case(), Case(amplitude=2.0, steepness=0.7, ranks=(2,))),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.scaled_tanh(np.array([-1., 0., 1.])).round(4)
+            array([-1.,  0.,  1.])
+        """,
+    ),
+    Op(
+        "quick_gelu",
+        Elementwise(activation.SWISH, lambda place, settings: (1.702,)),
+        family="activation",
+        catalogue=("A20",),
+        summary="GELU by a sigmoid: Swish with β = 1.702.",
+        formula="y = x σ(1.702 x)",
+        gradient="∂y/∂x = σ + 1.702 x σ(1 − σ),  σ = σ(1.702 x)",
+        shape=ANY,
+        edges=("−∞: 0 with slope 0; ∞: ∞ with slope 1; NaN: NaN", "at most 0.021 off gelu, at x ≈ ±2.3"),
+        accumulates=ROUNDED_TO_4,
+        paper="Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2",
+        cases=(Case(),),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.quick_gelu(np.array([-np.inf, 0., np.log(3) / 1.702])).round(4)     # ¾ · 0.6455
+            array([0.    , 0.    , 0.4841])
+        """,
+    ),
+    Op(
+        "tanhshrink",
+        Elementwise(activation.TANH_SHRINK),
+        family="activation",
+        catalogue=("A28",),
+        summary="What tanh leaves of a value: nothing of small ones, almost all of large ones.",
+        formula="y = x − tanh x",
+        gradient="∂y/∂x = tanh² x",
+        shape=ANY,
+        edges=(
+            "near 0: the difference is not formed, x³/3 − 2x⁵/15 + … keeps its precision",
+            "±∞: ±∞ with slope 1; NaN: NaN",
+        ),
+        accumulates=ROUNDED,
+        paper="Collobert, Kavukcuoglu & Farabet 2011, Torch7, NeurIPS workshop",
+        cases=(Case(),),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.tanhshrink(np.array([0., np.log(3), 1e-6]))     # log 3 − 0.8, x³/3
+            array([0.00000000e+00, 2.98612289e-01, 3.33333333e-19])
+        """,
+    ),
+    Op(
+        "softshrink",
+        Elementwise(activation.SOFT_SHRINK, ("lambd",)),
+        family="activation",
+        catalogue=("A29",),
+        summary="Moves every value towards 0 by λ, small ones onto it.",
+        formula="y = sgn(x) max(|x| − λ, 0)          λ = lambd",
+        gradient="∂y/∂x = 1 for |x| > λ, else 0",
+        settings_list=(Setting("lambd", 0.5, "λ, how far values are moved", number(minimum=0)),),
+        shape=ANY,
+        edges=("|x| = λ: y = 0 with slope 0", "±∞: ±∞ with slope 1; NaN: y = NaN, slope 0"),
+        accumulates="nothing",
+        smooth=False,
+        paper="Donoho & Johnstone 1994, doi:10.1093/biomet/81.3.425; Daubechies, Defrise & De Mol 2004, doi:10.1002/cpa.20042",
+        cases=(Case(), Case(lambd=1.25, ranks=(2,))),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.softshrink(np.array([-2., -0.25, 0.5, 3.]))
+            array([-1.5,  0. ,  0. ,  2.5])
+        """,
+    ),
+    Op(
+        "hardshrink",
+        Elementwise(activation.HARD_SHRINK, ("lambd",)),
+        family="activation",
+        catalogue=("A30",),
+        summary="Sets small values to 0 and keeps the others.",
+        formula="y = x for |x| > λ, else 0          λ = lambd",
+        gradient="∂y/∂x = 1 for |x| > λ, else 0",
+        settings_list=(Setting("lambd", 0.5, "λ, the largest |x| that becomes 0", number(minimum=0)),),
+        shape=ANY,
+        edges=("|x| = λ: y = 0 with slope 0", "±∞: ±∞ with slope 1; NaN: y = NaN, slope 0"),
+        accumulates="nothing",
+        smooth=False,
+        paper="Donoho & Johnstone 1994, doi:10.1093/biomet/81.3.425",
+        cases=(Case(), Case(lambd=1.25, ranks=(2,))),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.hardshrink(np.array([-2., -0.25, 0.5, 3.]))
+            array([-2.,  0.,  0.,  3.])
+        """,
+    ),
+    Op(
+        "threshold",
+        Elementwise(activation.THRESHOLD, ("threshold", "value")),
+        family="activation",
+        catalogue=("A31",),
+        summary="Keeps what lies above a threshold and writes a value in place of the rest.",
+        formula="y = x for x > θ, else v          θ = threshold, v = value",
+        gradient="∂y/∂x = 1 for x > θ, else 0",
+        settings_list=(
+            Setting("threshold", REQUIRED, "θ", number()),
+            Setting("value", REQUIRED, "v, what values up to θ become", number()),
+        ),
+        shape=ANY,
+        edges=("x = θ: v with slope 0", "−∞: v, ∞: ∞; NaN: y = NaN, slope 0"),
+        accumulates="nothing",
+        smooth=False,
+        paper="Collobert, Kavukcuoglu & Farabet 2011, Torch7, NeurIPS workshop",
+        cases=(Case(threshold=0.25, value=-1.5), Case(threshold=-0.5, value=0.0, ranks=(2,))),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.threshold(np.array([-1., 0.5, 2.]), threshold=0.5, value=9)
+            array([9., 9., 2.])
+        """,
+    ),
+    Op(
+        "thresholded_relu",
+        Elementwise(activation.THRESHOLD, lambda place, settings: (float(settings["alpha"]), 0.0)),
+        family="activation",
+        catalogue=("A31",),
+        summary="Keeps what lies above a threshold, unchanged; the rest becomes 0.",
+        formula="y = x for x > α, else 0          α = alpha",
+        gradient="∂y/∂x = 1 for x > α, else 0",
+        settings_list=(Setting("alpha", 1.0, "the largest x that becomes 0", number()),),
+        shape=ANY,
+        edges=("x = α: 0 with slope 0", "−∞: 0, ∞: ∞; NaN: y = NaN, slope 0"),
+        accumulates="nothing",
+        smooth=False,
+        paper="Konda, Memisevic & Krueger 2015, ICLR, arXiv:1402.3337",
+        cases=(Case(), Case(alpha=-0.5, ranks=(2,))),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.thresholded_relu(np.array([-1., 1., 2.]))
+            array([0., 0., 2.])
+        """,
+    ),
+    Op(
+        "squareplus",
+        Elementwise(activation.SQUAREPLUS, ("b",)),
+        family="activation",
+        catalogue=("A40",),
+        summary="A smooth ReLU without exponentials: a hyperbola.",
+        formula="y = ½(x + √(x² + b))",
+        gradient="∂y/∂x = ½(1 + x / √(x² + b))",
+        settings_list=(
+            Setting("b", 4.0, "how round the bend is; towards 0 it becomes ReLU", number(above=0, maximum=1e12)),
+        ),
+        shape=ANY,
+        edges=(
+            "x < 0: ½b / (√(x² + b) − x), which does not cancel",
+            "large |x|: x² does not overflow; −∞: 0 with slope 0, ∞: ∞ with slope 1; NaN: NaN",
+        ),
+        accumulates=ROUNDED,
+        paper="Barron 2021, arXiv:2112.11687, equation 1",
+        cases=(Case(), Case(b=0.3, ranks=(2,))),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.squareplus(np.array([-1.5, 0., 1.5]))     # ½(±1.5 + 2.5)
+            array([0.5, 1. , 2. ])
+        """,
+    ),
+    Op(
+        "sparse_plus",
+        Elementwise(activation.SPARSE_PLUS),
+        family="activation",
+        catalogue=("A41",),
+        summary="A smooth ReLU that is exactly 0 up to −1 and exactly x from 1 on.",
+        formula="y = 0 for x ≤ −1, ¼(x + 1)² between, x for x ≥ 1",
+        gradient="∂y/∂x = 0 for x ≤ −1, ½(x + 1) between, 1 for x ≥ 1",
+        shape=ANY,
+        edges=("−∞: 0 with slope 0; ∞: ∞ with slope 1; NaN: NaN",),
+        accumulates="nothing",
+        paper="Blondel, Martins & Niculae 2020, JMLR, arXiv:1901.02324 (its sparse_sigmoid integrated)",
+        cases=(Case(),),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.sparse_plus(np.array([-1., 0., 0.5, 2.]))
+            array([0.    , 0.25  , 0.5625, 2.    ])
+        """,
+    ),
+    Op(
+        "sparse_sigmoid",
+        Elementwise(activation.HARD_SIGMOID, lambda place, settings: (0.5, -1.0, 1.0)),
+        family="activation",
+        catalogue=("A41",),
+        summary="The slope of sparse_plus: sparsemax of the two numbers x and 0.",
+        formula="y = min(max(½(x + 1), 0), 1)",
+        gradient="∂y/∂x = ½ for −1 < x < 1, else 0",
+        shape=ANY,
+        edges=("at the knees ±1 the slope is 0", "−∞: 0, ∞: 1; NaN: y = NaN, slope 0"),
+        accumulates="nothing",
+        smooth=False,
+        paper="Martins & Astudillo 2016, ICML, arXiv:1602.02068, section 2.3",
+        cases=(Case(),),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.sparse_sigmoid(np.array([-2., 0., 0.5, 1.]))
+            array([0.  , 0.5 , 0.75, 1.  ])
+        """,
+    ),
+    Op(
+        "dish",
+        Elementwise(activation.DISH),
+        family="activation",
+        catalogue=("A44",),
+        summary="Like SiLU, without exponentials.",
+        formula="y = ½x(1 + x/√(1 + x²))",
+        gradient="∂y/∂x = ½(1 + x/√(1 + x²) + x/(1 + x²)^{3/2})",
+        shape=ANY,
+        edges=(
+            "x < 0: ½x / (r(r − x)) with r = √(1 + x²), which does not cancel",
+            "large |x|: x² does not overflow; −∞: 0 with slope 0, ∞: ∞ with slope 1; NaN: NaN",
+        ),
+        accumulates=ROUNDED_TO_4,
+        paper="the library thinc (Explosion, 2022), where it appeared; no paper is known",
+        cases=(Case(),),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.dish(np.array([-0.75, 0., 0.75]))     # ½x(1 ± 0.6)
+            array([-0.15,  0.  ,  0.6 ])
         """,
     ),
     Op(

@@ -26,9 +26,27 @@ static inline K(scaled) K(decay)(vreal z) {
     return K(exp_scaled)(-K(at_most)(K(magnitude)(z), EXP_FARTHEST), (vreal){0});
 }
 
+/* a x - z, where z is the product a x as it was rounded. The halves of the factors have exact products, which the compiler may
+ * fuse into the sums as it likes. */
+static inline vreal K(lost)(vreal a, vreal x, vreal z) {
+    vreal ah = (vreal)((vmask)a & UPPER_HALF), al = a - ah, xh = (vreal)((vmask)x & UPPER_HALF), xl = x - xh;
+    return (((ah * xh - z) + ah * xl) + al * xh) + al * xl;
+}
+
+/* The same for an exponent z = (a + rest) x: e^z magnifies it |z| times. 0 where z is far from what can be scaled. */
+static inline vreal K(lost_of_exponent)(vreal a, vreal rest, vreal x, vreal z) {
+    return (vreal)((vmask)(K(lost)(a, x, z) + rest * x) & (K(magnitude)(z) < EXP_FARTHEST));
+}
+
+/* e^(-|z + lost|) scaled. */
+static inline K(scaled) K(decay_exactly)(vreal z, vreal lost) {
+    vmask sign = (vmask)z & (vmask)K(splat)(-(REAL)0);
+    return K(exp_scaled)(-K(at_most)(K(magnitude)(z), EXP_FARTHEST), (vreal)((vmask)-lost ^ sign));
+}
+
 static inline vreal K(number)(K(scaled) e) { return K(scale)(e.m, e.n); }
 
-/* The sigmoid s(z) = 1 / (1 + e^-z) as 2^out / under, with e^-z = m 2^n, q = 2^-|n|:
+/* The sigmoid s(z) = 1 / (1 + e^-z) as 2^out / under, with e^-z = m 2^n, q = 2^-|n|, z exact when `lost` is added:
  *     z >= 0 (n <= 0):  under = 1 + m q,  out = 0,    1 - s = m q / under
  *     z <  0 (n >= 0):  under = q + m,    out = -n,   1 - s = m / under
  * Far out q is held at the smallest normal number, which 1 + m q and q + m no longer see. */
@@ -36,23 +54,23 @@ typedef struct {
     vreal under, out, over;     /* over / under = 1 - s */
 } K(sigmoid_parts);
 
-static inline K(sigmoid_parts) K(sigmoid_of)(vreal z) {
+static inline K(sigmoid_parts) K(sigmoid_of)(vreal z, vreal lost) {
     vmask negative = z < 0;
-    K(scaled) e = K(exp_scaled)(-K(within)(z, EXP_FARTHEST), (vreal){0});
+    K(scaled) e = K(exp_scaled)(-K(within)(z, EXP_FARTHEST), -lost);
     vreal q = K(power_of_2)(-K(at_most)(K(magnitude)(e.n), BIAS - 1));
     vreal over = K(select)(negative, e.m, e.m * q);
     return (K(sigmoid_parts)){K(select)(negative, q, ONE) + over, (vreal)((vmask)-e.n & negative), over};
 }
 
 /* x s(z), z of x's sign or of the other: 0 where z is -infinity. */
-static inline vreal K(times_sigmoid)(vreal x, vreal z) {
-    K(sigmoid_parts) s = K(sigmoid_of)(z);
+static inline vreal K(times_sigmoid)(vreal x, vreal z, vreal lost) {
+    K(sigmoid_parts) s = K(sigmoid_of)(z, lost);
     return (vreal)((vmask)K(scale)(x / s.under, s.out) & ~(z <= -EXP_FARTHEST));
 }
 
 /* d/dx of x s(z): s + x z' s(1 - s), with w = x z', which must not be infinite. */
-static inline vreal K(times_sigmoid_slope)(vreal z, vreal w) {
-    K(sigmoid_parts) s = K(sigmoid_of)(z);
+static inline vreal K(times_sigmoid_slope)(vreal z, vreal lost, vreal w) {
+    K(sigmoid_parts) s = K(sigmoid_of)(z, lost);
     vreal r = 1 / s.under;
     vreal y = K(scale)((K(within)(w, FAR) * s.over * r + 1) * r, s.out);
     return (vreal)((vmask)y & ~(z <= -EXP_FARTHEST));
@@ -88,7 +106,7 @@ static inline vreal K(elu_slope)(vreal x, const vreal *s) {
 }
 
 static inline vreal K(sigmoid)(vreal x, const vreal *s) {
-    K(sigmoid_parts) parts = K(sigmoid_of)(x);
+    K(sigmoid_parts) parts = K(sigmoid_of)(x, (vreal){0});
     return K(scale)(1 / parts.under, parts.out);
 }
 static inline vreal K(sigmoid_slope)(vreal x, const vreal *s) {
@@ -103,11 +121,11 @@ static inline vreal K(log_sigmoid)(vreal x, const vreal *s) {
 static inline vreal K(log_sigmoid_slope)(vreal x, const vreal *s) { return K(sigmoid)(-x, s); }
 
 static inline vreal K(hard_sigmoid)(vreal x, const vreal *s) {
-    vreal inner = K(select)(x < s[3], s[0] * x + s[1], K(at_least)(K(at_most)(x, 1), 1));     /* 1, or NaN */
-    return (vreal)((vmask)inner & ~(x <= s[2]));
+    vreal inner = K(select)(x < s[2], s[0] * (x - s[1]), K(at_least)(K(at_most)(x, 1), 1));     /* 1, or NaN */
+    return (vreal)((vmask)inner & ~(x <= s[1]));
 }
 static inline vreal K(hard_sigmoid_slope)(vreal x, const vreal *s) {
-    return (vreal)((vmask)s[0] & (x > s[2]) & (x < s[3]));
+    return (vreal)((vmask)s[0] & (x > s[1]) & (x < s[2]));
 }
 
 static inline vreal K(tanh_value)(vreal x, const vreal *s) { return K(tanh)(x); }
@@ -119,33 +137,44 @@ static inline vreal K(tanh_slope)(vreal x, const vreal *s) {
 
 static inline vreal K(softplus)(vreal x, const vreal *s) {
     vreal z = s[0] * x;
-    return (K(at_least)(z, 0) + K(log1p_of_unit)(K(number)(K(decay)(z)))) / s[0];
+    vreal y = (K(at_least)(z, 0) + K(log1p_of_unit)(K(number)(K(decay_exactly)(z, K(lost_of_exponent)(s[0], s[4], x, z))))) / s[0];
+    return K(select)(z > s[1], x, y);
 }
-static inline vreal K(softplus_slope)(vreal x, const vreal *s) { return K(sigmoid)(s[0] * x, s); }
+static inline vreal K(softplus_slope)(vreal x, const vreal *s) {
+    vreal z = s[0] * x;
+    K(sigmoid_parts) parts = K(sigmoid_of)(z, K(lost_of_exponent)(s[0], s[4], x, z));
+    return K(select)(z > s[1], ONE, K(scale)(1 / parts.under, parts.out));
+}
 
 static inline vreal K(softsign)(vreal x, const vreal *s) {
     vreal v = K(within)(x, LARGEST);
     return v / (1 + K(magnitude)(v));
 }
 static inline vreal K(softsign_slope)(vreal x, const vreal *s) {
-    vreal a = K(magnitude)(x), r = 1 / a;
-    return K(select)(a < FAR / (1 << 20) / (1 << 20), 1 / (1 + a * (2 + a)), r * r);
+    vreal a = K(magnitude)(x), r = 1 / a, d = 1 + a, back = d - 1, d_lost = (1 - (d - back)) + (a - back);
+    vreal square = d * d, q = 1 / square, lost = K(lost)(d, d, square) + 2 * d * d_lost;
+    return K(select)(a < FAR / (1 << 20) / (1 << 20), q - q * q * lost, r * r);
 }
 
-static inline vreal K(swish)(vreal x, const vreal *s) { return K(times_sigmoid)(x, s[0] * x); }
+static inline vreal K(silu)(vreal x, const vreal *s) { return K(times_sigmoid)(x, x, (vreal){0}); }
+static inline vreal K(silu_slope)(vreal x, const vreal *s) { return K(times_sigmoid_slope)(x, (vreal){0}, x); }
+static inline vreal K(swish)(vreal x, const vreal *s) {
+    vreal z = s[0] * x;
+    return K(times_sigmoid)(x, z, K(lost_of_exponent)(s[0], s[4], x, z));
+}
 static inline vreal K(swish_slope)(vreal x, const vreal *s) {
     vreal z = s[0] * x;
-    return K(times_sigmoid_slope)(z, z);
+    return K(times_sigmoid_slope)(z, K(lost_of_exponent)(s[0], s[4], x, z), z);
 }
 static inline vreal K(swish_parameter_slope)(vreal x, const vreal *s) {
     vreal z = s[0] * x;
-    K(scaled) e = K(decay)(z);
+    K(scaled) e = K(decay_exactly)(z, K(lost_of_exponent)(s[0], s[4], x, z));
     vreal r = 1 / (1 + K(number)(e));
     vreal y = K(scale)(x * e.m * r * r, e.n) * x;
     return (vreal)((vmask)y & ~(K(magnitude)(z) >= EXP_FARTHEST));
 }
 
-static inline vreal K(dsilu)(vreal x, const vreal *s) { return K(times_sigmoid_slope)(x, x); }
+static inline vreal K(dsilu)(vreal x, const vreal *s) { return K(times_sigmoid_slope)(x, (vreal){0}, x); }
 static inline vreal K(dsilu_slope)(vreal x, const vreal *s) {
     K(scaled) e = K(decay)(x);
     vreal a = K(at_most)(K(magnitude)(x), EXP_FARTHEST), small = K(number)(e);
@@ -199,19 +228,152 @@ static inline vreal K(gelu_slope)(vreal x, const vreal *s) {
 }
 
 static inline vreal K(gelu_tanh)(vreal x, const vreal *s) {
-    return K(times_sigmoid)(x, x * (x * x * (REAL)0.071354816272600240 + (REAL)1.5957691216057307118));
+    return K(times_sigmoid)(x, x * (x * x * (REAL)0.071354816272600240 + (REAL)1.5957691216057307118), (vreal){0});
 }
 static inline vreal K(gelu_tanh_slope)(vreal x, const vreal *s) {
     vreal square = x * x;
-    return K(times_sigmoid_slope)(x * (square * (REAL)0.071354816272600240 + (REAL)1.5957691216057307118),
+    return K(times_sigmoid_slope)(x * (square * (REAL)0.071354816272600240 + (REAL)1.5957691216057307118), (vreal){0},
                                   x * (square * (REAL)0.21406444881780072 + (REAL)1.5957691216057307118));
+}
+
+static inline vreal K(unit_step)(vreal x, const vreal *s) {
+    vreal y = K(select)(x > 0, ONE, K(select)(x < 0, s[0], s[1]));
+    return K(select)(x == x, y, x);
+}
+static inline vreal K(zero_slope)(vreal x, const vreal *s) { return (vreal){0}; }
+
+static inline vreal K(straight_through)(vreal x, const vreal *s) {
+    vreal y = (vreal)(((vmask)ONE & (x > 0)) | ((vmask)-ONE & (x < 0)));
+    return K(select)(x == x, y, x);
+}
+static inline vreal K(straight_through_slope)(vreal x, const vreal *s) {
+    return (vreal)((vmask)ONE & (K(magnitude)(x) <= s[0]));
+}
+
+static inline vreal K(threshold)(vreal x, const vreal *s) { return K(select)(x <= s[0], s[1], x); }
+static inline vreal K(threshold_slope)(vreal x, const vreal *s) { return (vreal)((vmask)ONE & (x > s[0])); }
+
+static inline vreal K(hard_shrink)(vreal x, const vreal *s) { return (vreal)((vmask)x & ~(K(magnitude)(x) <= s[0])); }
+static inline vreal K(soft_shrink)(vreal x, const vreal *s) {
+    vreal y = K(select)(x > 0, x - s[0], x + s[0]);
+    return (vreal)((vmask)y & ~(K(magnitude)(x) <= s[0]));
+}
+static inline vreal K(shrink_slope)(vreal x, const vreal *s) {
+    return (vreal)((vmask)ONE & (K(magnitude)(x) > s[0]));
+}
+
+static inline vreal K(sparse_plus)(vreal x, const vreal *s) {
+    vreal above = x + 1;
+    return (vreal)((vmask)K(select)(x >= 1, x, (REAL)0.25 * above * above) & ~(x <= -1));
+}
+static inline vreal K(sparse_plus_slope)(vreal x, const vreal *s) {
+    return (vreal)((vmask)K(select)(x >= 1, ONE, (REAL)0.5 * (x + 1)) & ~(x <= -1));
+}
+
+/* tanh x for x >= 0 as t + lost: its last sum rounded, and what that took. See K(tanh). */
+static inline vreal K(tanh_exactly)(vreal a, vreal *lost) {
+    vreal z = a * a;
+    K(scaled) e = K(exp_scaled)(2 * K(at_most)(a, EXPM1_FARTHEST), (vreal){0});
+    vmask far = a > (REAL)0.5493061443340549;
+    vreal most = K(select)(far, ONE, a), power = e.m * K(power_of_2)(e.n), under = power + 1, outer = 2 / under;
+    vreal rest = K(select)(far, outer * outer * (REAL)0.5 * ((power - under) + 1) - outer,
+                           a * z * K(polynomial)(z, K(tanh_terms), TERMS(tanh_terms)));
+    vreal t = most + rest;
+    *lost = (vreal)((vmask)((most - t) + rest) & (a < EXPM1_FARTHEST));
+    return t;
+}
+
+static inline vreal K(scaled_tanh)(vreal x, const vreal *s) {
+    vreal z = s[1] * x, a = K(magnitude)(z), lost, t = K(tanh_exactly)(a, &lost);
+    vreal z_lost = (vreal)((vmask)K(lost_of_exponent)(s[1], s[5], x, z) ^ ((vmask)z ^ (vmask)a));
+    vreal y = t * s[0] + ((lost + z_lost * (1 - t * t)) * s[0] + t * s[4]);
+    return (vreal)((vmask)y ^ ((vmask)z ^ (vmask)a));
+}
+static inline vreal K(scaled_tanh_slope)(vreal x, const vreal *s) {
+    vreal z = 2 * s[1] * x, all = s[0] * s[1];
+    K(scaled) e = K(decay_exactly)(z, K(lost_of_exponent)(2 * s[1], 2 * s[5], x, z));
+    vreal small = K(number)(e), d = 1 + small, square = d * d;
+    vreal lost = K(lost)(d, d, square) + 2 * d * ((1 - d) + small);
+    vreal q = 4 * e.m / square, rest = q * (K(lost)(s[0], s[1], all) + s[0] * s[5] + s[1] * s[4] - all * (lost / square));
+    return K(scale)(q * all + rest, e.n);
+}
+
+/* |x| < 1: x^3 P(x^2), whose products are rounded together; beyond, (|x| - 1) + 2 / (e^(2|x|) + 1), which cancels no more. */
+static inline vreal K(tanh_shrink)(vreal x, const vreal *s) {
+    vreal a = K(magnitude)(x), z = x * x, cube = x * z;
+    K(scaled) e = K(exp_scaled)(2 * K(at_most)(a, EXPM1_FARTHEST), (vreal){0});
+    vreal outer = (a - 1) + 2 / (e.m * K(power_of_2)(e.n) + 1);
+    vreal first = K(splat)(K(shrink_terms)[0]), others = z * K(polynomial)(z, K(shrink_terms) + 1, TERMS(shrink_terms) - 1);
+    vreal p = first + others, p_lost = (first - p) + others;
+    vreal rest = (K(lost)(x, z, cube) + x * K(lost)(x, x, z)) * p + cube * p_lost;
+    return K(select)(a < 1, cube * p + rest, (vreal)((vmask)outer | ((vmask)x ^ (vmask)a)));
+}
+static inline vreal K(tanh_shrink_slope)(vreal x, const vreal *s) {
+    vreal lost, t = K(tanh_exactly)(K(magnitude)(x), &lost);
+    return t * t + 2 * t * lost;
+}
+
+/* r = sqrt(a^2 + b) for a >= 0, and what rounding took from it; a, where a^2 might overflow and b is too small to be seen. */
+static inline vreal K(hypotenuse)(vreal a, vreal b, vreal *lost) {
+    vreal square = a * a, sum = square + b, r = sum;
+    for (int l = 0; l < LANES; l++) r[l] = REAL_BITS == 32 ? (REAL)sqrtf((float)r[l]) : (REAL)sqrt((double)r[l]);
+    vreal back = sum - square, rest = (square - (sum - back)) + (b - back) + K(lost)(a, a, square);
+    vmask near = a < FAR / (1 << 30) / (1 << 20);
+    vreal s = r * r;
+    *lost = (vreal)((vmask)(((sum - s) - K(lost)(r, r, s) + rest) * (REAL)0.5 / r) & near);
+    return K(select)(near, r, a);
+}
+
+/* h = (r + a) / 2 for r >= a, and what rounding took from it. */
+static inline vreal K(middle)(vreal r, vreal r_lost, vreal a, vreal *lost) {
+    vreal half = (REAL)0.5 * r, other = (REAL)0.5 * a, h = half + other;
+    *lost = ((half - h) + other) + (REAL)0.5 * r_lost;
+    return h;
+}
+
+static inline vreal K(squareplus)(vreal x, const vreal *s) {
+    vreal a = K(magnitude)(x), r_lost, h_lost, r = K(hypotenuse)(a, s[0], &r_lost), h = K(middle)(r, r_lost, a, &h_lost);
+    vreal q = (REAL)0.25 / h;
+    vreal below = s[0] * q, rest = s[4] * q - below * (h_lost / h);
+    vreal above = h + (h_lost + (REAL)0.25 * s[4] / r);
+    return K(select)(x < 0, K(select)(a == INFINITY, (vreal){0}, below + rest), K(select)(a == INFINITY, a, above));
+}
+static inline vreal K(squareplus_slope)(vreal x, const vreal *s) {
+    vreal a = K(magnitude)(x), r_lost, h_lost, r = K(hypotenuse)(a, s[0], &r_lost), h = K(middle)(r, r_lost, a, &h_lost);
+    vreal q = (REAL)0.25 * s[0] / r / h, above = (REAL)0.5 * (K(select)(a == INFINITY, ONE, a / r)) + (REAL)0.5;
+    return K(select)(x < 0, q - (vreal)((vmask)(q * (r_lost / r + h_lost / h - s[4] / s[0])) & (a < INFINITY)), above);
+}
+
+static inline vreal K(dish)(vreal x, const vreal *s) {
+    vreal a = K(magnitude)(x), r_lost, h_lost, r = K(hypotenuse)(a, ONE, &r_lost), h = K(middle)(r, r_lost, a, &h_lost);
+    vreal above = (REAL)0.5 * x * (1 + K(select)(a == INFINITY, ONE, a / r)), q = (REAL)0.25 * x / r / h;
+    return (vreal)((vmask)K(select)(x < 0, q - q * (r_lost / r + h_lost / h), above) & ~(x == -INFINITY));
+}
+
+/* x < 0: (q - a) q^2 / 4h with q = 1 / r. */
+static inline vreal K(dish_slope)(vreal x, const vreal *s) {
+    vreal a = K(at_most)(K(magnitude)(x), LARGEST), r_lost, h_lost;
+    vreal r = K(hypotenuse)(a, ONE, &r_lost), h = K(middle)(r, r_lost, a, &h_lost), q = 1 / r;
+    vreal above = (REAL)0.5 * (1 + a * q * (1 + q * q));
+    vreal unity = r * q, q_lost = ((1 - unity) - K(lost)(r, q, unity) - r_lost * q) * q;
+    vreal far = (q - a) + q_lost, y = far / h * ((REAL)0.25 * q * q);
+    return K(select)(x < 0, y + (vreal)((vmask)(y * (2 * q_lost * r - h_lost / h)) & (a < FAR)), above);
 }
 
 /* ── The loops ── */
 
-/* Settings of a call in every lane. */
+/* Settings of a call in every lane; behind them what rounding them to REAL has taken. */
 static inline void K(settings)(const double *setting, vreal *s) {
-    for (int i = 0; i < 4; i++) s[i] = K(splat)((REAL)setting[i]);
+    for (int i = 0; i < 4; i++) {
+        s[i] = K(splat)((REAL)setting[i]);
+        const double rest = setting[i] - (double)(REAL)setting[i];
+        s[4 + i] = K(splat)(rest == rest ? (REAL)rest : 0);     /* none of infinity */
+    }
+}
+/* A number that takes the place of s[0] is a REAL already. */
+static inline void K(replace)(vreal *s, vreal p) {
+    s[0] = p;
+    s[4] = (vreal){0};
 }
 
 typedef void (*K(run))(const REAL *x, const REAL *dy, const REAL *p, REAL *y, int64_t count, const vreal *s);
@@ -220,11 +382,11 @@ typedef void (*K(run))(const REAL *x, const REAL *dy, const REAL *p, REAL *y, in
 #define RUNS(name, f, slope)                                                                                              \
     static __attribute__((noinline)) void K(name##_run)(const REAL *x, const REAL *dy, const REAL *p, REAL *y,            \
                                                         int64_t count, const vreal *s) {                                  \
-        vreal t[4] = {s[0], s[1], s[2], s[3]};                                                                            \
+        vreal t[8] = {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]};                                                                            \
         for (int64_t i = 0; i < count; i += LANES) {                                                                      \
             int64_t lanes = count - i < LANES ? count - i : LANES;                                                        \
             vreal v = lanes == LANES ? K(load)(x + i) : K(load_tail)(x + i, lanes);                                       \
-            if (p != NULL) t[0] = lanes == LANES ? K(load)(p + i) : K(load_tail)(p + i, lanes);                           \
+            if (p != NULL) K(replace)(t, lanes == LANES ? K(load)(p + i) : K(load_tail)(p + i, lanes));                           \
             v = K(f)(v, t);                                                                                               \
             if (lanes == LANES) K(store)(y + i, v);                                                                       \
             else K(store_tail)(y + i, v, lanes);                                                                          \
@@ -232,12 +394,12 @@ typedef void (*K(run))(const REAL *x, const REAL *dy, const REAL *p, REAL *y, in
     }                                                                                                                     \
     static __attribute__((noinline)) void K(name##_slope_run)(const REAL *x, const REAL *dy, const REAL *p, REAL *dx,     \
                                                               int64_t count, const vreal *s) {                            \
-        vreal t[4] = {s[0], s[1], s[2], s[3]};                                                                            \
+        vreal t[8] = {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]};                                                                            \
         for (int64_t i = 0; i < count; i += LANES) {                                                                      \
             int64_t lanes = count - i < LANES ? count - i : LANES;                                                        \
             vreal v = lanes == LANES ? K(load)(x + i) : K(load_tail)(x + i, lanes);                                       \
             vreal g = lanes == LANES ? K(load)(dy + i) : K(load_tail)(dy + i, lanes);                                     \
-            if (p != NULL) t[0] = lanes == LANES ? K(load)(p + i) : K(load_tail)(p + i, lanes);                           \
+            if (p != NULL) K(replace)(t, lanes == LANES ? K(load)(p + i) : K(load_tail)(p + i, lanes));                           \
             v = g * K(slope)(v, t);                                                                                       \
             if (lanes == LANES) K(store)(dx + i, v);                                                                      \
             else K(store_tail)(dx + i, v, lanes);                                                                         \
@@ -255,7 +417,7 @@ static inline const REAL *K(gather)(const REAL *from, int64_t stride, int64_t co
 
 /* Rows of a call, each handed to `run`. */
 static inline void K(rows)(const cnn_elementwise *call, int64_t begin, int64_t end, K(run) run) {
-    vreal s[4];
+    vreal s[8];
     K(settings)(call->setting, s);
     const int64_t sx = call->x.stride[4], sdy = call->dy.stride[4], sp = call->p.stride[4], sy = call->y.stride[4];
     for (int64_t i = begin, count; i < end; i += count) {
@@ -266,7 +428,7 @@ static inline void K(rows)(const cnn_elementwise *call, int64_t begin, int64_t e
         const REAL *p = call->p.data == NULL ? NULL : (const REAL *)call->p.data + at.p;
         REAL *y = (REAL *)call->y.data + at.y;
         if (p != NULL && sp == 0) {
-            s[0] = K(splat)(*p);
+            K(replace)(s, K(splat)(*p));
             p = NULL;
         }
         if (sx == 1 && sy == 1 && (dy == NULL || sdy == 1) && (p == NULL || sp == 1)) {
@@ -307,12 +469,23 @@ ACTIVATION(hard_sigmoid, hard_sigmoid, hard_sigmoid_slope)
 ACTIVATION(tanh, tanh_value, tanh_slope)
 ACTIVATION(softplus, softplus, softplus_slope)
 ACTIVATION(softsign, softsign, softsign_slope)
+ACTIVATION(silu, silu, silu_slope)
 ACTIVATION(swish, swish, swish_slope)
 ACTIVATION(dsilu, dsilu, dsilu_slope)
 ACTIVATION(hard_swish, hard_swish, hard_swish_slope)
 ACTIVATION(mish, mish, mish_slope)
 ACTIVATION(gelu, gelu, gelu_slope)
 ACTIVATION(gelu_tanh, gelu_tanh, gelu_tanh_slope)
+ACTIVATION(unit_step, unit_step, zero_slope)
+ACTIVATION(straight_through, straight_through, straight_through_slope)
+ACTIVATION(threshold, threshold, threshold_slope)
+ACTIVATION(hard_shrink, hard_shrink, shrink_slope)
+ACTIVATION(soft_shrink, soft_shrink, shrink_slope)
+ACTIVATION(sparse_plus, sparse_plus, sparse_plus_slope)
+ACTIVATION(scaled_tanh, scaled_tanh, scaled_tanh_slope)
+ACTIVATION(tanh_shrink, tanh_shrink, tanh_shrink_slope)
+ACTIVATION(squareplus, squareplus, squareplus_slope)
+ACTIVATION(dish, dish, dish_slope)
 #undef ACTIVATION
 #undef RUNS
 
@@ -327,13 +500,13 @@ typedef void (*K(channels_run))(const REAL *x, const REAL *dy, const REAL *p, RE
     static __attribute__((noinline)) void K(name##_channels_run)(                                                         \
         const REAL *x, const REAL *dy, const REAL *p, REAL *dx, int64_t count, const vreal *s, double *sums,              \
         int64_t step) {                                                                                                   \
-        vreal t[4] = {s[0], s[1], s[2], s[3]};                                                                            \
+        vreal t[8] = {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]};                                                                            \
         REAL share[LANES];                                                                                                \
         for (int64_t i = 0; i < count; i += LANES) {                                                                      \
             int64_t lanes = count - i < LANES ? count - i : LANES;                                                        \
             vreal v = lanes == LANES ? K(load)(x + i) : K(load_tail)(x + i, lanes);                                       \
             vreal g = lanes == LANES ? K(load)(dy + i) : K(load_tail)(dy + i, lanes);                                     \
-            if (p != NULL) t[0] = lanes == LANES ? K(load)(p + i) : K(load_tail)(p + i, lanes);                           \
+            if (p != NULL) K(replace)(t, lanes == LANES ? K(load)(p + i) : K(load_tail)(p + i, lanes));                           \
             K(store)(share, g * K(parameter_slope)(v, t));                                                                \
             for (int l = 0; l < LANES; l += WIDE) *(vwide *)(sums + i * step + l) += K(widen)(share + l);                 \
             v = g * K(slope)(v, t);                                                                                       \
@@ -357,13 +530,13 @@ static inline void K(channels)(const cnn_channelwise *call, int64_t begin, int64
     const int64_t C = x->shape[1], width = x->shape[4], padded = call->pixels ? (C + LANES - 1) / LANES * LANES : LANES;
     const int64_t pixels = x->shape[0] * x->shape[2] * x->shape[3] * width;
     const REAL *p = call->p;
-    vreal s[4];
+    vreal s[8];
     K(settings)(call->setting, s);
     for (int64_t task = begin; task < end; task++) {
         for (int64_t i = 0; i < padded; i++) sums[i] = 0;
         if (call->pixels) {
             const int64_t last = (task + 1) * call->pixels < pixels ? (task + 1) * call->pixels : pixels;
-            s[0] = K(splat)(*p);
+            K(replace)(s, K(splat)(*p));
             for (int64_t i = task * call->pixels; i < last; i++)
                 run((const REAL *)x->data + K(pixel)(x, i), (const REAL *)dy->data + K(pixel)(dy, i),
                     call->p_stride ? p : NULL, (REAL *)dx->data + K(pixel)(dx, i), C, s, sums, 1);
@@ -371,7 +544,7 @@ static inline void K(channels)(const cnn_channelwise *call, int64_t begin, int64
             continue;
         }
         const int64_t n = task / C, c = task % C;
-        s[0] = K(splat)(p[c * call->p_stride]);
+        K(replace)(s, K(splat)(p[c * call->p_stride]));
         for (int64_t row = 0; row < x->shape[2] * x->shape[3]; row++) {
             const int64_t first = (n * x->shape[2] * x->shape[3] + row) * width;
             const REAL *from = (const REAL *)x->data + K(pixel)(x, first) + c * x->stride[1];

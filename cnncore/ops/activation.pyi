@@ -32,6 +32,8 @@ SOFTSIGN: Any
 
 SWISH: Any
 
+SILU: Any
+
 DSILU: Any
 
 HARD_SWISH: Any
@@ -41,6 +43,26 @@ MISH: Any
 GELU: Any
 
 GELU_TANH: Any
+
+STEP: Any
+
+STRAIGHT_THROUGH: Any
+
+THRESHOLD: Any
+
+HARD_SHRINK: Any
+
+SOFT_SHRINK: Any
+
+SPARSE_PLUS: Any
+
+SCALED_TANH: Any
+
+TANH_SHRINK: Any
+
+SQUAREPLUS: Any
+
+DISH: Any
 
 def forward(a: Any, settings: Any, x: Any, y: Any, p: Any = ...) -> Any: ...
 

@@ -2,15 +2,29 @@
 
 Each section gives the formula, its derivative, f and f′ (named ..._slope), in this order; ``setting`` holds the numbers
 of the activation. Where the first of them may be learned, one per channel, a third function gives ∂y/∂setting[0].
-Functions of one value compute in float64 and round once, in forms that hold over the whole range: no threshold is taken
-for a limit, and ±∞ give the limit. At the end stand the activations that look at several channels: maxout and softmax.
+Functions of one value compute in long double and round once, in forms that hold over the whole range: no threshold is taken
+for a limit, and ±∞ give the limit. (Where long double is no wider than double, the forms alone keep float64 within a few units
+of the last place.) At the end stand the activations that look at several channels: maxout and softmax.
 
 A C kernel of the same name (kernels/activation.h) may take a loop's place.
 """
 
 import numpy
 
-from libc.math cimport INFINITY, copysign, erfc, exp, expm1, fabs, floor, fma, isinf, log1p, tanh
+from libc.math cimport (
+    acosl as acos,
+    copysignl as copysign,
+    erfcl as erfc,
+    expl as exp,
+    expm1l as expm1,
+    fabsl as fabs,
+    floorl as floor,
+    fmal as fma,
+    isinf,
+    log1pl as log1p,
+    sqrtl as sqrt,
+    tanhl as tanh,
+)
 from libc.stdint cimport int64_t
 
 from cnncore.ops.dispatch cimport (
@@ -137,7 +151,7 @@ CLIP = activation("clip", <void *> clip[float], <void *> clip[double],
 #     ∂y/∂a = 0 for x > 0, else x
 
 cdef real leaky_relu(real x, const double *setting) noexcept nogil:
-    return x if x > 0 else <real> (setting[0] * x)
+    return x if x > 0 else <real> (<long double> setting[0] * x)
 
 cdef real leaky_relu_slope(real x, const double *setting) noexcept nogil:
     return 1 if x > 0 else <real> setting[0]
@@ -159,11 +173,11 @@ LEAKY_RELU = with_parameter(
 #     ELU: λ = s = 1.  CELU: λ = 1, s = α, the slope continuous.  SELU: s = 1; mean 0 and variance 1 are kept.
 
 cdef real elu(real x, const double *setting) noexcept nogil:
-    cdef double scale = setting[0], alpha = setting[1], s = setting[2]
+    cdef long double scale = setting[0], alpha = setting[1], s = setting[2]
     return <real> (scale * x) if x > 0 else <real> (scale * alpha * expm1(x / s))
 
 cdef real elu_slope(real x, const double *setting) noexcept nogil:
-    cdef double scale = setting[0], alpha = setting[1], s = setting[2]
+    cdef long double scale = setting[0], alpha = setting[1], s = setting[2]
     return <real> scale if x > 0 else <real> (scale * alpha / s * exp(x / s))
 
 ELU = activation("elu", <void *> elu[float], <void *> elu[double],
@@ -176,11 +190,11 @@ ELU = activation("elu", <void *> elu[float], <void *> elu[double],
 #     ∂y/∂x = σ(x) σ(−x) = e / (1 + e)²      y(1 − y) would cancel for large x; (1 + e)² = 1 + e(2 + e) rounds less
 
 cdef real sigmoid(real x, const double *setting) noexcept nogil:
-    cdef double e = exp(-fabs(x))
+    cdef long double e = exp(-fabs(x))
     return <real> ((1 if x >= 0 else e) / (1 + e))
 
 cdef real sigmoid_slope(real x, const double *setting) noexcept nogil:
-    cdef double e = exp(-fabs(x))
+    cdef long double e = exp(-fabs(x))
     return <real> (e / (1 + e * (2 + e)))
 
 SIGMOID = activation("sigmoid", <void *> sigmoid[float], <void *> sigmoid[double],
@@ -204,18 +218,19 @@ LOG_SIGMOID = activation("log_sigmoid", <void *> log_sigmoid[float], <void *> lo
 
 # ── Hard sigmoid ── Courbariaux, Bengio & David 2015 ──────────────────────────────────────────────────────────────────
 #
-#     y     = min(max(αx + β, 0), 1)         α, β, lo = −β/α, hi = (1 − β)/α = setting
-#     ∂y/∂x = α for lo < x < hi, else 0      x is compared with the knees, so that rounding of αx + β cannot move them
+#     y     = min(max(αx + β, 0), 1)         α, lo = −β/α, hi = (1 − β)/α = setting
+#           = α(x − lo) for lo < x < hi      αx + β would cancel beside lo
+#     ∂y/∂x = α for lo < x < hi, else 0      x is compared with the knees, so that rounding cannot move them
 
 cdef real hard_sigmoid(real x, const double *setting) noexcept nogil:
-    if x <= <real> setting[2]:
+    if x <= <real> setting[1]:
         return 0
-    if x >= <real> setting[3]:
+    if x >= <real> setting[2]:
         return 1
-    return <real> (setting[0] * x + setting[1])
+    return <real> (setting[0] * (<long double> x - setting[1]))
 
 cdef real hard_sigmoid_slope(real x, const double *setting) noexcept nogil:
-    return <real> setting[0] if <real> setting[2] < x < <real> setting[3] else 0
+    return <real> setting[0] if <real> setting[1] < x < <real> setting[2] else 0
 
 HARD_SIGMOID = activation("hard_sigmoid", <void *> hard_sigmoid[float], <void *> hard_sigmoid[double],
                           <void *> hard_sigmoid_slope[float], <void *> hard_sigmoid_slope[double])
@@ -230,7 +245,7 @@ cdef real hyperbolic_tangent(real x, const double *setting) noexcept nogil:
     return <real> tanh(x)
 
 cdef real hyperbolic_tangent_slope(real x, const double *setting) noexcept nogil:
-    cdef double e = exp(-2 * fabs(x))
+    cdef long double e = exp(-2 * fabs(x))
     return <real> (4 * e / (1 + e * (2 + e)))
 
 TANH = activation("tanh", <void *> hyperbolic_tangent[float], <void *> hyperbolic_tangent[double],
@@ -241,14 +256,16 @@ TANH = activation("tanh", <void *> hyperbolic_tangent[float], <void *> hyperboli
 #
 #     y     = log(1 + e^{βx}) / β = (max(βx, 0) + log(1 + e^{−|βx|})) / β            β = setting[0]
 #     ∂y/∂x = σ(βx)
+#
+# For βx > setting[1], which is ∞ unless a peer is imitated: y = x with slope 1.
 
 cdef real softplus(real x, const double *setting) noexcept nogil:
-    cdef double beta = setting[0], z = beta * x
-    return <real> (((z if z > 0 else 0) + log1p(exp(-fabs(z)))) / beta)
+    cdef long double z = <long double> setting[0] * x, e = exp(-fabs(z))
+    return x if z > setting[1] else <real> (((z if z > 0 else 0) + log1p(e)) / setting[0])
 
 cdef real softplus_slope(real x, const double *setting) noexcept nogil:
-    cdef double e = exp(-fabs(setting[0] * x))
-    return <real> ((1 if x >= 0 else e) / (1 + e))
+    cdef long double z = <long double> setting[0] * x, e = exp(-fabs(z))
+    return 1 if z > setting[1] else <real> ((1 if x >= 0 else e) / (1 + e))
 
 SOFTPLUS = activation("softplus", <void *> softplus[float], <void *> softplus[double],
                       <void *> softplus_slope[float], <void *> softplus_slope[double])
@@ -263,7 +280,7 @@ cdef real softsign(real x, const double *setting) noexcept nogil:
     return <real> (copysign(1, x) if isinf(x) else x / (1 + fabs(x)))
 
 cdef real softsign_slope(real x, const double *setting) noexcept nogil:
-    cdef double a = fabs(x)
+    cdef long double a = fabs(x)
     return <real> (1 / (1 + a * (2 + a)) if a < 1e150 else 1 / a / a)
 
 SOFTSIGN = activation("softsign", <void *> softsign[float], <void *> softsign[double],
@@ -279,27 +296,27 @@ SOFTSIGN = activation("softsign", <void *> softsign[float], <void *> softsign[do
 # Where e underflows to 0, terms with σ(1 − σ) vanish, however large x is: silu(−∞) = 0 with slope 0; slope 1 at +∞.
 
 cdef real swish(real x, const double *setting) noexcept nogil:
-    cdef double z = setting[0] * x
-    cdef double e = exp(-fabs(z))
+    cdef long double z = <long double> setting[0] * x, e = exp(-fabs(z))
     if e == 0 and z < 0:
         return 0
     return <real> (x * (1 if z >= 0 else e) / (1 + e))
 
 cdef real swish_slope(real x, const double *setting) noexcept nogil:
-    cdef double z = setting[0] * x
-    cdef double e = exp(-fabs(z)), d = 1 + e
+    cdef long double z = <long double> setting[0] * x, e = exp(-fabs(z)), d = 1 + e
     if e == 0:
         return 1 if z > 0 else 0
     return <real> (((1 if z >= 0 else e) + z * e / d) / d)
 
 cdef real swish_parameter_slope(real x, const double *setting) noexcept nogil:
-    cdef double e = exp(-fabs(setting[0] * x)), d = 1 + e
+    cdef long double z = <long double> setting[0] * x, e = exp(-fabs(z)), d = 1 + e
     return <real> (0 if e == 0 else x * e / d * (x / d))
 
 SWISH = with_parameter(
     activation("swish", <void *> swish[float], <void *> swish[double],
                <void *> swish_slope[float], <void *> swish_slope[double]),
     <void *> swish_parameter_slope[float], <void *> swish_parameter_slope[double])
+SILU = activation("silu", <void *> swish[float], <void *> swish[double],
+                  <void *> swish_slope[float], <void *> swish_slope[double])
 
 
 # ── dSiLU ── Elfwing, Uchibe & Doya 2017 ──────────────────────────────────────────────────────────────────────────────
@@ -308,13 +325,13 @@ SWISH = with_parameter(
 #     ∂y/∂x = σ(1 − σ)(2 + x(1 − 2σ))        with e = e^{−|x|}: x(1 − 2σ) = −|x| (1 − e) / (1 + e)
 
 cdef real dsilu(real x, const double *setting) noexcept nogil:
-    cdef double e = exp(-fabs(x)), d = 1 + e
+    cdef long double e = exp(-fabs(x)), d = 1 + e
     if e == 0:
         return 1 if x > 0 else 0
     return <real> (((1 if x >= 0 else e) + x * e / d) / d)
 
 cdef real dsilu_slope(real x, const double *setting) noexcept nogil:
-    cdef double e = exp(-fabs(x)), d = 1 + e
+    cdef long double e = exp(-fabs(x)), d = 1 + e
     if e == 0:
         return 0
     return <real> (e / (1 + e * (2 + e)) * (2 + fabs(x) * expm1(-fabs(x)) / d))
@@ -329,11 +346,11 @@ DSILU = activation("dsilu", <void *> dsilu[float], <void *> dsilu[double],
 #     ∂y/∂x = 0 for x ≤ −3, (2x + 3) / 6 between, 1 for x ≥ 3
 
 cdef real hard_swish(real x, const double *setting) noexcept nogil:
-    cdef double v = x
+    cdef long double v = x
     return 0 if x <= -3 else x if x >= 3 else <real> (v * (v + 3) / 6)
 
 cdef real hard_swish_slope(real x, const double *setting) noexcept nogil:
-    cdef double v = x
+    cdef long double v = x
     return 0 if x <= -3 else 1 if x >= 3 else <real> ((2 * v + 3) / 6)
 
 HARD_SWISH = activation("hard_swish", <void *> hard_swish[float], <void *> hard_swish[double],
@@ -350,7 +367,7 @@ HARD_SWISH = activation("hard_swish", <void *> hard_swish[float], <void *> hard_
 #     x < 0:  D = e² + 2e + 2,   t = e(e + 2) / D,  σ(1 − t²) = 4e(1 + e) / D²
 
 cdef real mish(real x, const double *setting) noexcept nogil:
-    cdef double e = exp(-fabs(x))
+    cdef long double e = exp(-fabs(x))
     if e == 0:
         return x if x > 0 else 0
     if x >= 0:
@@ -358,7 +375,7 @@ cdef real mish(real x, const double *setting) noexcept nogil:
     return <real> (x * (e * (e + 2)) / (e * (e + 2) + 2))
 
 cdef real mish_slope(real x, const double *setting) noexcept nogil:
-    cdef double e = exp(-fabs(x)), D
+    cdef long double e = exp(-fabs(x)), D
     if e == 0:
         return 1 if x > 0 else 0
     if x >= 0:
@@ -376,32 +393,32 @@ MISH = activation("mish", <void *> mish[float], <void *> mish[double],
 #     y     = x Φ(x)                         Φ(x) = ½ erfc(−x / √2), the normal distribution; erf cancels for x < 0
 #     ∂y/∂x = Φ(x) + x φ(x)                  φ(x) = e^{−x²/2} / √(2π)
 
-cdef double SQRT_HALF = 0.70710678118654752440, SQRT_HALF_REST = -4.833646656726456726e-17
-cdef double ONE_BY_SQRT_2PI = 0.39894228040143267794, ONE_BY_SQRT_PI = 0.56418958354775628695
+cdef long double SQRT_HALF = sqrt(<long double> 0.5), ONE_BY_SQRT_PI = 1 / sqrt(acos(-1))
 
-cdef double bell(double x) noexcept nogil:
+cdef long double bell(long double x) noexcept nogil:
     """e^{−x²/2}. x² is not rounded: x = m + r with m a multiple of 1/128, whose square is exact."""
     if fabs(x) > 40:
         return 0
-    cdef double m = floor(128 * x + 0.5) / 128
-    cdef double r = x - m
+    cdef long double m = floor(128 * x + 0.5) / 128
+    cdef long double r = x - m
     return exp(-0.5 * m * m) * exp(-r * (m + 0.5 * r))
 
-cdef double normal(double x) noexcept nogil:
-    """Φ(x). What rounding takes from t = −x / √2 is given back in first order: erfc magnifies it x² times."""
-    cdef double t = -SQRT_HALF * x
-    if fabs(x) > 40:
+cdef long double normal(long double x) noexcept nogil:
+    """Φ(x). What rounding takes from t = −x / √2 is given back in first order, by t² = ½x²: erfc magnifies it x² times."""
+    cdef long double t = -SQRT_HALF * x, half, rest
+    if not 1 < fabs(x) < 40:
         return 0.5 * erfc(t)
-    cdef double rest = fma(-SQRT_HALF, x, -t) - SQRT_HALF_REST * x
+    half = 0.5 * x * x
+    rest = (fma(0.5 * x, x, -half) - fma(t, t, -half)) / (2 * t)
     return 0.5 * erfc(t) - ONE_BY_SQRT_PI * rest * bell(x)
 
 cdef real gelu(real x, const double *setting) noexcept nogil:
-    return 0 if x == -INFINITY else <real> (x * normal(x))
+    return 0 if isinf(x) and x < 0 else <real> (x * normal(x))
 
 cdef real gelu_slope(real x, const double *setting) noexcept nogil:
     if isinf(x):
         return 1 if x > 0 else 0
-    return <real> (normal(x) + x * bell(x) * ONE_BY_SQRT_2PI)
+    return <real> (normal(x) + x * bell(x) * ONE_BY_SQRT_PI * SQRT_HALF)
 
 GELU = activation("gelu", <void *> gelu[float], <void *> gelu[double],
                   <void *> gelu_slope[float], <void *> gelu_slope[double])
@@ -412,26 +429,199 @@ GELU = activation("gelu", <void *> gelu[float], <void *> gelu[double],
 #     y     = ½x(1 + tanh u) = x σ(2u),      u = √(2/π) (x + 0.044715 x³)
 #     ∂y/∂x = σ(2u) + 2x u′ σ(2u) σ(−2u),    u′ = √(2/π) (1 + 0.134145 x²)
 
-cdef double TWICE_SQRT_2_BY_PI = 1.5957691216057307118
+cdef long double CUBE = <long double> 44715 / 1000000, TWICE_ROOT = 4 * ONE_BY_SQRT_PI * SQRT_HALF
 
 cdef real gelu_tanh(real x, const double *setting) noexcept nogil:
-    cdef double v = x
-    cdef double z = TWICE_SQRT_2_BY_PI * v * (1 + 0.044715 * v * v)
-    cdef double e = exp(-fabs(z))
+    cdef long double v = x
+    cdef long double z = TWICE_ROOT * v * (1 + CUBE * v * v)
+    cdef long double e = exp(-fabs(z))
     if e == 0:
         return x if x > 0 else 0
     return <real> (v * (1 if z >= 0 else e) / (1 + e))
 
 cdef real gelu_tanh_slope(real x, const double *setting) noexcept nogil:
-    cdef double v = x
-    cdef double z = TWICE_SQRT_2_BY_PI * v * (1 + 0.044715 * v * v)
-    cdef double e = exp(-fabs(z)), d = 1 + e
+    cdef long double v = x
+    cdef long double z = TWICE_ROOT * v * (1 + CUBE * v * v)
+    cdef long double e = exp(-fabs(z)), d = 1 + e
     if e == 0:
         return 1 if x > 0 else 0
-    return <real> (((1 if z >= 0 else e) + TWICE_SQRT_2_BY_PI * v * (1 + 0.134145 * v * v) * e / d) / d)
+    return <real> (((1 if z >= 0 else e) + TWICE_ROOT * v * (1 + 3 * CUBE * v * v) * e / d) / d)
 
 GELU_TANH = activation("gelu_tanh", <void *> gelu_tanh[float], <void *> gelu_tanh[double],
                        <void *> gelu_tanh_slope[float], <void *> gelu_tanh_slope[double])
+
+
+# ── Steps: sign and Heaviside's ── Rosenblatt 1958 ────────────────────────────────────────────────────────────────────
+#
+#     y     = low for x < 0, at zero for x = 0, 1 for x > 0          low, at zero = setting; sign: low = −1, Heaviside: 0
+#     ∂y/∂x = 0
+
+cdef real unit_step(real x, const double *setting) noexcept nogil:
+    return 1 if x > 0 else <real> setting[0] if x < 0 else <real> setting[1] if x == 0 else x
+
+cdef real unit_step_slope(real x, const double *setting) noexcept nogil:
+    return 0
+
+STEP = activation("unit_step", <void *> unit_step[float], <void *> unit_step[double],
+                  <void *> unit_step_slope[float], <void *> unit_step_slope[double])
+
+
+# ── Sign with a straight-through estimator ── Bengio, Léonard & Courville 2013; Courbariaux et al. 2016 ───────────────
+#
+#     y     = sgn(x), 0 at 0
+#     taken for ∂y/∂x: 1 for |x| ≤ clip, else 0                      clip = setting[0]; not the derivative, on purpose
+
+cdef real straight_through(real x, const double *setting) noexcept nogil:
+    return 1 if x > 0 else -1 if x < 0 else x if x != x else 0
+
+cdef real straight_through_slope(real x, const double *setting) noexcept nogil:
+    return 1 if fabs(x) <= <real> setting[0] else 0
+
+STRAIGHT_THROUGH = activation("straight_through", <void *> straight_through[float], <void *> straight_through[double],
+                              <void *> straight_through_slope[float], <void *> straight_through_slope[double])
+
+
+# ── Threshold ── Konda, Memisevic & Krueger 2014 ──────────────────────────────────────────────────────────────────────
+#
+#     y     = x for x > θ, else v            θ, v = setting
+#     ∂y/∂x = 1 for x > θ, else 0
+
+cdef real threshold(real x, const double *setting) noexcept nogil:
+    return <real> setting[1] if x <= <real> setting[0] else x
+
+cdef real threshold_slope(real x, const double *setting) noexcept nogil:
+    return 1 if x > <real> setting[0] else 0
+
+THRESHOLD = activation("threshold", <void *> threshold[float], <void *> threshold[double],
+                       <void *> threshold_slope[float], <void *> threshold_slope[double])
+
+
+# ── Shrinkage: hard and soft ── Donoho & Johnstone 1994; Daubechies et al. 2004 ───────────────────────────────────────
+#
+#     hard  y = x for |x| > λ, else 0                                λ = setting[0]
+#     soft  y = x − λ for x > λ, x + λ for x < −λ, else 0
+#     ∂y/∂x = 1 for |x| > λ, else 0          of both
+
+cdef real hard_shrink(real x, const double *setting) noexcept nogil:
+    return 0 if fabs(x) <= <real> setting[0] else x
+
+cdef real soft_shrink(real x, const double *setting) noexcept nogil:
+    cdef real bound = <real> setting[0]
+    return x - bound if x > bound else x + bound if x < -bound else x if x != x else 0
+
+cdef real shrink_slope(real x, const double *setting) noexcept nogil:
+    return 1 if fabs(x) > <real> setting[0] else 0
+
+HARD_SHRINK = activation("hard_shrink", <void *> hard_shrink[float], <void *> hard_shrink[double],
+                         <void *> shrink_slope[float], <void *> shrink_slope[double])
+SOFT_SHRINK = activation("soft_shrink", <void *> soft_shrink[float], <void *> soft_shrink[double],
+                         <void *> shrink_slope[float], <void *> shrink_slope[double])
+
+
+# ── Sparse plus ── Blondel, Martins & Niculae 2020 ────────────────────────────────────────────────────────────────────
+#
+#     y     = 0 for x ≤ −1, ¼(x + 1)² between, x for x ≥ 1
+#     ∂y/∂x = 0             ½(x + 1)           1
+
+cdef real sparse_plus(real x, const double *setting) noexcept nogil:
+    cdef long double above = <long double> x + 1
+    return 0 if x <= -1 else x if x >= 1 else <real> (0.25 * above * above)
+
+cdef real sparse_plus_slope(real x, const double *setting) noexcept nogil:
+    return 0 if x <= -1 else 1 if x >= 1 else <real> (0.5 * (<long double> x + 1))
+
+SPARSE_PLUS = activation("sparse_plus", <void *> sparse_plus[float], <void *> sparse_plus[double],
+                         <void *> sparse_plus_slope[float], <void *> sparse_plus_slope[double])
+
+
+# ── Scaled hyperbolic tangent ── LeCun, Bottou, Orr & Müller 1998 ─────────────────────────────────────────────────────
+#
+#     y     = A tanh(Sx)                     A, S = setting
+#     ∂y/∂x = A S sech²(Sx) = 4 A S e / (1 + e)²,  e = e^{−2|Sx|}
+
+cdef real scaled_tanh(real x, const double *setting) noexcept nogil:
+    return <real> (setting[0] * tanh(<long double> setting[1] * x))
+
+cdef real scaled_tanh_slope(real x, const double *setting) noexcept nogil:
+    cdef long double e = exp(-fabs(<long double> 2 * setting[1] * x))
+    return <real> (4 * <long double> setting[0] * setting[1] * e / (1 + e * (2 + e)))
+
+SCALED_TANH = activation("scaled_tanh", <void *> scaled_tanh[float], <void *> scaled_tanh[double],
+                         <void *> scaled_tanh_slope[float], <void *> scaled_tanh_slope[double])
+
+
+# ── Tanhshrink ────────────────────────────────────────────────────────────────────────────────────────────────────────
+#
+#     y     = x − tanh x                     0 at 0, x ∓ 1 far out
+#     ∂y/∂x = tanh² x
+#
+# Near 0 the difference cancels (it is x³/3 there). With Lambert's continued fraction tanh x = x / (1 + t),
+# t = x² / (3 + x² / (5 + x² / (7 + …))), it is x t / (1 + t), where nothing cancels. From |x| = 1 on, where ten levels would
+# no longer do, (|x| − 1) + 2 / (e^{2|x|} + 1) does not cancel either.
+
+cdef real tanh_shrink(real x, const double *setting) noexcept nogil:
+    cdef long double a = fabs(x), square, t
+    cdef int level
+    if a >= 1:
+        return <real> copysign((a - 1) + 2 / (exp(2 * a) + 1), x)
+    square = a * a
+    t = square / 21
+    for level in range(19, 1, -2):
+        t = square / (level + t)
+    return <real> (x * t / (1 + t))
+
+cdef real tanh_shrink_slope(real x, const double *setting) noexcept nogil:
+    cdef long double t = tanh(x)
+    return <real> (t * t)
+
+TANH_SHRINK = activation("tanh_shrink", <void *> tanh_shrink[float], <void *> tanh_shrink[double],
+                         <void *> tanh_shrink_slope[float], <void *> tanh_shrink_slope[double])
+
+
+# ── Squareplus ── Barron 2021 ─────────────────────────────────────────────────────────────────────────────────────────
+#
+#     y     = ½(x + r),  r = √(x² + b)       for x < 0, where the sum cancels: ½ b / (r + |x|)            b = setting[0]
+#     ∂y/∂x = ½(1 + x/r)                     for x < 0: ½ b / (r (r + |x|))
+
+cdef inline long double root_of_square_and(long double a, long double b) noexcept nogil:
+    """√(a² + b) for a ≥ 0; a, where b is too small to be seen and a² might overflow."""
+    return sqrt(a * a + b) if a < 1e150 else a
+
+cdef real squareplus(real x, const double *setting) noexcept nogil:
+    cdef long double b = setting[0], a = fabs(x), r = root_of_square_and(a, b)
+    return <real> (0.5 * x + 0.5 * r if x >= 0 else 0.25 * b / (0.5 * r + 0.5 * a))
+
+cdef real squareplus_slope(real x, const double *setting) noexcept nogil:
+    cdef long double b = setting[0], a = fabs(x), r = root_of_square_and(a, b)
+    if x >= 0:
+        return <real> (0.5 + 0.5 * (1 if isinf(x) else a / r))
+    return <real> (0.25 * b / r / (0.5 * r + 0.5 * a))
+
+SQUAREPLUS = activation("squareplus", <void *> squareplus[float], <void *> squareplus[double],
+                        <void *> squareplus_slope[float], <void *> squareplus_slope[double])
+
+
+# ── Dish ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+#
+#     y     = ½x (1 + x/r),  r = √(1 + x²)   for x < 0, where 1 + x/r cancels: ½x / (r (r + |x|))
+#     ∂y/∂x = ½(1 + x/r + x/r³)              for x < 0: ½(1 − |x| r) / (r³ (r + |x|)), which is 0 at x = −0.786
+
+cdef real dish(real x, const double *setting) noexcept nogil:
+    cdef long double a = fabs(x), r = root_of_square_and(a, 1)
+    if x >= 0:
+        return <real> (0.5 * x * (1 + (1 if isinf(x) else a / r)))
+    return 0 if isinf(x) else <real> (0.25 * x / r / (0.5 * r + 0.5 * a))
+
+cdef real dish_slope(real x, const double *setting) noexcept nogil:
+    cdef long double a = fabs(x), r = root_of_square_and(a, 1)
+    if isinf(x):
+        return 1 if x > 0 else 0
+    if x >= 0:
+        return <real> (0.5 * (1 + a / r * (1 + 1 / r / r)))
+    return <real> ((1 / r - a) / (0.5 * r + 0.5 * a) * (0.25 / r / r))
+
+DISH = activation("dish", <void *> dish[float], <void *> dish[double],
+                  <void *> dish_slope[float], <void *> dish_slope[double])
 
 
 # ── The loops of all of them ──────────────────────────────────────────────────────────────────────────────────────────
@@ -584,14 +774,14 @@ cdef void maxout_backward(cnn_maxout *call, int64_t begin, int64_t end, real *sc
 #     y     = xᵢ − m − log S                 S = 1 + rest, and log(1 + rest) keeps its precision where one x dominates
 #     dx    = dy − e^{yᵢ} Σⱼ dyⱼ
 #
-# m and S in float64. Only −∞ in a column, or a +∞ or NaN anywhere in it: the whole column is NaN.
+# m and S in long double. Only −∞ in a column, or a +∞ or NaN anywhere in it: the whole column is NaN.
 
 cdef void softmax_forward(cnn_softmax *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Tasks are columns."""
     cdef const real *x
     cdef real *y
     cdef int64_t column, i, best
-    cdef double largest, rest
+    cdef long double largest, rest
     cdef cnn_offsets at
     for column in range(begin, end):
         cnn_row(&call.columns, column, end, &at)

@@ -32,6 +32,12 @@ def dsilu(x):
     return s * (1 + x * (1 - s))
 
 
+def straight_through(x):
+    """By the detach idiom."""
+    line = x.clamp(-1, 1)
+    return line + (torch.sign(x) - line).detach()
+
+
 def maxout(x, pieces=2):
     return x.unflatten(1, (-1, pieces)).amax(2)
 
@@ -87,6 +93,13 @@ NAMED = {
     "hard_swish": lambda x: F.hardswish(x),
     "mish": lambda x: F.mish(x),
     "gelu": lambda x: F.gelu(x),
+    "sign": lambda x: torch.sign(x),
+    "heaviside": lambda x: (x >= 0).to(x.dtype) + 0 * x,
+    "tanhshrink": lambda x: F.tanhshrink(x),
+    "softshrink": lambda x: F.softshrink(x),
+    "hardshrink": lambda x: F.hardshrink(x),
+    "threshold": lambda x, threshold, value: F.threshold(x, threshold, value),
+    "thresholded_relu": lambda x: F.threshold(x, 1.0, 0.0),
     "exp": lambda x: torch.exp(x),
     "abs": lambda x: torch.abs(x),
     "softmax": lambda x: torch.softmax(x, 1),
@@ -112,6 +125,13 @@ COMPOSED = {
     "stochastic_pool": stochastic_pool,
     "swish": lambda x: x * torch.sigmoid(1.0 * x),
     "dsilu": dsilu,
+    "scaled_tanh": lambda x: 1.7159 * torch.tanh(2 / 3 * x),
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "squareplus": lambda x: (x + torch.sqrt(x * x + 4)) / 2,
+    "sparse_plus": lambda x: torch.where(x >= 1, x, (x + 1).clamp(min=0).square() / 4),
+    "sparse_sigmoid": lambda x: ((x + 1) / 2).clamp(0, 1),
+    "dish": lambda x: x / 2 * (x / torch.sqrt(1 + x * x) + 1),
+    "sign_straight_through": straight_through,
     "maxout": maxout,
     "causal_conv": lambda x, w, b: F.conv1d(F.pad(x, (2, 0)), w, b),
     "flipped_conv": lambda x, w, b, padding: F.conv2d(x, w.flip(2, 3), b, padding=padding),
