@@ -361,6 +361,22 @@ def test_nan_in_every_lane(op, settings, dtype):
                     assert backward(np.ones_like(y))[0, c, cell // 3, cell % 3] == np.isnan(y[0, c]).sum()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "settings", [{"kernel_size": 3, "stride": 1, "padding": 1}, {"kernel_size": (2, 5), "stride": (1, 2)}]
+)
+def test_maxima_of_columns_among_nan_and_infinities(settings, dtype, rng):
+    """The kernel's maximum forgets NaN and its sum tells: also where infinities make that sum NaN without one, in few rows of many."""
+    x = rng.standard_normal((2, 70, 9, 90)).astype(dtype)
+    for value in (np.nan, np.inf, -np.inf, 0.0, -0.0):
+        x[rng.random(x.shape) < 0.01] = value
+    x[0, :, :4] = rng.standard_normal((70, 4, 90))  # rows without any of them
+    x[1, 5] = -np.inf
+    compare(
+        cnncore.max_pool, x, settings, layouts=((channels_last, channels_last), (np.ascontiguousarray,) * 2), exact=True
+    )
+
+
 def test_ties_go_to_the_first_cell():
     for target in cpu.targets():
         with cpu.target(target):

@@ -36,7 +36,7 @@ typedef struct {
 } cnn_axis;
 
 enum { CNN_POOL_REFUSED_CELLS = 1, CNN_POOL_REFUSED_STATE = 2 };    /* why a strategy has no value for some window */
-enum { CNN_POOL_VECTORS = 4 };  /* vectors of channels side by side that a pooling task takes, at most */
+enum { CNN_POOL_VECTORS = 4 };  /* vectors of channels that a pooling kernel takes side by side */
 
 typedef struct {
     cnn_axis axis[3];       /* D, H, W */

@@ -423,47 +423,125 @@ POOL_INLINE double K(window_extent)(const cnn_pool *c, int64_t od, int64_t oh, i
     return (double)(c->axis[0].extent[od] * c->axis[1].extent[oh] * c->axis[2].extent[ow]);
 }
 
-/* y of the windows low <= o < high; for a strategy that selects, index holds where the int64 positions of each plane begin. */
+/* y of the windows low <= o < high, V vectors side by side and `groups` times as many in all: one window after the other, so
+ * that cells are met in the order of memory. For a strategy that selects, index holds where the int64 positions of each plane
+ * begin. */
 POOL_INLINE void K(pool_reduce)(
-    const int V, const K(pool_strategy) *s, const cnn_pool *c, K(pool_view) x, K(pool_view) y, int64_t *const *index,
-    const int64_t *low, const int64_t *high
+    const int V, int64_t groups, const K(pool_strategy) *s, const cnn_pool *c, K(pool_view) x, K(pool_view) y,
+    int64_t *const *index, const int64_t *low, const int64_t *high
 ) {
     for (int64_t od = low[0]; od < high[0]; od++)
         for (int64_t oh = low[1]; oh < high[1]; oh++)
             for (int64_t ow = low[2]; ow < high[2]; ow++) {
-                K(pool_window) window[CNN_POOL_VECTORS];
-                K(pool_visit)(V, s, c, window, x, od, oh, ow);
                 const double n = K(window_count)(c, od, oh, ow), size = K(window_extent)(c, od, oh, ow);
-                REAL *value = y.data + K(view_row)(y, od, oh, ow);
+                for (int64_t g = 0; g < groups; g++) {
+                    K(pool_window) window[CNN_POOL_VECTORS];
+                    K(pool_visit)(V, s, c, window, K(view_vector)(x, g * V), od, oh, ow);
+                    REAL *value = y.data + K(view_row)(y, od, oh, ow) + g * V * LANES;
 #pragma GCC unroll 4
-                for (int v = 0; v < V; v++) K(store)(value + v * LANES, s->finish(c, &window[v], n, size));
-                if (s->selects) {
-                    const int64_t *t = c->indices.stride;
-                    for (int l = 0; l < V * LANES; l++)
-                        if (index[l] != NULL) index[l][od * t[2] + oh * t[3] + ow * t[4]] = window[l / LANES].cell[l % LANES];
+                    for (int v = 0; v < V; v++) K(store)(value + v * LANES, s->finish(c, &window[v], n, size));
+                    if (s->selects) {
+                        const int64_t *t = c->indices.stride;
+                        int64_t *const *plane = index + g * V * LANES;
+                        for (int l = 0; l < V * LANES; l++)
+                            if (plane[l] != NULL) plane[l][od * t[2] + oh * t[3] + ow * t[4]] = window[l / LANES].cell[l % LANES];
+                    }
                 }
             }
 }
 
-/* Adds to dx what the windows low <= o < high give to their cells. */
+/* ── Maxima by columns ──────────────────────────────────────────────────────────────────────────────────────────────────
+ *
+ * Windows next to each other share columns, and the largest cell of a column is the same for all of them: first the columns,
+ * then the windows. The maximum of numbers forgets a NaN; the sum of all cells does not, and tells which rows to repeat as
+ * above (also those in which infinities cancel). */
+
+#define POOL_COLUMNS 40     /* columns of windows next to each other that are held at a time */
+
+/* y of the windows [o, end) of a row, of which `columns` cells from `first` on are met; 0 where a NaN may be among them. */
+POOL_INLINE int K(max_of_columns)(
+    const int V, const cnn_pool *c, K(pool_view) x, K(pool_view) y, int64_t od, int64_t oh, int64_t o, int64_t end, int64_t first,
+    int64_t columns
+) {
+    const cnn_axis *D = &c->axis[0], *H = &c->axis[1], *W = &c->axis[2];
+    const int64_t layers = D->count[od], rows = H->count[oh], layer_step = D->step * x.stride[0], row_step = H->step * x.stride[1];
+    const REAL *cells = x.data + K(view_row)(x, D->first[od], H->first[oh], first);
+    vreal column[POOL_COLUMNS * CNN_POOL_VECTORS], sum = {0};
+    for (int64_t w = 0; w < columns; w++, cells += x.stride[2]) {
+        vreal *largest = column + w * V;
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) sum += largest[v] = K(load)(cells + v * LANES);
+        for (int64_t d = 0; d < layers; d++)
+            for (int64_t h = d == 0; h < rows; h++) {
+                const REAL *cell = cells + d * layer_step + h * row_step;
+#pragma GCC unroll 4
+                for (int v = 0; v < V; v++) {
+                    largest[v] = K(larger)(K(load)(cell + v * LANES), largest[v]);
+                    sum += K(load)(cell + v * LANES);
+                }
+            }
+    }
+    for (; o < end; o++) {
+        const vreal *window = column + (W->first[o] - first) * V;
+        REAL *value = y.data + K(view_row)(y, od, oh, o);
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) {
+            vreal largest = window[v];
+            for (int64_t w = 1; w < W->count[o]; w++) largest = K(larger)(window[w * V + v], largest);
+            K(store)(value + v * LANES, largest);
+        }
+    }
+    return !K(has_nan)(sum);
+}
+
+/* As pool_reduce for the maximum, where the cells of a window's row lie next to each other. */
+POOL_INLINE void K(pool_reduce_max)(
+    const int V, int64_t groups, const cnn_pool *c, K(pool_view) x, K(pool_view) y, const int64_t *low, const int64_t *high
+) {
+    const cnn_axis *W = &c->axis[2];
+    for (int64_t od = low[0]; od < high[0]; od++)
+        for (int64_t oh = low[1]; oh < high[1]; oh++) {
+            int64_t end;
+            for (int64_t ow = low[2]; ow < high[2]; ow = end) {
+                int64_t first = W->first[ow], last = first + W->count[ow];
+                for (end = ow + 1; end < high[2]; end++) {
+                    const int64_t from = W->first[end] < first ? W->first[end] : first;
+                    const int64_t stop = W->first[end] + W->count[end] > last ? W->first[end] + W->count[end] : last;
+                    if (stop - from > POOL_COLUMNS) break;
+                    first = from, last = stop;
+                }
+                const int64_t part_low[3] = {od, oh, ow}, part_high[3] = {od + 1, oh + 1, end};
+                for (int64_t g = 0; g < groups; g++) {
+                    const K(pool_view) x_g = K(view_vector)(x, g * V), y_g = K(view_vector)(y, g * V);
+                    if (last - first > POOL_COLUMNS || !K(max_of_columns)(V, c, x_g, y_g, od, oh, ow, end, first, last - first))
+                        K(pool_reduce)(V, 1, &K(pool_max), c, x_g, y_g, NULL, part_low, part_high);
+                }
+            }
+        }
+}
+
+/* Adds to dx what the windows low <= o < high give to their cells; V and groups as in pool_reduce. */
 POOL_INLINE void K(pool_scatter)(
-    const int V, const K(pool_strategy) *s, const cnn_pool *c, K(pool_view) x, K(pool_view) y, K(pool_view) dy, K(pool_view) dx,
-    const int64_t *low, const int64_t *high
+    const int V, int64_t groups, const K(pool_strategy) *s, const cnn_pool *c, K(pool_view) x, K(pool_view) y, K(pool_view) dy,
+    K(pool_view) dx, const int64_t *low, const int64_t *high
 ) {
     for (int64_t od = low[0]; od < high[0]; od++)
         for (int64_t oh = low[1]; oh < high[1]; oh++)
             for (int64_t ow = low[2]; ow < high[2]; ow++) {
-                K(pool_window) window[CNN_POOL_VECTORS];
-                if (s->visits) K(pool_visit)(V, s, c, window, x, od, oh, ow);
                 const double n = K(window_count)(c, od, oh, ow), size = K(window_extent)(c, od, oh, ow);
-                const REAL *value = s->reads_y ? y.data + K(view_row)(y, od, oh, ow) : NULL;
-                const REAL *share = dy.data + K(view_row)(dy, od, oh, ow);
+                for (int64_t g = 0; g < groups; g++) {
+                    const K(pool_view) x_g = K(view_vector)(x, g * V), dx_g = K(view_vector)(dx, g * V);
+                    K(pool_window) window[CNN_POOL_VECTORS];
+                    if (s->visits) K(pool_visit)(V, s, c, window, x_g, od, oh, ow);
+                    const REAL *value = s->reads_y ? y.data + K(view_row)(y, od, oh, ow) + g * V * LANES : NULL;
+                    const REAL *share = dy.data + K(view_row)(dy, od, oh, ow) + g * V * LANES;
 #pragma GCC unroll 4
-                for (int v = 0; v < V; v++)
-                    s->share(
-                        c, &window[v], s->reads_y ? K(load)(value + v * LANES) : (vreal){0}, K(load)(share + v * LANES), n, size
-                    );
-                K(pool_cells)(K(SPREAD), V, s, c, window, x, dx, od, oh, ow);
+                    for (int v = 0; v < V; v++)
+                        s->share(
+                            c, &window[v], s->reads_y ? K(load)(value + v * LANES) : (vreal){0}, K(load)(share + v * LANES), n, size
+                        );
+                    K(pool_cells)(K(SPREAD), V, s, c, window, x_g, dx_g, od, oh, ow);
+                }
             }
 }
 
@@ -601,11 +679,15 @@ POOL_INLINE void K(pool_forward)(const K(pool_strategy) *s, const cnn_pool *c, i
                 index[l] = l < planes
                     ? (int64_t *)c->indices.data + n * c->indices.stride[0] + channel * c->indices.stride[1] : NULL;
             }
-        if (!s->narrow && vectors == CNN_POOL_VECTORS)
-            K(pool_reduce)(CNN_POOL_VECTORS, s, c, x, y, index, low, high);
-        else
-            for (int64_t v = 0; v < vectors; v++)
-                K(pool_reduce)(1, s, c, K(view_vector)(x, v), K(view_vector)(y, v), index + v * LANES, low, high);
+        const int64_t wide = s->narrow ? 0 : vectors / CNN_POOL_VECTORS, lone = vectors - wide * CNN_POOL_VECTORS;
+        const K(pool_view) x_rest = K(view_vector)(x, wide * CNN_POOL_VECTORS), y_rest = K(view_vector)(y, wide * CNN_POOL_VECTORS);
+        if (s == &K(pool_max) && c->axis[2].step == 1) {
+            if (wide) K(pool_reduce_max)(CNN_POOL_VECTORS, wide, c, x, y, low, high);
+            if (lone) K(pool_reduce_max)(1, lone, c, x_rest, y_rest, low, high);
+        } else {
+            if (wide) K(pool_reduce)(CNN_POOL_VECTORS, wide, s, c, x, y, index, low, high);
+            if (lone) K(pool_reduce)(1, lone, s, c, x_rest, y_rest, index + wide * CNN_POOL_VECTORS * LANES, low, high);
+        }
         if (packed) K(pool_copy)(c, &c->y, packed_y, plane, planes, low[c->slide], high[c->slide], 1);
     }
 }
@@ -683,13 +765,12 @@ POOL_INLINE void K(pool_backward)(const K(pool_strategy) *s, const cnn_pool *c, 
                 K(pool_clear)(c, dx, &c->dx, cleared, to, vectors * LANES);
                 cleared = to;
             }
-            if (!s->visits && vectors == CNN_POOL_VECTORS)
-                K(pool_scatter)(CNN_POOL_VECTORS, s, c, x, y, dy, dx, low, high);
-            else
-                for (int64_t v = 0; v < vectors; v++)
-                    K(pool_scatter)(
-                        1, s, c, K(view_vector)(x, v), K(view_vector)(y, v), K(view_vector)(dy, v), K(view_vector)(dx, v), low, high
-                    );
+            const int64_t wide = s->visits ? 0 : vectors / CNN_POOL_VECTORS, lone = vectors - wide * CNN_POOL_VECTORS;
+            const int64_t done = wide * CNN_POOL_VECTORS;
+            const K(pool_view) x_rest = K(view_vector)(x, done), y_rest = K(view_vector)(y, done);
+            const K(pool_view) dy_rest = K(view_vector)(dy, done), dx_rest = K(view_vector)(dx, done);
+            if (wide) K(pool_scatter)(CNN_POOL_VECTORS, wide, s, c, x, y, dy, dx, low, high);
+            if (lone) K(pool_scatter)(1, lone, s, c, x_rest, y_rest, dy_rest, dx_rest, low, high);
         }
         if (packed)
             K(pool_release)(c, &g, extent);

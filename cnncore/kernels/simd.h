@@ -19,6 +19,20 @@ static inline void K(store)(REAL *p, vreal v) { *(vreal *)p = v; }
 static inline vreal K(splat)(REAL a) { return a - (vreal){0}; }
 static inline vreal K(select)(vmask m, vreal a, vreal b) { return (vreal)((m & (vmask)a) | (~m & (vmask)b)); }
 
+/* a where a > b, else b; where one is NaN, b. Written by lanes because compilers see the machine's own instruction in that. */
+static inline vreal K(larger)(vreal a, vreal b) {
+    vreal y = {0};
+    for (int l = 0; l < LANES; l++) y[l] = a[l] > b[l] ? a[l] : b[l];
+    return y;
+}
+
+/* Whether some lane is NaN. */
+static inline int K(has_nan)(vreal a) {
+    INTEGER any = 0;
+    for (int l = 0; l < LANES; l++) any |= a[l] != a[l];
+    return any != 0;
+}
+
 /* Tails: fewer than LANES lanes, never reading or writing beyond `lanes`. In halves, because copies of a size that the
  * compiler knows are single instructions and others are calls. */
 static inline vreal K(load_tail)(const REAL *p, int64_t lanes) {

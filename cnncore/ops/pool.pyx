@@ -497,10 +497,12 @@ cdef int64_t cut(cnn_pool *call, Windows windows, const cnn_tensor *image, const
     cdef int64_t N = image.shape[0], C = image.shape[1], arrays = 2 if backward else 1, groups, planes, blocks, size
     call.slide = windows.slide
     call.in_place = C // lanes * lanes if in_place else 0
-    call.vectors = CNN_POOL_VECTORS
-    # A task of fewer vectors, or of a part of the windows, where images and channels are few.
+    # A task takes all vectors of a cell, so that it reads memory in order; fewer, where that would leave too few tasks.
+    call.vectors = max(1, call.in_place // lanes)
+    if call.indices.data != NULL:
+        call.vectors = min(call.vectors, CNN_POOL_VECTORS)
     while backward and call.vectors > 1 and N * (call.in_place // lanes) < 8 * call.vectors:
-        call.vectors //= 2
+        call.vectors = (call.vectors + 1) // 2
     groups = (call.in_place // lanes + call.vectors - 1) // call.vectors
     call.strip = axis.output if backward else max(1, axis.output * N * groups // TASKS)
     call.strips = (axis.output + call.strip - 1) // call.strip
