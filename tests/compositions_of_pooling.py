@@ -95,10 +95,72 @@ def hartley_pool(s, x):
     return (X.flatten(2) @ hartley_matrix(X)).unflatten(2, sizes)
 
 
+# ── Statistics ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def attention_pool(s, x, v, w, u=None, mask=None):
+    points = x.flatten(2).transpose(1, 2)
+    t = torch.tanh(points @ v.T)
+    if u is not None:
+        t = t * torch.sigmoid(points @ u.T)
+    score = t @ w
+    if mask is not None:
+        score = score.masked_fill(~mask.flatten(1), -1e300 if x.dtype == torch.float64 else -1e30)
+    a = torch.softmax(score, 1)
+    if mask is not None:
+        a = a * mask.flatten(1)
+    return torch.einsum("np,npc->nc", a, points)
+
+
+def strip_pool(s, x, w_rows=None, w_columns=None):
+    rows, columns = F.adaptive_avg_pool2d(x, (None, 1))[..., 0], F.adaptive_avg_pool2d(x, (1, None))[:, :, 0]
+    if w_rows is not None:
+        rows = F.conv1d(rows, w_rows, padding=w_rows.shape[2] // 2)
+    if w_columns is not None:
+        columns = F.conv1d(columns, w_columns, padding=w_columns.shape[2] // 2)
+    z = rows[..., None] + columns[:, :, None]
+    return x * torch.sigmoid(z) if s["gate"] else z
+
+
+def covariance_pool(s, x):
+    X = x.flatten(2).double()
+    P = torch.stack([torch.cov(image, correction=0) for image in X])
+    if s["iterations"]:
+        eye = torch.eye(P.shape[1], dtype=P.dtype)
+        trace = torch.stack([p.trace() for p in P])[:, None, None]
+        Y, Z = P / trace, eye.expand_as(P)
+        for _ in range(s["iterations"]):
+            Y, Z = Y @ (3 * eye - Z @ Y) / 2, (3 * eye - Z @ Y) @ Z / 2
+        P = trace.sqrt() * Y
+    rows, columns = torch.triu_indices(P.shape[1], P.shape[1])
+    return P[:, rows, columns].to(x.dtype)
+
+
+def bilinear_pool(s, x, z=None):
+    X, Z = x.flatten(2).double(), (x if z is None else z).flatten(2).double()
+    y = (torch.einsum("ncp,ndp->ncd", X, Z) / X.shape[2]).flatten(1)
+    if s["signed_sqrt"]:
+        y = y.sign() * (y.abs() + s["eps"]).sqrt()
+    return (F.normalize(y) if s["normalize"] else y).to(x.dtype)
+
+
+def net_vlad(s, x, w, c, b=None):
+    points = x.flatten(2).transpose(1, 2)
+    a = torch.softmax(F.linear(points, w, b), 2)
+    residuals = points[:, :, None] - c
+    V = (a[..., None] * residuals).sum(1)
+    return F.normalize(F.normalize(V, dim=2).flatten(1)) if s["normalize"] else V.flatten(1)
+
+
 ORACLES = {
     "blur_pool": blur_pool,
     "max_blur_pool": max_blur_pool,
     "wavelet_pool": wavelet_pool,
     "spectral_pool": spectral_pool,
     "hartley_pool": hartley_pool,
+    "attention_pool": attention_pool,
+    "strip_pool": strip_pool,
+    "covariance_pool": covariance_pool,
+    "bilinear_pool": bilinear_pool,
+    "net_vlad": net_vlad,
 }
