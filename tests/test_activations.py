@@ -721,3 +721,151 @@ def test_softmax_refuses_axes_that_are_not_there():
         cnncore.softmax(np.zeros((2, 0)))
     with pytest.raises(cnncore.SettingError, match="single number"):
         cnncore.softmax(np.array(1.0))
+
+
+# ── Sparsemax, hardmax, gates, both parts ──────────────────────────────────────────────────────────────────────────────
+
+
+def layouts(x):
+    return x, np.asfortranarray(x), np.repeat(x, 2, -1)[..., ::2], x[..., ::-1].copy()[..., ::-1]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_sparsemax_is_the_nearest_point_of_the_simplex(shape, target, rng):
+    """Its defining property: it sums up to 1, and x − y is one number τ on the support and not above τ elsewhere."""
+    for dtype in DTYPES:
+        x, dy = (rng.standard_normal(shape) * 2).astype(dtype), rng.standard_normal(shape).astype(dtype)
+        eps = np.finfo(dtype).eps
+        for axis in range(len(shape)):
+            for given in layouts(x):
+                with cnncore.cpu.target(target):
+                    y, backward = cnncore.sparsemax.with_backward(given, axis=axis)
+                    dx = backward(dy)
+                assert np.all(y >= 0)
+                np.testing.assert_allclose(y.sum(axis, dtype=np.float64), 1, rtol=8 * eps)
+                support = y > 0
+                tau = np.where(support, x - y, -np.inf).max(axis, keepdims=True)
+                assert np.all(np.abs(np.where(support, x - y - tau, 0)) <= 8 * eps * np.abs(x).max())
+                assert np.all(np.where(support, tau, x) <= tau + 8 * eps * np.abs(x).max())
+                mean = np.where(support, dy, 0).sum(axis, keepdims=True) / support.sum(axis, keepdims=True)
+                np.testing.assert_allclose(dx, np.where(support, dy - mean, 0), atol=8 * eps * np.abs(dy).max())
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_sparsemax_and_hardmax_of_special_values(target):
+    rows = np.array(
+        [
+            [1e30, 1e30, -INF, 0.0],
+            [-INF, -INF, -INF, -INF],
+            [INF, 0.0, 1.0, 2.0],
+            [0.0, NAN, 1.0, 2.0],
+            [1.0, 1.0, 1.0, 1.0],
+            [-1e4, 1e4, 0.0, 1e4 - 1],
+        ]
+    )
+    sparse = np.full((6, 4), NAN)
+    sparse[0], sparse[4], sparse[5] = [0.5, 0.5, 0, 0], [0.25] * 4, [0, 1, 0, 0]
+    hard = np.array([[1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [NAN] * 4, [1, 0, 0, 0], [0, 1, 0, 0]])
+    for dtype in DTYPES:
+        for axis, x, one, other in ((1, rows, sparse, hard), (0, rows.T, sparse.T, hard.T)):
+            given = np.ascontiguousarray(x, dtype)
+            with cnncore.cpu.target(target):
+                y, backward = cnncore.sparsemax.with_backward(given, axis=axis)
+                dx = backward(np.ones_like(y))
+                np.testing.assert_array_equal(y, one)
+                np.testing.assert_array_equal(dx, np.where(np.isnan(one), NAN, 0))
+                np.testing.assert_array_equal(cnncore.hardmax(given, axis=axis), other)
+
+
+def test_softmin_is_softmax_of_the_negative(rng):
+    for shape in SHAPES:
+        x, dy = rng.standard_normal(shape), rng.standard_normal(shape)
+        for axis in range(len(shape)):
+            for target in TARGETS:
+                with cnncore.cpu.target(target):
+                    y, backward = cnncore.softmin.with_backward(x, axis=axis)
+                    expected, plain = cnncore.softmax.with_backward(-x, axis=axis)
+                    np.testing.assert_array_equal(y, expected)
+                    np.testing.assert_array_equal(backward(dy), -plain(dy))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["glu", "crelu"])
+def test_halves_along_every_axis_and_layout(name, target, rng):
+    op = cnncore.OPS[name]
+    for shape in [(4,), (2, 6), (2, 4, 6), (2, 4, 6, 8), (2, 2, 4, 6, 18)]:
+        x = rng.standard_normal(shape)
+        for axis in range(len(shape)):
+            a, b = np.split(x, 2, axis)
+            if name == "glu":
+                expected, p = a / (1 + np.exp(-b)), 1 / (1 + np.exp(-b))
+                dy = rng.standard_normal(expected.shape)
+                dx = np.concatenate([dy * p, dy * a * p * (1 - p)], axis)
+            else:
+                expected = np.concatenate([np.maximum(x, 0), np.maximum(-x, 0)], axis)
+                dy = rng.standard_normal(expected.shape)
+                first, second = np.split(dy, 2, axis)
+                dx = first * (x > 0) - second * (x < 0)
+            for given in layouts(x):
+                with cnncore.cpu.target(target):
+                    y, backward = op.with_backward(given, axis=axis)
+                    np.testing.assert_allclose(y, expected, rtol=1e-14, atol=1e-15)
+                    np.testing.assert_allclose(backward(dy), dx, rtol=1e-13, atol=1e-15)
+
+
+def test_halves_that_do_not_exist_are_refused():
+    with pytest.raises(cnncore.ShapeError, match=r"axis 1 of input \(2, 5\) has 5 values.*such as 6"):
+        cnncore.glu(np.zeros((2, 5)))
+
+
+# ── Random slopes ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_slopes_depend_on_seed_and_position_alone(target, rng):
+    x = rng.standard_normal((2, 3, 7, 5))
+    settings = {"training": True, "return_state": True}
+    with cnncore.cpu.target("definition"):
+        expected, slopes = cnncore.rrelu(x, **settings)
+    for threads in (1, 3):
+        with cnncore.cpu.target(target), cnncore.threads(threads):
+            for given in layouts(x):
+                (y, found), backward = cnncore.rrelu.with_backward(given, **settings)
+                np.testing.assert_allclose(found, slopes, rtol=1e-15)
+                np.testing.assert_allclose(y, expected, rtol=1e-15)
+                np.testing.assert_array_equal(backward(np.ones_like(x)), np.where(x > 0, 1, found))
+                again = cnncore.rrelu(given, found, seed=5, **settings)
+                assert np.array_equal(again[0], y) and again[1] is found
+            narrow = cnncore.rrelu(x.astype(np.float32), **settings)[1]
+            np.testing.assert_allclose(narrow, slopes, rtol=1e-6)
+    assert not np.array_equal(cnncore.rrelu(x, seed=1, **settings)[1], slopes)
+
+
+def test_slopes_are_uniform():
+    """Mean, variance and the shares of ten equal parts of 200 000 slopes, within 5 standard deviations."""
+    slopes = cnncore.rrelu(np.zeros(200_000), lower=0.2, upper=0.6, training=True, return_state=True)[1]
+    n = slopes.size
+    assert slopes.min() >= 0.2 and slopes.max() < 0.6
+    assert abs(slopes.mean() - 0.4) < 5 * 0.4 / np.sqrt(12 * n)
+    assert abs(slopes.var() - 0.16 / 12) < 5 * 0.16 * np.sqrt(1 / 180 / n)
+    counts = np.histogram(slopes, 10, (0.2, 0.6))[0]
+    assert np.all(np.abs(counts - n / 10) < 5 * np.sqrt(n * 0.09))
+
+
+def test_slopes_outside_training_and_wrong_ones(rng):
+    x = rng.standard_normal((2, 3))
+    y, slopes = cnncore.rrelu(x, lower=0.2, upper=0.4, return_state=True)
+    np.testing.assert_allclose(y, np.where(x > 0, x, 0.3 * x))
+    np.testing.assert_allclose(slopes, 0.3)
+    with pytest.raises(cnncore.SettingError, match="lower=0.5 must not be above upper=0.333"):
+        cnncore.rrelu(x, lower=0.5)
+    with pytest.raises(cnncore.ShapeError, match="state has shape"):
+        cnncore.rrelu(x, np.zeros(3))
+
+
+def test_a_peers_default_beside_another_value_is_refused():
+    with pytest.raises(cnncore.SettingError, match=r"compat='tf' means negative_slope=0.2, but negative_slope=0.5"):
+        cnncore.leaky_relu(np.zeros(3), negative_slope=0.5, compat="tf")
+    with pytest.raises(cnncore.SettingError, match=r"compat='onnx' means alpha=0.2, but alpha=0.3"):
+        cnncore.hard_sigmoid(np.zeros(3), alpha=0.3, compat="onnx")

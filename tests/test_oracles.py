@@ -262,6 +262,26 @@ def straight_through(s, x):
     return line + (torch.sign(x) - line).detach()
 
 
+def rrelu(s, x, slopes=None):
+    if not s["training"]:
+        return F.rrelu(x, s["lower"], s["upper"], training=False)
+    if slopes is None:  # what it draws is judged elsewhere: here, what it makes of it
+        slopes = torch.from_numpy(cnncore.rrelu(x.detach().numpy(), **{**s, "return_state": True})[1])
+    return torch.where(x > 0, x, slopes * x)
+
+
+def sparsemax(s, x):
+    """Algorithm 1 of the paper in PyTorch's operators."""
+    ordered, _ = x.sort(s["axis"], descending=True)
+    shape = [1] * x.ndim
+    shape[s["axis"]] = -1
+    k = torch.arange(1, x.shape[s["axis"]] + 1, dtype=x.dtype).reshape(shape)
+    sums = ordered.cumsum(s["axis"])
+    support = (1 + k * ordered > sums).sum(s["axis"], keepdim=True)
+    tau = (sums.gather(s["axis"], support - 1) - 1) / support
+    return (x - tau).clamp(min=0)
+
+
 def dsilu(s, x):
     g = torch.sigmoid(x)
     return g * (1 + x * (1 - g))
@@ -424,6 +444,12 @@ ORACLES = {
     "exp": lambda s, x: torch.exp(x),
     "abs": lambda s, x: torch.abs(x),
     "maxout": maxout,
+    "rrelu": rrelu,
+    "crelu": lambda s, x: torch.cat([F.relu(x), F.relu(-x)], s["axis"]),
+    "glu": lambda s, x: F.glu(x, s["axis"]),
+    "softmin": lambda s, x: F.softmin(x, s["axis"]),
+    "sparsemax": sparsemax,
+    "hardmax": lambda s, x: torch.zeros_like(x).scatter(s["axis"], x.argmax(s["axis"], keepdim=True), 1.0) + 0 * x,
     "softmax": lambda s, x: torch.softmax(x, s["axis"]),
     "log_softmax": lambda s, x: torch.log_softmax(x, s["axis"]),
     "batch_norm": batch_norm,

@@ -329,6 +329,7 @@ NODES = {
     "exp": elementwise("Exp"),
     "abs": elementwise("Abs"),
     "softmax": elementwise("Softmax", axis="axis"),
+    "hardmax": elementwise("Hardmax", axis="axis"),
     "log_softmax": elementwise("LogSoftmax", axis="axis"),
     "batch_norm": batch_norm,
     "group_norm": group_norm,

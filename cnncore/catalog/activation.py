@@ -1,9 +1,9 @@
 """Rows of the activations."""
 
 from ..errors import SettingError
-from ..families.activation import Maxout, Softmax
+from ..families.activation import BothParts, Gated, Hardmax, Maxout, RandomSlopes, Softmax, Sparsemax
 from ..families.elementwise import Elementwise, Parametric
-from ..operator import REQUIRED, Array, Case, Layer, Op, Parameter, Setting, choice, number, whole
+from ..operator import REQUIRED, Array, Case, Layer, Op, Parameter, Setting, choice, flag, number, whole
 from ..ops import activation
 
 __all__ = ["ROWS"]
@@ -975,6 +975,112 @@ ROWS = (
         """,
     ),
     Op(
+        "rrelu",
+        RandomSlopes(),
+        family="activation",
+        catalogue=("A14",),
+        summary="Leaky ReLU whose negative slope is drawn anew for every value in training, which regularises.",
+        formula="""
+            y = x for x > 0, else a·x          a uniform between lower and upper, one for each value
+            outside training a = ½(lower + upper) for all
+        """,
+        gradient="∂y/∂x = 1 for x > 0, else the a that was drawn",
+        arrays=(
+            Array("x", "input"),
+            Array(
+                "state",
+                "slopes of an earlier call, of x's shape, to be used again",
+                optional=True,
+                differentiable=False,
+            ),
+        ),
+        settings_list=(
+            Setting("lower", 1 / 8, "the smallest slope", number()),
+            Setting("upper", 1 / 3, "the largest slope", number()),
+            Setting("training", False, "draw slopes (True) or take their mean (False)", flag),
+            Setting("seed", 0, "which slopes are drawn; the same seed draws the same", whole(0, 2**64 - 1)),
+            Setting("return_state", False, "also return the slopes", flag),
+        ),
+        shape=ANY,
+        edges=(
+            "x = 0: the left slope a is taken; −∞: −∞ for a > 0; NaN: y = NaN, slope a",
+            "slopes depend on seed and position alone; they are drawn for positive values too, where they are not used "
+            "(PyTorch's noise is 1 there)",
+        ),
+        returns="array y; with return_state=True the pair (y, slopes)",
+        accumulates="nothing",
+        smooth=False,
+        paper="Xu, Wang, Chen & Li 2015, arXiv:1505.00853, section 2.4",
+        cases=(
+            Case(training=True),
+            Case(),
+            Case(training=True, lower=0.3, upper=0.9, ranks=(2,)),
+            Case(training=True, ranks=(2,), arrays=lambda rng, x: (rng.uniform(0.1, 0.4, x.shape),)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> x = np.array([-1., -2., 3.])
+            >>> cnncore.rrelu(x, lower=0.25, upper=0.75)
+            array([-0.5, -1. ,  3. ])
+            >>> cnncore.rrelu(x, state=np.array([0.5, 0.25, 0.3]), training=True)
+            array([-0.5, -0.5,  3. ])
+        """,
+    ),
+    Op(
+        "crelu",
+        BothParts(),
+        family="activation",
+        catalogue=("A32",),
+        summary="ReLU of x and of −x side by side: twice the channels, and nothing is lost.",
+        formula="y = [max(0, x), max(0, −x)], one after the other along the axis",
+        gradient="dx = dy₁ for x > 0, −dy₂ for x < 0, 0 at 0          dy₁, dy₂: the halves of dy",
+        settings_list=(Setting("axis", 1, "the axis along which the parts are put: channels", alias="dim"),),
+        shape="any shape of at most 5 axes → the same, with twice the extent along the axis",
+        edges=(
+            "x = 0: 0 in both parts, no gradient",
+            "NaN: in both parts, no gradient",
+            "TensorFlow's axis is the last by default",
+        ),
+        accumulates="nothing",
+        smooth=False,
+        paper="Shang, Sohn, Almeida & Lee 2016, ICML, arXiv:1603.05201, section 2",
+        cases=(Case(), Case(axis=-1, ranks=(2,))),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> y, backward = cnncore.crelu.with_backward(np.array([[-2., 3.]]))
+            >>> y
+            array([[0., 3., 2., 0.]])
+            >>> backward(np.array([[5., 6., 7., 8.]]))
+            array([[-7.,  6.]])
+        """,
+    ),
+    Op(
+        "glu",
+        Gated(),
+        family="activation",
+        catalogue=("A34",),
+        summary="Gated linear unit: one half of the values, let through by a sigmoid of the other half.",
+        formula="y = a σ(b),  [a, b] = x: its halves along the axis",
+        gradient="""
+            da = dy σ(b)
+            db = dy a σ(b) σ(−b)
+        """,
+        settings_list=(Setting("axis", -1, "the axis that is cut in halves; 1 for channels", alias="dim"),),
+        shape="any shape of at most 5 axes → the same, with half the extent along the axis",
+        edges=("b = −∞: y = 0 for finite a; b = ∞: y = a", "NaN: where a or b is NaN"),
+        accumulates=ROUNDED,
+        paper="Dauphin, Fan, Auli & Grangier 2017, ICML, arXiv:1612.08083, section 2",
+        cases=(Case(channels=4, axis=1), Case(spatial=4, ranks=(1,)), Case(spatial=6, axis=2, ranks=(2, 3))),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> y, backward = cnncore.glu.with_backward(np.array([[3., 8., 0., np.inf]]))
+            >>> y
+            array([[1.5, 8. ]])
+            >>> backward(np.array([[1., 1.]]))
+            array([[0.5 , 1.  , 0.75, 0.  ]])
+        """,
+    ),
+    Op(
         "maxout",
         Maxout(),
         family="activation",
@@ -1044,6 +1150,83 @@ ROWS = (
             >>> import numpy as np, cnncore
             >>> np.exp(cnncore.log_softmax(np.log(np.array([[1., 2., 5.]])))).round(4)
             array([[0.125, 0.25 , 0.625]])
+        """,
+    ),
+    Op(
+        "softmin",
+        Softmax(negative=True),
+        family="activation",
+        catalogue=("A37",),
+        summary="Softmax of −x: the smallest value gets the largest probability.",
+        formula="y[i] = e^{m − x[i]} / Σ_j e^{m − x[j]},  m = min_j x[j]          i, j along the axis",
+        gradient="dx[i] = −y[i] (dy[i] − Σ_j dy[j] y[j])",
+        settings_list=(Setting("axis", 1, "the axis along which probabilities add up to 1: channels", alias="dim"),),
+        shape=ANY,
+        edges=(
+            "±∞: ∞ has probability 0; −∞ anywhere, or nothing but ∞, makes the whole column NaN",
+            "NaN: makes its whole column NaN",
+        ),
+        accumulates="the sums in float64, in the order of the axis",
+        paper="softmax of Bridle 1990, doi:10.1007/978-3-642-76153-9_28, turned around",
+        cases=(Case(), Case(axis=-1, ranks=(2,))),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.softmin(-np.log(np.array([[1., 2., 5.]]))).round(4)
+            array([[0.125, 0.25 , 0.625]])
+        """,
+    ),
+    Op(
+        "sparsemax",
+        Sparsemax(),
+        family="activation",
+        catalogue=("A38",),
+        summary="The probabilities nearest to x: like softmax, with exact zeros.",
+        formula="y[i] = max(x[i] − τ, 0),  τ such that Σ_i y[i] = 1          i along the axis",
+        gradient="dx[i] = dy[i] − mean of dy over the support S = {j: y[j] > 0} for i in S, else 0",
+        settings_list=(Setting("axis", 1, "the axis along which probabilities add up to 1: channels", alias="dim"),),
+        shape=ANY,
+        edges=(
+            "at the border of a support: 0 with gradient 0",
+            "large x: the maximum is taken away first; ±∞: −∞ has probability 0; +∞ anywhere, or nothing but −∞, makes the whole "
+            "column NaN",
+            "NaN: makes its whole column NaN, and its gradient",
+        ),
+        accumulates="in float64",
+        smooth=False,
+        paper="Martins & Astudillo 2016, ICML, arXiv:1602.02068, algorithm 1 and equation 9",
+        cases=(Case(channels=5), Case(axis=-1, ranks=(2,))),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> y, backward = cnncore.sparsemax.with_backward(np.array([[1., 0.5, -1.]]))     # τ = ¼
+            >>> y
+            array([[0.75, 0.25, 0.  ]])
+            >>> backward(np.array([[1., 3., 7.]]))
+            array([[-1.,  1.,  0.]])
+        """,
+    ),
+    Op(
+        "hardmax",
+        Hardmax(),
+        family="activation",
+        catalogue=("A39",),
+        summary="1 at the first maximum along an axis, 0 elsewhere.",
+        formula="y[i] = 1 for the first i with x[i] = max_j x[j], else 0          i, j along the axis",
+        gradient="dx = 0",
+        settings_list=(Setting("axis", 1, "the axis along which one value wins: channels", alias="dim"),),
+        shape=ANY,
+        edges=(
+            "ties: the first wins; ±∞ are ordered like other numbers",
+            "NaN: makes its whole column NaN",
+            "nothing is learned through it; ONNX's axis is the last by default",
+        ),
+        accumulates="nothing",
+        smooth=False,
+        paper="ONNX, operator Hardmax, 2017; the limit of softmax, Bridle 1990",
+        cases=(Case(), Case(axis=-1, ranks=(2,))),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.hardmax(np.array([[1., 5., 5.]]))
+            array([[0., 1., 0.]])
         """,
     ),
 )

@@ -262,6 +262,20 @@ static inline vreal K(shrink_slope)(vreal x, const vreal *s) {
     return (vreal)((vmask)ONE & (K(magnitude)(x) > s[0]));
 }
 
+static inline vreal K(negative_part)(vreal x, const vreal *s) { return (vreal)((vmask)-x & ~(x >= 0)); }
+static inline vreal K(negative_part_slope)(vreal x, const vreal *s) { return (vreal)((vmask)-ONE & (x < 0)); }
+
+/* s[0] times a sigmoid. */
+static inline vreal K(gate)(vreal x, const vreal *s) {
+    K(sigmoid_parts) parts = K(sigmoid_of)(x, (vreal){0});
+    return K(scale)(s[0] / parts.under, parts.out);
+}
+static inline vreal K(gate_slope)(vreal x, const vreal *s) {
+    K(scaled) e = K(decay)(x);
+    vreal small = K(number)(e);
+    return K(scale)(s[0] * e.m / (1 + small * (2 + small)), e.n);
+}
+
 static inline vreal K(sparse_plus)(vreal x, const vreal *s) {
     vreal above = x + 1;
     return (vreal)((vmask)K(select)(x >= 1, x, (REAL)0.25 * above * above) & ~(x <= -1));
@@ -486,8 +500,29 @@ ACTIVATION(scaled_tanh, scaled_tanh, scaled_tanh_slope)
 ACTIVATION(tanh_shrink, tanh_shrink, tanh_shrink_slope)
 ACTIVATION(squareplus, squareplus, squareplus_slope)
 ACTIVATION(dish, dish, dish_slope)
+ACTIVATION(negative_part, negative_part, negative_part_slope)
+ACTIVATION(gate, gate, gate_slope)
+ACTIVATION(opening, sigmoid, sigmoid)
 #undef ACTIVATION
 #undef RUNS
+
+/* dx of relu(x) and relu(-x) side by side, whose gradients are dy and p. */
+static __attribute__((noinline)) void K(both_parts_run)(const REAL *x, const REAL *dy, const REAL *p, REAL *dx, int64_t count,
+                                                        const vreal *s) {
+    for (int64_t i = 0; i < count; i += LANES) {
+        int64_t lanes = count - i < LANES ? count - i : LANES;
+        vreal v = lanes == LANES ? K(load)(x + i) : K(load_tail)(x + i, lanes);
+        vreal g = lanes == LANES ? K(load)(dy + i) : K(load_tail)(dy + i, lanes);
+        vreal h = p == NULL ? s[0] : lanes == LANES ? K(load)(p + i) : K(load_tail)(p + i, lanes);
+        v = (vreal)(((vmask)g & (v > 0)) | ((vmask)-h & (v < 0)));
+        if (lanes == LANES) K(store)(dx + i, v);
+        else K(store_tail)(dx + i, v, lanes);
+    }
+}
+static void K(both_parts_backward)(void *call, int64_t begin, int64_t end, void *scratch) {
+    (void)scratch;
+    K(rows)(call, begin, end, K(both_parts_run));
+}
 
 /* ── One learned number per channel: dx, and every task's share of dp in float64 ── */
 
@@ -713,28 +748,29 @@ static inline REAL K(softmax_finish)(int logarithm, double m, double equal, doub
     return (REAL)(logarithm ? log1p(rest) : 1 / (1 + rest));
 }
 
-/* Columns side by side: `count` neighbours, whose values lie `step` apart. */
+/* Columns side by side: `count` neighbours, whose values lie `step` apart. `sign` is -1 where -x takes x's place. */
 static __attribute__((noinline)) void K(softmax_across)(
-    const REAL *x, int64_t x_step, REAL *y, int64_t y_step, int64_t length, int64_t count, int logarithm) {
+    const REAL *x, int64_t x_step, REAL *y, int64_t y_step, int64_t length, int64_t count, int logarithm, REAL sign) {
     REAL m[BLOCK], equal[BLOCK], finish[BLOCK];
     double others[BLOCK];
     for (int64_t first = 0; first < count; first += BLOCK, x += BLOCK, y += BLOCK) {
         const int64_t width = count - first < BLOCK ? count - first : BLOCK;
         for (int64_t j = 0; j < width; j += LANES) {
             const int64_t lanes = width - j < LANES ? width - j : LANES;
-            K(store)(m + j, K(load_part)(x + j, lanes, 0));
+            K(store)(m + j, sign * K(load_part)(x + j, lanes, 0));
             K(store)(equal + j, (vreal){0});
             for (int l = 0; l < LANES; l++) others[j + l] = 0;
         }
         for (int64_t i = 1; i < length; i++)
             for (int64_t j = 0; j < width; j += LANES) {
-                const vreal v = K(load_part)(x + i * x_step + j, width - j < LANES ? width - j : LANES, 0), old = K(load)(m + j);
+                const int64_t lanes = width - j < LANES ? width - j : LANES;
+                const vreal v = sign * K(load_part)(x + i * x_step + j, lanes, 0), old = K(load)(m + j);
                 K(store)(m + j, K(select)(v > old, v, old));
             }
         for (int64_t i = 0; i < length; i++)
             for (int64_t j = 0; j < width; j += LANES) {
                 const int64_t lanes = width - j < LANES ? width - j : LANES;
-                const vreal v = K(load_part)(x + i * x_step + j, lanes, 0), top = K(load)(m + j);
+                const vreal v = sign * K(load_part)(x + i * x_step + j, lanes, 0), top = K(load)(m + j);
                 const vreal e = K(exp_difference)(v, top);
                 K(store)(equal + j, K(load)(equal + j) + (vreal)((vmask)ONE & (v == top)));
                 K(add_to)(others + j, (vreal)((vmask)e & ~(v == top)));
@@ -746,19 +782,19 @@ static __attribute__((noinline)) void K(softmax_across)(
                 const int64_t lanes = width - j < LANES ? width - j : LANES;
                 REAL *to = y + i * y_step + j;
                 if (logarithm)
-                    K(store_part)(to, (K(load_part)(x + i * x_step + j, lanes, 0) - K(load)(m + j)) - K(load)(finish + j), lanes);
+                    K(store_part)(to, (sign * K(load_part)(x + i * x_step + j, lanes, 0) - K(load)(m + j)) - K(load)(finish + j), lanes);
                 else K(store_part)(to, K(load_part)(to, lanes, 0) * K(load)(finish + j), lanes);
             }
     }
 }
 
 /* One column, its values side by side. */
-static __attribute__((noinline)) void K(softmax_along)(const REAL *x, REAL *y, int64_t length, int logarithm) {
-    const REAL low = -(REAL)INFINITY;
-    vreal lane = K(load_part)(x, length < LANES ? length : LANES, low), equal = {0};
+static __attribute__((noinline)) void K(softmax_along)(const REAL *x, REAL *y, int64_t length, int logarithm, REAL sign) {
+    const REAL low = -sign * (REAL)INFINITY;
+    vreal lane = sign * K(load_part)(x, length < LANES ? length : LANES, low), equal = {0};
     double others[LANES] = {0}, rest = 0, same = 0;
     for (int64_t i = LANES; i < length; i += LANES) {
-        const vreal v = K(load_part)(x + i, length - i < LANES ? length - i : LANES, low);
+        const vreal v = sign * K(load_part)(x + i, length - i < LANES ? length - i : LANES, low);
         lane = K(select)(v > lane, v, lane);
     }
     REAL m = lane[0];
@@ -766,7 +802,7 @@ static __attribute__((noinline)) void K(softmax_along)(const REAL *x, REAL *y, i
     const vreal top = K(splat)(m);
     for (int64_t i = 0; i < length; i += LANES) {
         const int64_t lanes = length - i < LANES ? length - i : LANES;
-        const vreal v = K(load_part)(x + i, lanes, low), e = K(exp_difference)(v, top);
+        const vreal v = sign * K(load_part)(x + i, lanes, low), e = K(exp_difference)(v, top);
         equal += (vreal)((vmask)ONE & (v == top));
         K(add_to)(others, (vreal)((vmask)e & ~(v == top)));
         if (!logarithm) K(store_part)(y + i, e, lanes);
@@ -779,7 +815,7 @@ static __attribute__((noinline)) void K(softmax_along)(const REAL *x, REAL *y, i
     for (int64_t i = 0; i < length; i += LANES) {
         const int64_t lanes = length - i < LANES ? length - i : LANES;
         const vreal v = K(load_part)(logarithm ? x + i : y + i, lanes, 0);
-        K(store_part)(y + i, logarithm ? (v - top) - finish : v * finish, lanes);
+        K(store_part)(y + i, logarithm ? (sign * v - top) - finish : v * finish, lanes);
     }
 }
 
@@ -792,13 +828,13 @@ static inline void K(add_product_to)(double *sum, vreal a, vreal b) {
 }
 
 /* dx of one value: y (dy - total), or dy - e^y total. */
-static inline vreal K(softmax_slope)(int logarithm, vreal y, vreal dy, vreal total) {
-    return logarithm ? dy - K(exp)(y) * total : y * (dy - total);
+static inline vreal K(softmax_slope)(int logarithm, REAL sign, vreal y, vreal dy, vreal total) {
+    return logarithm ? dy - K(exp)(y) * total : sign * y * (dy - total);
 }
 
 static __attribute__((noinline)) void K(softmax_across_backward)(
     const REAL *y, int64_t y_step, const REAL *dy, int64_t dy_step, REAL *dx, int64_t dx_step, int64_t length, int64_t count,
-    int logarithm) {
+    int logarithm, REAL sign) {
     double sums[BLOCK];
     REAL total[BLOCK];
     for (int64_t first = 0; first < count; first += BLOCK, y += BLOCK, dy += BLOCK, dx += BLOCK) {
@@ -815,14 +851,14 @@ static __attribute__((noinline)) void K(softmax_across_backward)(
             for (int64_t j = 0; j < width; j += LANES) {
                 const int64_t lanes = width - j < LANES ? width - j : LANES;
                 K(store_part)(dx + i * dx_step + j,
-                              K(softmax_slope)(logarithm, K(load_part)(y + i * y_step + j, lanes, 0),
+                              K(softmax_slope)(logarithm, sign, K(load_part)(y + i * y_step + j, lanes, 0),
                                                K(load_part)(dy + i * dy_step + j, lanes, 0), K(load)(total + j)), lanes);
             }
     }
 }
 
 static __attribute__((noinline)) void K(softmax_along_backward)(
-    const REAL *y, const REAL *dy, REAL *dx, int64_t length, int logarithm) {
+    const REAL *y, const REAL *dy, REAL *dx, int64_t length, int logarithm, REAL sign) {
     double sums[LANES] = {0}, sum = 0;
     for (int64_t i = 0; i < length; i += LANES) {
         const int64_t lanes = length - i < LANES ? length - i : LANES;
@@ -832,7 +868,7 @@ static __attribute__((noinline)) void K(softmax_along_backward)(
     const vreal total = K(splat)((REAL)sum);
     for (int64_t i = 0; i < length; i += LANES) {
         const int64_t lanes = length - i < LANES ? length - i : LANES;
-        K(store_part)(dx + i, K(softmax_slope)(logarithm, K(load_part)(y + i, lanes, 0), K(load_part)(dy + i, lanes, 0), total),
+        K(store_part)(dx + i, K(softmax_slope)(logarithm, sign, K(load_part)(y + i, lanes, 0), K(load_part)(dy + i, lanes, 0), total),
                       lanes);
     }
 }
@@ -842,6 +878,7 @@ static void K(softmax_forward)(void *description, int64_t begin, int64_t end, vo
     const cnn_softmax *call = description;
     const cnn_elementwise *columns = &call->columns;
     REAL *xs = scratch, *ys = xs + call->length;
+    const REAL sign = call->negative ? -1 : 1;
     const int across = call->x_step != 1 && columns->x.stride[4] == 1 && columns->y.stride[4] == 1;
     for (int64_t i = begin, count; i < end; i += count) {
         cnn_offsets at;
@@ -849,11 +886,11 @@ static void K(softmax_forward)(void *description, int64_t begin, int64_t end, vo
         const REAL *x = (const REAL *)columns->x.data + at.x;
         REAL *y = (REAL *)columns->y.data + at.y;
         if (across) {
-            K(softmax_across)(x, call->x_step, y, call->y_step, call->length, count, call->logarithm);
+            K(softmax_across)(x, call->x_step, y, call->y_step, call->length, count, call->logarithm, sign);
             continue;
         }
         REAL *to = call->y_step == 1 ? y : ys;
-        K(softmax_along)(K(gather)(x, call->x_step, call->length, xs), to, call->length, call->logarithm);
+        K(softmax_along)(K(gather)(x, call->x_step, call->length, xs), to, call->length, call->logarithm, sign);
         if (to == ys)
             for (int64_t k = 0; k < call->length; k++) y[k * call->y_step] = ys[k];
     }
@@ -863,6 +900,7 @@ static void K(softmax_backward)(void *description, int64_t begin, int64_t end, v
     const cnn_softmax *call = description;
     const cnn_elementwise *columns = &call->columns;
     REAL *ys = scratch, *dys = ys + call->length, *dxs = dys + call->length;
+    const REAL sign = call->negative ? -1 : 1;
     const int across = call->x_step != 1 && columns->x.stride[4] == 1 && columns->dy.stride[4] == 1
         && columns->y.stride[4] == 1;
     for (int64_t i = begin, count; i < end; i += count) {
@@ -872,14 +910,148 @@ static void K(softmax_backward)(void *description, int64_t begin, int64_t end, v
         REAL *dx = (REAL *)columns->y.data + at.y;
         if (across) {
             K(softmax_across_backward)(y, call->x_step, dy, call->dy_step, dx, call->y_step, call->length, count,
-                                       call->logarithm);
+                                       call->logarithm, sign);
             continue;
         }
         REAL *to = call->y_step == 1 ? dx : dxs;
         K(softmax_along_backward)(K(gather)(y, call->x_step, call->length, ys), K(gather)(dy, call->dy_step, call->length, dys),
-                                  to, call->length, call->logarithm);
+                                  to, call->length, call->logarithm, sign);
         if (to == dxs)
             for (int64_t k = 0; k < call->length; k++) dx[k * call->y_step] = dxs[k];
+    }
+}
+
+/* ── Sparsemax ── */
+
+/* Columns a few at a time, in float64 and side by side, whatever the layout; beyond `count` the first is repeated. */
+static inline void K(columns_side_by_side)(const REAL *x, int64_t step, int64_t apart, int64_t length, int64_t count, double *to) {
+    for (int64_t i = 0; i < length; i++)
+        for (int64_t c = 0; c < WIDE; c++) to[i * WIDE + c] = (double)x[i * step + (c < count ? c : 0) * apart];
+}
+
+typedef int64_t K(wide_mask) __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
+static inline vwide K(wide_select)(K(wide_mask) m, vwide a, vwide b) {
+    return (vwide)((m & (K(wide_mask))a) | (~m & (K(wide_mask))b));
+}
+
+/* tau is the zero of sum max(u - tau, 0) - 1, which is convex and falls: Newton's method, begun at the largest u less 1, where
+ * it is not below 0, comes up to it from the left and ends there, as the set of u > tau only ever becomes smaller. */
+static void K(sparsemax_forward)(void *description, int64_t begin, int64_t end, void *scratch) {
+    const cnn_softmax *call = description;
+    const cnn_elementwise *columns = &call->columns;
+    const int64_t length = call->length;
+    double *u = scratch;
+    for (int64_t first = begin, count; first < end; first += count) {
+        cnn_offsets at;
+        count = cnn_row(columns, first, first + WIDE < end ? first + WIDE : end, &at);
+        const int64_t x_apart = columns->x.stride[4], y_apart = columns->y.stride[4];
+        REAL *y = (REAL *)columns->y.data + at.y;
+        K(columns_side_by_side)((const REAL *)columns->x.data + at.x, call->x_step, x_apart, length, count, u);
+        vwide m = *(vwide *)u, poison = {0}, tau = (vwide){0} - 1;
+        for (int64_t i = 1; i < length; i++) {
+            const vwide v = *(vwide *)(u + i * WIDE);
+            m = K(wide_select)((K(wide_mask))(v > m), v, m);
+        }
+        for (int64_t i = 0; i < length; i++) {
+            vwide v = *(vwide *)(u + i * WIDE);
+            poison = K(wide_select)((K(wide_mask))(v != v), v, poison);
+            *(vwide *)(u + i * WIDE) = v - m;
+        }
+        poison = (poison - poison) + (m - m);
+        for (int64_t step = 0; step < length; step++) {
+            vwide sum = {0}, support = {0}, next;
+            for (int64_t i = 0; i < length; i++) {
+                const vwide v = *(vwide *)(u + i * WIDE);
+                const K(wide_mask) above = (K(wide_mask))(v > tau);
+                sum += (vwide)(above & (K(wide_mask))v);
+                support += (vwide)(above & (K(wide_mask))((vwide){0} + 1));
+            }
+            next = (sum - 1) / support;
+            next = K(wide_select)((K(wide_mask))(next > tau), next, tau);
+            int moved = 0;
+            for (int c = 0; c < WIDE; c++) moved |= next[c] > tau[c];
+            tau = next;
+            if (!moved) break;
+        }
+        for (int64_t i = 0; i < length; i++) {
+            const vwide v = *(vwide *)(u + i * WIDE) - tau, part = (vwide)((K(wide_mask))(v > 0) & (K(wide_mask))v) + poison;
+            for (int64_t c = 0; c < count; c++) y[i * call->y_step + c * y_apart] = (REAL)part[c];
+        }
+    }
+}
+
+/* x holds y. Off the support 0; NaN where y is NaN. */
+static void K(sparsemax_backward)(void *description, int64_t begin, int64_t end, void *scratch) {
+    const cnn_softmax *call = description;
+    const cnn_elementwise *columns = &call->columns;
+    const int64_t length = call->length;
+    double *ys = scratch, *dys = ys + length * WIDE;
+    for (int64_t first = begin, count; first < end; first += count) {
+        cnn_offsets at;
+        count = cnn_row(columns, first, first + WIDE < end ? first + WIDE : end, &at);
+        REAL *dx = (REAL *)columns->y.data + at.y;
+        K(columns_side_by_side)((const REAL *)columns->x.data + at.x, call->x_step, columns->x.stride[4], length, count, ys);
+        K(columns_side_by_side)((const REAL *)columns->dy.data + at.dy, call->dy_step, columns->dy.stride[4], length, count, dys);
+        vwide sum = {0}, support = {0};
+        for (int64_t i = 0; i < length; i++) {
+            const vwide y = *(vwide *)(ys + i * WIDE), g = *(vwide *)(dys + i * WIDE);
+            const K(wide_mask) on = (K(wide_mask))(y > 0);
+            sum += (vwide)(on & (K(wide_mask))g);
+            support += (vwide)(on & (K(wide_mask))((vwide){0} + 1));
+        }
+        const vwide mean = sum / support;
+        for (int64_t i = 0; i < length; i++) {
+            const vwide y = *(vwide *)(ys + i * WIDE), g = *(vwide *)(dys + i * WIDE);
+            const vwide part = K(wide_select)((K(wide_mask))(y > 0), g - mean, y * 0);
+            for (int64_t c = 0; c < count; c++) dx[i * call->y_step + c * columns->y.stride[4]] = (REAL)part[c];
+        }
+    }
+}
+
+/* ── Hardmax ── */
+
+static void K(hardmax_forward)(void *description, int64_t begin, int64_t end, void *scratch) {
+    const cnn_softmax *call = description;
+    const cnn_elementwise *columns = &call->columns;
+    REAL *best = scratch;
+    INTEGER which[BLOCK];
+    const int across = columns->x.stride[4] == 1 && columns->y.stride[4] == 1;
+    for (int64_t first = begin, count; first < end; first += count) {
+        cnn_offsets at;
+        count = cnn_row(columns, first, first + BLOCK < end ? first + BLOCK : end, &at);
+        const REAL *x = (const REAL *)columns->x.data + at.x;
+        REAL *y = (REAL *)columns->y.data + at.y;
+        if (across) {
+            for (int64_t c = 0; c < count; c++) {
+                best[c] = x[c];
+                which[c] = 0;
+            }
+            for (int64_t i = 1; i < call->length; i++)
+                for (int64_t c = 0; c < count; c++) {
+                    const REAL v = x[i * call->x_step + c];
+                    const int wins = (v > best[c]) | ((v != v) & (best[c] == best[c]));
+                    best[c] = wins ? v : best[c];
+                    which[c] = wins ? (INTEGER)i : which[c];
+                }
+            for (int64_t i = 0; i < call->length; i++)
+                for (int64_t c = 0; c < count; c++)
+                    y[i * call->y_step + c] = best[c] == best[c] ? (REAL)(which[c] == (INTEGER)i) : best[c];
+            continue;
+        }
+        for (int64_t c = 0; c < count; c++) {
+            const REAL *column = x + c * columns->x.stride[4];
+            REAL *to = y + c * columns->y.stride[4], top = column[0];
+            int64_t winner = 0;
+            for (int64_t i = 1; i < call->length; i++) {
+                const REAL v = column[i * call->x_step];
+                const int wins = (v > top) | ((v != v) & (top == top));
+                top = wins ? v : top;
+                winner = wins ? i : winner;
+            }
+            const REAL other = top == top ? 0 : top;
+            for (int64_t i = 0; i < call->length; i++) to[i * call->y_step] = other;
+            to[winner * call->y_step] = top == top ? 1 : top;
+        }
     }
 }
 #undef BLOCK

@@ -208,6 +208,7 @@ typedef struct {
     int64_t length;                     /* extent of the axis */
     int64_t x_step, dy_step, y_step;    /* stride of the axis in columns.x, columns.dy, columns.y */
     int logarithm;                      /* y = log softmax(x) */
+    int negative;                       /* of −x in place of x */
     int64_t scratch_bytes;
 } cnn_softmax;
 
@@ -305,6 +306,14 @@ typedef struct {
     uint64_t seed;
     double scale, shift, fill;
 } cnn_dropout;
+
+/* Random numbers between two bounds: values[i] = low + (high - low) uniform(seed, i). Tasks are pairs of neighbours. */
+typedef struct {
+    void *values;
+    int64_t size;
+    uint64_t seed;
+    double low, high;
+} cnn_between;
 
 /* Resampling: of each output along an axis, which inputs it sums and with which weights. */
 typedef struct {

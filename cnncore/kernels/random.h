@@ -2,30 +2,59 @@
 
 #define BLOCKS 32   /* blocks of the generator that are drawn side by side */
 
-/* Tasks are pairs of neighbours, one block of Philox4x32-10 each; whole numbers are compared: k / 2^53 >= p. */
+/* The numbers of the pairs first ... first + BLOCKS - 1 of a seed, as multiples of 2^-53: one block of Philox4x32-10 a pair. */
+static inline void K(philox)(uint64_t seed, int64_t first, uint64_t *even, uint64_t *odd) {
+    uint32_t c0[BLOCKS], c1[BLOCKS], c2[BLOCKS] = {0}, c3[BLOCKS] = {0};
+    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    for (int l = 0; l < BLOCKS; l++) {
+        c0[l] = (uint32_t)(uint64_t)(first + l);
+        c1[l] = (uint32_t)((uint64_t)(first + l) >> 32);
+    }
+    for (int step = 0; step < 10; step++, k0 += UINT32_C(0x9E3779B9), k1 += UINT32_C(0xBB67AE85))
+        for (int l = 0; l < BLOCKS; l++) {
+            const uint64_t p0 = (uint64_t)UINT32_C(0xD2511F53) * c0[l], p1 = (uint64_t)UINT32_C(0xCD9E8D57) * c2[l];
+            c0[l] = (uint32_t)(p1 >> 32) ^ c1[l] ^ k0;
+            c1[l] = (uint32_t)p1;
+            c2[l] = (uint32_t)(p0 >> 32) ^ c3[l] ^ k1;
+            c3[l] = (uint32_t)p0;
+        }
+    for (int l = 0; l < BLOCKS; l++) {
+        even[l] = ((uint64_t)c1[l] << 32 | c0[l]) >> 11;
+        odd[l] = ((uint64_t)c3[l] << 32 | c2[l]) >> 11;
+    }
+}
+
+/* Tasks are pairs of neighbours. */
+static void K(between_draw)(void *description, int64_t begin, int64_t end, void *scratch) {
+    const cnn_between *call = description;
+    const double low = call->low, unit = (call->high - low) * (1.0 / 9007199254740992.0);
+    (void)scratch;
+    for (int64_t first = begin; first < end; first += BLOCKS) {
+        uint64_t even[BLOCKS], odd[BLOCKS];
+        REAL values[2 * BLOCKS];
+        K(philox)(call->seed, first, even, odd);
+        for (int l = 0; l < BLOCKS; l++) {
+            values[2 * l] = (REAL)(low + unit * (double)(int64_t)even[l]);
+            values[2 * l + 1] = (REAL)(low + unit * (double)(int64_t)odd[l]);
+        }
+        const int64_t pairs = end - first < BLOCKS ? end - first : BLOCKS;
+        const int64_t rest = call->size - 2 * first, count = 2 * pairs < rest ? 2 * pairs : rest;
+        memcpy((REAL *)call->values + 2 * first, values, (size_t)count * sizeof(REAL));
+    }
+}
+
+/* Tasks are pairs of neighbours; whole numbers are compared: k / 2^53 >= p. */
 static void K(dropout_draw)(void *description, int64_t begin, int64_t end, void *scratch) {
     const cnn_dropout *call = description;
     const uint64_t least = (uint64_t)ceil(call->p * 9007199254740992.0);
     (void)scratch;
     for (int64_t first = begin; first < end; first += BLOCKS) {
-        uint32_t c0[BLOCKS], c1[BLOCKS], c2[BLOCKS] = {0}, c3[BLOCKS] = {0};
-        uint32_t k0 = (uint32_t)call->seed, k1 = (uint32_t)(call->seed >> 32);
+        uint64_t even[BLOCKS], odd[BLOCKS];
         uint8_t kept[2 * BLOCKS];
+        K(philox)(call->seed, first, even, odd);
         for (int l = 0; l < BLOCKS; l++) {
-            c0[l] = (uint32_t)(uint64_t)(first + l);
-            c1[l] = (uint32_t)((uint64_t)(first + l) >> 32);
-        }
-        for (int step = 0; step < 10; step++, k0 += UINT32_C(0x9E3779B9), k1 += UINT32_C(0xBB67AE85))
-            for (int l = 0; l < BLOCKS; l++) {
-                const uint64_t p0 = (uint64_t)UINT32_C(0xD2511F53) * c0[l], p1 = (uint64_t)UINT32_C(0xCD9E8D57) * c2[l];
-                c0[l] = (uint32_t)(p1 >> 32) ^ c1[l] ^ k0;
-                c1[l] = (uint32_t)p1;
-                c2[l] = (uint32_t)(p0 >> 32) ^ c3[l] ^ k1;
-                c3[l] = (uint32_t)p0;
-            }
-        for (int l = 0; l < BLOCKS; l++) {
-            kept[2 * l] = (((uint64_t)c1[l] << 32 | c0[l]) >> 11) >= least;
-            kept[2 * l + 1] = (((uint64_t)c3[l] << 32 | c2[l]) >> 11) >= least;
+            kept[2 * l] = even[l] >= least;
+            kept[2 * l + 1] = odd[l] >= least;
         }
         const int64_t pairs = end - first < BLOCKS ? end - first : BLOCKS;
         const int64_t rest = call->size - 2 * first, count = 2 * pairs < rest ? 2 * pairs : rest;

@@ -26,6 +26,7 @@ from libc.math cimport (
     tanhl as tanh,
 )
 from libc.stdint cimport int64_t
+from libc.stdlib cimport qsort
 
 from cnncore.ops.dispatch cimport (
     CNN_FLOAT32,
@@ -624,6 +625,41 @@ DISH = activation("dish", <void *> dish[float], <void *> dish[double],
                   <void *> dish_slope[float], <void *> dish_slope[double])
 
 
+# ── Gates ── Dauphin, Fan, Auli & Grangier 2017 ───────────────────────────────────────────────────────────────────────
+#
+#     y     = a σ(x)                         a = setting[0], one for each value: the gated linear unit
+#     ∂y/∂x = a σ(x) σ(−x)
+#     ∂y/∂a = σ(x)                           the slope of OPENING, whose dx is da
+
+cdef real gate(real x, const double *setting) noexcept nogil:
+    cdef long double e = exp(-fabs(x))
+    return <real> (setting[0] * (1 if x >= 0 else e) / (1 + e))
+
+cdef real gate_slope(real x, const double *setting) noexcept nogil:
+    cdef long double e = exp(-fabs(x))
+    return <real> (setting[0] * e / (1 + e * (2 + e)))
+
+GATE = activation("gate", <void *> gate[float], <void *> gate[double],
+                  <void *> gate_slope[float], <void *> gate_slope[double])
+OPENING = activation("opening", <void *> sigmoid[float], <void *> sigmoid[double],
+                     <void *> sigmoid[float], <void *> sigmoid[double])
+
+
+# ── The negative part ─────────────────────────────────────────────────────────────────────────────────────────────────
+#
+#     y     = max(0, −x)
+#     ∂y/∂x = −1 for x < 0, else 0           beside relu(x) it makes a concatenated ReLU: see both_parts_backward
+
+cdef real negative_part(real x, const double *setting) noexcept nogil:
+    return 0 if x >= 0 else -x
+
+cdef real negative_part_slope(real x, const double *setting) noexcept nogil:
+    return -1 if x < 0 else 0
+
+NEGATIVE_PART = activation("negative_part", <void *> negative_part[float], <void *> negative_part[double],
+                           <void *> negative_part_slope[float], <void *> negative_part_slope[double])
+
+
 # ── The loops of all of them ──────────────────────────────────────────────────────────────────────────────────────────
 
 cdef struct Elementwise:
@@ -672,6 +708,26 @@ cdef void elementwise_backward(Elementwise *e, int64_t begin, int64_t end, real 
                 setting[0] = p[at.p + j * e.call.p.stride[4]]
             dx[j * e.call.y.stride[4]] = dy[j * e.call.dy.stride[4]] * (
                 (<real (*)(real, const double *) noexcept nogil> slope)(x[j * e.call.x.stride[4]], setting))
+        i += count
+
+
+# ── Concatenated ReLU ── Shang, Sohn, Almeida & Lee 2016 ──────────────────────────────────────────────────────────────
+#
+#     y     = [relu(x), relu(−x)]
+#     dx    = dy₁ for x > 0, −dy₂ for x < 0, 0 at 0
+
+cdef void both_parts_backward(cnn_elementwise *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """dx from the gradients of both parts, dy and p."""
+    cdef int64_t i = begin, j, count
+    cdef cnn_offsets at
+    cdef real x
+    while i < end:
+        count = cnn_row(call, i, end, &at)
+        for j in range(count):
+            x = (<const real *> call.x.data)[at.x + j * call.x.stride[4]]
+            (<real *> call.y.data)[at.y + j * call.y.stride[4]] = (
+                (<const real *> call.dy.data)[at.dy + j * call.dy.stride[4]] if x > 0
+                else -(<const real *> call.p.data)[at.p + j * call.p.stride[4]] if x < 0 else 0)
         i += count
 
 
@@ -774,6 +830,8 @@ cdef void maxout_backward(cnn_maxout *call, int64_t begin, int64_t end, real *sc
 #     y     = xᵢ − m − log S                 S = 1 + rest, and log(1 + rest) keeps its precision where one x dominates
 #     dx    = dy − e^{yᵢ} Σⱼ dyⱼ
 #
+# Softmin has −x in place of x: y = softmax(−x), and dx gets the other sign.
+#
 # m and S in long double. Only −∞ in a column, or a +∞ or NaN anywhere in it: the whole column is NaN.
 
 cdef void softmax_forward(cnn_softmax *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
@@ -781,25 +839,25 @@ cdef void softmax_forward(cnn_softmax *call, int64_t begin, int64_t end, real *s
     cdef const real *x
     cdef real *y
     cdef int64_t column, i, best
-    cdef long double largest, rest
+    cdef long double largest, rest, sign = -1 if call.negative else 1
     cdef cnn_offsets at
     for column in range(begin, end):
         cnn_row(&call.columns, column, end, &at)
         x, y = <const real *> call.columns.x.data + at.x, <real *> call.columns.y.data + at.y
         best = 0
         for i in range(1, call.length):
-            if x[i * call.x_step] > x[best * call.x_step]:
+            if sign * x[i * call.x_step] > sign * x[best * call.x_step]:
                 best = i
-        largest = x[best * call.x_step]
+        largest = sign * x[best * call.x_step]
         rest = largest - largest        # 0, or NaN where there is no finite maximum
         for i in range(call.length):
             if i != best:
-                rest += exp(x[i * call.x_step] - largest)
+                rest += exp(sign * x[i * call.x_step] - largest)
         for i in range(call.length):
             if call.logarithm:
-                y[i * call.y_step] = <real> (x[i * call.x_step] - largest - log1p(rest))
+                y[i * call.y_step] = <real> (sign * x[i * call.x_step] - largest - log1p(rest))
             else:
-                y[i * call.y_step] = <real> (exp(x[i * call.x_step] - largest) / (1 + rest))
+                y[i * call.y_step] = <real> (exp(sign * x[i * call.x_step] - largest) / (1 + rest))
 
 
 cdef void softmax_backward(cnn_softmax *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
@@ -808,7 +866,7 @@ cdef void softmax_backward(cnn_softmax *call, int64_t begin, int64_t end, real *
     cdef const real *dy
     cdef real *dx
     cdef int64_t column, i
-    cdef double total
+    cdef double total, sign = -1 if call.negative else 1
     cdef cnn_offsets at
     for column in range(begin, end):
         cnn_row(&call.columns, column, end, &at)
@@ -821,9 +879,100 @@ cdef void softmax_backward(cnn_softmax *call, int64_t begin, int64_t end, real *
             if call.logarithm:
                 dx[i * call.y_step] = <real> (dy[i * call.dy_step] - exp(y[i * call.x_step]) * total)
             else:
-                dx[i * call.y_step] = <real> (y[i * call.x_step] * (dy[i * call.dy_step] - total))
+                dx[i * call.y_step] = <real> (sign * y[i * call.x_step] * (dy[i * call.dy_step] - total))
 
 
+# ── Sparsemax ── Martins & Astudillo 2016 ─────────────────────────────────────────────────────────────────────────────
+#
+#     y     = max(xᵢ − τ, 0),  τ such that Σ y = 1          the point of the simplex next to x
+#     dx    = dyᵢ − mean of dy over the support, where y > 0; 0 elsewhere
+#
+# Algorithm 1 of the paper: with x sorted, x₍₁₎ ≥ x₍₂₎ ≥ …, τ = (x₍₁₎ + … + x₍ₖ₎ − 1) / k for the largest k with
+# 1 + k x₍ₖ₎ > x₍₁₎ + … + x₍ₖ₎. The maximum is taken away first, so that large x lose no digits. What makes a column of
+# softmax NaN makes one here.
+
+cdef int falling(const void *a, const void *b) noexcept nogil:
+    cdef double first = (<const double *> a)[0], second = (<const double *> b)[0]
+    return (first < second) - (first > second)
+
+
+cdef void sparsemax_forward(cnn_softmax *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are columns."""
+    cdef double *ordered = <double *> scratch
+    cdef const real *x
+    cdef real *y
+    cdef int64_t column, i
+    cdef double largest, total, tau, poison
+    cdef cnn_offsets at
+    for column in range(begin, end):
+        cnn_row(&call.columns, column, end, &at)
+        x, y = <const real *> call.columns.x.data + at.x, <real *> call.columns.y.data + at.y
+        largest, poison = x[0], 0
+        for i in range(call.length):
+            if x[i * call.x_step] != x[i * call.x_step]:
+                poison = x[i * call.x_step]
+            elif x[i * call.x_step] > largest:
+                largest = x[i * call.x_step]
+        poison += largest - largest     # 0, or NaN where there is no finite maximum
+        for i in range(call.length):
+            ordered[i] = x[i * call.x_step] - largest
+        tau = -1
+        if poison == 0:
+            qsort(ordered, <size_t> call.length, sizeof(double), falling)
+            total = 0
+            for i in range(call.length):
+                total += ordered[i]
+                if 1 + (i + 1) * ordered[i] <= total:
+                    break
+                tau = (total - 1) / (i + 1)
+        for i in range(call.length):
+            y[i * call.y_step] = <real> (max(x[i * call.x_step] - largest - tau, 0) + poison)
+
+
+cdef void sparsemax_backward(cnn_softmax *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are columns; x holds y, y receives dx."""
+    cdef const real *y
+    cdef const real *dy
+    cdef real *dx
+    cdef int64_t column, i, support
+    cdef double total
+    cdef cnn_offsets at
+    for column in range(begin, end):
+        cnn_row(&call.columns, column, end, &at)
+        y, dy = <const real *> call.columns.x.data + at.x, <const real *> call.columns.dy.data + at.dy
+        dx = <real *> call.columns.y.data + at.y
+        total, support = 0, 0
+        for i in range(call.length):
+            if y[i * call.x_step] > 0:
+                total += dy[i * call.dy_step]
+                support += 1
+        for i in range(call.length):
+            dx[i * call.y_step] = (
+                <real> (dy[i * call.dy_step] - total / support) if y[i * call.x_step] > 0 else y[i * call.x_step] * 0)
+
+
+# ── Hardmax ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+#
+#     y     = 1 for the first i with xᵢ = max xⱼ, else 0
+#     dx    = 0                              a NaN makes its whole column NaN
+
+cdef void hardmax_forward(cnn_softmax *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are columns."""
+    cdef const real *x
+    cdef real *y
+    cdef real largest
+    cdef int64_t column, i, first
+    cdef cnn_offsets at
+    for column in range(begin, end):
+        cnn_row(&call.columns, column, end, &at)
+        x, y = <const real *> call.columns.x.data + at.x, <real *> call.columns.y.data + at.y
+        largest = maxout_value(x, call.x_step, call.length, &first)
+        for i in range(call.length):
+            y[i * call.y_step] = largest if largest != largest else 1 if i == first else 0
+
+
+cdef int SPARSEMAX_FORWARD = kernel_number("sparsemax_forward"), SPARSEMAX_BACKWARD = kernel_number("sparsemax_backward")
+cdef int HARDMAX_FORWARD = kernel_number("hardmax_forward"), BOTH_PARTS_BACKWARD = kernel_number("both_parts_backward")
 cdef int MAXOUT_FORWARD = kernel_number("maxout_forward"), MAXOUT_BACKWARD = kernel_number("maxout_backward")
 cdef int SOFTMAX_FORWARD = kernel_number("softmax_forward"), SOFTMAX_BACKWARD = kernel_number("softmax_backward")
 
@@ -897,12 +1046,18 @@ cdef Tensor per_channel(Tensor X, p):
     return P
 
 
-def forward(Activation a, tuple settings, x, y, p=None):
-    """Write y = f(x), arrays of any strides. ``p``, one number or one per channel, takes the place of setting[0]."""
+cdef Tensor in_place_of_setting(Tensor X, p, bint each):
+    """``p`` as a tensor of X's shape: it has that shape (``each``), or one number, or one per channel."""
+    return None if p is None else tensor(p) if each else per_channel(X, p)
+
+
+def forward(Activation a, tuple settings, x, y, p=None, bint each=False):
+    """Write y = f(x), arrays of any strides. ``p``, one number, or one per channel or for each value, takes the place of
+    setting[0]."""
     cdef Tensor X = tensor(x), Y = tensor(y, True)
     cdef Elementwise e
     cdef int i
-    merge_axes(&e.call, X, None, None if p is None else per_channel(X, p), Y)
+    merge_axes(&e.call, X, None, in_place_of_setting(X, p, each), Y)
     e.function[0], e.function[1] = a.value[0], a.value[1]
     for i in range(len(settings)):
         e.call.setting[i] = settings[i]
@@ -914,12 +1069,12 @@ def forward(Activation a, tuple settings, x, y, p=None):
     run(task, &e, e.call.size, 4096, 0, e.call.size)
 
 
-def backward(Activation a, tuple settings, x, dy, dx, p=None):
+def backward(Activation a, tuple settings, x, dy, dx, p=None, bint each=False):
     """Write dx = dy f′(x), arrays of any strides."""
     cdef Tensor X = tensor(x), DY = tensor(dy), DX = tensor(dx, True)
     cdef Elementwise e
     cdef int i
-    merge_axes(&e.call, X, DY, None if p is None else per_channel(X, p), DX)
+    merge_axes(&e.call, X, DY, in_place_of_setting(X, p, each), DX)
     e.function[0], e.function[1] = a.slope[0], a.slope[1]
     for i in range(len(settings)):
         e.call.setting[i] = settings[i]
@@ -1038,14 +1193,35 @@ cdef int64_t columns_of_task(int64_t length):
     return max(256, 4096 // length)
 
 
-def softmax_forward_pass(x, y, int axis, bint logarithm):
-    """Write y = softmax(x) along ``axis``, or its logarithm."""
-    cdef Tensor X = tensor(x), Y = tensor(y, True)
+def both_parts_backward_pass(x, dy_positive, dy_negative, dx):
+    """Write dx from the gradients of relu(x) and relu(−x)."""
+    cdef Tensor X = tensor(x), P = tensor(dy_positive), Q = tensor(dy_negative), DX = tensor(dx, True)
+    cdef cnn_elementwise call
+    merge_axes(&call, X, P, Q, DX)
+    cdef cnn_task task = kernel(BOTH_PARTS_BACKWARD, X.precision)
+    if task == NULL:
+        task = (
+            <cnn_task> both_parts_backward[float] if X.precision == CNN_FLOAT32
+            else <cnn_task> both_parts_backward[double])
+    run(task, &call, call.size, 4096, 0, call.size)
+
+
+cdef Tensor describe_columns(cnn_softmax *call, X, DY, Y, int axis):
+    """Fill in ``call`` for arrays whose columns lie along ``axis``; the tensor of X. The caller keeps the arrays."""
+    cdef Tensor x = tensor(X), y = tensor(Y, True), dy = None if DY is None else tensor(DY)
+    axis = tensor_axis(x.buffer.ndim, axis)
+    merge_axes(&call.columns, x, dy, None, y, axis)
+    call.length, call.logarithm, call.negative = x.view.shape[axis], False, False
+    call.x_step, call.y_step = x.view.stride[axis], y.view.stride[axis]
+    call.dy_step = 0 if dy is None else dy.view.stride[axis]
+    return x
+
+
+def softmax_forward_pass(x, y, int axis, bint logarithm, bint negative=False):
+    """Write y = softmax(x) along ``axis``, or its logarithm, or that of −x."""
     cdef cnn_softmax call
-    axis = tensor_axis(X.buffer.ndim, axis)
-    merge_axes(&call.columns, X, None, None, Y, axis)
-    call.length, call.logarithm = X.view.shape[axis], logarithm
-    call.x_step, call.dy_step, call.y_step = X.view.stride[axis], 0, Y.view.stride[axis]
+    cdef Tensor X = describe_columns(&call, x, None, y, axis)
+    call.logarithm, call.negative = logarithm, negative
     cdef cnn_task task = kernel(SOFTMAX_FORWARD, X.precision)
     if task == NULL:
         task = (
@@ -1055,14 +1231,11 @@ def softmax_forward_pass(x, y, int axis, bint logarithm):
         <double> call.columns.size * call.length)
 
 
-def softmax_backward_pass(y, dy, dx, int axis, bint logarithm):
+def softmax_backward_pass(y, dy, dx, int axis, bint logarithm, bint negative=False):
     """Write dx from y and dy."""
-    cdef Tensor Y = tensor(y), DY = tensor(dy), DX = tensor(dx, True)
     cdef cnn_softmax call
-    axis = tensor_axis(Y.buffer.ndim, axis)
-    merge_axes(&call.columns, Y, DY, None, DX, axis)
-    call.length, call.logarithm = Y.view.shape[axis], logarithm
-    call.x_step, call.dy_step, call.y_step = Y.view.stride[axis], DY.view.stride[axis], DX.view.stride[axis]
+    cdef Tensor Y = describe_columns(&call, y, dy, dx, axis)
+    call.logarithm, call.negative = logarithm, negative
     cdef cnn_task task = kernel(SOFTMAX_BACKWARD, Y.precision)
     if task == NULL:
         task = (
@@ -1070,3 +1243,44 @@ def softmax_backward_pass(y, dy, dx, int axis, bint logarithm):
             else <cnn_task> softmax_backward[double])
     run(task, &call, call.columns.size, columns_of_task(call.length), 3 * call.length * Y.buffer.itemsize,
         <double> call.columns.size * call.length)
+
+
+cdef int64_t MOST_LANES = 8      # float64 values of a vector
+
+
+def sparsemax_forward_pass(x, y, int axis):
+    """Write y = sparsemax(x) along ``axis``."""
+    cdef cnn_softmax call
+    cdef Tensor X = describe_columns(&call, x, None, y, axis)
+    cdef cnn_task task = kernel(SPARSEMAX_FORWARD, X.precision)
+    if task == NULL:
+        task = (
+            <cnn_task> sparsemax_forward[float] if X.precision == CNN_FLOAT32
+            else <cnn_task> sparsemax_forward[double])
+    run(task, &call, call.columns.size, columns_of_task(call.length), MOST_LANES * call.length * 8,
+        8.0 * call.columns.size * call.length)
+
+
+def sparsemax_backward_pass(y, dy, dx, int axis):
+    """Write dx from y and dy."""
+    cdef cnn_softmax call
+    cdef Tensor Y = describe_columns(&call, y, dy, dx, axis)
+    cdef cnn_task task = kernel(SPARSEMAX_BACKWARD, Y.precision)
+    if task == NULL:
+        task = (
+            <cnn_task> sparsemax_backward[float] if Y.precision == CNN_FLOAT32
+            else <cnn_task> sparsemax_backward[double])
+    run(task, &call, call.columns.size, columns_of_task(call.length), 2 * MOST_LANES * call.length * 8,
+        4.0 * call.columns.size * call.length)
+
+
+def hardmax_forward_pass(x, y, int axis):
+    """Write y = hardmax(x) along ``axis``."""
+    cdef cnn_softmax call
+    cdef Tensor X = describe_columns(&call, x, None, y, axis)
+    cdef cnn_task task = kernel(HARDMAX_FORWARD, X.precision)
+    if task == NULL:
+        task = (
+            <cnn_task> hardmax_forward[float] if X.precision == CNN_FLOAT32
+            else <cnn_task> hardmax_forward[double])
+    run(task, &call, call.columns.size, columns_of_task(call.length), 256 * 8, <double> call.columns.size * call.length)

@@ -134,6 +134,7 @@ cdef extern from "calls.h" nogil:
         int64_t length
         int64_t x_step, dy_step, y_step
         int logarithm
+        int negative
         int64_t scratch_bytes
 
     ctypedef struct cnn_maxout:

@@ -21,6 +21,13 @@ cdef extern from "calls.h" nogil:
         double shift
         double fill
 
+    ctypedef struct cnn_between:
+        void *values
+        int64_t size
+        uint64_t seed
+        double low
+        double high
+
 
 def philox_block(tuple counter, tuple key):
     """The four words of one block of Philox4x32-10.
@@ -125,3 +132,33 @@ def select(x, mask, double scale, double shift, double fill, y):
     call.block = 64 if X.view.stride[1] == 1 else 4096
     call.blocks = (cells(&X.view) + call.block - 1) // call.block
     run(task, &call, X.view.shape[0] * call.blocks, 1, 0, 2 * size(&X.view))
+
+
+# ── Numbers between two bounds ────────────────────────────────────────────────────────────────────────────────────────
+#
+#     v_i = low + (high − low) uniform(seed, i)             i: position of the value in row-major order
+
+cdef void fill_between(cnn_between *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are pairs of neighbours."""
+    cdef int64_t i
+    cdef double numbers[2]
+    cdef real *values = <real *> call.values
+    for i in range(begin, end):
+        uniform_pair(call.seed, i, numbers)
+        values[2 * i] = <real> (call.low + (call.high - call.low) * numbers[0])
+        if 2 * i + 1 < call.size:
+            values[2 * i + 1] = <real> (call.low + (call.high - call.low) * numbers[1])
+
+
+cdef int BETWEEN = kernel_number("between_draw")
+
+
+def draw_between(uint64_t seed, double low, double high, values):
+    """Fill the contiguous array ``values`` with numbers between ``low`` and ``high``."""
+    cdef Tensor V = tensor(values, True)
+    cdef cnn_between call
+    call.seed, call.low, call.high, call.values, call.size = seed, low, high, V.view.data, size(&V.view)
+    cdef cnn_task task = kernel(BETWEEN, V.precision)
+    if task == NULL:
+        task = <cnn_task> fill_between[float] if V.precision == CNN_FLOAT32 else <cnn_task> fill_between[double]
+    run(task, &call, (call.size + 1) // 2, 512, 0, 20 * call.size)

@@ -38,6 +38,15 @@ def straight_through(x):
     return line + (torch.sign(x) - line).detach()
 
 
+def sparsemax(x):
+    """By sorting, algorithm 1 of the paper."""
+    ordered, _ = x.sort(1, descending=True)
+    k = torch.arange(1, x.shape[1] + 1, dtype=x.dtype).reshape(1, -1, *[1] * (x.ndim - 2))
+    sums = ordered.cumsum(1)
+    support = (1 + k * ordered > sums).sum(1, keepdim=True)
+    return (x - (sums.gather(1, support - 1) - 1) / support).clamp(min=0)
+
+
 def maxout(x, pieces=2):
     return x.unflatten(1, (-1, pieces)).amax(2)
 
@@ -102,6 +111,9 @@ NAMED = {
     "thresholded_relu": lambda x: F.threshold(x, 1.0, 0.0),
     "exp": lambda x: torch.exp(x),
     "abs": lambda x: torch.abs(x),
+    "rrelu": lambda x, training: F.rrelu(x, training=training),
+    "glu": lambda x, axis: F.glu(x, axis),
+    "softmin": lambda x: F.softmin(x, 1),
     "softmax": lambda x: torch.softmax(x, 1),
     "log_softmax": lambda x: torch.log_softmax(x, 1),
     "batch_norm": lambda x, w=None, b=None: F.batch_norm(x, None, None, w, b, training=True),
