@@ -41,7 +41,8 @@ __all__ = [
 #     glorot   Var w = 2 / (fan in + fan out)   a compromise of forward and backward      Glorot & Bengio 2010, AISTATS
 #     lecun    Var w = 1 / fan in               keeps the variance through linear layers  LeCun et al. 1998, Efficient BackProp
 #
-# The name alone means the normal distribution; "…_uniform" has the same variance on (−√(3 Var), √(3 Var)).
+# The name alone means the normal distribution; "…_uniform" has the same variance on (−√(3 Var), √(3 Var)). "mean" is
+# 1 / fan in everywhere: each output is the mean of its inputs.
 
 
 def uniform_numbers(seed, count):
@@ -82,6 +83,7 @@ INITIALISERS = MappingProxyType(
     | {
         "zeros": lambda seed, count, *fans: np.zeros(count),
         "ones": lambda seed, count, *fans: np.ones(count),
+        "mean": lambda seed, count, fan_in, fan_out: np.full(count, 1 / fan_in),
     }
 )
 

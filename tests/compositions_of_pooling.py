@@ -152,6 +152,49 @@ def net_vlad(s, x, w, c, b=None):
     return F.normalize(F.normalize(V, dim=2).flatten(1)) if s["normalize"] else V.flatten(1)
 
 
+# ── Computed weights ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def window_cells(s, x):
+    """The cells of every window along a last axis, and which of them lie inside the image."""
+    from test_oracles import unfolded
+
+    return unfolded(s, x), unfolded(s, torch.ones_like(x)) > 0
+
+
+def local_importance_pool(s, x, logit):
+    cells, inside = window_cells(s, x)
+    weights = torch.softmax(window_cells(s, logit)[0].masked_fill(~inside, -math.inf), -1)
+    return (weights * cells).sum(-1)
+
+
+def around_the_middle(s, x, w):
+    """The filter's value around the middle of each window: of all positions of a wide border, those that are middles."""
+    from test_oracles import outputs, window_settings
+
+    rank, border = x.ndim - 2, 9
+    wide = F.pad(x, (border,) * (2 * rank))
+    m = functional("conv", rank)(wide, w[:, None], padding=1, groups=x.shape[1])
+    kernel, stride, dilation, pairs = window_settings(s, x)
+    for axis, (count, k, step, d, (low, _)) in enumerate(
+        zip(outputs(s, x), kernel, stride, dilation, pairs, strict=True), 2
+    ):
+        m = m.index_select(axis, torch.arange(count) * step - low + d * ((k - 1) // 2) + border)
+    return m
+
+
+def detail_preserving_pool(s, x, alpha, lam, w=None):
+    cells, inside = window_cells(s, x)
+    n = inside.sum(-1, keepdim=True)
+    m = (cells * inside).sum(-1, keepdim=True) / n if w is None else around_the_middle(s, x, w)[..., None]
+    distance = cells - m
+    r = (distance if s["symmetric"] else distance.clamp(min=0)) ** 2 + s["eps"]
+    mean = (r * inside).sum(-1, keepdim=True) / n
+    shape = (-1, *[1] * (cells.ndim - 2))
+    weights = (torch.exp(alpha.reshape(shape)) + (r / mean) ** torch.exp(lam.reshape(shape))) * inside
+    return (weights * cells).sum(-1) / weights.sum(-1)
+
+
 ORACLES = {
     "blur_pool": blur_pool,
     "max_blur_pool": max_blur_pool,
@@ -163,4 +206,6 @@ ORACLES = {
     "covariance_pool": covariance_pool,
     "bilinear_pool": bilinear_pool,
     "net_vlad": net_vlad,
+    "local_importance_pool": local_importance_pool,
+    "detail_preserving_pool": detail_preserving_pool,
 }

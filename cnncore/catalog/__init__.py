@@ -5,13 +5,13 @@ Tests, gradient checks, documentation, benchmarks, type stubs and the command li
 
 from types import MappingProxyType
 
-from . import activation, blocks, convolution, layers, pooling, sampling, statistics, transforms
+from . import activation, blocks, convolution, layers, pooling, sampling, statistics, transforms, weighting
 
 __all__ = ["OPS"]
 
 FAMILIES = {
     "convolution": (*convolution.ROWS, *blocks.ROWS),
-    "pooling": (*pooling.ROWS, *sampling.ROWS, *statistics.ROWS, *transforms.ROWS),
+    "pooling": (*pooling.ROWS, *sampling.ROWS, *statistics.ROWS, *transforms.ROWS, *weighting.ROWS),
     "activation": activation.ROWS,
     "layers": layers.ROWS,
 }

@@ -315,6 +315,22 @@ typedef struct {
     double low, high;
 } cnn_between;
 
+/* Pooling by weights that are themselves computed: from a second image, or from how far a cell lies from its surroundings. */
+typedef struct {
+    cnn_axis axis[3];
+    int64_t cells;                  /* of the largest window */
+    cnn_tensor x, y, dx, dy;
+    cnn_tensor logit, dlogit;       /* local importance; dlogit.data may be NULL, as dx.data may */
+    const double *alpha, *power;    /* [channels] detail preserving: weights are e^alpha + (r / mean r)^(e^power) */
+    const double *filter;           /* [channels][taps] of the low-pass, or NULL: the window's mean */
+    double *dalpha, *dpower;        /* [images][channels] */
+    double *dfilter;                /* [images][channels][taps], or NULL */
+    int64_t taps[3];                /* of the filter: 3, or 1 for axes that are not there */
+    double eps;
+    int64_t symmetric;
+    int64_t in_place;               /* channels whose vectors lie in memory as they are; the rest is packed */
+} cnn_weighted;
+
 /* Resampling: of each output along an axis, which inputs it sums and with which weights. */
 typedef struct {
     const int64_t *first;           /* [output extent + 1] where its taps begin in ... */

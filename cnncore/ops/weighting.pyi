@@ -1,0 +1,9 @@
+# Written by tools/generate.py from the Cython source.
+from typing import Any
+
+def importance(windows: Any, x: Any, logit: Any, y: Any) -> Any: ...
+
+def importance_gradients(windows: Any, x: Any, logit: Any, dy: Any, dx: Any, dlogit: Any) -> Any: ...
+
+class DetailPreserving:
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
