@@ -858,7 +858,7 @@ def test_slopes_outside_training_and_wrong_ones(rng):
     y, slopes = cnncore.rrelu(x, lower=0.2, upper=0.4, return_state=True)
     np.testing.assert_allclose(y, np.where(x > 0, x, 0.3 * x))
     np.testing.assert_allclose(slopes, 0.3)
-    with pytest.raises(cnncore.SettingError, match="lower=0.5 must not be above upper=0.333"):
+    with pytest.raises(cnncore.SettingError, match=r"lower=0\.5 must not be above upper=0\.333"):
         cnncore.rrelu(x, lower=0.5)
     with pytest.raises(cnncore.ShapeError, match="state has shape"):
         cnncore.rrelu(x, np.zeros(3))
