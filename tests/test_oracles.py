@@ -99,6 +99,95 @@ def separable_conv(s, x, w, pointwise, b=None):
     return conv(plain, conv({**s, "groups": x.shape[1]}, x, w), pointwise, b)
 
 
+def window_slices(s, extents, kernel):
+    """For every cell of the windows the index into the padded image that holds it, and the numbers of windows."""
+    rank = len(kernel)
+    stride, dilation = per_axis(s["stride"], rank), per_axis(s["dilation"], rank)
+    pairs = pairs_of(s["padding"], extents, kernel, stride, dilation)
+    counts = [
+        (H + low + high - d * (k - 1) - 1) // step + 1
+        for H, (low, high), k, step, d in zip(extents, pairs, kernel, stride, dilation, strict=True)
+    ]
+    indices = []
+    for tap in itertools.product(*map(range, kernel)):
+        index = [slice(None), slice(None)]
+        for t, d, step, n in zip(tap, dilation, stride, counts, strict=True):
+            index.append(slice(t * d, t * d + (n - 1) * step + 1, step))
+        indices.append(tuple(index))
+    return pairs, counts, indices
+
+
+def unfold(s, x):
+    rank = x.ndim - 2
+    kernel = per_axis(s["kernel_size"], rank)
+    if rank == 2 and isinstance(s["padding"], int):
+        return F.unfold(x, kernel, s["dilation"], s["padding"], s["stride"])
+    pairs, _, indices = window_slices(s, x.shape[2:], kernel)
+    x = pad(x, pairs)
+    return torch.stack([x[index] for index in indices], 2).flatten(3).flatten(1, 2)
+
+
+def fold(s, x):
+    size = s["output_size"] if hasattr(s["output_size"], "__len__") else (s["output_size"],) * 2
+    kernel = per_axis(s["kernel_size"], len(size))
+    if len(size) == 2:
+        return F.fold(x, size, kernel, s["dilation"], s["padding"], s["stride"])
+    pairs, counts, indices = window_slices(s, size, kernel)
+    x = x.unflatten(1, (-1, len(indices))).unflatten(3, counts)
+    total = 0
+    for tap, index in enumerate(indices):
+        image = torch.zeros(
+            *x.shape[:2], *(H + low + high for H, (low, high) in zip(size, pairs, strict=True)), dtype=x.dtype
+        )
+        image[index] = x[:, :, tap]
+        total = total + image
+    for axis, (H, (low, _)) in enumerate(zip(size, pairs, strict=True)):
+        total = total.narrow(2 + axis, low, H)
+    return total
+
+
+def locally_connected_conv(s, x, w, b=None):
+    """A product of every window's column with that window's weights."""
+    groups, output = s["groups"], w.shape[2:]
+    columns = unfold({**s, "padding": pairs_of(s["padding"], x.shape[2:], *[[1] * (x.ndim - 2)] * 3)}, x)
+    columns = columns.unflatten(1, (groups, -1))
+    kernels = w.flatten(2).unflatten(0, (groups, -1))
+    y = torch.einsum("gkfo,ngfo->ngko", kernels, columns).flatten(1, 2).unflatten(2, output)
+    return y if b is None else y + (b if b.ndim > 1 else per_channel(b, x))
+
+
+def deformable_conv(s, x, offset, w, b=None, mask=None):
+    """Every cell of the windows by grid_sample, whose zeros padding interpolates with zeros outside."""
+    H, W = x.shape[2:]
+    (sh, sw), (dh, dw), (ph, pw) = (per_axis(s[name], 2) for name in ("stride", "dilation", "padding"))
+    kh, kw = w.shape[2:]
+    G, (rows, columns) = s["offset_groups"], offset.shape[2:]
+    offset = offset.unflatten(1, (G, kh * kw, 2))
+    mask = torch.ones_like(offset[:, :, :, 0]) if mask is None else mask.unflatten(1, (G, kh * kw))
+    groups = x.unflatten(1, (G, -1))
+    y = 0
+    for t in range(kh * kw):
+        h = torch.arange(rows)[:, None] * sh - ph + t // kw * dh + offset[:, :, t, 0]
+        v = torch.arange(columns) * sw - pw + t % kw * dw + offset[:, :, t, 1]
+        parts = []
+        for g in range(G):
+            grid = torch.stack([2 * v[:, g] / (W - 1) - 1, 2 * h[:, g] / (H - 1) - 1], -1)
+            sampled = F.grid_sample(groups[:, g], grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+            parts.append(sampled * mask[:, g, t, None])
+        kernel = w[:, :, t // kw, t % kw, None, None]
+        y = y + F.conv2d(torch.cat(parts, 1), kernel, groups=s["groups"])
+    return y if b is None else y + per_channel(b, x)
+
+
+def partial_conv(s, x, mask, w, b=None):
+    mask = mask.detach().expand_as(x)
+    plain = {**s, "padding_mode": "zeros"}
+    count = conv(plain, mask, torch.ones_like(w))
+    ratio = torch.where(count > 0, w[0].numel() / count.clamp(min=1), 0.0)
+    y = conv(plain, x * mask, w) * ratio
+    return y if b is None else y + per_channel(b, x) * (count > 0)
+
+
 def mlpconv(s, x, w1, b1, w2, b2, w3, b3):
     f = {"relu": F.relu, "tanh": torch.tanh, "silu": F.silu}[s["nonlinearity"]]
     plain = {"dilation": 1, "groups": 1, "padding_mode": "zeros"}
@@ -308,6 +397,12 @@ def local_response_norm(s, x):
     return F.local_response_norm(x, s["size"], s["alpha"], s["beta"], s["k"])
 
 
+def response_norm_within_channel(s, x):
+    n, rank = s["size"], x.ndim - 2
+    squares = pad(x * x, [(n // 2, (n - 1) // 2)] * rank)
+    return x * (s["k"] + s["alpha"] * functional("avg_pool", rank)(squares, n, 1)) ** -s["beta"]
+
+
 def padded(s, x):
     kernel = [1] * (x.ndim - 2)
     pairs = pairs_of(s["padding"], x.shape[2:], kernel, kernel, kernel)
@@ -332,6 +427,57 @@ def slice_(s, x):
 def split(s, x):
     parts = s["parts"]
     return torch.split(x, x.shape[s["axis"]] // parts if isinstance(parts, int) else list(parts), s["axis"])[s["part"]]
+
+
+def resampled(x, axis, positions, weight):
+    """Along one axis: Σ over pixels of weight(position − pixel) times the pixel, as a product with a matrix."""
+    H = x.shape[axis]
+    matrix = torch.tensor([[weight(p - i) for i in range(H)] for p in positions], dtype=x.dtype)
+    return torch.tensordot(x, matrix, ([axis], [1])).movedim(-1, axis)
+
+
+def upsample_positions(s, H, axis, rank):
+    size = None if s["size"] is None else per_axis(s["size"], rank)[axis]
+    scale = None if s["scale"] is None else per_axis(s["scale"], rank)[axis]
+    O = size or math.floor(H * scale)
+    r = scale or O / H
+    return {
+        "half_pixel": [(o + 0.5) / r - 0.5 for o in range(O)],
+        "align_corners": [o * (H - 1) / max(O - 1, 1) for o in range(O)],
+        "asymmetric": [o / r for o in range(O)],
+    }[s["coordinates"]]
+
+
+def nearest_upsample(s, x):
+    if s["coordinates"] == "asymmetric" and s["rounding"] == "floor":
+        return F.interpolate(x, s["size"], s["scale"], "nearest")
+    if s["coordinates"] == "half_pixel" and s["rounding"] == "round_prefer_ceil":
+        return F.interpolate(x, s["size"], s["scale"], "nearest-exact")
+    choose = {
+        "ceil": math.ceil,
+        "round_prefer_floor": lambda p: math.ceil(p - 0.5),
+    }[s["rounding"]]
+    for axis in range(2, x.ndim):
+        H = x.shape[axis]
+        positions = [min(max(choose(round(p, 9)), 0), H - 1) for p in upsample_positions(s, H, axis - 2, x.ndim - 2)]
+        x = x.index_select(axis, torch.tensor(positions))
+    return x
+
+
+def linear_upsample(s, x):
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[x.ndim - 2]
+    if s["coordinates"] != "asymmetric":
+        return F.interpolate(x, s["size"], s["scale"], mode, s["coordinates"] == "align_corners")
+    for axis in range(2, x.ndim):
+        H = x.shape[axis]
+        positions = [min(max(p, 0), H - 1) for p in upsample_positions(s, H, axis - 2, x.ndim - 2)]
+        x = resampled(x, axis, positions, lambda distance: max(0.0, 1 - abs(distance)))
+    return x
+
+
+def nll_loss(s, x, target, weight=None):
+    weight = None if weight is None else weight.detach()
+    return F.nll_loss(x, target, weight, ignore_index=s["ignore_index"], reduction=s["reduction"])
 
 
 def pixel_shuffle(s, x):
@@ -391,6 +537,17 @@ ORACLES = {
     "flipped_conv": lambda s, x, w, b=None: conv(s, x, w.flip(tuple(range(2, w.ndim))), b),
     "linear_as_conv": linear_as_conv,
     "separable_conv": separable_conv,
+    "unfold": unfold,
+    "fold": fold,
+    "locally_connected_conv": locally_connected_conv,
+    "deformable_conv": deformable_conv,
+    "partial_conv": partial_conv,
+    "nearest_upsample": nearest_upsample,
+    "linear_upsample": linear_upsample,
+    "nll_loss": nll_loss,
+    "binary_cross_entropy": lambda s, x, target: F.binary_cross_entropy_with_logits(
+        x, target, reduction=s["reduction"]
+    ),
     "mlpconv": mlpconv,
     "inception": inception,
     "linear": lambda s, x, w, b=None: F.linear(x, w, b),
@@ -457,6 +614,7 @@ ORACLES = {
     "instance_norm": lambda s, x, w=None, b=None: F.group_norm(x, x.shape[1], w, b, s["eps"]),
     "layer_norm": layer_norm,
     "local_response_norm": local_response_norm,
+    "response_norm_within_channel": response_norm_within_channel,
     "scale": scale,
     "slice": slice_,
     "split": split,

@@ -287,6 +287,51 @@ def run_split(x, extents, axis):
     return session.run(None, {"x": x})[0]
 
 
+def deformable_conv(s, x, offset, w, b=None, mask=None):
+    return run_node(
+        "DeformConv",
+        [x, w, offset, b, mask],
+        strides=per_axis(s["stride"], 2),
+        dilations=per_axis(s["dilation"], 2),
+        group=s["groups"],
+        offset_group=s["offset_groups"],
+        **pads(s["padding"], 2),
+    )
+
+
+def resize(mode):
+    def resized(s, x):
+        rank = x.ndim - 2
+        names = {"mode": mode, "coordinate_transformation_mode": s["coordinates"]}
+        if mode == "nearest":
+            names["nearest_mode"] = s["rounding"]
+        if s["size"] is None:
+            scales = np.array([1, 1, *per_axis(s["scale"], rank)], np.float32)
+            return run_node("Resize", [x, None, scales], **names)
+        return run_node(
+            "Resize", [x, None, None, np.array([*x.shape[:2], *per_axis(s["size"], rank)], np.int64)], **names
+        )
+
+    return resized
+
+
+def nll_loss(s, x, target, weight=None):
+    return run_node(
+        "NegativeLogLikelihoodLoss", [x, target, weight], ignore_index=s["ignore_index"], reduction=s["reduction"]
+    )
+
+
+def fold(s, x):
+    size = s["output_size"] if hasattr(s["output_size"], "__len__") else (s["output_size"],) * 2
+    return run_node(
+        "Col2Im",
+        [x, np.array(size, np.int64), np.array(per_axis(s["kernel_size"], len(size)), np.int64)],
+        strides=per_axis(s["stride"], len(size)),
+        dilations=per_axis(s["dilation"], len(size)),
+        **pads(s["padding"], len(size)),
+    )
+
+
 NODES = {
     "conv": conv,
     "conv_transpose": conv_transpose,
@@ -295,6 +340,11 @@ NODES = {
     "pixel_unshuffle": reshuffle("SpaceToDepth", "DCR"),
     "slice": slice_,
     "split": split,
+    "deformable_conv": deformable_conv,
+    "fold": fold,
+    "linear_upsample": resize("linear"),
+    "nearest_upsample": resize("nearest"),
+    "nll_loss": nll_loss,
     "linear": linear,
     "max_pool": lambda s, x: run_node("MaxPool", [x], **windows(s, x.ndim - 2)),
     "avg_pool": avg_pool,

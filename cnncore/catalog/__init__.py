@@ -13,7 +13,7 @@ FAMILIES = {
     "convolution": (*convolution.ROWS, *blocks.ROWS),
     "pooling": (*pooling.ROWS, *sampling.ROWS, *statistics.ROWS, *transforms.ROWS, *weighting.ROWS),
     "activation": activation.ROWS,
-    "layers": layers.ROWS,
+    "layers": (*layers.ROWS, *upsampling.ROWS),
 }
 
 OPS = MappingProxyType({row.name: row for rows in FAMILIES.values() for row in rows})

@@ -4,8 +4,8 @@ from .. import geometry
 from ..errors import SettingError
 from ..families.dropping import Dropping, alpha_dropout_numbers, dropout_numbers
 from ..families.joining import Concatenation, Sum
-from ..families.losses import MeanSquaredError, SoftmaxCrossEntropy
-from ..families.normalization import BatchNorm, GroupNorm, LocalResponseNorm, Scale
+from ..families.losses import BinaryCrossEntropy, MeanSquaredError, NegativeLogLikelihood, SoftmaxCrossEntropy
+from ..families.normalization import BatchNorm, GroupNorm, LocalResponseNorm, PlaneResponseNorm, Scale
 from ..families.reshaping import Flatten, Pad, Part, PixelShuffle, Slice
 from ..geometry import has_length
 from ..operator import REQUIRED, Array, Case, Layer, Op, Parameter, Setting, choice, flag, number, whole
@@ -268,6 +268,44 @@ NORMALIZATION = (
             >>> x = np.array([[1., 2., 0.]])
             >>> cnncore.local_response_norm(x, size=3, alpha=3., beta=1., k=1.)
             array([[0.16666667, 0.33333333, 0.        ]])
+        """,
+    ),
+    Op(
+        "response_norm_within_channel",
+        PlaneResponseNorm(),
+        family="layers",
+        catalogue=("L04",),
+        summary="Divides each value by the activity around it in its own channel.",
+        formula="""
+            y_i = x_i s_i^−β,   s_i = k + (α / n^rank) Σ x_j²   over the n × … × n cells j around i that exist, n = size
+        """,
+        gradient="""
+            dx_i = dy_i s_i^−β − 2 (α / n^rank) β x_i Σ dy_j y_j / s_j   over the cells j whose sum holds i
+        """,
+        settings_list=(
+            Setting("size", 5, "n, cells that are counted along each axis", whole(1)),
+            Setting("alpha", 1e-4, "α; what is counted is α over the number of cells, as in Caffe", number(minimum=0)),
+            Setting("beta", 0.75, "β, the exponent", number()),
+            Setting("k", 1.0, "what is added to the sum", number(above=0)),
+        ),
+        shape="(N, C, \\*spatial) → the same; one to three spatial axes",
+        edges=(
+            "cells outside the image: count 0, and still count in n",
+            "even n: one cell more before than after along each axis; in the gradient one more after (Caffe refuses even n)",
+            "values whose squares leave the dtype's range: the result is still right",
+        ),
+        accumulates="in float64",
+        paper="Krizhevsky, Sutskever & Hinton 2012, NeurIPS, section 3.3; within channels: Jia et al. 2014, Caffe, arXiv:1408.5093",
+        cases=(
+            Case(),
+            Case(size=3, alpha=2.0, beta=0.5, k=0.5, spatial=4),
+            Case(size=4, alpha=3.0, beta=0.6, k=2.0, spatial=4, ranks=(1, 2)),
+            Case(size=9, alpha=1.0, beta=1.0, spatial=3, ranks=(2,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.response_norm_within_channel(np.array([[[1., 2., 0.]]]), size=3, alpha=3., beta=1., k=1.)
+            array([[[0.16666667, 0.33333333, 0.        ]]])
         """,
     ),
 )
@@ -762,6 +800,10 @@ def weighted_probabilities(rng, x):
     return (*probabilities(rng, x), rng.uniform(0.5, 2, x.shape[1]))
 
 
+def yes_or_no(rng, x):
+    return (rng.uniform(0, 1, x.shape),)
+
+
 def one_target(rng, x):
     return (rng.standard_normal(x.shape),)
 
@@ -819,6 +861,93 @@ LOSSES = (
             >>> backward(1.)
             array([[-0.25,  0.25],
                    [ 0.25, -0.25]])
+        """,
+    ),
+    Op(
+        "nll_loss",
+        NegativeLogLikelihood(),
+        family="layers",
+        catalogue=("L15",),
+        summary="How improbable the right classes are, from logarithms of probabilities (multinomial logistic loss).",
+        formula="""
+            ℓ = − v_t x_t,   t = target, v = weight
+            L = Σ ℓ / Z;   mean: Z = Σ v_t over the targets not left out; sum: Z = 1
+        """,
+        gradient="dx_t = − v_t dL / Z, 0 for the other classes",
+        arrays=(
+            Array("x", "logarithms of the probabilities of the K classes, as log_softmax makes them"),
+            Array("target", "class numbers 0 … K − 1", role="index", differentiable=False),
+            Array("weight", "weight of each class; 1 where left out", optional=True, differentiable=False),
+        ),
+        settings_list=(
+            Setting("ignore_index", -100, "class number of targets that are left out", whole(-(2**62), 2**62)),
+            REDUCTION,
+        ),
+        shape="(N, K, \\*spatial) and (N, \\*spatial) → (); reduction='none': (N, \\*spatial)",
+        edges=(
+            "all targets left out, or N = 0: L = 0 and dx = 0 (PyTorch: NaN)",
+            "x = −∞ for the right class: L = ∞, dx finite; a class of weight 0 counts 0",
+            "nll_loss of log_softmax is softmax_cross_entropy, which is faster",
+        ),
+        accumulates="in float64",
+        returns="array L, with reduction='none' the losses ℓ (0 where left out)",
+        linear=("x",),
+        paper="Bishop 2006, Pattern Recognition and Machine Learning, equation 4.108; Jia et al. 2014, Caffe, arXiv:1408.5093",
+        cases=(
+            Case(channels=4, arrays=every_class, ranks=(0, 1, 2, 3), spatial=3),
+            Case(channels=4, arrays=weighted_classes, reduction="sum", ranks=(1,)),
+            Case(channels=4, arrays=every_class, ignore_index=1, ranks=(2,), spatial=3),
+            Case(channels=3, arrays=class_numbers, reduction="none", ranks=(0, 2), spatial=3),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> x, target = np.log(np.array([[0.5, 0.5], [0.1, 0.9]])), np.array([0, 1])
+            >>> L, backward = cnncore.nll_loss.with_backward(x, target, reduction="sum")
+            >>> L                                                                   # −log 0.45
+            array(0.7985077)
+            >>> backward(1.)
+            array([[-1.,  0.],
+                   [ 0., -1.]])
+        """,
+    ),
+    Op(
+        "binary_cross_entropy",
+        BinaryCrossEntropy(),
+        family="layers",
+        catalogue=("L16",),
+        summary="How far the probabilities that sigmoid makes of x are from yes (1) and no (0), value by value.",
+        formula="""
+            ℓ = − t log σ(x) − (1 − t) log(1 − σ(x)) = max(x, 0) − x t + log(1 + e^−|x|),   t = target
+            L = Σ ℓ / Z,   Z: number of values; reduction='sum': 1
+        """,
+        gradient="dx = (σ(x) − t) dL / Z,   dt = − x dL / Z",
+        arrays=(
+            Array("x", "scores before sigmoid (logits)"),
+            Array("target", "1 for yes, 0 for no, or probabilities between", role="real"),
+        ),
+        settings_list=(REDUCTION,),
+        shape="two arrays of one shape → (); reduction='none': their shape",
+        edges=(
+            "scores of any size: log σ(x) is never taken of a rounded σ(x)",
+            "x = ±∞ on the side of the target: 0; on the other side: ∞",
+            "no values: L = 0",
+        ),
+        accumulates="in float64",
+        returns="array L, with reduction='none' the losses ℓ",
+        paper="Cox 1958, Journal of the Royal Statistical Society B 20(2); Bishop 2006, equation 4.90",
+        cases=(
+            Case(arrays=yes_or_no, ranks=(0, 1, 2, 3)),
+            Case(arrays=yes_or_no, reduction="sum", ranks=(1,)),
+            Case(arrays=yes_or_no, reduction="none", ranks=(1, 2)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> x, target = np.array([0., 0., 100., -1000.]), np.array([1., 0., 1., 0.])
+            >>> L, backward = cnncore.binary_cross_entropy.with_backward(x, target, reduction="sum")
+            >>> L                                                                   # 2 log 2
+            array(1.38629436)
+            >>> backward(1.)[0]
+            array([-0.5,  0.5,  0. ,  0. ])
         """,
     ),
     Op(

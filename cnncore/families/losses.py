@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+
 from .. import geometry
 from ..errors import DtypeError, SettingError, ShapeError
 from ..operator import Kind
-from ..ops import loss
+from ..ops import loss, shape
 from .elementwise import check_axes
 
-__all__ = ["MeanSquaredError", "SoftmaxCrossEntropy"]
+__all__ = ["BinaryCrossEntropy", "MeanSquaredError", "NegativeLogLikelihood", "SoftmaxCrossEntropy"]
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,7 @@ class SoftmaxCrossEntropy(Kind):
                 f"{(x.shape[0], *x.shape[2:])}, probabilities are {x.dtype} of shape {x.shape}"
             )
         entropy = loss.CrossEntropy(x, target, weight, settings["label_smoothing"], settings["ignore_index"])
-        wrong = entropy.first_wrong
-        if wrong >= 0:
-            raise SettingError(
-                f"{place}: target holds class {target.flat[wrong]}; {x.shape[1]} classes are numbered 0 to "
-                f"{x.shape[1] - 1}, and ignore_index={settings['ignore_index']} is left out"
-            )
+        check_classes(place, entropy, x, target, settings)
         y = call.empty(out)
         entropy.forward(settings["reduction"], y)
         return y, (), entropy
@@ -58,14 +55,53 @@ class SoftmaxCrossEntropy(Kind):
         return dx, dtarget, None
 
 
+def check_classes(place, entropy, x, target, settings):
+    """Raise where the target holds a number that is no class and not left out."""
+    wrong = entropy.first_wrong
+    if wrong >= 0:
+        raise SettingError(
+            f"{place}: target holds class {target.flat[wrong]}; {x.shape[1]} classes are numbered 0 to "
+            f"{x.shape[1] - 1}, and ignore_index={settings['ignore_index']} is left out"
+        )
+
+
+@dataclass(frozen=True)
+class NegativeLogLikelihood(Kind):
+    """Classes are axis 1 of x, which holds logarithms of probabilities; targets are their numbers, without that axis."""
+
+    saves = ("x", "target")
+
+    def describe(self, op, shapes, dtype, settings):
+        x, target, weight = shapes
+        geometry.spatial(op.name, x, (0, 1, 2, 3))
+        cells = (x[0], *x[2:])
+        if not fits(target, cells):
+            raise ShapeError(f"{op.name}: target has shape {target}; input {x} needs class numbers of shape {cells}")
+        if weight is not None and weight != (x[1],):
+            raise ShapeError(f"{op.name}: weight has shape {weight}; {x[1]} classes need shape ({x[1]},)")
+        return cells if settings["reduction"] == "none" else (), None
+
+    def forward(self, call, arrays, out=None):
+        x, target, weight = arrays
+        likelihood = loss.CrossEntropy(x, target, weight, 0.0, call.settings["ignore_index"], True)
+        check_classes(call.op.name, likelihood, x, target, call.settings)
+        y = call.empty(out)
+        likelihood.forward(call.settings["reduction"], y)
+        return y, (), likelihood
+
+    def backward(self, call, saved, dy, wanted, out=None):
+        dx = call.gradient(0, out and out[0])
+        saved.backward(call.settings["reduction"] == "none", dy, dx, None)
+        return dx, None, None
+
+
 def fits(shape, expected):
     """Whether two shapes agree, open extents aside."""
     return len(shape) == len(expected) and all(a == b or None in (a, b) for a, b in zip(shape, expected, strict=True))
 
 
-@dataclass(frozen=True)
-class MeanSquaredError(Kind):
-    """Σ (x − t)², over the number of values for the mean."""
+class PairLoss(Kind):
+    """A loss of pairs (x, target): of each, their sum, or their mean; geometry: (whether of each, the share of a pair)."""
 
     saves = ("x", "target")
 
@@ -78,6 +114,10 @@ class MeanSquaredError(Kind):
         # What each value counts for: open extents give no mean yet.
         share = 1 / max(prod(x), 1) if settings["reduction"] == "mean" and None not in x else 1.0
         return x if each else (), (each, share)
+
+
+class MeanSquaredError(PairLoss):
+    """Σ (x − t)², over the number of values for the mean."""
 
     def forward(self, call, arrays, out=None):
         x, target = arrays
@@ -93,4 +133,26 @@ class MeanSquaredError(Kind):
             loss.squared_error_gradient(x, target, dy, dx, each, 2 * share)
         if dtarget is not None:
             loss.squared_error_gradient(target, x, dy, dtarget, each, 2 * share)
+        return dx, dtarget
+
+
+class BinaryCrossEntropy(PairLoss):
+    """− t log σ(x) − (1 − t) log(1 − σ(x)), over the number of values for the mean."""
+
+    def forward(self, call, arrays, out=None):
+        x, target = arrays
+        y = call.empty(out)
+        loss.binary_cross_entropy(x, target, y, *call.geometry)
+        return y, (), (x, target)
+
+    def backward(self, call, saved, dy, wanted, out=None):
+        x, target = saved
+        each, share = call.geometry
+        dx, dtarget = call.gradients(wanted, out)
+        if dx is not None:
+            loss.binary_cross_entropy_gradient(x, target, dy, dx, each, share)
+        if dtarget is not None and each:
+            np.multiply(x, -dy, out=dtarget)
+        elif dtarget is not None:
+            shape.scale(x, -share * float(dy), dtarget)
         return dx, dtarget

@@ -10,7 +10,7 @@ from ..operator import Kind
 from ..ops import norm, shape
 from .reshaping import channels_innermost
 
-__all__ = ["BatchNorm", "GroupNorm", "LocalResponseNorm", "Scale"]
+__all__ = ["BatchNorm", "GroupNorm", "LocalResponseNorm", "PlaneResponseNorm", "Scale"]
 
 RANKS = (0, 1, 2, 3)
 
@@ -164,6 +164,34 @@ class LocalResponseNorm(Kind):
         (x,) = saved
         dx = call.gradient(0, out and out[0])
         call.geometry.backward(in_order_of(dx, x), in_order_of(dx, dy), dx)
+        return (dx,)
+
+
+@dataclass(frozen=True)
+class PlaneResponseNorm(Kind):
+    """Each value by the squares of its neighbours in the same channel."""
+
+    per_image = True
+    saves = ("x",)
+
+    def describe(self, op, shapes, dtype, settings):
+        (x,) = shapes
+        rank = len(geometry.spatial(op.name, x))
+        size = settings["size"]
+        return x, norm.PlaneResponseNormalization(
+            size // 2, (size - 1) // 2, settings["alpha"] / size**rank, settings["beta"], settings["k"]
+        )
+
+    def forward(self, call, arrays, out=None):
+        (x,) = arrays
+        y = call.empty(out)
+        call.geometry.forward(x, y)
+        return y, (), (x,)
+
+    def backward(self, call, saved, dy, wanted, out=None):
+        (x,) = saved
+        dx = call.gradient(0, out and out[0])
+        call.geometry.backward(x, dy, dx)
         return (dx,)
 
 

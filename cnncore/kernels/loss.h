@@ -211,5 +211,85 @@ static void K(squared_error_backward)(void *description, int64_t begin, int64_t 
         }
     }
 }
+/* ── Cross-entropy of yes and no ── */
+
+/* max(x, 0) - x t + log(1 + e^-|x|) of `lanes` pairs; 0 in the others. */
+static inline vreal K(binary_losses)(const REAL *x, const REAL *t, int64_t lanes) {
+    const vreal v = lanes == LANES ? K(load)(x) : K(load_tail)(x, lanes), s = lanes == LANES ? K(load)(t) : K(load_tail)(t, lanes);
+    const vreal e = K(exp)(-K(magnitude)(v)), share = K(select)(v > 0, 1 - s, -s);
+    const vreal linear = K(select)(share == 0, (vreal){0}, v * share);
+    return K(select)(v != v, v, linear + K(log1p_of_unit)(e));
+}
+
+/* Tasks are blocks of CNN_LOSS_BLOCK elements: each leaves the sum of its losses, or where y is asked for all of them. */
+static void K(binary_cross_entropy_forward)(void *description, int64_t begin, int64_t end, void *scratch) {
+    const cnn_squared_error *call = description;
+    const cnn_elementwise *arrays = &call->arrays;
+    REAL xs[PAIRS], ts[PAIRS];
+    (void)scratch;
+    for (int64_t task = begin; task < end; task++) {
+        const int64_t first = task * CNN_LOSS_BLOCK;
+        const int64_t stop = first + CNN_LOSS_BLOCK < arrays->size ? first + CNN_LOSS_BLOCK : arrays->size;
+        vwide sums[LANES / WIDE] = {{0}};
+        double sum = 0;
+        for (int64_t i = first, count; i < stop; i += count) {
+            cnn_offsets at;
+            const REAL *x, *t;
+            count = K(pairs)(arrays, i, stop, xs, ts, &x, &t, &at);
+            const int64_t step = arrays->y.stride[4];
+            for (int64_t j = 0; j < count; j += LANES) {
+                const int64_t lanes = count - j < LANES ? count - j : LANES;
+                REAL part[LANES];
+                K(store)(part, K(binary_losses)(x + j, t + j, lanes));
+                if (call->sums == NULL)
+                    for (int64_t l = 0; l < lanes; l++) ((REAL *)arrays->y.data)[at.y + (j + l) * step] = part[l];
+                else if (lanes == LANES)
+                    for (int v = 0; v < LANES / WIDE; v++) sums[v] += K(widen)(part + v * WIDE);
+                else
+                    for (int64_t l = 0; l < lanes; l++) sum += part[l];
+            }
+        }
+        if (call->sums != NULL) {
+            for (int v = 0; v < LANES / WIDE; v++) sum += K(total)(sums[v]);
+            call->sums[task] = sum;
+        }
+    }
+}
+
+/* y = scale (sigmoid(x) - t), times dy where that has an element for each. */
+static void K(binary_cross_entropy_backward)(void *description, int64_t begin, int64_t end, void *scratch) {
+    const cnn_squared_error *call = description;
+    const cnn_elementwise *arrays = &call->arrays;
+    REAL xs[PAIRS], ts[PAIRS];
+    (void)scratch;
+    for (int64_t task = begin; task < end; task++) {
+        const int64_t first = task * CNN_LOSS_BLOCK;
+        const int64_t stop = first + CNN_LOSS_BLOCK < arrays->size ? first + CNN_LOSS_BLOCK : arrays->size;
+        for (int64_t i = first, count; i < stop; i += count) {
+            cnn_offsets at;
+            const REAL *x, *t;
+            count = K(pairs)(arrays, i, stop, xs, ts, &x, &t, &at);
+            const REAL *dy = (const REAL *)arrays->dy.data + (arrays->dy.data == NULL ? 0 : at.dy);
+            REAL *dx = (REAL *)arrays->y.data + at.y;
+            const int64_t step = arrays->y.stride[4], dy_step = arrays->dy.stride[4];
+            for (int64_t j = 0; j < count; j += LANES) {
+                const int64_t lanes = count - j < LANES ? count - j : LANES;
+                const vreal v = lanes == LANES ? K(load)(x + j) : K(load_tail)(x + j, lanes);
+                const vreal s = lanes == LANES ? K(load)(t + j) : K(load_tail)(t + j, lanes);
+                const vreal e = K(exp)(-K(magnitude)(v));
+                const vreal slope = K(select)(v > 0, K(splat)(1), e) / (1 + e) - s;
+                if (arrays->dy.data == NULL && step == 1 && lanes == LANES) {
+                    K(store)(dx + j, (REAL)call->scale * slope);
+                    continue;
+                }
+                REAL part[LANES];
+                K(store)(part, slope);
+                for (int64_t l = 0; l < lanes; l++)
+                    dx[(j + l) * step] = (REAL)call->scale * part[l]
+                        * (arrays->dy.data == NULL ? 1 : dy[(j + l) * dy_step]);
+            }
+        }
+    }
+}
 #undef BLOCK
 #undef PAIRS

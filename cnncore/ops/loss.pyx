@@ -1,9 +1,9 @@
-"""Losses: softmax cross-entropy on classes, squared error.
+"""Losses: softmax cross-entropy on classes, squared error, cross-entropy of yes and no.
 
 C kernels of the same names (kernels/loss.h) may take the loops' place.
 """
 
-from libc.math cimport exp, log
+from libc.math cimport exp, fabs, log, log1p
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
@@ -119,6 +119,33 @@ cdef void cross_entropy_backward(cnn_cross_entropy *call, int64_t begin, int64_t
                     -dloss * (1 - call.smoothing) * (1 if call.weight == NULL else call.weight[k]) * log_p)
 
 
+# ── Negative log-likelihood ── ℓ = − v_t x_t        x holds log p        ∂ℓ/∂x_t = − v_t, 0 for the other classes
+
+cdef void likelihood_forward(cnn_cross_entropy *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are cells."""
+    cdef int64_t cell, t
+    cdef double weight
+    for cell in range(begin, end):
+        t = call.classes[cell]
+        weight = 0 if t < 0 else 1 if call.weight == NULL else call.weight[t]
+        call.loss[cell] = 0 if weight == 0 else -weight * (
+            <const real *> call.x.data)[cnn_cell(&call.x, cell) + t * call.x.stride[1]]
+
+
+cdef void likelihood_backward(cnn_cross_entropy *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are cells."""
+    cdef int64_t cell, k, t
+    cdef real *dx
+    for cell in range(begin, end):
+        dx = <real *> call.dx.data + cnn_cell(&call.dx, cell)
+        t = call.classes[cell]
+        for k in range(call.x.shape[1]):
+            dx[k * call.dx.stride[1]] = 0
+        if t >= 0:
+            dx[t * call.dx.stride[1]] = <real> (
+                -call.dloss[cell * call.dloss_step] * (1 if call.weight == NULL else call.weight[t]))
+
+
 cdef int CROSS_ENTROPY_FORWARD = kernel_number("cross_entropy_forward")
 cdef int CROSS_ENTROPY_BACKWARD = kernel_number("cross_entropy_backward")
 
@@ -138,21 +165,22 @@ cdef Tensor cells_of(array, bint writable=False):
 cdef class CrossEntropy:
     """Softmax cross-entropy of ``x`` (N, K, *spatial) with ``target``: int64 class numbers (N, *spatial), or probabilities like x.
 
-    ``weight``, one number per class, may be None. Keeps what backward needs: the arrays, the logarithms of the sums, and
-    what the losses were divided by.
+    ``weight``, one number per class, may be None. With ``logarithms`` x holds logarithms of probabilities, and the loss is their
+    negative log-likelihood. Keeps what backward needs: the arrays, the logarithms of the sums, and what the losses were divided by.
     """
     cdef cnn_cross_entropy call
+    cdef bint logarithms
     cdef Tensor x, target
     cdef int64_t count              # cells of all images
     cdef double *memory
     cdef double divisor
 
-    def __cinit__(self, x, target, weight, double smoothing, int64_t left_out):
+    def __cinit__(self, x, target, weight, double smoothing, int64_t left_out, bint logarithms=False):
         cdef Tensor v
         cdef int64_t K, i, label
         cdef const int64_t *given
         cdef int64_t *classes
-        self.x, self.target = tensor(x), tensor(target)
+        self.x, self.target, self.logarithms = tensor(x), tensor(target), logarithms
         self.call.x = self.x.view
         merge_cells(&self.call.x)
         K, self.call.cells = self.x.view.shape[1], self.call.x.shape[2] * self.call.x.shape[3] * self.call.x.shape[4]
@@ -195,8 +223,11 @@ cdef class CrossEntropy:
         cdef Tensor Y = cells_of(y, True)
         cdef double total = 0
         cdef int64_t i
-        self.run(&self.call, CROSS_ENTROPY_FORWARD, <void *> cross_entropy_forward[float],
-                 <void *> cross_entropy_forward[double], 2)
+        if self.logarithms:
+            self.run_cells(&self.call, <void *> likelihood_forward[float], <void *> likelihood_forward[double], 1)
+        else:
+            self.run(&self.call, CROSS_ENTROPY_FORWARD, <void *> cross_entropy_forward[float],
+                     <void *> cross_entropy_forward[double], 2)
         if reduction == "none":
             for i in range(self.count):
                 put(Y, cnn_cell(&Y.view, i), self.call.loss[i])
@@ -239,8 +270,12 @@ cdef class CrossEntropy:
             whole = value(DY, 0) / self.divisor if self.divisor else 0
         call.dloss, call.dloss_step = dloss, each
         try:
-            self.run(&call, CROSS_ENTROPY_BACKWARD, <void *> cross_entropy_backward[float],
-                     <void *> cross_entropy_backward[double], 3)
+            if self.logarithms:
+                self.run_cells(&call, <void *> likelihood_backward[float], <void *> likelihood_backward[double],
+                               self.x.view.shape[1])
+            else:
+                self.run(&call, CROSS_ENTROPY_BACKWARD, <void *> cross_entropy_backward[float],
+                         <void *> cross_entropy_backward[double], 3)
         finally:
             if each:
                 free(dloss)
@@ -253,6 +288,12 @@ cdef class CrossEntropy:
         if task == NULL:
             task, tasks = <cnn_task> (definition_f32 if self.x.precision == CNN_FLOAT32 else definition_f64), self.count
         return run(task, call, tasks, 1, rows * K * CNN_LOSS_CELLS * self.x.buffer.itemsize, 5 * size(&self.x.view))
+
+
+    cdef int run_cells(self, cnn_cross_entropy *call, void *single, void *double_, double cost) except -1:  # no-cython-lint
+        """Run a loop over cells that has no kernel: it does next to nothing for each."""
+        return run(<cnn_task> (single if self.x.precision == CNN_FLOAT32 else double_), call, self.count, 256, 0,
+                   cost * self.count)
 
 
 # ── Squared error ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -297,22 +338,22 @@ cdef inline int64_t blocks(const cnn_squared_error *call) noexcept:
     return (call.arrays.size + CNN_LOSS_BLOCK - 1) // CNN_LOSS_BLOCK
 
 
-def squared_error(x, target, y, bint each, double share):
-    """Write the squares (x − t)² into y, or where not ``each`` their sum times ``share``."""
-    cdef Tensor X = tensor(x), T = tensor(target), Y = tensor(y, True)
+cdef int pairwise_loss(Tensor X, target, y, bint each, double share, int number,  # no-cython-lint
+                       void *single, void *double_) except -1:
+    """Write the losses of pairs (x, t) into y, or where not ``each`` their sum times ``share``."""
+    cdef Tensor T = tensor(target), Y = tensor(y, True)
     cdef cnn_squared_error call
     cdef double few[16]
     cdef double *sums = few
     cdef double total = 0
     cdef int64_t i
     merge_axes(&call.arrays, X, None, T, Y if each else X)
-    cdef cnn_task task = kernel(SQUARED_ERROR_FORWARD, X.precision)
+    cdef cnn_task task = kernel(number, X.precision)
     if task == NULL:
-        task = <cnn_task> squared_error_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> squared_error_forward[double]
+        task = <cnn_task> (single if X.precision == CNN_FLOAT32 else double_)
     if each:
         call.sums = NULL
-        run(task, &call, blocks(&call), 1, 0, 2 * call.arrays.size)
-        return
+        return run(task, &call, blocks(&call), 1, 0, 2 * call.arrays.size)
     if blocks(&call) > 16:
         sums = <double *> malloc(blocks(&call) * sizeof(double))
         if sums == NULL:
@@ -326,15 +367,94 @@ def squared_error(x, target, y, bint each, double share):
     finally:
         if sums != few:
             free(sums)
+    return 0
 
 
-def squared_error_gradient(x, target, dy, dx, bint each, double scale):
-    """Write dx = scale dy (x − t); ``each``: dy is like x, else one number."""
+cdef int pairwise_gradient(x, target, dy, dx, bint each, double scale, int number,  # no-cython-lint
+                           void *single, void *double_) except -1:
+    """Write a gradient of pairs; ``each``: dy is like x, else one number."""
     cdef Tensor X = tensor(x), T = tensor(target), DY = tensor(dy), DX = tensor(dx, True)
     cdef cnn_squared_error call
     merge_axes(&call.arrays, X, DY if each else None, T, DX)
     call.sums, call.scale = NULL, scale if each else scale * value(DY, 0)
-    cdef cnn_task task = kernel(SQUARED_ERROR_BACKWARD, X.precision)
+    cdef cnn_task task = kernel(number, X.precision)
     if task == NULL:
-        task = <cnn_task> squared_error_backward[float] if X.precision == CNN_FLOAT32 else <cnn_task> squared_error_backward[double]
-    run(task, &call, blocks(&call), 1, 0, 2 * call.arrays.size)
+        task = <cnn_task> (single if X.precision == CNN_FLOAT32 else double_)
+    return run(task, &call, blocks(&call), 1, 0, 2 * call.arrays.size)
+
+
+def squared_error(x, target, y, bint each, double share):
+    """Write the squares (x − t)² into y, or where not ``each`` their sum times ``share``."""
+    cdef Tensor X = tensor(x)
+    pairwise_loss(X, target, y, each, share, SQUARED_ERROR_FORWARD,
+                  <void *> squared_error_forward[float], <void *> squared_error_forward[double])
+
+
+def squared_error_gradient(x, target, dy, dx, bint each, double scale):
+    """Write dx = scale dy (x − t); ``each``: dy is like x, else one number."""
+    pairwise_gradient(x, target, dy, dx, each, scale, SQUARED_ERROR_BACKWARD,
+                      <void *> squared_error_backward[float], <void *> squared_error_backward[double])
+
+
+# ── Cross-entropy of yes and no ────────────────────────────────────────────────────────────────────────────────────────
+#
+#     ℓ = − t log σ(x) − (1 − t) log(1 − σ(x)) = max(x, 0) − x t + log(1 + e^−|x|)
+#     ∂ℓ/∂x = σ(x) − t        ∂ℓ/∂t = − x
+#
+# max(x, 0) − x t is taken as x (1 − t) or − x t: 0 where x is infinite and on the right side.
+
+cdef inline double binary_loss(double x, double t) noexcept nogil:
+    cdef double share = 1 - t if x > 0 else -t
+    return (0 if share == 0 else x * share) + log1p(exp(-fabs(x))) if x == x else x
+
+
+cdef inline double sigmoid_of(double x) noexcept nogil:
+    cdef double e = exp(-fabs(x))
+    return (1 if x > 0 else e) / (1 + e)
+
+
+cdef void binary_cross_entropy_forward(cnn_squared_error *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """The sum of the losses of each block, or the losses themselves."""
+    cdef int64_t task, i
+    cdef cnn_offsets at
+    cdef double sum_, loss
+    for task in range(begin, end):
+        sum_ = 0
+        for i in range(task * CNN_LOSS_BLOCK, min((task + 1) * CNN_LOSS_BLOCK, call.arrays.size)):
+            cnn_row(&call.arrays, i, end, &at)
+            loss = binary_loss((<const real *> call.arrays.x.data)[at.x], (<const real *> call.arrays.p.data)[at.p])
+            sum_ += loss
+            if call.sums == NULL:
+                (<real *> call.arrays.y.data)[at.y] = <real> loss
+        if call.sums != NULL:
+            call.sums[task] = sum_
+
+
+cdef void binary_cross_entropy_backward(cnn_squared_error *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """y = scale dy (σ(x) − t); without dy it is part of scale."""
+    cdef int64_t i
+    cdef cnn_offsets at
+    cdef double dy = 1
+    for i in range(begin * CNN_LOSS_BLOCK, min(end * CNN_LOSS_BLOCK, call.arrays.size)):
+        cnn_row(&call.arrays, i, end, &at)
+        if call.arrays.dy.data != NULL:
+            dy = (<const real *> call.arrays.dy.data)[at.dy]
+        (<real *> call.arrays.y.data)[at.y] = <real> (call.scale * dy * (
+            sigmoid_of((<const real *> call.arrays.x.data)[at.x]) - (<const real *> call.arrays.p.data)[at.p]))
+
+
+cdef int BINARY_FORWARD = kernel_number("binary_cross_entropy_forward")
+cdef int BINARY_BACKWARD = kernel_number("binary_cross_entropy_backward")
+
+
+def binary_cross_entropy(x, target, y, bint each, double share):
+    """Write the losses into y, or where not ``each`` their sum times ``share``."""
+    cdef Tensor X = tensor(x)
+    pairwise_loss(X, target, y, each, share, BINARY_FORWARD,
+                  <void *> binary_cross_entropy_forward[float], <void *> binary_cross_entropy_forward[double])
+
+
+def binary_cross_entropy_gradient(x, target, dy, dx, bint each, double scale):
+    """Write dx = scale dy (σ(x) − t); ``each``: dy is like x, else one number."""
+    pairwise_gradient(x, target, dy, dx, each, scale, BINARY_BACKWARD,
+                      <void *> binary_cross_entropy_backward[float], <void *> binary_cross_entropy_backward[double])

@@ -4,7 +4,7 @@ Sums run in float64 whatever the precision, cut into blocks by geometry alone an
 same names (kernels/norm.h) may take the loops' place.
 """
 
-from libc.math cimport fabs, pow
+from libc.math cimport fabs, pow, sqrt
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
@@ -448,6 +448,137 @@ cdef void lrn_backward_f32(cnn_lrn *call, int64_t begin, int64_t end, void *scra
 
 cdef void lrn_backward_f64(cnn_lrn *call, int64_t begin, int64_t end, void *scratch) noexcept nogil:
     lrn_backward[double](call, begin, end, <double *> scratch, NULL)
+
+
+# ── The same within channels ── Jia et al. 2014 (Caffe, WITHIN_CHANNEL) ────────────────────────────────────────────────
+#
+#     s_i = k + a Σ x_j²   over the n × … × n cells j around i that exist, a = α / n^rank        y_i = x_i s_i^−β
+#
+#     dx_i = dy_i s_i^−β − 2 a β x_i Σ dy_j y_j / s_j   over the cells j whose sum holds i
+#
+# In float64, axis by axis: a sum over a box is sums along W of sums along H of sums along D. Nothing is subtracted again.
+
+cdef void box_sums(double *values, double *line, const cnn_tensor *t, int64_t before, int64_t after) noexcept nogil:
+    """Replace each cell of a plane, in row-major order, by the sum from ``before`` cells before it to ``after`` after it."""
+    cdef int64_t axis, i, j, run, first, outer, step = 1
+    for axis in range(4, 1, -1):
+        if t.shape[axis] > 1:
+            # Runs of `step` neighbours behind one another along the axis: whole rows of numbers are added.
+            for outer in range(cells(t) // (t.shape[axis] * step)):
+                first = outer * t.shape[axis] * step
+                for i in range(t.shape[axis]):
+                    for run in range(step):
+                        line[i * step + run] = 0
+                    for j in range(max(i - before, 0), min(i + after + 1, t.shape[axis])):
+                        for run in range(step):
+                            line[i * step + run] += values[first + j * step + run]
+                for i in range(t.shape[axis] * step):
+                    values[first + i] = line[i]
+        step *= t.shape[axis]
+
+
+cdef inline double power_of_sum(double s, double beta) noexcept nogil:
+    """s^−β."""
+    return 1 / (sqrt(s) * sqrt(sqrt(s))) if beta == 0.75 else 1 / sqrt(s) if beta == 0.5 else pow(s, -beta)
+
+
+cdef double squared_plane(const cnn_lrn *call, const real *x, double *values) noexcept nogil:
+    """(q x)² of every cell; returns q: 1, or 1 / max |x| where a square could leave float64's range."""
+    cdef double largest = 0, q = 1
+    cdef int64_t i
+    for i in range(cells(&call.x)):
+        values[i] = x[cell_offset(&call.x, i)]
+        largest = max(largest, fabs(values[i]))
+    if largest > 1e100:
+        q = 1 / largest
+    for i in range(cells(&call.x)):
+        values[i] = (q * values[i]) * (q * values[i])
+    return q
+
+
+cdef void plane_norm_forward(cnn_lrn *call, int64_t begin, int64_t end, double *scratch, const real *kind) noexcept nogil:
+    """Tasks are planes (n, c)."""
+    cdef int64_t task, i, P = cells(&call.x)
+    cdef double *sums = scratch
+    cdef const real *x
+    cdef real *y
+    cdef double q, rest
+    for task in range(begin, end):
+        x = <const real *> call.x.data + plane_offset(&call.x, task // call.x.shape[1], task % call.x.shape[1])
+        y = <real *> call.y.data + plane_offset(&call.y, task // call.x.shape[1], task % call.x.shape[1])
+        q = squared_plane(call, x, sums)
+        box_sums(sums, scratch + 2 * P, &call.x, call.before, call.after)
+        rest = 1 if q == 1 else pow(q, 2 * call.beta)
+        for i in range(P):
+            sums[i] = power_of_sum(call.k * q * q + call.alpha * sums[i], call.beta) * rest
+        for i in range(P):
+            y[cell_offset(&call.y, i)] = <real> (x[cell_offset(&call.x, i)] * sums[i])
+
+
+cdef void plane_norm_backward(cnn_lrn *call, int64_t begin, int64_t end, double *scratch, const real *kind) noexcept nogil:
+    """Tasks are planes (n, c)."""
+    cdef int64_t task, i, P = cells(&call.x)
+    cdef double *sums = scratch         # s, then s^−β
+    cdef double *ratio = scratch + P    # dy y / s, without a factor q
+    cdef const real *x
+    cdef const real *dy
+    cdef real *dx
+    cdef double q, rest, s
+    for task in range(begin, end):
+        x = <const real *> call.x.data + plane_offset(&call.x, task // call.x.shape[1], task % call.x.shape[1])
+        dy = <const real *> call.dy.data + plane_offset(&call.dy, task // call.x.shape[1], task % call.x.shape[1])
+        dx = <real *> call.dx.data + plane_offset(&call.dx, task // call.x.shape[1], task % call.x.shape[1])
+        q = squared_plane(call, x, sums)
+        box_sums(sums, scratch + 2 * P, &call.x, call.before, call.after)
+        rest = 1 if q == 1 else pow(q, 2 * call.beta)
+        for i in range(P):
+            s = call.k * q * q + call.alpha * sums[i]
+            sums[i] = power_of_sum(s, call.beta) * rest
+            ratio[i] = dy[cell_offset(&call.dy, i)] * (q * x[cell_offset(&call.x, i)]) * (sums[i] / s)
+        box_sums(ratio, scratch + 2 * P, &call.x, call.after, call.before)
+        for i in range(P):
+            dx[cell_offset(&call.dx, i)] = <real> (
+                dy[cell_offset(&call.dy, i)] * sums[i]
+                - 2 * call.alpha * call.beta * (q * x[cell_offset(&call.x, i)]) * ratio[i])
+
+
+cdef void plane_norm_forward_f32(cnn_lrn *call, int64_t begin, int64_t end, void *scratch) noexcept nogil:
+    plane_norm_forward[float](call, begin, end, <double *> scratch, NULL)
+
+cdef void plane_norm_forward_f64(cnn_lrn *call, int64_t begin, int64_t end, void *scratch) noexcept nogil:
+    plane_norm_forward[double](call, begin, end, <double *> scratch, NULL)
+
+cdef void plane_norm_backward_f32(cnn_lrn *call, int64_t begin, int64_t end, void *scratch) noexcept nogil:
+    plane_norm_backward[float](call, begin, end, <double *> scratch, NULL)
+
+cdef void plane_norm_backward_f64(cnn_lrn *call, int64_t begin, int64_t end, void *scratch) noexcept nogil:
+    plane_norm_backward[double](call, begin, end, <double *> scratch, NULL)
+
+
+cdef class PlaneResponseNormalization:
+    """Response normalisation within channels: s = k + alpha Σ x² over the box of cells around each."""
+    cdef cnn_lrn numbers
+
+    def __init__(self, int64_t before, int64_t after, double alpha, double beta, double k):
+        self.numbers.before, self.numbers.after = before, after
+        self.numbers.alpha, self.numbers.beta, self.numbers.k = alpha, beta, k
+
+    def forward(self, x, y):
+        """Write y."""
+        cdef Tensor X = tensor(x), Y = tensor(y, True)
+        cdef cnn_lrn call = self.numbers
+        call.x, call.y = X.view, Y.view
+        self.run(&call, <cnn_task> plane_norm_forward_f32 if X.precision == CNN_FLOAT32 else <cnn_task> plane_norm_forward_f64)
+
+    def backward(self, x, dy, dx):
+        """Write dx."""
+        cdef Tensor X = tensor(x), DY = tensor(dy), DX = tensor(dx, True)
+        cdef cnn_lrn call = self.numbers
+        call.x, call.dy, call.dx = X.view, DY.view, DX.view
+        self.run(&call, <cnn_task> plane_norm_backward_f32 if X.precision == CNN_FLOAT32 else <cnn_task> plane_norm_backward_f64)
+
+    cdef int run(self, cnn_lrn *call, cnn_task task) except -1:
+        return run(task, call, call.x.shape[0] * call.x.shape[1], 1, 3 * cells(&call.x) * sizeof(double), 40 * size(&call.x))
 
 
 cdef int LRN_FORWARD = kernel_number("lrn_forward")

@@ -51,6 +51,33 @@ def maxout(x, pieces=2):
     return x.unflatten(1, (-1, pieces)).amax(2)
 
 
+def locally_connected_conv(x, w, b, kernel_size):
+    """Every window's column times its own weights."""
+    return (torch.einsum("kfp,nfp->nkp", w.flatten(2), F.unfold(x, kernel_size))).unflatten(2, w.shape[2:]) + b
+
+
+def deformable_conv(x, offset, w, b, mask, padding):
+    """Nine times grid_sample, and a 1×1 convolution of what it read."""
+    H, W = x.shape[2:]
+    rows, columns = torch.arange(H, dtype=x.dtype)[:, None], torch.arange(W, dtype=x.dtype)
+    offset, read = offset.unflatten(1, (9, 2)), []
+    for t in range(9):
+        h, v = rows + t // 3 - padding + offset[:, t, 0], columns + t % 3 - padding + offset[:, t, 1]
+        grid = torch.stack([2 * v / (W - 1) - 1, 2 * h / (H - 1) - 1], -1)
+        read.append(F.grid_sample(x, grid, align_corners=True) * mask[:, t, None])
+    return F.conv2d(torch.cat(read, 1), w.flatten(2).transpose(1, 2).flatten(1)[:, :, None, None], b)
+
+
+def partial_conv(x, mask, w, b, padding):
+    count = F.conv2d(mask, torch.ones(1, 1, *w.shape[2:], dtype=x.dtype), padding=padding)
+    share = torch.where(count > 0, w.shape[2] * w.shape[3] / count.clamp(min=1), 0.0)
+    return F.conv2d(x * mask, w, padding=padding) * share + b[:, None, None] * (count > 0)
+
+
+def within_channels(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
+    return x * (k + alpha * F.avg_pool2d(x * x, size, 1, size // 2)) ** -beta
+
+
 def mlpconv(x, w1, b1, w2, b2, w3, b3, padding, nonlinearity):
     h = F.relu(F.conv2d(x, w1, b1, padding=padding))
     return F.relu(F.conv2d(F.relu(F.conv2d(h, w2, b2)), w3, b3))
@@ -72,6 +99,12 @@ NAMED = {
     "depthwise_conv": lambda x, w, b, padding: F.conv2d(x, w, b, padding=padding, groups=x.shape[1]),
     "pixel_shuffle": lambda x, factor: F.pixel_shuffle(x, factor),
     "pixel_unshuffle": lambda x, factor: F.pixel_unshuffle(x, factor),
+    "unfold": lambda x, kernel_size, padding: F.unfold(x, kernel_size, padding=padding),
+    "fold": lambda x, output_size, kernel_size, padding: F.fold(x, output_size, kernel_size, padding=padding),
+    "nearest_upsample": lambda x, scale: F.interpolate(x, scale_factor=scale),
+    "linear_upsample": lambda x, scale: F.interpolate(x, scale_factor=scale, mode="bilinear"),
+    "nll_loss": lambda x, target: F.nll_loss(x, target),
+    "binary_cross_entropy": lambda x, target: F.binary_cross_entropy_with_logits(x, target),
     "feature_alpha_dropout": lambda x: F.feature_alpha_dropout(x, training=True),
     "max_pool": lambda x, kernel_size, stride: F.max_pool2d(x, kernel_size, stride),
     "avg_pool": lambda x, kernel_size, stride: F.avg_pool2d(x, kernel_size, stride),
@@ -154,6 +187,10 @@ COMPOSED = {
     "separable_conv": lambda x, w, pointwise, b, padding: F.conv2d(
         F.conv2d(x, w, padding=padding, groups=x.shape[1]), pointwise, b
     ),
+    "locally_connected_conv": locally_connected_conv,
+    "deformable_conv": deformable_conv,
+    "partial_conv": partial_conv,
+    "response_norm_within_channel": within_channels,
     "mlpconv": mlpconv,
     "inception": inception,
     "scale": lambda x, w, b: x * w[:, None, None] + b[:, None, None],

@@ -72,7 +72,42 @@ def module(rng, x):
     return tuple(a for size in sizes for a in convolution(*size))
 
 
+def local_weights(rng, x):
+    """Eight 3×3 kernels and biases for every window."""
+    output = tuple(H - 2 for H in x.shape[2:])
+    return rng.standard_normal((8, x.shape[1] * 9, *output)) / (3 * x.shape[1] ** 0.5), rng.standard_normal(
+        (8, *output)
+    )
+
+
+def deformed(rng, x):
+    """Offsets, weights, bias and mask of a 3×3 convolution padded by 1."""
+    N, _, *output = x.shape
+    offset, mask = rng.standard_normal((N, 18, *output)), rng.random((N, 9, *output))
+    w, b = weights(rng, x)
+    return offset, w, b, mask
+
+
+def with_holes(rng, x):
+    """A mask of one channel that lets three quarters through, weights and bias."""
+    return (rng.random((x.shape[0], 1, *x.shape[2:])) < 0.75).astype(np.float64), *weights(rng, x)
+
+
 SAMPLES = {
+    "unfold": Sample(settings={"padding": 1}),
+    "fold": Sample(
+        shape=lambda shape: (shape[0], shape[1] // 4 * 9, 112 * 112),
+        settings={"output_size": (112, 112), "kernel_size": 3, "padding": 1},
+    ),
+    "locally_connected_conv": Sample(
+        shape=lambda shape: (shape[0], shape[1] // 4, shape[2] // 2, shape[3] // 2), arrays=local_weights
+    ),
+    "deformable_conv": Sample(
+        shape=lambda shape: (*shape[:2], shape[2] // 2, shape[3] // 2), settings={"padding": 1}, arrays=deformed
+    ),
+    "nearest_upsample": Sample(shape=lambda shape: (*shape[:2], shape[2] // 2, shape[3] // 2)),
+    "linear_upsample": Sample(shape=lambda shape: (*shape[:2], shape[2] // 2, shape[3] // 2)),
+    "partial_conv": Sample(settings={"padding": 1}, arrays=with_holes),
     "depthwise_conv": Sample(settings={"padding": 1}, arrays=depthwise),
     "causal_conv": Sample(shape=lambda shape: (*shape[:2], shape[2] * shape[3]), arrays=row_weights),
     "flipped_conv": Sample(settings={"padding": 1}, arrays=weights),
