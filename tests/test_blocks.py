@@ -24,7 +24,7 @@ LAYERS = {
     "mlpconv": lambda g, x: g.mlpconv(x, 5, kernel_size=3, hidden=(3, 4), nonlinearity="tanh"),
     "inception": lambda g, x: g.inception(x, (2, 3, 4, 1, 2, 3)),
     "naive inception": lambda g, x: g.inception(x, (2, 4, 2), reduction=False),
-    "locally_connected_conv": lambda g, x: g.locally_connected_conv(x, 3, kernel_size=3, stride=2, groups=2),
+    "locally_connected_conv": lambda g, x: g.locally_connected_conv(x, 4, kernel_size=3, stride=2, groups=2),
     "deformable_conv": lambda g, x: g.deformable_conv(
         x,
         g.conv(x, 18, kernel_size=3, padding=1),

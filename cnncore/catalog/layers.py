@@ -295,7 +295,7 @@ NORMALIZATION = (
             "values whose squares leave the dtype's range: the result is still right",
         ),
         accumulates="in float64",
-        paper="Krizhevsky, Sutskever & Hinton 2012, NeurIPS, section 3.3; within channels: Jia et al. 2014, Caffe, arXiv:1408.5093",
+        paper="Krizhevsky, Sutskever & Hinton 2012, NeurIPS, section 3.3; within channels: Jia et al. 2014, arXiv:1408.5093",
         cases=(
             Case(),
             Case(size=3, alpha=2.0, beta=0.5, k=0.5, spatial=4),
