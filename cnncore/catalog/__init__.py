@@ -5,7 +5,19 @@ Tests, gradient checks, documentation, benchmarks, type stubs and the command li
 
 from types import MappingProxyType
 
-from . import activation, blocks, columns, convolution, layers, pooling, sampling, statistics, transforms, upsampling, weighting
+from . import (
+    activation,
+    blocks,
+    columns,
+    convolution,
+    layers,
+    pooling,
+    sampling,
+    statistics,
+    transforms,
+    upsampling,
+    weighting,
+)
 
 __all__ = ["OPS"]
 
