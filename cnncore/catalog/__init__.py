@@ -22,7 +22,7 @@ from . import (
 __all__ = ["OPS"]
 
 FAMILIES = {
-    "convolution": (*convolution.ROWS, *blocks.ROWS),
+    "convolution": (*convolution.ROWS, *columns.ROWS, *blocks.ROWS),
     "pooling": (*pooling.ROWS, *sampling.ROWS, *statistics.ROWS, *transforms.ROWS, *weighting.ROWS),
     "activation": activation.ROWS,
     "layers": (*layers.ROWS, *upsampling.ROWS),
