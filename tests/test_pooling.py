@@ -366,7 +366,7 @@ def test_nan_in_every_lane(op, settings, dtype):
     "settings", [{"kernel_size": 3, "stride": 1, "padding": 1}, {"kernel_size": (2, 5), "stride": (1, 2)}]
 )
 def test_maxima_of_columns_among_nan_and_infinities(settings, dtype, rng):
-    """The kernel's maximum forgets NaN and its sum tells: also where infinities make that sum NaN without one, in few rows of many."""
+    """The kernel's maximum forgets NaN and its sum tells, with infinities that cancel too."""
     x = rng.standard_normal((2, 70, 9, 90)).astype(dtype)
     for value in (np.nan, np.inf, -np.inf, 0.0, -0.0):
         x[rng.random(x.shape) < 0.01] = value
