@@ -335,6 +335,11 @@ static void K(conv_correlate)(void *call, int64_t begin, int64_t end, void *scra
                         const int64_t rows = K(block_start)(block + 1, blocks, at.columns) - start;
                         K(fetch_panel)(&product, i + r + block == 0, product.columns > LANES ? wide : LANES);
                         product.a = a + i * f.image + r * f.row + start * f.column;
+                        /* The first unit reads x from memory: behind a block of pixels lies the next one. */
+                        if (unit == at.first_unit && i + r + block > 0 && runs.runs == 1 && f.column == runs.length) {
+                            product.ahead = product.a + rows * f.column;
+                            product.ahead_step = rows;
+                        }
                         product.y = to + i * y_image + r * y_row + start * y_column;
                         K(multiply)(&product, (int)rows, product.columns > LANES ? 2 : 1);
                     }
