@@ -250,6 +250,10 @@ class Kind:
         """
         return False
 
+    def adds(self, call):
+        """Whether backward takes ``add=True``, and then adds the gradient of its first array to what ``out`` holds of it."""
+        return False
+
     def packing(self, call, shelf):
         """What a node of a plan keeps from call to call, such as weights in the order of the kernels; None: nothing.
 

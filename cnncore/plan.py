@@ -109,6 +109,7 @@ class Backward(NamedTuple):
     written: tuple = ()  # (argument, place)
     added: tuple = ()  # (argument, place of what is added: a temporary or a part of dy, place it is added to)
     owned: tuple = ()  # (argument, name)
+    adds: bool = False  # the operator itself adds the gradient of its first array to what its place holds
     join: bool = False
 
 
@@ -298,12 +299,16 @@ class Plan:
             if self.gradient_places[value] is not None:
                 self.gradient_places[value].buffer.use(self.end)
 
+    def adds(self, number):
+        """Whether a node's operator adds to a gradient by itself, which saves a temporary array and two walks through memory."""
+        return self.parts[number] is None and self.nodes[number].op.kind.adds(self.calls[number])
+
     def gradient_step(self, number, dy):
         """The backward step of a node, with places for the gradients of its values."""
         node, wanted, parts = self.nodes[number], self.wanted[number], self.parts[number]
         step = self.backward_step(number)
         lone = sum(wanted) == 1
-        written, added, named = [], [], []
+        written, added, named, adds = [], [], [], False
         for owned in node.owned:
             if wanted[owned.argument]:
                 named.append((owned.argument, owned.name))
@@ -311,7 +316,10 @@ class Plan:
             if value is None or not wanted[argument]:
                 continue
             place = self.gradient_places[value]
-            if place is not None:
+            if place is not None and argument == 0 and place.buffer is not dy.buffer and self.adds(number):
+                adds = True
+                written.append((argument, place))
+            elif place is not None:
                 addend = dy.part(parts[argument]) if parts is not None else self.new_place(self.shapes[value])
                 added.append((argument, addend, place))
                 addend.buffer.use(step)
@@ -325,7 +333,7 @@ class Plan:
                 written.append((argument, place))
             place.buffer.use(step)
             self.gradient_places[value] = place
-        return Backward(number, dy, wanted, tuple(written), tuple(added), tuple(named), parts is not None)
+        return Backward(number, dy, wanted, tuple(written), tuple(added), tuple(named), adds, parts is not None)
 
     # ── Phase 5: steps ──
 
@@ -459,7 +467,7 @@ class Plan:
                 view[...] = 0
             elif view is not None:
                 copy_layout(dy, view)
-        for number, kind, dy, wanted, written, added, owned, join in clock(workspace.backward):
+        for number, kind, dy, wanted, written, added, owned, options, join in clock(workspace.backward):
             if not join:
                 call, saved = tape[number]
                 out = [None] * len(wanted)
@@ -472,7 +480,7 @@ class Plan:
                     if array is None:
                         array = gradients[name] = np.empty(call.shapes[argument], self.dtype)
                     out[argument] = array
-                found = kind.backward(call, saved, dy, wanted, out)
+                found = kind.backward(call, saved, dy, wanted, out, **options)
                 for argument, array in enumerate(out):
                     if array is not None and found[argument] is not array:
                         array[...] = found[argument]
@@ -617,6 +625,7 @@ class Workspace:
                 [(argument, view(place)) for argument, place in step.written],
                 [(argument, view(addend), view(place)) for argument, addend, place in step.added],
                 step.owned,
+                {"add": True} if step.adds else {},
                 step.join,
             )
             for step in plan.backward_steps

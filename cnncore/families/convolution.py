@@ -11,6 +11,7 @@ from ..errors import SettingError, ShapeError
 from ..operator import Kind, Setting, choice, whole
 from ..ops import activation as activations
 from ..ops import conv, linear
+from ..ops.shape import accumulate
 from .elementwise import Elementwise
 from .reshaping import PaddedImage
 
@@ -277,15 +278,20 @@ class Convolution(Kind):
     def packing(self, call, shelf):
         return call.geometry.primitives.pack(shelf)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, wanted, out=None, add=False):
         x, w = saved
         primitives, padding = call.geometry.primitives, call.geometry.padding
         dx, dw, db = call.gradients(wanted, out)
         if dx is not None:
-            image = dx if padding is None else padding.empty(dx)
-            primitives.backward_input(dy, self.kernels(call, w), image)
-            if padding is not None:
-                padding.tables.backward(image, dx)
+            if not (add and primitives.add_backward_input(dy, self.kernels(call, w), dx)):
+                total, dx = dx, np.empty_like(dx) if add else dx
+                image = dx if padding is None else padding.empty(dx)
+                primitives.backward_input(dy, self.kernels(call, w), image)
+                if padding is not None:
+                    padding.tables.backward(image, dx)
+                if add:
+                    accumulate(dx, total)
+                    dx = total
         if dw is not None:
             image = x if padding is None else padding.around(x)
             self.into_kernels(call, dw, lambda kernels: primitives.backward_weight(image, dy, kernels))
@@ -295,6 +301,9 @@ class Convolution(Kind):
 
     def takes_epilogue(self, call, activation):
         return is_relu(activation)
+
+    def adds(self, call):
+        return call.geometry.padding is None
 
     def multiply_adds(self, call):
         return call.geometry.multiply_adds

@@ -91,6 +91,7 @@ typedef struct {
     const void *bias;               /* from conv_pack, or NULL; for conv_planes plain, bias_stride apart */
     int64_t bias_stride;
     int64_t relu;                   /* the activation of the epilogue: 1 for y = max(0, y) */
+    int64_t add;                    /* 1: added to what y, channels innermost, holds */
     int64_t images, rows, columns;  /* a tile; for Winograd `columns` is the number of its tiles in a task */
     int64_t tile;                   /* Winograd: outputs of its tiles along an axis */
     int64_t units, unit_count;      /* of a task, in all */

@@ -318,7 +318,7 @@ static void K(conv_correlate)(void *call, int64_t begin, int64_t end, void *scra
 
         K(product) product = {
             .row = f.column, .step = 1, .offset = offset, .runs = runs.runs, .length = runs.length, .y_row = y_column,
-            .relu = (int)p->relu
+            .accumulate = (int)p->add, .fetch_y = in_place, .relu = (int)p->relu
         };
         const int64_t blocks = K(row_blocks)(at.columns);
         for (int64_t unit = at.first_unit; unit < at.last_unit; unit++) {

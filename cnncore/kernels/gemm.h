@@ -35,6 +35,7 @@ typedef struct {
     const REAL *ahead;      /* fetched during the sum, for a panel or a later product; NULL: nothing */
     int64_t ahead_step;
     int accumulate;         /* add to what y holds */
+    int fetch_y;            /* y is not in the cache: fetch it during the sum, which else would wait for it at its end */
     int relu;               /* y = max(0, y) */
 } K(product);
 
@@ -61,6 +62,9 @@ static inline __attribute__((always_inline)) void K(multiply_rows)(
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++) sum[i][v] = (vreal){0};
+    if (p->fetch_y)
+        for (int i = 0; i < rows; i++)
+            for (int v = 0; v < vectors; v++) __builtin_prefetch(p->y + i * p->y_row + v * LANES, 1);
     for (int64_t run = 0; run < p->runs; run++) {
         const REAL *a = p->a + p->offset[run];
         int64_t length = p->length;

@@ -182,10 +182,10 @@ typedef struct {
     int64_t row, column;        /* strides of y */
     int64_t rows, columns;      /* of the tile, as far as they exist */
     const REAL *bias;           /* NULL: none */
-    int64_t relu;
+    int64_t add, relu;
 } K(winograd_target);
 
-/* y = Aᵀ m A of `channels` channels, with bias and activation. */
+/* y = Aᵀ m A of `channels` channels, with what is done to it on the way. */
 static inline __attribute__((always_inline)) void K(winograd_transform_output)(
     const REAL *m, int64_t point, int64_t channels, const K(winograd_target) *to, const int outputs, const int points
 ) {
@@ -207,6 +207,7 @@ static inline __attribute__((always_inline)) void K(winograd_transform_output)(
                 if (i >= to->rows || j >= to->columns) continue;
                 REAL *y = to->y + i * to->row + j * to->column + k;
                 vreal value = v[points * i + j] + b;
+                if (to->add) value += lanes >= LANES ? K(load)(y) : K(load_tail)(y, lanes);
                 if (to->relu) value = K(select)(value <= 0, (vreal){0}, value);
                 if (lanes >= LANES)
                     K(store)(y, value);
@@ -429,7 +430,7 @@ static void K(winograd_correlate)(void *call, int64_t begin, int64_t end, void *
                     .y = in_place ? y : turned, .row = in_place ? stride[3] : p->tile * channels,
                     .column = in_place ? stride[4] : channels, .rows = K(smaller)(p->tile, p->y.shape[3] - at.h),
                     .columns = K(smaller)(p->tile, p->y.shape[4] - at.w),
-                    .bias = p->bias ? (const REAL *)p->bias + channel : NULL, .relu = p->relu
+                    .bias = p->bias ? (const REAL *)p->bias + channel : NULL, .add = p->add, .relu = p->relu
                 };
                 form->output(products + t * wide, y_point, channels, &to);
                 if (!in_place)

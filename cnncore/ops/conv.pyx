@@ -645,6 +645,12 @@ cdef class Convolution:
             else:
                 run_definition(<cnn_task> conv_backward_input[double], &call, &call.x)
 
+    def add_backward_input(self, dy, w, dx):
+        """Add to dx what dy and w give, where the kernels can: stride 1 and channels of dx innermost; returns whether they did."""
+        cdef Tensor DY = Tensor(dy), W = Tensor(w), DX = Tensor(dx, True)
+        cdef cnn_conv call = self.described(DX, DY, W, None)
+        return DX.view.stride[1] == 1 and self.correlate(&call, True, DX.precision, None, True)
+
     def backward_weight(self, x, dy, dw):
         """Write dw from x and dy."""
         cdef Tensor X = Tensor(x), DY = Tensor(dy), DW = Tensor(dw, True)
@@ -665,8 +671,8 @@ cdef class Convolution:
             call.b.data = NULL
         return call
 
-    cdef int correlate(self, cnn_conv *call, bint backward, int precision, Packed packed) except -1:
-        """Forward or backward_input by the kernels; returns 0 where the definition is to run."""
+    cdef int correlate(self, cnn_conv *call, bint backward, int precision, Packed packed, bint add=False) except -1:
+        """Forward or backward_input by the kernels; returns 0 where the definition is to run, or they cannot ``add``."""
         if kernel(CORRELATE, precision) == NULL or self.algorithm == "definition":
             return 0
         if call.x.shape[0] == 0:
@@ -687,6 +693,9 @@ cdef class Convolution:
         try:
             calls.part, calls.parts = parts.part, parts.count
             p = parts.part
+            if add and (parts.count != 1 or not parts.covered
+                        or is_depthwise(call.groups, parts.pack.inputs, parts.pack.outputs, lane_count)):
+                return 0
             if not parts.covered:
                 fill_result(call, precision)
             if parts.count == 0:
@@ -697,8 +706,8 @@ cdef class Convolution:
                 how = WINOGRAD
             for number in range(parts.count):
                 p = parts.part + number
-                p.relu, p.tile = call.relu, self.tile
-                if (simplify(p, itemsize) and parts.count == 1 and how == CORRELATE and packed is None
+                p.relu, p.add, p.tile = call.relu, add, self.tile
+                if (simplify(p, itemsize) and parts.count == 1 and how == CORRELATE and packed is None and not add
                         and prefers_planes(p, lane_count)):
                     how = PLANES
             if how == PLANES:

@@ -75,6 +75,7 @@ cdef extern from "calls.h" nogil:
         const void *bias
         int64_t bias_stride
         int64_t relu
+        int64_t add
         int64_t images, rows, columns
         int64_t tile
         int64_t units, unit_count
