@@ -109,9 +109,15 @@ class Graph:
             raise GraphError(f"output: a value is given twice among {', '.join(v.name for v in values)}")
         self._outputs = tuple(v.number for v in values)
 
-    def build(self, seed=0, dtype="float32"):
-        """The net: parameters initialised from ``seed``, each by its own name, in float32 or float64."""
-        return Net(self.structure(), seed=seed, dtype=dtype)
+    def build(self, seed=0, dtype="float32", tune=False):
+        """The net: parameters initialised from ``seed``, each by its own name, in float32 or float64.
+
+        ``tune=True``: its first call on inputs of a new shape measures which algorithm computes each convolution the fastest,
+        which takes some passes and changes results by rounding; the choices are saved with the net.
+        """
+        net = Net(self.structure(), seed=seed, dtype=dtype)
+        net.tunes = bool(tune)
+        return net
 
     def structure(self):
         """The finished graph, after checking that it is one."""
@@ -339,8 +345,10 @@ MOST_EXTENT = 1 << 16  # of settings, and of inputs and values along an axis
 MOST_DEPTH = 4  # of sequences within settings
 
 
-def load(path):
+def load(path, tune=False):
     """The net in a model file written by ``net.save``; a file that is damaged or hostile is a ModelFileError.
+
+    ``tune`` as in :meth:`Graph.build`: what the file's choices leave open is measured.
 
     Nothing in the file is executed: the graph is built again from operators of cnncore.OPS by name, with the checks of any
     graph, and the arrays must be those that it asks for.
@@ -363,7 +371,7 @@ def load(path):
         tuned = Tuning.from_data(model["tuned"]) if "tuned" in model else ()
     except CnnError as error:
         raise ModelFileError(f"{path}: {error}") from None
-    net.steps, net.metadata, net.tuned = model["steps"], model["metadata"], tuned
+    net.steps, net.metadata, net.tuned, net.tunes = model["steps"], model["metadata"], tuned, bool(tune)
     return net
 
 

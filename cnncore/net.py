@@ -24,11 +24,12 @@ from .layers import initialised, shape_text, unknown
 from .operator import FLOATS, ordinary_array
 from .plan import Mode, Plan, describe
 from .profile import algorithms, profile
-from .tuning import Tuning, tune
+from .tuning import Tuning, is_tuned, tune
 
 __all__ = ["Arrays", "Backward", "Input", "Net", "Node", "Structure", "Summary"]
 
 MOST_PLANS = 32
+TUNING_ROUNDS = 3  # of a net that tunes itself
 MOST_NAMES = 48  # characters for the inputs of a node in a table
 MOST_PLAN_BYTES = 1 << 30  # of the arenas of all plans but the newest
 
@@ -195,6 +196,7 @@ class Net:
     exact       True: convolutions compute in direct order; False (at first): each by the cheapest algorithm, Winograd included
     frozen      a set of parameter names for which no gradients are computed
     tuned       a :class:`tuning.Tuning`: which algorithm :meth:`tune` found the fastest for which call; ``exact`` ignores it
+    tunes       True: the first call on inputs of a new shape measures what ``tuned`` does not say yet; False at first
     metadata    a dict of plain values (JSON) that is saved with the net: class names, normalisation …
     steps       how many training passes have drawn random numbers: the next pass draws those of this number
 
@@ -213,6 +215,7 @@ class Net:
         self.training = False
         self.exact = False
         self.tuned = ()
+        self.tunes = False
         self.frozen = set()
         self.metadata = {}
         self.steps = 0
@@ -220,10 +223,11 @@ class Net:
 
     def _start(self):
         self._plans = OrderedDict()
+        self._met = set()  # shapes and modes whose choices were looked at, where the net tunes itself
         self._lock = threading.Lock()
 
     def __getstate__(self):
-        return {name: value for name, value in vars(self).items() if name not in ("_plans", "_lock")}
+        return {name: value for name, value in vars(self).items() if name not in ("_plans", "_lock", "_met")}
 
     def __setstate__(self, state):
         vars(self).update(state)
@@ -255,7 +259,7 @@ class Net:
         """A new net with the same graph and the same numbers in another precision."""
         arrays = {**self.parameters, **self.state}
         made = Net(self.graph, self.seed, dtype, {name: np.array(a, dtype=dtype) for name, a in arrays.items()})
-        made.training, made.exact, made.tuned = self.training, self.exact, self.tuned
+        made.training, made.exact, made.tuned, made.tunes = self.training, self.exact, self.tuned, self.tunes
         made.steps, made.frozen = self.steps, set(self.frozen)
         made.metadata = json.loads(json.dumps(self.metadata))
         return made
@@ -301,8 +305,10 @@ class Net:
 
     def _run(self, xs, training, mode, step=None):
         training = self.training if training is None else bool(training)
-        mode = mode._replace(training=training, target=cpu.target(), exact=bool(self.exact), tuned=self.tuned)
         xs = self._checked_inputs(xs)
+        if self.tunes and not self.exact:
+            self._tune_once(tuple(x.shape for x in xs), mode.backward)
+        mode = mode._replace(training=training, target=cpu.target(), exact=bool(self.exact), tuned=self.tuned)
         plan = self._plan(tuple(x.shape for x in xs), mode)
         if training and step is None:
             with self._lock:
@@ -430,6 +436,15 @@ class Net:
         found, table = tune(self, shapes, bool(training), rounds, progress)
         self.tuned = Tuning({**self.tuned, **found})
         return table
+
+    def _tune_once(self, shapes, training):
+        """Measure what ``tuned`` leaves open, at the first call on ``shapes``."""
+        met = (shapes, training, cpu.target())
+        with self._lock:
+            new = met not in self._met
+            self._met.add(met)
+        if new and not is_tuned(self, shapes, training):
+            self.tune(*shapes, training=training, rounds=TUNING_ROUNDS)
 
     @property
     def tuned(self):

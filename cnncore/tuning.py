@@ -18,7 +18,7 @@ from .families.convolution import NAMED_ALGORITHMS
 from .plan import Mode, describe
 from .profile import Passes, pieces_of
 
-__all__ = ["Everywhere", "Tuning", "tune"]
+__all__ = ["Everywhere", "Tuning", "is_tuned", "tune"]
 
 VERSION = 1
 MOST_CHOICES = 10_000
@@ -149,12 +149,28 @@ def tune(net, shapes, training, rounds, progress=None):
     return Tuning({row.call: row.fastest for row in rows.values()}), measured_table(list(rows.values()), names)
 
 
+def open_calls(net, calls, training):
+    """Number of each node whose call leaves a choice → that call in words."""
+    return {
+        number: description(call, cpu.target(), training)
+        for number, (node, call) in enumerate(zip(net.graph.nodes, calls, strict=True))
+        if "algorithm" not in node.settings and len(node.op.kind.algorithms(call)) > 1
+    }
+
+
+def is_tuned(net, shapes, training):
+    """Whether ``net.tuned`` has a choice for every call that leaves one on inputs of ``shapes``."""
+    mode = Mode(training=training, backward=training, target=cpu.target())
+    for size in pieces_of(net, shapes, mode):
+        calls, _ = describe(net.graph, size, net.dtype, mode, net.seed)
+        if not set(open_calls(net, calls, training).values()) <= set(net.tuned):
+            return False
+    return True
+
+
 def measure(net, shapes, calls, training, rounds, progress, rows):
     """Put a :class:`Measured` per distinct call into ``rows``; ``calls``: those of the nodes by cost."""
-    open_ = {}  # number of node → its call in words
-    for number, (node, call) in enumerate(zip(net.graph.nodes, calls, strict=True)):
-        if "algorithm" not in node.settings and len(node.op.kind.algorithms(call)) > 1:
-            open_[number] = description(call, cpu.target(), training)
+    open_ = open_calls(net, calls, training)
     costs = {number: calls[number].op.kind.algorithms(calls[number]) for number in open_}
     names = [name for name in NAMED_ALGORITHMS if any(name in fits for fits in costs.values())]
     passes = {name: Passes(net, shapes, training, Everywhere(name), whole=True) for name in names}

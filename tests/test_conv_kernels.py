@@ -492,3 +492,49 @@ def test_linear_layers_of_few_rows(rng, dtype):
                         with cnncore.threads(threads):
                             bits.add(cnncore.linear(x, w, b).tobytes())
                     assert len(bits) == 1
+
+
+# ── Gradients that are added ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("algorithm", "kernel", "settings", "adds"),
+    [
+        ("direct", 1, {}, True),
+        ("direct", 3, {"padding": 1, "dilation": 2}, True),
+        ("direct", 3, {"groups": 2}, True),
+        ("winograd_4x4", 3, {"padding": 1}, True),
+        ("winograd_2x2", 5, {"padding": 2}, True),
+        ("direct", 3, {"stride": 2}, False),  # several parts
+        ("direct", 1, {"stride": 2}, False),  # pixels that no window meets
+        ("direct", 3, {"groups": 22}, None),  # by the depthwise kernels, where vectors are wide enough for them
+        ("definition", 3, {}, False),
+    ],
+)
+def test_gradients_are_added_to_what_is_there(algorithm, kernel, settings, adds, target, dtype, rng):
+    groups = settings.get("groups", 1)
+    x = np.zeros((2, 22, 11, 13), dtype)
+    w = rng.standard_normal((44, 22 // groups, kernel, kernel)).astype(dtype)
+    call = cnncore.conv.describe((x.shape, w.shape, None), x.dtype, {**settings, "algorithm": algorithm})
+    dy = channels_last(rng.standard_normal(call.output).astype(dtype))
+    before = rng.standard_normal(x.shape).astype(dtype)
+    with cpu.target(target):
+        alone = channels_last(np.empty_like(x))
+        call.geometry.primitives.backward_input(dy, w, alone)
+        for lay in (channels_last, channel_slice):
+            dx = lay(before)
+            added = bool(call.geometry.primitives.add_backward_input(dy, w, dx))
+            assert adds in (None, added)
+            np.testing.assert_allclose(
+                dx, before + alone if added else before, rtol=0, atol=TOLERANCE[x.dtype] * np.abs(alone).max()
+            )
+            # The operator does it in every case.
+            dx = lay(before)
+            found = call.op.kind.backward(call, (x, w), dy, (True, False, False), (dx, None, None), add=True)
+            assert found[0] is dx
+            np.testing.assert_allclose(dx, before + alone, rtol=0, atol=TOLERANCE[x.dtype] * np.abs(alone).max())
+        planes = before.copy()
+        assert not call.geometry.primitives.add_backward_input(dy, w, planes)
+        assert np.array_equal(planes, before)

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 import cnncore
+import cnncore.net as net_module
 from cnncore import cpu
 from cnncore.families.convolution import NAMED_ALGORITHMS
 from cnncore.ops import dispatch
 from cnncore.plan import Mode, describe
 from cnncore.profile import Clock
-from cnncore.tuning import Tuning, description
+from cnncore.tuning import Tuning, description, tune
 
 KERNEL_TARGETS = cpu.targets()[1:]
 
@@ -266,6 +267,31 @@ def test_tuning_measures_every_distinct_call_and_is_used():
     assert call_of(net, shape, "first", training=True) in net.tuned and len(net.tuned) == 4  # the others are kept
     net.tuned = {}
     assert printed_choices(net, shape)["first"][1] == "cheapest"
+
+
+def test_a_net_that_tunes_itself_measures_new_shapes_once(tmp_path, monkeypatch):
+    shape, measured = (1, 16, 20, 20), []
+    net = branching()
+    monkeypatch.setattr(net_module, "tune", lambda *a: measured.append(a[1]) or tune(*a))
+    assert not net.tunes
+    x = np.zeros(shape, np.float32)
+    net(x)
+    assert not measured and not net.tuned
+    net.tunes = True
+    net(x)
+    net(x)
+    assert measured == [(shape,)] and call_of(net, shape, "first") in net.tuned
+    net.with_backward(x)
+    assert measured == [(shape,)] * 2 and call_of(net, shape, "first", training=True) in net.tuned
+    net.save(tmp_path / "net.safetensors")
+    again = cnncore.load(tmp_path / "net.safetensors", tune=True)
+    again(x)
+    assert len(measured) == 2  # the file says it
+    again(np.zeros((1, 16, 24, 20), np.float32))
+    assert measured[2:] == [((1, 16, 24, 20),)]
+    again.exact = True
+    again(np.zeros((1, 16, 28, 20), np.float32))
+    assert len(measured) == 3
 
 
 @pytest.mark.parametrize("algorithm", NAMED_ALGORITHMS)

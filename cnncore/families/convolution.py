@@ -282,16 +282,15 @@ class Convolution(Kind):
         x, w = saved
         primitives, padding = call.geometry.primitives, call.geometry.padding
         dx, dw, db = call.gradients(wanted, out)
-        if dx is not None:
-            if not (add and primitives.add_backward_input(dy, self.kernels(call, w), dx)):
-                total, dx = dx, np.empty_like(dx) if add else dx
-                image = dx if padding is None else padding.empty(dx)
-                primitives.backward_input(dy, self.kernels(call, w), image)
-                if padding is not None:
-                    padding.tables.backward(image, dx)
-                if add:
-                    accumulate(dx, total)
-                    dx = total
+        if dx is not None and not (add and primitives.add_backward_input(dy, self.kernels(call, w), dx)):
+            total, dx = dx, np.empty_like(dx) if add else dx
+            image = dx if padding is None else padding.empty(dx)
+            primitives.backward_input(dy, self.kernels(call, w), image)
+            if padding is not None:
+                padding.tables.backward(image, dx)
+            if add:
+                accumulate(dx, total)
+                dx = total
         if dw is not None:
             image = x if padding is None else padding.around(x)
             self.into_kernels(call, dw, lambda kernels: primitives.backward_weight(image, dy, kernels))
