@@ -251,7 +251,7 @@ class Kind:
         return False
 
     def adds(self, call):
-        """Whether backward takes ``add=True``, and then adds the gradient of its first array to what ``out`` holds of it."""
+        """Whether backward takes ``adding=True``, and then adds the gradient of its first array to what ``out`` holds of it."""
         return False
 
     def packing(self, call, shelf):

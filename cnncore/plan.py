@@ -625,7 +625,7 @@ class Workspace:
                 [(argument, view(place)) for argument, place in step.written],
                 [(argument, view(addend), view(place)) for argument, addend, place in step.added],
                 step.owned,
-                {"add": True} if step.adds else {},
+                {"adding": True} if step.adds else {},
                 step.join,
             )
             for step in plan.backward_steps

@@ -532,7 +532,7 @@ def test_gradients_are_added_to_what_is_there(algorithm, kernel, settings, adds,
             )
             # The operator does it in every case.
             dx = lay(before)
-            found = call.op.kind.backward(call, (x, w), dy, (True, False, False), (dx, None, None), add=True)
+            found = call.op.kind.backward(call, (x, w), dy, (True, False, False), (dx, None, None), adding=True)
             assert found[0] is dx
             np.testing.assert_allclose(dx, before + alone, rtol=0, atol=TOLERANCE[x.dtype] * np.abs(alone).max())
         planes = before.copy()

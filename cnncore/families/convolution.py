@@ -278,17 +278,17 @@ class Convolution(Kind):
     def packing(self, call, shelf):
         return call.geometry.primitives.pack(shelf)
 
-    def backward(self, call, saved, dy, wanted, out=None, add=False):
+    def backward(self, call, saved, dy, wanted, out=None, adding=False):
         x, w = saved
         primitives, padding = call.geometry.primitives, call.geometry.padding
         dx, dw, db = call.gradients(wanted, out)
-        if dx is not None and not (add and primitives.add_backward_input(dy, self.kernels(call, w), dx)):
-            total, dx = dx, np.empty_like(dx) if add else dx
+        if dx is not None and not (adding and primitives.add_backward_input(dy, self.kernels(call, w), dx)):
+            total, dx = dx, np.empty_like(dx) if adding else dx
             image = dx if padding is None else padding.empty(dx)
             primitives.backward_input(dy, self.kernels(call, w), image)
             if padding is not None:
                 padding.tables.backward(image, dx)
-            if add:
+            if adding:
                 accumulate(dx, total)
                 dx = total
         if dw is not None:
