@@ -19,6 +19,7 @@ import numpy as np
 
 from . import __version__, cpu, get_num_threads, set_num_threads
 from .catalog import FAMILIES, OPS
+from .catalog.peers import peers_sentence
 from .errors import CnnError, DataError, SettingError
 from .progress import ProgressLine, bar, clock
 
@@ -284,6 +285,7 @@ def ops(options):
     for name in options.name:
         op = known_operator(name)
         print(f"cnncore.{op.name}{op.__signature__}\n\n{op.__doc__}")
+        print(f"Peers\n-----\n{peers_sentence(op.name)}")
     return 0
 
 

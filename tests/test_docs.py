@@ -1,10 +1,16 @@
-"""Every Python example in README and docs/ runs and prints what it says."""
+"""Every Python example in README and docs/ runs and prints what it says; generated pages have what they should."""
 
 import doctest
 import re
+import runpy
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from conftest import operators
+
+import cnncore
+from cnncore.catalog.peers import PEERS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")])
@@ -25,3 +31,39 @@ def test_examples_of_a_page_run(page, tmp_path, monkeypatch):
 
 def test_pages_with_examples_exist():
     assert sum(page.read_text(encoding="utf-8").count(">>> ") for page in PAGES) > 20
+
+
+# ── What is generated ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("op", operators())
+def test_operator_has_a_section_and_a_small_picture(op):
+    page = (ROOT / "docs" / "operators" / f"{op.family}.md").read_text(encoding="utf-8")
+    assert f"\n## {op.name}\n" in page and f"(pictures/{op.name}.svg)" in page
+    picture = ROOT / "docs" / "operators" / "pictures" / f"{op.name}.svg"
+    assert picture.stat().st_size <= 6000
+    root = ElementTree.parse(picture).getroot()
+    assert root.tag.endswith("svg") and op.name in root.find("{*}title").text
+    index = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
+    assert f"| [{op.name}](operators/{op.family}.md#{op.name}) |" in index
+
+
+def test_coverage_page_knows_every_id():
+    """142 ids, each with the operators whose rows name it; a row's id is one of them."""
+    page = (ROOT / "docs" / "coverage.md").read_text(encoding="utf-8")
+    rows = {m[1]: m[2] for m in re.finditer(r"^\| ([CPAL]\d\d) \| .* \| (.*) \|$", page, flags=re.MULTILINE)}
+    assert len(rows) == 142
+    for op in cnncore.OPS.values():
+        for entry in op.catalogue:
+            assert f"[{op.name}](" in rows[entry], f"{op.name}: {entry}"
+
+
+def test_peers_have_what_is_said(capsys):
+    """Every name of a peer exists there, as far as it is installed."""
+    tool = runpy.run_path(str(ROOT / "tools" / "verify_peers.py"))
+    names = {name for peers in PEERS.values() for name in peers if not name.startswith(("tensorflow", "keras"))}
+    result, absent = tool["verify"](names)
+    if not result:
+        pytest.skip(f"not installed: {', '.join(sorted(absent))}")
+    assert not [name for _, missing in result.values() for name in missing]
+    assert sum(found for found, _ in result.values()) > 50

@@ -9,7 +9,7 @@ test        run the tests; further arguments go to pytest (``test -k lp_pool`` r
 bench       time operators and networks; arguments go to tools/bench.py
 docs        make the generated documentation and run every example in README and docs/
 lint        ruff, cython-lint, generated files current
-generate    write the generated files (type stubs, docs/operators.md); --check only compares
+generate    write the generated files (type stubs, docs of all operators, their pictures); --check only compares
 """
 
 import argparse

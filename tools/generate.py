@@ -1,4 +1,4 @@
-"""Write what is derived from the catalogue: type stubs and docs/operators.md.
+"""Write what is derived from the catalogue: type stubs; docs/operators.md, docs/operators/, docs/coverage.md.
 
     python tools/generate.py            write the files
     python tools/generate.py --check    write nothing; exit 1 when a file is not what would be written
@@ -12,8 +12,12 @@ import re
 import sys
 from pathlib import Path
 
+from literature import ENTRIES
+from pictures import picture
+
 import cnncore
 from cnncore.catalog import FAMILIES
+from cnncore.catalog.peers import PEERS, peers_sentence
 from cnncore.operator import REQUIRED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,33 +102,55 @@ def module_stub(path):
 
 # ── Documentation ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+HOW = (
+    "Written from the catalogue by `python tools/generate.py`; `python -m cnncore ops NAME` prints the same in a terminal. "
+    "Pictures are made by the operators themselves (`tools/pictures.py`): the curves of y and of its slope, or a small image x, "
+    "y, and the gradient of x where dy is 1 in the framed place; blue is positive, orange negative."
+)
 
-def operators_page():
-    """docs/operators.md: a table of contents, then every operator's docstring as a section."""
+
+def index_page():
+    """docs/operators.md: every operator in a line, family by family."""
     lines = [
         "# Operators",
         "",
-        f"{len(cnncore.OPS)} operators, each with its formula, its gradient, what happens at the edges, and its source. "
-        "This page is written from the catalogue by `python tools/generate.py`; `python -m cnncore ops NAME` prints the "
-        "same in a terminal.",
+        f"{len(cnncore.OPS)} operators, each with its formula, its gradient, what happens at the edges, its source, the peers "
+        f"that have it, and a picture. [Coverage](coverage.md) lists them by the literature. {HOW}",
         "",
     ]
     for family, rows in FAMILIES.items():
-        links = " · ".join(f"[{op.name}](#{op.name})" for op in rows)
-        lines += [f"**{TITLES[family]}**: {links}", ""]
-    for family, rows in FAMILIES.items():
-        lines += [f"## {TITLES[family]}", ""]
+        page = f"operators/{family}.md"
+        lines += [f"## [{TITLES[family]}]({page})", "", "| operator | what it does | also in |", "|---|---|---|"]
         for op in rows:
-            lines += operator_section(op)
+            lines.append(
+                f"| [{op.name}]({page}#{op.name}) | {cell(op.summary)} | {', '.join(peer_frameworks(op.name))} |"
+            )
+        lines.append("")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def family_page(family):
+    """docs/operators/FAMILY.md: a section per operator."""
+    rows = FAMILIES[family]
+    lines = [f"# {TITLES[family]}", "", f"{len(rows)} operators. {HOW} [All operators](../operators.md).", ""]
+    lines += [" · ".join(f"[{op.name}](#{op.name})" for op in rows), ""]
+    for op in rows:
+        lines += operator_section(op)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def peer_frameworks(name):
+    """The frameworks that have an operator, each once."""
+    titles = {"torch": "PyTorch", "tensorflow": "TensorFlow", "keras": "Keras", "ONNX": "ONNX"}
+    return dict.fromkeys(titles[peer.replace(".", " ").split()[0]] for peer in PEERS.get(name, ()))
 
 
 def operator_section(op):
     def block(text):
         return ["```text", *inspect.cleandoc(text).splitlines(), "```", ""]
 
-    lines = [f"### {op.name}", "", f"{op.summary} *Catalogue: {', '.join(op.catalogue)}.*", ""]
-    lines += [f"`cnncore.{op.name}{op.__signature__}`", ""]
+    lines = [f"## {op.name}", "", f"{op.summary} *Catalogue: {', '.join(op.catalogue)}.*", ""]
+    lines += [f"`cnncore.{op.name}{op.__signature__}`", "", f"![{op.name}](pictures/{op.name}.svg)", ""]
     lines += [*block(op.formula), "Gradients, with dy = ∂L/∂y:", "", *block(op.gradient)]
     lines += ["| argument | default | meaning |", "|---|---|---|"]
     for array in op.arrays:
@@ -136,8 +162,10 @@ def operator_section(op):
     lines += ["", f"**Shape** {cell(op.shape)}", "", f"**Accumulates** {op.accumulates}.", ""]
     if op.edges:
         lines += ["**Edges**", "", *(f"* {edge}" for edge in op.edges), ""]
-    lines += [f"**Source** {op.paper}", "", "```python", *inspect.cleandoc(op.example).splitlines(), "```", ""]
-    return lines
+    lines += [f"**Source** {op.paper}", ""]
+    if op.name in PEERS:
+        lines += [f"**Peers** {peers_sentence(op.name, '`{}`')}", ""]
+    return [*lines, "```python", *inspect.cleandoc(op.example).splitlines(), "```", ""]
 
 
 def cell(text):
@@ -145,28 +173,79 @@ def cell(text):
     return text.replace("|", "\\|").replace("\n", " ")
 
 
+def coverage_page():
+    """docs/coverage.md: the operators of the literature, and which of ours they are."""
+    named = {}
+    for op in cnncore.OPS.values():
+        for entry in op.catalogue:
+            named.setdefault(entry, []).append(op)
+    covered = [entry for entry in ENTRIES if entry in named]
+    lines = [
+        "# Coverage",
+        "",
+        f"{len(covered)} of the {len(ENTRIES)} operators of the literature that cnncore sets out to have: convolutions (C), "
+        "pooling (P), activations (A), other layers (L). Written by `python tools/generate.py` from the rows' `catalogue` ids.",
+        "",
+    ]
+    if len(covered) < len(ENTRIES):
+        lines += [f"Missing: {', '.join(f'{e} ({ENTRIES[e]})' for e in ENTRIES if e not in named)}.", ""]
+    lines += ["| id | in the literature | operators |", "|---|---|---|"]
+    for entry, title in ENTRIES.items():
+        links = (
+            ", ".join(f"[{op.name}](operators/{op.family}.md#{op.name})" for op in named.get(entry, ())) or "missing"
+        )
+        lines.append(f"| {entry} | {cell(title)} | {links} |")
+    unknown = sorted(set(named) - set(ENTRIES))
+    if unknown:
+        lines += ["", f"Operators beside these: {', '.join(named[e][0].name for e in unknown)}."]
+    return "\n".join(lines) + "\n"
+
+
 # ── Files ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def generated_files():
     """Path → text of every generated file."""
-    files = {ROOT / "cnncore" / "__init__.pyi": package_stub(), ROOT / "docs" / "operators.md": operators_page()}
+    docs = ROOT / "docs"
+    files = {
+        ROOT / "cnncore" / "__init__.pyi": package_stub(),
+        docs / "operators.md": index_page(),
+        docs / "coverage.md": coverage_page(),
+    }
+    for family in FAMILIES:
+        files[docs / "operators" / f"{family}.md"] = family_page(family)
     for path in sorted((ROOT / "cnncore" / "ops").glob("*.pyx")):
         files[path.with_suffix(".pyi")] = module_stub(path)
     return files
+
+
+def generated_pictures():
+    """Path → SVG of every operator's picture."""
+    return {ROOT / "docs" / "operators" / "pictures" / f"{op.name}.svg": picture(op) for op in cnncore.OPS.values()}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="only compare; exit 1 when a file is out of date")
     options = parser.parse_args()
+    pictures = generated_pictures()
+    files = {**generated_files(), **pictures}
     stale = []
-    for path, text in generated_files().items():
-        if path.exists() and path.read_text() == text:
+    for path, text in files.items():
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        # A shade may turn out differently with another C library: a picture that is there is not checked.
+        if options.check and path in pictures and path.exists():
             continue
         stale.append(path.relative_to(ROOT).as_posix())
         if not options.check:
-            path.write_text(text)
+            path.parent.mkdir(exist_ok=True, parents=True)
+            path.write_text(text, encoding="utf-8")
+    folder = ROOT / "docs" / "operators"
+    for path in {*folder.glob("*.md"), *folder.glob("pictures/*.svg")} - set(files):
+        stale.append(f"{path.relative_to(ROOT).as_posix()} (of no operator)")
+        if not options.check:
+            path.unlink()
     if options.check and stale:
         sys.exit(f"out of date: {', '.join(stale)}; run python tools/generate.py")
     print(f"{'current' if not stale else 'written: ' + ', '.join(stale)}")
