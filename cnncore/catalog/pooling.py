@@ -203,7 +203,8 @@ ROWS = (
         Pooling(pool.LP, numbers=("p", "mean")),
         family="pooling",
         catalogue=("P08",),
-        summary="The p-norm of each window: p = 1 sums magnitudes, p = 2 is the root of energy, p → ∞ tends to the maximum.",
+        summary="The p-norm of each window: p = 1 sums magnitudes, p = 2 is the root of energy, p → ∞ tends to the "
+        "maximum.",
         formula="""
             y = (1/q Σ |xᵢ|ᵖ)^(1/p) over the window's n cells inside the image; q = n with mean=True, else 1
             y = max |xᵢ| for p = ∞
@@ -242,7 +243,8 @@ ROWS = (
         Pooling(pool.STOCHASTIC, inference=pool.PROBABILITY_WEIGHTED),
         family="pooling",
         catalogue=("P15",),
-        summary="A cell of each window drawn with probability in proportion to its value; outside training its expectation.",
+        summary="A cell of each window drawn with probability in proportion to its value; outside training its "
+        "expectation.",
         formula="""
             pᵢ = xᵢ / Σ xⱼ over the window's cells inside the image, x ≥ 0
             y = x_l, l drawn with probability p_l     (training)

@@ -1,7 +1,10 @@
 """Rows of pooling by statistics of all cells: attention, strips, covariance, products of channels, clusters."""
 
+from dataclasses import replace
+
 from ..families.statistics import Attention, Bilinear, Covariance, Strips, VectorsOfLocallyAggregatedDescriptors
 from ..operator import Array, Case, Layer, Op, Parameter, Setting, flag, number, whole
+from . import pooling
 
 __all__ = ["ROWS"]
 
@@ -119,7 +122,7 @@ ROWS = (
     ),
     Op(
         "strip_pool",
-        Strips(),
+        Strips(replace(next(row for row in pooling.ROWS if row.name == "adaptive_avg_pool"), name="strip_pool")),
         family="pooling",
         catalogue=("P44",),
         summary="The means of the cell's row and of its column: what lies far away along either axis, and nothing "
@@ -140,7 +143,7 @@ ROWS = (
         settings_list=(Setting("gate", False, "whether y is x, dimmed by σ(z), as the paper's module has it", flag),),
         shape="(N, C, H, W) → (N, C, H, W)",
         edges=("one row: its mean is added to the column's one cell", "NaN and ±∞ reach their row and their column"),
-        accumulates="means, convolutions and sums in float64",
+        accumulates="means in float64 (kernels: float32 in short runs whose sums are float64), the rest in x's dtype",
         paper="Hou, Zhang, Cheng & Feng 2020, Strip pooling, CVPR, arXiv:2003.13328, eq. 1-5",
         cases=(
             Case(ranks=(2,)),
@@ -180,16 +183,16 @@ ROWS = (
             dP from dY₀ and the two traces;   dX = 1/n (dP + dPᵀ)(X − μ)
         """,
         settings_list=(
-            Setting("iterations", 5, "of Newton and Schulz towards the root; 0: y is P itself", whole(0, 100)),
+            Setting("iterations", 5, "of Newton and Schulz towards the root; 0: y is P itself", whole(0, 30)),
         ),
         shape="(N, C, \\*spatial) → (N, C (C + 1) / 2), row by row from the diagonal on",
         edges=(
             "a constant image, or one cell: tr P = 0, y = 0 and no gradient",
-            "fewer cells than channels: P has no full rank; the iteration stays finite, its small roots come out too "
-            "small",
+            "fewer cells than channels: P has no full rank; 30 iterations stay finite; small roots come out too small",
             NOT_FINITE,
         ),
-        accumulates="in float64 throughout: in float32 the iteration loses P's small eigenvalues",
+        accumulates="in float64 but for dx: the iteration would lose P's small roots, and grow where rounding made "
+        "them negative",
         paper="Li, Xie, Wang & Gao 2018, Towards faster training of global covariance pooling networks (iSQRT-COV), "
         "CVPR, arXiv:1712.01034, eq. 2-10; Li, Xie, Wang & Zuo 2017, arXiv:1703.08050",
         cases=(Case(), Case(iterations=0), Case(iterations=2, channels=5, spatial=2, ranks=(1, 2))),
@@ -223,7 +226,7 @@ ROWS = (
             "‖s‖ = 0: y = 0 and no gradient",
             NOT_FINITE,
         ),
-        accumulates="in float64 throughout",
+        accumulates="B in float64 (of float32 points by runs of 1024 cells), dx and dz in x's dtype",
         paper="Lin, RoyChowdhury & Maji 2015, Bilinear CNN models, ICCV, arXiv:1504.07889, eq. 1-2 and section 3.1",
         cases=(
             Case(),

@@ -159,7 +159,7 @@ ROWS = (
             "exact adjoint",
             *SPECTRUM_EDGES,
         ),
-        accumulates="in x's dtype, by fast Fourier transforms",
+        accumulates="in x's dtype, by fast Fourier transforms or, along short axes, products with the matrix they make",
         linear=("x",),
         paper="Rippel, Snoek & Adams 2015, Spectral representations for CNNs, NeurIPS, arXiv:1506.03767, algorithms 1 "
         "and 2",
@@ -200,11 +200,12 @@ ROWS = (
         ),
         shape="(N, C, \\*spatial) → (N, C, \\*output_size)",
         edges=(
-            "odd extents, and nyquist='average': y is that of spectral_pool, since the same frequencies stay",
+            "nyquist='average', and odd extents: y is that of spectral_pool, since the same frequencies stay, and is "
+            "computed so",
             "nyquist='crop': as in the paper; real too, but it turns with the image's direction",
             *SPECTRUM_EDGES,
         ),
-        accumulates="in x's dtype, by fast Fourier transforms",
+        accumulates="in x's dtype, by fast Fourier transforms or, along short axes, products with the matrix they make",
         linear=("x",),
         paper="Zhang & Ma 2018, Hartley spectral pooling for deep learning, arXiv:1810.04028, algorithm 1",
         cases=(

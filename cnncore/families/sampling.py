@@ -189,18 +189,20 @@ class Unpooling(Kind):
         x, indices = arrays
         settings = call.settings
         y = call.empty(out)
-        if not sample.unpool(x, indices, y, settings["duplicates"] == "add", settings["compat"] == "onnx"):
+        repeats = sample.unpool(x, indices, y, settings["duplicates"] == "add", settings["compat"] == "onnx")
+        if repeats is None:
             raise DataError(
                 f"{call.op.name}: indices holds places outside the output {call.output}; pass those that max_pool "
                 f"returned, with its "
                 f"settings, and output_size where the pooled image was larger"
             )
-        return y, (), indices
+        return y, (), (indices, repeats)
 
     def backward(self, call, saved, dy, wanted, out=None):
         dx = call.gradient(0, out and out[0])
         settings = call.settings
-        sample.unpool_gradient(dy, saved, dx, settings["duplicates"] == "add", settings["compat"] == "onnx")
+        indices, repeats = saved
+        sample.unpool_gradient(dy, indices, dx, settings["duplicates"] == "add", settings["compat"] == "onnx", repeats)
         return dx, None
 
 

@@ -4,12 +4,13 @@ A plane's P cells are P points with C numbers each, whatever the rank: X is (N, 
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from .. import geometry
 from ..errors import ShapeError
-from ..operator import Kind
+from ..operator import Kind, Op
 
 __all__ = ["Attention", "Bilinear", "Covariance", "Strips", "VectorsOfLocallyAggregatedDescriptors"]
 
@@ -17,9 +18,22 @@ __all__ = ["Attention", "Bilinear", "Covariance", "Strips", "VectorsOfLocallyAgg
 through = np.errstate(all="ignore")
 
 
-def points(x, dtype=None):
+def points(x):
     """X: the cells of each plane in a row."""
-    return np.ascontiguousarray(x.reshape(*x.shape[:2], math.prod(x.shape[2:])), dtype)
+    return np.ascontiguousarray(x.reshape(*x.shape[:2], math.prod(x.shape[2:])))
+
+
+RUN = 1024  # cells whose products are summed in float32 before they go to a float64 sum
+
+
+def products(X, Z):
+    """Σ xᵢ zᵢᵀ over the cells of each image, in float64; of float32 points by runs of cells."""
+    if X.dtype == np.float64:
+        return X @ Z.swapaxes(1, 2)
+    total = np.zeros((len(X), X.shape[1], Z.shape[1]))
+    for begin in range(0, X.shape[2], RUN):
+        total += X[:, :, begin : begin + RUN] @ Z[:, :, begin : begin + RUN].swapaxes(1, 2)
+    return total
 
 
 def check_shape(op, name, found, expected, why):
@@ -138,11 +152,18 @@ class Attention(Statistics):
 #     r[h] = mean of row h      q[w] = mean of column w      each through a 1-D convolution, where its weights are given
 #     z[h, w] = r[h] + q[w]     y = z, or with gate x ⊙ σ(z)
 #
-#     dr[h] = Σ_w dz[h, w]      dq[w] = Σ_h dz[h, w]         dx = dr / W + dq / H, and with gate dy ⊙ σ(z) besides
+#     dr[h] = Σ_w dz[h, w]      dq[w] = Σ_h dz[h, w], through the convolutions      dx = dr / W + dq / H, with gate + dy ⊙ σ(z)
 
 
+@dataclass(frozen=True)
 class Strips(Statistics):
-    """The means of rows and columns, added up in every cell."""
+    """The means of rows and columns, added up in every cell; ``pooling`` is the operator that takes them, with output_size."""
+
+    pooling: Op
+
+    def means(self, x):
+        """Of rows (N, C, H), and of columns (N, C, W)."""
+        return self.pooling(x, output_size=(None, 1))[:, :, :, 0], self.pooling(x, output_size=(1, None))[:, :, 0]
 
     def describe(self, op, shapes, dtype, settings):
         x, w_rows, w_columns = shapes
@@ -158,27 +179,34 @@ class Strips(Statistics):
     @through
     def forward(self, call, arrays, out=None):
         x, w_rows, w_columns = arrays
-        rows, columns = x.mean(axis=3, dtype=np.float64), x.mean(axis=2, dtype=np.float64)
-        z = (filtered(rows, w_rows)[:, :, :, None] + filtered(columns, w_columns)[:, :, None]).astype(call.dtype)
+        rows, columns = self.means(x)
+        z = filtered(rows, w_rows)[:, :, :, None], filtered(columns, w_columns)[:, :, None]
         y = call.empty(out)
+        np.add(*z, out=y)
         if not call.settings["gate"]:
-            y[...] = z
             return y, (), (None, w_rows, w_columns, rows, columns, None)
-        gate = np.exp(-np.logaddexp(0, -z))
-        y[...] = x * gate
+        gate = np.exp(-np.logaddexp(0, -y))
+        np.multiply(x, gate, out=y)
         return y, (), (x, w_rows, w_columns, rows, columns, gate)
 
     @through
     def backward(self, call, saved, dy, wanted, out=None):
         x, w_rows, w_columns, rows, columns, gate = saved
         dz = dy if gate is None else dy * x * gate * (1 - gate)
-        drows, dw_rows = filter_gradients(rows, w_rows, dz.sum(axis=3, dtype=np.float64))
-        dcolumns, dw_columns = filter_gradients(columns, w_columns, dz.sum(axis=2, dtype=np.float64))
+        # Each of the W cells of a row has 1/W of its gradient, Σ dz: the mean of dz.
+        drows, dcolumns = self.means(dz)
         H, W = call.shapes[0][2:]
-        dx = drows[:, :, :, None] / W + dcolumns[:, :, None] / H
-        if gate is not None:
-            dx = dx + dy * gate
-        return self.put(call, wanted, out, dx, dw_rows, dw_columns)
+        drows, dw_rows = filter_gradients(rows, w_rows, drows, W)
+        dcolumns, dw_columns = filter_gradients(columns, w_columns, dcolumns, H)
+        results = call.gradients(wanted, out)
+        if results[0] is not None:
+            np.add(drows[:, :, :, None], dcolumns[:, :, None], out=results[0])
+            if gate is not None:
+                np.add(results[0], dy * gate, out=results[0])
+        for result, gradient in zip(results[1:], (dw_rows, dw_columns), strict=True):
+            if result is not None:
+                result[...] = gradient
+        return results
 
 
 def windows_of(a, size):
@@ -191,12 +219,14 @@ def filtered(a, w):
     return a if w is None else np.tensordot(windows_of(a, w.shape[2]), w, ([1, 3], [1, 2])).swapaxes(1, 2)
 
 
-def filter_gradients(a, w, dy):
-    """da and dw of ``filtered``: dy filtered by w turned round, and the windows of a weighted by dy."""
+def filter_gradients(a, w, dy, count):
+    """da and dw of ``filtered`` for the gradient ``count`` · dy, da over ``count``: dy filtered by w turned round, and the
+    windows of a weighted by dy.
+    """
     if w is None:
         return dy, None
     turned = w.swapaxes(0, 1)[:, :, ::-1]
-    return filtered(dy, turned), np.tensordot(dy, windows_of(a, w.shape[2]), ([0, 2], [0, 2]))
+    return filtered(dy, turned), count * np.tensordot(dy, windows_of(a, w.shape[2]), ([0, 2], [0, 2]))
 
 
 # ── Covariance pooling ── Li, Xie, Wang & Zuo 2017, arXiv:1703.08050; Li, Xie, Wang & Gao 2018, arXiv:1712.01034 ───────
@@ -221,10 +251,11 @@ class Covariance(Statistics):
 
     @through
     def forward(self, call, arrays, out=None):
-        X = points(arrays[0], np.float64)
-        centered = X - X.mean(axis=2, keepdims=True)
+        X = points(arrays[0])
+        centered = X - X.mean(axis=2, keepdims=True, dtype=np.float64).astype(call.dtype)
         C, n = X.shape[1:]
-        P = centered @ centered.swapaxes(1, 2) / n
+        exact = centered.astype(np.float64)  # rounding in float32 would make the small eigenvalues negative
+        P = exact @ exact.swapaxes(1, 2) / n
         steps, S = [], P
         trace = np.trace(P, axis1=1, axis2=2)[:, None, None]
         some = np.where(trace == 0, 1, trace)
@@ -254,7 +285,7 @@ class Covariance(Statistics):
                 E = T.swapaxes(1, 2) @ E - 0.5 * dT @ Y.swapaxes(1, 2)
             dtrace -= (G * P).sum(axis=(1, 2), keepdims=True) / some**2
             dP = np.where(trace == 0, 0, G / some + dtrace * np.eye(C))
-        return self.put(call, wanted, out, (dP + dP.swapaxes(1, 2)) @ centered / n)
+        return self.put(call, wanted, out, ((dP + dP.swapaxes(1, 2)) / n).astype(call.dtype) @ centered)
 
 
 # ── Bilinear pooling ── Lin, RoyChowdhury & Maji 2015, arXiv:1504.07889, eq. 1-2 and section 3.1 ───────────────────────
@@ -285,8 +316,8 @@ class Bilinear(Statistics):
 
     @through
     def forward(self, call, arrays, out=None):
-        X, Z = (None if a is None else points(a, np.float64) for a in arrays)
-        B = X @ (X if Z is None else Z).swapaxes(1, 2) / X.shape[2]
+        X, Z = (None if a is None else points(a) for a in arrays)
+        B = products(X, X if Z is None else Z) / X.shape[2]
         settings = call.settings
         root = np.sqrt(np.abs(B) + settings["eps"]) if settings["signed_sqrt"] else None
         s = B if root is None else np.sign(B) * root
@@ -303,12 +334,12 @@ class Bilinear(Statistics):
             dB = unit_gradient(u, norm, dB, (1, 2))
         if root is not None:
             dB = np.where(B == 0, 0, dB / np.where(B == 0, 1, 2 * root))
-        X = points(x, np.float64)
-        n = X.shape[2]
+        X = points(x)
+        dB /= X.shape[2]
         if z is None:
-            return self.put(call, wanted, out, (dB + dB.swapaxes(1, 2)) @ X / n, None)
-        dx, dz = dB @ points(z, np.float64) / n, dB.swapaxes(1, 2) @ X / n
-        return self.put(call, wanted, out, dx, dz)
+            return self.put(call, wanted, out, (dB + dB.swapaxes(1, 2)).astype(call.dtype) @ X, None)
+        dB = dB.astype(call.dtype)
+        return self.put(call, wanted, out, dB @ points(z), dB.swapaxes(1, 2) @ X)
 
 
 # ── NetVLAD ── Arandjelović, Gronat, Torii, Pajdla & Sivic 2016, arXiv:1511.07247, eq. 3-4 ─────────────────────────────

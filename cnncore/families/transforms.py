@@ -1,7 +1,8 @@
 """Pooling by linear transforms of the image: blurring, wavelets, and spectra of which the low frequencies stay."""
 
+import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -225,50 +226,93 @@ class LowFrequencies(Kind):
 
 
 class Spectral(LowFrequencies):
-    """Along each axis: the Fourier transform, its bins up to that of half the output's extent, and back."""
+    """Along each axis: the Fourier transform, its bins up to that of half the output's extent, and back.
+
+    Of a short axis, that is a product with one small matrix, whose columns are what the transforms make of unit vectors.
+    """
 
     def reduced(self, call, x):
-        from scipy import fft
-
-        norm, workers = call.settings["norm"], threads.get_num_threads()
         for axis in reversed(call.geometry):
-            h = call.output[axis]
-            bins = fft.rfft(x, axis=axis, norm=norm, workers=workers)
-            # Of a real result the bin at h/2 is real: irfft takes its real part, the mean of the bins at ±h/2.
-            low = bins[(*(slice(None),) * axis, slice(h // 2 + 1))]
-            x = fft.irfft(low, h, axis=axis, norm=norm, workers=workers)
+            H, h, norm = x.shape[axis], call.output[axis], call.settings.get("norm", "ortho")
+            x = multiplied(spectral_matrix(H, h, norm), x, axis) if H <= SHORT else low_pass(x, axis, h, norm)
         return x
 
     def extended(self, call, dy):
-        from scipy import fft
-
-        # Adjoint of a pair scaled by 1/H forward and 1 back, or by 1/√H and 1/√h.
-        norm, workers = "ortho" if call.settings["norm"] == "ortho" else "backward", threads.get_num_threads()
         for axis in call.geometry:
-            H, h = call.shapes[0][axis], call.output[axis]
-            bins = fft.rfft(dy, axis=axis, norm=norm, workers=workers)
-            if h % 2 == 0:
-                bins[(*(slice(None),) * axis, h // 2)] *= 0.5
-            dy = fft.irfft(bins, H, axis=axis, norm=norm, workers=workers)
+            H, h, norm = call.shapes[0][axis], call.output[axis], call.settings.get("norm", "ortho")
+            dy = (
+                multiplied(spectral_matrix(H, h, norm).T, dy, axis)
+                if H <= SHORT
+                else low_pass_adjoint(dy, axis, H, norm)
+            )
         return dy
 
 
-class Hartley(LowFrequencies):
-    """The Hartley transform, its low frequencies, and back: a real transform that is its own inverse."""
+SHORT = 256  # cells of an axis up to which a product with a matrix takes less time than Fourier transforms
+
+
+def low_pass(x, axis, h, norm):
+    """The transform of ``axis``, its lowest ``h`` frequencies, and back."""
+    from scipy import fft
+
+    bins = fft.rfft(x, axis=axis, norm=norm, workers=threads.get_num_threads())
+    # Of a real result the bin at h/2 is real: irfft takes its real part, the mean of the bins at ±h/2.
+    low = bins[(*(slice(None),) * axis, slice(h // 2 + 1))]
+    return fft.irfft(low, h, axis=axis, norm=norm, workers=threads.get_num_threads())
+
+
+def low_pass_adjoint(dy, axis, H, norm):
+    """The transform of ``axis``, zeros for the other frequencies of an extent H, and back."""
+    from scipy import fft
+
+    h = dy.shape[axis]
+    # Adjoint of a pair scaled by 1/H forward and 1 back, or by 1/√H and 1/√h.
+    norm = "ortho" if norm == "ortho" else "backward"
+    bins = fft.rfft(dy, axis=axis, norm=norm, workers=threads.get_num_threads())
+    if h % 2 == 0:
+        bins[(*(slice(None),) * axis, h // 2)] *= 0.5
+    return fft.irfft(bins, H, axis=axis, norm=norm, workers=threads.get_num_threads())
+
+
+@lru_cache(maxsize=64)
+def spectral_matrix(H, h, norm):
+    """``low_pass`` of an axis of extent H as a matrix (h, H)."""
+    return np.ascontiguousarray(low_pass(np.eye(H), 1, h, norm).T)
+
+
+def multiplied(matrix, x, axis):
+    """``matrix`` times every line of x along ``axis``, in the order of x's memory as far as it is one of the usual two."""
+    last = x.shape[1] > 1 and x.strides[1] == x.itemsize
+    if last:
+        x, axis = np.moveaxis(x, 1, -1), axis - 1
+    matrix = matrix.astype(x.dtype)
+    before, after = x.shape[:axis], x.shape[axis + 1 :]
+    lines = x.reshape(math.prod(before), x.shape[axis], math.prod(after))
+    y = lines[:, :, 0] @ matrix.T if lines.shape[2] == 1 else matrix @ lines
+    y = y.reshape(*before, len(matrix), *after)
+    return np.moveaxis(y, -1, 1) if last else y
+
+
+class Hartley(Spectral):
+    """The Hartley transform, its low frequencies, and back: a real transform that is its own inverse.
+
+    Where the frequencies that stay are as many on both sides, they are those of the Fourier transform, and so is the result.
+    """
 
     def reduced(self, call, x):
+        if call.settings["nyquist"] == "average":
+            return super().reduced(call, x)
         spectrum = hartley(x)
         for axis in call.geometry:
             h = call.output[axis]
             before, after = -(-h // 2), h // 2
             low = np.moveaxis(spectrum, axis, 0)
-            low = np.concatenate([low[:before], low[len(low) - after :]])
-            if h % 2 == 0 and call.settings["nyquist"] == "average":
-                low[before] = (low[before] + np.moveaxis(spectrum, axis, 0)[after]) / 2
-            spectrum = np.moveaxis(low, 0, axis)
+            spectrum = np.moveaxis(np.concatenate([low[:before], low[len(low) - after :]]), 0, axis)
         return hartley(spectrum)
 
     def extended(self, call, dy):
+        if call.settings["nyquist"] == "average":
+            return super().extended(call, dy)
         spectrum = hartley(dy)
         for axis in reversed(call.geometry):
             H, h = call.shapes[0][axis], call.output[axis]
@@ -276,9 +320,6 @@ class Hartley(LowFrequencies):
             low = np.moveaxis(spectrum, axis, 0)
             whole = np.zeros((H, *low.shape[1:]), dy.dtype)
             whole[:before], whole[H - after :] = low[:before], low[before:]
-            if h % 2 == 0 and call.settings["nyquist"] == "average":
-                whole[H - after] /= 2
-                whole[after] += low[before] / 2
             spectrum = np.moveaxis(whole, 0, axis)
         return hartley(spectrum)
 

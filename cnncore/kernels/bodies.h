@@ -8,6 +8,7 @@
 #include "winograd.h"
 #include "norm.h"
 #include "pool.h"
+#include "weighting.h"
 #include "loss.h"
 #include "random.h"
 #include "update.h"

@@ -7,6 +7,7 @@ adds to in the order of the boxes.
 
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
+from libc.string cimport memset
 
 from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, real, run, tensor
 from cnncore.ops.layout cimport cell_offset, cells, merge_cells, plane_offset
@@ -179,7 +180,8 @@ cdef struct Unpooling:
     cnn_tensor x, y, index          # backward: dx and dy
     bint add                        # whether values of one index add up
     bint whole                      # whether indices count through all planes
-    int wrong
+    bint repeats                    # backward: whether some index comes twice in its plane
+    int wrong, repeated             # found by forward
 
 
 cdef inline int64_t place_of(const Unpooling *call, int64_t n, int64_t c, int64_t i) noexcept nogil:
@@ -191,27 +193,36 @@ cdef inline int64_t place_of(const Unpooling *call, int64_t n, int64_t c, int64_
 
 cdef void unpool_forward(Unpooling *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Tasks are planes (n, c)."""
+    cdef char *written = <char *> scratch       # whether a cell of y was
     cdef int64_t task, n, c, i, place
     cdef const real *x
     cdef real *y
+    cdef bint repeated
     for task in range(begin, end):
         n, c = task // call.x.shape[1], task % call.x.shape[1]
         x = <const real *> call.x.data + plane_offset(&call.x, n, c)
         y = <real *> call.y.data + plane_offset(&call.y, n, c)
         clear(&call.y, y)
+        repeated = False
+        if not call.add:
+            memset(written, 0, cells(&call.y))
         for i in range(cells(&call.x)):
             place = place_of(call, n, c, i)
             if place < 0:
-                say_wrong(call)
+                say(&call.wrong)
             elif call.add:
                 y[cell_offset(&call.y, place)] += x[cell_offset(&call.x, i)]
             else:
                 y[cell_offset(&call.y, place)] = x[cell_offset(&call.x, i)]
+                repeated = repeated or written[place]
+                written[place] = 1
+        if repeated:
+            say(&call.repeated)
 
 
 cdef void unpool_backward(Unpooling *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Tasks are planes (n, c)."""
-    cdef int64_t *written = <int64_t *> scratch         # which value each cell of y holds
+    cdef int64_t *last = <int64_t *> scratch    # which value a cell of y holds, where several were written
     cdef int64_t task, n, c, i, place
     cdef const real *dy
     cdef real *dx
@@ -220,18 +231,22 @@ cdef void unpool_backward(Unpooling *call, int64_t begin, int64_t end, real *scr
         dx = <real *> call.x.data + plane_offset(&call.x, n, c)
         dy = <const real *> call.y.data + plane_offset(&call.y, n, c)
         for i in range(cells(&call.x)):
-            written[place_of(call, n, c, i)] = i
-        for i in range(cells(&call.x)):
             place = place_of(call, n, c, i)
-            dx[cell_offset(&call.x, i)] = dy[cell_offset(&call.y, place)] if call.add or written[place] == i else 0
+            dx[cell_offset(&call.x, i)] = dy[cell_offset(&call.y, place)]
+            if call.repeats:
+                last[place] = i
+        if call.repeats:
+            for i in range(cells(&call.x)):
+                if last[place_of(call, n, c, i)] != i:
+                    dx[cell_offset(&call.x, i)] = 0
 
 
 cdef extern from *:
     """
     /* Several workers may say so at once. */
-    #define cnn_say_wrong(call) __atomic_store_n(&(call)->wrong, 1, __ATOMIC_RELAXED)
+    static void cnn_say(int *flag) { __atomic_store_n(flag, 1, __ATOMIC_RELAXED); }
     """
-    void say_wrong "cnn_say_wrong"(Unpooling *call) noexcept nogil
+    void say "cnn_say"(int *flag) noexcept nogil
 
 
 # ── Calls from Python ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -308,26 +323,31 @@ cdef class BoxBins:
 
 cdef void describe(Unpooling *call, Tensor x, Tensor index, Tensor y, bint add, bint whole):  # no-cython-lint
     call.x, call.index, call.y = x.view, index.view, y.view
-    call.add, call.whole, call.wrong = add, whole, 0
+    call.add, call.whole, call.repeats, call.wrong, call.repeated = add, whole, False, 0, 0
     merge_cells(&call.x)
     merge_cells(&call.index)
+    merge_cells(&call.y)
+
+
+cdef double work(const Unpooling *call):
+    return <double> call.y.shape[0] * call.y.shape[1] * (cells(&call.y) + 4 * cells(&call.x))
 
 
 def unpool(x, index, y, bint add, bint whole):
-    """Write y; returns whether every index lies inside it."""
+    """Write y; returns whether values replaced others, or None where an index lies outside."""
     cdef Tensor X = tensor(x), I = tensor(index), Y = tensor(y, True)
     cdef Unpooling call
     describe(&call, X, I, Y, add, whole)
     run(<cnn_task> unpool_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> unpool_forward[double],
-        &call, X.view.shape[0] * X.view.shape[1], 1, 0, <double> Y.view.shape[0] * Y.view.shape[1] * cells(&Y.view))
-    return not call.wrong
+        &call, X.view.shape[0] * X.view.shape[1], 1, cells(&Y.view), work(&call))
+    return None if call.wrong else bool(call.repeated)
 
 
-def unpool_gradient(dy, index, dx, bint add, bint whole):
-    """Write dx; the indices are those of a forward pass."""
+def unpool_gradient(dy, index, dx, bint add, bint whole, bint repeats):
+    """Write dx; the indices and ``repeats``, whether values replaced others, are those of a forward pass."""
     cdef Tensor DX = tensor(dx, True), I = tensor(index), DY = tensor(dy)
     cdef Unpooling call
     describe(&call, DX, I, DY, add, whole)
+    call.repeats = repeats
     run(<cnn_task> unpool_backward[float] if DX.precision == CNN_FLOAT32 else <cnn_task> unpool_backward[double],
-        &call, DX.view.shape[0] * DX.view.shape[1], 1, cells(&DY.view) * sizeof(int64_t),
-        <double> DX.view.shape[0] * DX.view.shape[1] * cells(&DX.view) * 3)
+        &call, DX.view.shape[0] * DX.view.shape[1], 1, cells(&DY.view) * sizeof(int64_t) if repeats else 0, work(&call))

@@ -7,7 +7,8 @@ Tasks are planes (n, c). The functions on one window carry the mathematics: they
 from libc.math cimport exp, fabs, log
 from libc.stdint cimport int64_t
 
-from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, real, run, tensor
+from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, kernel, lanes, real, run, tensor
+from cnncore.ops.dispatch import kernel_number
 from cnncore.ops.layout cimport cell_offset, cells, plane_offset
 from cnncore.ops.pool cimport Windows
 
@@ -300,6 +301,12 @@ cdef void detail_backward(cnn_weighted *call, int64_t begin, int64_t end, real *
 
 # ── Calls from Python ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+cdef int IMPORTANCE_FORWARD = kernel_number("importance_pool_forward")
+cdef int IMPORTANCE_BACKWARD = kernel_number("importance_pool_backward")
+cdef int DETAIL_FORWARD = kernel_number("detail_pool_forward")
+cdef int DETAIL_BACKWARD = kernel_number("detail_pool_backward")
+
+
 cdef void describe(cnn_weighted *call, Windows windows) noexcept:
     cdef int i
     for i in range(3):
@@ -309,10 +316,27 @@ cdef void describe(cnn_weighted *call, Windows windows) noexcept:
     call.filter = NULL
 
 
-cdef int run_planes(cnn_weighted *call, cnn_task definition, const cnn_tensor *image, double cost) except -1:
-    cdef double work = cost * call.cells * image.shape[0] * image.shape[1]
+cdef enum:
+    LARGEST_SCRATCH = 64 * 1024 * 1024      # of a worker; above it the definition runs
+
+
+cdef int run_call(cnn_weighted *call, cnn_task definition, int number, int precision, cnn_tensor **used, int count,  # no-cython-lint
+                  double cost) except -1:
+    """By the kernel where there is one and what it packs fits; else by the definition. ``used``: the arrays it packs."""
+    cdef cnn_task task = kernel(number, precision)
+    cdef int64_t N = used[0].shape[0], C = used[0].shape[1], L = lanes(precision), vectors = 3 * call.cells, scratch
+    cdef double work = cost * call.cells * N * C
+    cdef bint innermost = True
+    cdef int i
     work *= <double> call.axis[0].output * call.axis[1].output * call.axis[2].output
-    return run(definition, call, image.shape[0] * image.shape[1], 1, call.cells * 6 * sizeof(double), work)
+    for i in range(count):
+        innermost = innermost and used[i].stride[1] == 1
+        vectors += cells(used[i])
+    call.in_place = C // L * L if innermost else 0
+    scratch = vectors * L * (4 if precision == CNN_FLOAT32 else 8)
+    if task == NULL or scratch > LARGEST_SCRATCH:
+        return run(definition, call, N * C, 1, call.cells * 6 * sizeof(double), work)
+    return run(task, call, N * ((C + L - 1) // L), 1, scratch, work)
 
 
 def importance(Windows windows, x, logit, y):
@@ -321,8 +345,10 @@ def importance(Windows windows, x, logit, y):
     cdef cnn_weighted call
     describe(&call, windows)
     call.x, call.logit, call.y = X.view, L.view, Y.view
-    run_planes(&call, <cnn_task> importance_forward[float] if X.precision == CNN_FLOAT32
-               else <cnn_task> importance_forward[double], &call.x, 10)
+    cdef cnn_tensor *used[3]
+    used[0], used[1], used[2] = &call.x, &call.logit, &call.y
+    run_call(&call, <cnn_task> importance_forward[float] if X.precision == CNN_FLOAT32
+               else <cnn_task> importance_forward[double], IMPORTANCE_FORWARD, X.precision, used, 3, 10)
 
 
 def importance_gradients(Windows windows, x, logit, dy, dx, dlogit):
@@ -331,8 +357,10 @@ def importance_gradients(Windows windows, x, logit, dy, dx, dlogit):
     cdef cnn_weighted call
     describe(&call, windows)
     call.x, call.logit, call.dy, call.dx, call.dlogit = X.view, L.view, DY.view, DX.view, DL.view
-    run_planes(&call, <cnn_task> importance_backward[float] if X.precision == CNN_FLOAT32
-               else <cnn_task> importance_backward[double], &call.x, 20)
+    cdef cnn_tensor *used[5]
+    used[0], used[1], used[2], used[3], used[4] = &call.x, &call.logit, &call.dy, &call.dx, &call.dlogit
+    run_call(&call, <cnn_task> importance_backward[float] if X.precision == CNN_FLOAT32
+               else <cnn_task> importance_backward[double], IMPORTANCE_BACKWARD, X.precision, used, 5, 20)
 
 
 cdef class DetailPreserving:
@@ -363,8 +391,10 @@ cdef class DetailPreserving:
         cdef cnn_weighted call
         self.describe(&call, windows)
         call.x, call.y = X.view, Y.view
-        run_planes(&call, <cnn_task> detail_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> detail_forward[double],
-                   &call.x, 20)
+        cdef cnn_tensor *used[2]
+        used[0], used[1] = &call.x, &call.y
+        run_call(&call, <cnn_task> detail_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> detail_forward[double],
+                   DETAIL_FORWARD, X.precision, used, 2, 20)
 
     def backward(self, Windows windows, x, dy, dx, dalpha, dpower, dfilter):
         """Write dx, and of each plane its part of the others: (N, C), (N, C), and (N, C, taps) or None, float64."""
@@ -377,5 +407,7 @@ cdef class DetailPreserving:
         if dfilter is not None:
             DF = tensor(dfilter, True)
             call.dfilter = <double *> DF.view.data
-        run_planes(&call, <cnn_task> detail_backward[float] if X.precision == CNN_FLOAT32
-                   else <cnn_task> detail_backward[double], &call.x, 40)
+        cdef cnn_tensor *used[3]
+        used[0], used[1], used[2] = &call.x, &call.dy, &call.dx
+        run_call(&call, <cnn_task> detail_backward[float] if X.precision == CNN_FLOAT32
+                   else <cnn_task> detail_backward[double], DETAIL_BACKWARD, X.precision, used, 3, 40)

@@ -5,6 +5,7 @@ compared on small arrays before anything is timed. A row without an entry has no
 """
 
 import importlib
+import math
 
 __all__ = ["COMPOSED", "PEERS"]
 
@@ -91,6 +92,91 @@ def inception(x, w1, b1, w3, b3, w5, b5, wr3, br3, wr5, br5, wp, bp):
     return torch.cat([f(x, w1, b1), f(f(x, wr3, br3), w3, b3), f(f(x, wr5, br5), w5, b5), f(pooled, wp, bp)], 1)
 
 
+# ── Poolings that are no strategy on windows, composed ─────────────────────────────────────────────────────────────────
+
+
+def blur(x, size=4, stride=2):
+    """A binomial filter per channel on the reflected image."""
+    taps = torch.tensor([math.comb(size - 1, k) / 2 ** (size - 1) for k in range(size)], dtype=x.dtype)
+    weight = (taps[:, None] * taps).expand(x.shape[1], 1, size, size)
+    low, high = (size - 1) // 2, size // 2
+    return F.conv2d(F.pad(x, (low, high, low, high), "reflect"), weight, stride=stride, groups=x.shape[1])
+
+
+def spectral_pool(x, output_size):
+    """The low frequencies of a real transform; the pair at the highest one is halved before it is added up."""
+    n, H = output_size, x.shape[2]
+    bins = torch.fft.rfft2(x, norm="ortho")
+    middle = (bins[:, :, n // 2 : n // 2 + 1] + bins[:, :, H - n // 2 : H - n // 2 + 1]) / 2
+    rows = torch.cat([bins[:, :, : n // 2], middle, bins[:, :, H - n // 2 + 1 :]], 2)
+    return torch.fft.irfft2(rows[..., : n // 2 + 1], (n, n), norm="ortho")
+
+
+def attention_pool(x, v, w):
+    points = x.flatten(2)
+    return (points @ torch.softmax(w @ torch.tanh(v @ points), 1)[:, :, None])[:, :, 0]
+
+
+def covariance_pool(x, iterations=5):
+    X = x.flatten(2)
+    X = X - X.mean(2, keepdim=True)
+    P = X @ X.transpose(1, 2) / X.shape[2]
+    eye = torch.eye(P.shape[1], dtype=P.dtype)
+    trace = P.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
+    Y, Z = P / trace, eye
+    for _ in range(iterations):
+        T = (3 * eye - Z @ Y) / 2
+        Y, Z = Y @ T, T @ Z
+    rows, columns = torch.triu_indices(P.shape[1], P.shape[1])
+    return (trace.sqrt() * Y)[:, rows, columns]
+
+
+def bilinear_pool(x):
+    X = x.flatten(2)
+    y = (X @ X.transpose(1, 2)).flatten(1) / X.shape[2]
+    return F.normalize(y.sign() * (y.abs() + 1e-10).sqrt())
+
+
+def net_vlad(x, w, c, b):
+    X = x.flatten(2)
+    a = torch.softmax(w @ X + b[:, None], 1)
+    V = a @ X.transpose(1, 2) - a.sum(2)[:, :, None] * c
+    return F.normalize(F.normalize(V, dim=2).flatten(1))
+
+
+def polyphase_pool(x):
+    H, W = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
+    parts = torch.stack([x[:, :, i:H:2, j:W:2] for i in range(2) for j in range(2)], 1)
+    return parts[torch.arange(len(x)), parts.flatten(2).norm(dim=2).argmax(1)]
+
+
+def roi_align(x, rois, batch_indices, output_size, sampling_ratio):
+    """The boxes' images, sampled on a grid, and the mean of each bin."""
+    count = output_size * sampling_ratio
+    steps = (torch.arange(count, dtype=x.dtype) + 0.5) / count
+    first, size = rois[:, None, :2], (rois[:, 2:] - rois[:, :2]).clamp(min=1)[:, None]
+    place = 2 * (first + steps[:, None] * size) / (torch.tensor([x.shape[3], x.shape[2]]) - 1) - 1
+    grid = torch.stack([place[:, None, :, 0].expand(-1, count, -1), place[:, :, None, 1].expand(-1, -1, count)], -1)
+    samples = F.grid_sample(x[batch_indices], grid, padding_mode="border", align_corners=True)
+    return F.avg_pool2d(samples, sampling_ratio)
+
+
+def local_importance_pool(x, logit, kernel_size, stride):
+    """Without the window's largest logit: it overflows where cnncore does not."""
+    weights = torch.exp(logit)
+    return F.avg_pool2d(x * weights, kernel_size, stride) / F.avg_pool2d(weights, kernel_size, stride)
+
+
+def detail_preserving_pool(x, alpha, lam, kernel_size, stride):
+    shape = (*x.shape[:2], kernel_size * kernel_size, -1)
+    cells = F.unfold(x, kernel_size, stride=stride).reshape(shape)
+    r = (cells - cells.mean(2, keepdim=True)).square() + 1e-3
+    alpha, lam = alpha.exp()[:, None, None], lam.exp()[:, None, None]
+    weights = alpha + (r / r.mean(2, keepdim=True)) ** lam
+    y = (weights * cells).sum(2) / weights.sum(2)
+    return y.reshape(*x.shape[:2], (x.shape[2] - kernel_size) // stride + 1, -1)
+
+
 # PyTorch has the operator, under this or another name.
 NAMED = {
     "conv": lambda x, w, b, padding: F.conv2d(x, w, b, padding=padding),
@@ -113,6 +199,7 @@ NAMED = {
     "global_avg_pool": lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1),
     "global_max_pool": lambda x: F.adaptive_max_pool2d(x, 1).flatten(1),
     "global_lp_pool": lambda x: torch.linalg.vector_norm(x, dim=(2, 3)),
+    "max_unpool": lambda x, indices, kernel_size, stride: F.max_unpool2d(x, indices, kernel_size, stride),
     "adaptive_avg_pool": lambda x, output_size: F.adaptive_avg_pool2d(x, output_size),
     "adaptive_max_pool": lambda x, output_size: F.adaptive_max_pool2d(x, output_size),
     "identity": lambda x: x.clone(),
@@ -168,6 +255,20 @@ NAMED = {
 # PyTorch has no such operator; this is the shortest way to compute it there.
 COMPOSED = {
     "stochastic_pool": stochastic_pool,
+    "blur_pool": blur,
+    "max_blur_pool": lambda x, kernel_size, stride: blur(F.max_pool2d(x, kernel_size, 1), 4, stride),
+    "wavelet_pool": lambda x: 2 * F.avg_pool2d(x, 2),
+    "spectral_pool": spectral_pool,
+    "hartley_pool": spectral_pool,
+    "attention_pool": attention_pool,
+    "strip_pool": lambda x: x.mean(3, keepdim=True) + x.mean(2, keepdim=True),
+    "covariance_pool": covariance_pool,
+    "bilinear_pool": bilinear_pool,
+    "net_vlad": net_vlad,
+    "polyphase_pool": polyphase_pool,
+    "roi_align": roi_align,
+    "local_importance_pool": local_importance_pool,
+    "detail_preserving_pool": detail_preserving_pool,
     "swish": lambda x: x * torch.sigmoid(1.0 * x),
     "dsilu": dsilu,
     "scaled_tanh": lambda x: 1.7159 * torch.tanh(2 / 3 * x),

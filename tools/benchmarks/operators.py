@@ -21,7 +21,7 @@ class Sample:
     """Another shape of x (from the standard one), other settings, other arrays after x, than the row's first case has."""
 
     shape: object = None
-    settings: dict = field(default_factory=dict)
+    settings: object = field(default_factory=dict)  # or a function of that shape
     arrays: object = None
 
 
@@ -93,6 +93,23 @@ def with_holes(rng, x):
     return (rng.random((x.shape[0], 1, *x.shape[2:])) < 0.75).astype(np.float64), *weights(rng, x)
 
 
+def boxes(rng, x):
+    """Four boxes per image, of a quarter to a half of its extents."""
+    N, _, H, W = x.shape
+    size = rng.uniform(0.25, 0.5, (4 * N, 2)) * (W, H)
+    first = rng.uniform(0, 1, (4 * N, 2)) * ((W - 1, H - 1) - size)
+    return np.concatenate([first, first + size], 1), np.arange(4 * N) // 4
+
+
+def attention(rng, x):
+    return rng.standard_normal((128, x.shape[1])) / x.shape[1] ** 0.5, rng.standard_normal(128) / 11
+
+
+def clusters(rng, x):
+    w, c = rng.standard_normal((2, 64, x.shape[1]))
+    return w / x.shape[1] ** 0.5, c, rng.standard_normal(64)
+
+
 SAMPLES = {
     "unfold": Sample(settings={"padding": 1}),
     "fold": Sample(
@@ -108,6 +125,12 @@ SAMPLES = {
     "nearest_upsample": Sample(shape=lambda shape: (*shape[:2], shape[2] // 2, shape[3] // 2)),
     "linear_upsample": Sample(shape=lambda shape: (*shape[:2], shape[2] // 2, shape[3] // 2)),
     "partial_conv": Sample(settings={"padding": 1}, arrays=with_holes),
+    "roi_align": Sample(settings={"output_size": 7, "sampling_ratio": 2}, arrays=boxes),
+    "position_sensitive_roi_pool": Sample(arrays=boxes),
+    "spectral_pool": Sample(settings=lambda shape: {"output_size": shape[2] // 4 * 2}),
+    "hartley_pool": Sample(settings=lambda shape: {"output_size": shape[2] // 4 * 2}),
+    "attention_pool": Sample(arrays=attention),
+    "net_vlad": Sample(arrays=clusters),
     "depthwise_conv": Sample(settings={"padding": 1}, arrays=depthwise),
     "causal_conv": Sample(shape=lambda shape: (*shape[:2], shape[2] * shape[3]), arrays=row_weights),
     "flipped_conv": Sample(settings={"padding": 1}, arrays=weights),
@@ -143,7 +166,7 @@ def sample(op, shape, dtype):
     settings = dict(case.settings)
     if op.family == "pooling" and "kernel_size" in op.settings:
         settings |= {"kernel_size": 3, "stride": 2} if "stride" in op.settings else {"kernel_size": 3}
-    settings |= chosen.settings
+    settings |= chosen.settings(shape) if callable(chosen.settings) else chosen.settings
     shape = shape if chosen.shape is None else chosen.shape(shape)
     rng = np.random.default_rng(0)
     x = values(rng, shape, case.domain, dtype)

@@ -1,0 +1,299 @@
+/* Pooling by computed weights, LANES channels at a time. Definitions with their formulas: ops/weighting.pyx.
+ *
+ * A task is an image and LANES of its channels. Where channels are innermost in all arrays, their vectors lie in memory as they
+ * are; other layouts, and channels that fill no whole vector, are packed into scratch, plane by plane, so that they do.
+ */
+
+/* The arrays of a task as cells of vectors, and room behind them. */
+typedef struct {
+    K(pool_view) x, y, dx, dy, logit, dlogit;
+    int64_t n, channel, lanes;
+    int packed;
+    REAL *room;
+} K(weighted_task);
+
+/* Copies a task's channels of t into vectors, or out of them. */
+static void K(weighted_copy)(const cnn_tensor *t, const K(weighted_task) *task, REAL *vectors, int out) {
+    REAL *image = (REAL *)t->data + task->n * t->stride[0] + task->channel * t->stride[1];
+    int64_t columns = t->shape[4], rows = t->shape[3], layers = t->shape[2];
+    if (rows > 1 && t->stride[3] == columns * t->stride[4]) columns *= rows, rows = 1;
+    if (layers > 1 && rows == 1 && t->stride[2] == columns * t->stride[4]) columns *= layers, layers = 1;
+    for (int64_t d = 0; d < layers; d++)
+        for (int64_t h = 0; h < rows; h++) {
+            REAL *line = image + d * t->stride[2] + h * t->stride[3], *packed = vectors + (d * rows + h) * columns * LANES;
+            if (out) K(transfer)(line, t->stride[1], t->stride[4], packed, 1, LANES, task->lanes, columns);
+            else K(transfer)(packed, 1, LANES, line, t->stride[1], t->stride[4], task->lanes, columns);
+        }
+}
+
+enum { K(GIVEN), K(CLEARED), K(WRITTEN) };
+
+/* The cells of t: read as they are, cleared to be added to, or left to be written. */
+static K(pool_view) K(weighted_view)(K(weighted_task) *task, const cnn_tensor *t, const int use) {
+    const int64_t cells = t->shape[2] * t->shape[3] * t->shape[4];
+    if (!task->packed) {
+        const K(pool_view) v = K(view_in_place)(t, task->n, task->channel);
+        if (use == K(CLEARED))
+            for (int64_t d = 0; d < t->shape[2]; d++)
+                for (int64_t h = 0; h < t->shape[3]; h++)
+                    for (int64_t w = 0; w < t->shape[4]; w++) K(store)(v.data + K(view_row)(v, d, h, w), (vreal){0});
+        return v;
+    }
+    REAL *vectors = task->room;
+    task->room += cells * LANES;
+    if (use == K(CLEARED) || task->lanes < LANES) K(fill_zero)(vectors, cells * LANES);
+    if (use == K(GIVEN)) K(weighted_copy)(t, task, vectors, 0);
+    return (K(pool_view)){vectors, 0, {t->shape[3] * t->shape[4] * LANES, t->shape[4] * LANES, LANES}};
+}
+
+static void K(unpack_weighted)(const K(weighted_task) *task, const cnn_tensor *t, K(pool_view) v) {
+    if (task->packed) K(weighted_copy)(t, task, v.data, 1);
+}
+
+static K(weighted_task) K(weighted_begin)(const cnn_weighted *call, int64_t number, REAL *scratch) {
+    const int64_t C = call->x.shape[1], blocks = (C + LANES - 1) / LANES;
+    K(weighted_task) task = {.n = number / blocks, .channel = number % blocks * LANES, .room = scratch};
+    task.lanes = C - task.channel < LANES ? C - task.channel : LANES;
+    task.packed = task.channel + LANES > call->in_place;
+    return task;
+}
+
+/* Visits the cells of window (od, oh, ow) in row-major order: `cell` counts them, `d`, `h`, `w` say where they lie. */
+#define FOR_WINDOW(call, od, oh, ow)                                                                                           \
+    for (int64_t od = 0; od < (call)->axis[0].output; od++)                                                                    \
+        for (int64_t oh = 0; oh < (call)->axis[1].output; oh++)                                                                \
+            for (int64_t ow = 0; ow < (call)->axis[2].output; ow++)
+#define FOR_CELL(call, od, oh, ow)                                                                                             \
+    for (int64_t d = (call)->axis[0].first[od], d_end = d + (call)->axis[0].count[od] * (call)->axis[0].step, cell = 0;         \
+         d < d_end; d += (call)->axis[0].step)                                                                                 \
+        for (int64_t h = (call)->axis[1].first[oh], h_end = h + (call)->axis[1].count[oh] * (call)->axis[1].step; h < h_end;    \
+             h += (call)->axis[1].step)                                                                                        \
+            for (int64_t w = (call)->axis[2].first[ow], w_end = w + (call)->axis[2].count[ow] * (call)->axis[2].step;           \
+                 w < w_end; w += (call)->axis[2].step, cell++)
+
+POOL_INLINE vreal K(at_cell)(K(pool_view) v, int64_t d, int64_t h, int64_t w) {
+    return K(load)(v.data + K(view_row)(v, d, h, w));
+}
+POOL_INLINE void K(add_at_cell)(K(pool_view) v, int64_t d, int64_t h, int64_t w, vreal a) {
+    REAL *place = v.data + K(view_row)(v, d, h, w);
+    K(store)(place, K(load)(place) + a);
+}
+
+/* ── Local importance ───────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* y of a window; its weights go to `weights`, their sum to `total`. */
+POOL_INLINE vreal K(importance)(
+    const cnn_weighted *call, const K(weighted_task) *t, int64_t od, int64_t oh, int64_t ow, REAL *weights, vreal *total
+) {
+    vreal largest = K(splat)(-INFINITY), sum = {0}, weighted = {0};
+    FOR_CELL(call, od, oh, ow) {
+        const vreal l = K(at_cell)(t->logit, d, h, w);
+        largest = K(select)(l > largest, l, largest);
+    }
+    FOR_CELL(call, od, oh, ow) {
+        const vreal l = K(at_cell)(t->logit, d, h, w);
+        const vreal weight = K(select)(l == largest, K(splat)(1), K(exp)(l - largest));
+        K(store)(weights + cell * LANES, weight);
+        sum += weight;
+        weighted += weight * K(at_cell)(t->x, d, h, w);
+    }
+    *total = sum;
+    return weighted / sum;
+}
+
+static void K(importance_pool_forward)(void *description, int64_t begin, int64_t end, void *scratch) {
+    const cnn_weighted *call = description;
+    for (int64_t number = begin; number < end; number++) {
+        K(weighted_task) t = K(weighted_begin)(call, number, scratch);
+        t.x = K(weighted_view)(&t, &call->x, K(GIVEN));
+        t.logit = K(weighted_view)(&t, &call->logit, K(GIVEN));
+        t.y = K(weighted_view)(&t, &call->y, K(WRITTEN));
+        vreal total;
+        FOR_WINDOW(call, od, oh, ow)
+            K(store)(t.y.data + K(view_row)(t.y, od, oh, ow), K(importance)(call, &t, od, oh, ow, t.room, &total));
+        K(unpack_weighted)(&t, &call->y, t.y);
+    }
+}
+
+static void K(importance_pool_backward)(void *description, int64_t begin, int64_t end, void *scratch) {
+    const cnn_weighted *call = description;
+    for (int64_t number = begin; number < end; number++) {
+        K(weighted_task) t = K(weighted_begin)(call, number, scratch);
+        t.x = K(weighted_view)(&t, &call->x, K(GIVEN));
+        t.logit = K(weighted_view)(&t, &call->logit, K(GIVEN));
+        t.dy = K(weighted_view)(&t, &call->dy, K(GIVEN));
+        t.dx = K(weighted_view)(&t, &call->dx, K(CLEARED));
+        t.dlogit = K(weighted_view)(&t, &call->dlogit, K(CLEARED));
+        FOR_WINDOW(call, od, oh, ow) {
+            vreal total;
+            const vreal y = K(importance)(call, &t, od, oh, ow, t.room, &total);
+            const vreal share = K(at_cell)(t.dy, od, oh, ow) / total;
+            FOR_CELL(call, od, oh, ow) {
+                const vreal dx = share * K(load)(t.room + cell * LANES);
+                K(add_at_cell)(t.dx, d, h, w, dx);
+                K(add_at_cell)(t.dlogit, d, h, w, dx * (K(at_cell)(t.x, d, h, w) - y));
+            }
+        }
+        K(unpack_weighted)(&t, &call->dx, t.dx);
+        K(unpack_weighted)(&t, &call->dlogit, t.dlogit);
+    }
+}
+
+/* ── Detail preserving ──────────────────────────────────────────────────────────────────────────────────────────────── */
+
+#define MOST_TAPS 27
+
+/* A channel's numbers, by lanes. */
+typedef struct {
+    vreal alpha, power, filter[MOST_TAPS];
+    int64_t taps;
+} K(detail_numbers);
+
+static K(detail_numbers) K(detail_numbers_of)(const cnn_weighted *call, const K(weighted_task) *t) {
+    K(detail_numbers) s = {.taps = call->filter ? call->taps[0] * call->taps[1] * call->taps[2] : 0};
+    for (int64_t l = 0; l < t->lanes; l++) {
+        s.alpha[l] = (REAL)call->alpha[t->channel + l];
+        s.power[l] = (REAL)exp(call->power[t->channel + l]);
+        for (int64_t i = 0; i < s.taps; i++) s.filter[i][l] = (REAL)call->filter[(t->channel + l) * s.taps + i];
+    }
+    return s;
+}
+
+/* The cell along an axis under tap `tap` of the filter around the middle of window o; -1 outside the image. */
+POOL_INLINE int64_t K(under_filter)(const cnn_weighted *call, const int axis, int64_t o, int64_t tap) {
+    const cnn_axis *a = &call->axis[axis];
+    const int64_t cell = a->first[o] + ((a->kernel - 1) / 2 - a->tap[o]) * a->step + tap - call->taps[axis] / 2;
+    return cell >= 0 && cell < a->input ? cell : -1;
+}
+#define FOR_TAP(call, od, oh, ow)                                                                                              \
+    for (int64_t a = 0, tap = 0; a < (call)->taps[0]; a++)                                                                     \
+        for (int64_t b = 0; b < (call)->taps[1]; b++)                                                                          \
+            for (int64_t c = 0; c < (call)->taps[2]; c++, tap++)
+
+/* What a window comes to; r, the logarithm of rho, and rho of each cell go to `room`. */
+typedef struct {
+    vreal mean, M, mean_r, each, total, y, n;
+} K(detail_window);
+
+POOL_INLINE K(detail_window) K(detail)(
+    const cnn_weighted *call, const K(weighted_task) *t, const K(detail_numbers) *s, int64_t od, int64_t oh, int64_t ow, REAL *room
+) {
+    REAL *r = room, *log_rho = r + call->cells * LANES, *rho = log_rho + call->cells * LANES;
+    const REAL count = (REAL)(call->axis[0].count[od] * call->axis[1].count[oh] * call->axis[2].count[ow]);
+    K(detail_window) v = {.M = K(splat)(1), .n = K(splat)(count)};
+    vreal common = s->alpha, weighted = {0};
+    if (s->taps)
+        FOR_TAP(call, od, oh, ow) {
+            const int64_t d = K(under_filter)(call, 0, od, a), h = K(under_filter)(call, 1, oh, b);
+            const int64_t w = K(under_filter)(call, 2, ow, c);
+            if (d >= 0 && h >= 0 && w >= 0) v.mean += s->filter[tap] * K(at_cell)(t->x, d, h, w);
+        }
+    else {
+        FOR_CELL(call, od, oh, ow) v.mean += K(at_cell)(t->x, d, h, w);
+        v.mean /= v.n;
+    }
+    FOR_CELL(call, od, oh, ow) {
+        const vreal far = K(magnitude)(K(at_cell)(t->x, d, h, w) - v.mean);
+        v.M = K(select)(far > v.M, far, v.M);
+    }
+    const vreal inverse = 1 / v.M, eps = K(splat)((REAL)call->eps) * inverse * inverse;
+    FOR_CELL(call, od, oh, ow) {
+        const vreal far = K(at_cell)(t->x, d, h, w) - v.mean, u = far * inverse;
+        vreal square = u * u;
+        if (!call->symmetric) square = K(select)(far < 0, (vreal){0}, square);
+        K(store)(r + cell * LANES, square + eps);
+        v.mean_r += square + eps;
+    }
+    v.mean_r /= v.n;
+    const int64_t cells = (int64_t)count;
+    for (int64_t j = 0; j < cells; j++) {
+        const vreal ratio = K(load)(r + j * LANES) / v.mean_r;
+        const vreal l = K(select)(ratio == 0, K(splat)(-INFINITY), s->power * K(log)(ratio));
+        K(store)(log_rho + j * LANES, l);
+        common = K(select)(l > common, l, common);
+    }
+    v.each = K(exp)(s->alpha - common);
+    FOR_CELL(call, od, oh, ow) {
+        const vreal each = K(exp)(K(load)(log_rho + cell * LANES) - common);
+        K(store)(rho + cell * LANES, each);
+        v.total += v.each + each;
+        weighted += (v.each + each) * K(at_cell)(t->x, d, h, w);
+    }
+    v.y = weighted / v.total;
+    return v;
+}
+
+static void K(detail_pool_forward)(void *description, int64_t begin, int64_t end, void *scratch) {
+    const cnn_weighted *call = description;
+    for (int64_t number = begin; number < end; number++) {
+        K(weighted_task) t = K(weighted_begin)(call, number, scratch);
+        const K(detail_numbers) s = K(detail_numbers_of)(call, &t);
+        t.x = K(weighted_view)(&t, &call->x, K(GIVEN));
+        t.y = K(weighted_view)(&t, &call->y, K(WRITTEN));
+        FOR_WINDOW(call, od, oh, ow)
+            K(store)(t.y.data + K(view_row)(t.y, od, oh, ow), K(detail)(call, &t, &s, od, oh, ow, t.room).y);
+        K(unpack_weighted)(&t, &call->y, t.y);
+    }
+}
+
+POOL_INLINE void K(add_wide)(double *sum, vreal a) {
+    for (int l = 0; l < LANES; l++) sum[l] += (double)a[l];
+}
+
+static void K(detail_pool_backward)(void *description, int64_t begin, int64_t end, void *scratch) {
+    const cnn_weighted *call = description;
+    for (int64_t number = begin; number < end; number++) {
+        K(weighted_task) t = K(weighted_begin)(call, number, scratch);
+        const K(detail_numbers) s = K(detail_numbers_of)(call, &t);
+        t.x = K(weighted_view)(&t, &call->x, K(GIVEN));
+        t.dy = K(weighted_view)(&t, &call->dy, K(GIVEN));
+        t.dx = K(weighted_view)(&t, &call->dx, K(CLEARED));
+        const REAL *r = t.room, *log_rho = r + call->cells * LANES, *rho = log_rho + call->cells * LANES;
+        double dalpha[LANES] = {0}, dpower[LANES] = {0}, dfilter[MOST_TAPS][LANES] = {{0}};
+        FOR_WINDOW(call, od, oh, ow) {
+            const K(detail_window) v = K(detail)(call, &t, &s, od, oh, ow, t.room);
+            const vreal dy = K(at_cell)(t.dy, od, oh, ow) / v.total;
+            vreal sum_h = {0}, sum_rho = {0}, sum_log = {0}, dm = {0};
+            FOR_CELL(call, od, oh, ow) {
+                const vreal p = K(load)(rho + cell * LANES), g = dy * (K(at_cell)(t.x, d, h, w) - v.y);
+                sum_h += g;
+                sum_rho += g * p;
+                sum_log += K(select)(p == 0, (vreal){0}, g * p * K(load)(log_rho + cell * LANES));
+            }
+            K(add_wide)(dalpha, v.each * sum_h);
+            K(add_wide)(dpower, sum_log);
+            const vreal common = sum_rho / (v.n * v.mean_r), factor = 2 * s.power / v.M / v.M;
+            FOR_CELL(call, od, oh, ow) {
+                const vreal p = K(load)(rho + cell * LANES), x = K(at_cell)(t.x, d, h, w), far = x - v.mean;
+                const vreal own = K(select)(p == 0, (vreal){0}, dy * (x - v.y) * p / K(load)(r + cell * LANES));
+                vreal change = factor * far * (own - common);
+                if (!call->symmetric) change = K(select)(far < 0, (vreal){0}, change);
+                dm -= change;
+                K(add_at_cell)(t.dx, d, h, w, dy * (v.each + p) + change);
+            }
+            if (s.taps)
+                FOR_TAP(call, od, oh, ow) {
+                    const int64_t d = K(under_filter)(call, 0, od, a), h = K(under_filter)(call, 1, oh, b);
+                    const int64_t w = K(under_filter)(call, 2, ow, c);
+                    if (d < 0 || h < 0 || w < 0) continue;
+                    K(add_wide)(dfilter[tap], dm * K(at_cell)(t.x, d, h, w));
+                    K(add_at_cell)(t.dx, d, h, w, dm * s.filter[tap]);
+                }
+            else {
+                const vreal share = dm / v.n;
+                FOR_CELL(call, od, oh, ow) K(add_at_cell)(t.dx, d, h, w, share);
+            }
+        }
+        K(unpack_weighted)(&t, &call->dx, t.dx);
+        for (int64_t l = 0; l < t.lanes; l++) {
+            const int64_t plane = t.n * call->x.shape[1] + t.channel + l;
+            call->dalpha[plane] = dalpha[l];
+            call->dpower[plane] = dpower[l];
+            for (int64_t i = 0; i < s.taps; i++) call->dfilter[plane * s.taps + i] = dfilter[i][l];
+        }
+    }
+}
+#undef FOR_WINDOW
+#undef FOR_CELL
+#undef FOR_TAP
+#undef MOST_TAPS
