@@ -43,6 +43,7 @@ ZERO_NORM = {
     "global_lp_pool": {},
     "global_lp_pool p=1": {"p": 1.0},
     "bilinear_pool": {},
+    "covariance_pool": {},
 }
 
 
@@ -117,7 +118,22 @@ def classes(rng, x):
     return (rng.integers(0, x.shape[1], (x.shape[0], *x.shape[2:])),)
 
 
+def other_images(rng, x):
+    return (rng.permuted(x, axis=0),)
+
+
+def scores(rng, x):
+    return (rng.standard_normal((2, x.shape[1])).astype(x.dtype), rng.standard_normal(2).astype(x.dtype))
+
+
+def clusters(rng, x):
+    return tuple(rng.standard_normal((2, 3, x.shape[1])).astype(x.dtype))
+
+
 EXPONENTIALS = {
+    "local_importance_pool": {"kernel_size": 2, "arrays": other_images},
+    "attention_pool": {"arrays": scores},
+    "net_vlad": {"arrays": clusters},
     "softmax": {},
     "log_softmax": {},
     "softmin": {},
@@ -366,6 +382,8 @@ TIES = {
     "global_max_pool": {},
     "maxout": {"pieces": 3},
     "maxout two": {"pieces": 2},
+    "polyphase_pool": {},
+    "polyphase_pool three": {"stride": 3},
 }
 
 
@@ -405,6 +423,9 @@ KEEPS_NAN = {
     "global_max_pool": {},
     "global_avg_pool": {},
     "global_lp_pool": {},
+    "max_blur_pool": {"filter_size": 3},
+    "blur_pool": {},
+    "wavelet_pool": {},
     "maxout": {},
 }
 
@@ -584,6 +605,13 @@ ASYMMETRIC = {
     "pad symmetric": ({"padding": ((4, 1), (2, 3)), "mode": "symmetric"}, None),
     "pad circular": ({"padding": ((1, 4), (3, 0)), "mode": "circular"}, None),
     "pad replicate": ({"padding": ((2, 0), (0, 5)), "mode": "replicate"}, None),
+    "blur_pool": ({"filter_size": 4}, None),
+    "blur_pool replicate": ({"filter_size": 6, "stride": 3, "padding_mode": "replicate"}, None),
+    "wavelet_pool": ({"levels": 2}, None),
+    "spectral_pool": ({"output_size": (4, 3)}, None),
+    "spectral_pool forward": ({"output_size": (3, 4), "norm": "forward"}, None),
+    "hartley_pool": ({"output_size": (2, 4)}, None),
+    "hartley_pool crop": ({"output_size": (4, 2), "nyquist": "crop"}, None),
 }
 
 
