@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 
 import numpy as np
 
@@ -185,10 +184,7 @@ class Part(Slice):
 
 @dataclass(frozen=True)
 class PixelShuffle(Kind):
-    """Blocks of channels become blocks of pixels, or with ``inverse`` pixels become channels.
-
-    y is one strided copy of x for each pixel of a block; geometry: their (index into channels, index into pixels).
-    """
+    """Blocks of channels become blocks of pixels, or with ``inverse`` pixels become channels; geometry: factors of D, H, W."""
 
     inverse: bool
 
@@ -215,19 +211,14 @@ class PixelShuffle(Kind):
                 )
             C = x[1] // block
             output = (x[0], C, *(None if H is None else H * r for H, r in zip(extents, factor, strict=True)))
-        moves = []
-        for number, place in enumerate(product(*map(range, factor))):
-            channels = slice(number, None, block) if settings["mode"] == "CRD" else slice(number * C, (number + 1) * C)
-            pixels = (slice(start, None, r) for start, r in zip(place, factor, strict=True))
-            moves.append(((slice(None), channels), (slice(None), slice(None), *pixels)))
-        return output, tuple(moves)
+        return output, geometry.canonical(factor, 1)
 
-    def move(self, call, source, target, inverse):
-        for channels, pixels in call.geometry:
-            if inverse:
-                shape.copy(source[pixels], target[channels])
-            else:
-                shape.copy(source[channels], target[pixels])
+    def move(self, call, x, y, inverse):
+        together = call.settings["mode"] == "CRD"
+        if inverse:
+            shape.shuffle(x, y, call.geometry, together, False)
+        else:
+            shape.shuffle(y, x, call.geometry, together, True)
 
     def forward(self, call, arrays, out=None):
         (x,) = arrays

@@ -351,3 +351,140 @@ static void K(lrn_backward)(void *call_, int64_t begin, int64_t end, void *scrat
         }
     }
 }
+
+/* ── Response normalisation within channels ──
+ *
+ * A task is `block` channels of an image: one plane, or where channels are innermost so many neighbours, whose cells are then
+ * runs of `block` values. Sums over boxes are sums along one axis after the other, of whole rows of values. */
+
+/* to[i] = from[i - before] + ... + from[i + after] along an axis of `extent` places, `step` values apart, as far as they exist. */
+static void K(axis_sums)(REAL *restrict to, const REAL *restrict from, int64_t extent, int64_t step, int64_t before, int64_t after) {
+    if (before >= extent) before = extent - 1;
+    if (after >= extent) after = extent - 1;
+    for (int64_t i = 0; i < extent * step; i++) to[i] = from[i];
+    for (int64_t shift = -before; shift <= after; shift++) {
+        const int64_t first = shift < 0 ? -shift * step : 0, last = (shift > 0 ? extent - shift : extent) * step;
+        if (shift == 0) continue;
+        for (int64_t i = first; i < last; i++) to[i] += from[i + shift * step];
+    }
+}
+
+/* The sums over boxes around every place of values[D][H][W][block]; returned in `values` or `other`. */
+static REAL *K(box_sums)(const cnn_tensor *x, int64_t block, REAL *values, REAL *other, int64_t before, int64_t after) {
+    int64_t step = block;
+    const int64_t count = x->shape[2] * x->shape[3] * x->shape[4] * block;
+    for (int axis = 4; axis > 1; axis--) {
+        const int64_t length = x->shape[axis] * step;
+        if (x->shape[axis] > 1) {
+            for (int64_t first = 0; first < count; first += length)
+                K(axis_sums)(other + first, values + first, x->shape[axis], step, before, after);
+            REAL *sums = other;
+            other = values;
+            values = sums;
+        }
+        step = length;
+    }
+    return values;
+}
+
+/* Where a row of cells of a task's channels lies. */
+static inline const REAL *K(norm_row)(const cnn_tensor *t, int64_t n, int64_t c, int64_t row) {
+    return (const REAL *)t->data + n * t->stride[0] + c * t->stride[1] + row / t->shape[3] * t->stride[2]
+        + row % t->shape[3] * t->stride[3];
+}
+
+/* The squares of a task's values; 0 where one, or the sum of a box, could leave REAL's range. */
+static int K(plane_squares)(const cnn_lrn *call, int64_t n, int64_t c, int64_t block, REAL *squares) {
+    const cnn_tensor *x = &call->x;
+    double cells = 1;
+    for (int axis = 2; axis < 5; axis++) cells *= (double)(call->before + call->after + 1);
+    const double largest = (sizeof(REAL) == 4 ? 3e38 : 1e308) / 4 / (1 + call->alpha) / cells;
+    const double smallest = sizeof(REAL) == 4 ? 1e-30 : 1e-290;
+    const REAL limit = (REAL)largest;
+    int beyond = !(call->k >= smallest && call->k <= largest && call->alpha <= largest);
+    const int64_t run = call->block > 1 ? block : x->shape[4], next = call->block > 1 ? 1 : x->shape[4];
+    for (int64_t row = 0; row < x->shape[2] * x->shape[3]; row++)
+        for (int64_t w = 0; w < x->shape[4]; w += next, squares += run) {
+            const REAL *restrict from = K(norm_row)(x, n, c, row) + w * x->stride[4];
+            REAL *restrict to = squares;
+            for (int64_t i = 0; i < run; i++) {
+                const REAL square = from[i] * from[i];
+                to[i] = square;
+                beyond |= !(square <= limit);
+            }
+        }
+    return !beyond;
+}
+
+/* The image and the first channel of a task; returns how many channels it has. */
+static int64_t K(norm_channels)(const cnn_lrn *call, int64_t task, int64_t *n, int64_t *c) {
+    *n = task / call->blocks;
+    *c = task % call->blocks * call->block;
+    return call->x.shape[1] - *c < call->block ? call->x.shape[1] - *c : call->block;
+}
+
+static void K(plane_norm_forward)(void *description, int64_t begin, int64_t end, void *scratch) {
+    cnn_lrn *call = description;
+    const cnn_tensor *x = &call->x, *y = &call->y;
+    const int64_t cells = x->shape[2] * x->shape[3] * x->shape[4], rows = x->shape[2] * x->shape[3];
+    const REAL k = (REAL)call->k, alpha = (REAL)call->alpha;
+    for (int64_t task = begin; task < end; task++) {
+        int64_t n, c;
+        const int64_t block = K(norm_channels)(call, task, &n, &c), run = call->block > 1 ? block : x->shape[4];
+        const int64_t next = call->block > 1 ? 1 : x->shape[4];
+        REAL *squares = scratch, *other = squares + cells * block;
+        if (!K(plane_squares)(call, n, c, block, squares)) {
+            call->definition(call, n * x->shape[1] + c, n * x->shape[1] + c + block, scratch);
+            continue;
+        }
+        REAL *s = K(box_sums)(x, block, squares, other, call->before, call->after);
+        REAL *p = s == squares ? other : squares;
+        for (int64_t i = 0; i < cells * block; i++) s[i] = k + alpha * s[i];
+        K(lrn_powers)(p, s, cells * block, call->beta);
+        for (int64_t row = 0; row < rows; row++)
+            for (int64_t w = 0; w < x->shape[4]; w += next, p += run) {
+                const REAL *restrict from = K(norm_row)(x, n, c, row) + w * x->stride[4], *restrict power = p;
+                REAL *restrict to = (REAL *)K(norm_row)(y, n, c, row) + w * y->stride[4];
+                for (int64_t i = 0; i < run; i++) to[i] = from[i] * power[i];
+            }
+    }
+}
+
+static void K(plane_norm_backward)(void *description, int64_t begin, int64_t end, void *scratch) {
+    cnn_lrn *call = description;
+    const cnn_tensor *x = &call->x, *dy = &call->dy, *dx = &call->dx;
+    const int64_t cells = x->shape[2] * x->shape[3] * x->shape[4], rows = x->shape[2] * x->shape[3];
+    const REAL k = (REAL)call->k, alpha = (REAL)call->alpha, factor = (REAL)(2 * call->alpha * call->beta);
+    for (int64_t task = begin; task < end; task++) {
+        int64_t n, c;
+        const int64_t block = K(norm_channels)(call, task, &n, &c), run = call->block > 1 ? block : x->shape[4];
+        const int64_t next = call->block > 1 ? 1 : x->shape[4];
+        REAL *squares = scratch, *other = squares + cells * block, *powers = other + cells * block;
+        if (!K(plane_squares)(call, n, c, block, squares)) {
+            call->definition(call, n * x->shape[1] + c, n * x->shape[1] + c + block, scratch);
+            continue;
+        }
+        REAL *s = K(box_sums)(x, block, squares, other, call->before, call->after);
+        REAL *ratios = s == squares ? other : squares, *ratio = ratios;
+        for (int64_t i = 0; i < cells * block; i++) s[i] = k + alpha * s[i];
+        K(lrn_powers)(powers, s, cells * block, call->beta);
+        const REAL *p = powers, *sum = s;
+        for (int64_t row = 0; row < rows; row++)
+            for (int64_t w = 0; w < x->shape[4]; w += next, ratio += run, p += run, sum += run) {
+                const REAL *restrict from = K(norm_row)(x, n, c, row) + w * x->stride[4];
+                const REAL *restrict slope = K(norm_row)(dy, n, c, row) + w * dy->stride[4];
+                REAL *restrict to = ratio;
+                for (int64_t i = 0; i < run; i++) to[i] = slope[i] * (from[i] * (p[i] / sum[i]));
+            }
+        /* The boxes that hold a cell reach the other way. */
+        const REAL *total = K(box_sums)(x, block, ratios, s, call->after, call->before);
+        p = powers;
+        for (int64_t row = 0; row < rows; row++)
+            for (int64_t w = 0; w < x->shape[4]; w += next, total += run, p += run) {
+                const REAL *restrict from = K(norm_row)(x, n, c, row) + w * x->stride[4];
+                const REAL *restrict slope = K(norm_row)(dy, n, c, row) + w * dy->stride[4];
+                REAL *restrict to = (REAL *)K(norm_row)(dx, n, c, row) + w * dx->stride[4];
+                for (int64_t i = 0; i < run; i++) to[i] = slope[i] * p[i] - factor * (from[i] * total[i]);
+            }
+    }
+}

@@ -133,16 +133,12 @@ cdef void likelihood_forward(cnn_cross_entropy *call, int64_t begin, int64_t end
 
 
 cdef void likelihood_backward(cnn_cross_entropy *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
-    """Tasks are cells."""
-    cdef int64_t cell, k, t
-    cdef real *dx
+    """Tasks are cells; dx is 0 before."""
+    cdef int64_t cell, t
     for cell in range(begin, end):
-        dx = <real *> call.dx.data + cnn_cell(&call.dx, cell)
         t = call.classes[cell]
-        for k in range(call.x.shape[1]):
-            dx[k * call.dx.stride[1]] = 0
         if t >= 0:
-            dx[t * call.dx.stride[1]] = <real> (
+            (<real *> call.dx.data)[cnn_cell(&call.dx, cell) + t * call.dx.stride[1]] = <real> (
                 -call.dloss[cell * call.dloss_step] * (1 if call.weight == NULL else call.weight[t]))
 
 
@@ -224,7 +220,7 @@ cdef class CrossEntropy:
         cdef double total = 0
         cdef int64_t i
         if self.logarithms:
-            self.run_cells(&self.call, <void *> likelihood_forward[float], <void *> likelihood_forward[double], 1)
+            self.run_cells(&self.call, <void *> likelihood_forward[float], <void *> likelihood_forward[double])
         else:
             self.run(&self.call, CROSS_ENTROPY_FORWARD, <void *> cross_entropy_forward[float],
                      <void *> cross_entropy_forward[double], 2)
@@ -245,7 +241,7 @@ cdef class CrossEntropy:
         put(Y, 0, total / self.divisor if self.divisor else 0)
 
     def backward(self, bint each, dy, dx, dtarget):
-        """Write dx and dtarget (None: not wanted); ``each``: dy has a number per cell."""
+        """Write dx and dtarget (None: not wanted); ``each``: dy has a number per cell. With logarithms dx is 0 before."""
         cdef Tensor DY = cells_of(dy), DX, DT
         cdef cnn_cross_entropy call = self.call     # its own: several threads may go backward at once
         cdef double whole
@@ -271,8 +267,7 @@ cdef class CrossEntropy:
         call.dloss, call.dloss_step = dloss, each
         try:
             if self.logarithms:
-                self.run_cells(&call, <void *> likelihood_backward[float], <void *> likelihood_backward[double],
-                               self.x.view.shape[1])
+                self.run_cells(&call, <void *> likelihood_backward[float], <void *> likelihood_backward[double])
             else:
                 self.run(&call, CROSS_ENTROPY_BACKWARD, <void *> cross_entropy_backward[float],
                          <void *> cross_entropy_backward[double], 3)
@@ -290,10 +285,9 @@ cdef class CrossEntropy:
         return run(task, call, tasks, 1, rows * K * CNN_LOSS_CELLS * self.x.buffer.itemsize, 5 * size(&self.x.view))
 
 
-    cdef int run_cells(self, cnn_cross_entropy *call, void *single, void *double_, double cost) except -1:  # no-cython-lint
+    cdef int run_cells(self, cnn_cross_entropy *call, void *single, void *double_) except -1:  # no-cython-lint
         """Run a loop over cells that has no kernel: it does next to nothing for each."""
-        return run(<cnn_task> (single if self.x.precision == CNN_FLOAT32 else double_), call, self.count, 256, 0,
-                   cost * self.count)
+        return run(<cnn_task> (single if self.x.precision == CNN_FLOAT32 else double_), call, self.count, 256, 0, self.count)
 
 
 # ── Squared error ──────────────────────────────────────────────────────────────────────────────────────────────────────

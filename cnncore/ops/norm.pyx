@@ -11,7 +11,7 @@ from libc.string cimport memset
 
 import numpy as np
 
-from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, kernel, real, run, tensor
+from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, kernel, lanes, real, run, tensor
 from cnncore.ops.layout cimport cell_offset, cells, channels_innermost, plane_offset, put, side_by_side, size, value
 from cnncore.ops.dispatch import kernel_number
 
@@ -568,17 +568,38 @@ cdef class PlaneResponseNormalization:
         cdef Tensor X = tensor(x), Y = tensor(y, True)
         cdef cnn_lrn call = self.numbers
         call.x, call.y = X.view, Y.view
-        self.run(&call, <cnn_task> plane_norm_forward_f32 if X.precision == CNN_FLOAT32 else <cnn_task> plane_norm_forward_f64)
+        call.definition = (<cnn_task> plane_norm_forward_f32 if X.precision == CNN_FLOAT32
+                           else <cnn_task> plane_norm_forward_f64)
+        self.run(&call, [&call.x, &call.y], 2, PLANE_NORM_FORWARD, X.precision)
 
     def backward(self, x, dy, dx):
         """Write dx."""
         cdef Tensor X = tensor(x), DY = tensor(dy), DX = tensor(dx, True)
         cdef cnn_lrn call = self.numbers
         call.x, call.dy, call.dx = X.view, DY.view, DX.view
-        self.run(&call, <cnn_task> plane_norm_backward_f32 if X.precision == CNN_FLOAT32 else <cnn_task> plane_norm_backward_f64)
+        call.definition = (<cnn_task> plane_norm_backward_f32 if X.precision == CNN_FLOAT32
+                           else <cnn_task> plane_norm_backward_f64)
+        self.run(&call, [&call.x, &call.dy, &call.dx], 3, PLANE_NORM_BACKWARD, X.precision)
 
-    cdef int run(self, cnn_lrn *call, cnn_task task) except -1:
-        return run(task, call, call.x.shape[0] * call.x.shape[1], 1, 3 * cells(&call.x) * sizeof(double), 40 * size(&call.x))
+    cdef int run(self, cnn_lrn *call, cnn_tensor **used, int count, int number, int precision) except -1:  # no-cython-lint
+        cdef cnn_task task = kernel(number, precision)
+        cdef int64_t C = call.x.shape[1], P = cells(&call.x)
+        cdef bint rows = True, channels = C > 1
+        cdef int i
+        for i in range(count):
+            rows = rows and (used[i].stride[4] == 1 or used[i].shape[4] == 1)
+            channels = channels and used[i].stride[1] == 1
+        call.block = min(C, lanes(precision)) if channels else 1
+        call.blocks = (C + call.block - 1) // call.block
+        if task == NULL or not (channels or rows):
+            task, call.block, call.blocks = call.definition, 1, C
+        # Squares, ratios and powers of a task; the definition needs three planes in float64.
+        return run(task, call, call.x.shape[0] * call.blocks, 1, 3 * P * max(call.block, 2) * sizeof(double),
+                   20 * size(&call.x))
+
+
+cdef int PLANE_NORM_FORWARD = kernel_number("plane_norm_forward")
+cdef int PLANE_NORM_BACKWARD = kernel_number("plane_norm_backward")
 
 
 cdef int LRN_FORWARD = kernel_number("lrn_forward")

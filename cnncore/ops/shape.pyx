@@ -208,6 +208,83 @@ cdef int pass_parts(arrays, int axis, y, bint into_y) except -1:
     return 0
 
 
+# ── Pixels into channels and back ── y[n, c, h r + i, w r + j] = x[n, channel(c, i, j), h, w]
+#
+#     channel = c R + b, or b C + c        b: the pixel's number in its block of R = r · r (row-major), C: channels of y
+
+cdef struct Shuffle:
+    cnn_tensor fine, coarse         # y and x, or dx and dy
+    int64_t factor[3]
+    int64_t channel_step            # from c to c + 1 in coarse
+    int64_t block_step              # from b to b + 1
+    bint to_fine
+
+
+cdef inline void move_run(real *to, int64_t to_step, const real *source, int64_t step, int64_t count) noexcept nogil:
+    cdef int64_t i
+    if to_step == 2 and step == 1:
+        for i in range(count):
+            to[2 * i] = source[i]
+    elif to_step == 1 and step == 2:
+        for i in range(count):
+            to[i] = source[2 * i]
+    else:
+        for i in range(count):
+            to[i * to_step] = source[i * step]
+
+
+cdef void shuffle_rows(const Shuffle *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are rows (n, d, h) of the fine image, all channels."""
+    cdef int64_t task, n, d, h, c, j, w, b, rw = call.factor[2], W = call.coarse.shape[4], C = call.fine.shape[1]
+    cdef int64_t f_cell = call.fine.stride[4], c_cell = call.coarse.stride[4], f_channel = call.fine.stride[1]
+    cdef int64_t c_channel = call.channel_step * call.coarse.stride[1]
+    cdef real *fine
+    cdef real *coarse
+    for task in range(begin, end):
+        h = task % call.fine.shape[3]
+        d = task // call.fine.shape[3] % call.fine.shape[2]
+        n = task // call.fine.shape[3] // call.fine.shape[2]
+        b = (d % call.factor[0] * call.factor[1] + h % call.factor[1]) * rw
+        fine = <real *> call.fine.data + n * call.fine.stride[0] + d * call.fine.stride[2] + h * call.fine.stride[3]
+        coarse = (<real *> call.coarse.data + n * call.coarse.stride[0] + d // call.factor[0] * call.coarse.stride[2]
+                  + h // call.factor[1] * call.coarse.stride[3] + b * call.block_step * call.coarse.stride[1])
+        if f_channel < f_cell:          # channels innermost
+            for w in range(W):
+                for j in range(rw):
+                    if call.to_fine:
+                        move_run(fine + (w * rw + j) * f_cell, f_channel,
+                                 coarse + w * c_cell + j * call.block_step * call.coarse.stride[1], c_channel, C)
+                    else:
+                        move_run(coarse + w * c_cell + j * call.block_step * call.coarse.stride[1], c_channel,
+                                 fine + (w * rw + j) * f_cell, f_channel, C)
+            continue
+        for c in range(C):
+            for j in range(rw):
+                if call.to_fine:
+                    move_run(fine + c * f_channel + j * f_cell, rw * f_cell,
+                             coarse + c * c_channel + j * call.block_step * call.coarse.stride[1], c_cell, W)
+                else:
+                    move_run(coarse + c * c_channel + j * call.block_step * call.coarse.stride[1], c_cell,
+                             fine + c * f_channel + j * f_cell, rw * f_cell, W)
+
+
+def shuffle(fine, coarse, tuple factor, bint blocks_together, bint to_fine):
+    """Move the pixels of blocks of ``fine`` into channels of ``coarse``, or back where ``to_fine``. ``factor``: along D, H, W;
+    ``blocks_together``: the pixels of a block are neighbouring channels, otherwise the channels of a pixel are."""
+    cdef Tensor F = tensor(fine, to_fine), C = tensor(coarse, not to_fine)
+    cdef Shuffle call
+    cdef int axis
+    cdef int64_t block = 1
+    call.fine, call.coarse, call.to_fine = F.view, C.view, to_fine
+    for axis in range(3):
+        call.factor[axis] = factor[axis]
+        block *= factor[axis]
+    call.channel_step = block if blocks_together else 1
+    call.block_step = 1 if blocks_together else F.view.shape[1]
+    run(<cnn_task> shuffle_rows[float] if F.precision == CNN_FLOAT32 else <cnn_task> shuffle_rows[double],
+        &call, F.view.shape[0] * F.view.shape[2] * F.view.shape[3], 1, 0, 2 * size(&F.view))
+
+
 # ── Padding ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 #
 #     y[o] = x[source(o)], or the constant where source(o) = −1, per axis
