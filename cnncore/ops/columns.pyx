@@ -258,7 +258,7 @@ cdef inline double masked(const Windows *v, int64_t n, int64_t plane, int64_t oh
 
 cdef void deformed_columns(Windows *v, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Tasks are rows (n, g, oh) of all channels of an offset group."""
-    cdef int64_t task, n, g, t, oh, ow, c, channels = v.x.shape[1] // v.groups
+    cdef int64_t task, n, g, t, oh, ow, _c, channels = v.x.shape[1] // v.groups
     cdef double m
     cdef bint inside
     cdef const real *x
@@ -273,7 +273,7 @@ cdef void deformed_columns(Windows *v, int64_t begin, int64_t end, real *scratch
                 x = <const real *> v.x.data + plane_offset(&v.x, n, g * channels)
                 y = (<real *> v.y.data + plane_offset(&v.y, n, g * channels * v.taps + t) + oh * v.y.stride[3]
                      + ow * v.y.stride[4])
-                for c in range(channels):
+                for _c in range(channels):
                     y[0] = <real> (m * read(x, v.x.stride[3], v.x.stride[4], &h, &w)) if inside else 0
                     x += v.x.stride[1]
                     y += v.taps * v.y.stride[1]
@@ -281,7 +281,7 @@ cdef void deformed_columns(Windows *v, int64_t begin, int64_t end, real *scratch
 
 cdef void deformed_gradient(Windows *v, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """dΔ and dm: tasks are rows (n, g, oh)."""
-    cdef int64_t task, n, g, t, oh, ow, c, channels = v.x.shape[1] // v.groups
+    cdef int64_t task, n, g, t, oh, ow, _c, channels = v.x.shape[1] // v.groups
     cdef double m, dh, dw, dm, d
     cdef bint inside
     cdef const real *x
@@ -299,7 +299,7 @@ cdef void deformed_gradient(Windows *v, int64_t begin, int64_t end, real *scratc
                       + ow * v.y.stride[4])
                 dh = dw = dm = 0
                 if inside:
-                    for c in range(channels):
+                    for _c in range(channels):
                         d = dy[0]
                         dh += d * slope_h(x, v.x.stride[3], v.x.stride[4], &h, &w)
                         dw += d * slope_w(x, v.x.stride[3], v.x.stride[4], &h, &w)

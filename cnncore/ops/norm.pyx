@@ -460,18 +460,18 @@ cdef void lrn_backward_f64(cnn_lrn *call, int64_t begin, int64_t end, void *scra
 
 cdef void box_sums(double *values, double *line, const cnn_tensor *t, int64_t before, int64_t after) noexcept nogil:
     """Replace each cell of a plane, in row-major order, by the sum from ``before`` cells before it to ``after`` after it."""
-    cdef int64_t axis, i, j, run, first, outer, step = 1
+    cdef int64_t axis, i, j, number, first, outer, step = 1
     for axis in range(4, 1, -1):
         if t.shape[axis] > 1:
             # Runs of `step` neighbours behind one another along the axis: whole rows of numbers are added.
             for outer in range(cells(t) // (t.shape[axis] * step)):
                 first = outer * t.shape[axis] * step
                 for i in range(t.shape[axis]):
-                    for run in range(step):
-                        line[i * step + run] = 0
+                    for number in range(step):
+                        line[i * step + number] = 0
                     for j in range(max(i - before, 0), min(i + after + 1, t.shape[axis])):
-                        for run in range(step):
-                            line[i * step + run] += values[first + j * step + run]
+                        for number in range(step):
+                            line[i * step + number] += values[first + j * step + number]
                 for i in range(t.shape[axis] * step):
                     values[first + i] = line[i]
         step *= t.shape[axis]
