@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from exact_activations import EXACT, Reference, sweep
 
 import cnncore
 from cnncore.families.elementwise import Elementwise
@@ -18,8 +19,6 @@ def needed(op):
     return {name: value for name, value in op.cases[0].settings.items() if op.settings[name] is REQUIRED}
 
 
-# name → operator, settings, f, f′, and the size of f′'s terms where they cancel; written for mpmath's numbers.
-EXACT = {}
 # Largest errors of y and of f′ in units of the last place. f′ of the later ones is a sum whose terms cancel somewhere:
 # there the unit is that of the larger term. GELU is no elementary function.
 LIMITS = {
@@ -38,190 +37,23 @@ ELEMENTARY = {np.float32: (2, 2), np.float64: (2, 2.1)}
 WIDE = np.finfo(np.longdouble).nmant >= 63
 ROUNDED_ONCE = {np.float32: (0.51, 0.51), np.float64: (0.75, 0.75)}
 
-mpmath = None
-try:
-    import mpmath
-    from mpmath import mpf
-except ImportError:
-    needs_mpmath = pytest.mark.skip(reason="mpmath is not installed")
-else:
-    needs_mpmath = pytest.mark.filterwarnings("default")
-
-    def s(x):
-        return 1 / (1 + mpmath.exp(-x))
-
-    def normal(x):
-        return mpmath.erfc(-x / mpmath.sqrt(2)) / 2
-
-    def bell(x):
-        return mpmath.exp(-x * x / 2) / mpmath.sqrt(2 * mpmath.pi)
-
-    def gate(x):
-        e = mpmath.exp(x)
-        return (e * e + 2 * e) / (e * e + 2 * e + 2)
-
-    def swish_with(beta):
-        return (
-            lambda x: x * s(beta * x),
-            lambda x: s(beta * x) + beta * x * s(beta * x) * s(-beta * x),
-            lambda x: s(beta * x),
-        )
-
-    def shrunk(x):
-        with mpmath.workdps(150):  # of a small x the difference takes two thirds of the digits away
-            return x - mpmath.tanh(x)
-
-    def elu_with(scale, alpha, steepness):
-        return (
-            lambda x: scale * x if x > 0 else scale * alpha * mpmath.expm1(x / steepness),
-            lambda x: scale if x > 0 else scale * alpha / steepness * mpmath.exp(x / steepness),
-        )
-
-    EXACT = {
-        "exp": ("exp", {}, mpmath.exp, mpmath.exp),
-        "sigmoid": ("sigmoid", {}, s, lambda x: s(x) * s(-x)),
-        "log_sigmoid": ("log_sigmoid", {}, lambda x: -mpmath.log1p(mpmath.exp(-x)), lambda x: s(-x)),
-        "tanh": ("tanh", {}, mpmath.tanh, lambda x: mpmath.sech(x) ** 2),
-        "softplus": ("softplus", {}, lambda x: mpmath.log1p(mpmath.exp(x)), s),
-        "softsign": ("softsign", {}, lambda x: x / (1 + abs(x)), lambda x: 1 / (1 + abs(x)) ** 2),
-        "elu": ("elu", {}, *elu_with(mpf(1), mpf(1), mpf(1))),
-        "elu_2": ("elu", {"alpha": 2.0}, *elu_with(mpf(1), mpf(2), mpf(1))),
-        "celu": ("celu", {"alpha": 0.5}, *elu_with(mpf(1), mpf(0.5), mpf(0.5))),
-        "selu": ("selu", {}, *elu_with(mpf(1.0507009873554805), mpf(1.6732632423543772), mpf(1))),
-        "silu": ("silu", {}, *swish_with(mpf(1))),
-        "swish": ("swish", {"beta": -0.5}, *swish_with(mpf(-0.5))),
-        "dsilu": (
-            "dsilu",
-            {},
-            lambda x: s(x) * (1 + x * s(-x)),
-            lambda x: s(x) * s(-x) * (2 + x * (1 - 2 * s(x))),
-            lambda x: 2 * s(x) * s(-x),
-            s,
-        ),
-        "mish": ("mish", {}, lambda x: x * gate(x), lambda x: gate(x) + x * s(x) * (1 - gate(x) ** 2), gate),
-        "gelu": ("gelu", {}, lambda x: x * normal(x), lambda x: normal(x) + x * bell(x), normal),
-        "swish_steep": ("swish", {"beta": 1.7}, *swish_with(mpf(1.7))),
-        "quick_gelu": ("quick_gelu", {}, *swish_with(mpf(1.702))),
-        "softplus_steep": (
-            "softplus",
-            {"beta": 3.3},
-            lambda x: mpmath.log1p(mpmath.exp(mpf(3.3) * x)) / mpf(3.3),
-            lambda x: s(mpf(3.3) * x),
-        ),
-        "scaled_tanh": (
-            "scaled_tanh",
-            {},
-            lambda x: mpf(1.7159) * mpmath.tanh(mpf(2 / 3) * x),
-            lambda x: mpf(1.7159) * mpf(2 / 3) * mpmath.sech(mpf(2 / 3) * x) ** 2,
-        ),
-        "tanhshrink": ("tanhshrink", {}, shrunk, lambda x: mpmath.tanh(x) ** 2),
-        "squareplus": (
-            "squareplus",
-            {},
-            lambda x: (x + mpmath.sqrt(x * x + 4)) / 2,
-            lambda x: (1 + x / mpmath.sqrt(x * x + 4)) / 2,
-        ),
-        "dish": (
-            "dish",
-            {},
-            lambda x: x * (1 + x / mpmath.sqrt(1 + x * x)) / 2,
-            lambda x: (1 + x / mpmath.sqrt(1 + x * x) + x / mpmath.sqrt(1 + x * x) ** 3) / 2,
-            lambda x: (1 + x / mpmath.sqrt(1 + x * x)) / 2,
-        ),
-        "sparse_plus": (
-            "sparse_plus",
-            {},
-            lambda x: mpf(0) if x <= -1 else x if x >= 1 else (x + 1) ** 2 / 4,
-            lambda x: mpf(0) if x <= -1 else mpf(1) if x >= 1 else (x + 1) / 2,
-        ),
-        "hard_swish": (
-            "hard_swish",
-            {},
-            lambda x: mpf(0) if x <= -3 else x if x >= 3 else x * (x + 3) / 6,
-            lambda x: mpf(0) if x <= -3 else mpf(1) if x >= 3 else (2 * x + 3) / 6,
-        ),
-        "hard_sigmoid": (
-            "hard_sigmoid",
-            {},
-            lambda x: mpf(0) if x <= -3 else mpf(1) if x >= 3 else (x + 3) * mpf(1 / 6),
-            lambda x: mpf(1 / 6) if -3 < x < 3 else mpf(0),
-        ),
-    }
-
-
-def units(found, exact, dtype, size=None):
-    """Distance of ``found`` from ``exact`` in units of the last place (of ``size``, where that is larger)."""
-    far = np.empty(len(found))
-    for i, (y, e) in enumerate(zip(found, exact, strict=True)):
-        scale = abs(e) if size is None else max(abs(e), size[i])
-        with np.errstate(over="ignore"):
-            rounded = dtype(float(scale))
-        if not np.isfinite(rounded) or not np.isfinite(y):
-            far[i] = 0 if np.isinf(rounded) and np.isinf(y) else np.inf
-            continue
-        far[i] = float(abs(mpf(float(y)) - e) / mpf(float(np.spacing(rounded))))
-    return far
-
-
-def sweep(dtype, rng, count):
-    """Numbers of every size at which e^x is a normal number, in float32 also beyond."""
-    reach = 104 if dtype == np.float32 else 708
-    tiny = 10.0 ** rng.uniform(-30, 0, count // 2)
-    return np.concatenate(
-        [
-            rng.uniform(-4, 4, 2 * count),
-            rng.uniform(-20, 20, count),
-            rng.uniform(-reach, reach, count),
-            tiny,
-            -tiny,
-            [0.0, 1e-8, -1e-8, 20.0, -20.0, 40.0, -40.0, 0.5493, -0.5494, 1.0, -1.0, 100.0, -100.0],
-        ]
-    ).astype(dtype)
-
-
 # ── Accuracy ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@needs_mpmath
+@pytest.mark.skipif(not EXACT, reason="mpmath is not installed")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", EXACT)
-def test_against_50_digits(name, dtype, rng):
-    op, settings, f, slope, *terms = EXACT[name]
-    x = sweep(dtype, rng, 100)
-    with mpmath.workdps(50):
-        at = [mpf(float(v)) for v in x]
-        y_exact, slope_exact = [f(v) for v in at], [slope(v) for v in at]
-        size = [abs(terms[0](v)) for v in at] if terms else None
-        y_size = [abs(terms[1](v)) for v in at] if len(terms) > 1 else None
-        for target in TARGETS:
-            with cnncore.cpu.target(target):
-                y, backward = cnncore.OPS[op].with_backward(x, **settings)
-                dx = backward(np.ones_like(x))
-            limits = LIMITS.get(op, ELEMENTARY[dtype])
-            if target == "definition" and (WIDE or dtype == np.float32):
-                limits = ROUNDED_ONCE[dtype]
-            for what, found, exact, scale, limit in (
-                ("y", y, y_exact, y_size, limits[0]),
-                ("slope", dx, slope_exact, size, limits[1]),
-            ):
-                far = units(found, exact, dtype, scale)
-                worst = far.argmax()
-                assert far[worst] <= limit, f"{target}: {what} at {x[worst]!r} is {far[worst]:.2f} units off"
-
-
-@needs_mpmath
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_gelu_tanh_against_50_digits(dtype, rng):
-    """The exponent 2u is rounded, and e^2u magnifies that |2u| times."""
-    x = rng.uniform(-9, 9, 400).astype(dtype)
-    with mpmath.workdps(50):
-        root = mpmath.sqrt(2 / mpmath.pi)
-        twice_u = [2 * root * (v + mpf("0.044715") * v**3) for v in (mpf(float(v)) for v in x)]
-        exact = [mpf(float(v)) * s(u) for v, u in zip(x, twice_u, strict=True)]
-        for target in TARGETS:
-            with cnncore.cpu.target(target):
-                far = units(cnncore.gelu(x, approximate="tanh"), exact, dtype)
-            assert np.all(far <= 4 + 4 * np.abs(np.array(twice_u, dtype=float))), target
+def test_against_many_digits(name, dtype, rng):
+    reference = Reference(name, sweep(dtype, rng, 100))
+    for target in TARGETS:
+        with cnncore.cpu.target(target):
+            distances = reference.distances()
+        limits = LIMITS.get(reference.op.name, ELEMENTARY[dtype])
+        if target == "definition" and (WIDE or dtype == np.float32):
+            limits = ROUNDED_ONCE[dtype] if name != "gelu_tanh" else (1.3, 1.3)
+        for what, far, limit in zip(("y", "slope"), distances, limits, strict=True):
+            worst = far.argmax()
+            assert far[worst] <= limit, f"{target}: {what} at {reference.x[worst]!r} is {far[worst]:.2f} units off"
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -9,8 +9,12 @@ from ..ops import activation
 __all__ = ["ROWS"]
 
 ANY = "any shape of at most 5 axes → the same"
-ROUNDED = "nothing; y is exact to 2 units in the last place, in float32 by the definition correctly rounded"
-ROUNDED_TO_4 = "nothing; y is exact to 4 units in the last place, in float32 by the definition correctly rounded"
+ROUNDED = (
+    "nothing; the definition computes in long double and rounds once, kernels are within 2 units in the last place"
+)
+ROUNDED_TO_4 = (
+    "nothing; the definition computes in long double and rounds once, kernels are within 4 units in the last place"
+)
 
 # Klambauer et al. 2017, equation 14, to float64.
 SELU_SCALE = 1.0507009873554805
@@ -533,7 +537,7 @@ ROWS = (
         gradient="∂y/∂x = σ(x) σ(−x) (2 + x(1 − 2σ(x)))",
         shape=ANY,
         edges=("−∞: 0, ∞: 1, both with slope 0; NaN: NaN",),
-        accumulates="nothing; y is exact to 6 units in the last place of its larger term (it is 0 at −1.278)",
+        accumulates="nothing; the definition computes in long double, kernels are within 6 units of the larger term (y is 0 at −1.278)",
         paper="Elfwing, Uchibe & Doya 2017, arXiv:1702.03118, equation 10",
         cases=(Case(),),
         example="""
@@ -601,7 +605,7 @@ ROWS = (
         shape=ANY,
         edges=(
             "−∞: 0 with slope 0; ∞: ∞ with slope 1; NaN: NaN",
-            "large negative x: Φ does not cancel, as ½(1 + erf) would; in the tanh form rounding of u grows |2u| times",
+            "large negative x: Φ does not cancel, as ½(1 + erf) would; in the tanh form u is not rounded, which e^{2u} would magnify",
         ),
         accumulates=ROUNDED_TO_4,
         paper="Hendrycks & Gimpel 2016, arXiv:1606.08415",

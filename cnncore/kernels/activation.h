@@ -227,14 +227,28 @@ static inline vreal K(gelu_slope)(vreal x, const vreal *s) {
     return K(scale_where)(below, K(select)(below, bell.m * tail, above), bell);
 }
 
+/* 2u = x (a + b x^2), and what rounding took from it: e^2u magnifies that |2u| times. 0 where e^2u is far out. */
+#define A (REAL)1.5957691216057307118
+#define B (REAL)0.071354816272600248776
+static inline vreal K(twice_u)(vreal x, vreal *lost) {
+    const REAL a_rest = REAL_BITS == 32 ? -4.534068042e-8 : -9.969308809e-17;
+    const REAL b_rest = REAL_BITS == 32 ? 2.398832396e-9 : -6.175149918e-19;
+    vreal square = x * x, cubic = square * K(splat)(B), s = cubic + A, z = x * s, back = s - A;
+    vreal rest = K(lost)(square, K(splat)(B), cubic) + K(lost)(x, x, square) * B + square * b_rest;
+    rest += (A - (s - back)) + (cubic - back) + a_rest;
+    *lost = (vreal)((vmask)(K(lost)(x, s, z) + x * rest) & (K(magnitude)(z) < EXP_FARTHEST));
+    return z;
+}
 static inline vreal K(gelu_tanh)(vreal x, const vreal *s) {
-    return K(times_sigmoid)(x, x * (x * x * (REAL)0.071354816272600240 + (REAL)1.5957691216057307118), (vreal){0});
+    vreal lost, z = K(twice_u)(x, &lost);
+    return K(times_sigmoid)(x, z, lost);
 }
 static inline vreal K(gelu_tanh_slope)(vreal x, const vreal *s) {
-    vreal square = x * x;
-    return K(times_sigmoid_slope)(x * (square * (REAL)0.071354816272600240 + (REAL)1.5957691216057307118), (vreal){0},
-                                  x * (square * (REAL)0.21406444881780072 + (REAL)1.5957691216057307118));
+    vreal lost, z = K(twice_u)(x, &lost);
+    return K(times_sigmoid_slope)(z, lost, x * (x * x * (3 * B) + A));
 }
+#undef A
+#undef B
 
 static inline vreal K(unit_step)(vreal x, const vreal *s) {
     vreal y = K(select)(x > 0, ONE, K(select)(x < 0, s[0], s[1]));

@@ -1,0 +1,70 @@
+"""How exactly the activations compute: ``python tools/accuracy_of_activations.py [--docs]`` (needs mpmath).
+
+y and the slope of every activation that is no plain selection, on every target, at some hundred places against 60 digits
+(tests/exact_activations.py, where the tests hold them to limits). ``--docs`` writes the table to docs/accuracy.md.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import cnncore
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from exact_activations import EXACT, Reference, sweep  # noqa: E402
+
+PAGE = ROOT / "docs" / "accuracy.md"
+PLACES = 200
+COLUMNS = [(dtype, definition) for dtype in (np.float64, np.float32) for definition in (True, False)]
+
+
+def worst(name, dtype, definition):
+    """The largest distances of y and of the slope: of the definition, or of all kernels."""
+    reference = Reference(name, sweep(dtype, np.random.default_rng(0), PLACES))
+    targets = cnncore.cpu.targets()[:1] if definition else cnncore.cpu.targets()[1:]
+    largest = np.zeros(2)
+    for target in targets:
+        with cnncore.cpu.target(target):
+            largest = np.maximum(largest, [far.max() for far in reference.distances()])
+    return largest
+
+
+def page():
+    """The table, line by line."""
+    count = len(sweep(np.float64, np.random.default_rng(0), PLACES))
+    yield "# Accuracy of the activations"
+    yield ""
+    yield (
+        f"Largest distance from the exact result at {count} places, in units of the last place: |x| from the smallest subnormal "
+        "number to 1e4, random and round ones. y / slope; where a slope is a sum whose terms cancel (SiLU and those like it), the "
+        "unit is that of the larger term. Kernels: the worst of the CPU targets "
+        f"{', '.join(cnncore.cpu.targets()[1:])}. Correct rounding is 0.5. Written by `python tools/accuracy_of_activations.py "
+        "--docs`; tests/test_activations.py holds every target to limits close to these."
+    )
+    yield ""
+    yield "| activation | definition, float64 | kernels, float64 | definition, float32 | kernels, float32 |"
+    yield "|---|---|---|---|---|"
+    for name, (op, settings, *_) in EXACT.items():
+        cells = ("{:.2f} / {:.2f}".format(*worst(name, dtype, definition)) for dtype, definition in COLUMNS)
+        given = "" if op == name else f" ({', '.join(f'{k}={v!r}' for k, v in settings.items())})" if settings else ""
+        yield f"| {op}{given} | {' | '.join(cells)} |"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--docs", action="store_true", help="write docs/accuracy.md")
+    options = parser.parse_args()
+    lines = []
+    for line in page():
+        print(line, flush=True)
+        lines.append(line)
+    if options.docs:
+        PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
