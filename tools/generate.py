@@ -115,8 +115,8 @@ def index_page():
         "# Operators",
         "",
         f"{len(cnncore.OPS)} operators, each with its formula, its gradient, what happens at the edges, its source, the peers "
-        f"that have it, and a picture. [Coverage](coverage.md) lists them by the literature, [accuracy](accuracy.md) says how exact the "
-        f"activations are. {HOW}",
+        f"that have it, and a picture. [Coverage](coverage.md) lists them by the literature, "
+        f"[accuracy](accuracy.md) says how exact the activations are. {HOW}",
         "",
     ]
     for family, rows in FAMILIES.items():

@@ -537,7 +537,7 @@ ROWS = (
         gradient="∂y/∂x = σ(x) σ(−x) (2 + x(1 − 2σ(x)))",
         shape=ANY,
         edges=("−∞: 0, ∞: 1, both with slope 0; NaN: NaN",),
-        accumulates="nothing; the definition computes in long double, kernels are within 6 units of the larger term (y is 0 at −1.278)",
+        accumulates="nothing; the definition computes in long double, kernels are within 6 units of the larger term",
         paper="Elfwing, Uchibe & Doya 2017, arXiv:1702.03118, equation 10",
         cases=(Case(),),
         example="""
@@ -605,7 +605,7 @@ ROWS = (
         shape=ANY,
         edges=(
             "−∞: 0 with slope 0; ∞: ∞ with slope 1; NaN: NaN",
-            "large negative x: Φ does not cancel, as ½(1 + erf) would; in the tanh form u is not rounded, which e^{2u} would magnify",
+            "large negative x: Φ does not cancel, as ½(1 + erf) would; in the tanh form u is not rounded",
         ),
         accumulates=ROUNDED_TO_4,
         paper="Hendrycks & Gimpel 2016, arXiv:1606.08415",
