@@ -262,8 +262,6 @@ def test_baseline_code_is_free_of_avx(tmp_path):
     source = PACKAGE / "kernels" / f"target_{target}.c"
     code, symbols = disassembly(source, ["-O1", *flags_in(assigned("FLAGS")), *own], tmp_path)
     assert symbols == [f"cnn_target_{target}"]
-    if not cnncore.cpu.kernels():
-        pytest.skip("no operator has a kernel yet: there is no code to look at")
     assert len(instructions(code)) > 20
     assert not later_instructions(code)
     assert "ymm" not in code and "zmm" not in code
@@ -306,8 +304,6 @@ def test_installed_code_outside_the_targets_is_free_of_avx(installed_code):
 
 def test_installed_code_holds_every_target(installed_code):
     """The same search finds AVX where it belongs, so it would have found it elsewhere."""
-    if not cnncore.cpu.kernels():
-        pytest.skip("no operator has a kernel yet: there is no code to look at")
     code = installed_code["dispatch"]
     assert "ymm" in code and "zmm" in code and len(later_instructions(code)) > 50
 
