@@ -66,7 +66,11 @@ static inline __attribute__((always_inline)) void K(multiply_rows)(
         for (int i = 0; i < rows; i++)
             for (int v = 0; v < vectors; v++) __builtin_prefetch(p->y + i * p->y_row + v * LANES, 1);
     for (int64_t run = 0; run < p->runs; run++) {
-        const REAL *a = p->a + p->offset[run];
+        /* Every fifth row has a pointer of its own, and the four behind it are multiples of one step away: that fits in
+         * the registers, fourteen addresses do not. */
+        const REAL *a[3];
+#pragma GCC unroll 3
+        for (int i = 0; i < 3; i++) a[i] = p->a + p->offset[run] + 5 * i * row;
         int64_t length = p->length;
         while (length) {
             const int64_t count = length < left ? length : left;
@@ -80,11 +84,12 @@ static inline __attribute__((always_inline)) void K(multiply_rows)(
                 ahead += ahead_step;
 #pragma GCC unroll 16
                 for (int i = 0; i < rows; i++) {
-                    const REAL value = a[i * row];
+                    const REAL value = a[i / 5][i % 5 * row];
 #pragma GCC unroll 2
                     for (int v = 0; v < vectors; v++) sum[i][v] += value * column[v];
                 }
-                a += step;
+#pragma GCC unroll 3
+                for (int i = 0; i < 3; i++) a[i] += step;
                 b += vectors * LANES;
             }
             length -= count;
