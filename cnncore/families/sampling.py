@@ -83,7 +83,9 @@ class SampledBoxes(Boxes):
                 f"give sampling_ratio, or boxes no larger than the image"
             )
         box = np.ascontiguousarray(np.concatenate([first, step], axis=1))
-        samples = sample.BoxSamples(images, box, np.ascontiguousarray(grid.astype(np.int64)), settings["mode"] == "max")
+        samples = sample.BoxSamples(
+            images, box, np.ascontiguousarray(grid.astype(np.int64)), settings["mode"] == "max", max(call.geometry)
+        )
         y = call.empty(out)
         samples.forward(x, y)
         return y, (), (samples, x if settings["mode"] == "max" else None)

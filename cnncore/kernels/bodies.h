@@ -15,4 +15,5 @@
 #include "linear.h"
 #include "shape.h"
 #include "resample.h"
+#include "sample.h"
 #include "machine.h"

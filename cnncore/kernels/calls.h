@@ -332,6 +332,20 @@ typedef struct {
     int64_t in_place;               /* channels whose vectors lie in memory as they are; the rest is packed */
 } cnn_weighted;
 
+/* RoI align: samples on a grid within each bin of some boxes. Of its kernels a task is a box, backward an image, and
+ * CNN_BOXES_CHANNELS of the channels. */
+enum { CNN_BOXES_CHANNELS = 64 };
+typedef struct {
+    cnn_tensor x, y;                /* or dx and dy */
+    cnn_tensor values;              /* backward of the maximum: x */
+    int64_t count;
+    const int64_t *image;           /* [count] which image a box lies in */
+    const double *box;              /* [count][4] first row and column, height and width of a bin */
+    const int64_t *grid;            /* [count][2] rows and columns of samples in a bin */
+    int64_t most;                   /* samples of a box along an axis */
+    int64_t maximum;
+} cnn_boxes;
+
 /* Resampling: of each output along an axis, which inputs it sums and with which weights. */
 typedef struct {
     const int64_t *first;           /* [output extent + 1] where its taps begin in ... */

@@ -9,19 +9,24 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, real, run, tensor
+from cnncore.ops.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, kernel, real, run, tensor
+from cnncore.ops.dispatch import kernel_number
 from cnncore.ops.layout cimport cell_offset, cells, merge_cells, plane_offset
 from cnncore.ops.sample cimport Between, between_clamped, read, scatter
 
 
-cdef struct Boxes:
-    cnn_tensor x, y                 # backward: dx and dy
-    cnn_tensor values               # backward of the maximum: x
-    int64_t count
-    const int64_t *image            # [count] which image a box lies in
-    const double *box               # [count][4] first row and column, height and width of a bin
-    const int64_t *grid             # [count][2] rows and columns of samples in a bin
-    bint maximum
+cdef extern from "calls.h" nogil:
+    enum: CNN_BOXES_CHANNELS
+
+    ctypedef struct cnn_boxes:
+        cnn_tensor x, y                 # backward: dx and dy
+        cnn_tensor values               # backward of the maximum: x
+        int64_t count
+        const int64_t *image            # [count] which image a box lies in
+        const double *box               # [count][4] first row and column, height and width of a bin
+        const int64_t *grid             # [count][2] rows and columns of samples in a bin
+        int64_t most                    # samples of a box along an axis
+        int64_t maximum
 
 
 # ── RoI align ── He, Gkioxari, Dollár & Girshick 2017, arXiv:1703.06870, section 3 ─────────────────────────────────────
@@ -33,7 +38,7 @@ cdef struct Boxes:
 #
 #     v = 0 for samples beyond [−1, H] × [−1, W];  no samples: y = 0 and no gradient
 
-cdef inline bint sample_at(const Boxes *call, int64_t r, int64_t i, int64_t j, int64_t a, int64_t b,
+cdef inline bint sample_at(const cnn_boxes *call, int64_t r, int64_t i, int64_t j, int64_t a, int64_t b,
                            Between *h, Between *w) noexcept nogil:
     """Where sample (a, b) of bin (i, j) lies; False outside the image."""
     cdef const double *box = call.box + 4 * r
@@ -42,7 +47,7 @@ cdef inline bint sample_at(const Boxes *call, int64_t r, int64_t i, int64_t j, i
             and between_clamped(box[1] + j * box[3] + (b + 0.5) * box[3] / grid[1], call.x.shape[4], w))
 
 
-cdef inline double box_value(const Boxes *call, const real *x, const cnn_tensor *image, int64_t r, int64_t i, int64_t j,
+cdef inline double box_value(const cnn_boxes *call, const real *x, const cnn_tensor *image, int64_t r, int64_t i, int64_t j,
                              int64_t *winner) noexcept nogil:
     """y of a bin, and which of its samples it came from where it is the maximum."""
     cdef int64_t A = call.grid[2 * r], B = call.grid[2 * r + 1], a, b
@@ -60,7 +65,7 @@ cdef inline double box_value(const Boxes *call, const real *x, const cnn_tensor 
     return best if call.maximum else total / (A * B)
 
 
-cdef void roi_align_forward(Boxes *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+cdef void roi_align_forward(cnn_boxes *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Tasks are boxes and channels (r, c)."""
     cdef int64_t task, r, c, i, j, winner
     cdef const real *x
@@ -74,7 +79,7 @@ cdef void roi_align_forward(Boxes *call, int64_t begin, int64_t end, real *scrat
                 y[i * call.y.stride[3] + j * call.y.stride[4]] = <real> box_value(call, x, &call.x, r, i, j, &winner)
 
 
-cdef void roi_align_backward(Boxes *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+cdef void roi_align_backward(cnn_boxes *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Tasks are planes (n, c) of dx, here x."""
     cdef int64_t task, n, c, r, i, j, a, b, A, B, winner = 0
     cdef const real *values
@@ -109,6 +114,9 @@ cdef void roi_align_backward(Boxes *call, int64_t begin, int64_t end, real *scra
 
 cdef inline void clear(const cnn_tensor *x, real *plane) noexcept nogil:
     cdef int64_t i
+    if x.stride[4] == 1 and x.shape[2] == 1 and x.shape[3] == 1:
+        memset(plane, 0, x.shape[4] * sizeof(real))
+        return
     for i in range(cells(x)):
         plane[cell_offset(x, i)] = 0
 
@@ -177,45 +185,59 @@ cdef void position_sensitive_backward(Bins *call, int64_t begin, int64_t end, re
 #     dx[i] = dy[index[i]]                         of several, the one that was written, or all of them
 
 cdef struct Unpooling:
-    cnn_tensor x, y, index          # backward: dx and dy
+    cnn_tensor x, y                 # backward: dx and dy
+    cnn_tensor index                # of x's shape, in row-major order
     bint add                        # whether values of one index add up
     bint whole                      # whether indices count through all planes
     bint repeats                    # backward: whether some index comes twice in its plane
     int wrong, repeated             # found by forward
 
 
-cdef inline int64_t place_of(const Unpooling *call, int64_t n, int64_t c, int64_t i) noexcept nogil:
-    """The cell in the plane of y that value i of the plane goes to; -1 outside."""
-    cdef int64_t place = (<const int64_t *> call.index.data)[plane_offset(&call.index, n, c) + cell_offset(&call.index, i)]
-    cdef int64_t P = cells(&call.y), before = (n * call.y.shape[1] + c) * P if call.whole else 0
-    return place - before if before <= place < before + P else -1
+cdef inline int64_t step_of(const cnn_tensor *t) noexcept nogil:
+    """The step from cell to cell of a plane; 0 where there is not one for all."""
+    return t.stride[4] if t.shape[2] == 1 and t.shape[3] == 1 else 0
+
+
+cdef inline int64_t offset(const cnn_tensor *t, int64_t step, int64_t cell) noexcept nogil:
+    return cell * step if step else cell_offset(t, cell)
+
+
+cdef inline int64_t first_place(const Unpooling *call, int64_t n, int64_t c) noexcept nogil:
+    """What the indices of a plane begin with."""
+    return (n * call.y.shape[1] + c) * cells(&call.y) if call.whole else 0
 
 
 cdef void unpool_forward(Unpooling *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Tasks are planes (n, c)."""
     cdef char *written = <char *> scratch       # whether a cell of y was
-    cdef int64_t task, n, c, i, place
+    cdef int64_t task, n, c, i, place, P = cells(&call.y), Q = cells(&call.x), base
+    cdef int64_t x_step = step_of(&call.x), y_step = step_of(&call.y)
+    cdef const int64_t *index
     cdef const real *x
     cdef real *y
-    cdef bint repeated
+    cdef bint repeated, wrong, add = call.add
     for task in range(begin, end):
         n, c = task // call.x.shape[1], task % call.x.shape[1]
         x = <const real *> call.x.data + plane_offset(&call.x, n, c)
         y = <real *> call.y.data + plane_offset(&call.y, n, c)
+        index = <const int64_t *> call.index.data + task * Q
+        base = first_place(call, n, c)
         clear(&call.y, y)
-        repeated = False
-        if not call.add:
-            memset(written, 0, cells(&call.y))
-        for i in range(cells(&call.x)):
-            place = place_of(call, n, c, i)
-            if place < 0:
-                say(&call.wrong)
-            elif call.add:
-                y[cell_offset(&call.y, place)] += x[cell_offset(&call.x, i)]
+        repeated = wrong = False
+        if not add:
+            memset(written, 0, P)
+        for i in range(Q):
+            place = index[i] - base
+            if not 0 <= place < P:
+                wrong = True
+            elif add:
+                y[offset(&call.y, y_step, place)] += x[offset(&call.x, x_step, i)]
             else:
-                y[cell_offset(&call.y, place)] = x[cell_offset(&call.x, i)]
-                repeated = repeated or written[place]
+                y[offset(&call.y, y_step, place)] = x[offset(&call.x, x_step, i)]
+                repeated |= written[place]
                 written[place] = 1
+        if wrong:
+            say(&call.wrong)
         if repeated:
             say(&call.repeated)
 
@@ -223,22 +245,25 @@ cdef void unpool_forward(Unpooling *call, int64_t begin, int64_t end, real *scra
 cdef void unpool_backward(Unpooling *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Tasks are planes (n, c)."""
     cdef int64_t *last = <int64_t *> scratch    # which value a cell of y holds, where several were written
-    cdef int64_t task, n, c, i, place
+    cdef int64_t task, n, c, i, Q = cells(&call.x), base
+    cdef int64_t x_step = step_of(&call.x), y_step = step_of(&call.y)
+    cdef const int64_t *index
     cdef const real *dy
     cdef real *dx
     for task in range(begin, end):
         n, c = task // call.x.shape[1], task % call.x.shape[1]
         dx = <real *> call.x.data + plane_offset(&call.x, n, c)
         dy = <const real *> call.y.data + plane_offset(&call.y, n, c)
-        for i in range(cells(&call.x)):
-            place = place_of(call, n, c, i)
-            dx[cell_offset(&call.x, i)] = dy[cell_offset(&call.y, place)]
-            if call.repeats:
-                last[place] = i
+        index = <const int64_t *> call.index.data + task * Q
+        base = first_place(call, n, c)
+        for i in range(Q):
+            dx[offset(&call.x, x_step, i)] = dy[offset(&call.y, y_step, index[i] - base)]
         if call.repeats:
-            for i in range(cells(&call.x)):
-                if last[place_of(call, n, c, i)] != i:
-                    dx[cell_offset(&call.x, i)] = 0
+            for i in range(Q):
+                last[index[i] - base] = i
+            for i in range(Q):
+                if last[index[i] - base] != i:
+                    dx[offset(&call.x, x_step, i)] = 0
 
 
 cdef extern from *:
@@ -251,46 +276,61 @@ cdef extern from *:
 
 # ── Calls from Python ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+cdef int ROI_ALIGN_FORWARD = kernel_number("roi_align_forward")
+cdef int ROI_ALIGN_BACKWARD = kernel_number("roi_align_backward")
+
+cdef enum:
+    LARGEST_TABLE = 1024 * 1024         # samples of a box along an axis
+
+
 cdef class BoxSamples:
     """The samples of some boxes: ``image`` (R,), ``box`` (R, 4) and ``grid`` (R, 2), C-contiguous int64, float64, int64."""
     cdef Tensor image, box, grid
     cdef bint maximum
+    cdef int64_t samples, most          # of a box's bin, and along an axis
 
-    def __init__(self, image, box, grid, bint maximum):
+    def __init__(self, image, box, grid, bint maximum, int64_t bins):
         self.image, self.box, self.grid, self.maximum = tensor(image), tensor(box), tensor(grid), maximum
+        cdef int64_t r
+        cdef const int64_t *count = <const int64_t *> self.grid.view.data
+        for r in range(self.image.view.shape[0]):
+            self.most = max(self.most, bins * max(count[2 * r], count[2 * r + 1]))
+            self.samples = max(self.samples, count[2 * r] * count[2 * r + 1])
 
-    cdef void describe(self, Boxes *call, Tensor x, Tensor y) noexcept:
+    cdef void describe(self, cnn_boxes *call, Tensor x, Tensor y) noexcept:
         call.x, call.y, call.values = x.view, y.view, x.view
         call.count = self.image.view.shape[0]
         call.image = <const int64_t *> self.image.view.data
         call.box = <const double *> self.box.view.data
         call.grid = <const int64_t *> self.grid.view.data
-        call.maximum = self.maximum
+        call.most, call.maximum = self.most, self.maximum
 
-    cdef double work(self, const cnn_tensor *y) noexcept:
-        cdef const int64_t *grid = <const int64_t *> self.grid.view.data
-        cdef double samples = 0
-        cdef int64_t r
-        for r in range(self.image.view.shape[0]):
-            samples += <double> grid[2 * r] * grid[2 * r + 1]
-        return 10 * samples * y.shape[1] * cells(y)
+    cdef int apply(self, cnn_boxes *call, int number, cnn_task definition, int precision, int64_t of) except -1:  # no-cython-lint
+        """By the kernel where there is one and its tables fit; else by the definition. ``of``: boxes, or images."""
+        cdef int64_t C = call.x.shape[1]
+        cdef double work = 10.0 * call.count * C * cells(&call.y) * self.samples
+        cdef cnn_task task = kernel(number, precision)
+        # Samples are numbered in a lane of 32 bits; an entry of the tables takes at most 40 bytes.
+        if task == NULL or self.samples >= 2 ** 31 or self.most > LARGEST_TABLE:
+            return run(definition, call, of * C, 1, 0, work)
+        return run(task, call, of * ((C + CNN_BOXES_CHANNELS - 1) // CNN_BOXES_CHANNELS), 1, 2 * self.most * 48, work)
 
     def forward(self, x, y):
         """Write y."""
         cdef Tensor X = tensor(x), Y = tensor(y, True)
-        cdef Boxes call
+        cdef cnn_boxes call
         self.describe(&call, X, Y)
-        run(<cnn_task> roi_align_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> roi_align_forward[double],
-            &call, call.count * X.view.shape[1], 1, 0, self.work(&Y.view))
+        self.apply(&call, ROI_ALIGN_FORWARD, <cnn_task> roi_align_forward[float] if X.precision == CNN_FLOAT32
+                 else <cnn_task> roi_align_forward[double], X.precision, call.count)
 
     def backward(self, x, dy, dx):
         """Write dx; x is read where y is a maximum, and may be None otherwise."""
         cdef Tensor DY = tensor(dy), DX = tensor(dx, True), X = DX if x is None else tensor(x)
-        cdef Boxes call
+        cdef cnn_boxes call
         self.describe(&call, DX, DY)
         call.values = X.view
-        run(<cnn_task> roi_align_backward[float] if DX.precision == CNN_FLOAT32 else <cnn_task> roi_align_backward[double],
-            &call, DX.view.shape[0] * DX.view.shape[1], 1, 0, self.work(&DY.view))
+        self.apply(&call, ROI_ALIGN_BACKWARD, <cnn_task> roi_align_backward[float] if DX.precision == CNN_FLOAT32
+                 else <cnn_task> roi_align_backward[double], DX.precision, DX.view.shape[0])
 
 
 cdef class BoxBins:
@@ -325,7 +365,6 @@ cdef void describe(Unpooling *call, Tensor x, Tensor index, Tensor y, bint add, 
     call.x, call.index, call.y = x.view, index.view, y.view
     call.add, call.whole, call.repeats, call.wrong, call.repeated = add, whole, False, 0, 0
     merge_cells(&call.x)
-    merge_cells(&call.index)
     merge_cells(&call.y)
 
 
