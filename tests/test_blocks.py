@@ -333,3 +333,49 @@ def test_nll_of_nothing():
     x[0, 1] = -np.inf
     assert cnncore.nll_loss(x, np.array([1, 0])) == np.inf
     assert np.isfinite(cnncore.nll_loss(x, np.array([1, 0]), weight=np.array([1.0, 0.0, 1.0])))
+
+
+@pytest.mark.parametrize("layout", ["planes", "channels last"])
+@pytest.mark.parametrize(("groups", "shared"), [(1, 1), (1, 4), (2, 5), (4, 2), (40, 1)])
+def test_deformable_kernels_with_groups_of_any_size(rng, groups, shared, layout):
+    """Runs of channels end where a group of the convolution ends and where offsets change."""
+    x, w = rng.standard_normal((2, 40, 6, 7)), rng.standard_normal((40, 40 // groups, 2, 3))
+    offset, mask = 3 * rng.standard_normal((2, 2 * 6 * shared, 5, 5)), rng.random((2, 6 * shared, 5, 5))
+    if layout == "channels last":
+        x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+
+    def everything():
+        y, backward = cnncore.deformable_conv.with_backward(
+            x, offset, w, None, mask, groups=groups, offset_groups=shared
+        )
+        return (y, *backward(np.cos(np.arange(y.size)).reshape(y.shape)))
+
+    with cnncore.cpu.target("definition"):
+        expected = everything()
+    for target in cnncore.cpu.targets()[1:]:
+        with cnncore.cpu.target(target):
+            for found, right in zip(everything(), expected, strict=True):
+                np.testing.assert_allclose(found, right, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 15, 17, 40])
+@pytest.mark.parametrize("beta", [0.75, 0.6])
+def test_response_norm_kernels_of_any_number_of_channels(rng, channels, beta):
+    """Blocks of channels side by side, the last one with fewer; a value that overflows sends its block to the definition."""
+    x = rng.standard_normal((2, channels, 5, 6)).astype("f")
+    large = x.copy()
+    large[1, channels - 1, 2, 3] = 1e30
+    last = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+    for given in (x, last, large):
+
+        def everything(given=given):
+            settings = {"size": 4, "alpha": 2.0, "beta": beta}
+            y, backward = cnncore.response_norm_within_channel.with_backward(given, **settings)
+            return y, backward(given / np.abs(given).max())
+
+        with cnncore.cpu.target("definition"):
+            expected = everything()
+        for target in cnncore.cpu.targets()[1:]:
+            with cnncore.cpu.target(target):
+                for found, right in zip(everything(), expected, strict=True):
+                    np.testing.assert_allclose(found, right, rtol=2e-5, atol=1e-5 * np.abs(right).max())

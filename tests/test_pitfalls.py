@@ -157,6 +157,7 @@ EXPONENTIALS = {
     "glu": {"axis": -1},
     "sparsemax": {},
     "softmax_cross_entropy": {"arrays": classes},
+    "binary_cross_entropy": {"arrays": lambda rng, x: (rng.random(x.shape).astype(x.dtype),)},
 }
 
 
@@ -501,8 +502,19 @@ def test_a_loss_of_ignored_pixels_only():
     """Nothing to average: 0 and no gradient, not 0/0."""
     x = np.zeros((1, 3, 2, 2))
     target = np.full((1, 2, 2), -100)
-    loss, (dx,) = both(cnncore.softmax_cross_entropy, x, target)
-    assert loss == 0 and not dx.any()
+    for op in (cnncore.softmax_cross_entropy, cnncore.nll_loss):
+        loss, (dx,) = both(op, x, target)
+        assert loss == 0 and not dx.any()
+
+
+@on_every_target
+def test_a_partial_convolution_of_nothing(target, rng):
+    """No pixel of a window is known: 0 and no gradient, not the ratio of a number to 0; NaN in holes does not show."""
+    x, w, b = np.full((1, 2, 4, 4), NAN), rng.standard_normal((3, 2, 2, 2)), np.ones(3)
+    with cnncore.cpu.target(target):
+        for mask in (np.zeros((1, 2, 4, 4)), np.zeros((1, 1, 4, 4))):
+            y, gradients = both(cnncore.partial_conv, x, mask, w, b)
+            assert not y.any() and not any(g.any() for g in gradients)
 
 
 # ── Windows between pixels ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -576,6 +588,15 @@ def test_sums_of_many_small_numbers(target, rng):
 
 
 @on_every_target
+def test_losses_of_many_values(target, rng):
+    """The mean of 2²⁰ losses in float32 is rounded once."""
+    x, t = rng.standard_normal((1, 1, 1024, 1024)).astype(np.float32), rng.random((1, 1, 1024, 1024)).astype(np.float32)
+    exact = (np.logaddexp(0, x.astype(np.float64)) - x.astype(np.float64) * t).mean()
+    with cnncore.cpu.target(target):
+        assert abs(cnncore.binary_cross_entropy(x, t) - exact) <= 2 * np.finfo(np.float32).eps * exact
+
+
+@on_every_target
 def test_gradient_of_a_bias_over_many_pixels(target, rng):
     """db of a convolution is a sum over all pixels of all images, in blocks: added one after the other they are 1e-3 off."""
     x = np.zeros((2, 1, 512, 512), np.float32)
@@ -598,7 +619,16 @@ ASYMMETRIC = {
     "conv": ({"padding": "same_upper", "stride": 2}, weights(3, 2, 4)),
     "conv lower": ({"padding": "same_lower", "stride": 3}, weights(3, 2, 2)),
     "conv pairs": ({"padding": ((0, 2), (3, 1)), "dilation": 2}, weights(3, 2, 2)),
+    "conv reflected": ({"padding": ((0, 3), (2, 1)), "padding_mode": "reflect"}, weights(3, 2, 2)),
+    "conv replicated": ({"padding": "same_upper", "stride": 2, "padding_mode": "replicate"}, weights(3, 2, 4)),
+    "conv circular": ({"padding": ((3, 0), (1, 2)), "padding_mode": "circular", "stride": 2}, weights(3, 2, 3)),
     "conv_transpose": ({"stride": 3, "output_padding": 2, "padding": 1}, weights(2, 2, 3)),
+    "depthwise_conv": ({"padding": ((2, 0), (0, 1)), "stride": 2}, weights(4, 1, 3)),
+    "flipped_conv": ({"padding": ((0, 2), (3, 1)), "dilation": 2}, weights(3, 2, 2)),
+    "unfold": ({"kernel_size": (2, 3), "padding": ((0, 2), (3, 1)), "stride": 2}, None),
+    "linear_upsample": ({"scale": (2.5, 3)}, None),
+    "linear_upsample corners": ({"size": (7, 11), "coordinates": "align_corners"}, None),
+    "nearest_upsample": ({"size": (11, 13)}, None),
     "avg_pool": ({"kernel_size": 2, "stride": 3, "padding": "same_upper"}, None),
     "sum_pool": ({"kernel_size": 4, "stride": 3, "padding": "same_lower"}, None),
     "pad": ({"padding": ((1, 3), (0, 2)), "mode": "reflect"}, None),
@@ -626,7 +656,8 @@ def test_forward_and_backward_are_adjoint(op, entry, rng):
 @pytest.mark.parametrize("size", [2, 4, 5])
 def test_even_neighbourhood_of_channels(size, rng):
     """More channels before than after: in the gradient it is the other way around."""
-    check_gradient(cnncore.local_response_norm, rng.standard_normal((1, 6, 2, 2)), size=size, alpha=0.7, beta=0.6)
+    for op in (cnncore.local_response_norm, cnncore.response_norm_within_channel):
+        check_gradient(op, rng.standard_normal((1, 6, 3, 2)), size=size, alpha=0.7, beta=0.6)
 
 
 # ── Samples on pixels ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -642,6 +673,24 @@ def test_samples_that_fall_on_pixels(target, rng):
             x, np.array([[0.0, 0.0, 6.0, 6.0]]), np.array([0]), output_size=6, sampling_ratio=1, aligned=True
         )
     np.testing.assert_allclose(y[0], x[0], rtol=1e-15)
+
+
+@on_every_target
+def test_interpolation_and_deformed_windows_at_whole_positions(target, rng):
+    """Pixels themselves, exactly; what has no weight does not show; the derivative is that of the cell to the right."""
+    x, w = rng.standard_normal((1, 2, 4, 5)), np.ones((2, 1, 1, 1))
+    with cnncore.cpu.target(target):
+        corners = cnncore.linear_upsample(x, size=(7, 13), coordinates="align_corners")
+        np.testing.assert_array_equal(corners[:, :, ::2, ::3], x)
+        x[0, 0, 1, 2] = NAN
+        offset = np.zeros((1, 2, 4, 5))
+        offset[0, 0] = 1
+        y, (_, doffset, _) = both(cnncore.deformable_conv, x, offset, w, groups=2)
+    np.testing.assert_array_equal(y[:, :, :-1], x[:, :, 1:])
+    assert not y[:, :, -1].any()
+    below = np.concatenate([x[0, :, 2:], np.zeros((2, 1, 5))], axis=1)
+    np.testing.assert_allclose(doffset[0, 0, :-1], (below - x[0, :, 1:]).sum(axis=0), rtol=1e-14)
+    assert not doffset[0, 0, -1].any()
 
 
 # ── Probabilities that are none ────────────────────────────────────────────────────────────────────────────────────────

@@ -8,16 +8,16 @@ import numpy as np
 from .. import geometry
 from ..errors import SettingError, ShapeError
 from ..operator import Kind
-from ..ops import columns, conv
+from ..ops import columns, conv, shape
 from .convolution import Convolution, check_groups, check_weights
-from .reshaping import empty_image
+from .reshaping import channels_innermost
 
 __all__ = ["DeformableConvolution", "Fold", "LocallyConnected", "PartialConvolution", "Unfold"]
 
 
-def described(window, groups=1):
+def described(window, groups=1, inputs=1):
     """The windows of a call, for ops/columns; None while an extent is open."""
-    return None if None in window.output or None in window.low else columns.Columns(window, groups)
+    return None if None in window.output or None in window.low else columns.Columns(window, groups, inputs)
 
 
 class Unfold(Kind):
@@ -201,7 +201,7 @@ class DeformableConvolution(Kind):
         open_ = None in y or None in window.low
         sums = conv.Convolution(groups, (1, 1, 1), (1, 1, 1), (0, 0, 0), "direct")
         return y, DeformedGeometry(
-            described(window, shared),
+            described(window, shared, w[1]),
             None if open_ else sums,
             (x[0], x[1] * taps, *output),
             (w[0], w[1] * taps, 1, 1),
@@ -212,39 +212,67 @@ class DeformableConvolution(Kind):
         x, offset, w, b, mask = arrays
         y = call.empty(out)
         g = call.geometry
-        deformed = empty_image(g.columns, x)
-        g.windows.deform(x, offset, mask, deformed)
-        g.sums.forward(deformed, w.reshape(g.weights), b, y)
+        deformed = self.columns(call, with_channels_innermost(x), offset, mask)
+        g.sums.forward(deformed, self.kernels(call, w), b, y)
         return y, (), (x, offset, w, mask)
 
     def backward(self, call, saved, dy, wanted, out=None):
         x, offset, w, mask = saved
         g = call.geometry
         dx, doffset, dw, db, dmask = call.gradients(wanted, out)
+        image = with_channels_innermost(x)
         if dw is not None:
-            deformed = empty_image(g.columns, x)
-            g.windows.deform(x, offset, mask, deformed)
             rows = np.empty(g.weights, call.dtype)
-            g.sums.backward_weight(deformed, dy, rows)
-            dw[...] = rows.reshape(dw.shape)
+            g.sums.backward_weight(self.columns(call, image, offset, mask), dy, rows)
+            dw[...] = np.moveaxis(rows.reshape(len(w), *w.shape[2:], w.shape[1]), -1, 1)
         if db is not None:
             conv.backward_bias(dy, db)
-        if dx is not None or doffset is not None or dmask is not None:
-            ddeformed = empty_image(g.columns, x)
-            g.sums.backward_input(dy, w.reshape(g.weights), ddeformed)
-            if dx is not None:
-                g.windows.deform_backward_input(ddeformed, offset, mask, dx)
-            if doffset is not None or dmask is not None:
-                g.windows.deform_gradient(x, offset, mask, ddeformed, doffset, dmask)
+        if dx is None and doffset is None and dmask is None:
+            return dx, doffset, dw, db, dmask
+        dcolumns = innermost(g.columns, call.dtype)
+        g.sums.backward_input(dy, self.kernels(call, w), dcolumns)
+        if dx is not None:
+            dimage = dx if channels_innermost(dx) else innermost(dx.shape, call.dtype)
+            g.windows.deform_backward_input(dcolumns, offset, mask, dimage)
+            if dimage is not dx:
+                shape.copy(dimage, dx)
+        if doffset is not None or dmask is not None:
+            g.windows.deform_gradient(image, offset, mask, dcolumns, doffset, dmask)
         return dx, doffset, dw, db, dmask
+
+    def columns(self, call, image, offset, mask):
+        """The columns of the deformed windows: for every group of channels, cells before channels."""
+        deformed = innermost(call.geometry.columns, call.dtype)
+        call.geometry.windows.deform(image, offset, mask, deformed)
+        return deformed
+
+    def kernels(self, call, w):
+        """The weights in the order of the columns."""
+        return np.ascontiguousarray(np.moveaxis(w, 1, -1)).reshape(call.geometry.weights)
 
     def multiply_adds(self, call):
         return call.geometry.multiply_adds
 
 
-def fits(shape, expected):
+def innermost(extents, dtype):
+    """A new array (N, C, \\*spatial) whose channels are innermost."""
+    return np.moveaxis(np.empty((extents[0], *extents[2:], extents[1]), dtype), -1, 1)
+
+
+def with_channels_innermost(x):
+    """x, or a copy whose channels are innermost."""
+    if channels_innermost(x):
+        return x
+    image = innermost(x.shape, x.dtype)
+    shape.copy(x, image)
+    return image
+
+
+def fits(extents, expected):
     """Whether two shapes agree, open extents aside."""
-    return len(shape) == len(expected) and all(a == b or None in (a, b) for a, b in zip(shape, expected, strict=True))
+    return len(extents) == len(expected) and all(
+        a == b or None in (a, b) for a, b in zip(extents, expected, strict=True)
+    )
 
 
 class PartialConvolution(Convolution):

@@ -6,6 +6,7 @@
 #include "gemm.h"
 #include "conv.h"
 #include "winograd.h"
+#include "deform.h"
 #include "norm.h"
 #include "pool.h"
 #include "weighting.h"

@@ -126,6 +126,19 @@ typedef struct {
     void *panels, *bias;
 } cnn_pack;
 
+/* Windows one by one: of the image x, into y (their columns, or what is computed from them); backward the same, as dx and dy.
+ * The columns of deformable windows have an entry for channel c of group c / inputs, cell t: number
+ * (c / inputs) taps inputs + t inputs + c % inputs, so that the channels of a cell lie side by side. */
+typedef struct {
+    cnn_tensor x, y, w, b;
+    cnn_tensor offset, mask, doffset, dmask;    /* data == NULL: none */
+    int64_t kernel[3], stride[3], dilation[3], low[3], output[3];
+    int64_t taps;                   /* cells of a window */
+    int64_t groups;                 /* of channels: of a convolution, or those that share offsets */
+    int64_t inputs;                 /* channels of a group of the convolution after deformed windows */
+    int64_t block;                  /* deform_backward_input: channels of a task */
+} cnn_windows;
+
 /* dst[i] = src[i] for arrays of one shape and any strides. */
 typedef struct {
     cnn_tensor src, dst;

@@ -1,0 +1,189 @@
+/* Deformable windows, channels innermost. Definition with its formulas: ops/columns.pyx.
+ *
+ * A cell of a window is read between four pixels; what they are is worked out once for all channels of an offset group. */
+
+typedef struct {
+    int64_t cell[2];
+    double weight[2], slope[2];     /* 0 where the cell does not count */
+} K(between);
+
+/* between_zeros of ops/sample.pxd. */
+static inline int K(place_between)(double position, int64_t extent, K(between) *at) {
+    if (!(position > -1 && position < (double)extent)) return 0;
+    const double low = __builtin_floor(position);
+    for (int a = 0; a < 2; a++) {
+        const int inside = low + a >= 0 && low + a <= (double)(extent - 1);
+        at->cell[a] = inside ? (int64_t)low + a : 0;
+        at->weight[a] = inside ? (a ? position - low : 1 - (position - low)) : 0;
+        at->slope[a] = inside ? (a ? 1 : -1) : 0;
+    }
+    return 1;
+}
+
+/* Where cell t of window (oh, ow) lies for offset group g; 0 where no pixel counts. */
+static inline int K(deformed)(const cnn_windows *v, int64_t n, int64_t g, int64_t t, int64_t oh, int64_t ow, K(between) *h,
+                              K(between) *w) {
+    const REAL *offset = (const REAL *)v->offset.data + n * v->offset.stride[0] + 2 * (g * v->taps + t) * v->offset.stride[1]
+        + oh * v->offset.stride[3] + ow * v->offset.stride[4];
+    const double row = (double)(oh * v->stride[1] - v->low[1] + t / v->kernel[2] * v->dilation[1]) + (double)offset[0];
+    const double column = (double)(ow * v->stride[2] - v->low[2] + t % v->kernel[2] * v->dilation[2])
+        + (double)offset[v->offset.stride[1]];
+    return K(place_between)(row, v->x.shape[3], h) && K(place_between)(column, v->x.shape[4], w);
+}
+
+static inline double K(mask_of)(const cnn_windows *v, int64_t n, int64_t plane, int64_t oh, int64_t ow) {
+    if (v->mask.data == NULL) return 1;
+    return ((const REAL *)v->mask.data)[n * v->mask.stride[0] + plane * v->mask.stride[1] + oh * v->mask.stride[3]
+                                        + ow * v->mask.stride[4]];
+}
+
+/* From channel c on, how many lie side by side in the columns; where they do, for cell t. */
+static inline int64_t K(column_run)(const cnn_windows *v, int64_t c, int64_t end, int64_t t, int64_t *column) {
+    const int64_t group = c / v->inputs;
+    *column = group * v->taps * v->inputs + t * v->inputs + c % v->inputs;
+    return (group + 1) * v->inputs < end ? (group + 1) * v->inputs - c : end - c;
+}
+
+/* The pixels with a part in the value, and their parts times m; returns how many. */
+static inline int K(parts_of)(const cnn_windows *v, const K(between) *h, const K(between) *w, double m, int64_t *offset, REAL *part) {
+    int count = 0;
+    for (int a = 0; a < 2; a++)
+        for (int b = 0; b < 2; b++)
+            if (h->weight[a] != 0 && w->weight[b] != 0) {
+                offset[count] = h->cell[a] * v->x.stride[3] + w->cell[b] * v->x.stride[4];
+                part[count++] = (REAL)(h->weight[a] * w->weight[b] * m);
+            }
+    return count;
+}
+
+/* y[i] = sum of part[j] x[offset[j] + i] */
+static inline void K(blend)(REAL *y, const REAL *x, const int64_t *offset, const REAL *part, int parts, int64_t count) {
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) {
+        vreal sum = {0};
+        for (int j = 0; j < parts; j++) sum += part[j] * K(load)(x + offset[j] + i);
+        K(store)(y + i, sum);
+    }
+    for (; i < count; i++) {
+        REAL sum = 0;
+        for (int j = 0; j < parts; j++) sum += part[j] * x[offset[j] + i];
+        y[i] = sum;
+    }
+}
+
+/* Tasks are rows (n, oh) of windows, all channels. */
+static void K(deform_columns)(void *description, int64_t begin, int64_t end, void *scratch) {
+    const cnn_windows *v = description;
+    const int64_t channels = v->x.shape[1] / v->groups;
+    (void)scratch;
+    for (int64_t task = begin; task < end; task++) {
+        const int64_t n = task / v->output[1], oh = task % v->output[1];
+        const REAL *x = (const REAL *)v->x.data + n * v->x.stride[0];
+        for (int64_t ow = 0; ow < v->output[2]; ow++) {
+            REAL *y = (REAL *)v->y.data + n * v->y.stride[0] + oh * v->y.stride[3] + ow * v->y.stride[4];
+            for (int64_t g = 0; g < v->groups; g++)
+                for (int64_t t = 0; t < v->taps; t++) {
+                    K(between) h, w;
+                    int64_t offset[4], column;
+                    REAL part[4];
+                    int parts = 0;
+                    if (K(deformed)(v, n, g, t, oh, ow, &h, &w))
+                        parts = K(parts_of)(v, &h, &w, K(mask_of)(v, n, g * v->taps + t, oh, ow), offset, part);
+                    for (int64_t c = g * channels, run; c < (g + 1) * channels; c += run) {
+                        run = K(column_run)(v, c, (g + 1) * channels, t, &column);
+                        K(blend)(y + column, x + c, offset, part, parts, run);
+                    }
+                }
+        }
+    }
+}
+
+/* Tasks are blocks (n, c) of `block` channels of dx, here x. */
+static void K(deform_backward_input)(void *description, int64_t begin, int64_t end, void *scratch) {
+    const cnn_windows *v = description;
+    const int64_t C = v->x.shape[1], channels = C / v->groups, blocks = (C + v->block - 1) / v->block;
+    (void)scratch;
+    for (int64_t task = begin; task < end; task++) {
+        const int64_t n = task / blocks, first = task % blocks * v->block;
+        const int64_t last = first + v->block < C ? first + v->block : C;
+        REAL *dx = (REAL *)v->x.data + n * v->x.stride[0];
+        for (int64_t row = 0; row < v->x.shape[3]; row++)
+            for (int64_t column = 0; column < v->x.shape[4]; column++)
+                for (int64_t c = first; c < last; c++) dx[row * v->x.stride[3] + column * v->x.stride[4] + c] = 0;
+        for (int64_t g = first / channels; g * channels < last; g++)
+            for (int64_t oh = 0; oh < v->output[1]; oh++)
+                for (int64_t ow = 0; ow < v->output[2]; ow++) {
+                    const REAL *dy = (const REAL *)v->y.data + n * v->y.stride[0] + oh * v->y.stride[3] + ow * v->y.stride[4];
+                    for (int64_t t = 0; t < v->taps; t++) {
+                        K(between) h, w;
+                        int64_t offset[4], column;
+                        REAL part[4];
+                        if (!K(deformed)(v, n, g, t, oh, ow, &h, &w)) continue;
+                        const int parts = K(parts_of)(v, &h, &w, K(mask_of)(v, n, g * v->taps + t, oh, ow), offset, part);
+                        const int64_t stop = last < (g + 1) * channels ? last : (g + 1) * channels;
+                        for (int64_t c = first > g * channels ? first : g * channels, run; c < stop; c += run) {
+                            run = K(column_run)(v, c, stop, t, &column);
+                            for (int j = 0; j < parts; j++) {
+                                REAL *restrict to = dx + offset[j] + c;
+                                const REAL *restrict from = dy + column, factor = part[j];
+                                for (int64_t i = 0; i < run; i++) to[i] += factor * from[i];
+                            }
+                        }
+                    }
+                }
+    }
+}
+
+/* sum of a[i] b[i] */
+static inline double K(dot_product)(const REAL *a, const REAL *b, int64_t count) {
+    vreal sums = {0};
+    double total = 0;
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) sums += K(load)(a + i) * K(load)(b + i);
+    for (int l = 0; l < LANES; l++) total += (double)sums[l];
+    for (; i < count; i++) total += (double)a[i] * (double)b[i];
+    return total;
+}
+
+/* Gradients of offset and mask: tasks are rows (n, oh) of windows. */
+static void K(deform_gradient)(void *description, int64_t begin, int64_t end, void *scratch) {
+    const cnn_windows *v = description;
+    const int64_t channels = v->x.shape[1] / v->groups;
+    (void)scratch;
+    for (int64_t task = begin; task < end; task++) {
+        const int64_t n = task / v->output[1], oh = task % v->output[1];
+        const REAL *x = (const REAL *)v->x.data + n * v->x.stride[0];
+        for (int64_t ow = 0; ow < v->output[2]; ow++) {
+            const REAL *dy = (const REAL *)v->y.data + n * v->y.stride[0] + oh * v->y.stride[3] + ow * v->y.stride[4];
+            for (int64_t g = 0; g < v->groups; g++)
+                for (int64_t t = 0; t < v->taps; t++) {
+                    K(between) h, w;
+                    const double m = K(mask_of)(v, n, g * v->taps + t, oh, ow);
+                    double dh = 0, dw = 0, dm = 0;
+                    if (K(deformed)(v, n, g, t, oh, ow, &h, &w))
+                        for (int a = 0; a < 2; a++)
+                            for (int b = 0; b < 2; b++) {
+                                if (h.slope[a] == 0 || w.slope[b] == 0) continue;
+                                const REAL *pixel = x + h.cell[a] * v->x.stride[3] + w.cell[b] * v->x.stride[4];
+                                double dot = 0;
+                                for (int64_t c = g * channels, run, column; c < (g + 1) * channels; c += run) {
+                                    run = K(column_run)(v, c, (g + 1) * channels, t, &column);
+                                    dot += K(dot_product)(pixel + c, dy + column, run);
+                                }
+                                if (w.weight[b] != 0) dh += h.slope[a] * w.weight[b] * dot;
+                                if (h.weight[a] != 0) dw += h.weight[a] * w.slope[b] * dot;
+                                if (h.weight[a] != 0 && w.weight[b] != 0) dm += h.weight[a] * w.weight[b] * dot;
+                            }
+                    if (v->doffset.data != NULL) {
+                        REAL *to = (REAL *)v->doffset.data + n * v->doffset.stride[0]
+                            + 2 * (g * v->taps + t) * v->doffset.stride[1] + oh * v->doffset.stride[3] + ow * v->doffset.stride[4];
+                        to[0] = (REAL)(m * dh);
+                        to[v->doffset.stride[1]] = (REAL)(m * dw);
+                    }
+                    if (v->dmask.data != NULL)
+                        ((REAL *)v->dmask.data)[n * v->dmask.stride[0] + (g * v->taps + t) * v->dmask.stride[1]
+                                                + oh * v->dmask.stride[3] + ow * v->dmask.stride[4]] = (REAL)dm;
+                }
+        }
+    }
+}
