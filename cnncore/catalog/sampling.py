@@ -149,7 +149,7 @@ ROWS = (
             "rois have no gradient; corners that are not finite or beyond 2³¹, and images that do not exist, are "
             "refused with DataError",
         ),
-        accumulates="a sample and a bin in float64, dx in its dtype in the order of the boxes",
+        accumulates="positions in float64; a bin in float64 (kernels: in x's dtype), dx in its dtype in the order of the boxes",
         smooth=False,
         linear=(),
         paper="He, Gkioxari, Dollár & Girshick 2017, Mask R-CNN, ICCV, arXiv:1703.06870, section 3",
