@@ -22,7 +22,7 @@ except ImportError as error:
     raise
 
 from ._version import __version__
-from .catalog import OPS
+from .catalog import GRIDS, OPS, find
 from .errors import (
     CnnError,
     DataError,
@@ -37,7 +37,7 @@ from .errors import (
 )
 from .threads import get_num_threads, set_num_threads, threads
 
-globals().update(OPS)
+globals().update(OPS | GRIDS)
 
 # Imported when first used, which keeps `import cnncore` short: modules, and names with the module they come from.
 LAZY = {
@@ -57,6 +57,9 @@ def __getattr__(name):
         module = importlib.import_module(f"{__name__}.{LAZY[name] or name}")
         value = globals()[name] = getattr(module, name) if LAZY[name] else module
         return value
+    op = find(name)  # a point of a grid: cnncore.fractional_gem_pool
+    if op is not None:
+        return op
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -90,4 +93,5 @@ __all__ = [
     "threads",
     "train",
     *OPS,
+    *GRIDS,
 ]

@@ -5,7 +5,9 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from ._version import __version__ as __version__
+from .catalog import GRIDS as GRIDS
 from .catalog import OPS as OPS
+from .catalog import find as find
 from .errors import CnnError as CnnError
 from .errors import DataError as DataError
 from .errors import DtypeError as DtypeError
@@ -28,6 +30,10 @@ from .conversion import conv_to_linear as conv_to_linear
 from .conversion import linear_to_conv as linear_to_conv
 from .graph import load as load
 from .operator import Op
+
+from .families.pooling import Grid
+
+pool: Grid
 
 class _Conv(Op):
     def __call__(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1, algorithm: Any = 'direct', padding_mode: Any = 'zeros', *, out: NDArray[Any] | None = ...) -> Any: ...
@@ -178,6 +184,168 @@ class _AdaptiveMaxPool(Op):
     def with_backward(self, x: ArrayLike, output_size: Any, return_indices: Any = False, *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
 
 adaptive_max_pool: _AdaptiveMaxPool
+
+class _MinPool(Op):
+    def __call__(self, x: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, return_indices: Any = False, *, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, return_indices: Any = False, *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+min_pool: _MinPool
+
+class _MedianPool(Op):
+    def __call__(self, x: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, even: Any = 'lower', *, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, even: Any = 'lower', *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+median_pool: _MedianPool
+
+class _LearnedLpPool(Op):
+    def __call__(self, x: ArrayLike, rho: ArrayLike, c: ArrayLike | None = None, *, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, rho: ArrayLike, c: ArrayLike | None = None, *, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+learned_lp_pool: _LearnedLpPool
+
+class _MixedPool(Op):
+    def __call__(self, x: ArrayLike, a: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, *, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, a: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+mixed_pool: _MixedPool
+
+class _RandomMixedPool(Op):
+    def __call__(self, x: ArrayLike, state: ArrayLike | None = None, *, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, frequency: Any = 0.5, training: Any = False, seed: Any = 0, return_state: Any = False, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, state: ArrayLike | None = None, *, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, frequency: Any = 0.5, training: Any = False, seed: Any = 0, return_state: Any = False, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+random_mixed_pool: _RandomMixedPool
+
+class _GatedPool(Op):
+    def __call__(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+gated_pool: _GatedPool
+
+class _TreePool(Op):
+    def __call__(self, x: ArrayLike, v: ArrayLike, w: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, levels: Any = 2, *, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, v: ArrayLike, w: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, levels: Any = 2, *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+tree_pool: _TreePool
+
+class _SoftPool(Op):
+    def __call__(self, x: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, *, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+soft_pool: _SoftPool
+
+class _AutoPool(Op):
+    def __call__(self, x: ArrayLike, alphas: ArrayLike | None = None, *, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, alpha: Any = 1.0, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, alphas: ArrayLike | None = None, *, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, alpha: Any = 1.0, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+auto_pool: _AutoPool
+
+class _LogSumExpPool(Op):
+    def __call__(self, x: ArrayLike, rs: ArrayLike | None = None, *, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, r: Any = 1.0, mean: Any = False, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, rs: ArrayLike | None = None, *, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, r: Any = 1.0, mean: Any = False, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+log_sum_exp_pool: _LogSumExpPool
+
+class _GemPool(Op):
+    def __call__(self, x: ArrayLike, ps: ArrayLike | None = None, *, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, p: Any = 3.0, eps: Any = 1e-06, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, ps: ArrayLike | None = None, *, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, p: Any = 3.0, eps: Any = 1e-06, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+gem_pool: _GemPool
+
+class _AlphaPool(Op):
+    def __call__(self, x: ArrayLike, alphas: ArrayLike | None = None, *, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, alpha: Any = -1.0, eps: Any = 0.0, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, alphas: ArrayLike | None = None, *, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, alpha: Any = -1.0, eps: Any = 0.0, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+alpha_pool: _AlphaPool
+
+class _OrdinalPool(Op):
+    def __call__(self, x: ArrayLike, w: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, softmax: Any = False, *, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, w: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, softmax: Any = False, *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+ordinal_pool: _OrdinalPool
+
+class _RankAvgPool(Op):
+    def __call__(self, x: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, t: Any = None, *, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, t: Any = None, *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+rank_avg_pool: _RankAvgPool
+
+class _RankWeightedPool(Op):
+    def __call__(self, x: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, a: Any = 0.5, normalized: Any = False, *, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, a: Any = 0.5, normalized: Any = False, *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+rank_weighted_pool: _RankWeightedPool
+
+class _RankStochasticPool(Op):
+    def __call__(self, x: ArrayLike, state: ArrayLike | None = None, *, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, a: Any = 0.5, training: Any = False, seed: Any = 0, return_state: Any = False, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, state: ArrayLike | None = None, *, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, a: Any = 0.5, training: Any = False, seed: Any = 0, return_state: Any = False, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+rank_stochastic_pool: _RankStochasticPool
+
+class _MaxPoolDropout(Op):
+    def __call__(self, x: ArrayLike, state: ArrayLike | None = None, *, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, q: Any = 0.5, training: Any = False, seed: Any = 0, return_state: Any = False, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, state: ArrayLike | None = None, *, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, q: Any = 0.5, training: Any = False, seed: Any = 0, return_state: Any = False, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+max_pool_dropout: _MaxPoolDropout
+
+class _DilationPool(Op):
+    def __call__(self, x: ArrayLike, f: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, *, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, f: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+dilation_pool: _DilationPool
+
+class _ErosionPool(Op):
+    def __call__(self, x: ArrayLike, f: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, *, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, f: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: Any = False, *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+erosion_pool: _ErosionPool
+
+class _FractionalMaxPool(Op):
+    def __call__(self, x: ArrayLike, state: ArrayLike | None = None, kernel_size: Any = None, output_size: Any = None, output_ratio: Any = None, mode: Any = 'pseudorandom', overlapping: Any = True, seed: Any = 0, return_state: Any = False, compat: Any = None, return_indices: Any = False, *, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, state: ArrayLike | None = None, kernel_size: Any = None, output_size: Any = None, output_ratio: Any = None, mode: Any = 'pseudorandom', overlapping: Any = True, seed: Any = 0, return_state: Any = False, compat: Any = None, return_indices: Any = False, *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+fractional_max_pool: _FractionalMaxPool
+
+class _FractionalAvgPool(Op):
+    def __call__(self, x: ArrayLike, state: ArrayLike | None = None, kernel_size: Any = None, output_size: Any = None, output_ratio: Any = None, mode: Any = 'pseudorandom', overlapping: Any = True, seed: Any = 0, return_state: Any = False, compat: Any = None, *, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, state: ArrayLike | None = None, kernel_size: Any = None, output_size: Any = None, output_ratio: Any = None, mode: Any = 'pseudorandom', overlapping: Any = True, seed: Any = 0, return_state: Any = False, compat: Any = None, *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+fractional_avg_pool: _FractionalAvgPool
+
+class _S3Pool(Op):
+    def __call__(self, x: ArrayLike, state: ArrayLike | None = None, *, kernel_size: Any, stride: Any = 2, grid_size: Any = None, training: Any = False, seed: Any = 0, return_state: Any = False, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, state: ArrayLike | None = None, *, kernel_size: Any, stride: Any = 2, grid_size: Any = None, training: Any = False, seed: Any = 0, return_state: Any = False, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+s3_pool: _S3Pool
+
+class _SpatialPyramidPool(Op):
+    def __call__(self, x: ArrayLike, levels: Any = (1, 2, 4), strategy: Any = 'max', *, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, levels: Any = (1, 2, 4), strategy: Any = 'max', *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+spatial_pyramid_pool: _SpatialPyramidPool
+
+class _RoiMaxPool(Op):
+    def __call__(self, x: ArrayLike, rois: ArrayLike, output_size: Any, spatial_scale: Any = 1.0, *, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, rois: ArrayLike, output_size: Any, spatial_scale: Any = 1.0, *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+roi_max_pool: _RoiMaxPool
+
+class _GlobalGemPool(Op):
+    def __call__(self, x: ArrayLike, ps: ArrayLike | None = None, keepdims: Any = False, p: Any = 3.0, eps: Any = 1e-06, *, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, ps: ArrayLike | None = None, keepdims: Any = False, p: Any = 3.0, eps: Any = 1e-06, *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+global_gem_pool: _GlobalGemPool
+
+class _GlobalLogSumExpPool(Op):
+    def __call__(self, x: ArrayLike, rs: ArrayLike | None = None, keepdims: Any = False, r: Any = 1.0, mean: Any = False, *, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, rs: ArrayLike | None = None, keepdims: Any = False, r: Any = 1.0, mean: Any = False, *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+global_log_sum_exp_pool: _GlobalLogSumExpPool
+
+class _KMaxPool(Op):
+    def __call__(self, x: ArrayLike, k: Any = 2, layer: Any = None, layers: Any = None, return_indices: Any = False, *, out: NDArray[Any] | None = ...) -> Any: ...
+    def with_backward(self, x: ArrayLike, k: Any = 2, layer: Any = None, layers: Any = None, return_indices: Any = False, *, out: NDArray[Any] | None = ...) -> tuple[Any, Callable[..., Any]]: ...
+
+k_max_pool: _KMaxPool
 
 class _MaxUnpool(Op):
     def __call__(self, x: ArrayLike, indices: ArrayLike, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None, duplicates: Any = 'last', compat: Any = None, *, out: NDArray[Any] | None = ...) -> Any: ...

@@ -18,7 +18,7 @@ import time
 import numpy as np
 
 from . import __version__, cpu, get_num_threads, set_num_threads
-from .catalog import FAMILIES, OPS
+from .catalog import FAMILIES, GRIDS, OPS, find
 from .catalog.peers import peers_sentence
 from .errors import CnnError, DataError, SettingError
 from .progress import ProgressLine, bar, clock
@@ -283,6 +283,9 @@ def ops(options):
         )
         return 0
     for name in options.name:
+        if name in GRIDS:
+            print(f"{GRIDS[name].__doc__}\n\n{GRIDS[name].table()}")
+            continue
         op = known_operator(name)
         print(f"cnncore.{op.name}{op.__signature__}\n\n{op.__doc__}")
         print(f"Peers\n-----\n{peers_sentence(op.name)}")
@@ -291,14 +294,15 @@ def ops(options):
 
 def known_operator(name):
     """The operator called ``name``, or an error that names the nearest."""
-    if name not in OPS:
+    op = find(name)
+    if op is None:
         from difflib import get_close_matches
 
         near = get_close_matches(name, OPS, n=1)
         raise SettingError(
             f"no operator is called {name!r}{f'; did you mean {near[0]!r}?' if near else ''} See `cnncore ops`."
         )
-    return OPS[name]
+    return op
 
 
 def info(options):
@@ -340,7 +344,8 @@ def check(options):
     from .testing import check_operators
 
     for name in options.name:
-        known_operator(name)
+        if name not in GRIDS:
+            known_operator(name)
     started = time.perf_counter()
     with ProgressLine(sys.stderr, False if options.quiet else None) as line:
 

@@ -22,13 +22,18 @@ __all__ = [
     "axes",
     "canonical",
     "checked_bytes",
+    "fractional_sizes",
+    "fractional_starts",
     "global_window",
     "integer",
     "padded",
     "padding_sources",
     "per_axis",
     "pooling_window",
+    "region_window",
     "spatial",
+    "started_window",
+    "strip_picks",
     "transposed_window",
     "window",
 ]
@@ -300,6 +305,108 @@ def global_window(extents):
     if None in extents:
         return None
     return tuple(np.array([[0], [H], [0], [H]], dtype=np.int64) for H in canonical(extents, 1))
+
+
+def fractional_sizes(place, extents, output_size, output_ratio, kernel_size, overlapping):
+    """(output extents, window extents or None) of fractional pooling: O windows of k cells, or that share out the image.
+
+    Without ``kernel_size``, overlapping windows reach one cell into the next step, k = ⌊H/O⌋ + 1, where the image has room.
+    """
+    rank = len(extents)
+    if (output_size is None) == (output_ratio is None):
+        raise SettingError(f"{place}: give output_size or output_ratio, one of them")
+    if output_size is not None:
+        output = per_axis(place, "output_size", output_size, rank, minimum=1)
+    else:
+        ratios = tuple(output_ratio) if has_length(output_ratio) else (output_ratio,) * rank
+        if len(ratios) != rank or not all(
+            isinstance(r, (int, float, np.number)) and not isinstance(r, bool) and 0 < r <= 1 for r in ratios
+        ):
+            raise SettingError(
+                f"{place}: output_ratio must be a number above 0 and up to 1, or {rank}, got {output_ratio!r}"
+            )
+        output = tuple(None if H is None else int(H * r) for H, r in zip(extents, ratios, strict=True))
+    if not overlapping and kernel_size is not None:
+        raise SettingError(
+            f"{place}: windows that share out the image have no kernel_size; leave it out, or use overlapping=True"
+        )
+    kernel = None if kernel_size is None else per_axis(place, "kernel_size", kernel_size, rank, minimum=1)
+    if None in extents:
+        return output, kernel
+    if overlapping and kernel is None:
+        kernel = tuple(min(H // max(O, 1) + 1, H - O + 1) for H, O in zip(extents, output, strict=True))
+    for axis, (H, O) in enumerate(zip(extents, output, strict=True)):
+        if not 1 <= O <= H:
+            raise ShapeError(
+                f"{place}: spatial axis {axis} of input {_by(extents)} cannot have {O} windows; at least 1, and {H} at most"
+            )
+        if overlapping and kernel[axis] + O - 1 > H:
+            raise ShapeError(
+                f"{place}: {O} windows of {kernel[axis]} cells do not fit spatial axis {axis} of input {_by(extents)}; "
+                f"kernel_size + output_size − 1 must be {H} at most"
+            )
+    return output, kernel
+
+
+def fractional_starts(H, O, k, numbers, random):
+    """Where O windows of k cells begin along an axis of H, or (k None) where O parts of it do, with H at the end.
+
+    ``random``: the steps, ⌊α⌋ or ⌊α⌋ + 1, in the order of ``numbers``, as many as there are steps. Else pseudorandom: window
+    i begins at ⌊(i + u) α⌋ − ⌊u α⌋, u = numbers[0]. α = (H − k) / (O − 1) from window to window, or H / O from part to part.
+    All in the precision of ``numbers``.
+
+    >>> fractional_starts(9, 4, 3, np.array([0.25]), random=False)
+    array([0, 2, 4, 6])
+    """
+    span, steps = (H, O) if k is None else (H - k, O - 1)
+    starts = np.zeros(steps + 1, np.int64)
+    if random and steps:
+        step = np.full(steps, span // steps, np.int64)
+        step[: span % steps] += 1
+        starts[1:] = np.cumsum(step[np.argsort(numbers[:steps], kind="stable")])
+    elif steps:
+        real = numbers.dtype.type
+        alpha = real(span) / real(steps)
+        first = (np.arange(steps, dtype=numbers.dtype) + numbers[0]) * alpha
+        starts[:-1] = first.astype(np.int64) - np.int64(numbers[0] * alpha)
+    if k is not None or steps:
+        starts[-1] = span
+    return starts
+
+
+def started_window(starts, k):
+    """A table like those of :func:`axes` for windows of k cells at ``starts``, or (k None) for the parts between them."""
+    starts = np.asarray(starts, np.int64)
+    first = starts if k is not None else starts[:-1]
+    count = np.full_like(starts, k) if k is not None else np.diff(starts)
+    return np.ascontiguousarray([first, count, np.zeros_like(first), count], dtype=np.int64)
+
+
+def strip_picks(H, grid, stride, numbers):
+    """grid/stride cells of each strip of ``grid``, and a part of the rest, without repetition and in order: ⌊H/stride⌋.
+
+    Cell i is among them where numbers[i] is one of the smallest of its strip.
+    """
+    picks = []
+    for start in range(0, H, grid):
+        strip = numbers[start : min(start + grid, H)]
+        picks += sorted(start + int(i) for i in np.argsort(strip, kind="stable")[: len(strip) // stride])
+    return np.array(picks, np.int64)
+
+
+def region_window(place, H, low, high, O):
+    """(table, first window): the parts of adaptive pooling of cells low … high that have a cell of the image, one axis.
+
+    Parts are [low + ⌊ih/O⌋, low + ⌈(i+1)h/O⌉) with h = high − low + 1, 1 at least; those wholly outside the image come first or
+    last, and the table, like those of :func:`axes`, leaves them out.
+    """
+    ((_, _, table), _) = adaptive_window(place, (max(high - low + 1, 1),), O)
+    first, stop = np.clip(table[0] + low, 0, H), np.clip(table[0] + table[1] + low, 0, H)
+    met = np.flatnonzero(stop > first)
+    if not len(met):
+        return None, 0
+    first, count = first[met], (stop - first)[met]
+    return np.ascontiguousarray([first, count, np.zeros_like(first), count], dtype=np.int64), int(met[0])
 
 
 def transposed_window(place, extents, kernel_size, stride=1, padding=0, output_padding=0, dilation=1):

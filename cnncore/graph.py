@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from . import geometry, model_file
-from .catalog import OPS
+from .catalog import GRIDS, OPS, find
 from .errors import CnnError, GraphError, ModelFileError, SettingError
 from .layers import bound, owned_arrays, relocated, shape_text, signature, split_settings, unknown
 from .net import Input, Net, Node, Structure
@@ -161,12 +161,13 @@ class Graph:
             rows[row["name"]] = row
         for name in _running_order(rows, g._names):
             row = rows[name]
-            if row["operator"] not in OPS:
+            op = find(row["operator"])
+            if op is None:
                 raise GraphError(unknown(name, "operator", row["operator"], list(OPS), "There are"))
             values = [None if v is None else g._values[g._names[v]] for v in row["inputs"]]
             settings = {key: _tuples(value) for key, value in row["settings"].items()}
-            values, settings = bound(name, OPS[row["operator"]], values, settings, lambda a: isinstance(a, Value))
-            made = g._add(name, OPS[row["operator"]], values, settings)
+            values, settings = bound(name, op, values, settings, lambda a: isinstance(a, Value))
+            made = g._add(name, op, values, settings)
             if most_extent is not None and any(extent is not None and extent > most_extent for extent in made.shape):
                 raise GraphError(f"{name}: its output {shape_text(made.shape)} exceeds {most_extent} along an axis")
         for name in description["outputs"]:
@@ -180,6 +181,8 @@ class Graph:
     def __getattr__(self, name):
         if name in OPS:
             return _method(self, OPS[name])
+        if name in GRIDS:
+            return _grid_method(self, GRIDS[name])
         if name.startswith("__"):
             raise AttributeError(name)
         raise AttributeError(
@@ -187,7 +190,7 @@ class Graph:
         )
 
     def __dir__(self):
-        return sorted({*super().__dir__(), *OPS})
+        return sorted({*super().__dir__(), *OPS, *GRIDS})
 
     def __repr__(self):
         return f"<graph of {len(self._inputs)} inputs and {len(self._nodes)} nodes>"
@@ -290,6 +293,18 @@ def _method(graph, op):
     method.__name__ = method.__qualname__ = op.name
     method.__signature__ = signature(op)
     method.__doc__ = f"g.{op.name}{signature(op)}: apply the operator to values of the graph.\n\n{op.__doc__}"
+    return method
+
+
+def _grid_method(graph, grid):
+    """``graph.apply`` of the operator that a grid makes of what its ``choices`` are set to."""
+
+    def method(*arguments, name=None, activation=None, **settings):
+        chosen = {choice: settings.pop(choice) for choice in grid.choices if choice in settings}
+        return graph.apply(grid.operator(**chosen), *arguments, name=name, activation=activation, **settings)
+
+    method.__name__ = method.__qualname__ = grid.name
+    method.__doc__ = grid.__doc__
     return method
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import cpu, drawing, geometry, model_file
-from .catalog import OPS
+from .catalog import find
 from .errors import DtypeError, GraphError, SettingError, ShapeError
 from .layers import initialised, shape_text, unknown
 from .operator import FLOATS, ordinary_array
@@ -91,7 +91,7 @@ class Structure:
         names = self.names
         nodes = []
         for node in self.nodes:
-            if OPS.get(node.op.name) is not node.op:
+            if find(node.op.name) is not node.op:
                 raise GraphError(
                     f"{node.path}: a file cannot hold the operator {node.op.name!r}, which is not in cnncore.OPS"
                 )

@@ -785,13 +785,16 @@ def check_operator(operator, seed=0):
 def check_operators(names=None, *, progress=None, stream=None, seed=0):
     """Run :func:`check_operator` over ``names`` (operators or their names; default all); return a :class:`Report`.
 
-    ``progress(done, total, row)`` is called after every row; ``stream`` receives the table line by line.
+    The name of a grid, such as "pool", stands for all of its operators. ``progress(done, total, row)`` is called after every
+    row; ``stream`` receives the table line by line.
     """
-    from .catalog import OPS
+    from .catalog import GRIDS, OPS
 
+    if names is not None:
+        names = [op for name in names for op in (GRIDS[name].pairs.values() if name in GRIDS else (_operator(name),))]
     work = [
         (op, case, name, rank)
-        for op in (OPS.values() if names is None else map(_operator, names))
+        for op in (OPS.values() if names is None else names)
         for case, name in named_cases(op)
         for rank in case.ranks
     ]
@@ -808,16 +811,17 @@ def check_operators(names=None, *, progress=None, stream=None, seed=0):
 
 
 def _operator(operator):
-    from .catalog import OPS
+    from .catalog import OPS, find
 
     if isinstance(operator, Op):
         return operator
-    if operator not in OPS:
+    op = find(operator)
+    if op is None:
         from difflib import get_close_matches
 
         near = get_close_matches(str(operator), OPS, n=1)
         raise SettingError(f"no operator is called {operator!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    return OPS[operator]
+    return op
 
 
 def named_cases(op):

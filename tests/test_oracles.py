@@ -321,6 +321,169 @@ def keep(s, y, x):
     return y.reshape(*y.shape[:2], *[1] * (x.ndim - 2)) if s["keepdims"] else y
 
 
+# Strategies that PyTorch does not have, as the shortest composition of its operators.
+
+
+def cells_of(s, x, fill=0.0):
+    """The cells of every window along a last axis, what lies outside the image holding ``fill``, and which lie inside."""
+    if "kernel_size" not in s:
+        return x.flatten(2), torch.ones_like(x.flatten(2), dtype=torch.bool)
+    return unfolded(s, x, fill), unfolded(s, torch.ones_like(x)) > 0
+
+
+def of_channel(p, cells):
+    """Learned numbers (C or 1, …) beside the cells (N, C, *output, cells)."""
+    return p.reshape(1, len(p), *[1] * (cells.ndim - 3), -1)
+
+
+def pooled(function):
+    """An oracle from ``function(s, cells, inside, *learned)``, cells outside the image being 0."""
+
+    def oracle(s, x, *learned):
+        cells, inside = cells_of(s, x)
+        y = function(s, cells, inside, *(p if p is None else of_channel(p, cells) for p in learned))
+        return keep(s, y, x) if "keepdims" in s else y
+
+    return oracle
+
+
+def mean(cells, inside):
+    return cells.sum(-1) / inside.sum(-1)
+
+
+def largest(cells, inside):
+    return cells.masked_fill(~inside, -math.inf).amax(-1)
+
+
+def median_pool(s, x):
+    cells, _ = cells_of(s, x, math.nan)
+    return torch.nanmedian(cells, -1).values if s["even"] == "lower" else torch.nanquantile(cells, 0.5, dim=-1)
+
+
+def gated(s, cells, inside, w, b=None):
+    gate = torch.sigmoid((w * cells).sum(-1) + (0 if b is None else b[..., 0]))
+    return gate * largest(cells, inside) + (1 - gate) * mean(cells, inside)
+
+
+def tree_pool(s, x, v, w):
+    cells, _ = cells_of(s, x)
+    leaves = [(of_channel(v[:, k], cells) * cells).sum(-1) for k in range(v.shape[1])]
+    gates = [torch.sigmoid((of_channel(w[:, k], cells) * cells).sum(-1)) for k in range(w.shape[1])]
+    values = [None] * len(gates) + leaves
+    for k in reversed(range(len(gates))):
+        values[k] = gates[k] * values[2 * k + 1] + (1 - gates[k]) * values[2 * k + 2]
+    return values[0]
+
+
+def softened(cells, inside, alpha):
+    return (torch.softmax((alpha * cells).masked_fill(~inside, -math.inf), -1) * cells).sum(-1)
+
+
+def log_sum_exp(s, cells, inside, rs=None):
+    r = s["r"] if rs is None else rs
+    total = torch.logsumexp((r * cells).masked_fill(~inside, -math.inf), -1)
+    return (total - (inside.sum(-1).to(cells.dtype).log() if s["mean"] else 0)) / (r if rs is None else r[..., 0])
+
+
+def power_mean(cells, inside, q):
+    if not torch.is_tensor(q) and q == 0:
+        return torch.exp(mean(cells.masked_fill(~inside, 1.0).log(), inside))
+    powers = torch.where(inside, cells.masked_fill(~inside, 1.0).pow(q), 0)
+    return mean(powers, inside).pow(1 / (q[..., 0] if torch.is_tensor(q) else q))
+
+
+def learned_lp(s, cells, inside, rho, c=None):
+    return power_mean((cells - (0 if c is None else c)).abs(), inside, 1 + F.softplus(rho))
+
+
+def in_order(cells, inside):
+    """Cells from the largest to the smallest, 0 behind, and their ranks 0, 1, …"""
+    ordered = cells.masked_fill(~inside, -math.inf).sort(-1, descending=True).values
+    ranks = torch.arange(cells.shape[-1])
+    return torch.where(ranks < inside.sum(-1, keepdim=True), ordered, 0), ranks
+
+
+def ordinal(s, cells, inside, w):
+    ordered, ranks = in_order(cells, inside)
+    w = torch.where(ranks < inside.sum(-1, keepdim=True), w.exp() if s["softmax"] else w, 0)
+    return (w * ordered).sum(-1) / w.sum(-1)
+
+
+def rank_avg(s, cells, inside):
+    ordered, ranks = in_order(cells, inside)
+    n = inside.sum(-1, keepdim=True)
+    t = torch.minimum(n, torch.full_like(n, s["t"])) if s["t"] else (n + 1) // 2
+    return (ordered * (ranks < t)).sum(-1) / t[..., 0]
+
+
+def rank_weighted(a, normalized):
+    def function(s, cells, inside):
+        ordered, ranks = in_order(cells, inside)
+        weights = a(s) * (1 - a(s)) ** ranks.to(cells.dtype) * (ranks < inside.sum(-1, keepdim=True))
+        return (weights * ordered).sum(-1) / (weights.sum(-1) if normalized(s) else 1)
+
+    return function
+
+
+def selected_or(expectation):
+    """The cell that the state says, 0 for −1, or outside training the expectation."""
+
+    def oracle(s, x, state=None):
+        if not s["training"]:
+            return pooled(expectation)(s, x)
+        values = x.flatten(2).gather(2, state.flatten(2).clamp(min=0)).reshape(state.shape)
+        return torch.where(state >= 0, values, 0 * values)
+
+    return oracle
+
+
+def mixed(s, cells, inside, a):
+    return a[..., 0] * largest(cells, inside) + (1 - a[..., 0]) * mean(cells, inside)
+
+
+def random_mixed_pool(s, x, state=None):
+    cells, inside = cells_of(s, x)
+    share = s["frequency"] if state is None else state.reshape(*state.shape, *[1] * (x.ndim - 2)).to(x.dtype)
+    return share * largest(cells, inside) + (1 - share) * mean(cells, inside)
+
+
+def spatial_pyramid_pool(s, x):
+    pool = functional(f"adaptive_{s['strategy']}_pool", x.ndim - 2)
+    return torch.cat([pool(x, level).flatten(1) for level in s["levels"]], 1)
+
+
+STRATEGIES = {
+    "min_pool": lambda s, x: unfolded(s, x, math.inf).amin(-1),
+    "median_pool": median_pool,
+    "learned_lp_pool": pooled(learned_lp),
+    "mixed_pool": pooled(mixed),
+    "random_mixed_pool": random_mixed_pool,
+    "gated_pool": pooled(gated),
+    "tree_pool": tree_pool,
+    "soft_pool": pooled(lambda s, cells, inside: softened(cells, inside, 1.0)),
+    "auto_pool": pooled(lambda s, cells, inside, a=None: softened(cells, inside, s["alpha"] if a is None else a)),
+    "log_sum_exp_pool": pooled(log_sum_exp),
+    "global_log_sum_exp_pool": pooled(log_sum_exp),
+    "gem_pool": pooled(
+        lambda s, cells, inside, p=None: power_mean(cells.clamp(s["eps"]), inside, s["p"] if p is None else p)
+    ),
+    "alpha_pool": pooled(
+        lambda s, cells, inside, a=None: power_mean(
+            cells + s["eps"], inside, (1 - (s["alpha"] if a is None else a)) / 2
+        )
+    ),
+    "ordinal_pool": pooled(ordinal),
+    "rank_avg_pool": pooled(rank_avg),
+    "rank_weighted_pool": pooled(rank_weighted(lambda s: s["a"], lambda s: s["normalized"])),
+    "rank_stochastic_pool": selected_or(rank_weighted(lambda s: s["a"], lambda s: True)),
+    "max_pool_dropout": selected_or(rank_weighted(lambda s: 1 - s["q"], lambda s: False)),
+    "dilation_pool": lambda s, x, f: (unfolded(s, x, -math.inf) + of_channel(f, unfolded(s, x))).amax(-1),
+    "erosion_pool": lambda s, x, f: (unfolded(s, x, math.inf) - of_channel(f, unfolded(s, x))).amin(-1),
+    "spatial_pyramid_pool": spatial_pyramid_pool,
+}
+STRATEGIES["global_gem_pool"] = STRATEGIES["gem_pool"]
+
+
 def adaptive(name):
     def pool(s, x):
         return functional(f"adaptive_{name}_pool", x.ndim - 2)(x, s["output_size"])
@@ -629,7 +792,7 @@ ORACLES = {
 }
 
 # This module imports torch itself: not before it is known to be there.
-ORACLES |= importlib.import_module("compositions_of_pooling").ORACLES
+ORACLES |= importlib.import_module("compositions_of_pooling").ORACLES | STRATEGIES
 
 # Rows that PyTorch cannot judge, and who does.
 NO_ORACLE = {
@@ -653,6 +816,8 @@ def compare(op, arrays, settings, limit):
     y = np.asarray(first(y))
     bound, _ = op.bind(arrays, dict(settings))
     wanted = op.wanted(bound)
+    if op.name in STRATEGIES:  # composed in float32, these lose more digits than an operator may
+        arrays = [a.astype(np.float64) if a is not None and a.dtype.kind == "f" else a for a in arrays]
     tensors = [
         None if a is None else torch.from_numpy(np.array(a)).requires_grad_(w)
         for a, w in zip(arrays, wanted, strict=False)
@@ -660,7 +825,7 @@ def compare(op, arrays, settings, limit):
     expected = ORACLES[op.name](full, *tensors)
     assert tuple(expected.shape) == y.shape
     dy = np.random.default_rng(5).standard_normal(y.shape).astype(y.dtype)
-    expected.backward(torch.from_numpy(np.array(dy)))
+    expected.backward(torch.from_numpy(np.array(dy)).to(expected.dtype))
     found = [y, *as_list(backward(dy))]
     right = [expected.detach().numpy()] + [t.grad.numpy() for t, w in zip(tensors, wanted, strict=False) if w]
     for number, (a, b) in enumerate(zip(found, right, strict=True)):

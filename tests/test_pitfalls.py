@@ -26,8 +26,14 @@ def over(table):
 on_every_target = pytest.mark.parametrize("target", TARGETS)
 
 
+def learned(x, settings):
+    """Settings whose arrays of real numbers have x's dtype."""
+    return {k: v.astype(x.dtype) if getattr(v, "dtype", None) == np.float64 else v for k, v in settings.items()}
+
+
 def both(op, *arrays, dy=None, **settings):
-    """y and the gradients; dy is 1 everywhere unless given."""
+    """y and the gradients; dy is 1 everywhere unless given. Learned numbers among the settings get x's dtype."""
+    settings = learned(arrays[0], settings)
     y, backward = op.with_backward(*arrays, **settings)
     y = first(y)
     return y, as_list(backward(np.ones_like(y) if dy is None else dy))
@@ -44,6 +50,7 @@ ZERO_NORM = {
     "global_lp_pool p=1": {"p": 1.0},
     "bilinear_pool": {},
     "covariance_pool": {},
+    "learned_lp_pool": {"kernel_size": 2, "rho": np.array([0.3])},
 }
 
 
@@ -71,6 +78,12 @@ POWERS = {
     "lp_pool p=1.5 mean": {"kernel_size": 2, "p": 1.5, "mean": True},
     "global_lp_pool": {},
     "global_lp_pool p=7": {"p": 7.0},
+    "gem_pool": {"kernel_size": 2, "eps": 1e-300},
+    "gem_pool p=-4": {"kernel_size": 3, "stride": 1, "p": -4.0, "eps": 1e-300},
+    "global_gem_pool": {"p": 9.0, "eps": 1e-300},
+    "alpha_pool": {"kernel_size": 2, "alpha": -9.0},
+    "alpha_pool harmonic": {"kernel_size": 2, "alpha": 3.0},
+    "alpha_pool geometric": {"kernel_size": 2, "alpha": 1.0},
 }
 
 
@@ -94,6 +107,7 @@ NEGATIVE_BASE = {
     "lp_pool": {"kernel_size": 2, "p": 1.5},
     "lp_pool p=3": {"kernel_size": 2, "p": 3.0},
     "global_lp_pool": {"p": 2.5},
+    "learned_lp_pool": {"kernel_size": 2, "rho": np.array([0.3])},
 }
 
 
@@ -105,8 +119,8 @@ def test_negative_base(op, entry, target, rng):
         x = rng.uniform(0.5, 1.5, (2, 3, 4, 4)).astype(dtype)
         sign = rng.choice([-1, 1], x.shape).astype(dtype)
         with cnncore.cpu.target(target):
-            y, (dx,) = both(op, x, **entry)
-            signed, (turned,) = both(op, sign * x, **entry)
+            y, (dx, *_) = both(op, x, **entry)
+            signed, (turned, *_) = both(op, sign * x, **entry)
         np.testing.assert_array_equal(signed, y)
         np.testing.assert_array_equal(turned, sign * dx)
 
@@ -158,6 +172,11 @@ EXPONENTIALS = {
     "sparsemax": {},
     "softmax_cross_entropy": {"arrays": classes},
     "binary_cross_entropy": {"arrays": lambda rng, x: (rng.random(x.shape).astype(x.dtype),)},
+    "soft_pool": {"kernel_size": 2},
+    "auto_pool": {"kernel_size": 2, "alpha": -3.0},
+    "log_sum_exp_pool": {"kernel_size": 2},
+    "log_sum_exp_pool mean": {"kernel_size": 3, "stride": 2, "padding": 1, "r": 7.0, "mean": True},
+    "global_log_sum_exp_pool": {"r": -2.0},
 }
 
 
@@ -186,6 +205,7 @@ ALL_INFINITE = {
     "global_max_pool": {},
     "max_blur_pool": {"kernel_size": 2, "stride": 2},
     "maxout": {},
+    "fractional_max_pool": {"kernel_size": 2, "output_size": 3},
 }
 
 
@@ -203,6 +223,23 @@ def test_windows_of_minus_infinity(op, entry, target):
         assert np.all(y == -INF)
         assert dx.sum() == y.size or op.name == "max_blur_pool"
         assert np.all(np.isfinite(dx))
+
+
+@on_every_target
+@pytest.mark.parametrize("mean", [False, True])
+def test_log_sum_exp_of_minus_infinity(mean, target):
+    """Nothing but −∞: −∞ and no gradient; a finite cell beside it: all of the gradient. ∞ takes it all, equals alike."""
+    with cnncore.cpu.target(target):
+        for dtype in DTYPES:
+            x = np.full((1, 20, 8), -INF, dtype)
+            x[..., 3], x[..., 5:] = 1, (INF, INF, 2)
+            y, (dx,) = both(cnncore.log_sum_exp_pool, x, kernel_size=2, mean=mean)
+            shift = np.log(2) if mean else 0
+            np.testing.assert_allclose(y[0, 7], [-INF, 1 - shift, INF, INF], rtol=1e-6)
+            np.testing.assert_array_equal(dx[0, 11], [0, 0, 0, 1, 0, 1, 1, 0])
+            y, (dx,) = both(cnncore.soft_pool, x, kernel_size=2)
+            np.testing.assert_array_equal(y[0, 7], [-INF, 1, INF, INF])
+            assert np.isfinite(dx).all()
 
 
 NO_MAXIMUM = {"softmax": {}, "log_softmax": {}, "sparsemax": {}}
@@ -385,6 +422,18 @@ TIES = {
     "maxout two": {"pieces": 2},
     "polyphase_pool": {},
     "polyphase_pool three": {"stride": 3},
+    "min_pool": {"kernel_size": 2},
+    "min_pool padded": {"kernel_size": 3, "stride": 2, "padding": 1},
+    "median_pool": {"kernel_size": 3, "stride": 1},
+    "median_pool even": {"kernel_size": 2},
+    "fractional_max_pool": {"kernel_size": 2, "output_size": 4},
+    "fractional_max_pool parts": {"output_ratio": 0.7, "overlapping": False, "mode": "random"},
+    "rank_weighted_pool": {"kernel_size": 2, "a": 1.0},
+    "rank_avg_pool": {"kernel_size": 2, "t": 1},
+    "ordinal_pool": {"kernel_size": 2, "w": np.eye(1, 4)},
+    "dilation_pool": {"kernel_size": 2, "f": np.zeros((1, 2, 2))},
+    "erosion_pool": {"kernel_size": 2, "f": np.zeros((1, 2, 2))},
+    "k_max_pool": {"k": 2},
 }
 
 
@@ -395,9 +444,9 @@ def test_ties_have_one_winner(op, entry, target, rng):
     for dtype in DTYPES:
         x = np.ones((2, 6, 6, 6), dtype)
         with cnncore.cpu.target(target):
-            y = op(x, **entry)
+            y = op(x, **learned(x, entry))
             dy = rng.integers(1, 9, y.shape).astype(dtype)
-            _, (dx,) = both(op, x, dy=dy, **entry)
+            _, (dx, *_) = both(op, x, dy=dy, **entry)
         assert dx.sum() == dy.sum()
         assert np.all(dx == np.round(dx))
         assert np.count_nonzero(dx) <= y.size
@@ -428,6 +477,20 @@ KEEPS_NAN = {
     "blur_pool": {},
     "wavelet_pool": {},
     "maxout": {},
+    "min_pool": {"kernel_size": 2},
+    "median_pool": {"kernel_size": 3, "stride": 2},
+    "soft_pool": {"kernel_size": 2},
+    "log_sum_exp_pool": {"kernel_size": 2},
+    "mixed_pool": {"kernel_size": 2, "a": np.array([0.5])},
+    "gated_pool": {"kernel_size": 2, "w": np.ones((1, 2, 2))},
+    "rank_weighted_pool": {"kernel_size": 2},
+    "ordinal_pool": {"kernel_size": 2, "w": np.ones((1, 4))},
+    "dilation_pool": {"kernel_size": 2, "f": np.zeros((1, 2, 2))},
+    "erosion_pool": {"kernel_size": 2, "f": np.zeros((1, 2, 2))},
+    "fractional_max_pool": {"kernel_size": 2, "output_size": 3},
+    "fractional_avg_pool": {"output_ratio": 0.7, "overlapping": False},
+    "learned_lp_pool": {"kernel_size": 2, "rho": np.array([0.3])},
+    "gem_pool": {"kernel_size": 2},
 }
 
 
@@ -437,16 +500,19 @@ def test_nan_in_every_place(op, entry, target, rng):
     """A NaN in any place and channel shows in all results that see it, and in no others."""
     for dtype in DTYPES:
         x = rng.standard_normal((1, 4, 5, 5)).astype(dtype)
+        settings = learned(x, entry)
         with cnncore.cpu.target(target):
-            plain = op(x, **entry)
+            plain = op(x, **settings)
             for place in np.ndindex(4, 5, 5):
                 special = x.copy()
                 special[(0, *place)] = NAN
-                # Who sees the place is found out by making it large.
-                moved = x.copy()
-                moved[(0, *place)] = 1e4
-                sees = op(moved, **entry) != plain
-                assert np.array_equal(np.isnan(op(special, **entry)), sees), place
+                # Who sees the place is found out by making it large, and by making it small.
+                sees = False
+                for value in (1e4, -1e4):
+                    moved = x.copy()
+                    moved[(0, *place)] = value
+                    sees = sees | (op(moved, **settings) != plain)
+                assert np.array_equal(np.isnan(op(special, **settings)), sees), place
 
 
 # ── Sentinels in place of −∞ ───────────────────────────────────────────────────────────────────────────────────────────
@@ -515,6 +581,20 @@ def test_a_partial_convolution_of_nothing(target, rng):
         for mask in (np.zeros((1, 2, 4, 4)), np.zeros((1, 1, 4, 4))):
             y, gradients = both(cnncore.partial_conv, x, mask, w, b)
             assert not y.any() and not any(g.any() for g in gradients)
+
+
+def test_empty_bins_of_regions():
+    """Regions that miss the image, wholly or in part: 0 and no gradient, with every strategy that has no weights of places."""
+    x = np.random.default_rng(0).uniform(0.5, 1.5, (1, 2, 4, 4))
+    rois = np.array([[0.0, 10, 10, 12, 12], [0.0, 2, 2, 9, 9]])
+    for (strategy, windows), op in cnncore.pool.pairs.items():
+        if windows != "roi":
+            continue
+        arrays = [np.full(1, 0.5) for row in op.arrays if row.name in ("a", "rho")]
+        y, gradients = both(op, x, rois, *arrays, output_size=2)
+        assert not y[0].any() and not y[1, :, 1].any() and not y[1, :, :, 1].any() and y[1, :, 0, 0].all(), strategy
+        assert all(np.isfinite(g).all() for g in gradients)
+        assert not gradients[0][:, :, :2].any() and not gradients[0][..., :2].any()
 
 
 # ── Windows between pixels ─────────────────────────────────────────────────────────────────────────────────────────────

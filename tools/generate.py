@@ -16,7 +16,7 @@ from literature import ENTRIES
 from pictures import picture
 
 import cnncore
-from cnncore.catalog import FAMILIES
+from cnncore.catalog import FAMILIES, GRIDS
 from cnncore.catalog.peers import PEERS, peers_sentence
 from cnncore.operator import REQUIRED
 
@@ -73,6 +73,13 @@ def package_stub():
     for name, module in cnncore.LAZY.items():
         lines.append(f"from .{module or ''} import {name} as {name}")
     lines += ["from .operator import Op", ""]
+    for name, grid in GRIDS.items():
+        lines += [
+            f"from {type(grid).__module__.removeprefix('cnncore')} import {type(grid).__name__}",
+            "",
+            f"{name}: {type(grid).__name__}",
+        ]
+    lines.append("")
     return "\n".join(lines) + "\n" + "\n".join(operator_class(op) for op in cnncore.OPS.values())
 
 
@@ -146,6 +153,26 @@ def peer_frameworks(name):
     return dict.fromkeys(titles[peer.replace(".", " ").split()[0]] for peer in PEERS.get(name, ()))
 
 
+def grid_page():
+    """docs/pooling_grid.md: which strategies go with which windows."""
+    lines = [
+        "# Pooling: strategies on windows",
+        "",
+        "`cnncore.pool(x, strategy=…, windows=…, **settings)` takes any strategy on any windows, in 1 to 3 axes, with its "
+        "gradient; so does `g.pool(h, strategy=…, windows=…)` in a graph. A name in the table is an operator with a row of its "
+        "own in [operators.md](operators.md), and the same operator. Written by `python tools/generate.py`; "
+        "`python -m cnncore ops pool` prints it, `python -m cnncore check pool` proves every gradient.",
+        "",
+    ]
+    for grid in GRIDS.values():
+        lines += [
+            f"{len(grid.strategies)} strategies × {len(grid.schemes)} kinds of windows: {len(grid.pairs)} operators.",
+            "",
+        ]
+        lines += [grid.table(), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def operator_section(op):
     def block(text):
         return ["```text", *inspect.cleandoc(text).splitlines(), "```", ""]
@@ -212,6 +239,7 @@ def generated_files():
         ROOT / "cnncore" / "__init__.pyi": package_stub(),
         docs / "operators.md": index_page(),
         docs / "coverage.md": coverage_page(),
+        docs / "pooling_grid.md": grid_page(),
     }
     for family in FAMILIES:
         files[docs / "operators" / f"{family}.md"] = family_page(family)

@@ -5,6 +5,7 @@ Tests, gradient checks, documentation, benchmarks, type stubs and the command li
 
 from types import MappingProxyType
 
+from ..families.pooling import SCHEMES, Grid, Pooling
 from . import (
     activation,
     blocks,
@@ -19,7 +20,7 @@ from . import (
     weighting,
 )
 
-__all__ = ["OPS"]
+__all__ = ["GRIDS", "OPS", "find"]
 
 FAMILIES = {
     "convolution": (*convolution.ROWS, *columns.ROWS, *blocks.ROWS),
@@ -29,3 +30,13 @@ FAMILIES = {
 }
 
 OPS = MappingProxyType({row.name: row for rows in FAMILIES.values() for row in rows})
+
+# Operators made on demand from two independent halves, by the name that stands for all of them.
+GRIDS = MappingProxyType({"pool": Grid([row for row in pooling.ROWS if type(row.kind) is Pooling], SCHEMES)})
+
+
+def find(name):
+    """The operator called ``name``, a row or a point of a grid; None where there is none."""
+    if name in OPS:
+        return OPS[name]
+    return next((op for grid in GRIDS.values() if (op := grid.find(name)) is not None), None)

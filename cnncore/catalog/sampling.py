@@ -3,8 +3,8 @@
 import numpy as np
 
 from ..errors import SettingError
-from ..families.pooling import KERNEL, PADDING, STRIDE
 from ..families.sampling import PolyphaseSelection, PositionSensitiveBoxes, SampledBoxes, Unpooling
+from ..families.windows import KERNEL_SIZE, PADDING, STRIDE
 from ..operator import REQUIRED, Array, Case, Op, Setting, choice, flag, number, whole
 
 __all__ = ["ROWS"]
@@ -69,7 +69,7 @@ ROWS = (
             Array("indices", "where each came from, as max_pool returns it with return_indices=True", role="index"),
         ),
         settings_list=(
-            KERNEL,
+            KERNEL_SIZE,
             STRIDE,
             PADDING,
             Setting("output_size", None, "spatial extents of y, where the pooled image was larger than these windows"),

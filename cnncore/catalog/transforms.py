@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from ..families.pooling import PADDING
 from ..families.transforms import Blur, Haar, Hartley, MaxBlur, Spectral
+from ..families.windows import PADDING
 from ..operator import REQUIRED, Case, Op, Setting, choice, whole
 from . import pooling
 
@@ -85,7 +85,7 @@ ROWS = (
             PADDING_MODE,
         ),
         shape="(N, C, \\*spatial) → (N, C, \\*output), output = ⌈(H + lo + hi − k + 1) / s⌉ per axis",
-        edges=("padding: of the maximum; it never wins", *pooling.MAX_EDGES[:2], *BLUR_EDGES),
+        edges=("padding: of the maximum; it never wins", *pooling.MAX.edges[:2], *BLUR_EDGES),
         accumulates=IN_DTYPE,
         smooth=False,
         paper="Zhang 2019, Making convolutional networks shift-invariant again, ICML, arXiv:1904.11486, section 3.2",

@@ -1,9 +1,8 @@
 """Rows of pooling by computed weights."""
 
-from ..families.pooling import WINDOW_SETTINGS
 from ..families.weighting import DetailPreserving, LocalImportance
+from ..families.windows import KERNEL, WINDOW_SETTINGS
 from ..operator import Array, Case, Layer, Op, Parameter, Setting, flag, number
-from .pooling import POOLED
 
 __all__ = ["ROWS"]
 
@@ -43,7 +42,7 @@ ROWS = (
         gradient="∂y/∂xᵢ = wᵢ / Σ w,   ∂y/∂lᵢ = wᵢ (xᵢ − y) / Σ w",
         arrays=(Array("x", "input"), Array("logit", "l, the logarithm of each value's importance, of x's shape")),
         settings_list=WINDOW_SETTINGS,
-        shape=POOLED,
+        shape=KERNEL.shape,
         edges=(
             "padding: does not count",
             "the window's largest logit is subtracted before it is raised: no size of l overflows",
@@ -95,7 +94,7 @@ ROWS = (
             ),
             Setting("eps", 1e-3, "ε, added to squared distances", number(above=0)),
         ),
-        shape=POOLED,
+        shape=KERNEL.shape,
         edges=(
             "padding: does not count; beyond the image's border the filter w sees zeros",
             "the middle of an even window: the last cell of its first half; w then reaches one cell beyond a 2×2 "

@@ -8,7 +8,7 @@ from .. import geometry
 from ..errors import ShapeError
 from ..operator import Kind
 from ..ops import weighting
-from .pooling import kernel_windows
+from .windows import KERNEL
 
 __all__ = ["DetailPreserving", "LocalImportance"]
 
@@ -24,9 +24,10 @@ class Weighted(Kind):
     """What both share: x first, and windows of kernel_size, stride, padding, dilation and ceil_mode."""
 
     def describe(self, op, shapes, dtype, settings):
-        scheme = kernel_windows(op, geometry.spatial(op.name, shapes[0]), settings)
+        layout = KERNEL.lay_out(op, shapes[0], settings, {})
         self.check(op, *shapes)
-        return (*shapes[0][:2], *scheme.output), Described(scheme.windows, scheme.receptive)
+        windows = None if layout.parts is None else layout.parts[0].windows
+        return (*shapes[0][:2], *layout.output), Described(windows, layout.receptive)
 
     def receptive_window(self, call):
         return call.geometry.receptive

@@ -45,10 +45,15 @@ typedef struct {
     cnn_tensor indices;     /* int64: position of the selected cell within its plane; data == NULL where not asked for */
     cnn_tensor drawn;       /* int64: positions to select instead of drawing them; data == NULL where there are none */
     double setting[8];      /* numbers of the strategy: p, alpha, ... */
+    const double *parameter;    /* [parameter_rows, parameters] learned numbers; plane n C + c has row (n C + c) % parameter_rows */
+    double *gradient;       /* backward: [planes, parameters] what each plane has for their gradients */
+    int64_t parameters, parameter_rows;
     const void *strategy;   /* the definition's functions; kernels do not need it */
     int64_t cells;          /* of the largest window */
     uint64_t seed;
+    uint64_t first_window, first_plane; /* numbers of the first window and plane, for what is drawn */
     int refused;            /* written by tasks: 0, or why */
+    int add;                /* backward: add to dx instead of writing it */
     /* How kernels cut the call into tasks (see kernels/pool.h): tasks that work in place, then packed ones. */
     int64_t in_place;       /* channels taken where they lie, a multiple of the vector; the others are packed */
     int64_t vectors;        /* in place: vectors of channels per task */

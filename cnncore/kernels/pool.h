@@ -704,6 +704,7 @@ static void K(pool_release)(const cnn_pool *c, K(pool_gradients) *g, int64_t fro
     const int64_t whole = g->reached < from ? g->reached : from;
     if (whole > g->held) K(pool_copy)(c, &c->dx, g->data, g->plane, g->planes, g->held, whole, 1);
     if (g->reached > from) memmove(g->data, g->data + (from - g->held) * slice, (size_t)((g->reached - from) * slice) * sizeof(REAL));
+    if (c->add && g->reached < from) g->reached = from;
     while (g->reached < from) {
         const int64_t next = from - g->reached < c->span ? from : g->reached + c->span;
         K(fill_zero)(g->data, (next - g->reached) * slice);
@@ -747,7 +748,10 @@ POOL_INLINE void K(pool_backward)(const K(pool_strategy) *s, const cnn_pool *c, 
             if (packed) {
                 K(pool_release)(c, &g, from);
                 if (to > g.reached) {
-                    K(fill_zero)(g.data + (g.reached - from) * slice, (to - g.reached) * slice);
+                    if (c->add)
+                        K(pool_pack)(c, &c->dx, g.data + (g.reached - from) * slice, g.plane, g.planes, g.reached, to);
+                    else
+                        K(fill_zero)(g.data + (g.reached - from) * slice, (to - g.reached) * slice);
                     g.reached = to;
                 }
                 dx = K(view_packed)(c, g.data, &c->dx, from);
@@ -761,7 +765,7 @@ POOL_INLINE void K(pool_backward)(const K(pool_strategy) *s, const cnn_pool *c, 
                     K(pool_pack)(c, &c->x, packed_x, g.plane, g.planes, from, to);
                     x = K(view_packed)(c, packed_x, &c->x, from);
                 }
-            } else if (to > cleared) {
+            } else if (to > cleared && !c->add) {
                 K(pool_clear)(c, dx, &c->dx, cleared, to, vectors * LANES);
                 cleared = to;
             }
@@ -774,7 +778,7 @@ POOL_INLINE void K(pool_backward)(const K(pool_strategy) *s, const cnn_pool *c, 
         }
         if (packed)
             K(pool_release)(c, &g, extent);
-        else
+        else if (!c->add)
             K(pool_clear)(c, dx, &c->dx, cleared, extent, vectors * LANES);
     }
 }

@@ -37,10 +37,17 @@ cdef extern from "calls.h" nogil:
         cnn_tensor indices
         cnn_tensor drawn
         double setting[8]
+        const double *parameter
+        double *gradient
+        int64_t parameters
+        int64_t parameter_rows
         const void *strategy
         int64_t cells
         uint64_t seed
+        uint64_t first_window
+        uint64_t first_plane
         int refused
+        int add
         int64_t in_place
         int64_t vectors
         int64_t strip

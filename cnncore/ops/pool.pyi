@@ -1,7 +1,7 @@
 # Written by tools/generate.py from the Cython source.
 from typing import Any
 
-class Strategy:
+class Definition:
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
 MAX: Any
@@ -16,9 +16,52 @@ STOCHASTIC: Any
 
 PROBABILITY_WEIGHTED: Any
 
+MIN: Any
+
+MEDIAN: Any
+
+MIXED: Any
+
+GATED: Any
+
+TREE: Any
+
+SOFT: Any
+
+AUTO: Any
+
+LOG_SUM_EXP: Any
+
+GEM: Any
+
+ALPHA: Any
+
+LEARNED_LP: Any
+
+ORDINAL: Any
+
+RANK_AVG: Any
+
+RANK_WEIGHTED: Any
+
+RANK_STOCHASTIC: Any
+
+MAX_DROPOUT: Any
+
+DILATION: Any
+
+EROSION: Any
+
 class Windows:
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
-def forward(strategy: Any, windows: Any, settings: Any, x: Any, y: Any, indices: Any = ..., drawn: Any = ..., seed: Any = ...) -> Any: ...
+class Numbers:
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
-def backward(strategy: Any, windows: Any, settings: Any, x: Any, y: Any, dy: Any, dx: Any, drawn: Any = ...) -> Any: ...
+def forward(strategy: Any, windows: Any, numbers: Any, x: Any, y: Any, indices: Any = ...) -> Any: ...
+
+def backward(strategy: Any, windows: Any, numbers: Any, x: Any, y: Any, dy: Any, dx: Any, gradient: Any = ..., add: Any = ...) -> Any: ...
+
+def k_max(x: Any, y: Any, places: Any) -> Any: ...
+
+def k_max_backward(dy: Any, places: Any, dx: Any) -> Any: ...

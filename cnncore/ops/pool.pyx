@@ -1,16 +1,17 @@
 """Pooling: what a strategy does to one window, forward and backward, and the loop over windows that all of them share.
 
-A strategy is a pair of functions on the cells of one window, in row-major order, padding left out:
+A strategy's definition is a pair of functions on the cells of one window, in row-major order, padding left out:
 
     reduce(x, window) → y                 the window's value
     spread(x, window, y, dy, dx)          dx[i] = dy · ∂y/∂x[i], for every cell
 
+Learned numbers of the window's channel are window.parameter[k]; spread adds dy · ∂y/∂parameter[k] to window.gradient[k].
 They carry the mathematics and never meet a stride, a rank or a layout. The loop gathers the cells of each window, calls the
 strategy, and puts the result back; gradients of overlapping windows add up in the order of the windows. A C kernel of the
 same name (kernels/pool.h) may take the loop's place.
 """
 
-from libc.math cimport INFINITY, fabs, pow
+from libc.math cimport INFINITY, exp, expm1, fabs, log, log1p, pow
 from libc.stdint cimport int64_t
 
 from cnncore.ops.dispatch cimport (
@@ -21,22 +22,22 @@ from cnncore.ops.dispatch import kernel_number
 from cnncore.ops.random cimport uniform
 
 
-cdef class Strategy:
+cdef class Definition:
 
     def __repr__(self):
-        return f"<strategy {self.name}>"
+        return f"<definition of {self.name} pooling>"
 
 
-cdef Strategy strategy(name, void *reduce_f32, void *reduce_f64, void *spread_f32, void *spread_f64,
-                       tuple saves=("x", "y"), str requires=""):
-    cdef Strategy s = Strategy()
-    s.name = name
-    s.saves = saves
-    s.requires = requires
-    s.functions = Functions([reduce_f32, reduce_f64], [spread_f32, spread_f64])
-    s.forward_kernel = kernel_number(f"{name}_pool_forward")
-    s.backward_kernel = kernel_number(f"{name}_pool_backward")
-    return s
+cdef Definition definition(name, void *reduce_f32, void *reduce_f64, void *spread_f32, void *spread_f64,
+                           tuple saves=("x", "y"), tuple needs=(), str requires=""):
+    cdef Definition d = Definition()
+    d.name = name
+    d.saves = saves
+    d.requires = requires
+    d.functions = Functions([reduce_f32, reduce_f64], [spread_f32, spread_f64], "order" in needs, "place" in needs, "none" in needs)
+    d.forward_kernel = kernel_number(f"{name}_pool_forward")
+    d.backward_kernel = kernel_number(f"{name}_pool_backward")
+    return d
 
 
 # ── Max pooling ── winner takes all ────────────────────────────────────────────────────────────────────────────────────
@@ -58,7 +59,7 @@ cdef void max_spread(const real *x, Window *window, real y, real dy, real *dx) n
     for i in range(window.n):
         dx[i] = dy if i == window.selected else 0
 
-MAX = strategy("max", <void *> max_reduce[float], <void *> max_reduce[double], <void *> max_spread[float], <void *> max_spread[double])
+MAX = definition("max", <void *> max_reduce[float], <void *> max_reduce[double], <void *> max_spread[float], <void *> max_spread[double])
 
 
 # ── Sum pooling ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -81,7 +82,7 @@ cdef void sum_spread(const real *x, Window *window, real y, real dy, real *dx) n
     for i in range(window.n):
         dx[i] = dy
 
-SUM = strategy("sum", <void *> sum_reduce[float], <void *> sum_reduce[double], <void *> sum_spread[float], <void *> sum_spread[double], saves=())
+SUM = definition("sum", <void *> sum_reduce[float], <void *> sum_reduce[double], <void *> sum_spread[float], <void *> sum_spread[double], saves=())
 
 
 # ── Average pooling ── LeCun et al. 1989 ───────────────────────────────────────────────────────────────────────────────
@@ -104,7 +105,7 @@ cdef void avg_spread(const real *x, Window *window, real y, real dy, real *dx) n
     for i in range(window.n):
         dx[i] = share
 
-AVG = strategy("avg", <void *> avg_reduce[float], <void *> avg_reduce[double], <void *> avg_spread[float], <void *> avg_spread[double], saves=())
+AVG = definition("avg", <void *> avg_reduce[float], <void *> avg_reduce[double], <void *> avg_spread[float], <void *> avg_spread[double], saves=())
 
 
 # ── Lp pooling ── Sermanet, Chintala & LeCun 2012, arXiv:1204.3968, unweighted; Gülçehre et al. 2014, arXiv:1311.1780 ──
@@ -161,7 +162,7 @@ cdef void lp_spread(const real *x, Window *window, real y, real dy, real *dx) no
     for i in range(window.n):
         dx[i] = <real> (dy / q * sign(x[i]) * pow(relative(fabs(x[i]), m) / t, p - 1))
 
-LP = strategy("lp", <void *> lp_reduce[float], <void *> lp_reduce[double], <void *> lp_spread[float], <void *> lp_spread[double], saves=("x",))
+LP = definition("lp", <void *> lp_reduce[float], <void *> lp_reduce[double], <void *> lp_spread[float], <void *> lp_spread[double], saves=("x",))
 
 
 # ── Stochastic pooling, training ── Zeiler & Fergus 2013, arXiv:1301.3557, eq. 5-6 ─────────────────────────────────────
@@ -207,9 +208,9 @@ cdef void stochastic_spread(const real *x, Window *window, real y, real dy, real
     for i in range(window.n):
         dx[i] = dy if i == window.selected and not nothing else 0
 
-STOCHASTIC = strategy("stochastic", <void *> stochastic_reduce[float], <void *> stochastic_reduce[double],
-                      <void *> stochastic_spread[float], <void *> stochastic_spread[double], saves=("x",),
-                      requires="x ≥ 0 everywhere and no NaN (it draws cells with probability x / Σx): apply relu first")
+STOCHASTIC = definition("stochastic", <void *> stochastic_reduce[float], <void *> stochastic_reduce[double],
+                        <void *> stochastic_spread[float], <void *> stochastic_spread[double], saves=("x",), needs=(),
+                        requires="x ≥ 0 everywhere and no NaN (it draws cells with probability x / Σx): apply relu first")
 
 
 # ── Stochastic pooling, inference: probability weighting ── eq. 7 ──────────────────────────────────────────────────────
@@ -237,10 +238,643 @@ cdef void probability_weighted_spread(const real *x, Window *window, real y, rea
     for i in range(window.n):
         dx[i] = <real> (dy * (2 * relative(x[i], m) - ratio) / total) if total > 0 else 0
 
-PROBABILITY_WEIGHTED = strategy("probability_weighted",
-                                <void *> probability_weighted_reduce[float], <void *> probability_weighted_reduce[double],
-                                <void *> probability_weighted_spread[float], <void *> probability_weighted_spread[double],
-                                saves=("x",), requires=STOCHASTIC.requires)
+PROBABILITY_WEIGHTED = definition("probability_weighted",
+                                  <void *> probability_weighted_reduce[float], <void *> probability_weighted_reduce[double],
+                                  <void *> probability_weighted_spread[float], <void *> probability_weighted_spread[double],
+                                  saves=("x",), needs=(), requires=STOCHASTIC.requires)
+
+
+# ── Min pooling ────────────────────────────────────────────────────────────────────────────────────────────────────────
+#
+#     y      = min xᵢ
+#     ∂y/∂xᵢ = 1 for the first i with xᵢ = y, else 0        NaN wins: the first NaN is the minimum
+
+cdef real min_reduce(const real *x, Window *window) noexcept nogil:
+    cdef int64_t i, best = 0
+    for i in range(1, window.n):
+        if x[i] < x[best] or (x[i] != x[i] and x[best] == x[best]):
+            best = i
+    window.selected = best
+    return x[best]
+
+cdef void min_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    cdef int64_t i
+    min_reduce(x, window)
+    for i in range(window.n):
+        dx[i] = dy if i == window.selected else 0
+
+MIN = definition("min", <void *> min_reduce[float], <void *> min_reduce[double], <void *> min_spread[float], <void *> min_spread[double])
+
+
+# ── Order of a window's cells ──────────────────────────────────────────────────────────────────────────────────────────
+#
+#     x₍₁₎ ≥ x₍₂₎ ≥ … ≥ x₍ₙ₎        equals in row-major order; NaN before all others
+
+cdef inline bint precedes(real a, real b) noexcept nogil:
+    return a > b or (a != a and b == b)
+
+cdef inline void rank_cells(const real *x, Window *window) noexcept nogil:
+    """window.order[r] = the cell x₍ᵣ₊₁₎: runs of 16 sorted by insertion, then merged."""
+    cdef int64_t n = window.n, length = 16, i, j, k, start, middle, end
+    cdef int64_t *order = window.order
+    cdef int64_t *other = window.order + n
+    for i in range(n):
+        j = i
+        while j % length and precedes(x[i], x[order[j - 1]]):
+            order[j] = order[j - 1]
+            j -= 1
+        order[j] = i
+    while length < n:
+        start = 0
+        while start < n:
+            middle, end = min(start + length, n), min(start + 2 * length, n)
+            i, j = start, middle
+            for k in range(start, end):
+                if j == end or (i < middle and not precedes(x[order[j]], x[order[i]])):
+                    other[k] = order[i]
+                    i += 1
+                else:
+                    other[k] = order[j]
+                    j += 1
+            start = end
+        for k in range(n):
+            order[k] = other[k]
+        length *= 2
+
+cdef inline real ranked_sum(const real *x, Window *window) noexcept nogil:
+    """Σ w₍ᵣ₎ x₍ᵣ₎ with the weights in window.work; those of 0 leave their cell out, infinite as it may be."""
+    cdef double total = 0
+    cdef int64_t r
+    for r in range(window.n):
+        if window.work[r] != 0 or x[window.order[r]] != x[window.order[r]]:
+            total += window.work[r] * x[window.order[r]]
+    return <real> total
+
+cdef inline void ranked_share(Window *window, real dy, real *dx) noexcept nogil:
+    cdef int64_t r
+    for r in range(window.n):
+        dx[window.order[r]] = <real> (dy * window.work[r])
+
+
+# ── Median pooling ─────────────────────────────────────────────────────────────────────────────────────────────────────
+#
+#     y      = x₍ₘ₎, m the middle;    n even: the lower of the two middle values, or with mean their mean
+#     ∂y/∂xᵢ = 1 for the first i with xᵢ = y, else 0;    mean: ½ for the first cell of each of the two values
+#     NaN in a window: y = NaN, taken from the first one
+
+cdef inline int64_t first_equal(const real *x, int64_t n, real value) noexcept nogil:
+    cdef int64_t i
+    for i in range(n):
+        if x[i] == value or (value != value and x[i] != x[i]):
+            return i
+    return 0
+
+cdef inline void middle_cells(const real *x, Window *window, int64_t *lower, int64_t *upper) noexcept nogil:
+    cdef double mean = window.setting[0]
+    rank_cells(x, window)
+    lower[0], upper[0] = window.order[window.n // 2], window.order[(window.n - 1) // 2]
+    if x[window.order[0]] != x[window.order[0]]:
+        lower[0] = window.order[0]
+    if not mean or x[lower[0]] != x[lower[0]]:
+        upper[0] = lower[0]
+    lower[0], upper[0] = first_equal(x, window.n, x[lower[0]]), first_equal(x, window.n, x[upper[0]])
+    window.selected = lower[0]
+
+cdef real median_reduce(const real *x, Window *window) noexcept nogil:
+    cdef int64_t lower, upper
+    middle_cells(x, window, &lower, &upper)
+    return x[lower] if lower == upper else <real> (0.5 * x[lower] + 0.5 * x[upper])
+
+cdef void median_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    cdef int64_t i, lower, upper
+    middle_cells(x, window, &lower, &upper)
+    for i in range(window.n):
+        dx[i] = <real> (0.5 * dy) * ((i == lower) + (i == upper))
+
+MEDIAN = definition("median", <void *> median_reduce[float], <void *> median_reduce[double],
+                    <void *> median_spread[float], <void *> median_spread[double], saves=("x",), needs=("order",))
+
+
+# ── Mixed pooling ── Lee, Gallagher & Tu 2016, arXiv:1509.08985, eq. 1; with a drawn from {0, 1}: Yu et al. 2014 ───────
+#
+#     y      = a max xᵢ + (1 − a) mean xᵢ
+#     ∂y/∂xᵢ = a·1[i first of the largest] + (1 − a)/n          ∂y/∂a = max xᵢ − mean xᵢ
+
+cdef inline double blend(double a, double largest, double mean) noexcept nogil:
+    """a largest + (1 − a) mean, where a weight of 0 leaves out what may be infinite."""
+    return (0 if a == 0 else a * largest) + (0 if a == 1 else (1 - a) * mean)
+
+cdef real mixed_reduce(const real *x, Window *window) noexcept nogil:
+    return <real> blend(window.parameter[0], max_reduce(x, window), sum_of(x, window.n) / window.n)
+
+cdef void mixed_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    cdef double a = window.parameter[0], largest = max_reduce(x, window)
+    cdef int64_t i
+    for i in range(window.n):
+        dx[i] = <real> (dy * ((a if i == window.selected else 0) + (1 - a) / window.n))
+    window.gradient[0] += dy * (largest - sum_of(x, window.n) / window.n)
+
+MIXED = definition("mixed", <void *> mixed_reduce[float], <void *> mixed_reduce[double],
+                   <void *> mixed_spread[float], <void *> mixed_spread[double], saves=("x",))
+
+
+# ── Gated pooling ── Lee, Gallagher & Tu 2016, arXiv:1509.08985, eq. 3 ─────────────────────────────────────────────────
+#
+#     s      = σ(Σ wᵢ xᵢ + b)              w by the cell's place in the kernel: what lies in the padding adds nothing
+#     y      = s max xᵢ + (1 − s) mean xᵢ
+#     ∂y/∂xᵢ = s·1[i first of the largest] + (1 − s)/n + t wᵢ       t = s(1 − s)(max xᵢ − mean xᵢ)
+#     ∂y/∂wᵢ = t xᵢ                  ∂y/∂b = t
+
+cdef inline double logistic(double z) noexcept nogil:
+    return 1 / (1 + exp(-z)) if z >= 0 else exp(z) / (1 + exp(z))
+
+cdef inline double weighted_cells(const real *x, Window *window, const double *weight) noexcept nogil:
+    """Σ weightᵢ xᵢ, weights by the cells' places in the kernel."""
+    cdef double total = 0
+    cdef int64_t i
+    for i in range(window.n):
+        total += weight[window.tap[i]] * x[i]
+    return total
+
+cdef real gated_reduce(const real *x, Window *window) noexcept nogil:
+    cdef double s = logistic(weighted_cells(x, window, window.parameter) + window.parameter[window.taps])
+    return <real> blend(s, max_reduce(x, window), sum_of(x, window.n) / window.n)
+
+cdef void gated_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    cdef double s = logistic(weighted_cells(x, window, window.parameter) + window.parameter[window.taps])
+    cdef double t = dy * s * (1 - s) * (max_reduce(x, window) - sum_of(x, window.n) / window.n)
+    cdef int64_t i
+    for i in range(window.n):
+        dx[i] = <real> (dy * ((s if i == window.selected else 0) + (1 - s) / window.n) + t * window.parameter[window.tap[i]])
+        window.gradient[window.tap[i]] += t * x[i]
+    window.gradient[window.taps] += t
+
+GATED = definition("gated", <void *> gated_reduce[float], <void *> gated_reduce[double],
+                   <void *> gated_spread[float], <void *> gated_spread[double], saves=("x",))
+
+
+# ── Tree pooling ── Lee, Gallagher & Tu 2016, arXiv:1509.08985, eq. 5-7 ────────────────────────────────────────────────
+#
+#     leaf  fₖ = Σ vₖᵢ xᵢ                   node  fₖ = sₖ f₂ₖ₊₁ + (1 − sₖ) f₂ₖ₊₂,  sₖ = σ(Σ wₖᵢ xᵢ)          y = f₀
+#     G₀ = 1, down the tree G₂ₖ₊₁ = Gₖ sₖ and G₂ₖ₊₂ = Gₖ (1 − sₖ); with tₖ = Gₖ sₖ(1 − sₖ)(f₂ₖ₊₁ − f₂ₖ₊₂)
+#     ∂y/∂vₖᵢ = Gₖ xᵢ        ∂y/∂wₖᵢ = tₖ xᵢ        ∂y/∂xᵢ = Σ Gₖ vₖᵢ over leaves + Σ tₖ wₖᵢ over nodes
+#
+# Nodes are numbered row by row from the root 0; parameters: the leaves' v, then the inner nodes' w.
+
+cdef enum:
+    LARGEST_TREE = 63       # nodes: 6 levels
+
+cdef inline double grow(const real *x, Window *window, int nodes, double *f, double *s) noexcept nogil:
+    """Values f of all nodes and gates s of the inner ones; returns y."""
+    cdef const double *v = window.parameter
+    cdef const double *w = window.parameter + (nodes + 1) * window.taps
+    cdef int k
+    for k in range(nodes, 2 * nodes + 1):
+        f[k] = weighted_cells(x, window, v + (k - nodes) * window.taps)
+    for k in range(nodes - 1, -1, -1):
+        s[k] = logistic(weighted_cells(x, window, w + k * window.taps))
+        f[k] = blend(s[k], f[2 * k + 1], f[2 * k + 2])
+    return f[0]
+
+cdef real tree_reduce(const real *x, Window *window) noexcept nogil:
+    cdef int nodes = <int> window.setting[0]    # inner ones
+    cdef double f[LARGEST_TREE]
+    cdef double s[LARGEST_TREE]
+    return <real> grow(x, window, nodes, f, s)
+
+cdef void tree_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    cdef int nodes = <int> window.setting[0], k
+    cdef double f[LARGEST_TREE]
+    cdef double s[LARGEST_TREE]
+    cdef double G[LARGEST_TREE]
+    cdef double total, share
+    cdef int64_t i, place
+    grow(x, window, nodes, f, s)
+    G[0] = dy
+    for k in range(nodes):
+        G[2 * k + 1], G[2 * k + 2] = G[k] * s[k], G[k] * (1 - s[k])
+    for i in range(window.n):
+        total = 0
+        for k in range(2 * nodes + 1):      # leaves first, as the parameters lie
+            share = G[nodes + k] if k <= nodes else (
+                G[k - nodes - 1] * s[k - nodes - 1] * (1 - s[k - nodes - 1]) * (f[2 * (k - nodes) - 1] - f[2 * (k - nodes)]))
+            place = k * window.taps + window.tap[i]
+            total += share * window.parameter[place]
+            window.gradient[place] += share * x[i]
+        dx[i] = <real> total
+
+TREE = definition("tree", <void *> tree_reduce[float], <void *> tree_reduce[double],
+                  <void *> tree_spread[float], <void *> tree_spread[double], saves=("x",))
+
+
+# ── Softmax of a window's cells ────────────────────────────────────────────────────────────────────────────────────────
+#
+#     wᵢ = e^{r xᵢ} / Σ e^{r xⱼ}        the largest exponent is taken off before: none overflows, infinite cells included
+
+cdef inline double softmax_of(const real *x, Window *window, double r, double *nearest) noexcept nogil:
+    """window.work[i] = wᵢ; returns Σ (e^{r (xᵢ − nearest)} − 1), nearest the cell with the largest r xᵢ."""
+    cdef double excess = 0, e
+    cdef int64_t i, best = 0
+    for i in range(1, window.n):
+        if (x[i] > x[best] if r >= 0 else x[i] < x[best]) or x[best] != x[best]:
+            best = i
+    nearest[0] = x[best]
+    for i in range(window.n):
+        e = 0 if r == 0 and x[i] == x[i] else 0 if x[i] == nearest[0] else expm1(r * (x[i] - nearest[0]))
+        window.work[i] = e
+        excess += e
+    for i in range(window.n):
+        window.work[i] = (1 + window.work[i]) / (window.n + excess)
+    return excess
+
+cdef inline double distance(double x, double y) noexcept nogil:
+    """x − y; 0 for equals, infinite as they may be."""
+    return 0 if x == y else x - y
+
+
+# ── Soft pooling ── Stergiou, Poppe & Kalliatakis 2021, arXiv:2101.00440, eq. 1-2; auto: McFee et al. 2018, arXiv:1804.10070
+#
+#     y      = Σ wᵢ xᵢ,  w = softmax(α x)             soft: α = 1        auto: α is learned (0: average, ∞: maximum)
+#     ∂y/∂xᵢ = wᵢ (1 + α (xᵢ − y))                    ∂y/∂α = Σ wᵢ (xᵢ − y)²
+
+cdef inline real expectation(const real *x, Window *window, double alpha) noexcept nogil:
+    cdef double nearest, total = 0
+    cdef int64_t i
+    softmax_of(x, window, alpha, &nearest)
+    for i in range(window.n):
+        if window.work[i] != 0:
+            total += window.work[i] * distance(x[i], nearest)
+    return <real> (nearest + total if total != 0 or total != total else nearest)
+
+cdef inline double expectation_spread(const real *x, Window *window, double alpha, double y, double dy, real *dx) noexcept nogil:
+    """dx; returns ∂y/∂α."""
+    cdef double total = 0, w
+    cdef int64_t i
+    softmax_of(x, window, alpha, &total)
+    total = 0
+    for i in range(window.n):
+        w = window.work[i]
+        dx[i] = <real> (dy * w * (1 + alpha * distance(x[i], y))) if w != 0 else 0
+        total += w * distance(x[i], y) * distance(x[i], y) if w != 0 else 0
+    return total
+
+cdef real soft_reduce(const real *x, Window *window) noexcept nogil:
+    return expectation(x, window, 1)
+
+cdef void soft_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    expectation_spread(x, window, 1, y, dy, dx)
+
+SOFT = definition("soft", <void *> soft_reduce[float], <void *> soft_reduce[double],
+                  <void *> soft_spread[float], <void *> soft_spread[double])
+
+cdef real auto_reduce(const real *x, Window *window) noexcept nogil:
+    return expectation(x, window, window.parameter[0])
+
+cdef void auto_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    window.gradient[0] += dy * expectation_spread(x, window, window.parameter[0], y, dy, dx)
+
+AUTO = definition("auto", <void *> auto_reduce[float], <void *> auto_reduce[double],
+                  <void *> auto_spread[float], <void *> auto_spread[double])
+
+
+# ── Log-sum-exp pooling ── Pinheiro & Collobert 2015, arXiv:1411.6228, eq. 6; log-average-exp: Lowe et al. 2021, arXiv:2111.01742
+#
+#     y      = 1/r ln(1/q Σ e^{r xᵢ})                 q = 1, or n with mean; r = 0, mean: the average
+#     ∂y/∂xᵢ = wᵢ,  w = softmax(r x)                  ∂y/∂r = (Σ wᵢ xᵢ − y) / r;  r → 0, mean: half the variance
+
+cdef inline double log_mean(const real *x, Window *window, double r, double *slope) noexcept nogil:
+    """1/r ln(1/n Σ e^{r xᵢ}); window.work = softmax(r x), and the derivative in r."""
+    cdef double nearest, excess = softmax_of(x, window, r, &nearest), mean = 0, variance = 0, widest = 0, d, above
+    cdef int64_t i
+    for i in range(window.n):
+        d = distance(x[i], nearest)
+        mean += window.work[i] * d if window.work[i] != 0 else 0
+        widest = max(widest, fabs(d))
+    if fabs(r) * widest < 1e-7:     # what is left of the difference below would be rounding
+        for i in range(window.n):
+            variance += window.work[i] * (distance(x[i], nearest) - mean) * (distance(x[i], nearest) - mean)
+        slope[0] = 0.5 * variance
+        above = mean - r * slope[0]
+    else:
+        above = log1p(excess / window.n) / r
+        slope[0] = (mean - above) / r
+    return nearest if above == 0 else nearest + above
+
+cdef real log_sum_exp_reduce(const real *x, Window *window) noexcept nogil:
+    cdef double r = window.parameter[0], mean = window.setting[0], slope, y = log_mean(x, window, r, &slope)
+    return <real> (y if mean else y + log(<double> window.n) / r)
+
+cdef void log_sum_exp_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    cdef double r = window.parameter[0], mean = window.setting[0], slope
+    cdef double average = log_mean(x, window, r, &slope)
+    cdef bint nothing = average == (-INFINITY if r > 0 else INFINITY)       # e^{r x} = 0 in all cells
+    cdef int64_t i
+    for i in range(window.n):
+        dx[i] = 0 if nothing else <real> (dy * window.work[i])
+    window.gradient[0] += dy * (slope if mean else slope - log(<double> window.n) / (r * r))
+
+LOG_SUM_EXP = definition("log_sum_exp", <void *> log_sum_exp_reduce[float], <void *> log_sum_exp_reduce[double],
+                         <void *> log_sum_exp_spread[float], <void *> log_sum_exp_spread[double], saves=("x",))
+
+
+# ── Power mean ── of values ≥ 0, the heart of the three poolings below ─────────────────────────────────────────────────
+#
+#     M      = (1/n Σ vᵢ^q)^{1/q} = m exp(1/q ln(1/n Σ e^{q lᵢ})),  lᵢ = ln(vᵢ / m)          q = 0: the geometric mean
+#     ∂M/∂vᵢ = wᵢ M / vᵢ = wᵢ e^{L − lᵢ},  w = softmax(q l)                    ∂M/∂q = M ∂L/∂q,  L = ln(M / m)
+#
+# m is the largest value, or for q < 0 the smallest: no power overflows.
+
+cdef inline double power_mean(Window *window, double q, double *L, double *slope) noexcept nogil:
+    """M of the values in the second half of window.work, which become l; the first half becomes w; ``slope`` = ∂M/∂q."""
+    cdef double *v = window.work + window.n
+    cdef double m = v[0]
+    cdef int64_t i
+    for i in range(1, window.n):
+        if (v[i] > m if q >= 0 else v[i] < m) or v[i] != v[i]:
+            m = v[i]
+        if m != m:
+            break
+    L[0], slope[0] = 0, 0
+    if m == 0 or m != m:
+        for i in range(window.n):
+            window.work[i] = m
+        return m
+    for i in range(window.n):
+        v[i] = log(relative(v[i], m))
+    if m == INFINITY and q == 0:
+        L[0] = 0
+        for i in range(window.n):
+            window.work[i] = 1.0 / window.n
+            v[i] = 0
+        return m
+    L[0] = log_mean(<const double *> v, window, q, slope)
+    slope[0] *= m * exp(L[0])
+    return m * exp(L[0])
+
+cdef inline double power_share(Window *window, int64_t i, double L) noexcept nogil:
+    """∂M/∂vᵢ"""
+    return window.work[i] * exp(L - window.work[window.n + i]) if window.work[i] != 0 else 0
+
+
+# ── Generalised mean (GeM) ── Radenović, Tolias & Chum 2018, arXiv:1711.02512, eq. 3 ───────────────────────────────────
+#
+#     y      = (1/n Σ max(xᵢ, ε)^p)^{1/p}
+#     ∂y/∂xᵢ = 1/n (xᵢ / y)^{p − 1} for xᵢ > ε, else 0          ∂y/∂p = y/p² (p Σ xᵢ^p ln xᵢ / Σ xᵢ^p − ln(1/n Σ xᵢ^p))
+
+cdef inline double gem_mean(const real *x, Window *window, double *L, double *slope) noexcept nogil:
+    cdef double eps = window.setting[0]
+    cdef int64_t i
+    for i in range(window.n):
+        window.work[window.n + i] = eps if x[i] <= eps else x[i]
+    return power_mean(window, window.parameter[0], L, slope)
+
+cdef real gem_reduce(const real *x, Window *window) noexcept nogil:
+    cdef double L, slope
+    return <real> gem_mean(x, window, &L, &slope)
+
+cdef void gem_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    cdef double L, slope, eps = window.setting[0]
+    cdef int64_t i
+    gem_mean(x, window, &L, &slope)
+    for i in range(window.n):
+        dx[i] = 0 if x[i] <= eps else <real> (dy * power_share(window, i, L))
+    window.gradient[0] += dy * slope
+
+GEM = definition("gem", <void *> gem_reduce[float], <void *> gem_reduce[double],
+                 <void *> gem_spread[float], <void *> gem_spread[double], saves=("x",))
+
+
+# ── α-integration ── Eom & Choi 2018, arXiv:1811.03436; Amari 2007 ─────────────────────────────────────────────────────
+#
+#     y      = (1/n Σ (xᵢ + ε)^q)^{1/q},  q = (1 − α)/2        α = −1: average, 1: geometric, 3: harmonic mean, −∞: maximum
+#     ∂y/∂xᵢ = 1/n ((xᵢ + ε) / y)^{q − 1}                      ∂y/∂α = −½ ∂y/∂q, ∂y/∂q as GeM's ∂y/∂p
+
+cdef inline double alpha_mean(const real *x, Window *window, double *L, double *slope) noexcept nogil:
+    cdef double eps = window.setting[0]
+    cdef int64_t i
+    for i in range(window.n):
+        window.work[window.n + i] = x[i] + eps
+        if not window.work[window.n + i] > 0:
+            window.refused = True
+    return power_mean(window, 0.5 * (1 - window.parameter[0]), L, slope)
+
+cdef real alpha_reduce(const real *x, Window *window) noexcept nogil:
+    cdef double L, slope
+    return <real> alpha_mean(x, window, &L, &slope)
+
+cdef void alpha_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    cdef double L, slope
+    cdef int64_t i
+    alpha_mean(x, window, &L, &slope)
+    for i in range(window.n):
+        dx[i] = <real> (dy * power_share(window, i, L))
+    window.gradient[0] -= 0.5 * dy * slope
+
+ALPHA = definition("alpha", <void *> alpha_reduce[float], <void *> alpha_reduce[double],
+                   <void *> alpha_spread[float], <void *> alpha_spread[double], saves=("x",), needs=(),
+                   requires="x + eps > 0 everywhere and no NaN: apply relu or softplus first, and give eps > 0 where x can be 0")
+
+
+# ── Lp pooling with learned p ── Gülçehre, Cho, Pascanu & Bengio 2014, arXiv:1311.1780, eq. 3-4 ────────────────────────
+#
+#     y      = (1/n Σ |xᵢ − c|^p)^{1/p},  p = 1 + ln(1 + e^ρ)
+#     ∂y/∂xᵢ = 1/n sign(xᵢ − c) (|xᵢ − c| / y)^{p − 1}, 0 at y = 0        ∂y/∂c = −Σ ∂y/∂xᵢ
+#     ∂y/∂ρ  = σ(ρ) y/p² (p Σ |xᵢ − c|^p ln |xᵢ − c| / Σ |xᵢ − c|^p − ln(1/n Σ |xᵢ − c|^p))
+
+cdef inline double learned_norm(const real *x, Window *window, double *L, double *slope) noexcept nogil:
+    cdef double rho = window.parameter[0], c = window.parameter[1]
+    cdef int64_t i
+    for i in range(window.n):
+        window.work[window.n + i] = fabs(x[i] - c)
+    return power_mean(window, 1 + (rho + log1p(exp(-rho)) if rho > 0 else log1p(exp(rho))), L, slope)
+
+cdef real learned_lp_reduce(const real *x, Window *window) noexcept nogil:
+    cdef double L, slope
+    return <real> learned_norm(x, window, &L, &slope)
+
+cdef void learned_lp_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    cdef double L, slope, share, total = 0
+    cdef int64_t i
+    learned_norm(x, window, &L, &slope)
+    for i in range(window.n):
+        share = dy * sign(x[i] - window.parameter[1]) * power_share(window, i, L)
+        total += share
+        dx[i] = <real> share
+    window.gradient[0] += dy * logistic(window.parameter[0]) * slope
+    window.gradient[1] -= total
+
+LEARNED_LP = definition("learned_lp", <void *> learned_lp_reduce[float], <void *> learned_lp_reduce[double],
+                        <void *> learned_lp_spread[float], <void *> learned_lp_spread[double], saves=("x",))
+
+
+# ── Ordinal pooling ── Deliège, Istasse, Kumar, De Vleeschouwer & Van Droogenbroeck 2021, arXiv:2109.01561 ─────────────
+#
+#     y       = Σ vᵣ x₍ᵣ₎ / Σ vᵣ over the n ranks of the window;  v = w, or e^w with softmax
+#     ∂y/∂x₍ᵣ₎ = vᵣ / Σ v                  ∂y/∂vᵣ = (x₍ᵣ₎ − y) / Σ v;  softmax: ∂y/∂wᵣ = vᵣ ∂y/∂vᵣ
+
+cdef inline double weigh_ranks(const real *x, Window *window) noexcept nogil:
+    """The cells in order, window.work = v / Σ v; returns Σ v, with softmax of e^{w − max w}."""
+    cdef double softmax = window.setting[0], largest = window.parameter[0], total = 0
+    cdef int64_t r
+    rank_cells(x, window)
+    for r in range(window.n):
+        largest = max(largest, window.parameter[r])
+    for r in range(window.n):
+        window.work[r] = exp(window.parameter[r] - largest) if softmax else window.parameter[r]
+        total += window.work[r]
+    for r in range(window.n):
+        window.work[r] /= total
+    return total
+
+cdef real ordinal_reduce(const real *x, Window *window) noexcept nogil:
+    weigh_ranks(x, window)
+    return ranked_sum(x, window)
+
+cdef void ordinal_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    cdef double softmax = window.setting[0], total = weigh_ranks(x, window)
+    cdef int64_t r
+    ranked_share(window, dy, dx)
+    for r in range(window.n):
+        window.gradient[r] += dy * (x[window.order[r]] - y) * (window.work[r] if softmax else 1 / total)
+
+ORDINAL = definition("ordinal", <void *> ordinal_reduce[float], <void *> ordinal_reduce[double],
+                     <void *> ordinal_spread[float], <void *> ordinal_spread[double], saves=("x", "y"), needs=("order",))
+
+
+# ── Rank-based pooling ── Shi, Ye & Wu 2016, Neural Networks 83 ────────────────────────────────────────────────────────
+#
+#     average     y = 1/t Σ x₍ᵣ₎ over r ≤ t                     t = ⌈n/2⌉ unless given, n at most
+#     weighted    y = Σ pᵣ x₍ᵣ₎,  pᵣ = a (1 − a)^{r − 1}         normalized: divided by Σ p
+#     stochastic  y = x₍ᵣ₎, r drawn with probability pᵣ / Σ p    outside training: weighted, normalized
+#     ∂y/∂x₍ᵣ₎ = 1/t or 0;    pᵣ;    1 for the cell drawn, else 0
+
+cdef inline void rank_average(const real *x, Window *window) noexcept nogil:
+    cdef int64_t t = <int64_t> window.setting[0], r
+    t = min(t, window.n) if t else (window.n + 1) // 2
+    rank_cells(x, window)
+    for r in range(window.n):
+        window.work[r] = 1.0 / t if r < t else 0
+
+cdef real rank_avg_reduce(const real *x, Window *window) noexcept nogil:
+    rank_average(x, window)
+    return ranked_sum(x, window)
+
+cdef void rank_avg_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    rank_average(x, window)
+    ranked_share(window, dy, dx)
+
+RANK_AVG = definition("rank_avg", <void *> rank_avg_reduce[float], <void *> rank_avg_reduce[double],
+                      <void *> rank_avg_spread[float], <void *> rank_avg_spread[double], saves=("x",), needs=("order",))
+
+cdef inline double rank_weights(const real *x, Window *window) noexcept nogil:
+    """The cells in order, window.work = p, normalized if so wanted; returns Σ p."""
+    cdef double a = window.setting[0], normalized = window.setting[1], total = 0
+    cdef int64_t r
+    rank_cells(x, window)
+    for r in range(window.n):
+        window.work[r] = a * pow(1 - a, r)
+        total += window.work[r]
+    for r in range(window.n):
+        window.work[r] /= total if normalized else 1
+    return total
+
+cdef real rank_weighted_reduce(const real *x, Window *window) noexcept nogil:
+    rank_weights(x, window)
+    return ranked_sum(x, window)
+
+cdef void rank_weighted_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    rank_weights(x, window)
+    ranked_share(window, dy, dx)
+
+RANK_WEIGHTED = definition("rank_weighted", <void *> rank_weighted_reduce[float], <void *> rank_weighted_reduce[double],
+                           <void *> rank_weighted_spread[float], <void *> rank_weighted_spread[double], saves=("x",), needs=("order",))
+
+cdef real rank_stochastic_reduce(const real *x, Window *window) noexcept nogil:
+    cdef double reached = 0, drawn
+    cdef int64_t r
+    if not window.given:
+        rank_weights(x, window)
+        drawn = uniform(window.seed, window.position)
+        for r in range(window.n):
+            window.selected = window.order[r]
+            reached += window.work[r]
+            if reached > drawn:
+                break
+    return x[window.selected]
+
+cdef void selected_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    """The cell that was drawn takes dy."""
+    cdef int64_t i
+    for i in range(window.n):
+        dx[i] = dy if i == window.selected else 0
+
+RANK_STOCHASTIC = definition("rank_stochastic", <void *> rank_stochastic_reduce[float], <void *> rank_stochastic_reduce[double],
+                             <void *> selected_spread[float], <void *> selected_spread[double], saves=(), needs=("order",))
+
+
+# ── Max-pooling dropout, training ── Wu & Gu 2015, arXiv:1512.01400, eq. 4-7 ───────────────────────────────────────────
+#
+#     y      = max of the cells that are kept, each with probability 1 − q; 0 where none is
+#     ∂y/∂xᵢ = 1 for the first of the largest that are kept, else 0
+#
+# A cell of the image is kept or dropped for all windows that meet it. Outside training: rank weighted with a = 1 − q.
+
+cdef real max_dropout_reduce(const real *x, Window *window) noexcept nogil:
+    cdef double q = window.setting[0]
+    cdef uint64_t planes = <uint64_t> window.plane << 40
+    cdef int64_t i, best = -1
+    if not window.given:
+        for i in range(window.n):
+            if uniform(window.seed, planes + window.place[i]) >= q and (best < 0 or precedes(x[i], x[best])):
+                best = i
+        window.selected = best
+    return x[window.selected] if window.selected >= 0 else 0
+
+MAX_DROPOUT = definition("max_dropout", <void *> max_dropout_reduce[float], <void *> max_dropout_reduce[double],
+                         <void *> selected_spread[float], <void *> selected_spread[double], saves=(),
+                         needs=("place", "none"))
+
+
+# ── Morphological pooling ── grey-scale dilation and erosion: Serra 1982; learned: Franchi, Fehri & Yao 2020 ───────────
+#
+#     dilation  y = max(xᵢ + fᵢ)       ∂y/∂xᵢ = ∂y/∂fᵢ = 1 for the first i with xᵢ + fᵢ = y, else 0
+#     erosion   y = min(xᵢ − fᵢ)       ∂y/∂xᵢ = −∂y/∂fᵢ = 1 for the first i with xᵢ − fᵢ = y, else 0        NaN wins
+
+cdef real dilation_reduce(const real *x, Window *window) noexcept nogil:
+    cdef real raised, best = 0
+    cdef int64_t i
+    for i in range(window.n):
+        raised = <real> (x[i] + window.parameter[window.tap[i]])
+        if i == 0 or precedes(raised, best):
+            best = raised
+            window.selected = i
+    return best
+
+cdef void dilation_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    dilation_reduce(x, window)
+    selected_spread(x, window, y, dy, dx)
+    window.gradient[window.tap[window.selected]] += dy
+
+DILATION = definition("dilation", <void *> dilation_reduce[float], <void *> dilation_reduce[double],
+                      <void *> dilation_spread[float], <void *> dilation_spread[double], saves=("x",))
+
+cdef real erosion_reduce(const real *x, Window *window) noexcept nogil:
+    cdef real lowered, best = 0
+    cdef int64_t i
+    for i in range(window.n):
+        lowered = <real> (x[i] - window.parameter[window.tap[i]])
+        if i == 0 or precedes(-lowered, -best):
+            best = lowered
+            window.selected = i
+    return best
+
+cdef void erosion_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    erosion_reduce(x, window)
+    selected_spread(x, window, y, dy, dx)
+    window.gradient[window.tap[window.selected]] -= dy
+
+EROSION = definition("erosion", <void *> erosion_reduce[float], <void *> erosion_reduce[double],
+                     <void *> erosion_spread[float], <void *> erosion_spread[double], saves=("x",))
 
 
 # ── The loop over windows ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -308,11 +942,12 @@ cdef inline int64_t cell_at(const cnn_pool *call, int64_t od, int64_t oh, int64_
 
 cdef inline bint recall(const cnn_pool *call, int64_t plane, int64_t od, int64_t oh, int64_t ow, Window *window) noexcept nogil:
     """Make the window select what ``call.drawn`` says, where there is one; False where that lies outside the window."""
+    cdef int64_t position
     window.given = call.drawn.data != NULL
     if window.given:
-        window.selected = cell_at(call, od, oh, ow, (<const int64_t *> call.drawn.data)[
-            plane_offset(&call.drawn, plane) + cell_offset(&call.drawn, od, oh, ow)])
-        return window.selected >= 0
+        position = (<const int64_t *> call.drawn.data)[plane_offset(&call.drawn, plane) + cell_offset(&call.drawn, od, oh, ow)]
+        window.selected = cell_at(call, od, oh, ow, position)
+        return window.selected >= 0 or (position == -1 and (<const Functions *> call.strategy).may_select_none)
     return True
 
 
@@ -322,6 +957,30 @@ cdef extern from *:
     static void cnn_refuse(cnn_pool *call, int why) { __atomic_store_n(&call->refused, why, __ATOMIC_RELAXED); }
     """
     void refuse "cnn_refuse"(cnn_pool *call, int why) noexcept nogil
+
+cdef inline void prepare(const cnn_pool *call, void *scratch, Window *window) noexcept nogil:
+    """What all windows of a call have in common; ``scratch`` is the part that gather_bytes keeps for strategies."""
+    cdef const Functions *functions = <const Functions *> call.strategy
+    window.setting, window.seed = call.setting, call.seed
+    window.taps = call.axis[0].kernel * call.axis[1].kernel * call.axis[2].kernel
+    window.work = <double *> scratch
+    window.place = <int64_t *> (window.work + 2 * call.cells)
+    window.order = window.place + (call.cells if functions.places else 0)
+
+
+cdef inline void enter(const cnn_pool *call, int64_t plane, int64_t od, int64_t oh, int64_t ow, Window *window) noexcept nogil:
+    """What belongs to one window, its cells having been counted."""
+    cdef int64_t i
+    window.size = window_size(call, od, oh, ow)
+    window.position = call.first_window + (
+        (plane * call.axis[0].output + od) * call.axis[1].output + oh) * call.axis[2].output + ow
+    window.parameter = call.parameter + plane % call.parameter_rows * call.parameters
+    window.refused = False
+    if (<const Functions *> call.strategy).places:
+        window.plane = call.first_plane + plane
+        for i in range(window.n):
+            window.place[i] = position_of(call, od, oh, ow, i)
+
 
 cdef void pool_forward(cnn_pool *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Tasks are planes (n, c): gather the cells of each window, reduce, store y and where it came from."""
@@ -333,7 +992,8 @@ cdef void pool_forward(cnn_pool *call, int64_t begin, int64_t end, real *scratch
     cdef const real *image
     cdef real *y
     cdef Window window
-    window.tap, window.setting, window.seed = tap, call.setting, call.seed
+    window.tap = tap
+    prepare(call, tap + 2 * call.cells, &window)
     for plane in range(begin, end):
         image = <const real *> call.x.data + plane_offset(&call.x, plane)
         y = <real *> call.y.data + plane_offset(&call.y, plane)
@@ -341,9 +1001,7 @@ cdef void pool_forward(cnn_pool *call, int64_t begin, int64_t end, real *scratch
             for oh in range(call.axis[1].output):
                 for ow in range(call.axis[2].output):
                     window.n = window_of(call, od, oh, ow, &call.x, offset, tap)
-                    window.size = window_size(call, od, oh, ow)
-                    window.position = ((plane * call.axis[0].output + od) * call.axis[1].output + oh) * call.axis[2].output + ow
-                    window.refused = False
+                    enter(call, plane, od, oh, ow, &window)
                     for i in range(window.n):
                         x[i] = image[offset[i]]
                     if not recall(call, plane, od, oh, ow, &window):
@@ -357,7 +1015,7 @@ cdef void pool_forward(cnn_pool *call, int64_t begin, int64_t end, real *scratch
                     if call.indices.data != NULL:
                         (<int64_t *> call.indices.data)[
                             plane_offset(&call.indices, plane) + cell_offset(&call.indices, od, oh, ow)
-                        ] = position_of(call, od, oh, ow, window.selected)
+                        ] = position_of(call, od, oh, ow, window.selected) if window.selected >= 0 else -1
 
 
 cdef void pool_backward(cnn_pool *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
@@ -374,23 +1032,27 @@ cdef void pool_backward(cnn_pool *call, int64_t begin, int64_t end, real *scratc
     cdef const real *dy
     cdef real *dx
     cdef Window window
-    window.tap, window.setting, window.seed = tap, call.setting, call.seed
+    window.tap = tap
+    prepare(call, target + 3 * call.cells, &window)
     for plane in range(begin, end):
         image = <const real *> call.x.data + plane_offset(&call.x, plane)
         y = <const real *> call.y.data + plane_offset(&call.y, plane)
         dy = <const real *> call.dy.data + plane_offset(&call.dy, plane)
         dx = <real *> call.dx.data + plane_offset(&call.dx, plane)
-        for d in range(call.dx.shape[2]):
-            for h in range(call.dx.shape[3]):
-                for w in range(call.dx.shape[4]):
-                    dx[cell_offset(&call.dx, d, h, w)] = 0
+        window.gradient = call.gradient + plane * call.parameters
+        for i in range(call.parameters):
+            window.gradient[i] = 0
+        if not call.add:
+            for d in range(call.dx.shape[2]):
+                for h in range(call.dx.shape[3]):
+                    for w in range(call.dx.shape[4]):
+                        dx[cell_offset(&call.dx, d, h, w)] = 0
         for od in range(call.axis[0].output):
             for oh in range(call.axis[1].output):
                 for ow in range(call.axis[2].output):
                     window_of(call, od, oh, ow, &call.dx, target, tap)
                     window.n = window_of(call, od, oh, ow, &call.x, offset, tap)
-                    window.size = window_size(call, od, oh, ow)
-                    window.position = ((plane * call.axis[0].output + od) * call.axis[1].output + oh) * call.axis[2].output + ow
+                    enter(call, plane, od, oh, ow, &window)
                     recall(call, plane, od, oh, ow, &window)
                     for i in range(window.n):
                         x[i] = image[offset[i]]
@@ -428,20 +1090,37 @@ cdef class Windows:
         self.forward = bool((first[1:] >= first[:len(first) - 1]).all() and (end[1:] >= end[:len(end) - 1]).all())
 
 
-cdef void describe(cnn_pool *call, Strategy strategy, Windows windows, tuple settings, Tensor drawn, seed):
+cdef class Numbers:
+    """What a strategy computes with beside x: its settings, the learned numbers, its seed, the cells it has drawn."""
+
+    def __init__(self, tuple settings=(), parameters=None, uint64_t seed=0, drawn=None, uint64_t first_window=0,
+                 uint64_t first_plane=0):
+        """``parameters``: float64, one row for all planes, one per channel, or one per plane of images × channels."""
+        self.settings, self.seed, self.first_window, self.first_plane = settings, seed, first_window, first_plane
+        self.parameters = None if parameters is None else tensor(parameters)
+        self.drawn = None if drawn is None else tensor(drawn)
+
+
+cdef void describe(cnn_pool *call, Definition strategy, Windows windows, Numbers numbers):
     cdef int i
     for i in range(3):
         call.axis[i] = windows.axis[i]
     for i in range(8):
-        call.setting[i] = settings[i] if i < len(settings) else 0
+        call.setting[i] = numbers.settings[i] if i < len(numbers.settings) else 0
     call.cells = windows.cells
     call.strategy = &strategy.functions
-    call.seed = seed
+    call.seed, call.first_window, call.first_plane = numbers.seed, numbers.first_window, numbers.first_plane
     call.refused = 0
+    call.add = 0
     call.indices.data = NULL
     call.drawn.data = NULL
-    if drawn is not None:
-        call.drawn = drawn.view
+    call.parameter = call.gradient = NULL
+    call.parameter_rows, call.parameters = 1, 0
+    if numbers.drawn is not None:
+        call.drawn = numbers.drawn.view
+    if numbers.parameters is not None:
+        call.parameter = <const double *> numbers.parameters.view.data
+        call.parameter_rows, call.parameters = numbers.parameters.view.shape[0], numbers.parameters.view.shape[1]
 
 
 cdef double work(const cnn_pool *call, const cnn_tensor *y):
@@ -454,8 +1133,9 @@ cdef double work(const cnn_pool *call, const cnn_tensor *y):
 
 
 cdef int64_t gather_bytes(const cnn_pool *call):
-    """Scratch of the definitions: offsets, taps, targets, cells and their gradients of one window."""
-    return call.cells * 5 * 8
+    """Scratch of the definitions: offsets, taps, targets, cells and their gradients of one window; what strategies use."""
+    cdef const Functions *functions = <const Functions *> call.strategy
+    return call.cells * (7 + (2 if functions.ranks else 0) + (1 if functions.places else 0)) * 8
 
 
 # ── How kernels cut a call into tasks ──────────────────────────────────────────────────────────────────────────────────
@@ -527,15 +1207,15 @@ cdef int64_t cut(cnn_pool *call, Windows windows, const cnn_tensor *image, const
     return call.tasks_in_place + (blocks if backward else blocks * ((axis.output + call.band - 1) // call.band))
 
 
-def forward(Strategy strategy, Windows windows, tuple settings, x, y, indices=None, drawn=None, seed=0):
-    """Write y, and the positions it came from, from x; ``drawn`` holds positions to take instead of drawing them.
+def forward(Definition strategy, Windows windows, Numbers numbers, x, y, indices=None):
+    """Write y, and the positions it came from, from x.
 
     Returns why the strategy refused: "" if it did not, "cells" or "drawn".
     """
     cdef Tensor X = tensor(x), Y = tensor(y, True), I
     cdef cnn_pool call
     cdef int64_t tasks = -1, scratch_bytes = 0, itemsize = 4 if X.precision == CNN_FLOAT32 else 8
-    describe(&call, strategy, windows, settings, None if drawn is None else tensor(drawn), seed)
+    describe(&call, strategy, windows, numbers)
     call.x, call.y = X.view, Y.view
     if indices is not None:
         I = tensor(indices, True)
@@ -552,15 +1232,22 @@ def forward(Strategy strategy, Windows windows, tuple settings, x, y, indices=No
     return "cells" if call.refused == CNN_POOL_REFUSED_CELLS else "drawn" if call.refused == CNN_POOL_REFUSED_STATE else ""
 
 
-def backward(Strategy strategy, Windows windows, tuple settings, x, y, dy, dx, drawn=None):
-    """Write dx from dy, and from x and y as far as the strategy saves them, else None; ``drawn`` as in forward."""
-    cdef Tensor DY = tensor(dy), DX = tensor(dx, True)
+def backward(Definition strategy, Windows windows, Numbers numbers, x, y, dy, dx, gradient=None, bint add=False):
+    """Write dx from dy, or with ``add`` add to it, from x and y as far as the strategy saves them, else None.
+
+    ``gradient``, float64 of (planes, learned numbers), receives what each plane has for the gradients of the learned numbers.
+    """
+    cdef Tensor DY = tensor(dy), DX = tensor(dx, True), G
     # What the strategy does not read may be anything of the right shape.
     cdef Tensor X = DX if x is None else tensor(x), Y = DY if y is None else tensor(y)
     cdef cnn_pool call
     cdef int64_t tasks = -1, scratch_bytes = 0, itemsize = 4 if X.precision == CNN_FLOAT32 else 8
-    describe(&call, strategy, windows, settings, None if drawn is None else tensor(drawn), 0)
+    describe(&call, strategy, windows, numbers)
     call.x, call.y, call.dy, call.dx = X.view, Y.view, DY.view, DX.view
+    call.add = add
+    if gradient is not None:
+        G = tensor(gradient, True)
+        call.gradient = <double *> G.view.data
     cdef cnn_task task = kernel(strategy.backward_kernel, X.precision)
     if task != NULL:
         tasks = cut(&call, windows, &call.dx, &call.dy, lanes(X.precision), itemsize,
@@ -570,3 +1257,83 @@ def backward(Strategy strategy, Windows windows, tuple settings, x, y, dy, dx, d
         task = <cnn_task> pool_backward[float] if X.precision == CNN_FLOAT32 else <cnn_task> pool_backward[double]
         tasks, scratch_bytes = X.view.shape[0] * X.view.shape[1], gather_bytes(&call)
     run(task, &call, tasks, 1, scratch_bytes, work(&call, &call.y))
+
+
+# ── k-max pooling ── Kalchbrenner, Grefenstette & Blunsom 2014, arXiv:1404.2188, section 3.2 ───────────────────────────
+#
+#     y  = the k largest of each row of x along the last axis, in the order in which they stand
+#     dx = dy where y came from, 0 elsewhere
+
+cdef struct Rows:
+    cnn_tensor whole            # [..., L]: x, or dx
+    cnn_tensor chosen           # [..., k]: y, or dy
+    cnn_tensor places           # [..., k]: int64
+
+cdef inline int64_t row_offset(const cnn_tensor *t, int64_t row) noexcept nogil:
+    """Where row number ``row`` of all but the last axis begins."""
+    cdef int64_t offset = 0
+    cdef int axis
+    for axis in range(3, -1, -1):
+        offset += row % t.shape[axis] * t.stride[axis]
+        row //= t.shape[axis]
+    return offset
+
+cdef void k_max_rows(Rows *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are rows: rank the values, mark the k first, hand them out in their order."""
+    cdef int64_t L = call.whole.shape[4], k = call.chosen.shape[4], row, i, kept
+    cdef Window window
+    cdef real *x = <real *> scratch
+    cdef const real *line
+    cdef real *y
+    cdef int64_t *places
+    window.n, window.order = L, <int64_t *> (<double *> scratch + L)
+    cdef int64_t *rank = window.order + L
+    for row in range(begin, end):
+        line = <const real *> call.whole.data + row_offset(&call.whole, row)
+        y = <real *> call.chosen.data + row_offset(&call.chosen, row)
+        places = <int64_t *> call.places.data + row_offset(&call.places, row)
+        for i in range(L):
+            x[i] = line[i * call.whole.stride[4]]
+        rank_cells(x, &window)
+        for i in range(L):
+            rank[window.order[i]] = i
+        kept = 0
+        for i in range(L):
+            if rank[i] < k:
+                y[kept * call.chosen.stride[4]] = x[i]
+                places[kept * call.places.stride[4]] = i
+                kept += 1
+
+cdef void k_max_scatter(Rows *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    cdef int64_t row, i
+    cdef real *dx
+    cdef const real *dy
+    cdef const int64_t *places
+    for row in range(begin, end):
+        dx = <real *> call.whole.data + row_offset(&call.whole, row)
+        dy = <const real *> call.chosen.data + row_offset(&call.chosen, row)
+        places = <const int64_t *> call.places.data + row_offset(&call.places, row)
+        for i in range(call.whole.shape[4]):
+            dx[i * call.whole.stride[4]] = 0
+        for i in range(call.chosen.shape[4]):
+            dx[places[i * call.places.stride[4]] * call.whole.stride[4]] = dy[i * call.chosen.stride[4]]
+
+
+cdef int64_t rows_of(const cnn_tensor *t):
+    return t.shape[0] * t.shape[1] * t.shape[2] * t.shape[3]
+
+
+def k_max(x, y, places):
+    """Write y, and where along the last axis it came from, from x."""
+    cdef Tensor X = tensor(x), Y = tensor(y, True), P = tensor(places, True)
+    cdef Rows call = Rows(X.view, Y.view, P.view)
+    run(<cnn_task> k_max_rows[float] if X.precision == CNN_FLOAT32 else <cnn_task> k_max_rows[double], &call,
+        rows_of(&X.view), 16, X.view.shape[4] * 3 * 8, 8.0 * rows_of(&X.view) * X.view.shape[4])
+
+
+def k_max_backward(dy, places, dx):
+    """Write dx from dy."""
+    cdef Tensor DY = tensor(dy), P = tensor(places), DX = tensor(dx, True)
+    cdef Rows call = Rows(DX.view, DY.view, P.view)
+    run(<cnn_task> k_max_scatter[float] if DX.precision == CNN_FLOAT32 else <cnn_task> k_max_scatter[double], &call,
+        rows_of(&DX.view), 16, 0, rows_of(&DX.view) * DX.view.shape[4])
