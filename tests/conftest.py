@@ -8,6 +8,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -68,6 +69,34 @@ def both_passes(op, arrays, settings, dy=None):
     if dy is None:
         dy = np.random.default_rng(1).standard_normal(y.shape).astype(y.dtype)
     return [y, *as_list(backward(dy))]
+
+
+COMPARED = Counter()
+
+
+def compared_with(oracle, op):
+    """Count a comparison of an operator's y, and gradients where there are any, with an independent judge."""
+    COMPARED[oracle, op.name] += 1
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # one of several processes: pytest-xdist
+        session.config.workeroutput["compared"] = [[*key, count] for key, count in COMPARED.items()]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    for oracle, name, count in getattr(node, "workeroutput", {}).get("compared", ()):
+        COMPARED[oracle, name] += count
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How many comparisons were made with which judge."""
+    for oracle in dict.fromkeys(oracle for oracle, _ in COMPARED):
+        counts = {name: count for (judge, name), count in COMPARED.items() if judge == oracle}
+        terminalreporter.write_line(f"{oracle}: {sum(counts.values())} comparisons of {len(counts)} operators")
+    if COMPARED:
+        terminalreporter.write_line(f"{len({name for _, name in COMPARED})} of {len(cnncore.OPS)} operators compared")
 
 
 def run_python(source, *arguments, timeout=60, check=True, **environment):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import as_list, cases, first
+from conftest import as_list, cases, compared_with, first
 from test_papers import ORACLES as PAPERS
 
 import cnncore
@@ -826,6 +826,7 @@ def compare(op, arrays, settings, limit):
     assert tuple(expected.shape) == y.shape
     dy = np.random.default_rng(5).standard_normal(y.shape).astype(y.dtype)
     expected.backward(torch.from_numpy(np.array(dy)).to(expected.dtype))
+    compared_with("PyTorch", op)
     found = [y, *as_list(backward(dy))]
     right = [expected.detach().numpy()] + [t.grad.numpy() for t, w in zip(tensors, wanted, strict=False) if w]
     for number, (a, b) in enumerate(zip(found, right, strict=True)):

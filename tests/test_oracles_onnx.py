@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import cases, first
+from conftest import cases, compared_with, first
 
 import cnncore
 
@@ -415,6 +415,7 @@ def test_as_onnx_runtime(op, case):
             reasons.append(f"rank {rank}: ONNX Runtime has no such kernel")
             continue
         compared.add(op.name)
+        compared_with("ONNX Runtime", op)
         assert expected.shape == y.shape
         difference = np.abs(y - expected).max(initial=0)
         assert difference <= 2e-5 * max(np.abs(expected).max(initial=0), 1e-3), f"rank {rank}: {difference:.3g}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import cases, first
+from conftest import cases, compared_with, first
 
 import cnncore
 
@@ -27,6 +27,7 @@ def test_as_the_paper_says(op, case, rank, dtype):
     found = np.asarray(first(op(*arrays, **case.settings)))
     exact = [a.astype(np.float64) if a is not None and a.dtype.kind == "f" else a for a in arrays]
     expected = np.asarray(ORACLES[op.name]({**op.settings, **case.settings}, *exact))
+    compared_with("formulas of papers, transcribed", op)
     assert found.dtype == dtype and found.shape == expected.shape
     assert np.abs(found - expected).max(initial=0) <= LIMIT[dtype] * np.abs(expected).max(initial=0)
 

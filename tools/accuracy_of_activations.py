@@ -40,8 +40,8 @@ def page():
     yield ""
     yield (
         f"Largest distance from the exact result at {count} places, in units of the last place: |x| from the smallest "
-        "subnormal number to 1e4, random and round ones. y / slope; where a slope is a sum whose terms cancel (SiLU and those like it), the "
-        "unit is that of the larger term. Kernels: the worst of the CPU targets "
+        "subnormal number to 1e4, random and round ones. y / slope; where a slope is a sum whose terms cancel (SiLU and those "
+        "like it), the unit is that of the larger term. Kernels: the worst of the CPU targets "
         f"{', '.join(cnncore.cpu.targets()[1:])}. Correct rounding is 0.5. Written by `python tools/accuracy_of_activations.py "
         "--docs`; tests/test_activations.py holds every target to limits close to these."
     )
