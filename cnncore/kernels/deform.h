@@ -5,10 +5,10 @@
 typedef struct {
     int64_t cell[2];
     double weight[2], slope[2];     /* 0 where the cell does not count */
-} K(between);
+} K(around);
 
 /* between_zeros of ops/sample.pxd. */
-static inline int K(place_between)(double position, int64_t extent, K(between) *at) {
+static inline int K(place_around)(double position, int64_t extent, K(around) *at) {
     if (!(position > -1 && position < (double)extent)) return 0;
     const double low = __builtin_floor(position);
     for (int a = 0; a < 2; a++) {
@@ -21,14 +21,14 @@ static inline int K(place_between)(double position, int64_t extent, K(between) *
 }
 
 /* Where cell t of window (oh, ow) lies for offset group g; 0 where no pixel counts. */
-static inline int K(deformed)(const cnn_windows *v, int64_t n, int64_t g, int64_t t, int64_t oh, int64_t ow, K(between) *h,
-                              K(between) *w) {
+static inline int K(deformed)(const cnn_windows *v, int64_t n, int64_t g, int64_t t, int64_t oh, int64_t ow, K(around) *h,
+                              K(around) *w) {
     const REAL *offset = (const REAL *)v->offset.data + n * v->offset.stride[0] + 2 * (g * v->taps + t) * v->offset.stride[1]
         + oh * v->offset.stride[3] + ow * v->offset.stride[4];
     const double row = (double)(oh * v->stride[1] - v->low[1] + t / v->kernel[2] * v->dilation[1]) + (double)offset[0];
     const double column = (double)(ow * v->stride[2] - v->low[2] + t % v->kernel[2] * v->dilation[2])
         + (double)offset[v->offset.stride[1]];
-    return K(place_between)(row, v->x.shape[3], h) && K(place_between)(column, v->x.shape[4], w);
+    return K(place_around)(row, v->x.shape[3], h) && K(place_around)(column, v->x.shape[4], w);
 }
 
 static inline double K(mask_of)(const cnn_windows *v, int64_t n, int64_t plane, int64_t oh, int64_t ow) {
@@ -45,7 +45,7 @@ static inline int64_t K(column_run)(const cnn_windows *v, int64_t c, int64_t end
 }
 
 /* The pixels with a part in the value, and their parts times m; returns how many. */
-static inline int K(parts_of)(const cnn_windows *v, const K(between) *h, const K(between) *w, double m, int64_t *offset, REAL *part) {
+static inline int K(parts_of)(const cnn_windows *v, const K(around) *h, const K(around) *w, double m, int64_t *offset, REAL *part) {
     int count = 0;
     for (int a = 0; a < 2; a++)
         for (int b = 0; b < 2; b++)
@@ -83,7 +83,7 @@ static void K(deform_columns)(void *description, int64_t begin, int64_t end, voi
             REAL *y = (REAL *)v->y.data + n * v->y.stride[0] + oh * v->y.stride[3] + ow * v->y.stride[4];
             for (int64_t g = 0; g < v->groups; g++)
                 for (int64_t t = 0; t < v->taps; t++) {
-                    K(between) h, w;
+                    K(around) h, w;
                     int64_t offset[4], column;
                     REAL part[4];
                     int parts = 0;
@@ -115,7 +115,7 @@ static void K(deform_backward_input)(void *description, int64_t begin, int64_t e
                 for (int64_t ow = 0; ow < v->output[2]; ow++) {
                     const REAL *dy = (const REAL *)v->y.data + n * v->y.stride[0] + oh * v->y.stride[3] + ow * v->y.stride[4];
                     for (int64_t t = 0; t < v->taps; t++) {
-                        K(between) h, w;
+                        K(around) h, w;
                         int64_t offset[4], column;
                         REAL part[4];
                         if (!K(deformed)(v, n, g, t, oh, ow, &h, &w)) continue;
@@ -157,7 +157,7 @@ static void K(deform_gradient)(void *description, int64_t begin, int64_t end, vo
             const REAL *dy = (const REAL *)v->y.data + n * v->y.stride[0] + oh * v->y.stride[3] + ow * v->y.stride[4];
             for (int64_t g = 0; g < v->groups; g++)
                 for (int64_t t = 0; t < v->taps; t++) {
-                    K(between) h, w;
+                    K(around) h, w;
                     const double m = K(mask_of)(v, n, g * v->taps + t, oh, ow);
                     double dh = 0, dw = 0, dm = 0;
                     if (K(deformed)(v, n, g, t, oh, ow, &h, &w))
