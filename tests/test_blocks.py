@@ -123,6 +123,35 @@ def test_multiply_adds_and_reach_of_a_block():
     assert call.op.kind.receptive_window(call) == ((5, 1), (5, 1))
 
 
+SEES_ALL = ("deformable_conv", "unfold and fold")
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in SEES_ALL])
+def test_what_a_pixel_sees(name, rng):
+    """The receptive field of the summary is the box of pixels that the gradient of one pixel in the middle reaches."""
+    net = one_layer(LAYERS[name])
+    for array in net.parameters.values():
+        array[...] = rng.uniform(0.5, 1, array.shape)  # no rectifier is closed
+    x = rng.uniform(1, 2, (1, 4, 9, 8))
+    y, backward = net.with_backward(x)
+    dy = np.zeros_like(y)
+    middle = tuple(H // 2 for H in y.shape[2:])
+    dy[(0, slice(None), *middle)] = rng.uniform(1, 2, y.shape[1])
+    seen = np.abs(backward(dy)).sum(axis=(0, 1))
+    box = tuple(int(np.ptp(places)) + 1 for places in np.nonzero(seen))
+    (*_, last) = net.summary((1, 4, 9, 8)).rows
+    if name == "upsample":  # two branches; the summary takes the wider one
+        assert all(b <= f for b, f in zip(box, last.receptive_field, strict=True))
+    else:
+        assert box == last.receptive_field
+
+
+@pytest.mark.parametrize("name", SEES_ALL)
+def test_what_a_deformed_pixel_sees(name):
+    (*_, last) = one_layer(LAYERS[name]).summary((1, 4, 9, 8)).rows
+    assert last.receptive_field is None
+
+
 def test_only_what_is_wanted_is_computed(rng):
     """Gradients of some arrays alone are the same as those of all."""
     x, w1, w3, w5 = (rng.standard_normal(s) for s in ((2, 3, 4, 5), (2, 3, 1, 1), (1, 3, 3, 3), (2, 3, 5, 5)))

@@ -153,6 +153,14 @@ class LocallyConnected(Kind):
     def multiply_adds(self, call):
         return (call.shapes[0][0] or 1) * math.prod(call.shapes[1])
 
+    def receptive_window(self, call):
+        rank = len(call.shapes[0]) - 2
+        kernel, stride, dilation = (
+            geometry.per_axis(call.op.name, name, call.settings[name], rank)
+            for name in ("kernel_size", "stride", "dilation")
+        )
+        return tuple((d * (k - 1) + 1, s) for k, s, d in zip(kernel, stride, dilation, strict=True))
+
 
 @dataclass(frozen=True, slots=True)
 class DeformedGeometry:
@@ -252,6 +260,9 @@ class DeformableConvolution(Kind):
 
     def multiply_adds(self, call):
         return call.geometry.multiply_adds
+
+    def receptive_window(self, call):
+        return None  # offsets reach anywhere
 
 
 def innermost(extents, dtype):

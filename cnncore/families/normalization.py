@@ -194,6 +194,9 @@ class PlaneResponseNorm(Kind):
         call.geometry.backward(x, dy, dx)
         return (dx,)
 
+    def receptive_window(self, call):
+        return ((call.settings["size"], 1),) * (len(call.shapes[0]) - 2)
+
 
 def in_order_of(y, x):
     """x as it is where its channels are innermost if and only if those of y are; otherwise a copy that lies like y."""

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
@@ -161,6 +162,10 @@ class Slice(Kind):
     def takes_pieces(self, call):
         return call.geometry[0] > 0
 
+    def receptive_window(self, call):
+        step = abs(call.settings.get("stride", 1))
+        return tuple((1, step if call.geometry[0] == axis else 1) for axis in range(2, len(call.shapes[0])))
+
 
 class Part(Slice):
     """One of the parts into which an axis is cut."""
@@ -230,3 +235,7 @@ class PixelShuffle(Kind):
         dx = call.gradient(0, out and out[0])
         self.move(call, dy, dx, not self.inverse)
         return (dx,)
+
+    def receptive_window(self, call):
+        factors = call.geometry[geometry.SPATIAL_AXES + 2 - len(call.shapes[0]) :]
+        return tuple((r, r) if self.inverse else (1, Fraction(1, r)) for r in factors)

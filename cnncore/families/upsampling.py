@@ -70,9 +70,15 @@ class Upsampling(Resampling):
 
         return Axis(H, outputs, lambda: self.entries([position(o) for o in range(outputs)], H, settings))
 
+    def receptive_window(self, call):
+        extents = zip(call.shapes[0][2:], call.output[2:], strict=True)
+        return tuple((self.reach, 1 if None in (H, outputs) else Fraction(H, outputs)) for H, outputs in extents)
+
 
 class NearestUpsampling(Upsampling):
     """Every output is one pixel."""
+
+    reach = 1
 
     def entries(self, positions, H, settings):
         rounding = {
@@ -87,6 +93,8 @@ class NearestUpsampling(Upsampling):
 
 class LinearUpsampling(Upsampling):
     """Every output lies between two pixels of an axis; beyond the first and the last there are no others."""
+
+    reach = 2
 
     def entries(self, positions, H, settings):
         output, source, weight = [], [], []
