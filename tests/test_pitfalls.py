@@ -199,6 +199,7 @@ def test_exponentials_that_overflow(op, entry, target, rng):
 # ── Windows and columns of −∞ ──────────────────────────────────────────────────────────────────────────────────────────
 
 ALL_INFINITE = {
+    "spatial_pyramid_pool": {"levels": (1, 2)},
     "max_pool": {"kernel_size": 2},
     "max_pool padded": {"kernel_size": 3, "stride": 2, "padding": 1},
     "adaptive_max_pool": {"output_size": 2},
@@ -412,6 +413,7 @@ def test_slope_of_prelu_at_its_knee(target):
 # ── Ties ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 TIES = {
+    "spatial_pyramid_pool": {"levels": (1, 2, 3)},
     "max_pool": {"kernel_size": 2},
     "max_pool overlapping": {"kernel_size": 3, "stride": 1},
     "max_pool padded": {"kernel_size": 3, "stride": 2, "padding": 1},
@@ -463,6 +465,7 @@ def test_ties_of_hardmax(target):
 # ── NaN ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 KEEPS_NAN = {
+    "spatial_pyramid_pool": {"levels": (1, 2)},
     "max_pool": {"kernel_size": 2},
     "max_pool overlapping": {"kernel_size": 3, "stride": 1, "padding": 1},
     "avg_pool": {"kernel_size": 2},
@@ -609,6 +612,24 @@ def test_adaptive_windows_are_worked_out_in_integers():
             low = -cnncore.adaptive_max_pool(-x, output_size=count)[0, 0]
             assert y.tolist() == [-(-(i + 1) * size // count) - 1 for i in range(count)]
             assert low.tolist() == [i * size // count for i in range(count)]
+
+
+@pytest.mark.parametrize("name", ["fractional_max_pool", "fractional_avg_pool"])
+@pytest.mark.parametrize("mode", ["pseudorandom", "random"])
+def test_fractional_windows_do_not_depend_on_the_dtype(name, mode):
+    """Where they begin is worked out in float64 for both dtypes; the first begins at 0, the last ends at the end."""
+    op = cnncore.OPS[name]
+    for size in range(5, 40, 3):
+        for count in {size // 2 + 1, 2 * size // 3, size - 1}:
+            settings = {"output_size": count, "mode": mode, "overlapping": False, "return_state": True, "seed": size}
+            x = np.arange(float(size))[None, None]
+            y, starts = op(x, **settings)
+            again, same = op(x.astype(np.float32), **settings)
+            assert np.array_equal(starts, same) and np.allclose(y, again, rtol=1e-6)
+            begin = np.ravel(starts)
+            assert begin[0] == 0 and np.all(np.isin(np.diff([*begin[:count], size]), (1, 2)))
+            if name == "fractional_max_pool":
+                assert y[0, 0].tolist() == [*(begin[1:count] - 1), size - 1]
 
 
 # ── Randomness ─────────────────────────────────────────────────────────────────────────────────────────────────────────
