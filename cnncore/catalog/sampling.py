@@ -185,11 +185,10 @@ ROWS = (
         ),
         shape=BOXES_SHAPE.format(channels="C / bins"),
         edges=(
-            "a box: from round(x1 · scale) to round(x2 · scale), halves away from 0, at least 1 wide, as torchvision "
-            "has it; a bin "
-            "from ⌊·⌋ to ⌈·⌉ of its edges, within the image, so that neighbouring bins may share cells",
-            "compat='caffe': from round(x1) · scale to (round(x2) + 1) · scale, at least 0.1 wide, as the paper's "
-            "code has it",
+            "a box: from round(x1 · scale) to round(x2 · scale), halves away from 0, at least 1 wide; a bin from ⌊·⌋ to ⌈·⌉ of "
+            "its edges, within the image, so that neighbouring bins may share cells",
+            "compat='caffe': from round(x1) · scale to (round(x2) + 1) · scale, at least 0.1 wide: x2 and y2 are the last "
+            "pixels of the box",
             "bins without a cell: y = 0 and no gradient",
             "channels that are no multiple of the bins: refused",
             "corners that are not finite or beyond 2³¹, and images that do not exist, are refused with DataError",
