@@ -99,3 +99,30 @@ def test_kernels_write_where_they_are_told(name, rng):
     assert op(*[channels_last(a) for a in arrays], out=out, **settings) is out
     assert np.allclose(out, expected, rtol=1e-4, atol=1e-5)
     assert np.array_equal(np.isnan(out.base), beside) and beside.any()
+
+
+SEEN = {
+    "blur_pool": {"filter_size": 4},
+    "blur_pool thirds": {"filter_size": 7, "stride": 3},
+    "wavelet_pool": {"levels": 2},
+    "local_importance_pool": {"kernel_size": 3, "stride": 2, "dilation": 2},
+    "detail_preserving_pool": {"kernel_size": 3, "stride": 2},
+    "detail_preserving_pool full": {"kernel_size": 2},
+    "detail_preserving_pool full dilated": {"kernel_size": 2, "stride": 2, "dilation": 3},
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_what_a_value_sees(name, rng):
+    """The receptive window is the box of cells that the gradient of one value in the middle reaches."""
+    op, settings = cnncore.OPS[name.split()[0]], SEEN[name]
+    x = rng.standard_normal((1, 2, 20, 22))
+    make = {"local_importance_pool": logit, "detail_preserving_pool": details("full" in name)}.get(op.name, nothing)
+    arrays = (x, *make(rng, x))
+    y, backward = op.with_backward(*arrays, **settings)
+    dy = np.zeros_like(y)
+    dy[(0, 0, *(H // 2 for H in y.shape[2:]))] = 1
+    dx = as_list(backward(dy))[0]
+    _, call = op.bind(arrays, dict(settings))
+    box = tuple(int(np.ptp(places)) + 1 for places in np.nonzero(dx[0, 0]))
+    assert box == tuple(reach for reach, _ in op.kind.receptive_window(call))

@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -39,6 +40,9 @@ class Boxes(Kind):
     def channels(self, op, x, bins):
         """Channels of y."""
         return x[1]
+
+    def receptive_window(self, call):
+        return None  # boxes lie anywhere
 
     def checked(self, call, rois, images):
         """The boxes in float64, after checking that each lies in an image there is."""
@@ -207,6 +211,13 @@ class Unpooling(Kind):
         sample.unpool_gradient(dy, indices, dx, settings["duplicates"] == "add", settings["compat"] == "onnx", repeats)
         return dx, None
 
+    def receptive_window(self, call):
+        rank = len(call.shapes[0]) - 2
+        kernel = geometry.per_axis(call.op.name, "kernel_size", call.settings["kernel_size"], rank)
+        stride = call.settings["stride"]
+        stride = kernel if stride is None else geometry.per_axis(call.op.name, "stride", stride, rank)
+        return tuple((-(-k // s), Fraction(1, s)) for k, s in zip(kernel, stride, strict=True))
+
 
 # ── One phase of a grid ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -216,6 +227,9 @@ class PolyphaseSelection(Kind):
 
     per_image = True
     saves = ()
+
+    def receptive_window(self, call):
+        return tuple((s, s) for s in call.geometry)
 
     def describe(self, op, shapes, dtype, settings):
         extents = geometry.spatial(op.name, shapes[0])

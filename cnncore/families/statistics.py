@@ -70,6 +70,9 @@ class Statistics(Kind):
 
     per_image = True
 
+    def receptive_window(self, call):
+        return None
+
     def put(self, call, wanted, out, *gradients):
         """The gradients that are wanted, in x's dtype, in arrays of their own or in ``out``."""
         results = call.gradients(wanted, out)

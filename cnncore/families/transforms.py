@@ -76,6 +76,9 @@ class Resampling(Kind):
 class Blur(Resampling):
     """A binomial filter, then every s-th cell."""
 
+    def receptive_window(self, call):
+        return tuple((size, s) for s, size, _ in self.per_axis(call.op, len(call.shapes[0]) - 2, call.settings))
+
     def per_axis(self, op, rank, settings):
         strides = geometry.per_axis(op.name, "stride", settings["stride"], rank, 1)
         return [(s, settings["filter_size"], settings["padding_mode"]) for s in strides]
@@ -115,6 +118,9 @@ def binomial(size):
 
 class Haar(Resampling):
     """The low-pass band of ``levels`` Haar transforms: sums of neighbouring pairs over √2."""
+
+    def receptive_window(self, call):
+        return ((2 ** call.settings["levels"],) * 2,) * (len(call.shapes[0]) - 2)
 
     def per_axis(self, op, rank, settings):
         return [settings["levels"]] * rank
@@ -170,6 +176,13 @@ class MaxBlur(Kind):
         self.blurring.kind.backward(second, (), dy, (True,), (between,))
         return self.pooling.kind.backward(first, saved, between, (True,), out)
 
+    def receptive_window(self, call):
+        windows = (
+            op.kind.receptive_window(part)
+            for op, part in zip((self.pooling, self.blurring), call.geometry, strict=True)
+        )
+        return tuple((reach + size - 1, s) for (reach, _), (size, s) in zip(*windows, strict=True))
+
 
 def empty_like_in_order(a, shape):
     """An array of ``shape`` whose channels are innermost if and only if those of ``a`` are."""
@@ -207,6 +220,9 @@ class LowFrequencies(Kind):
 
     per_image = True
     saves = ()
+
+    def receptive_window(self, call):
+        return None  # a frequency is made of all cells
 
     def describe(self, op, shapes, dtype, settings):
         extents = geometry.spatial(op.name, shapes[0])

@@ -63,6 +63,18 @@ class DetailPreserving(Weighted):
     per_image = True
     saves = ("x", "alpha", "lam", "w")
 
+    def receptive_window(self, call):
+        windows = super().receptive_window(call)
+        if call.shapes[3] is None:
+            return windows
+        kernel, dilation = (
+            geometry.per_axis(call.op.name, name, call.settings[name], len(windows))
+            for name in ("kernel_size", "dilation")
+        )
+        middle = (d * ((k - 1) // 2) for k, d in zip(kernel, dilation, strict=True))
+        # From the first cell of the window, or of the filter around its middle, to the last one.
+        return tuple((max(reach, m + 2) - min(0, m - 1), s) for (reach, s), m in zip(windows, middle, strict=True))
+
     def check(self, op, x, alpha, lam, w):
         for name, given in (("alpha", alpha), ("lam", lam)):
             if given != (x[1],):
