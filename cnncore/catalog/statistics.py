@@ -146,8 +146,8 @@ ROWS = (
         accumulates="means in float64 (kernels: float32 in short runs whose sums are float64), the rest in x's dtype",
         paper="Hou, Zhang, Cheng & Feng 2020, Strip pooling, CVPR, arXiv:2003.13328, eq. 1-5",
         cases=(
-            Case(ranks=(2,)),
-            Case(gate=True, arrays=strip_weights, ranks=(2,)),
+            Case(ranks=(2,), spatial=3),
+            Case(gate=True, arrays=strip_weights, ranks=(2,), spatial=3, channels=2),
             Case(arrays=lambda rng, x: (strip_weights(rng, x)[0],), ranks=(2,), spatial=2),
         ),
         example="""
