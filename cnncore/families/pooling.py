@@ -17,7 +17,7 @@ from .. import geometry
 from ..errors import DataError, SettingError, ShapeError
 from ..operator import Array, Case, Kind, Layer, Op, Parameter, Setting, flag, whole
 from ..ops import pool, random
-from .windows import RETURN_STATE, SCHEMES, SEED, TRAINING, Layout, Scheme
+from .windows import RETURN_STATE, SCHEMES, SEED, TRAINING, Layout, Part, Scheme
 
 __all__ = [
     "SCHEMES",
@@ -127,6 +127,7 @@ class Described(NamedTuple):
     columns: tuple  # per learned array: where its numbers lie in a row of all
     defaults: tuple  # what stands for those left out
     returns: tuple  # of "indices", "state", "window_state"
+    plain: Any = None  # windows, where all there is to do is one pass over all of x and y
 
 
 @dataclass(frozen=True)
@@ -179,16 +180,20 @@ class Pooling(Kind):
         returns = ("indices",) if settings.get("return_indices") else ()
         if settings.get("return_state"):
             returns += ("state",) * bool(draws) + ("window_state",) * bool(self.window_state and layout.bind)
+        numbered = None if draws or columns else pool.Numbers(numbers)
+        whole = layout.bind is None and layout.average is None and not layout.gaps and len(layout.parts or ()) == 1
+        plain = whole and numbered is not None and not returns and layout.parts[0] == Part(layout.parts[0].windows)
         return output, Described(
             definition=definition,
             layout=layout,
             settings=numbers,
-            numbers=None if draws or columns else pool.Numbers(numbers),
+            numbers=numbered,
             seed=settings.get("seed", 0),
             draws=draws,
             columns=columns,
             defaults=defaults,
             returns=returns,
+            plain=layout.parts[0].windows if plain else None,
         )
 
     def _check_learned(self, op, given, shape, settings):
@@ -230,6 +235,12 @@ class Pooling(Kind):
 
     def forward(self, call, arrays, out=None):
         x, d = arrays[0], call.geometry
+        if d.plain is not None:  # the usual case by itself: small calls feel every line
+            y, saves = call.empty(out), d.definition.saves
+            refused = pool.forward(d.definition, d.plain, d.numbers, x, y)
+            if refused:
+                self._refuse(call, refused)
+            return y, (), (x if "x" in saves else None, y if "y" in saves else None, None)
         layout, parts, window_state = d.layout, d.layout.parts, None
         named = dict(zip((a.name for a in call.op.arrays), arrays, strict=False))
         if layout.bind is not None:
@@ -326,6 +337,9 @@ class Pooling(Kind):
         d = call.geometry
         channels = call.shapes[0][1]
         dx = call.gradient(0, out and out[0])
+        if d.plain is not None:
+            pool.backward(d.definition, d.plain, d.numbers, x, y, dy, dx)
+            return (dx,) + (None,) * (len(wanted) - 1)
         if d.layout.average is not None:
             whole_dy = np.empty(call.shapes[0], call.dtype)
             pool.backward(pool.AVG, d.layout.average, pool.Numbers(), None, None, dy, whole_dy)
