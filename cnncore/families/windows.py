@@ -181,7 +181,7 @@ ADAPTIVE = Scheme(
     shape="(N, C, \\*spatial) → (N, C, \\*output_size); window i of an axis is [⌊iH/O⌋, ⌈(i + 1)H/O⌉)",
     edges=("windows overlap by a cell where O does not divide H", "O > H: cells are repeated"),
     cases=({"output_size": 2},),
-    why_no_kernel="the windows of an adaptive pooling differ in size, by the image's",
+    why_no_kernel="the windows of an adaptive pooling differ in size and change with the image",
 )
 
 
@@ -387,7 +387,7 @@ PYRAMID = Scheme(
         "kernel and padding instead)",
     ),
     cases=({"levels": (1, 2)},),
-    why_no_kernel="the windows of a pyramid differ in size, by level and by the image's",
+    why_no_kernel="the windows of a pyramid differ in size from level to level and change with the image",
     paper="He, Zhang, Ren & Sun 2015, arXiv:1406.4729",
 )
 
