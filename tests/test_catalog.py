@@ -9,6 +9,7 @@ from conftest import as_list, both_passes, cases, first, operators
 
 import cnncore
 from cnncore import CnnError
+from cnncore.operator import Kind
 from cnncore.ops import dispatch
 
 DTYPES = (np.float32, np.float64)
@@ -185,6 +186,28 @@ def test_out(op, case):
                     assert_close([out], [expected], LIMIT[dtype], f"rank {rank}, {target}, {layout.__name__}")
                     if whole.size > out.size:
                         assert np.count_nonzero(whole == 77) == whole.size - out.size, "written beside out"
+
+
+@pytest.mark.parametrize(("op", "case"), cases(where=lambda op: type(op.kind).adds is not Kind.adds))
+def test_gradients_are_added_where_a_kind_says_so(op, case, rng):
+    """What a kind says of itself by ``adds``: a plan hands it the sum of the other consumers' gradients on its word."""
+    for rank, dtype in every_dtype_and_rank(case):
+        arrays = case.sample(rank, dtype)
+        arrays += (None,) * (len(op.arrays) - len(arrays))
+        call = op.describe(tuple(None if a is None else a.shape for a in arrays), np.dtype(dtype), case.settings)
+        if not op.kind.adds(call):
+            continue
+        wanted = (True,) + (False,) * (len(arrays) - 1)
+        for target in cnncore.cpu.targets():
+            with cnncore.cpu.target(target):
+                y, _, saved = op.kind.forward(call, arrays)
+                dy = rng.standard_normal(y.shape).astype(dtype)
+                before = rng.standard_normal(arrays[0].shape).astype(dtype)
+                alone = op.kind.backward(call, saved, dy, wanted)[0]
+                for layout in (np.ascontiguousarray, strided, channels_last):
+                    dx = layout(before.copy())
+                    op.kind.backward(call, saved, dy, wanted, (dx,) + (None,) * (len(arrays) - 1), adding=True)
+                    assert_close([dx], [before + alone], LIMIT[dtype], f"rank {rank}, {target}, {layout.__name__}")
 
 
 @pytest.mark.parametrize("op", operators())

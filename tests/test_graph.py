@@ -1017,6 +1017,24 @@ def test_joins_cost_nothing_and_buffers_are_reused():
     assert once.arena_bytes < twice.arena_bytes
 
 
+def test_a_value_read_by_convolutions_of_every_kind():
+    """Some add to its gradient by themselves, others cannot."""
+    g = cnncore.Graph()
+    h = g.conv(g.input(channels=4), 8, 3, padding=1)
+    branches = [
+        g.conv_transpose(h, 8, 3, padding=1),
+        g.conv(h, 8, 1),
+        g.conv_transpose(h, 8, 1),
+        g.conv(h, 8, 3, padding=1, padding_mode="reflect"),
+        g.depthwise_conv(h, 3, padding=1),
+        g.flipped_conv(h, 8, 3, padding=1),
+        g.max_pool(h, 3, stride=1, padding=1),
+    ]
+    g.output(g.global_avg_pool(g.add(*branches)))
+    x = np.random.default_rng(0).standard_normal((2, 4, 6, 6))
+    assert cnncore.testing.check_gradient(g.build(dtype="float64"), x) <= 1e-8
+
+
 def test_buffers_alive_at_the_same_time_lie_apart():
     net = two_modules(COPIED).build()
     for mode in (

@@ -331,6 +331,9 @@ class PartialConvolution(Convolution):
         extras = ((share > 0).astype(call.dtype),) if call.settings["return_mask"] else ()
         return y, extras, (known, w, kept, share)
 
+    def adds(self, call):
+        return False  # what the primitives give is not yet dx: the mask follows
+
     def backward(self, call, saved, dy, wanted, out=None):
         known, w, kept, share = saved
         primitives = call.geometry.primitives

@@ -421,6 +421,9 @@ class TransposedConvolution(Convolution):
     def packing(self, call, shelf):
         return call.geometry.primitives.pack(shelf, backward=True)
 
+    def adds(self, call):
+        return False  # its gradient of x is a forward pass of the primitives, which writes
+
     def backward(self, call, saved, dy, wanted, out=None):
         x, w = saved
         primitives = call.geometry.primitives

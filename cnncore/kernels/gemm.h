@@ -70,7 +70,7 @@ static inline __attribute__((always_inline)) void K(multiply_rows)(
          * the registers, fourteen addresses do not. */
         const REAL *a[3];
 #pragma GCC unroll 3
-        for (int i = 0; i < 3; i++) a[i] = p->a + p->offset[run] + 5 * i * row;
+        for (int i = 0; i < (rows + 4) / 5; i++) a[i] = p->a + p->offset[run] + 5 * i * row;
         int64_t length = p->length;
         while (length) {
             const int64_t count = length < left ? length : left;
@@ -89,7 +89,7 @@ static inline __attribute__((always_inline)) void K(multiply_rows)(
                     for (int v = 0; v < vectors; v++) sum[i][v] += value * column[v];
                 }
 #pragma GCC unroll 3
-                for (int i = 0; i < 3; i++) a[i] += step;
+                for (int i = 0; i < (rows + 4) / 5; i++) a[i] += step;
                 b += vectors * LANES;
             }
             length -= count;
