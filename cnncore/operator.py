@@ -250,6 +250,22 @@ class Kind:
         """
         return False
 
+    def is_line(self, call):
+        """Whether y = scale · x + shift, with numbers per channel that do not depend on x: those of :meth:`line`."""
+        return False
+
+    def line(self, call, arrays):
+        """(scale, shift) of every channel, float64, from the arrays of a call that is a line; arrays[0], x, is not looked at."""
+        raise NotImplementedError
+
+    def takes_line(self, call):
+        """Whether y is linear in the arrays that the node owns, so that a line after it can be part of them (:meth:`with_line`)."""
+        return False
+
+    def with_line(self, call, arrays, scale, shift):
+        """The arrays with which the call gives scale · y + shift."""
+        raise NotImplementedError
+
     def adds(self, call):
         """Whether backward takes ``adding=True``, and then adds the gradient of its first array to what ``out`` holds of it."""
         return False

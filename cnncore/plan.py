@@ -87,6 +87,7 @@ class Place(NamedTuple):
 class Forward(NamedTuple):
     """A step: run node number ``node``; ``arguments`` are the places of its values, ``owned`` (argument, name) pairs.
 
+    ``lines``: the nodes that multiply and shift the channels of what the node makes, whose numbers become part of its own arrays.
     A join without ``call`` only has ``copies``: the parts that their makers could not write in place.
     """
 
@@ -96,6 +97,7 @@ class Forward(NamedTuple):
     owned: tuple
     out: Place
     epilogue: object = None
+    lines: tuple = ()
     copies: tuple = ()
     redrawn: bool = False  # whether the call is described again for every training step, with a new seed
 
@@ -180,21 +182,51 @@ class Plan:
             self.wanted.append(tuple(wanted))
             self.needed.append(any(wanted))
 
-        self.fused_into = {}  # activation -> node that applies it while writing its y
-        for number, node in enumerate(self.nodes):
-            y = self.inputs + number
-            if len(self.consumers[y]) != 1 or y in self.results or self.parts[number] is not None:
-                continue
-            ((following, argument),) = self.consumers[y]
-            activation = self.nodes[following].op.kind
+        self.fused_into = {}  # node -> the one before it that does its work while writing its y
+        self.lines, self.epilogues = {}, {}  # the node that does it -> lines that are part of its arrays; activation
+        for number in range(len(self.nodes)):
+            if number not in self.fused_into:
+                self.fuse_followers(number)
+
+    def fuse_followers(self, number):
+        """Find what is done along with node ``number``: lines (batch normalisation in inference), then an activation."""
+        kind, call, last = self.nodes[number].op.kind, self.calls[number], number
+        while (following := self.lone_follower(last)) is not None:
+            after, activation = self.nodes[following], self.calls[following]
             if (
-                argument == 0
-                and len(self.nodes[following].arguments) == 1
-                and activation.saves == ("y",)
-                and not (self.mode.backward and self.saved_by(number, "y") and any(self.wanted[number]))
-                and node.op.kind.takes_epilogue(self.calls[number], self.calls[following])
+                self.takes_lines(number)
+                and after.op.kind.is_line(activation)
+                and len(after.owned) == sum(shape is not None for shape in activation.shapes[1:])
             ):
-                self.fused_into[following] = number
+                self.lines.setdefault(number, []).append(following)
+            elif (
+                len(after.arguments) == 1
+                and after.op.kind.saves == ("y",)
+                and not (self.mode.backward and self.saved_by(number, "y") and any(self.wanted[number]))
+                and kind.takes_epilogue(call, activation)
+            ):
+                self.epilogues[number] = following
+            else:
+                return
+            self.fused_into[following] = number
+            if number in self.epilogues:
+                return
+            last = following
+
+    def lone_follower(self, number):
+        """The node whose first array is what node ``number`` makes, if nobody else sees that value."""
+        y = self.inputs + number
+        if len(self.consumers[y]) != 1 or y in self.results or self.parts[number] is not None:
+            return None
+        ((following, argument),) = self.consumers[y]
+        return following if argument == 0 else None
+
+    def takes_lines(self, number):
+        """Whether what follows a node may be part of its arrays: in inference, unless the order of operations is to be kept."""
+        node, mode = self.nodes[number], self.mode
+        owned = len(node.owned) > 0 and all(value is None for value in node.arguments[1:])
+        inference = not (mode.training or mode.backward or mode.exact)
+        return inference and owned and node.op.kind.takes_line(self.calls[number])
 
     def saved_by(self, number, name):
         saves = self.nodes[number].op.kind.saves
@@ -205,8 +237,8 @@ class Plan:
     def lifetimes(self):
         """The step that writes each value, and all steps that read it."""
         self.written = [0] * self.inputs + [self.forward_step(i) for i in range(len(self.nodes))]
-        for activation, number in self.fused_into.items():
-            self.written[self.inputs + activation] = self.forward_step(number)
+        for following, number in self.fused_into.items():
+            self.written[self.inputs + following] = self.forward_step(number)
         self.reads = [[] for _ in self.shapes]
         for number, node in enumerate(self.nodes):
             rows = node.op.rows(len(node.arguments))
@@ -240,7 +272,10 @@ class Plan:
     def place_values(self):
         """Last values first, so that a join's place is known when its branches ask for their part of it."""
         self.places = [None] * len(self.shapes)
-        absent = {self.inputs + number for number in self.fused_into.values()}
+        last = {number: following for following, number in self.fused_into.items()}  # in running order
+        absent = {self.inputs + n for pair in self.fused_into.items() for n in pair}.difference(
+            self.inputs + following for following in last.values()
+        )
         for value in reversed(range(len(self.shapes))):
             if value in absent:
                 continue
@@ -339,13 +374,13 @@ class Plan:
 
     def steps(self):
         """What is done forward; the backward steps were found with their places."""
-        fuses = {number: activation for activation, number in self.fused_into.items()}
+        last = {number: following for following, number in self.fused_into.items()}
         self.forward_steps = []
         for number, node in enumerate(self.nodes):
             if number in self.fused_into:
                 continue
-            activation = fuses.get(number)
-            out = self.places[self.inputs + (number if activation is None else activation)]
+            activation = self.epilogues.get(number)
+            out = self.places[self.inputs + last.get(number, number)]
             arguments = tuple(None if value is None else self.places[value] for value in node.arguments)
             copies = ()
             call = self.calls[number]
@@ -364,6 +399,7 @@ class Plan:
                     owned=tuple((owned.argument, owned.name) for owned in node.owned),
                     out=out,
                     epilogue=None if activation is None else self.calls[activation],
+                    lines=tuple(self.lines.get(number, ())),
                     copies=copies,
                     redrawn=self.mode.training and "seed" in node.op.settings and "seed" not in node.settings,
                 )
@@ -425,7 +461,7 @@ class Plan:
         keep = self.mode.backward
         for view, x in zip(workspace.inputs, xs, strict=True):
             copy_layout(x, view)
-        for number, kind, call, views, owned, out, options, copies, redrawn in clock(workspace.forward):
+        for number, kind, call, views, owned, out, options, folded, copies, redrawn in clock(workspace.forward):
             for to, source in copies:
                 copy_layout(source, to)
             if call is None:
@@ -433,6 +469,8 @@ class Plan:
             arrays = list(views)
             for argument, name in owned:
                 arrays[argument] = owned_arrays[name]
+            if folded is not None:
+                arrays = folded.arrays(arrays, owned_arrays)
             if redrawn:
                 call = described(self.structure, number, self.shapes, self.dtype, self.mode, self.seed, step)
             try:
@@ -453,7 +491,7 @@ class Plan:
         for view, result in zip(workspace.results, results, strict=True):
             copy_layout(view, result)
         if keep:
-            for activation in self.fused_into:
+            for activation in self.epilogues.values():
                 tape[activation] = self.calls[activation], (workspace.values[self.inputs + activation],)
         return results, tape, updates
 
@@ -560,6 +598,40 @@ def lay_out(buffers):
     return total
 
 
+class Folded:
+    """The arrays of a node with the lines after it, y → scale · y + shift, as part of them.
+
+    Once the node has packed them, the arrays that are as large as the weights are given up.
+    """
+
+    def __init__(self, plan, step, packed):
+        self.kind, self.call, self.packed = plan.nodes[step.node].op.kind, step.call, packed
+        self.lines = []
+        for number in step.lines:
+            node = plan.nodes[number]
+            owned = {owned.argument: owned.name for owned in node.owned}
+            self.lines.append((node.op.kind, plan.calls[number], [owned.get(i) for i in range(len(node.arguments))]))
+        self.names = [name for _, _, names in self.lines for name in names if name is not None]
+        self.made = None
+
+    def refresh(self):
+        """An array that they are made from has changed."""
+        self.made = None
+        if self.packed is not None:
+            self.packed.refresh()
+
+    def arrays(self, arrays, owned_arrays):
+        """``arrays`` of the node with the lines in them; ``owned_arrays`` has those of the lines."""
+        if self.made is None:
+            self.made = arrays
+            for kind, call, names in self.lines:
+                scale, shift = kind.line(call, [None if name is None else owned_arrays[name] for name in names])
+                self.made = self.kind.with_line(self.call, self.made, scale, shift)
+        elif getattr(self.packed, "filled", False):
+            self.made = [a if m is None or m.ndim > 1 else m for a, m in zip(arrays, self.made, strict=True)]
+        return self.made
+
+
 class Workspace:
     """A plan's arena: its memory and the arrays in it, ready for the steps."""
 
@@ -586,16 +658,21 @@ class Workspace:
         self.fresh = None  # all versions at the last refresh
 
         def options(step):
-            """The arguments of forward that only a plan gives."""
+            """The arguments of forward that only a plan gives, and the lines after it as part of its arrays."""
             given = {} if step.epilogue is None else {"epilogue": step.epilogue}
-            kept = None
+            names = tuple(name for _, name in step.owned)
+            kept = folded = None
             if step.owned and step.call is not None:
-                kept = plan.nodes[step.node].op.kind.packing(step.call, shelf)
+                kept = given["packed"] = plan.nodes[step.node].op.kind.packing(step.call, shelf)
+            if kept is None:
+                given.pop("packed", None)
+            if step.lines:
+                kept = folded = Folded(plan, step, kept)
+                names += tuple(folded.names)
             if kept is not None:
-                given["packed"] = kept
-                self.packed.append((kept, tuple(name for _, name in step.owned)))
+                self.packed.append((kept, names))
                 self.packed_versions.append(None)
-            return given
+            return given, folded
 
         self.values = [view(place) for place in plan.places]
         self.inputs = self.values[: plan.inputs]
@@ -608,7 +685,7 @@ class Workspace:
                 [view(place) for place in step.arguments],
                 step.owned,
                 view(step.out),
-                options(step),
+                *options(step),
                 [(view(to), view(source)) for to, source in step.copies],
                 step.redrawn,
             )

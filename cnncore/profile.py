@@ -280,7 +280,9 @@ def profile(net, shapes, rounds, training, progress=None):
         found.append(passes.once())
     forward = {number: median([p.forward[number] for p in found]) for number in found[0].forward}
     backward = {number: median([p.backward[number] for p in found]) for number in found[0].backward}
-    fuses = {number: activation for activation, number in plan.fused_into.items()}
+    fused = {}
+    for following, number in plan.fused_into.items():
+        fused.setdefault(number, [plan.nodes[number].op.name]).append(plan.nodes[following].op.name)
     rows = []
     for number, (node, call) in enumerate(zip(plan.nodes, plan.calls, strict=True)):
         if number not in forward and number not in backward:
@@ -293,7 +295,7 @@ def profile(net, shapes, rounds, training, progress=None):
         rows.append(
             Row(
                 path=node.path,
-                operator=node.op.name + (f" + {plan.nodes[fuses[number]].op.name}" if number in fuses else ""),
+                operator=" + ".join(fused.get(number, [node.op.name])),
                 algorithm=node.op.kind.algorithm(computed[number]),
                 output=call.output,
                 forward=there,

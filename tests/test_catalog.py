@@ -210,6 +210,36 @@ def test_gradients_are_added_where_a_kind_says_so(op, case, rng):
                     assert_close([dx], [before + alone], LIMIT[dtype], f"rank {rank}, {target}, {layout.__name__}")
 
 
+@pytest.mark.parametrize(("op", "case"), cases(where=lambda op: type(op.kind).takes_line is not Kind.takes_line))
+def test_lines_become_part_of_the_arrays_where_a_kind_says_so(op, case, rng):
+    """What a kind says of itself by ``takes_line``: a plan folds batch normalisation into its weights on its word."""
+    for rank, dtype in every_dtype_and_rank(case):
+        arrays = case.sample(rank, dtype)
+        arrays += (None,) * (len(op.arrays) - len(arrays))
+        call = op.describe(tuple(None if a is None else a.shape for a in arrays), np.dtype(dtype), case.settings)
+        if not op.kind.takes_line(call):
+            continue
+        scale, shift = rng.uniform(-2, 2, call.output[1]), rng.standard_normal(call.output[1])
+        per_channel = (1, -1, *(1,) * (len(call.output) - 2))
+        y = op.kind.forward(call, arrays)[0] * scale.reshape(per_channel) + shift.reshape(per_channel)
+        folded = op.kind.with_line(call, arrays, scale, shift)
+        assert folded[0] is arrays[0] and all(a.dtype == dtype for a in folded)
+        assert_close([op.kind.forward(call, folded)[0]], [y.astype(dtype)], LIMIT[dtype], f"rank {rank}")
+
+
+@pytest.mark.parametrize(("op", "case"), cases(where=lambda op: type(op.kind).is_line is not Kind.is_line))
+def test_lines_are_lines(op, case):
+    for rank, dtype in every_dtype_and_rank(case):
+        arrays = case.sample(rank, dtype)
+        arrays += (None,) * (len(op.arrays) - len(arrays))
+        call = op.describe(tuple(None if a is None else a.shape for a in arrays), np.dtype(dtype), case.settings)
+        if op.kind.is_line(call):
+            scale, shift = op.kind.line(call, arrays)
+            per_channel = (1, -1, *(1,) * (len(call.output) - 2))
+            y = arrays[0] * scale.reshape(per_channel) + shift.reshape(per_channel)
+            assert_close([op.kind.forward(call, arrays)[0]], [y.astype(dtype)], LIMIT[dtype], f"rank {rank}")
+
+
 @pytest.mark.parametrize("op", operators())
 def test_out_must_fit(op):
     case = op.cases[0]

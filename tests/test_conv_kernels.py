@@ -269,9 +269,12 @@ def test_packed_weights_are_reused_until_refreshed(target, backward):
 
 
 @pytest.mark.parametrize("target", ["definition", *TARGETS])
-def test_relu_in_the_epilogue(target):
+def test_bounds_in_the_epilogue(target):
     rng = np.random.default_rng(7)
-    for weights, groups in (((40, 20, 3, 3), 1), ((20, 1, 3, 3), 20), ((40, 20, 1, 1), 1)):
+    for (weights, groups), (lower, upper) in itertools.product(
+        (((40, 20, 3, 3), 1), ((20, 1, 3, 3), 20), ((40, 20, 1, 1), 1)),
+        ((0, np.inf), (0, 0.75), (-0.5, 0.25), (-np.inf, 0)),
+    ):
         x, w, b = arrays(rng, (2, 20, 9, 9), weights, np.float32, weights[0])
         x[0, 0, 4, 4] = np.nan
         low = (0, weights[2] // 2, weights[3] // 2)
@@ -280,8 +283,9 @@ def test_relu_in_the_epilogue(target):
             plain, clipped = (layout(np.empty((2, weights[0], 9, 9), np.float32)) for _ in range(2))
             with cpu.target(target):
                 convolution.forward(layout(x), w, b, plain)
-                convolution.forward(layout(x), w, b, clipped, relu=True)
-            assert np.array_equal(clipped, np.where(plain <= 0, 0, plain), equal_nan=True)
+                convolution.forward(layout(x), w, b, clipped, lower=lower, upper=upper)
+            held = np.where(plain <= lower, np.float32(lower), np.where(plain >= upper, np.float32(upper), plain))
+            assert np.array_equal(clipped, held, equal_nan=True)
 
 
 @pytest.mark.parametrize("target", ["definition", *TARGETS])
@@ -374,18 +378,21 @@ def test_winograd_runs_where_it_is_asked_for(target):
         cnncore.conv(x, w[:, :, :2], algorithm="winograd")
 
 
-@pytest.mark.parametrize("epilogue", [True, False])
-def test_activation_in_a_graph(epilogue):
-    """The plan fuses relu into the convolution before it; other activations follow on their own."""
+@pytest.mark.parametrize(
+    ("activation", "epilogue"),
+    [("relu", True), ("relu6", True), ("clipped_relu", True), ("hard_tanh", True), ("tanh", False)],
+)
+def test_activation_in_a_graph(activation, epilogue):
+    """The plan fuses what holds y between bounds into the convolution before it; other activations follow on their own."""
     rng = np.random.default_rng(11)
     kind, call = cnncore.conv.kind, cnncore.conv.describe(((1, 3, 5, 5), (4, 3, 3, 3), None), np.dtype(np.float32), {})
-    activation = cnncore.relu if epilogue else cnncore.tanh
+    activation = cnncore.OPS[activation]
     follower = activation.describe((call.output,), call.dtype, {})
     assert kind.takes_epilogue(call, follower) == epilogue
     if epilogue:
         x, w, _ = arrays(rng, (1, 3, 5, 5), (4, 3, 3, 3), np.float32)
         y, _, saved = kind.forward(call, (x, w, None), epilogue=follower)
-        assert np.array_equal(y, cnncore.relu(cnncore.conv(x, w)))
+        assert np.array_equal(y, activation(cnncore.conv(x, w)))
         assert len(saved) == 2
 
 

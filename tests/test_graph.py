@@ -1347,3 +1347,68 @@ def test_exact_computes_directly():
     lone = cnncore.conv(x, net.parameters["conv.w"], net.parameters["conv.b"], padding=1)
     assert np.array_equal(exact, lone)
     assert np.abs(fast - exact).max() < 1e-4 * np.abs(exact).max()
+
+
+# ── Batch normalisation in inference ──
+
+
+def normalized_convolutions(dtype):
+    g = cnncore.Graph()
+    x = g.input(4)
+    h = g.relu6(g.batch_norm(g.conv(x, 6, kernel_size=3, padding=1, bias=False)))
+    h = g.hard_tanh(g.scale(g.batch_norm(g.depthwise_conv(h, kernel_size=3, padding=1))), max_val=0.5)
+    h = g.tanh(g.batch_norm(g.conv_transpose(h, 8, kernel_size=2, stride=2, groups=2)))
+    seen = g.conv(h, 5, kernel_size=1, name="seen_twice")
+    h = g.concat(g.batch_norm(seen), g.batch_norm(g.max_pool(seen, 3, stride=1, padding=1)))
+    g.output(g.hard_tanh(g.batch_norm(g.linear(g.global_avg_pool(h), 3)), min_val=-9, max_val=9))
+    net = g.build(dtype=dtype)
+    rng = np.random.default_rng(3)
+    for name, array in {**net.parameters, **net.state}.items():
+        held = net.state if name in net.state else net.parameters
+        held[name] = (
+            rng.uniform(0.5, 2, array.shape) if name.endswith("running_var") else rng.standard_normal(array.shape) / 2
+        )
+    return net
+
+
+@pytest.mark.parametrize("target", cnncore.cpu.targets())
+@pytest.mark.parametrize(("dtype", "limit"), [("float32", 2e-5), ("float64", 1e-13)])
+def test_batch_norm_is_part_of_the_convolution_before_it_in_inference(dtype, limit, target, rng):
+    net = normalized_convolutions(dtype)
+    x = rng.standard_normal((2, 4, 7, 9)).astype(dtype)
+
+    def as_it_is_written():
+        net.exact = True
+        y = net(x)
+        net.exact = False
+        return y
+
+    with cnncore.cpu.target(target):
+        expected = as_it_is_written()
+        for _ in range(3):  # packed at the first call, without the folded weights from the second on
+            np.testing.assert_allclose(net(x), expected, rtol=0, atol=limit * np.abs(expected).max())
+        for held, name in (
+            (net.state, "batch_norm.running_var"),
+            (net.parameters, "scale.b"),
+            (net.parameters, "conv.w"),
+        ):
+            held[name] = held[name] * 1.5
+            changed = as_it_is_written()
+            assert np.abs(changed - expected).max() > 1e-3 * np.abs(expected).max()
+            np.testing.assert_allclose(net(x), changed, rtol=0, atol=limit * np.abs(changed).max())
+            expected = changed
+        rows = {row.path: row.operator for row in net.profile(x.shape, rounds=1).rows}
+    assert rows["conv"] == "conv + batch_norm + relu6"
+    assert rows["depthwise_conv"] == "depthwise_conv + batch_norm + scale + hard_tanh"
+    assert rows["conv_transpose"] == "conv_transpose + batch_norm" and rows["tanh"] == "tanh"
+    assert rows["seen_twice"] == "conv" and rows["linear"] == "linear + batch_norm + hard_tanh"
+
+
+def test_passes_that_are_to_go_backward_are_computed_as_written(rng):
+    net = normalized_convolutions("float64")
+    x = rng.standard_normal((2, 4, 6, 5))
+    y, backward = net.with_backward(x)
+    net.exact = True
+    assert np.array_equal(net(x), y)
+    check_gradients(net, x)
+    assert backward(np.ones_like(y)).shape == x.shape

@@ -350,3 +350,6 @@ class PartialConvolution(Convolution):
 
     def takes_epilogue(self, call, activation):
         return False
+
+    def takes_line(self, call):
+        return False  # where nothing is known y is 0, with and without a bias

@@ -272,11 +272,19 @@ class Convolution(Kind):
         x, w, b = arrays
         y, padding = call.empty(out), call.geometry.padding
         image = x if padding is None else padding.around(x)
-        call.geometry.primitives.forward(image, self.kernels(call, w), b, y, packed, epilogue is not None)
+        call.geometry.primitives.forward(image, self.kernels(call, w), b, y, packed, *bounds(epilogue))
         return y, (), (x, w)
 
     def packing(self, call, shelf):
         return call.geometry.primitives.pack(shelf)
+
+    def takes_line(self, call):
+        return True
+
+    def with_line(self, call, arrays, scale, shift):
+        x, w, b = arrays
+        per_output = scale.reshape(-1, *(1,) * (w.ndim - 1))
+        return x, (w * per_output).astype(call.dtype), with_bias(call, b, scale, shift)
 
     def backward(self, call, saved, dy, wanted, out=None, adding=False):
         x, w = saved
@@ -299,7 +307,7 @@ class Convolution(Kind):
         return dx, dw, db
 
     def takes_epilogue(self, call, activation):
-        return is_relu(activation)
+        return bounds(activation) is not None
 
     def adds(self, call):
         return call.geometry.padding is None
@@ -415,11 +423,18 @@ class TransposedConvolution(Convolution):
     def forward(self, call, arrays, out=None, epilogue=None, packed=None):
         x, w, b = arrays
         y = call.empty(out)
-        call.geometry.primitives.backward_input(x, w, y, b, packed, epilogue is not None)
+        call.geometry.primitives.backward_input(x, w, y, b, packed, *bounds(epilogue))
         return y, (), (x, w)
 
     def packing(self, call, shelf):
         return call.geometry.primitives.pack(shelf, backward=True)
+
+    def with_line(self, call, arrays, scale, shift):
+        x, w, b = arrays
+        groups = call.geometry.groups
+        by_group = w.reshape(groups, len(w) // groups, *w.shape[1:])
+        per_output = scale.reshape(groups, 1, -1, *(1,) * (w.ndim - 2))
+        return x, (by_group * per_output).reshape(w.shape).astype(call.dtype), with_bias(call, b, scale, shift)
 
     def adds(self, call):
         return False  # its gradient of x is a forward pass of the primitives, which writes
@@ -472,11 +487,11 @@ class Linear(Kind):
         x, w, b = arrays
         if x.ndim != 2:
             x = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-        y, relu = call.empty(out), epilogue is not None
+        y, held = call.empty(out), bounds(epilogue)
 
         def write(rows):
-            if packed is not None or not linear.forward(x, w, b, rows, relu):
-                call.geometry.primitives.forward(x, w, b, rows, packed, relu)
+            if packed is not None or not linear.forward(x, w, b, rows, *held):
+                call.geometry.primitives.forward(x, w, b, rows, packed, *held)
 
         into(y, (len(x), len(w)), write)
         return y, (), (x, w)
@@ -504,7 +519,14 @@ class Linear(Kind):
         return dx, dw, db
 
     def takes_epilogue(self, call, activation):
-        return is_relu(activation)
+        return bounds(activation) is not None
+
+    def takes_line(self, call):
+        return len(call.output) == 2  # elsewhere the features are not the channels
+
+    def with_line(self, call, arrays, scale, shift):
+        x, w, b = arrays
+        return x, (w * scale[:, None]).astype(call.dtype), with_bias(call, b, scale, shift)
 
     def multiply_adds(self, call):
         return call.geometry.multiply_adds
@@ -513,9 +535,22 @@ class Linear(Kind):
         return None
 
 
-def is_relu(call):
-    """Whether ``call`` is the activation that the kernels apply while they write y."""
-    return isinstance(call.op.kind, Elementwise) and call.geometry[0] is activations.RELU
+def bounds(activation):
+    """(lower, upper) between which the call of an activation holds y, as the kernels do while they write it.
+
+    () for no activation, None for one that does something else.
+    """
+    if activation is None:
+        return ()
+    if not isinstance(activation.op.kind, Elementwise):
+        return None
+    function, numbers = activation.geometry
+    return (0.0, math.inf) if function is activations.RELU else numbers if function is activations.CLIP else None
+
+
+def with_bias(call, b, scale, shift):
+    """The biases that give scale · y + shift."""
+    return (shift if b is None else b * scale + shift).astype(call.dtype)
 
 
 def into(result, shape, write):

@@ -94,6 +94,16 @@ class BatchNorm(Normalization):
                 variance += settings["momentum"] * (now_variance * (m / (m - 1)) - variance)
         return y, (mean.astype(call.dtype), variance.astype(call.dtype)), saved
 
+    def is_line(self, call):
+        return not (call.settings["training"] or call.settings["return_statistics"])
+
+    def line(self, call, arrays):
+        _, w, b, running_mean, running_var = arrays
+        scale = 1 / np.sqrt(running_var.astype(np.float64) + self.eps(call))
+        if w is not None:
+            scale *= w
+        return scale, (0.0 if b is None else b) - running_mean * scale
+
 
 @dataclass(frozen=True)
 class GroupNorm(Normalization):
@@ -137,6 +147,14 @@ class Scale(Normalization):
         x, w, b = arrays
         y, saved = self.normalized(call, x, w, b, call.geometry.given(None, None), True, out)
         return y, (), saved
+
+    def is_line(self, call):
+        return True
+
+    def line(self, call, arrays):
+        x, w, b = arrays
+        channels = call.shapes[0][1]
+        return (np.ones(channels) if w is None else w.astype(np.float64)), (np.zeros(channels) if b is None else b)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ typedef struct {
     cnn_tensor x, y;
     cnn_tensor w;                               /* (K, C / groups, kd, kh, kw) */
     cnn_tensor b;                               /* one per channel of what is written; data == NULL: none */
-    int64_t relu;                               /* 1: y = max(0, y) where y (or, transposed, x) is written */
+    double lower, upper;                        /* y (or, transposed, x) is held between them; −∞ and ∞ where it is not */
 } cnn_conv;
 
 /* What the convolution kernels run: a correlation of x with packed weights, per axis
@@ -95,7 +95,7 @@ typedef struct {
     const void *panels;             /* from conv_pack */
     const void *bias;               /* from conv_pack, or NULL; for conv_planes plain, bias_stride apart */
     int64_t bias_stride;
-    int64_t relu;                   /* the activation of the epilogue: 1 for y = max(0, y) */
+    double lower, upper;            /* the activation of the epilogue holds y between them; −∞ and ∞: none */
     int64_t add;                    /* 1: added to what y, channels innermost, holds */
     int64_t images, rows, columns;  /* a tile; for Winograd `columns` is the number of its tiles in a task */
     int64_t tile;                   /* Winograd: outputs of its tiles along an axis */
@@ -117,7 +117,7 @@ typedef struct {
     const void *b;                  /* b_step apart; NULL: none */
     int64_t x_row, w_row, y_row, b_step;    /* from row to row */
     int64_t rows, features, outputs;
-    int64_t relu;                   /* 1: y = max(0, y) */
+    double lower, upper;            /* y is held between them */
 } cnn_linear;
 
 /* Weights in the order of the kernels: panels[group, unit, td, th, tw, c, lane], zeros where a panel is wider than its group.

@@ -318,7 +318,8 @@ static void K(conv_correlate)(void *call, int64_t begin, int64_t end, void *scra
 
         K(product) product = {
             .row = f.column, .step = 1, .offset = offset, .runs = runs.runs, .length = runs.length, .y_row = y_column,
-            .accumulate = (int)p->add, .fetch_y = in_place, .relu = (int)p->relu
+            .accumulate = (int)p->add, .fetch_y = in_place, .clamp = K(clamps)(p), .lower = (REAL)p->lower,
+                .upper = (REAL)p->upper
         };
         const int64_t blocks = K(row_blocks)(at.columns);
         for (int64_t unit = at.first_unit; unit < at.last_unit; unit++) {
@@ -384,7 +385,8 @@ static void K(conv_planes)(void *call, int64_t begin, int64_t end, void *scratch
             const int64_t y_channel = in_place ? p->y.stride[1] : at.columns;
             K(product) product = {
                 .row = p->w.stride[0], .step = p->w.stride[1], .offset = &start, .runs = 1, .length = cut.inputs,
-                .y_row = y_channel, .row_bias_step = p->bias_stride, .relu = (int)p->relu
+                .y_row = y_channel, .row_bias_step = p->bias_stride, .clamp = K(clamps)(p), .lower = (REAL)p->lower,
+                .upper = (REAL)p->upper
             };
             const int64_t blocks = K(row_blocks)(outputs);
             for (int64_t block = 0; block < blocks; block++) {
@@ -578,7 +580,7 @@ static void K(term_offsets)(const cnn_correlation *p, const K(field) *f, int64_t
 
 static inline __attribute__((always_inline)) void K(depthwise_rows)(
     const int rows, const REAL *a, int64_t column, const int64_t *offset, int64_t terms, const REAL *panel, int64_t width,
-    const REAL *bias, int64_t relu, REAL *y, int64_t y_column, int64_t lanes
+    const REAL *bias, int clamp, REAL lower, REAL upper, REAL *y, int64_t y_column, int64_t lanes
 ) {
     vreal sum[DEPTHWISE_ROWS];
 #pragma GCC unroll 8
@@ -592,7 +594,7 @@ static inline __attribute__((always_inline)) void K(depthwise_rows)(
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) {
         if (bias) sum[i] += K(load)(bias);
-        if (relu) sum[i] = K(select)(sum[i] <= 0, (vreal){0}, sum[i]);
+        if (clamp) sum[i] = K(clamped)(sum[i], lower, upper);
         if (lanes == LANES)
             K(store)(y + i * y_column, sum[i]);
         else
@@ -608,7 +610,7 @@ static void K(conv_depthwise)(void *call, int64_t begin, int64_t end, void *scra
         const K(cut) cut = K(cut_of)(p->x.shape[1] / p->groups, p->y.shape[1], p->taps);
         REAL *tile = scratch, *y_tile = (REAL *)((char *)scratch + p->x_bytes);
         int64_t *offset = (int64_t *)((char *)scratch + p->x_bytes + p->y_bytes);
-        const int in_place = p->y.stride[1] == 1;
+        const int in_place = p->y.stride[1] == 1, clamp = K(clamps)(p);
         for (int64_t unit = at.first_unit; unit < at.last_unit; unit++) {
             const int64_t channel = unit * wide, channels = K(smaller)(wide, cut.outputs - channel);
             const int64_t width = channels > LANES ? wide : LANES;
@@ -631,13 +633,13 @@ static void K(conv_depthwise)(void *call, int64_t begin, int64_t end, void *scra
                         int64_t w = 0;
                         for (; w + DEPTHWISE_ROWS <= at.columns; w += DEPTHWISE_ROWS)
                             K(depthwise_rows)(
-                                DEPTHWISE_ROWS, a + w * f.column, f.column, offset, cut.terms, panel, width, bias, p->relu,
-                                to + w * y_column, y_column, lanes
+                                DEPTHWISE_ROWS, a + w * f.column, f.column, offset, cut.terms, panel, width, bias,
+                                clamp, (REAL)p->lower, (REAL)p->upper, to + w * y_column, y_column, lanes
                             );
                         for (; w < at.columns; w++)
                             K(depthwise_rows)(
-                                1, a + w * f.column, f.column, offset, cut.terms, panel, width, bias, p->relu,
-                                to + w * y_column, y_column, lanes
+                                1, a + w * f.column, f.column, offset, cut.terms, panel, width, bias,
+                                clamp, (REAL)p->lower, (REAL)p->upper, to + w * y_column, y_column, lanes
                             );
                     }
             }

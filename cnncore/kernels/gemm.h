@@ -36,14 +36,26 @@ typedef struct {
     int64_t ahead_step;
     int accumulate;         /* add to what y holds */
     int fetch_y;            /* y is not in the cache: fetch it during the sum, which else would wait for it at its end */
-    int relu;               /* y = max(0, y) */
+    int clamp;              /* y is held between these two: */
+    REAL lower, upper;
 } K(product);
+
+/* Whether the epilogue of a correlation holds y between bounds. */
+static inline int K(clamps)(const cnn_correlation *p) {
+    return p->lower > -__builtin_inf() || p->upper < __builtin_inf();
+}
+
+/* NaN stays. */
+static inline vreal K(clamped)(vreal y, REAL lower, REAL upper) {
+    const vreal low = K(splat)(lower), high = K(splat)(upper);
+    y = K(select)(y <= low, low, y);
+    return K(select)(y >= high, high, y);
+}
 
 static inline vreal K(finish)(const K(product) *p, vreal sum, int64_t i, int64_t column) {
     if (p->bias) sum += K(load)(p->bias + column);
     if (p->row_bias) sum += p->row_bias[i * p->row_bias_step];
-    if (p->relu) sum = K(select)(sum <= 0, (vreal){0}, sum);
-    return sum;
+    return p->clamp ? K(clamped)(sum, p->lower, p->upper) : sum;
 }
 
 /* rows and vectors are constants wherever this is used: the loops over them unroll and `sum` lives in registers. `total`, for the

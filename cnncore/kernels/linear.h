@@ -48,7 +48,7 @@ static void K(linear_forward)(void *description, int64_t begin, int64_t end, voi
             for (int64_t o = 0; o < rows; o++) {
                 REAL sum = sums[o];
                 if (call->b != NULL) sum += ((const REAL *)call->b)[(first + o) * call->b_step];
-                y[o] = call->relu && sum <= 0 ? 0 : sum;
+                y[o] = sum <= call->lower ? (REAL)call->lower : sum >= call->upper ? (REAL)call->upper : sum;
             }
         }
     }

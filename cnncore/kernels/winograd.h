@@ -182,7 +182,9 @@ typedef struct {
     int64_t row, column;        /* strides of y */
     int64_t rows, columns;      /* of the tile, as far as they exist */
     const REAL *bias;           /* NULL: none */
-    int64_t add, relu;
+    int64_t add;
+    int clamp;                  /* y is held between these two: */
+    REAL lower, upper;
 } K(winograd_target);
 
 /* y = Aᵀ m A of `channels` channels, with what is done to it on the way. */
@@ -208,7 +210,7 @@ static inline __attribute__((always_inline)) void K(winograd_transform_output)(
                 REAL *y = to->y + i * to->row + j * to->column + k;
                 vreal value = v[points * i + j] + b;
                 if (to->add) value += lanes >= LANES ? K(load)(y) : K(load_tail)(y, lanes);
-                if (to->relu) value = K(select)(value <= 0, (vreal){0}, value);
+                if (to->clamp) value = K(clamped)(value, to->lower, to->upper);
                 if (lanes >= LANES)
                     K(store)(y, value);
                 else
@@ -430,7 +432,8 @@ static void K(winograd_correlate)(void *call, int64_t begin, int64_t end, void *
                     .y = in_place ? y : turned, .row = in_place ? stride[3] : p->tile * channels,
                     .column = in_place ? stride[4] : channels, .rows = K(smaller)(p->tile, p->y.shape[3] - at.h),
                     .columns = K(smaller)(p->tile, p->y.shape[4] - at.w),
-                    .bias = p->bias ? (const REAL *)p->bias + channel : NULL, .add = p->add, .relu = p->relu
+                    .bias = p->bias ? (const REAL *)p->bias + channel : NULL, .add = p->add, .clamp = K(clamps)(p),
+                    .lower = (REAL)p->lower, .upper = (REAL)p->upper
                 };
                 form->output(products + t * wide, y_point, channels, &to);
                 if (!in_place)

@@ -7,6 +7,7 @@ the arrays hold, and round once.
 A transposed convolution is the same sums in another order: what it computes forward is a convolution's dx.
 """
 
+from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
@@ -101,6 +102,11 @@ cdef inline int64_t at(const cnn_tensor *t, int64_t n, int64_t c, int64_t d, int
     return n * t.stride[0] + c * t.stride[1] + d * t.stride[2] + h * t.stride[3] + w * t.stride[4]
 
 
+cdef inline double clamped(double y, double lower, double upper) noexcept nogil:
+    """y held between the bounds of an epilogue; NaN stays."""
+    return lower if y <= lower else upper if y >= upper else y
+
+
 cdef inline void fill(const cnn_conv *v, const cnn_tensor *result, void *element, const real *first, const real *second,
                       int64_t begin, int64_t end) noexcept nogil:
     """Write ``element`` of every place of ``result``; tasks are its leading two axes."""
@@ -115,7 +121,7 @@ cdef inline void fill(const cnn_conv *v, const cnn_tensor *result, void *element
                     value = (<double (*)(const cnn_conv *, const real *, const real *,
                                          int64_t, int64_t, int64_t, int64_t, int64_t) noexcept nogil> element)(
                                              v, first, second, i, j, d, h, w)
-                    values[at(result, i, j, d, h, w)] = 0 if v.relu and value <= 0 else <real> value
+                    values[at(result, i, j, d, h, w)] = <real> clamped(value, v.lower, v.upper)
 
 
 cdef void conv_forward(cnn_conv *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
@@ -623,22 +629,24 @@ cdef class Convolution:
         """Memory, on ``shelf``, for packed weights: for :meth:`forward`, or with ``backward`` for :meth:`backward_input`."""
         return Packed(backward, shelf)
 
-    def forward(self, x, w, b, y, Packed packed=None, bint relu=False):
-        """Write y from x, w and b; b may be None. With ``packed`` weights of earlier calls are used again."""
+    def forward(self, x, w, b, y, Packed packed=None, double lower=-INFINITY, double upper=INFINITY):
+        """Write y from x, w and b, held between ``lower`` and ``upper``; b may be None. With ``packed`` weights of earlier calls are
+        used again.
+        """
         cdef Tensor X = Tensor(x), W = Tensor(w), B = None if b is None else Tensor(b), Y = Tensor(y, True)
         cdef cnn_conv call = self.described(X, Y, W, B)
-        call.relu = relu
+        call.lower, call.upper = lower, upper
         if not self.correlate(&call, False, X.precision, packed):
             if X.precision == CNN_FLOAT32:
                 run_definition(<cnn_task> conv_forward[float], &call, &call.y)
             else:
                 run_definition(<cnn_task> conv_forward[double], &call, &call.y)
 
-    def backward_input(self, dy, w, dx, b=None, Packed packed=None, bint relu=False):
+    def backward_input(self, dy, w, dx, b=None, Packed packed=None, double lower=-INFINITY, double upper=INFINITY):
         """Write dx from dy and w; ``b``, one per channel of dx, is added where given: then this is a transposed convolution."""
         cdef Tensor DY = Tensor(dy), W = Tensor(w), B = None if b is None else Tensor(b), DX = Tensor(dx, True)
         cdef cnn_conv call = self.described(DX, DY, W, B)
-        call.relu = relu
+        call.lower, call.upper = lower, upper
         if not self.correlate(&call, True, DX.precision, packed):
             if DX.precision == CNN_FLOAT32:
                 run_definition(<cnn_task> conv_backward_input[float], &call, &call.x)
@@ -663,7 +671,7 @@ cdef class Convolution:
 
     cdef cnn_conv described(self, Tensor x, Tensor y, Tensor w, Tensor b):
         cdef cnn_conv call = self.call
-        call.relu = 0
+        call.lower, call.upper = -INFINITY, INFINITY
         call.x, call.y, call.w = x.view, y.view, w.view
         if b is not None:
             call.b = b.view
@@ -706,7 +714,7 @@ cdef class Convolution:
                 how = WINOGRAD
             for number in range(parts.count):
                 p = parts.part + number
-                p.relu, p.add, p.tile = call.relu, add, self.tile
+                p.lower, p.upper, p.add, p.tile = call.lower, call.upper, add, self.tile
                 if (simplify(p, itemsize) and parts.count == 1 and how == CORRELATE and packed is None and not add
                         and prefers_planes(p, lane_count)):
                     how = PLANES

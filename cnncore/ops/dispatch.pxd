@@ -66,7 +66,7 @@ cdef extern from "calls.h" nogil:
         cnn_tensor y
         cnn_tensor w
         cnn_tensor b
-        int64_t relu
+        double lower, upper
 
     ctypedef struct cnn_correlation:
         cnn_tensor x
@@ -81,7 +81,7 @@ cdef extern from "calls.h" nogil:
         const void *panels
         const void *bias
         int64_t bias_stride
-        int64_t relu
+        double lower, upper
         int64_t add
         int64_t images, rows, columns
         int64_t tile

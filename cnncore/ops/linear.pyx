@@ -5,6 +5,7 @@ many rows. Each function here returns whether it computed: not without kernels, 
 are not neighbours.
 """
 
+from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
 from cnncore.ops.dispatch cimport Tensor, cnn_task, kernel, lanes, run, tensor
@@ -21,7 +22,7 @@ cdef extern from "calls.h" nogil:
         const void *b
         int64_t x_row, w_row, y_row, b_step
         int64_t rows, features, outputs
-        int64_t relu
+        double lower, upper
 
 cdef int FORWARD = kernel_number("linear_forward")
 cdef int BACKWARD_INPUT = kernel_number("linear_backward_input")
@@ -42,7 +43,7 @@ cdef cnn_task described(int number, cnn_linear *call, Tensor x, Tensor w, Tensor
         return NULL
     call.x, call.w, call.y, call.b = x.view.data, w.view.data, y.view.data, NULL
     call.x_row, call.w_row, call.y_row = x.view.stride[0], w.view.stride[0], y.view.stride[0]
-    call.rows, call.features, call.outputs, call.relu = x.view.shape[0], x.view.shape[1], w.view.shape[0], 0
+    call.rows, call.features, call.outputs = x.view.shape[0], x.view.shape[1], w.view.shape[0]
     return kernel(number, x.precision)
 
 
@@ -51,8 +52,8 @@ cdef int run_tasks(cnn_task task, cnn_linear *call, int64_t work, int64_t of_tas
     return run(task, call, (work + of_task - 1) // of_task, 1, 0, <double> call.rows * call.features * call.outputs / SPEED)
 
 
-def forward(x, w, b, y, bint relu):
-    """Write y = x wᵀ + b, or max(0, y); b may be None."""
+def forward(x, w, b, y, double lower=-INFINITY, double upper=INFINITY):
+    """Write y = x wᵀ + b, held between ``lower`` and ``upper``; b may be None."""
     cdef Tensor X = tensor(x), W = tensor(w), Y = tensor(y, True), B
     cdef cnn_linear call
     cdef cnn_task task = described(FORWARD, &call, X, W, Y)
@@ -61,7 +62,7 @@ def forward(x, w, b, y, bint relu):
     if b is not None:
         B = tensor(b)
         call.b, call.b_step = B.view.data, B.view.stride[0]
-    call.relu = relu
+    call.lower, call.upper = lower, upper
     run_tasks(task, &call, call.outputs, lanes(X.precision))
     return True
 
