@@ -259,7 +259,7 @@ class Kind:
         raise NotImplementedError
 
     def takes_line(self, call):
-        """Whether y is linear in the arrays that the node owns, so that a line after it can be part of them (:meth:`with_line`)."""
+        """Whether a line after the call can be part of the arrays that its node owns: :meth:`with_line`."""
         return False
 
     def with_line(self, call, arrays, scale, shift):

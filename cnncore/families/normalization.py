@@ -152,7 +152,7 @@ class Scale(Normalization):
         return True
 
     def line(self, call, arrays):
-        x, w, b = arrays
+        _, w, b = arrays
         channels = call.shapes[0][1]
         return (np.ones(channels) if w is None else w.astype(np.float64)), (np.zeros(channels) if b is None else b)
 
