@@ -174,6 +174,7 @@ cdef double TASK_WORK = 500_000.0
 cdef int64_t SUM_BYTES = 1024 * 1024
 # Multiply-adds that a kernel does in the time of one elementary operation elsewhere.
 cdef double KERNEL_SPEED = 32.0
+cdef double DEPTHWISE_SPEED = 4.0    # which multiplies what it loads once only
 # Weights that come from memory in that time: a layer with few pixels waits for them.
 cdef double READING_SPEED = 4.0
 
@@ -750,7 +751,8 @@ cdef class Convolution:
                     scratch = max(scratch, cut_correlation(p, how, lane_count, itemsize))
                 p.first_task = tasks
                 tasks += p.tasks
-            run(kernel(how, precision), &calls, tasks, 1, scratch, work(call) / KERNEL_SPEED + weights(call) / READING_SPEED)
+            run(kernel(how, precision), &calls, tasks, 1, scratch,
+                work(call) / (DEPTHWISE_SPEED if how == DEPTHWISE else KERNEL_SPEED) + weights(call) / READING_SPEED)
         finally:
             free(parts.part)
         return 1
@@ -777,7 +779,8 @@ cdef class Convolution:
                 scratch = cut_winograd_weights(parts.part, lane_count, itemsize)
             else:
                 scratch = cut_weights(parts.part, how, pointwise, lane_count, itemsize)
-            run(kernel(how, precision), &calls, parts.part.tasks, 1, scratch, work(call) / KERNEL_SPEED)
+            run(kernel(how, precision), &calls, parts.part.tasks, 1, scratch,
+                work(call) / (DEPTHWISE_SPEED if how == DEPTHWISE_WEIGHTS else KERNEL_SPEED))
         finally:
             free(parts.part)
         return 1
