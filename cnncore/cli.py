@@ -380,7 +380,7 @@ class TableUnder:
 
 def summary(options):
     """Print shapes, parameters, multiply-adds and receptive fields of a model file or a network by name."""
-    net = model_or_network(options.model)
+    net = model_or_network(options.model, seed=None)
     print(net.summary(*input_shapes(net, options)))
     return 0
 
@@ -404,8 +404,8 @@ def input_shapes(net, options, batch=1):
 USUAL_SIZE = {1: 28, 3: 224}  # digits, and the photographs of ImageNet
 
 
-def model_or_network(name):
-    """A net from a model file, or a fresh one from the name of a network in cnncore.models."""
+def model_or_network(name, seed=0):
+    """A net from a model file, or one of that seed from the name of a network in cnncore.models."""
     from .graph import load
     from .models import NETWORKS
 
@@ -415,7 +415,7 @@ def model_or_network(name):
         return load(name)
     if name not in NETWORKS:
         raise SettingError(f"{name}: neither a file nor a network; networks are {', '.join(NETWORKS)}")
-    return NETWORKS[name]()
+    return NETWORKS[name](seed=seed)
 
 
 def profile(options):

@@ -112,6 +112,7 @@ class Graph:
     def build(self, seed=0, dtype="float32", tune=False):
         """The net: parameters initialised from ``seed``, each by its own name, in float32 or float64.
 
+        ``seed=None``: what would be drawn stays 0, for a net whose weights come from elsewhere or that is only looked at.
         ``tune=True``: its first call on inputs of a new shape measures which algorithm computes each convolution the fastest,
         which takes some passes and changes results by rounding; the choices are saved with the net.
         """

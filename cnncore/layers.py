@@ -45,6 +45,9 @@ __all__ = [
 # 1 / fan in everywhere: each output is the mean of its inputs.
 
 
+CHUNK = 1 << 20  # numbers that are drawn at a time: the fully connected layers of a VGG have 10⁸
+
+
 def uniform_numbers(seed, count):
     """``count`` numbers uniform in [0, 1) that depend on ``seed`` and their position alone."""
     u = np.empty(count)
@@ -55,10 +58,16 @@ def uniform_numbers(seed, count):
 def normal_numbers(seed, count):
     """Standard normal numbers, by Box & Muller's polar form of pairs of uniform ones."""
     half = (count + 1) // 2
-    u = uniform_numbers(seed, 2 * half)
-    radius = np.sqrt(-2 * np.log1p(-u[:half]))  # 1 − u lies in (0, 1]
-    angle = 2 * math.pi * u[half:]
-    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+    made = np.empty(2 * half)
+    for first in range(0, half, CHUNK):
+        u, v = np.empty((2, min(CHUNK, half - first)))
+        random.fill_uniform(seed, first, u)
+        random.fill_uniform(seed, half + first, v)
+        radius = np.sqrt(-2 * np.log1p(-u))  # 1 − u lies in (0, 1]
+        angle = 2 * math.pi * v
+        made[first : first + len(u)] = radius * np.cos(angle)
+        made[half + first : half + first + len(u)] = radius * np.sin(angle)
+    return made[:count]
 
 
 VARIANCES = {
@@ -69,7 +78,12 @@ VARIANCES = {
 
 
 def _normal(variance):
-    return lambda seed, count, *fans: math.sqrt(variance(*fans)) * normal_numbers(seed, count)
+    def draw(seed, count, *fans):
+        numbers = normal_numbers(seed, count)
+        numbers *= math.sqrt(variance(*fans))
+        return numbers
+
+    return draw
 
 
 def _uniform(variance):
@@ -101,12 +115,12 @@ def drawn_seed(seed, *places, bits=63):
 
 
 def initialised(owned, seed, dtype):
-    """The first numbers of an owned array: they depend on the seed and its name alone."""
-    count = math.prod(owned.shape)
-    if isinstance(owned.initial, str):
-        numbers = INITIALISERS[owned.initial](drawn_seed(seed, owned.name), count, *owned.fans)
-    else:
-        numbers = np.full(count, owned.initial)
+    """The first numbers of an owned array: they depend on the seed and its name alone. Seed None: 0 instead of drawn ones."""
+    if isinstance(owned.initial, str) and seed is None:
+        return np.zeros(owned.shape, dtype)
+    if not isinstance(owned.initial, str):
+        return np.full(owned.shape, owned.initial, dtype)
+    numbers = INITIALISERS[owned.initial](drawn_seed(seed, owned.name), math.prod(owned.shape), *owned.fans)
     return np.ascontiguousarray(numbers.reshape(owned.shape), dtype=dtype)
 
 

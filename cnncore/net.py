@@ -206,10 +206,11 @@ class Net:
     def __init__(self, structure, seed=0, dtype="float32", arrays=None):
         self.graph = structure
         self.dtype = checked_dtype(dtype)
-        self.seed = geometry.integer("build", "seed", seed, 0, 2**63 - 1)
+        self.seed = 0 if seed is None else geometry.integer("build", "seed", seed, 0, 2**63 - 1)
         owned = structure.owned
         if arrays is None:
-            arrays = {name: initialised(row, self.seed, self.dtype) for name, row in owned.items()}
+            drawn_from = None if seed is None else self.seed
+            arrays = {name: initialised(row, drawn_from, self.dtype) for name, row in owned.items()}
         self.parameters = Arrays("parameters", {name: arrays[name] for name, row in owned.items() if row.trained})
         self.state = Arrays("state", {name: arrays[name] for name, row in owned.items() if not row.trained})
         self.training = False

@@ -208,3 +208,221 @@ def test_other_networks(net, shape, parameters, rng, tmp_path):
     assert y.shape == (2, 10) and backward(y).shape == shape
     net.save(tmp_path / "net.model")
     assert np.array_equal(cnncore.load(tmp_path / "net.model")(x), net(x))
+
+
+# ── Counts of the papers and of those who publish weights ──────────────────────────────────────────────────────────────
+
+COUNTS = {  # network, image, parameters, multiply-adds of weights
+    # Springenberg et al. 2015, table 1 and 2: 27·96 + 2·864·96 + 864·192 + 3·1728·192 + 192·192 + 192·10, and biases
+    "all_convolutional": (lambda: models.all_convolutional(seed=None), 32, 1_369_738, 270_798_336),
+    # Simonyan & Zisserman 2015, table 2: 133, 133, 134, 138 and 144 million
+    "vgg-A": (lambda: models.vgg("A", seed=None), 224, 132_863_336, 7_609_090_048),
+    "vgg-A-LRN": (lambda: models.vgg("A-LRN", seed=None), 224, 132_863_336, 7_609_090_048),
+    "vgg-B": (lambda: models.vgg("B", seed=None), 224, 133_047_848, 11_308_466_176),
+    "vgg-C": (lambda: models.vgg("C", seed=None), 224, 133_638_952, 11_770_888_192),
+    "vgg-D": (lambda: models.vgg("D", seed=None), 224, 138_357_544, 15_470_264_320),
+    "vgg-E": (lambda: models.vgg("E", seed=None), 224, 143_667_240, 19_632_062_464),
+    # He et al. 2016, table 1: 1.8, 3.6, 3.8 (4.1 with the stride in the 3×3 convolution), 7.6 and 11.3 billion
+    "resnet18": (lambda: models.resnet18(seed=None), 224, 11_689_512, 1_814_073_344),
+    "resnet34": (lambda: models.resnet(34, seed=None), 224, 21_797_672, 3_663_761_408),
+    "resnet50": (lambda: models.resnet50(seed=None), 224, 25_557_032, 4_089_184_256),
+    "resnet152": (lambda: models.resnet(152, seed=None), 224, 60_192_808, 11_513_626_624),
+    # Sandler et al. 2018, table 4: 3.4 M and 300 M; with alpha = 1.4 the authors publish 6.06 M and 582 M (table 4: 6.9 M, 585 M)
+    "mobilenet_v2": (lambda: models.mobilenet_v2(seed=None), 224, 3_504_872, 300_774_272),
+    "mobilenet_v2-1.4": (lambda: models.mobilenet_v2(alpha=1.4, seed=None), 224, 6_108_776, 582_195_824),
+    # without biases of convolutions, with two numbers per channel of the normalisation
+    "googlenet-batch": (lambda: models.googlenet(norm="batch", seed=None), 224, 7_005_832, 1_582_671_872),
+    # He et al. 2014, table 1 and 50 bins: 96·147 + 256·2400 + 384·2304 + 384·3456 + 256·3456 + 4096·(12800 + 4096 + 1000)
+    "spp_net": (lambda: models.spp_net(seed=None), 224, 77_037_672, 1_215_276_160),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts(name):
+    make, size, parameters, multiply_adds = COUNTS[name]
+    summary = make().summary((1, 3, size, size))
+    assert (summary.parameters, summary.multiply_adds) == (parameters, multiply_adds)
+
+
+def shapes_of(net, size):
+    return {row.path: row.output[1:] for row in net.summary((1, 3, size, size)).rows}
+
+
+def test_sizes_of_maps_are_those_of_the_papers():
+    shapes = shapes_of(models.resnet50(seed=None), 224)
+    for stage, channels, size in ((2, 256, 56), (3, 512, 28), (4, 1024, 14), (5, 2048, 7)):
+        assert shapes[f"conv{stage}_3/sum"] == (channels, size, size)
+    shapes = shapes_of(models.mobilenet_v2(seed=None), 224)
+    for place, expected in ((1, (16, 112, 112)), (3, (24, 56, 56)), (6, (32, 28, 28)), (17, (320, 7, 7))):
+        assert shapes[f"bottleneck_{place}/project_norm"] == expected
+    shapes = shapes_of(models.spp_net(seed=None), 224)
+    assert (shapes["conv1"], shapes["pool1"]) == ((96, 110, 110), (96, 55, 55))
+    assert (shapes["conv2"], shapes["conv5"]) == ((256, 27, 27), (256, 13, 13))
+    assert shapes["pyramid"] == (50 * 256,)
+    shapes = shapes_of(models.all_convolutional(seed=None), 32)
+    assert shapes["classifier"] == (10, 6, 6)  # averaged over 6×6, table 1
+    shapes = shapes_of(models.vgg(seed=None), 224)
+    assert shapes["pool5"] == (512, 7, 7)
+
+
+def test_the_stride_of_a_bottleneck_is_in_its_3x3_convolution():
+    nodes = {node.path: node.given for node in models.resnet50(seed=None).graph.nodes}
+    for stage in (3, 4, 5):
+        strides = [nodes[f"conv{stage}_1/conv{i}"]["stride"] for i in (1, 2, 3)]
+        assert strides == [1, 2, 1] and nodes[f"conv{stage}_1/project"]["stride"] == 2
+
+
+def test_channels_of_width_multipliers():
+    """Multiples of 8, never less than nine tenths; the last convolution never below 1280."""
+    for alpha, first, last in ((0.35, 16, 1280), (0.5, 16, 1280), (0.75, 24, 1280), (1.4, 48, 1792)):
+        shapes = shapes_of(models.mobilenet_v2(alpha=alpha, seed=None), 32)
+        assert (shapes["first"][0], shapes["last"][0]) == (first, last)
+
+
+def test_googlenet_with_batch_normalisation_has_no_response_normalisation():
+    net = models.googlenet(norm="batch", aux=True, size=80, seed=None)
+    operators = {node.op.name for node in net.graph.nodes}
+    assert "batch_norm" in operators and "local_response_norm" not in operators
+    convolutions = [node for node in net.graph.nodes if node.op.name == "conv"]
+    assert len(convolutions) == 59 and all(len(node.owned) == 1 for node in convolutions)
+    port = models.googlenet(norm="batch", largest_kernel=3, seed=None)
+    assert port.parameters["inception_5b/conv5x5.w"].shape == (128, 48, 3, 3)
+    with pytest.raises(cnncore.SettingError, match="norm must be"):
+        models.googlenet(norm="group")
+
+
+def test_a_naive_module_is_its_four_branches(rng):
+    g = cnncore.Graph()
+    g.output(models.naive_inception_module(g, g.input(3), 2, 4, 3, name="m"))
+    net = g.build(dtype="float64")
+    x = rng.standard_normal((2, 3, 6, 7))
+    arrays = net.parameters
+    convolved = [
+        cnncore.relu(cnncore.conv(x, arrays[f"m/conv{k}x{k}.w"], arrays[f"m/conv{k}x{k}.b"], padding=k // 2))
+        for k in (1, 3, 5)
+    ]
+    expected = np.concatenate([*convolved, cnncore.max_pool(x, 3, stride=1, padding=1)], axis=1)
+    np.testing.assert_allclose(net(x), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_settings_of_networks_are_checked():
+    for call, message in (
+        (lambda: models.vgg("F"), "the paper has A, A-LRN"),
+        (lambda: models.resnet(20), "layers must be one of 18, 34"),
+        (lambda: models.mobilenet_v2(alpha=0), "alpha"),
+    ):
+        with pytest.raises(cnncore.SettingError, match=message):
+            call()
+
+
+def test_without_a_seed_weights_are_zero_and_normalisations_neutral():
+    net = models.resnet18(seed=None)
+    assert not net.parameters["conv1.w"].any() and (net.parameters["conv1_norm.w"] == 1).all()
+    assert (net.state["conv1_norm.running_var"] == 1).all() and net.seed == 0
+
+
+# ── Training and gradients ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def directional_errors(net, x, rng):
+    """Name → how far the derivative along a random direction of that array is from its gradient, relative to both lengths.
+
+    A ReLU whose kink lies within a step spoils that step alone: of three steps the best counts, and a wrong gradient is wrong
+    with all of them.
+    """
+    weights = None
+
+    def value():
+        nonlocal weights
+        ys = net(x)
+        ys = ys if isinstance(ys, tuple) else (ys,)
+        weights = weights or [rng.standard_normal(y.shape) for y in ys]
+        return sum(float((w * y).sum()) for w, y in zip(weights, ys, strict=True))
+
+    value()
+    _, backward = net.with_backward(x)
+    gradients = {"x": backward(*weights), **backward.gradients}
+    errors = {}
+    for name, array in {"x": x, **net.parameters}.items():
+        gradient, direction = gradients[name], rng.standard_normal(array.shape) * (np.abs(array) + 0.1)
+        given, before = float((gradient * direction).sum()), array.copy()
+        size = max(np.linalg.norm(gradient) * np.linalg.norm(direction), 1e-3)
+        errors[name] = np.inf
+        for t in (1e-6, 1e-7, 1e-5):
+            if errors[name] > DIRECTIONAL_LIMIT:
+                array[...] = before + t * direction
+                above = value()
+                array[...] = before - t * direction
+                errors[name] = min(errors[name], abs((above - value()) / (2 * t) - given) / size)
+        array[...] = before
+    return errors
+
+
+DIRECTIONAL_LIMIT = 1e-6
+
+
+@pytest.mark.parametrize(
+    "make, shape",
+    [
+        (lambda: models.all_convolutional(dtype="float64"), (1, 3, 12, 13)),
+        (lambda: models.resnet18(classes=5, dtype="float64"), (1, 3, 32, 32)),
+        (lambda: models.mobilenet_v2(classes=5, alpha=0.35, dtype="float64"), (1, 3, 32, 32)),
+        (lambda: models.googlenet(classes=5, dtype="float64", aux=True, size=80), (1, 3, 80, 80)),
+    ],
+    ids=["all_convolutional", "resnet18", "mobilenet_v2", "googlenet with auxiliary classifiers"],
+)
+def test_gradients_of_published_networks(make, shape, rng):
+    """The whole graph in float64: the image and every parameter."""
+    net = make()
+    for array in net.parameters.values():  # away from the zeros that biases start with, which are kinks
+        array += 0.05 * rng.standard_normal(array.shape) * (np.abs(array).mean() + 0.1)
+    for name, array in net.state.items():
+        net.state[name] = rng.uniform(0.5, 1.5, array.shape)
+    errors = directional_errors(net, rng.standard_normal(shape), rng)
+    assert len(errors) == len(net.parameters) + 1
+    assert max(errors.values()) <= DIRECTIONAL_LIMIT, max(errors, key=errors.get)
+
+
+def test_directional_errors_find_a_wrong_gradient(rng, monkeypatch):
+    net = models.lenet(dtype="float64")
+    x = rng.standard_normal((1, 1, 32, 32))
+    assert max(directional_errors(net, x, rng).values()) <= DIRECTIONAL_LIMIT
+    right = net.with_backward
+
+    def wrong(x):
+        y, backward = right(x)
+
+        def wrong_backward(dy):
+            dx = backward(dy)
+            wrong_backward.gradients = {**backward.gradients, "c3.w": backward.gradients["c3.w"] * 1.0001}
+            return dx
+
+        return y, wrong_backward
+
+    monkeypatch.setattr(net, "with_backward", wrong)
+    errors = directional_errors(net, x, rng)
+    assert [name for name, error in errors.items() if error > DIRECTIONAL_LIMIT] == ["c3.w"]
+
+
+def test_a_trainer_of_several_outputs_adds_weighted_losses(rng):
+    g = cnncore.Graph()
+    x = g.input(3, size=4)
+    features = g.flatten(x)
+    g.output(g.linear(features, 4, name="first"), g.linear(features, 4, name="second"))
+    net = g.build(dtype="float64")
+    images, labels = rng.standard_normal((6, 3, 4, 4)), np.arange(6) % 4
+    before = {name: array.copy() for name, array in net.parameters.items()}
+    outputs = net(images)
+    expected = [float(cnncore.softmax_cross_entropy(y, labels)) for y in outputs]
+    with pytest.raises(cnncore.SettingError, match=r"2 outputs \(first, second\)"):
+        cnncore.train.Trainer(net)
+    with pytest.raises(cnncore.SettingError, match="loss_weights has 1"):
+        cnncore.train.Trainer(net, loss_weights=(1,))
+    trainer = cnncore.train.Trainer(net, cnncore.train.SGD(0.1), loss_weights=(1, 0.3))
+    assert trainer.step(images, labels) == pytest.approx(expected[0] + 0.3 * expected[1], rel=1e-12)
+    for name, y, weight in (("first", outputs[0], 1), ("second", outputs[1], 0.3)):
+        _, backward = cnncore.softmax_cross_entropy.with_backward(y, labels)
+        step = -0.1 * weight * backward(np.ones(())).sum(axis=0)
+        np.testing.assert_allclose(net.parameters[f"{name}.b"] - before[f"{name}.b"], step, rtol=1e-9, atol=1e-12)
+    assert trainer.predict(images).shape == (6, 4)
+    assert trainer.evaluate(images, labels).confusion.sum() == 6

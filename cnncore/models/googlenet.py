@@ -1,6 +1,8 @@
 """GoogLeNet: Szegedy et al. 2015, Going deeper with convolutions, CVPR, arXiv:1409.4842."""
 
+from ..errors import SettingError
 from ..graph import Graph
+from .conv_norm import conv_norm
 from .inception import inception_module
 
 __all__ = ["googlenet"]
@@ -17,40 +19,75 @@ MODULES = {
     "inception_5a": (256, 160, 320, 32, 128, 128),
     "inception_5b": (384, 192, 384, 48, 128, 128),
 }
+EPS = 1e-3  # of batch normalisation, as in the authors' code and in torchvision
+
+# Nodes of the normalised network → modules of torchvision.models.googlenet.
+TORCH_NAMES = {"conv_1": "conv1.conv", "conv_2_reduce": "conv2.conv", "conv_2": "conv3.conv", "classifier": "fc"}
+for module in MODULES:
+    for node, theirs in (
+        ("conv1x1", "branch1"),
+        ("conv3x3_reduce", "branch2.0"),
+        ("conv3x3", "branch2.1"),
+        ("conv5x5_reduce", "branch3.0"),
+        ("conv5x5", "branch3.1"),
+        ("pool_project", "branch4.1"),
+    ):
+        TORCH_NAMES[f"{module}/{node}"] = f"{module.replace('_', '')}.{theirs}.conv"
+for number in (1, 2):
+    TORCH_NAMES[f"aux_{number}/conv"] = f"aux{number}.conv.conv"
+TORCH_NAMES |= {f"{node}_norm": f"{theirs[:-4]}bn" for node, theirs in TORCH_NAMES.items() if theirs.endswith("conv")}
+for number in (1, 2):
+    TORCH_NAMES |= {f"aux_{number}/hidden": f"aux{number}.fc1", f"aux_{number}/classifier": f"aux{number}.fc2"}
 
 
-def googlenet(classes=1000, seed=0, aux=False, dtype="float32"):
+def googlenet(
+    classes=1000, seed=0, aux=False, dtype="float32", channels=3, norm="response", size=None, largest_kernel=5
+):
     """The network of table 1: local response normalisation, ceil-mode poolings, nine Inception modules.
 
     Any image size is taken (224×224 in the paper). With ``aux`` the two auxiliary classifiers of section 5 are further
-    outputs, for training with losses weighted 1, 0.3, 0.3; their linear layers fix the size to 224×224.
+    outputs, for training with losses weighted 1, 0.3, 0.3: ``Trainer(net, loss_weights=(1, 0.3, 0.3))``; their linear layers
+    fix the size, to ``size`` or 224×224. ``net.with_outputs("classifier")`` leaves them out again.
+
+    ``norm="batch"`` puts batch normalisation after every convolution, without biases there, and leaves the local response
+    normalisation out (Ioffe & Szegedy 2015, arXiv:1502.03167, section 4.2). ``largest_kernel=3``, with that, is torchvision's
+    port: its third branches are 3×3, not 5×5.
+
+    >>> import cnncore
+    >>> cnncore.models.googlenet(seed=None).summary((1, 3, 224, 224)).parameters
+    6998552
     """
+    if norm not in ("response", "batch"):
+        raise SettingError(f"googlenet: norm must be 'response' or 'batch', got {norm!r}")
+    after_convolutions = "batch" if norm == "batch" else None
     g = Graph()
-    x = g.input(channels=3, size=224 if aux else None)
-    h = g.conv(x, 64, 7, stride=2, padding=3, activation="relu", name="conv_1")
+    x = g.input(channels, size=224 if aux and size is None else size)
+    h = conv_norm(g, x, 64, 7, "conv_1", after_convolutions, stride=2, eps=EPS)
     h = g.max_pool(h, 3, stride=2, ceil_mode=True, name="pool_1")
-    h = g.local_response_norm(h, name="norm_1")
-    h = g.conv(h, 64, 1, activation="relu", name="conv_2_reduce")
-    h = g.conv(h, 192, 3, padding=1, activation="relu", name="conv_2")
-    h = g.local_response_norm(h, name="norm_2")
+    if norm == "response":
+        h = g.local_response_norm(h, name="norm_1")
+    h = conv_norm(g, h, 64, 1, "conv_2_reduce", after_convolutions, eps=EPS)
+    h = conv_norm(g, h, 192, 3, "conv_2", after_convolutions, eps=EPS)
+    if norm == "response":
+        h = g.local_response_norm(h, name="norm_2")
     h = g.max_pool(h, 3, stride=2, ceil_mode=True, name="pool_2")
     auxiliary = []
-    for name, channels in MODULES.items():
-        h = inception_module(g, h, *channels, name=name)
+    for name, numbers in MODULES.items():
+        h = inception_module(g, h, *numbers, name=name, norm=after_convolutions, largest_kernel=largest_kernel, eps=EPS)
         if name in ("inception_3b", "inception_4e"):
             h = g.max_pool(h, 3, stride=2, ceil_mode=True, name=f"pool_{name[len('inception_')]}")
         if aux and name in ("inception_4a", "inception_4d"):
-            auxiliary.append(auxiliary_classifier(g, h, classes, name=f"aux_{len(auxiliary) + 1}"))
+            auxiliary.append(auxiliary_classifier(g, h, classes, f"aux_{len(auxiliary) + 1}", after_convolutions))
     h = g.global_avg_pool(h, name="average")  # 7×7 in the paper, where the image is 224×224
     h = g.dropout(h, 0.4, name="dropout")
     g.output(g.linear(h, classes, initial="glorot", name="classifier"), *auxiliary)
     return g.build(seed, dtype)
 
 
-def auxiliary_classifier(g, x, classes, name):
+def auxiliary_classifier(g, x, classes, name, norm):
     """Section 5: 5×5/3 average pooling, 128 1×1 convolutions, 1024 units, dropout 0.7."""
     with g.scope(name):
         h = g.avg_pool(x, 5, stride=3)
-        h = g.conv(h, 128, 1, activation="relu")
+        h = conv_norm(g, h, 128, 1, "conv", norm, eps=EPS)
         h = g.linear(g.flatten(h), 1024, activation="relu", name="hidden")
         return g.linear(g.dropout(h, 0.7), classes, initial="glorot", name="classifier")

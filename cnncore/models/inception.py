@@ -1,18 +1,42 @@
 """The Inception module, and a small network of four of them."""
 
 from ..graph import Graph
+from .conv_norm import conv_norm
 
-__all__ = ["inception_module", "small_inception"]
-
-CHANNELS_PER_GROUP = 8
+__all__ = ["inception_module", "naive_inception_module", "small_inception"]
 
 
-def inception_module(g, x, c1, c3_reduce, c3, c5_reduce, c5, c_pool, name=None, norm=False):
+def naive_inception_module(g, x, c1, c3, c5, name=None, norm=None):
+    """Szegedy et al. 2015, figure 2a: 1×1, 3×3 and 5×5 convolutions and the 3×3 max pooling of x, joined along channels.
+
+    Each number is the output channels of a convolution; the pooling keeps the channels of x, so that every module has more
+    channels than the one before. ``name`` and ``norm`` as of :func:`inception_module`.
+
+    >>> import cnncore
+    >>> g = cnncore.Graph()
+    >>> x = g.input(channels=192, size=28)
+    >>> print(cnncore.models.naive_inception_module(g, x, 64, 128, 32, name="inception"))
+    inception/concat (N, 416, 28, 28)
+    """
+    if name is not None:
+        with g.scope(name):
+            return naive_inception_module(g, x, c1, c3, c5, norm=norm)
+
+    one = conv_norm(g, x, c1, 1, "conv1x1", norm)
+    three = conv_norm(g, x, c3, 3, "conv3x3", norm)
+    five = conv_norm(g, x, c5, 5, "conv5x5", norm)
+    pool = g.max_pool(x, 3, stride=1, padding=1, name="pool")
+    return g.concat(one, three, five, pool, name="concat")
+
+
+def inception_module(g, x, c1, c3_reduce, c3, c5_reduce, c5, c_pool, name=None, norm=None, largest_kernel=5, eps=1e-5):
     """Szegedy et al. 2015, figure 2b: four views of x, joined along channels.
 
     Each number is the output channels of a convolution: 1×1; 1×1 before 3×3, 3×3; 1×1 before 5×5, 5×5; 1×1 after the 3×3 max
-    pooling. Each is followed by ReLU, with ``norm`` by group normalisation before it, in groups of 8 channels where
-    their number is a multiple of 8, else in one. With ``name`` the nodes are in a scope of that name.
+    pooling. Each is followed by ReLU, with ``norm`` by a normalisation before it: "group" (Wu & He 2018), in groups of 8
+    channels where their number is a multiple of 8, else in one; or "batch" (Ioffe & Szegedy 2015), whose ε is ``eps``.
+    ``largest_kernel=3`` makes the 5×5 convolution a 3×3 one, as some ports have it. With ``name`` the nodes are in a scope of
+    that name.
 
     >>> import cnncore
     >>> g = cnncore.Graph()
@@ -22,26 +46,16 @@ def inception_module(g, x, c1, c3_reduce, c3, c5_reduce, c5, c_pool, name=None, 
     """
     if name is not None:
         with g.scope(name):
-            return inception_module(g, x, c1, c3_reduce, c3, c5_reduce, c5, c_pool, norm=norm)
+            return inception_module(g, x, c1, c3_reduce, c3, c5_reduce, c5, c_pool, None, norm, largest_kernel, eps)
 
     def conv(x, channels, size, name):
-        return conv_relu(g, x, channels, size, name, norm)
+        return conv_norm(g, x, channels, size, name, norm, eps=eps)
 
     one = conv(x, c1, 1, "conv1x1")
     three = conv(conv(x, c3_reduce, 1, "conv3x3_reduce"), c3, 3, "conv3x3")
-    five = conv(conv(x, c5_reduce, 1, "conv5x5_reduce"), c5, 5, "conv5x5")
+    five = conv(conv(x, c5_reduce, 1, "conv5x5_reduce"), c5, largest_kernel, "conv5x5")
     pool = conv(g.max_pool(x, 3, stride=1, padding=1, name="pool"), c_pool, 1, "pool_project")
     return g.concat(one, three, five, pool, name="concat")
-
-
-def conv_relu(g, x, channels, size, name, norm=False):
-    """Convolution that keeps the image's size, group normalisation if asked for, ReLU."""
-    if not norm:
-        return g.conv(x, channels, size, padding=size // 2, activation="relu", name=name)
-    # The normalisation subtracts the mean: a bias before it would have next to no effect.
-    h = g.conv(x, channels, size, padding=size // 2, bias=False, name=name)
-    groups = 1 if channels % CHANNELS_PER_GROUP else channels // CHANNELS_PER_GROUP
-    return g.group_norm(h, groups, activation="relu", name=f"{name}_norm")
 
 
 def small_inception(classes=10, channels=1, seed=0, dtype="float32"):
@@ -61,13 +75,13 @@ def small_inception(classes=10, channels=1, seed=0, dtype="float32"):
     """
     g = Graph()
     x = g.input(channels)
-    h = conv_relu(g, x, 16, 5, "stem", norm=True)
+    h = conv_norm(g, x, 16, 5, "stem", "group")
     h = g.max_pool(h, 2, name="pool_1")
-    h = inception_module(g, h, 16, 16, 32, 8, 16, 16, name="inception_1", norm=True)
+    h = inception_module(g, h, 16, 16, 32, 8, 16, 16, name="inception_1", norm="group")
     h = g.max_pool(h, 3, stride=2, padding=1, name="pool_2")
-    h = inception_module(g, h, 32, 24, 48, 8, 24, 24, name="inception_2", norm=True)
+    h = inception_module(g, h, 32, 24, 48, 8, 24, 24, name="inception_2", norm="group")
     h = g.max_pool(h, 3, stride=2, padding=1, name="pool_3")
-    h = inception_module(g, h, 32, 24, 48, 8, 24, 24, name="inception_3", norm=True)
+    h = inception_module(g, h, 32, 24, 48, 8, 24, 24, name="inception_3", norm="group")
     h = inception_module(g, h, 32, 24, 48, 8, 24, 24, name="inception_4")  # how strongly a feature is seen counts here
     h = g.conv(h, classes, 1, initial="glorot", name="classifier")
     g.output(g.global_avg_pool(h, name="scores"))

@@ -16,6 +16,7 @@ import numpy as np
 from ..catalog import OPS
 from ..errors import DataError, SettingError
 from ..geometry import integer
+from ..operator import number
 from . import checkpoint
 from .augment import ORDER_OF_BATCHES, Augment, batch_plan, uniform
 from .optimizers import SGD
@@ -127,6 +128,10 @@ class Trainer:
     ``loss`` is the name of an operator in :data:`cnncore.OPS` that takes the net's output and the target, or a function
     ``loss(y, target) → (value, backward)`` whose ``backward(1.0)`` starts with the gradient of y.
 
+    A net with several outputs, such as one with auxiliary classifiers, needs ``loss_weights``, one number per output: the loss
+    is the weighted sum over outputs, all with the same target. GoogLeNet's are (1, 0.3, 0.3). What is evaluated and predicted
+    is the first output.
+
     >>> import numpy as np, cnncore
     >>> from cnncore.train import SGD, Trainer
     >>> g = cnncore.Graph(); x = g.input(channels=1)
@@ -139,8 +144,19 @@ class Trainer:
     True
     """
 
-    def __init__(self, net, optimizer=None, loss="softmax_cross_entropy"):
+    def __init__(self, net, optimizer=None, loss="softmax_cross_entropy", loss_weights=None):
         self.net = net
+        outputs = len(net.graph.outputs)
+        if loss_weights is None and outputs > 1:
+            names = ", ".join(net.graph.names[value] for value in net.graph.outputs)
+            raise SettingError(
+                f"Trainer: the net has {outputs} outputs ({names}): say what each one's loss counts, loss_weights=(1, 0.3, …), "
+                "or train net.with_outputs(…)"
+            )
+        weights = (1.0,) if loss_weights is None else tuple(loss_weights)
+        if len(weights) != outputs:
+            raise SettingError(f"Trainer: loss_weights has {len(weights)} numbers; the net has {outputs} outputs")
+        self.loss_weights = tuple(number()("Trainer", "loss_weights", weight) for weight in weights)
         self.optimizer = SGD(0.01, momentum=0.9) if optimizer is None else optimizer
         if isinstance(loss, str):
             if loss not in OPS:
@@ -160,22 +176,32 @@ class Trainer:
         return value
 
     def _step(self, x, target, learning_rate):
-        """(loss, output) of a step. The image's own gradient is not computed: nobody asks for it in training."""
-        output, backward = self.net.with_backward(x, training=True, wanted=False, repeatable=False)
-        value, loss_backward = self.loss(output, target)
+        """(loss, first output) of a step. The image's own gradient is not computed: nobody asks for it in training."""
+        outputs, backward = self.net.with_backward(x, training=True, wanted=False, repeatable=False)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        value, gradients = 0.0, []
+        for output, weight in zip(outputs, self.loss_weights, strict=True):
+            loss, loss_backward = self.loss(output, target)
+            gradient = loss_backward(np.full((), weight, output.dtype))
+            gradients.append(gradient[0] if isinstance(gradient, tuple) else gradient)
+            value += weight * float(loss)
         if not np.isfinite(value):
             rate = self.optimizer.learning_rate if learning_rate is None else learning_rate
             raise SettingError(
                 f"training: the loss is {float(value)} in step {self.optimizer.steps + 1}, at learning rate {rate:.3g}; "
                 "try a tenth of that, and look for NaN in the images"
             )
-        gradient = loss_backward(np.ones((), output.dtype))
         for name in self.net.frozen & self._gradients.keys():
             del self._gradients[name]  # frozen since the last step
-        backward(gradient[0] if isinstance(gradient, tuple) else gradient, gradients=self._gradients)
+        backward(*gradients, gradients=self._gradients)
         with uninterrupted():  # Ctrl-C finds the parameters of before or after the step, never between
             self.optimizer.update(self.net.parameters, self._gradients, learning_rate, self.net.decays)
-        return float(value), output
+        return value, outputs[0]
+
+    def _scores(self, x):
+        """The first output in inference mode."""
+        outputs = self.net(x, training=False)
+        return outputs[0] if isinstance(outputs, tuple) else outputs
 
     # ── Many ──
 
@@ -251,7 +277,7 @@ class Trainer:
         source = batch_source(data, labels)
         outputs, targets = [], []
         for x, y in source.batches(batch_size):
-            outputs.append(self.net(x.astype(self.net.dtype, copy=False), training=False))
+            outputs.append(self._scores(x.astype(self.net.dtype, copy=False)))
             targets.append(y)
         output, target = np.concatenate(outputs), np.concatenate(targets)
         value, _ = self.loss(output, target)
@@ -259,7 +285,7 @@ class Trainer:
 
     def predict(self, x, batch_size=128):
         """Probabilities (softmax over axis 1 of the net's output) for an array of images."""
-        parts = [OPS["softmax"](self.net(x[i : i + batch_size], training=False)) for i in range(0, len(x), batch_size)]
+        parts = [OPS["softmax"](self._scores(x[i : i + batch_size])) for i in range(0, len(x), batch_size)]
         return np.concatenate(parts)
 
     # ── State ──

@@ -1,0 +1,34 @@
+"""All-CNN: Springenberg, Dosovitskiy, Brox & Riedmiller 2015, Striving for simplicity, ICLR workshop, arXiv:1412.6806."""
+
+from ..graph import Graph
+
+__all__ = ["all_convolutional"]
+
+
+def all_convolutional(classes=10, channels=3, seed=0, dtype="float32"):
+    """All-CNN-C of table 2, for CIFAR: where model C has 3×3/2 max pooling there is a 3×3/2 convolution.
+
+    The tail is that of table 1: a 3×3 convolution without padding (the average is then over 6×6 where images are 32×32), two
+    1×1 convolutions, the last with one map per class, each followed by ReLU; their average is the score. Dropout as in
+    section 3.2: a fifth of the input, a half after each layer that stands for a pooling. Any image from 12×12 on is taken.
+
+    >>> import cnncore
+    >>> cnncore.models.all_convolutional().summary((1, 3, 32, 32)).parameters
+    1369738
+    """
+    g = Graph()
+    x = g.input(channels)
+    h = g.dropout(x, 0.2, name="dropout_0")
+    h = g.conv(h, 96, 3, padding=1, activation="relu", name="conv_1")
+    h = g.conv(h, 96, 3, padding=1, activation="relu", name="conv_2")
+    h = g.conv(h, 96, 3, stride=2, padding=1, activation="relu", name="conv_3")
+    h = g.dropout(h, 0.5, name="dropout_1")
+    h = g.conv(h, 192, 3, padding=1, activation="relu", name="conv_4")
+    h = g.conv(h, 192, 3, padding=1, activation="relu", name="conv_5")
+    h = g.conv(h, 192, 3, stride=2, padding=1, activation="relu", name="conv_6")
+    h = g.dropout(h, 0.5, name="dropout_2")
+    h = g.conv(h, 192, 3, activation="relu", name="conv_7")
+    h = g.conv(h, 192, 1, activation="relu", name="conv_8")
+    h = g.conv(h, classes, 1, activation="relu", name="classifier")
+    g.output(g.global_avg_pool(h, name="scores"))
+    return g.build(seed, dtype)

@@ -1,0 +1,26 @@
+"""A convolution as the networks since 2015 have it: without bias where a normalisation follows, then the activation."""
+
+from ..errors import SettingError
+
+__all__ = ["conv_norm"]
+
+CHANNELS_PER_GROUP = 8
+NORMS = (None, "batch", "group")
+
+
+def conv_norm(g, x, channels, size, name, norm=None, activation="relu", stride=1, groups=1, eps=1e-5):
+    """A convolution padded by half its kernel, then ``norm``, then ``activation``; the normalisation's node is "<name>_norm".
+
+    ``norm``: None; "batch"; or "group", in groups of 8 channels where their number is a multiple of 8, else in one.
+    """
+    if norm not in NORMS:
+        raise SettingError(f"{name}: norm must be one of {', '.join(map(repr, NORMS))}, got {norm!r}")
+    padded = {"stride": stride, "padding": size // 2, "groups": groups}
+    if norm is None:
+        return g.conv(x, channels, size, **padded, activation=activation, name=name)
+    # The normalisation subtracts the mean: a bias before it would have next to no effect.
+    h = g.conv(x, channels, size, **padded, bias=False, name=name)
+    if norm == "batch":
+        return g.batch_norm(h, eps=eps, activation=activation, name=f"{name}_norm")
+    in_groups = 1 if channels % CHANNELS_PER_GROUP else channels // CHANNELS_PER_GROUP
+    return g.group_norm(h, in_groups, eps=eps, activation=activation, name=f"{name}_norm")

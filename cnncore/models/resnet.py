@@ -1,0 +1,102 @@
+"""ResNet: He, Zhang, Ren & Sun 2016, Deep residual learning for image recognition, CVPR, arXiv:1512.03385."""
+
+from ..errors import SettingError
+from ..graph import Graph
+from .conv_norm import conv_norm
+
+__all__ = ["resnet", "resnet18", "resnet50"]
+
+# Table 1: kind of block, and how many of them in conv2_x to conv5_x.
+LAYERS = {
+    18: ("basic", (2, 2, 2, 2)),
+    34: ("basic", (3, 4, 6, 3)),
+    50: ("bottleneck", (3, 4, 6, 3)),
+    101: ("bottleneck", (3, 4, 23, 3)),
+    152: ("bottleneck", (3, 8, 36, 3)),
+}
+CHANNELS = (64, 128, 256, 512)
+
+
+def torch_names(layers):
+    """Nodes → modules of torchvision's resnet18 to resnet152."""
+    names = {"conv1": "conv1", "conv1_norm": "bn1", "classifier": "fc"}
+    kind, counts = LAYERS[layers]
+    for stage, count in enumerate(counts, 1):
+        for place in range(count):
+            ours, theirs = f"conv{stage + 1}_{place + 1}", f"layer{stage}.{place}"
+            for number in (1, 2, 3)[: 2 if kind == "basic" else 3]:
+                names[f"{ours}/conv{number}"] = f"{theirs}.conv{number}"
+                names[f"{ours}/conv{number}_norm"] = f"{theirs}.bn{number}"
+            names[f"{ours}/project"] = f"{theirs}.downsample.0"
+            names[f"{ours}/project_norm"] = f"{theirs}.downsample.1"
+    return names
+
+
+def resnet(layers=50, classes=1000, channels=3, seed=0, dtype="float32"):
+    """The networks of table 1 with 18, 34, 50, 101 or 152 layers, for images of any size.
+
+    Blocks are named as the paper's table names them, conv2_1 to conv5_3. The shortcut is the identity, and where size or
+    channels change a 1×1 convolution (option B). In bottlenecks the 3×3 convolution has the stride, as in torchvision (known
+    as version 1.5) and in its published weights, not the 1×1 before it as in the paper.
+
+    >>> import cnncore
+    >>> [cnncore.models.resnet(n, seed=None).summary((1, 3, 224, 224)).parameters for n in (34, 101)]
+    [21797672, 44549160]
+    """
+    if layers not in LAYERS:
+        raise SettingError(f"resnet: layers must be one of {', '.join(map(str, LAYERS))}, got {layers!r}")
+    kind, counts = LAYERS[layers]
+    block = {"basic": basic_block, "bottleneck": bottleneck_block}[kind]
+    g = Graph()
+    h = conv_norm(g, g.input(channels), 64, 7, "conv1", "batch", stride=2)
+    h = g.max_pool(h, 3, stride=2, padding=1, name="pool1")
+    for stage, (count, width) in enumerate(zip(counts, CHANNELS, strict=True), 2):
+        for place in range(1, count + 1):
+            h = block(g, h, width, 2 if stage > 2 and place == 1 else 1, f"conv{stage}_{place}")
+    h = g.global_avg_pool(h, name="average")
+    g.output(g.linear(h, classes, initial="glorot", name="classifier"))
+    return g.build(seed, dtype)
+
+
+def basic_block(g, x, width, stride, name):
+    """Figure 5, left: two 3×3 convolutions and the shortcut around them."""
+    with g.scope(name):
+        h = conv_norm(g, x, width, 3, "conv1", "batch", stride=stride)
+        h = conv_norm(g, h, width, 3, "conv2", "batch", activation=None)
+        return g.add(h, shortcut(g, x, width, stride), activation="relu", name="sum")
+
+
+def bottleneck_block(g, x, width, stride, name):
+    """Figure 5, right: 1×1 to fewer channels, 3×3, 1×1 to four times as many, and the shortcut around them."""
+    with g.scope(name):
+        h = conv_norm(g, x, width, 1, "conv1", "batch")
+        h = conv_norm(g, h, width, 3, "conv2", "batch", stride=stride)
+        h = conv_norm(g, h, 4 * width, 1, "conv3", "batch", activation=None)
+        return g.add(h, shortcut(g, x, 4 * width, stride), activation="relu", name="sum")
+
+
+def shortcut(g, x, channels, stride):
+    """x itself, or where its shape is another than the sum's a 1×1 convolution of it."""
+    if stride == 1 and x.shape[1] == channels:
+        return x
+    return conv_norm(g, x, channels, 1, "project", "batch", activation=None, stride=stride)
+
+
+def resnet18(classes=1000, channels=3, seed=0, dtype="float32"):
+    """:func:`resnet` with 18 layers.
+
+    >>> import cnncore
+    >>> cnncore.models.resnet18(seed=None).summary((1, 3, 224, 224)).parameters
+    11689512
+    """
+    return resnet(18, classes, channels, seed, dtype)
+
+
+def resnet50(classes=1000, channels=3, seed=0, dtype="float32"):
+    """:func:`resnet` with 50 layers.
+
+    >>> import cnncore
+    >>> cnncore.models.resnet50(seed=None).summary((1, 3, 224, 224)).parameters
+    25557032
+    """
+    return resnet(50, classes, channels, seed, dtype)

@@ -1,0 +1,35 @@
+"""SPP-net: He, Zhang, Ren & Sun 2014, Spatial pyramid pooling in deep convolutional networks, ECCV, arXiv:1406.4729."""
+
+from ..graph import Graph
+
+__all__ = ["spp_net"]
+
+
+def spp_net(classes=1000, channels=3, levels=(6, 3, 2, 1), seed=0, dtype="float32"):
+    """The ZF-5 network of table 1 with a spatial pyramid before its three fully connected layers (section 2.3): any image size.
+
+    ``levels`` are the bins per axis of each level of the pyramid, 50 bins in all as in section 3.1. Fully connected layers
+    see as many numbers for every image, so the network is trained at several sizes, 180 and 224 in the paper. Paddings give
+    the paper's sizes of maps, 55, 27 and 13, for images of 224×224. Dropout is 0.5 after the first two fully connected layers.
+
+    >>> import cnncore
+    >>> net = cnncore.models.spp_net(classes=10, seed=None)
+    >>> [net.summary((1, 3, *size)).rows[-1].output for size in ((224, 224), (180, 240))]
+    [(1, 10), (1, 10)]
+    """
+    g = Graph()
+    h = g.input(channels)
+    h = g.conv(h, 96, 7, stride=2, padding=1, activation="relu", name="conv1")
+    h = g.local_response_norm(h, name="norm1")
+    h = g.max_pool(h, 3, stride=2, ceil_mode=True, name="pool1")
+    h = g.conv(h, 256, 5, stride=2, padding=1, activation="relu", name="conv2")
+    h = g.local_response_norm(h, name="norm2")
+    h = g.max_pool(h, 3, stride=2, ceil_mode=True, name="pool2")
+    h = g.conv(h, 384, 3, padding=1, activation="relu", name="conv3")
+    h = g.conv(h, 384, 3, padding=1, activation="relu", name="conv4")
+    h = g.conv(h, 256, 3, padding=1, activation="relu", name="conv5")
+    h = g.spatial_pyramid_pool(h, levels=levels, name="pyramid")
+    h = g.linear(h, 4096, activation="relu", name="fc6")
+    h = g.linear(g.dropout(h, 0.5, name="drop6"), 4096, activation="relu", name="fc7")
+    g.output(g.linear(g.dropout(h, 0.5, name="drop7"), classes, initial="glorot", name="fc8"))
+    return g.build(seed, dtype)
