@@ -385,7 +385,7 @@ MISTAKES = {
     "unknown operator": (("ops", "maxpool"), "did you mean 'max_pool'"),
     "unknown operator in check": (("check", "reluu"), "did you mean 'relu'"),
     "unknown operator in bench": (("bench", "reluu"), "did you mean 'relu'"),
-    "unknown model": (("summary", "alexnet"), "neither a file nor a network; networks are googlenet"),
+    "unknown model": (("summary", "alexnet"), "neither a file nor a network; networks are lenet"),
     "onnx": (("export", "lenet", "x.onnx"), r"write \.npz"),
     "unknown kind of file": (("export", "lenet", "x.pt"), r"write \.npz"),
     "export into nowhere": (("export", "lenet", "no/x.npz"), "no/x.npz: cannot be written"),
