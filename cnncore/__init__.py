@@ -42,6 +42,7 @@ globals().update(OPS | GRIDS)
 # Imported when first used, which keeps `import cnncore` short: modules, and names with the module they come from.
 LAZY = {
     "explain": None,
+    "io": None,
     "models": None,
     "testing": None,
     "train": None,
@@ -85,6 +86,7 @@ __all__ = [
     "cpu",
     "explain",
     "get_num_threads",
+    "io",
     "linear_to_conv",
     "load",
     "models",

@@ -22,6 +22,7 @@ from .threads import get_num_threads as get_num_threads
 from .threads import set_num_threads as set_num_threads
 from .threads import threads as threads
 from . import explain as explain
+from . import io as io
 from . import models as models
 from . import testing as testing
 from . import train as train

@@ -1,4 +1,5 @@
-"""Write what is derived from the catalogue: type stubs; docs/operators.md, docs/operators/, docs/coverage.md.
+"""Write what is derived from the catalogue: type stubs; docs/operators.md, docs/operators/, docs/coverage.md,
+docs/pooling_grid.md, and the tables of docs/interchange.md.
 
     python tools/generate.py            write the files
     python tools/generate.py --check    write nothing; exit 1 when a file is not what would be written
@@ -12,12 +13,16 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 from literature import ENTRIES
 from pictures import picture
 
 import cnncore
 from cnncore.catalog import FAMILIES, GRIDS
 from cnncore.catalog.peers import PEERS, peers_sentence
+from cnncore.errors import CnnError
+from cnncore.io.onnx_export import alone, written
+from cnncore.io.onnx_nodes import REFUSED
 from cnncore.operator import REQUIRED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -229,6 +234,65 @@ def coverage_page():
     return "\n".join(lines) + "\n"
 
 
+INTERCHANGE_MARK = "<!-- From here on written by tools/generate.py -->\n"
+
+
+def interchange_page():
+    """docs/interchange.md: what is written by hand, and the table of operators in ONNX."""
+    page = (ROOT / "docs" / "interchange.md").read_text(encoding="utf-8")
+    by_hand, mark, _ = page.partition(INTERCHANGE_MARK)
+    assert mark, f"docs/interchange.md has lost its line {INTERCHANGE_MARK!r}"
+    rows, counts = [], {"one node": 0, "a composition": 0, "refused": 0}
+    for family in FAMILIES.values():
+        for op in family:
+            nodes, needs_size, reason = form_in_onnx(op)
+            if reason:
+                text, kind = f"– ({reason})", "refused"
+            else:
+                text = ", ".join(f"`{name}`" for name in dict.fromkeys(nodes))
+                text += " (size known)" if needs_size else ""
+                kind = "one node" if len(nodes) == 1 else "a composition"
+            counts[kind] += 1
+            rows.append(f"| [{op.name}](operators/{op.family}.md#{op.name}) | {kind} | {text} |")
+    lines = [
+        "## Operators in ONNX files",
+        "",
+        f"How `save_onnx` writes each operator's first case: {counts['one node']} as one node, {counts['a composition']} as a "
+        f'composition, {counts["refused"]} not at all. "Size known": an image size that is open must be fixed by `input_shape=`. '
+        "Any strategy of `cnncore.pool` goes with any windows in a file too, regions of interest apart.",
+        "",
+        "| operator | in ONNX | nodes |",
+        "|---|---|---|",
+        *rows,
+    ]
+    return by_hand + mark + "\n" + "\n".join(lines) + "\n"
+
+
+def form_in_onnx(op):
+    """(nodes, whether the image size must be known, why there are none) of the first case that a graph can hold."""
+    reason = REFUSED.get(op.name)
+    for case in () if reason else op.cases:
+        rank = 2 if 2 in case.ranks else max(case.ranks)
+        settings = {k: v for k, v in case.settings.items() if k != "training" and not k.startswith("return_")}
+        rows = op.rows(len(op.arrays))
+        arrays = case.sample(rank, np.float32)
+        if op.name == "batch_norm" and len(arrays) < 5:
+            continue  # without running statistics there is no inference
+        arrays = [None if row.role != "real" and row.optional else a for row, a in zip(rows, arrays, strict=False)] + [
+            *arrays[len(rows) :]
+        ]
+        net = alone(op, arrays, settings, size="known")
+        if net is None:
+            continue
+        nodes = [node.op_type for node in written(net).nodes]
+        try:
+            written(alone(op, arrays, settings))
+        except CnnError:
+            return nodes, True, ""
+        return nodes, False, ""
+    return [], False, reason or "its arrays are no values of a graph"
+
+
 # ── Files ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -240,6 +304,7 @@ def generated_files():
         docs / "operators.md": index_page(),
         docs / "coverage.md": coverage_page(),
         docs / "pooling_grid.md": grid_page(),
+        docs / "interchange.md": interchange_page(),
     }
     for family in FAMILIES:
         files[docs / "operators" / f"{family}.md"] = family_page(family)
