@@ -21,4 +21,4 @@ def __dir__():
     return sorted({*globals(), *LAZY})
 
 
-__all__ = [*LAZY]
+__all__ = ["save_onnx"]
