@@ -122,6 +122,7 @@ def content_of(structure, shapes):
             and sources[0] >= inputs
             and "→ the same" in node.op.shape
             and readers[sources[0]] == [value]
+            and not node.indices
             and sources[0] not in structure.outputs
         )
         host[value] = host[sources[0]] if folds else value
@@ -147,7 +148,8 @@ def content_of(structure, shapes):
             box.title += f"\n{described(node, None)}"
     edges = []
     for number, node in enumerate(structure.nodes):
-        for value in dict.fromkeys(v for v in node.arguments if v is not None):
+        sources = [*(v for v in node.arguments if v is not None), *(v for _, v in node.indices)]
+        for value in dict.fromkeys(sources):
             if host[value] != host[inputs + number]:
                 edges.append((host[value], host[inputs + number]))
     for place, value in enumerate(structure.outputs):

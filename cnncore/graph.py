@@ -18,7 +18,7 @@ from . import geometry, model_file
 from .catalog import GRIDS, OPS, find
 from .errors import CnnError, GraphError, ModelFileError, SettingError
 from .layers import bound, owned_arrays, relocated, shape_text, signature, split_settings, unknown
-from .net import Input, Net, Node, Structure
+from .net import INDICES, Input, Net, Node, Structure
 from .operator import FLOATS
 from .tuning import Tuning
 
@@ -28,12 +28,15 @@ FORBIDDEN = frozenset("/.\\\"'<>&")
 
 
 class Value:
-    """What a node makes, or an input: to be given to further operators. ``shape`` has None for open extents."""
+    """What a node makes, or an input: to be given to further operators. ``shape`` has None for open extents.
 
-    __slots__ = ("graph", "name", "number", "shape")
+    With ``indices`` it is integers: an input of such, or what a node returns beside its value, whose number it then has.
+    """
 
-    def __init__(self, graph, number, name, shape):
-        self.graph, self.number, self.name, self.shape = graph, number, name, tuple(shape)
+    __slots__ = ("graph", "indices", "name", "number", "shape")
+
+    def __init__(self, graph, number, name, shape, indices=False):
+        self.graph, self.number, self.name, self.shape, self.indices = graph, number, name, tuple(shape), indices
 
     def __repr__(self):
         return f"<value {self}>"
@@ -55,6 +58,7 @@ class Graph:
         self._nodes = []
         self._values = []
         self._names = {}
+        self._indices = {}  # number of a value → the indices beside it
         self._outputs = None
         self._scopes = ()
 
@@ -77,6 +81,22 @@ class Graph:
         self._inputs.append(row)
         return self._value(path, row.shape)
 
+    def input_indices(self, name=None):
+        """An input of N integers, for operators that take indices: the number of the image that each box lies in.
+
+        >>> g = cnncore.Graph()
+        >>> x, boxes, images = g.input(channels=64), g.input(channels=4, rank=0, name="boxes"), g.input_indices("images")
+        >>> g.output(g.roi_align(x, boxes, images, output_size=7))
+        >>> net = g.build()
+        >>> net(np.ones((2, 64, 20, 30), "f"), np.array([[1, 2, 8, 9]] * 3, "f"), np.array([0, 1, 1])).shape
+        (3, 64, 7, 7)
+        """
+        path = self._path(name, "indices")
+        if self._nodes:
+            raise GraphError(f"{path}: inputs come first; call g.input_indices before the operators")
+        self._inputs.append(Input(path, None, ()))
+        return self._value(path, self._inputs[-1].shape, indices=True)
+
     @contextmanager
     def scope(self, name):
         """``with g.scope("inception_3a"):`` puts the nodes made inside under that name."""
@@ -88,14 +108,18 @@ class Graph:
             self._scopes = before
 
     def apply(self, op, *arguments, name=None, activation=None, **settings):
-        """Apply ``op``, an operator of cnncore.OPS or one of your own, as the method of its name would."""
+        """Apply ``op``, an operator of cnncore.OPS or one of your own, as the method of its name would.
+
+        With ``return_indices=True``, where the operator has it, the result is the pair of two values.
+        """
         path = self._path(name, op.name)
         values, settings = bound(path, op, arguments, settings, lambda a: isinstance(a, Value))
         following = None if activation is None else self._operator(path, "activation", activation)
         value = self._add(path, op, values, settings)
+        made = value
         if following is not None:
             value = self._add(f"{path}/{following.name}", following, (value,), {})
-        return value
+        return (value, self._indices[made.number]) if made.number in self._indices else value
 
     def output(self, *values):
         """Say which values the net returns, in this order."""
@@ -105,6 +129,8 @@ class Graph:
             raise GraphError("output: no value given; call g.output(y)")
         for value in values:
             self._check_value("output", value)
+            if value.indices:
+                raise GraphError(f"output: {value.name} is indices; a net returns real values")
         if len({v.number for v in values}) < len(values):
             raise GraphError(f"output: a value is given twice among {', '.join(v.name for v in values)}")
         self._outputs = tuple(v.number for v in values)
@@ -134,7 +160,8 @@ class Graph:
             if number not in reached:
                 reached.add(number)
                 if number >= len(self._inputs):
-                    waiting += [a for a in self._nodes[number - len(self._inputs)].arguments if a is not None]
+                    node = self._nodes[number - len(self._inputs)]
+                    waiting += [*(a for a in node.arguments if a is not None), *(a for _, a in node.indices)]
         lost = [number for number in range(len(self._values)) if number not in reached]
         if lost:
             ends = ", ".join(str(self._values[self._names[name]]) for name in self._unused(lost))
@@ -153,7 +180,7 @@ class Graph:
         for row in description["inputs"]:
             g._checked_path(row["name"])
             g._inputs.append(Input(row["name"], *_input_extents(row)))
-            g._value(row["name"], g._inputs[-1].shape)
+            g._value(row["name"], g._inputs[-1].shape, indices=g._inputs[-1].integers)
         rows = {}
         for row in description["nodes"]:
             g._checked_path(row["name"])
@@ -165,7 +192,7 @@ class Graph:
             op = find(row["operator"])
             if op is None:
                 raise GraphError(unknown(name, "operator", row["operator"], list(OPS), "There are"))
-            values = [None if v is None else g._values[g._names[v]] for v in row["inputs"]]
+            values = [None if v is None else g._named(name, v) for v in row["inputs"]]
             settings = {key: _tuples(value) for key, value in row["settings"].items()}
             values, settings = bound(name, op, values, settings, lambda a: isinstance(a, Value))
             made = g._add(name, op, values, settings)
@@ -206,34 +233,58 @@ class Graph:
             if value is not None:
                 self._check_value(path, value)
         for name, value in settings.items():
-            if name.startswith("return_") and value:
+            if name.startswith("return_") and name != "return_indices" and value:
                 raise SettingError(f"{path}: {name} asks for a second result; a node makes one value, leave it out")
+        asked = settings.get("return_indices") is True
         shapes = [v.shape for v in values if v is not None]
         names = [(v.name, v.shape) for v in values if v is not None]
         try:
             passed = split_settings(path, op, settings)[1]
             owned = owned_arrays(path, op, shapes, settings)
-            arguments, every = self._arguments(op, values, owned)
-            output = op.describe(every, FLOATS[0], passed).output
+            arguments, indices, every = self._arguments(op, values, owned)
+            call = op.describe(every, FLOATS[0], passed)
         except CnnError as error:
             raise relocated(error, op, path, names) from None
-        self._nodes.append(Node(path, op, arguments, passed, dict(settings), owned))
-        return self._value(path, output)
+        if asked and not op.kind.returns_indices(call):
+            raise SettingError(
+                f"{path}: return_indices asks for a second result that a graph has no value for; leave it out"
+            )
+        self._nodes.append(Node(path, op, arguments, passed, dict(settings), owned, indices))
+        made = self._value(path, call.output)
+        if asked:
+            self._indices[made.number] = Value(self, made.number, path + INDICES, call.output, indices=True)
+        return made
 
     @staticmethod
     def _arguments(op, values, owned):
-        """(value numbers, shapes) for every array argument, those that the layer owns included."""
+        """(value numbers, those of indices by argument, shapes) for every array argument, those that the layer owns included."""
         own = {p.name for p in op.layer.parameters}
         rest = iter(values)
         rows = op.rows(len(values)) if op.several else op.arrays
         ordered = [None if row.name in own else next(rest) for row in rows]
+        for row, value in zip(rows, ordered, strict=True):
+            if value is not None and value.indices != (row.role == "index"):
+                wanted, way = (
+                    ("real values", "") if value.indices else ("indices", ": g.input_indices(), or return_indices=True")
+                )
+                raise GraphError(f"{op.name}: {row.name} takes {wanted}{way}; {value.name} is none")
         shapes = [None if v is None else v.shape for v in ordered]
         for array in owned:
             shapes[array.argument] = array.shape
-        return tuple(None if v is None else v.number for v in ordered), tuple(shapes)
+        indices = tuple((i, v.number) for i, v in enumerate(ordered) if v is not None and v.indices)
+        return tuple(None if v is None or v.indices else v.number for v in ordered), indices, tuple(shapes)
 
-    def _value(self, path, shape):
-        value = Value(self, len(self._values), path, shape)
+    def _named(self, place, name):
+        """The value of that name in a description, or the indices beside one."""
+        made, _, beside = name.partition(".")
+        if beside == INDICES[1:] and self._names.get(made) in self._indices:
+            return self._indices[self._names[made]]
+        if name not in self._names:
+            raise GraphError(unknown(place, "value", name, list(self._names), "There are"))
+        return self._values[self._names[name]]
+
+    def _value(self, path, shape, indices=False):
+        value = Value(self, len(self._values), path, shape, indices)
         self._names[path] = value.number
         self._values.append(value)
         return value
@@ -246,7 +297,7 @@ class Graph:
 
     def _unused(self, numbers):
         """Names among ``numbers`` of the values that no node takes."""
-        taken = {a for node in self._nodes for a in node.arguments}
+        taken = {a for node in self._nodes for a in (*node.arguments, *(value for _, value in node.indices))}
         return [self._values[n].name for n in numbers if n not in taken]
 
     @staticmethod
@@ -315,6 +366,8 @@ def _several(size):
 
 def _input_extents(row):
     path = row["name"]
+    if row["channels"] is None and not row["size"]:
+        return None, ()
     sizes = tuple(None if s is None else geometry.integer(path, "size", s, 1) for s in row["size"])
     if len(sizes) > 3:
         raise SettingError(f"{path}: size {sizes} has {len(sizes)} axes; there are at most 3")
@@ -335,6 +388,7 @@ def _running_order(rows, known):
         while stack:
             name, inputs = stack[-1]
             for value in inputs:
+                value = value and value.removesuffix(INDICES)
                 if value is None or value in known or state.get(value) == "done":
                     continue
                 if value not in rows:
@@ -415,8 +469,10 @@ def check_model(model):
     expect(names(graph["outputs"]), "outputs")
     for row in graph["inputs"]:
         expect(isinstance(row, dict) and set(row) == {"name", "channels", "size"}, "input")
-        expect(isinstance(row["name"], str) and whole(row["channels"], 1) and row["channels"] <= MOST_EXTENT, "input")
         sizes = row["size"]
+        integers = row["channels"] is None and sizes == []
+        expect(isinstance(row["name"], str), "input")
+        expect(integers or (whole(row["channels"], 1) and row["channels"] <= MOST_EXTENT), "input")
         expect(
             isinstance(sizes, list) and all(s is None or (whole(s, 1) and s <= MOST_EXTENT) for s in sizes),
             "input size",

@@ -21,13 +21,14 @@ from . import cpu, drawing, geometry, model_file
 from .catalog import find
 from .errors import DtypeError, GraphError, SettingError, ShapeError
 from .layers import initialised, shape_text, unknown
-from .operator import FLOATS, ordinary_array
+from .operator import FLOATS, index_array, ordinary_array
 from .plan import Mode, Plan, describe
 from .profile import algorithms, profile
 from .tuning import Tuning, is_tuned, tune
 
 __all__ = ["Arrays", "Backward", "Input", "Net", "Node", "Structure", "Summary"]
 
+INDICES = ".indices"  # after the name of a node: what it returns beside its value
 MOST_PLANS = 32
 TUNING_ROUNDS = 3  # of a net that tunes itself
 MOST_NAMES = 48  # characters for the inputs of a node in a table
@@ -38,20 +39,28 @@ MOST_PLAN_BYTES = 1 << 30  # of the arenas of all plans but the newest
 
 
 class Input(NamedTuple):
-    """An input of the net: (N, channels, *size) with None for open extents."""
+    """An input of the net: (N, channels, *size) with None for open extents; without channels N integers."""
 
     name: str
-    channels: int
+    channels: int | None
     size: tuple
+
+    @property
+    def integers(self):
+        """Whether it takes integers: indices, for operators that ask for such."""
+        return self.channels is None
 
     @property
     def shape(self):
         """Its shape with the open batch."""
-        return (None, self.channels, *self.size)
+        return (None,) if self.integers else (None, self.channels, *self.size)
 
 
 class Node(NamedTuple):
-    """An operator applied to values: ``arguments`` holds a value's number, or None, for every array argument."""
+    """An operator applied to values: ``arguments`` holds a value's number, or None, for every array argument.
+
+    Indices are no values: ``indices`` says of which argument they are, and the number of the input or node that makes them.
+    """
 
     path: str
     op: object
@@ -59,6 +68,7 @@ class Node(NamedTuple):
     settings: dict  # of the operator, as given
     given: dict  # all settings as given, those of the layer too
     owned: tuple  # the arrays it owns, layers.Owned
+    indices: tuple = ()  # (argument, value number: that of an input of integers, or of the node that returns them beside y)
 
 
 class Structure:
@@ -80,6 +90,10 @@ class Structure:
         """All owned arrays by name."""
         return {owned.name: owned for node in self.nodes for owned in node.owned}
 
+    def indices_name(self, value):
+        """What the indices are called that an input is, or that a node returns beside its value."""
+        return self.names[value] + INDICES * (value >= len(self.inputs))
+
     def number(self, name, place="net"):
         """The number of the value called ``name``."""
         if name not in self.names:
@@ -97,12 +111,21 @@ class Structure:
                 )
             owned = {p.name for p in node.op.layer.parameters}
             rows = node.op.rows(len(node.arguments))
-            values = [a for row, a in zip(rows, node.arguments, strict=True) if row.name not in owned]
+            indices = dict(node.indices)
+            taken = [
+                None
+                if a is None and i not in indices
+                else names[a]
+                if i not in indices
+                else self.indices_name(indices[i])
+                for i, a in enumerate(node.arguments)
+            ]
+            values = [name for row, name in zip(rows, taken, strict=True) if row.name not in owned]
             nodes.append(
                 {
                     "name": node.path,
                     "operator": node.op.name,
-                    "inputs": [None if v is None else names[v] for v in values],
+                    "inputs": values,
                     "settings": {name: plain_setting(node.path, name, value) for name, value in node.given.items()},
                 }
             )
@@ -361,6 +384,10 @@ class Net:
         return [self._checked_input(row, x) for row, x in zip(rows, xs, strict=True)]
 
     def _checked_input(self, row, x):
+        if row.integers:
+            x = index_array(row.name, row.name, x)
+            self.check_shape(row, x.shape)
+            return x
         x = ordinary_array(row.name, "x", x)
         if x.dtype != self.dtype:
             raise DtypeError(
@@ -481,7 +508,7 @@ class Net:
 
         With ``input_shape`` every box says the shape of what it makes.
         """
-        if input_shape is None and not any(None in row.size for row in self.graph.inputs):
+        if input_shape is None and not any(None in row.shape[1:] for row in self.graph.inputs):
             input_shape = tuple((1, *row.shape[1:]) for row in self.graph.inputs)
         shapes = None
         if input_shape is not None:
@@ -680,7 +707,10 @@ def summarised(net, shapes):
                 state=sum(math.prod(owned.shape) for owned in node.owned if not owned.trained),
                 multiply_adds=node.op.kind.multiply_adds(call),
                 receptive_field=None if fields[-1] is None else fields[-1][0],
-                inputs=tuple(structure.names[v] for v in node.arguments if v is not None),
+                inputs=(
+                    *(structure.names[v] for v in node.arguments if v is not None),
+                    *(structure.indices_name(v) for _, v in node.indices),
+                ),
             )
         )
     names = tuple((row.name, shape) for row, shape in zip(structure.inputs, shapes, strict=True))

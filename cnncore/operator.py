@@ -250,6 +250,13 @@ class Kind:
         """
         return False
 
+    def returns_indices(self, call):
+        """Whether forward returns indices beside y, of its shape and as its only extra.
+
+        In a graph they are a value of their own, for operators that take an array of the role "index".
+        """
+        return False
+
     def is_line(self, call):
         """Whether y = scale · x + shift, with numbers per channel that do not depend on x: those of :meth:`line`."""
         return False

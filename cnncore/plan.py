@@ -98,6 +98,7 @@ class Forward(NamedTuple):
     out: Place
     epilogue: object = None
     lines: tuple = ()
+    indices: tuple = ()  # (argument, number of the value beside which they were made)
     copies: tuple = ()
     redrawn: bool = False  # whether the call is described again for every training step, with a new seed
 
@@ -164,7 +165,9 @@ class Plan:
                     self.consumers[value].append((number, argument))
         self.results = (*self.structure.outputs, *self.mode.kept)
 
+        self.indexed = {value for node in self.nodes for _, value in node.indices}  # whose indices somebody reads
         self.needed = [self.mode.backward and wanted for wanted in self.mode.wanted] or [False] * self.inputs
+        self.needed = [n and not row.integers for n, row in zip(self.needed, self.structure.inputs, strict=True)]
         self.wanted = []
         for node in self.nodes:
             rows = node.op.rows(len(node.arguments))
@@ -400,6 +403,7 @@ class Plan:
                     out=out,
                     epilogue=None if activation is None else self.calls[activation],
                     lines=tuple(self.lines.get(number, ())),
+                    indices=node.indices,
                     copies=copies,
                     redrawn=self.mode.training and "seed" in node.op.settings and "seed" not in node.settings,
                 )
@@ -457,11 +461,14 @@ class Plan:
         ``clock`` hands out the steps, of which the first entry is the node's number, one by one: who wants to know how long
         they take sees there when the next one is asked for (profile.py).
         """
-        tape, updates = {}, {}
+        tape, updates, indices = {}, {}, {}  # indices: arrays by number of the value beside which they were made
         keep = self.mode.backward
-        for view, x in zip(workspace.inputs, xs, strict=True):
-            copy_layout(x, view)
-        for number, kind, call, views, owned, out, options, folded, copies, redrawn in clock(workspace.forward):
+        for value, (row, view, x) in enumerate(zip(self.structure.inputs, workspace.inputs, xs, strict=True)):
+            if row.integers:
+                indices[value] = x
+            else:
+                copy_layout(x, view)
+        for number, kind, call, views, owned, taken, out, options, folded, copies, redrawn in clock(workspace.forward):
             for to, source in copies:
                 copy_layout(source, to)
             if call is None:
@@ -469,6 +476,8 @@ class Plan:
             arrays = list(views)
             for argument, name in owned:
                 arrays[argument] = owned_arrays[name]
+            for argument, value in taken:
+                arrays[argument] = indices[value]
             if folded is not None:
                 arrays = folded.arrays(arrays, owned_arrays)
             if redrawn:
@@ -480,6 +489,8 @@ class Plan:
                 raise relocated(error, node.op, node.path) from None
             if y is not out:
                 out[...] = y
+            if self.inputs + number in self.indexed:
+                indices[self.inputs + number] = extras[0]
             if keep:
                 tape[number] = call, saved
             if extras and self.mode.training:
@@ -558,6 +569,8 @@ def described(structure, number, shapes, dtype, mode, seed, step):
     arrays = [None if value is None else shapes[value] for value in node.arguments]
     for owned in node.owned:
         arrays[owned.argument] = owned.shape
+    for argument, value in node.indices:  # those of a node have the shape of its value
+        arrays[argument] = shapes[value]
     try:
         call = node.op.describe(tuple(arrays), dtype, settings)
         if left_open and mode.tuned and not mode.exact:
@@ -684,6 +697,7 @@ class Workspace:
                 step.call,
                 [view(place) for place in step.arguments],
                 step.owned,
+                step.indices,
                 view(step.out),
                 *options(step),
                 [(view(to), view(source)) for to, source in step.copies],

@@ -65,7 +65,10 @@ class Passes:
             tuned=tuned,
         )
         rng = np.random.default_rng(0)
-        xs = [rng.standard_normal(shape).astype(net.dtype) for shape in shapes]
+        xs = [
+            np.zeros(shape, np.int64) if row.integers else rng.standard_normal(shape).astype(net.dtype)
+            for row, shape in zip(net.graph.inputs, shapes, strict=True)
+        ]
         self.plan = Plan(net.graph, shapes, net.dtype, mode, net.seed)
         self.dys = [rng.standard_normal(self.plan.shapes[v]).astype(net.dtype) for v in net.graph.outputs]
         cuts = [(0, None)] if whole or self.plan.pieces == 1 else self.plan.cuts()

@@ -135,7 +135,9 @@ def test_images_apart_give_the_same_results(op, case):
         arrays = case.sample(rank, dtype)
         shapes = tuple(None if a is None else a.shape for a in arrays)
         shapes += (None,) * (len(op.arrays) - len(arrays))
-        images = [i == 0 or row.several for i, row in enumerate(op.rows(len(arrays))[: len(arrays)])]
+        images = [
+            i == 0 or row.several or row.role == "index" for i, row in enumerate(op.rows(len(arrays))[: len(arrays)])
+        ]
         if not op.kind.takes_pieces(op.describe(shapes, np.dtype(dtype), case.settings)):
             continue
         whole = first(op(*arrays, **case.settings))

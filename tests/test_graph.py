@@ -11,7 +11,7 @@ import pytest
 
 import cnncore
 from cnncore import layers, plan
-from cnncore.errors import DtypeError, GraphError, SettingError, ShapeError
+from cnncore.errors import DataError, DtypeError, GraphError, SettingError, ShapeError
 from cnncore.operator import Array, Kind, Layer, Op, Parameter, Setting
 
 # ── Operators that only tests know ─────────────────────────────────────────────────────────────────────────────────────
@@ -732,7 +732,7 @@ def test_a_layer_whose_weights_depend_on_an_open_size():
 
 
 def second_result(g, x):
-    g.max_pool(x, 2, return_indices=True)
+    g.stochastic_pool(x, 2, return_state=True)
 
 
 def wrong_channels(g, x):
@@ -879,7 +879,7 @@ ERRORS = [
     (
         second_result,
         SettingError,
-        "max_pool: return_indices asks for a second result; a node makes one value, leave it out",
+        "stochastic_pool: return_state asks for a second result; a node makes one value, leave it out",
     ),
     (wrong_channels, ShapeError, "inception_3a/conv3x3: 3 channels of input (N, 3, 8, 8) cannot be cut into groups=2"),
     (
@@ -930,7 +930,7 @@ OPEN_ERRORS = [
     (
         second_result,
         SettingError,
-        "max_pool: return_indices asks for a second result; a node makes one value, leave it out",
+        "stochastic_pool: return_state asks for a second result; a node makes one value, leave it out",
     ),
     (
         window_too_large,
@@ -1412,3 +1412,114 @@ def test_passes_that_are_to_go_backward_are_computed_as_written(rng):
     assert np.array_equal(net(x), y)
     check_gradients(net, x)
     assert backward(np.ones_like(y)).shape == x.shape
+
+
+# ── Indices ──
+
+
+def encoder_and_decoder(g, x):
+    """Two poolings that remember their winners, and the way back up through the same places."""
+    h = g.conv(x, 4, kernel_size=3, padding=1, activation="relu")
+    h, first = g.max_pool(h, 2, return_indices=True, name="down_1")
+    h = g.conv(h, 6, kernel_size=3, padding=1)
+    h, second = g.max_pool(h, 2, return_indices=True, activation="tanh", name="down_2")
+    h = g.max_unpool(h, second, kernel_size=2)
+    h = g.max_unpool(g.conv(h, 4, kernel_size=1), first, kernel_size=2)
+    return g.conv(h, 2, kernel_size=3, padding=1)
+
+
+def test_indices_are_values_of_a_graph(rng, tmp_path):
+    g = cnncore.Graph()
+    g.output(encoder_and_decoder(g, g.input(3)))
+    net = fill(g.build(dtype="float64"))
+    x = rng.permutation(np.arange(2 * 3 * 8 * 12.0)).reshape(2, 3, 8, 12) / 100
+    p = net.parameters
+    h = cnncore.relu(cnncore.conv(x, p["conv.w"], p["conv.b"], padding=1))
+    h, first = cnncore.max_pool(h, 2, return_indices=True)
+    h, second = cnncore.max_pool(cnncore.conv(h, p["conv_2.w"], p["conv_2.b"], padding=1), 2, return_indices=True)
+    h = cnncore.max_unpool(cnncore.tanh(h), second, kernel_size=2)
+    h = cnncore.max_unpool(cnncore.conv(h, p["conv_3.w"], p["conv_3.b"]), first, kernel_size=2)
+    expected = cnncore.conv(h, p["conv_4.w"], p["conv_4.b"], padding=1)
+    net.exact = True
+    np.testing.assert_allclose(net(x), expected, rtol=1e-12, atol=1e-12)
+    check_gradients(net, x)
+    assert cnncore.testing.check_gradient(net, x) < 1e-6
+    net.save(tmp_path / "net.safetensors")
+    again = cnncore.load(tmp_path / "net.safetensors")
+    again.exact = True
+    assert np.array_equal(again(x), net(x))
+    assert again.graph.description() == net.graph.description()
+    assert "down_1.indices" in str(net.summary(x.shape))
+    assert "down_1" in net.draw(input_shape=x.shape)
+    assert {row.path for row in net.profile(x.shape, rounds=1).rows} >= {"down_1", "max_unpool"}
+
+
+def test_large_batches_with_indices_are_taken_in_pieces(rng, monkeypatch):
+    g = cnncore.Graph()
+    g.output(encoder_and_decoder(g, g.input(3)))
+    net = g.build()
+    x = rng.standard_normal((7, 3, 8, 8)).astype("f")
+    whole = net(x)
+    monkeypatch.setattr(cnncore.plan, "CACHED_BYTES", 1)
+    net = g.build()
+    assert np.array_equal(net(x), whole)
+    assert next(iter(net._plans.values())).pieces == 7
+
+
+def boxes_net(dtype="float64"):
+    g = cnncore.Graph()
+    x, boxes, images = g.input(3), g.input(4, rank=0, name="boxes"), g.input_indices("images")
+    h = g.conv(x, 4, kernel_size=3, padding=1, activation="tanh")
+    h = g.roi_align(h, boxes, images, output_size=2, sampling_ratio=2)
+    g.output(g.linear(g.flatten(h), 3))
+    return fill(g.build(dtype=dtype))
+
+
+def test_an_input_of_indices(rng, tmp_path):
+    net = boxes_net()
+    x = rng.standard_normal((2, 3, 9, 11))
+    boxes = np.array([[0.5, 1, 6, 7], [2, 2, 10, 8], [1, 0, 5, 5.5]])
+    images = np.array([1, 0, 1], np.int32)
+    p = net.parameters
+    h = cnncore.tanh(cnncore.conv(x, p["conv.w"], p["conv.b"], padding=1))
+    h = cnncore.roi_align(h, boxes, images, output_size=2, sampling_ratio=2)
+    expected = cnncore.linear(h.reshape(3, -1), p["linear.w"], p["linear.b"])
+    net.exact = True
+    np.testing.assert_allclose(net(x, boxes, images), expected, rtol=1e-12, atol=1e-12)
+    y, backward = net.with_backward(x, boxes, images)
+    assert len(backward(np.ones_like(y))) == 2  # indices have no gradient
+
+    def of_image(x):  # the boxes' gradient is 0 by definition, not by the numbers
+        y, backward = net.with_backward(x, boxes, images)
+        return y, lambda dy: backward(dy)[0]
+
+    assert cnncore.testing.check_gradient(of_image, x) < 1e-6
+    net.save(tmp_path / "net.safetensors")
+    again = cnncore.load(tmp_path / "net.safetensors")
+    again.exact = True
+    assert np.array_equal(again(x, boxes, images), net(x, boxes, images))
+    assert net.profile(x.shape, boxes.shape, (3,), rounds=1).rows
+    assert "images" in str(net.summary(x.shape, boxes.shape, (3,)))
+    with pytest.raises(DtypeError, match="images: images is float64; expected integers"):
+        net(x, boxes, images.astype(float))
+    with pytest.raises(ShapeError, match="images: input has shape"):
+        net(x, boxes, images[None])
+    with pytest.raises(DataError, match="roi_align"):
+        net(x, boxes, images + 5)
+
+
+def test_indices_go_where_indices_belong():
+    g = cnncore.Graph()
+    x = g.input(2)
+    y, indices = g.max_pool(x, 2, return_indices=True)
+    way = r"g\.input_indices\(\), or return_indices=True"
+    with pytest.raises(GraphError, match=f"max_unpool: indices takes indices: {way}; max_pool is none"):
+        g.max_unpool(y, y, kernel_size=2)
+    with pytest.raises(GraphError, match=r"relu: x takes real values; max_pool\.indices is none"):
+        g.relu(indices)
+    with pytest.raises(GraphError, match=r"max_pool\.indices is indices; a net returns real values"):
+        g.output(indices)
+    with pytest.raises(SettingError, match="return_indices asks for a second result"):
+        g.polyphase_pool(x, return_indices=True)
+    with pytest.raises(GraphError, match="inputs come first"):
+        g.input_indices()

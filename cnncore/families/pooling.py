@@ -231,6 +231,9 @@ class Pooling(Kind):
     def takes_pieces(self, call):
         return super().takes_pieces(call) and call.geometry.layout.pieces
 
+    def returns_indices(self, call):
+        return call.geometry.returns == ("indices",)
+
     # ── Forward ──
 
     def forward(self, call, arrays, out=None):
@@ -438,6 +441,9 @@ class KMax(Kind):
         places = np.empty(call.output, np.int64)
         pool.k_max(arrays[0], y, places)
         return y, (places,) if call.settings["return_indices"] else (), (places,)
+
+    def returns_indices(self, call):
+        return call.settings["return_indices"]
 
     def backward(self, call, saved, dy, wanted, out=None):
         dx = call.gradient(0, out and out[0])

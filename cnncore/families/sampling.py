@@ -153,7 +153,11 @@ def away_from_zero(a):
 class Unpooling(Kind):
     """Values back to the places that max pooling took them from."""
 
+    per_image = True
     saves = ("indices",)
+
+    def takes_pieces(self, call):
+        return call.settings["compat"] != "onnx"  # whose indices count through all images
 
     def describe(self, op, shapes, dtype, settings):
         x, indices = shapes
