@@ -8,7 +8,7 @@ import numpy as np
 from . import images
 from .errors import GraphError, SettingError, ShapeError
 
-__all__ = ["class_activation_map", "feature_maps", "map_over_image", "write_map"]
+__all__ = ["class_activation_map", "class_maps", "feature_maps", "map_over_image", "write_map"]
 
 # What may stand between pooled features and class scores without changing what a map means: outside training, dropout
 # passes its input on, and flatten only renames (N, C, 1, 1) to (N, C).
@@ -100,6 +100,25 @@ def class_activation_map(net, x, class_index=None):
     if "b" in arrays:
         result += arrays["b"][chosen].reshape(-1, *(1,) * (result.ndim - 1))
     return result
+
+
+def class_maps(net, x, size=None):
+    """The scores of all classes at every place: (N, classes, \\*map), from the net with its classifier slid over the image.
+
+    For global average pooling heads the mean of a map is the class score; for nets that flatten, a place of the map is the
+    score of the window of the training's size there. ``size`` and the conversion: ``net.to_fully_convolutional(size)``, which
+    is what to call once where many images follow.
+
+    >>> import numpy as np, cnncore
+    >>> g = cnncore.Graph(); x = g.input(channels=1, size=1)
+    >>> g.output(g.linear(g.flatten(x), 2))
+    >>> net = g.build(); net.parameters["linear.w"] = [[1.0], [-1.0]]
+    >>> cnncore.explain.class_maps(net, np.array([[[[4.0, 0.5]]]], np.float32))
+    array([[[[ 4. ,  0.5]],
+    <BLANKLINE>
+            [[-4. , -0.5]]]], dtype=float32)
+    """
+    return net.to_fully_convolutional(size)(x, training=False)
 
 
 def head(structure):

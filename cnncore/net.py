@@ -432,6 +432,71 @@ class Net:
                 total -= oldest.arena_bytes
         return plan
 
+    # ── New nets from it ──
+
+    def with_outputs(self, *names):
+        """A new net with these weights that returns what the nodes called ``names`` make; what they do not need is left out.
+
+        A feature extractor (``net.with_outputs("average")``), or a net without its auxiliary classifiers.
+        """
+        from .surgery import with_outputs
+
+        return with_outputs(self, *names)
+
+    def with_classes(self, classes, seed=0):
+        """A new net with these weights and fresh classifiers for ``classes`` classes, to be fine-tuned.
+
+        The classifier is the last ``linear`` or ``conv`` before an output. To train it alone, freeze the rest:
+        ``new.frozen = {name for name in new.parameters if not name.startswith("classifier")}``.
+        """
+        from .surgery import with_classes
+
+        return with_classes(self, classes, seed)
+
+    def to_fully_convolutional(self, size=None, average=False):
+        """A new net whose linear layers are convolutions: on larger images it makes a map of scores per class.
+
+        The first ``linear`` after ``flatten`` becomes a convolution as large as the image that was flattened, the following
+        ones 1×1 convolutions; activations, dropout and the like may stand between. At the size of the training the scores are
+        the same, in the shape (N, classes, 1, 1); on larger images they are those of every window of that size.
+        ``size`` is the size of the training for nets that leave it open.
+
+        Global average pooling with nothing but linear layers after it changes places with them: the mean of the map is the
+        score, at any size. With activations after it, it becomes a pooling window as large as the features at ``size``.
+
+        ``average=True``: the new net returns the mean of the map, (N, classes), for images of any size. (Long, Shelhamer &
+        Darrell 2015, arXiv:1411.4038, section 3.1; Lin, Chen & Yan 2014, arXiv:1312.4400, section 3.2.)
+
+        >>> import numpy as np, cnncore
+        >>> g = cnncore.Graph(); x = g.input(channels=1, size=2)
+        >>> g.output(g.linear(g.flatten(x), 1, bias=False))
+        >>> net = g.build(); net.parameters["linear.w"] = [[1.0, 10.0, 100.0, 1000.0]]
+        >>> slid = net.to_fully_convolutional()
+        >>> slid(np.array([[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]], np.float32))
+        array([[[[5421., 6532.]]]], dtype=float32)
+        """
+        from .surgery import to_fully_convolutional
+
+        return to_fully_convolutional(self, size, average)
+
+    def to_fully_connected(self, size=None):
+        """A new net for images of one ``size`` (the net's own, where it fixes one) whose last convolutions are linear layers.
+
+        A convolution that sees all of its input at that size, without padding, becomes ``linear`` after ``flatten``, and the
+        1×1 convolutions after it become linear; the output's axes of extent 1 go. The reverse of
+        :meth:`to_fully_convolutional`.
+
+        >>> import numpy as np, cnncore
+        >>> g = cnncore.Graph(); x = g.input(channels=1)
+        >>> g.output(g.conv(g.conv(x, 4, kernel_size=2, activation="relu"), 3, kernel_size=1))
+        >>> net = g.build().to_fully_connected(size=2)
+        >>> net(np.ones((1, 1, 2, 2), np.float32)).shape, net.parameters["conv.w"].shape
+        ((1, 3), (4, 4))
+        """
+        from .surgery import to_fully_connected
+
+        return to_fully_connected(self, size)
+
     # ── Looking at it ──
 
     def summary(self, *input_shapes):

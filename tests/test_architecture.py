@@ -26,7 +26,7 @@ LAYERS = (
     ("catalog",),
     ("numerical", "testing", "conversion"),
     ("layers",),
-    ("graph", "plan", "net", "model_file", "drawing", "profile", "tuning"),
+    ("graph", "plan", "net", "surgery", "model_file", "drawing", "profile", "tuning"),
     ("models", "images", "progress"),
     ("train",),
     ("io", "estimator", "distributed", "explain", "plot", "classify", "report"),

@@ -1,0 +1,394 @@
+"""Net surgery: a new net from parts of an old one, with its weights. Methods of :class:`cnncore.net.Net` call these.
+
+    with_outputs            ends at other nodes: a feature extractor, a net without its auxiliary classifiers
+    with_classes            a fresh classifier for other classes, to be fine-tuned
+    to_fully_convolutional  a linear classifier slid over larger images: a map of scores per class
+    to_fully_connected      the reverse, at one image size
+
+All of them edit the graph's description (plain data) and build a net from it; nothing here computes a convolution.
+"""
+
+import copy
+import json
+import math
+
+import numpy as np
+
+from .conversion import conv_to_linear, linear_to_conv
+from .errors import GraphError, ShapeError
+from .families.elementwise import Elementwise
+from .geometry import integer
+from .graph import Graph
+from .layers import initialised, shape_text
+from .net import Net
+from .plan import describe
+
+__all__ = ["to_fully_connected", "to_fully_convolutional", "with_classes", "with_outputs"]
+
+# Operators that treat every place of an image alike, and all channels of a place together or one by one: on the classifier's
+# vector (N, C) they do the same as on a map (N, C, 1, 1). Elementwise activations do too.
+PER_PLACE = {
+    *(
+        "linear",
+        "dropout",
+        "alpha_dropout",
+        "spatial_dropout",
+        "feature_alpha_dropout",
+        "batch_norm",
+        "scale",
+        "flatten",
+    ),
+    *("local_response_norm", "concat", "add", "split", "slice", "prelu", "swish", "rrelu", "crelu", "glu", "maxout"),
+    *("softmax", "log_softmax", "softmin", "sparsemax", "hardmax"),
+}
+# Those that can change places with the mean over an image, outside training.
+LINEAR = {
+    *(
+        "linear",
+        "conv",
+        "dropout",
+        "spatial_dropout",
+        "batch_norm",
+        "scale",
+        "concat",
+        "add",
+        "split",
+        "slice",
+        "flatten",
+    ),
+    "global_avg_pool",
+}
+AVERAGE = "global_avg_pool"
+WINDOWED = {f"global_{name}": name for name in ("avg_pool", "max_pool", "lp_pool", "gem_pool", "log_sum_exp_pool")}
+CLASSIFIERS = ("linear", "conv")
+
+
+# ── Building the new net ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def rebuilt(net, description, arrays=(), fresh=(), seed=None):
+    """A net of the edited ``description``: ``arrays`` by name, else the old net's, else (and for nodes ``fresh``) drawn ones."""
+    structure = Graph.from_description(description).structure()
+    known = {**net.parameters, **net.state, **dict(arrays)}
+    drawn = {owned.name for node in structure.nodes if node.path in fresh for owned in node.owned}
+    made = {
+        name: initialised(owned, net.seed if seed is None else seed, net.dtype)
+        if name in drawn
+        else np.array(known[name], net.dtype)
+        for name, owned in structure.owned.items()
+    }
+    result = Net(structure, net.seed, net.dtype, made)
+    result.training, result.exact, result.tuned, result.tunes = net.training, net.exact, net.tuned, net.tunes
+    result.steps, result.frozen = net.steps, set(net.frozen) & result.parameters.keys()
+    result.metadata = json.loads(json.dumps(net.metadata))
+    return result
+
+
+def pruned(description):
+    """The description without the nodes and inputs that reach no output."""
+    rows = {row["name"]: row for row in description["nodes"]}
+    reached, waiting = set(), list(description["outputs"])
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += [value for value in rows.get(name, {"inputs": ()})["inputs"] if value is not None]
+    return {
+        "inputs": [row for row in description["inputs"] if row["name"] in reached],
+        "nodes": [row for row in description["nodes"] if row["name"] in reached],
+        "outputs": description["outputs"],
+    }
+
+
+def value_shapes(net, place, size=None):
+    """(name → shape, name → node) of all values; with ``size`` of images of that size, otherwise open where the graph is."""
+    shapes = []
+    for row in net.graph.inputs:
+        extents = row.size
+        if size is not None and extents:
+            extents = size if hasattr(size, "__len__") else (size,) * len(row.size)
+            extents = tuple(integer(place, "size", extent, 1) for extent in extents)
+            fits = len(extents) == len(row.size) and all(
+                have in (None, want) for have, want in zip(row.size, extents, strict=True)
+            )
+            if not fits:
+                raise ShapeError(
+                    f"{place}: size is {extents}; the net's input {row.name} is {shape_text(row.shape)}, give extents that fit it"
+                )
+        shapes.append((None, row.channels, *extents))
+    _, every = describe(net.graph, shapes, net.dtype)
+    names = net.graph.names
+    nodes = {node.path: node for node in net.graph.nodes}
+    return dict(zip(names, every, strict=True)), nodes
+
+
+# ── Other ends ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def with_outputs(net, *names):
+    """A new net that returns the values called ``names``, with the weights of ``net``; what they do not need is left out."""
+    if not names:
+        raise GraphError("with_outputs: no name given; say which nodes the new net returns")
+    for name in names:
+        net.graph.number(name, "with_outputs")
+    return rebuilt(net, pruned({**net.graph.description(), "outputs": list(names)}))
+
+
+def with_classes(net, classes, seed=0):
+    """A new net with the weights of ``net`` up to its classifiers, which are fresh ones for ``classes`` classes.
+
+    The classifier is the last ``linear`` or ``conv`` before an output, the lone way to which leads through operators that keep
+    the number of channels (activations, poolings, softmax, dropout). Each of several outputs gets a fresh one.
+    """
+    place = "with_classes"
+    classes = integer(place, "classes", classes, 1)
+    seed = integer(place, "seed", seed, 0, 2**63 - 1)
+    shapes, _ = value_shapes(net, place)
+    description = copy.deepcopy(net.graph.description())
+    rows = {row["name"]: row for row in description["nodes"]}
+    fresh = set()
+    for output in description["outputs"]:
+        name, passed = output, []
+        while name in rows and rows[name]["operator"] not in CLASSIFIERS:
+            (before, *others) = [value for value in rows[name]["inputs"] if value is not None] or [None]
+            if others or before is None or shapes[before][1] != shapes[name][1]:
+                break
+            passed.append(name)
+            name = before
+        if name not in rows or rows[name]["operator"] not in CLASSIFIERS:
+            raise GraphError(
+                f"{place}: no classifier leads to {output}: {name} is neither linear nor conv; end the net before it with "
+                "net.with_outputs(…), and build the classifier in a graph of its own"
+            )
+        rows[name]["settings"]["channels"] = classes
+        fresh |= {name, *passed}
+    made = rebuilt(net, description, fresh=fresh, seed=seed)
+    made.metadata.pop("classes", None)
+    return made
+
+
+# ── Fully convolutional ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def to_fully_convolutional(net, size=None, average=False):
+    """See :meth:`cnncore.net.Net.to_fully_convolutional`."""
+    place = "to_fully_convolutional"
+    shapes, nodes = value_shapes(net, place, size)
+    old = net.graph.description()
+    consumers = {}
+    for row in old["nodes"]:
+        for value in row["inputs"]:
+            consumers.setdefault(value, []).append(row["name"])
+    windows = {}  # values that were vectors and are now maps → extents of the image that each of their places stands for
+    stands_for = {}  # values that are no more → those that take their place
+    rows, arrays = [], {}
+
+    def leave_out(row, window=None):
+        stands_for[row["name"]] = row["inputs"][0]
+        if window is not None:
+            windows[row["name"]] = window
+
+    for row in copy.deepcopy(old["nodes"]):
+        name, operator, inputs = row["name"], row["operator"], row["inputs"]
+        node, settings = nodes[name], row["settings"]
+        slid = [value for value in inputs if value in windows]
+        spatial = shapes[inputs[0]][2:] if inputs and inputs[0] is not None else ()
+        if spatial and not slid and (operator in WINDOWED or operator == "flatten"):
+            after, obstacle = head_after(name, consumers, nodes)
+            keeps_axes = operator in WINDOWED and node.op.full_settings(node.settings)["keepdims"]
+            one = (
+                None if keeps_axes else (1,) * len(spatial)
+            )  # a vector that is now a map; with its axes it was one already
+            if obstacle is not None and not keeps_axes:
+                raise GraphError(
+                    f"{place}: {obstacle} ({nodes[obstacle].op.name}), which follows {name}, is not the same at every place of a "
+                    "map; what may stand between an image's features and the scores are linear, dropout, activations, "
+                    "batch_norm, scale, concat, add"
+                )
+            if obstacle is not None:
+                pass  # a part of the network before its head, such as a squeeze and excitation
+            elif operator == AVERAGE and after == "linear":
+                leave_out(row, one)
+            elif None in spatial:
+                raise GraphError(
+                    f"{place}: what {name} makes of an image depends on its size, and that is open here, "
+                    f"{shape_text(shapes[inputs[0]])}: give the size of the training, {place}(size=…)"
+                )
+            elif operator == "flatten":
+                leave_out(row, spatial)
+            else:
+                settings.pop("keepdims", None)
+                row["operator"], settings["kernel_size"], settings["stride"] = WINDOWED[operator], list(spatial), 1
+                if one is not None:
+                    windows[name] = one
+        elif not slid:
+            if spatial and len(shapes[name]) == 2:
+                raise GraphError(
+                    f"{place}: {name} ({operator}) makes a vector of all of an image; there is no map of what it makes, and it "
+                    "takes images of any size as it is"
+                )
+        elif operator == "linear":
+            window = windows[inputs[0]]
+            row["operator"], settings["kernel_size"] = "conv", list(window)
+            channels = shapes[inputs[0]][1] // math.prod(window)
+            arrays[f"{name}.w"] = linear_to_conv(net.parameters[f"{name}.w"], (channels, *window))
+            windows[name] = (1,) * len(window)
+        elif operator in ("flatten", AVERAGE) and len(shapes[inputs[0]]) == 2:
+            leave_out(row, windows[inputs[0]])
+        else:
+            windows[name] = slid_over(place, node, settings, inputs, windows)
+        if name not in stands_for:
+            rows.append(row)
+
+    def now(value):
+        while value in stands_for:
+            value = stands_for[value]
+        return value
+
+    for row in rows:
+        row["inputs"] = [None if value is None else now(value) for value in row["inputs"]]
+    outputs = []
+    for output in old["outputs"]:
+        if set(windows.get(output) or ()) - {1}:
+            raise GraphError(
+                f"{place}: the output {output} is a flattened image itself; there is no classifier to slide"
+            )
+        made = now(output)
+        keeps_axes = set(shapes[output][2:]) == {1}
+        if average and (output in windows or keeps_axes):
+            taken = {row["name"] for row in rows} | {row["name"] for row in old["inputs"]}
+            scores = next(n for n in (output, f"{output}_average", f"{output}_average_of_map") if n not in taken)
+            rows.append({"name": scores, "operator": AVERAGE, "inputs": [made], "settings": {"keepdims": keeps_axes}})
+            made = scores
+        outputs.append(made)
+    inputs = [{**row, "size": [None] * len(row["size"])} for row in old["inputs"]]
+    return rebuilt(net, {"inputs": inputs, "nodes": rows, "outputs": outputs}, arrays)
+
+
+def head_after(name, consumers, nodes):
+    """("linear" or "per place", None) for what follows a value until the outputs, or (None, the first node that is neither)."""
+    found, waiting, seen = "linear", [name], {name}
+    while waiting:
+        for path in consumers.get(waiting.pop(), ()):
+            if path in seen:
+                continue
+            seen.add(path)
+            waiting.append(path)
+            node = nodes[path]
+            if node.op.name in LINEAR and (node.op.name != "conv" or one_by_one(node)):
+                continue
+            if node.op.name not in PER_PLACE and not isinstance(node.op.kind, Elementwise):
+                return None, path
+            found = "per place"
+    return found, None
+
+
+def one_by_one(node):
+    """Whether a convolution's window is one cell, on every cell."""
+    settings = node.op.full_settings(node.settings)
+    return set(node.owned[0].shape[2:]) <= {1} and all(
+        set(np.ravel(settings[name]).tolist()) <= wanted
+        for name, wanted in (("stride", {1}), ("padding", {0, "valid"}))
+    )
+
+
+def slid_over(place, node, settings, inputs, windows):
+    """The window of what ``node`` makes of slid vectors; ``settings`` are changed where its axis has another number."""
+    found = {windows.get(value) for value in inputs if value is not None}
+    name = node.op.name
+    if None in found:
+        missing = next(value for value in inputs if value is not None and value not in windows)
+        raise GraphError(f"{place}: {node.path} joins the classifier's features with {missing}, which is no map")
+    if len(found) > 1:
+        raise GraphError(
+            f"{place}: {node.path} joins features of different windows, {', '.join(map(str, sorted(found)))}"
+        )
+    (window,) = found
+    if isinstance(node.op.kind, Elementwise) or name in ("dropout", "alpha_dropout", "add"):
+        return window
+    if name not in PER_PLACE:
+        raise GraphError(
+            f"{place}: {node.path} ({name}) is not the same at every place of a map; what may stand between flatten and the "
+            "scores are linear, dropout, activations, batch_norm, scale, concat, add"
+        )
+    if set(window) != {1}:
+        raise GraphError(
+            f"{place}: {node.path} ({name}) works on single features of the flattened image; put a linear layer before it"
+        )
+    if "axis" in node.op.settings:
+        axis = node.op.full_settings(node.settings)["axis"]
+        if axis not in (1, -1):
+            raise GraphError(f"{place}: {node.path} works along axis {axis}; a map's features lie along axis 1")
+        settings["axis"] = 1
+    return window
+
+
+# ── Fully connected ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def to_fully_connected(net, size=None):
+    """See :meth:`cnncore.net.Net.to_fully_connected`."""
+    place = "to_fully_connected"
+    shapes, nodes = value_shapes(net, place, size)
+    if any(None in shapes[row.name][2:] for row in net.graph.inputs):
+        raise GraphError(f"{place}: linear layers fix the image size, and the net's is open; give it: {place}(size=…)")
+    old = net.graph.description()
+    rows = {row["name"]: row for row in old["nodes"]}
+    # All values of one cell, less those whose maker or users need them as images, until none has to go.
+    flat = {
+        name for name in rows if (shapes[name][2:] and set(shapes[name][2:]) == {1}) or makes_vector(name, rows, shapes)
+    }
+    while True:
+        wrong = {name for name in flat if not stays_flat(name, rows, nodes, shapes, flat)}
+        for row in old["nodes"]:
+            if row["name"] not in flat:
+                wrong |= flat.intersection(row["inputs"])
+        if not wrong:
+            break
+        flat -= wrong
+    if not any(rows[name]["operator"] == "conv" for name in flat):
+        raise GraphError(
+            f"{place}: at this size no convolution at the end of the net sees all of its input, without padding, and leads to "
+            "the outputs as a vector: there is nothing to make linear"
+        )
+    stands_for, made, arrays = {}, [], {}
+    for row in copy.deepcopy(old["nodes"]):
+        name, operator = row["name"], row["operator"]
+        row["inputs"] = [stands_for.get(value, value) for value in row["inputs"]]
+        if name in flat and operator == "conv":
+            before = rows[name]["inputs"][0]
+            if before not in flat:
+                made.append({"name": f"{name}_flatten", "operator": "flatten", "inputs": row["inputs"], "settings": {}})
+                row["inputs"] = [f"{name}_flatten"]
+            row["operator"] = "linear"
+            row["settings"] = {k: v for k, v in row["settings"].items() if k in ("channels", "bias", "initial")}
+            arrays[f"{name}.w"] = conv_to_linear(net.parameters[f"{name}.w"])
+        elif name in flat and operator in ("flatten", AVERAGE):
+            stands_for[name] = row["inputs"][0]
+            continue
+        made.append(row)
+    inputs = [{**row, "size": list(shapes[row["name"]][2:])} for row in old["inputs"]]
+    outputs = [stands_for.get(name, name) for name in old["outputs"]]
+    return rebuilt(net, {"inputs": inputs, "nodes": made, "outputs": outputs}, arrays)
+
+
+def makes_vector(name, rows, shapes):
+    """Whether a node only takes the axes of a one-celled image away."""
+    if rows[name]["operator"] not in ("flatten", AVERAGE):
+        return False
+    spatial = shapes[rows[name]["inputs"][0]][2:]
+    return not spatial or set(spatial) == {1}
+
+
+def stays_flat(name, rows, nodes, shapes, flat):
+    """Whether a node can make a vector, given which of its inputs are vectors."""
+    node, values = nodes[name], [value for value in rows[name]["inputs"] if value is not None]
+    if node.op.name == "conv":
+        settings = node.op.full_settings(node.settings)
+        whole = node.owned[0].shape[2:] == tuple(shapes[values[0]][2:])
+        plain = settings["groups"] == 1 and set(np.ravel(settings["padding"]).tolist()) <= {0, "valid"}
+        return whole and plain
+    if not all(value in flat for value in values):
+        return False
+    alike = isinstance(node.op.kind, Elementwise) or node.op.name in PER_PLACE | {AVERAGE}
+    return alike and node.op.full_settings(node.settings).get("axis", 1) == 1
