@@ -319,6 +319,8 @@ def test_nothing_is_read_or_written_beyond_an_array(dtype, target):
                     (cnncore.max_pool, dict(kernel_size=3, stride=2, padding=1)),
                     (cnncore.lp_pool, dict(kernel_size=2, ceil_mode=True)),
                     (cnncore.avg_pool, dict(kernel_size=2, stride=3)),
+                    (cnncore.soft_pool, dict(kernel_size=3, stride=2, padding=1)),
+                    (cnncore.median_pool, dict(kernel_size=2, ceil_mode=True)),
                 ):
                     shape = (2, channels, 7, 5)
                     _, call = op.bind((np.empty(shape, dtype),), settings)

@@ -14,7 +14,8 @@ from ..ops import pool
 __all__ = ["ROWS"]
 
 OVERLAPS = "gradients of overlapping windows in dx's dtype, in the order of the windows"
-SUMS = f"a window's sum in float64 (kernels: float32 in short runs whose sums are float64), {OVERLAPS}"
+RUNS = "(kernels: float32 in short runs whose sums are float64)"
+SUMS = f"a window's sum in float64 {RUNS}, {OVERLAPS}"
 RANKED = "ties: of equal cells the first in row-major order ranks first"
 NAN_FIRST = "NaN: ranks before all others"
 
@@ -187,7 +188,7 @@ GEM = Strategy(
         "p = 0: the geometric mean; ∂y/∂p is y/2 times the variance of ln x there",
         "∞ in a window, p ≥ 0: y = ∞, its infinite cells share the gradient; NaN in a window: y = NaN",
     ),
-    accumulates=f"a window's powers and dp in float64, {OVERLAPS}",
+    accumulates=f"a window's powers and dp in float64 {RUNS}, {OVERLAPS}",
     domain="positive",
     examples=({"p": 3.0}, {"p": -1.5, "eps": 1e-3}),
     paper="Radenović, Tolias & Chum 2018, IEEE TPAMI, arXiv:1711.02512, equation 3",
@@ -228,7 +229,7 @@ LOG_SUM_EXP = Strategy(
         "∞ in a window (r > 0): y = ∞; its infinite cells share the gradient as equals",
         "NaN in a window: y and its gradients are NaN",
     ),
-    accumulates=f"a window's sums and dr in float64, {OVERLAPS}",
+    accumulates=f"a window's sums and dr in float64 {RUNS}, {OVERLAPS}",
     smooth=True,
     examples=({"r": 2.0}, {"r": -1.0, "mean": True}),
     paper="Pinheiro & Collobert 2015, CVPR, arXiv:1411.6228, equation 6; mean: Lowe et al. 2021, arXiv:2111.01742",
@@ -391,7 +392,7 @@ ROWS = (
         catalogue=("P33",),
         summary="The average of each channel: what lets a network take images of any size.",
         formula="y[n, c] = 1/n Σ xᵢ over all n positions of the plane",
-        accumulates="a plane's sum in float64 (kernels: float32 in short runs whose sums are float64)",
+        accumulates=f"a plane's sum in float64 {RUNS}",
         paper="Lin, Chen & Yan 2014, arXiv:1312.4400, section 3.2",
         cases=(Case(), Case(keepdims=True)),
         example="""
@@ -595,7 +596,7 @@ ROWS = (
                 "overflow: powers are taken of |x − c| / max |x − c|",
                 "±∞ in a window: y = ∞; its infinite cells share the gradient; NaN: y = NaN",
             ),
-            accumulates=f"a window's powers, dρ and dc in float64, {OVERLAPS}",
+            accumulates=f"a window's powers, dρ and dc in float64 {RUNS}, {OVERLAPS}",
             paper="Gülçehre, Cho, Pascanu & Bengio 2014, ECML, arXiv:1311.1780, equations 3-4",
         ),
         KERNEL,
@@ -629,7 +630,7 @@ ROWS = (
                 "a = 0 or 1: average or maximum alone, also of infinite cells",
                 "ties and NaN: as in max_pool",
             ),
-            accumulates=f"a window's sum and da in float64, {OVERLAPS}",
+            accumulates=f"a window's sum and da in float64 {RUNS}, {OVERLAPS}",
             paper=f"{LEE}, equation 1",
         ),
         KERNEL,
@@ -714,7 +715,7 @@ ROWS = (
                 ),
             ),
             edges=("w = 0: maximum and average in equal parts", "ties and NaN: as in max_pool"),
-            accumulates=f"a window's sums, dw and db in float64, {OVERLAPS}",
+            accumulates=f"a window's sums, dw and db in float64 {RUNS}, {OVERLAPS}",
             kernel_text="its gate has a weight for each place of a kernel",
             paper=f"{LEE}, equation 3",
         ),
@@ -769,7 +770,7 @@ ROWS = (
                 ),
             ),
             edges=("linear in x but for the gates: there are no ties", "NaN and ±∞: as sums and products have them"),
-            accumulates=f"a window's sums, dv and dw in float64, {OVERLAPS}",
+            accumulates=f"a window's sums, dv and dw in float64 {RUNS}, {OVERLAPS}",
             smooth=True,
             examples=({}, {"levels": 3}),
             kernel_text="its filters have a weight for each place of a kernel",
@@ -851,7 +852,7 @@ ROWS = (
                 "∂y/∂α as a variance: Σ w x² − y² would cancel",
                 "±∞ and NaN: as in soft_pool",
             ),
-            accumulates=f"a window's sums and dα in float64, {OVERLAPS}",
+            accumulates=f"a window's sums and dα in float64 {RUNS}, {OVERLAPS}",
             smooth=True,
             examples=({"alpha": 1.5}, {"alpha": -1.0}),
             paper="McFee, Salamon & Bello 2018, IEEE/ACM TASLP, arXiv:1804.10070, equation 7",
@@ -940,7 +941,7 @@ ROWS = (
                 "overflow: powers are taken of x / max x, or x / min x for q < 0",
                 "α = 1: the geometric mean, exp of the mean of ln x",
             ),
-            accumulates=f"a window's powers and dα in float64, {OVERLAPS}",
+            accumulates=f"a window's powers and dα in float64 {RUNS}, {OVERLAPS}",
             smooth=True,
             examples=({"alpha": 1.0}, {"alpha": 3.0, "eps": 0.1}),
             paper="Eom & Choi 2018, arXiv:1811.03436; Amari 2007, Neural Computation 19(10)",
@@ -987,7 +988,7 @@ ROWS = (
                 RANKED,
                 NAN_FIRST,
             ),
-            accumulates=f"a window's sums and dw in float64, {OVERLAPS}",
+            accumulates=f"a window's sums and dw in float64 {RUNS}, {OVERLAPS}",
             examples=({}, {"softmax": True}),
             kernel_text="it has a weight for each rank within a kernel",
             paper="Deliège, Istasse, Kumar et al. 2021, arXiv:2109.01561; Kumar 2018, arXiv:1804.02702",
@@ -1167,7 +1168,7 @@ ROWS = (
                 ),
             ),
             edges=("f = 0: max_pool", "ties: the first in row-major order; NaN: wins, the first one"),
-            accumulates=f"df in float64, {OVERLAPS}",
+            accumulates=f"df in float64 {RUNS}, {OVERLAPS}",
             kernel_text="its structuring element has a number for each place of a kernel",
             paper=SERRA,
         ),
@@ -1205,7 +1206,7 @@ ROWS = (
                 ),
             ),
             edges=("f = 0: min_pool", "ties: the first in row-major order; NaN: wins, the first one"),
-            accumulates=f"df in float64, {OVERLAPS}",
+            accumulates=f"df in float64 {RUNS}, {OVERLAPS}",
             kernel_text="its structuring element has a number for each place of a kernel",
             paper=SERRA,
         ),

@@ -98,7 +98,7 @@ class Strategy:
     inference_numbers: tuple = ()
     draws: str = ""
     selects: bool = False  # each y is one cell of x: return_indices says which
-    accumulates: str = f"a window's sums in float64, {OVERLAPS}"
+    accumulates: str = f"a window's sums in float64 (kernels: float32 in short runs whose sums are float64), {OVERLAPS}"
     smooth: bool = False
     linear: tuple = ()
     domain: str = "any"
@@ -364,6 +364,7 @@ class Pooling(Kind):
                 dx_part,
                 gradient,
                 add,
+                any(wanted[1:]),
             )
             if total is not None:
                 total[_channels(part)] += gradient.reshape(*dy_part.shape[:2], total.shape[1]).sum(0)

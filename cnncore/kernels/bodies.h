@@ -9,6 +9,7 @@
 #include "deform.h"
 #include "norm.h"
 #include "pool.h"
+#include "pool_whole.h"
 #include "weighting.h"
 #include "loss.h"
 #include "random.h"

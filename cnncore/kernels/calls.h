@@ -36,6 +36,7 @@ typedef struct {
 } cnn_axis;
 
 enum { CNN_POOL_REFUSED_CELLS = 1, CNN_POOL_REFUSED_STATE = 2 };    /* why a strategy has no value for some window */
+enum { CNN_POOL_RANKED = 32 };   /* cells of a window that kernels rank, at most */
 enum { CNN_POOL_VECTORS = 4 };  /* vectors of channels that a pooling kernel takes side by side */
 
 typedef struct {
@@ -54,6 +55,8 @@ typedef struct {
     uint64_t first_window, first_plane; /* numbers of the first window and plane, for what is drawn */
     int refused;            /* written by tasks: 0, or why */
     int add;                /* backward: add to dx instead of writing it */
+    int learns;             /* backward: whether `gradient` is asked for */
+    int64_t room;           /* bytes of scratch before what strategies of whole windows have (kernels/pool_whole.h) */
     /* How kernels cut the call into tasks (see kernels/pool.h): tasks that work in place, then packed ones. */
     int64_t in_place;       /* channels taken where they lie, a multiple of the vector; the others are packed */
     int64_t vectors;        /* in place: vectors of channels per task */

@@ -36,7 +36,12 @@ typedef struct {
     int narrow;             /* whether forward has none either */
     int reads_x, reads_y;   /* what spread and share read */
     int selects;            /* whether forward leaves the position of a cell */
+    int whole;              /* none of the above: a strategy of pool_whole.h takes the cells of a window together */
 } K(pool_strategy);
+
+struct K(whole_strategy);
+static void K(whole_begin)(const cnn_pool *c, REAL *scratch, int packed, int64_t plane, int64_t planes, int64_t vectors);
+static void K(whole_end)(const cnn_pool *c, REAL *scratch, int packed, int64_t plane, int64_t planes, int64_t vectors);
 
 /* ±1; 0 and NaN for themselves. */
 POOL_INLINE vreal K(sign)(vreal x) {
@@ -642,7 +647,18 @@ POOL_INLINE K(pool_place) K(pool_place_of)(const cnn_pool *c, int64_t task, int6
     };
 }
 
-POOL_INLINE void K(pool_forward)(const K(pool_strategy) *s, const cnn_pool *c, int64_t begin, int64_t end, REAL *scratch) {
+static void K(reduce_whole)(
+    const struct K(whole_strategy) *whole, const cnn_pool *c, REAL *scratch, K(pool_view) x, K(pool_view) y, int64_t planes,
+    int64_t vectors, const int64_t *low, const int64_t *high
+);
+static void K(spread_whole)(
+    const struct K(whole_strategy) *whole, const cnn_pool *c, REAL *scratch, K(pool_view) x, K(pool_view) y, K(pool_view) dy,
+    K(pool_view) dx, int64_t planes, int64_t vectors, const int64_t *low, const int64_t *high
+);
+
+POOL_INLINE void K(pool_forward_of)(
+    const K(pool_strategy) *s, const struct K(whole_strategy) *whole, const cnn_pool *c, int64_t begin, int64_t end, REAL *scratch
+) {
     const int64_t windows = c->axis[c->slide].output;
     REAL *const packed_x = scratch, *const packed_y = packed_x + c->span * K(pool_slice)(c, &c->x) * LANES;
     for (int64_t task = begin; task < end; task++) {
@@ -681,7 +697,10 @@ POOL_INLINE void K(pool_forward)(const K(pool_strategy) *s, const cnn_pool *c, i
             }
         const int64_t wide = s->narrow ? 0 : vectors / CNN_POOL_VECTORS, lone = vectors - wide * CNN_POOL_VECTORS;
         const K(pool_view) x_rest = K(view_vector)(x, wide * CNN_POOL_VECTORS), y_rest = K(view_vector)(y, wide * CNN_POOL_VECTORS);
-        if (s == &K(pool_max) && c->axis[2].step == 1) {
+        if (s->whole) {
+            K(whole_begin)(c, scratch, packed, plane, planes, vectors);
+            K(reduce_whole)(whole, c, scratch, x, y, planes, vectors, low, high);
+        } else if (s == &K(pool_max) && c->axis[2].step == 1) {
             if (wide) K(pool_reduce_max)(CNN_POOL_VECTORS, wide, c, x, y, low, high);
             if (lone) K(pool_reduce_max)(1, lone, c, x_rest, y_rest, low, high);
         } else {
@@ -690,6 +709,10 @@ POOL_INLINE void K(pool_forward)(const K(pool_strategy) *s, const cnn_pool *c, i
         }
         if (packed) K(pool_copy)(c, &c->y, packed_y, plane, planes, low[c->slide], high[c->slide], 1);
     }
+}
+
+POOL_INLINE void K(pool_forward)(const K(pool_strategy) *s, const cnn_pool *c, int64_t begin, int64_t end, REAL *scratch) {
+    K(pool_forward_of)(s, NULL, c, begin, end, scratch);
 }
 
 /* Gradients of packed planes pass through scratch: `data` holds the slices held <= i < reached, those before are in dx. */
@@ -716,7 +739,9 @@ static void K(pool_release)(const cnn_pool *c, K(pool_gradients) *g, int64_t fro
 
 /* A task takes its planes from the first band to the last. Windows of several bands may meet a slice of dx: it is cleared
  * before the first of them and, where packed, copied out after the last. */
-POOL_INLINE void K(pool_backward)(const K(pool_strategy) *s, const cnn_pool *c, int64_t begin, int64_t end, REAL *scratch) {
+POOL_INLINE void K(pool_backward_of)(
+    const K(pool_strategy) *s, const struct K(whole_strategy) *whole, const cnn_pool *c, int64_t begin, int64_t end, REAL *scratch
+) {
     const int64_t windows = c->axis[c->slide].output, extent = c->axis[c->slide].input;
     const int64_t slice = K(pool_slice)(c, &c->dx) * LANES, y_slice = K(pool_slice)(c, &c->dy) * LANES;
     REAL *const packed_x = scratch + c->span * slice, *const packed_dy = packed_x + c->span * slice;
@@ -725,21 +750,24 @@ POOL_INLINE void K(pool_backward)(const K(pool_strategy) *s, const cnn_pool *c, 
         const int packed = task >= c->tasks_in_place;
         const int64_t band = packed ? c->band : 1;
         int64_t low[3] = {0, 0, 0}, high[3] = {c->axis[0].output, c->axis[1].output, c->axis[2].output};
-        int64_t vectors = 1, cleared = 0;
+        int64_t vectors = 1, cleared = 0, plane = 0, planes = LANES;
         K(pool_gradients) g = {scratch, 0, 0, 0, 0};
         K(pool_view) x = {0}, y = {0}, dy = {0}, dx = {0};
         if (packed) {
             g.plane = (task - c->tasks_in_place) * LANES;
             g.planes = c->dx.shape[0] * (c->dx.shape[1] - c->in_place) - g.plane;
             if (g.planes > LANES) g.planes = LANES;
+            plane = g.plane, planes = g.planes;
         } else {
             const K(pool_place) at = K(pool_place_of)(c, task, 1);
             vectors = at.vectors;
+            plane = at.n * c->dx.shape[1] + at.channel;
             x = K(view_in_place)(&c->x, at.n, at.channel);
             y = K(view_in_place)(&c->y, at.n, at.channel);
             dy = K(view_in_place)(&c->dy, at.n, at.channel);
             dx = K(view_in_place)(&c->dx, at.n, at.channel);
         }
+        if (s->whole) K(whole_begin)(c, scratch, packed, plane, planes, vectors);
         for (int64_t o = 0; o < windows; o = high[c->slide]) {
             int64_t from, to;
             low[c->slide] = o;
@@ -769,6 +797,10 @@ POOL_INLINE void K(pool_backward)(const K(pool_strategy) *s, const cnn_pool *c, 
                 K(pool_clear)(c, dx, &c->dx, cleared, to, vectors * LANES);
                 cleared = to;
             }
+            if (s->whole) {
+                K(spread_whole)(whole, c, scratch, x, y, dy, dx, planes, vectors, low, high);
+                continue;
+            }
             const int64_t wide = s->visits ? 0 : vectors / CNN_POOL_VECTORS, lone = vectors - wide * CNN_POOL_VECTORS;
             const int64_t done = wide * CNN_POOL_VECTORS;
             const K(pool_view) x_rest = K(view_vector)(x, done), y_rest = K(view_vector)(y, done);
@@ -776,11 +808,16 @@ POOL_INLINE void K(pool_backward)(const K(pool_strategy) *s, const cnn_pool *c, 
             if (wide) K(pool_scatter)(CNN_POOL_VECTORS, wide, s, c, x, y, dy, dx, low, high);
             if (lone) K(pool_scatter)(1, lone, s, c, x_rest, y_rest, dy_rest, dx_rest, low, high);
         }
+        if (s->whole) K(whole_end)(c, scratch, packed, plane, planes, vectors);
         if (packed)
             K(pool_release)(c, &g, extent);
         else if (!c->add)
             K(pool_clear)(c, dx, &c->dx, cleared, extent, vectors * LANES);
     }
+}
+
+POOL_INLINE void K(pool_backward)(const K(pool_strategy) *s, const cnn_pool *c, int64_t begin, int64_t end, REAL *scratch) {
+    K(pool_backward_of)(s, NULL, c, begin, end, scratch);
 }
 
 /* ── Tasks ──────────────────────────────────────────────────────────────────────────────────────────────────────────── */

@@ -25,6 +25,7 @@ cdef extern from "calls.h" nogil:
         int64_t step
 
     enum: CNN_POOL_VECTORS
+    enum: CNN_POOL_RANKED
     enum: CNN_POOL_REFUSED_CELLS
     enum: CNN_POOL_REFUSED_STATE
 
@@ -48,6 +49,8 @@ cdef extern from "calls.h" nogil:
         uint64_t first_plane
         int refused
         int add
+        int learns
+        int64_t room
         int64_t in_place
         int64_t vectors
         int64_t strip

@@ -15,8 +15,8 @@ from libc.math cimport INFINITY, exp, expm1, fabs, log, log1p, pow
 from libc.stdint cimport int64_t
 
 from cnncore.ops.dispatch cimport (
-    CNN_FLOAT32, CNN_POOL_REFUSED_CELLS, CNN_POOL_REFUSED_STATE, CNN_POOL_VECTORS, Tensor, cnn_axis, cnn_pool, cnn_task,
-    cnn_tensor, kernel, lanes, real, run, tensor,
+    CNN_FLOAT32, CNN_POOL_RANKED, CNN_POOL_REFUSED_CELLS, CNN_POOL_REFUSED_STATE, CNN_POOL_VECTORS, Tensor, cnn_axis,
+    cnn_pool, cnn_task, cnn_tensor, kernel, lanes, real, run, tensor,
 )
 from cnncore.ops.dispatch import kernel_number
 from cnncore.ops.random cimport uniform
@@ -34,7 +34,8 @@ cdef Definition definition(name, void *reduce_f32, void *reduce_f64, void *sprea
     d.name = name
     d.saves = saves
     d.requires = requires
-    d.functions = Functions([reduce_f32, reduce_f64], [spread_f32, spread_f64], "order" in needs, "place" in needs, "none" in needs)
+    d.functions = Functions([reduce_f32, reduce_f64], [spread_f32, spread_f64],
+                            "order" in needs, "place" in needs, "none" in needs, "cells" in needs)
     d.forward_kernel = kernel_number(f"{name}_pool_forward")
     d.backward_kernel = kernel_number(f"{name}_pool_backward")
     return d
@@ -263,7 +264,8 @@ cdef void min_spread(const real *x, Window *window, real y, real dy, real *dx) n
     for i in range(window.n):
         dx[i] = dy if i == window.selected else 0
 
-MIN = definition("min", <void *> min_reduce[float], <void *> min_reduce[double], <void *> min_spread[float], <void *> min_spread[double])
+MIN = definition("min", <void *> min_reduce[float], <void *> min_reduce[double],
+                 <void *> min_spread[float], <void *> min_spread[double], saves=("x", "y"), needs=("cells",))
 
 
 # ── Order of a window's cells ──────────────────────────────────────────────────────────────────────────────────────────
@@ -352,7 +354,7 @@ cdef void median_spread(const real *x, Window *window, real y, real dy, real *dx
         dx[i] = <real> (0.5 * dy) * ((i == lower) + (i == upper))
 
 MEDIAN = definition("median", <void *> median_reduce[float], <void *> median_reduce[double],
-                    <void *> median_spread[float], <void *> median_spread[double], saves=("x",), needs=("order",))
+                    <void *> median_spread[float], <void *> median_spread[double], saves=("x",), needs=("order", "cells"))
 
 
 # ── Mixed pooling ── Lee, Gallagher & Tu 2016, arXiv:1509.08985, eq. 1; with a drawn from {0, 1}: Yu et al. 2014 ───────
@@ -375,7 +377,7 @@ cdef void mixed_spread(const real *x, Window *window, real y, real dy, real *dx)
     window.gradient[0] += dy * (largest - sum_of(x, window.n) / window.n)
 
 MIXED = definition("mixed", <void *> mixed_reduce[float], <void *> mixed_reduce[double],
-                   <void *> mixed_spread[float], <void *> mixed_spread[double], saves=("x",))
+                   <void *> mixed_spread[float], <void *> mixed_spread[double], saves=("x",), needs=("cells",))
 
 
 # ── Gated pooling ── Lee, Gallagher & Tu 2016, arXiv:1509.08985, eq. 3 ─────────────────────────────────────────────────
@@ -410,7 +412,7 @@ cdef void gated_spread(const real *x, Window *window, real y, real dy, real *dx)
     window.gradient[window.taps] += t
 
 GATED = definition("gated", <void *> gated_reduce[float], <void *> gated_reduce[double],
-                   <void *> gated_spread[float], <void *> gated_spread[double], saves=("x",))
+                   <void *> gated_spread[float], <void *> gated_spread[double], saves=("x",), needs=("cells",))
 
 
 # ── Tree pooling ── Lee, Gallagher & Tu 2016, arXiv:1509.08985, eq. 5-7 ────────────────────────────────────────────────
@@ -464,7 +466,7 @@ cdef void tree_spread(const real *x, Window *window, real y, real dy, real *dx) 
         dx[i] = <real> total
 
 TREE = definition("tree", <void *> tree_reduce[float], <void *> tree_reduce[double],
-                  <void *> tree_spread[float], <void *> tree_spread[double], saves=("x",))
+                  <void *> tree_spread[float], <void *> tree_spread[double], saves=("x",), needs=("cells",))
 
 
 # ── Softmax of a window's cells ────────────────────────────────────────────────────────────────────────────────────────
@@ -525,7 +527,7 @@ cdef void soft_spread(const real *x, Window *window, real y, real dy, real *dx) 
     expectation_spread(x, window, 1, y, dy, dx)
 
 SOFT = definition("soft", <void *> soft_reduce[float], <void *> soft_reduce[double],
-                  <void *> soft_spread[float], <void *> soft_spread[double])
+                  <void *> soft_spread[float], <void *> soft_spread[double], saves=("x", "y"), needs=("cells",))
 
 cdef real auto_reduce(const real *x, Window *window) noexcept nogil:
     return expectation(x, window, window.parameter[0])
@@ -534,7 +536,7 @@ cdef void auto_spread(const real *x, Window *window, real y, real dy, real *dx) 
     window.gradient[0] += dy * expectation_spread(x, window, window.parameter[0], y, dy, dx)
 
 AUTO = definition("auto", <void *> auto_reduce[float], <void *> auto_reduce[double],
-                  <void *> auto_spread[float], <void *> auto_spread[double])
+                  <void *> auto_spread[float], <void *> auto_spread[double], saves=("x", "y"), needs=("cells",))
 
 
 # ── Log-sum-exp pooling ── Pinheiro & Collobert 2015, arXiv:1411.6228, eq. 6; log-average-exp: Lowe et al. 2021, arXiv:2111.01742
@@ -542,50 +544,69 @@ AUTO = definition("auto", <void *> auto_reduce[float], <void *> auto_reduce[doub
 #     y      = 1/r ln(1/q Σ e^{r xᵢ})                 q = 1, or n with mean; r = 0, mean: the average
 #     ∂y/∂xᵢ = wᵢ,  w = softmax(r x)                  ∂y/∂r = (Σ wᵢ xᵢ − y) / r;  r → 0, mean: half the variance
 
-cdef inline double log_mean(const real *x, Window *window, double r, double *slope) noexcept nogil:
-    """1/r ln(1/n Σ e^{r xᵢ}); window.work = softmax(r x), and the derivative in r."""
-    cdef double nearest, excess = softmax_of(x, window, r, &nearest), mean = 0, variance = 0, widest = 0, d, above
+cdef enum:
+    SERIES_TERMS = 12
+
+cdef inline double flat_slope(const real *x, Window *window, double r, double nearest) noexcept nogil:
+    """Derivative in r of 1/r ln(1/n Σ e^{r xᵢ}) for small r: as a difference it would leave rounding errors alone.
+
+    It is 1/(n r²) Σ φ(δᵢ), φ(δ) = (1 + δ) ln(1 + δ) − δ = δ² (1/2 − δ/6 + δ²/12 − …), where δᵢ = n wᵢ − 1 = O(r).
+    """
+    cdef double mean = 0, total = 0, growth, series, d
+    cdef int64_t i
+    cdef int k
+    for i in range(window.n):
+        d = distance(x[i], nearest)
+        mean += (expm1(r * d) / r if r * d != 0 else d) / window.n
+    for i in range(window.n):
+        d = distance(x[i], nearest)
+        growth = ((expm1(r * d) / r if r * d != 0 else d) - mean) / (1 + r * mean)      # δᵢ / r
+        series = 0
+        for k in range(SERIES_TERMS, 0, -1):
+            series = 1.0 / (k * (k + 1)) - r * growth * series
+        total += growth * growth * series
+    return total / window.n
+
+cdef inline double log_mean(const real *x, Window *window, double r, bint mean, double *slope) noexcept nogil:
+    """1/r ln(1/q Σ e^{r xᵢ}), for r = 0 the average; window.work = softmax(r x), and the derivative in r."""
+    cdef double nearest, excess = softmax_of(x, window, r, &nearest), middle = 0, widest = 0, d, above
     cdef int64_t i
     for i in range(window.n):
         d = distance(x[i], nearest)
-        mean += window.work[i] * d if window.work[i] != 0 else 0
+        middle += window.work[i] * d if window.work[i] != 0 else 0
         widest = max(widest, fabs(d))
-    if fabs(r) * widest < 1e-7:     # what is left of the difference below would be rounding
-        for i in range(window.n):
-            variance += window.work[i] * (distance(x[i], nearest) - mean) * (distance(x[i], nearest) - mean)
-        slope[0] = 0.5 * variance
-        above = mean - r * slope[0]
-    else:
-        above = log1p(excess / window.n) / r
-        slope[0] = (mean - above) / r
+    above = (log1p(excess / window.n) if mean else log(window.n + excess)) / r
+    slope[0] = flat_slope(x, window, r, nearest) if mean and fabs(r) * widest < 0.03 else (middle - above) / r
+    if r == 0:
+        return sum_of(x, window.n) / window.n
     return nearest if above == 0 else nearest + above
 
 cdef real log_sum_exp_reduce(const real *x, Window *window) noexcept nogil:
-    cdef double r = window.parameter[0], mean = window.setting[0], slope, y = log_mean(x, window, r, &slope)
-    return <real> (y if mean else y + log(<double> window.n) / r)
+    cdef double slope
+    return <real> log_mean(x, window, window.parameter[0], window.setting[0] != 0, &slope)
 
 cdef void log_sum_exp_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
-    cdef double r = window.parameter[0], mean = window.setting[0], slope
-    cdef double average = log_mean(x, window, r, &slope)
-    cdef bint nothing = average == (-INFINITY if r > 0 else INFINITY)       # e^{r x} = 0 in all cells
+    cdef double r = window.parameter[0], slope
+    cdef double value = log_mean(x, window, r, window.setting[0] != 0, &slope)
+    cdef bint nothing = value == -INFINITY if r > 0 else r < 0 and value == INFINITY      # e^{r x} = 0 in all cells
     cdef int64_t i
     for i in range(window.n):
         dx[i] = 0 if nothing else <real> (dy * window.work[i])
-    window.gradient[0] += dy * (slope if mean else slope - log(<double> window.n) / (r * r))
+    window.gradient[0] += dy * slope
 
 LOG_SUM_EXP = definition("log_sum_exp", <void *> log_sum_exp_reduce[float], <void *> log_sum_exp_reduce[double],
-                         <void *> log_sum_exp_spread[float], <void *> log_sum_exp_spread[double], saves=("x",))
+                         <void *> log_sum_exp_spread[float], <void *> log_sum_exp_spread[double], saves=("x",), needs=("cells",))
 
 
 # ── Power mean ── of values ≥ 0, the heart of the three poolings below ─────────────────────────────────────────────────
 #
 #     M      = (1/n Σ vᵢ^q)^{1/q} = m exp(1/q ln(1/n Σ e^{q lᵢ})),  lᵢ = ln(vᵢ / m)          q = 0: the geometric mean
-#     ∂M/∂vᵢ = wᵢ M / vᵢ = wᵢ e^{L − lᵢ},  w = softmax(q l)                    ∂M/∂q = M ∂L/∂q,  L = ln(M / m)
+#     ∂M/∂vᵢ = 1/n (vᵢ / M)^{q − 1} = 1/n e^{(q − 1)(lᵢ − L)}                   ∂M/∂q = M ∂L/∂q,  L = ln(M / m)
 #
 # m is the largest value, or for q < 0 the smallest: no power overflows.
 
 cdef inline double power_mean(Window *window, double q, double *L, double *slope) noexcept nogil:
-    """M of the values in the second half of window.work, which become l; the first half becomes w; ``slope`` = ∂M/∂q."""
+    """M of the values in the second half of window.work, which become l (±∞ where ∂M/∂v is 0); ``slope`` = ∂M/∂q."""
     cdef double *v = window.work + window.n
     cdef double m = v[0]
     cdef int64_t i
@@ -597,23 +618,23 @@ cdef inline double power_mean(Window *window, double q, double *L, double *slope
     L[0], slope[0] = 0, 0
     if m == 0 or m != m:
         for i in range(window.n):
-            window.work[i] = m
+            v[i] = m if m != m else INFINITY
         return m
     for i in range(window.n):
         v[i] = log(relative(v[i], m))
     if m == INFINITY and q == 0:
-        L[0] = 0
         for i in range(window.n):
-            window.work[i] = 1.0 / window.n
             v[i] = 0
         return m
-    L[0] = log_mean(<const double *> v, window, q, slope)
-    slope[0] *= m * exp(L[0])
-    return m * exp(L[0])
+    L[0] = log_mean(<const double *> v, window, q, True, slope)
+    m = m if m == INFINITY else m * exp(L[0])
+    slope[0] *= m
+    return m
 
-cdef inline double power_share(Window *window, int64_t i, double L) noexcept nogil:
+cdef inline double power_share(Window *window, int64_t i, double q, double L) noexcept nogil:
     """∂M/∂vᵢ"""
-    return window.work[i] * exp(L - window.work[window.n + i]) if window.work[i] != 0 else 0
+    cdef double l = window.work[window.n + i]
+    return 0 if fabs(l) == INFINITY else exp((q - 1) * (l - L)) / window.n
 
 
 # ── Generalised mean (GeM) ── Radenović, Tolias & Chum 2018, arXiv:1711.02512, eq. 3 ───────────────────────────────────
@@ -637,11 +658,11 @@ cdef void gem_spread(const real *x, Window *window, real y, real dy, real *dx) n
     cdef int64_t i
     gem_mean(x, window, &L, &slope)
     for i in range(window.n):
-        dx[i] = 0 if x[i] <= eps else <real> (dy * power_share(window, i, L))
+        dx[i] = 0 if x[i] <= eps else <real> (dy * power_share(window, i, window.parameter[0], L))
     window.gradient[0] += dy * slope
 
 GEM = definition("gem", <void *> gem_reduce[float], <void *> gem_reduce[double],
-                 <void *> gem_spread[float], <void *> gem_spread[double], saves=("x",))
+                 <void *> gem_spread[float], <void *> gem_spread[double], saves=("x",), needs=("cells",))
 
 
 # ── α-integration ── Eom & Choi 2018, arXiv:1811.03436; Amari 2007 ─────────────────────────────────────────────────────
@@ -667,11 +688,11 @@ cdef void alpha_spread(const real *x, Window *window, real y, real dy, real *dx)
     cdef int64_t i
     alpha_mean(x, window, &L, &slope)
     for i in range(window.n):
-        dx[i] = <real> (dy * power_share(window, i, L))
+        dx[i] = <real> (dy * power_share(window, i, 0.5 * (1 - window.parameter[0]), L))
     window.gradient[0] -= 0.5 * dy * slope
 
 ALPHA = definition("alpha", <void *> alpha_reduce[float], <void *> alpha_reduce[double],
-                   <void *> alpha_spread[float], <void *> alpha_spread[double], saves=("x",), needs=(),
+                   <void *> alpha_spread[float], <void *> alpha_spread[double], saves=("x",), needs=("cells",),
                    requires="x + eps > 0 everywhere and no NaN: apply relu or softplus first, and give eps > 0 where x can be 0")
 
 
@@ -681,12 +702,16 @@ ALPHA = definition("alpha", <void *> alpha_reduce[float], <void *> alpha_reduce[
 #     ∂y/∂xᵢ = 1/n sign(xᵢ − c) (|xᵢ − c| / y)^{p − 1}, 0 at y = 0        ∂y/∂c = −Σ ∂y/∂xᵢ
 #     ∂y/∂ρ  = σ(ρ) y/p² (p Σ |xᵢ − c|^p ln |xᵢ − c| / Σ |xᵢ − c|^p − ln(1/n Σ |xᵢ − c|^p))
 
+cdef inline double norm_order(const Window *window) noexcept nogil:
+    cdef double rho = window.parameter[0]
+    return 1 + (rho + log1p(exp(-rho)) if rho > 0 else log1p(exp(rho)))
+
 cdef inline double learned_norm(const real *x, Window *window, double *L, double *slope) noexcept nogil:
-    cdef double rho = window.parameter[0], c = window.parameter[1]
+    cdef double c = window.parameter[1]
     cdef int64_t i
     for i in range(window.n):
         window.work[window.n + i] = fabs(x[i] - c)
-    return power_mean(window, 1 + (rho + log1p(exp(-rho)) if rho > 0 else log1p(exp(rho))), L, slope)
+    return power_mean(window, norm_order(window), L, slope)
 
 cdef real learned_lp_reduce(const real *x, Window *window) noexcept nogil:
     cdef double L, slope
@@ -697,14 +722,14 @@ cdef void learned_lp_spread(const real *x, Window *window, real y, real dy, real
     cdef int64_t i
     learned_norm(x, window, &L, &slope)
     for i in range(window.n):
-        share = dy * sign(x[i] - window.parameter[1]) * power_share(window, i, L)
+        share = dy * sign(x[i] - window.parameter[1]) * power_share(window, i, norm_order(window), L)
         total += share
         dx[i] = <real> share
     window.gradient[0] += dy * logistic(window.parameter[0]) * slope
     window.gradient[1] -= total
 
 LEARNED_LP = definition("learned_lp", <void *> learned_lp_reduce[float], <void *> learned_lp_reduce[double],
-                        <void *> learned_lp_spread[float], <void *> learned_lp_spread[double], saves=("x",))
+                        <void *> learned_lp_spread[float], <void *> learned_lp_spread[double], saves=("x",), needs=("cells",))
 
 
 # ── Ordinal pooling ── Deliège, Istasse, Kumar, De Vleeschouwer & Van Droogenbroeck 2021, arXiv:2109.01561 ─────────────
@@ -738,7 +763,7 @@ cdef void ordinal_spread(const real *x, Window *window, real y, real dy, real *d
         window.gradient[r] += dy * (x[window.order[r]] - y) * (window.work[r] if softmax else 1 / total)
 
 ORDINAL = definition("ordinal", <void *> ordinal_reduce[float], <void *> ordinal_reduce[double],
-                     <void *> ordinal_spread[float], <void *> ordinal_spread[double], saves=("x", "y"), needs=("order",))
+                     <void *> ordinal_spread[float], <void *> ordinal_spread[double], saves=("x", "y"), needs=("order", "cells"))
 
 
 # ── Rank-based pooling ── Shi, Ye & Wu 2016, Neural Networks 83 ────────────────────────────────────────────────────────
@@ -764,7 +789,7 @@ cdef void rank_avg_spread(const real *x, Window *window, real y, real dy, real *
     ranked_share(window, dy, dx)
 
 RANK_AVG = definition("rank_avg", <void *> rank_avg_reduce[float], <void *> rank_avg_reduce[double],
-                      <void *> rank_avg_spread[float], <void *> rank_avg_spread[double], saves=("x",), needs=("order",))
+                      <void *> rank_avg_spread[float], <void *> rank_avg_spread[double], saves=("x",), needs=("order", "cells"))
 
 cdef inline double rank_weights(const real *x, Window *window) noexcept nogil:
     """The cells in order, window.work = p, normalized if so wanted; returns Σ p."""
@@ -787,7 +812,7 @@ cdef void rank_weighted_spread(const real *x, Window *window, real y, real dy, r
     ranked_share(window, dy, dx)
 
 RANK_WEIGHTED = definition("rank_weighted", <void *> rank_weighted_reduce[float], <void *> rank_weighted_reduce[double],
-                           <void *> rank_weighted_spread[float], <void *> rank_weighted_spread[double], saves=("x",), needs=("order",))
+                           <void *> rank_weighted_spread[float], <void *> rank_weighted_spread[double], saves=("x",), needs=("order", "cells"))
 
 cdef real rank_stochastic_reduce(const real *x, Window *window) noexcept nogil:
     cdef double reached = 0, drawn
@@ -856,7 +881,7 @@ cdef void dilation_spread(const real *x, Window *window, real y, real dy, real *
     window.gradient[window.tap[window.selected]] += dy
 
 DILATION = definition("dilation", <void *> dilation_reduce[float], <void *> dilation_reduce[double],
-                      <void *> dilation_spread[float], <void *> dilation_spread[double], saves=("x",))
+                      <void *> dilation_spread[float], <void *> dilation_spread[double], saves=("x",), needs=("cells",))
 
 cdef real erosion_reduce(const real *x, Window *window) noexcept nogil:
     cdef real lowered, best = 0
@@ -874,7 +899,7 @@ cdef void erosion_spread(const real *x, Window *window, real y, real dy, real *d
     window.gradient[window.tap[window.selected]] -= dy
 
 EROSION = definition("erosion", <void *> erosion_reduce[float], <void *> erosion_reduce[double],
-                     <void *> erosion_spread[float], <void *> erosion_spread[double], saves=("x",))
+                     <void *> erosion_spread[float], <void *> erosion_spread[double], saves=("x",), needs=("cells",))
 
 
 # ── The loop over windows ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -1111,7 +1136,8 @@ cdef void describe(cnn_pool *call, Definition strategy, Windows windows, Numbers
     call.strategy = &strategy.functions
     call.seed, call.first_window, call.first_plane = numbers.seed, numbers.first_window, numbers.first_plane
     call.refused = 0
-    call.add = 0
+    call.add = call.learns = 0
+    call.room = 0
     call.indices.data = NULL
     call.drawn.data = NULL
     call.parameter = call.gradient = NULL
@@ -1143,6 +1169,7 @@ cdef int64_t gather_bytes(const cnn_pool *call):
 cdef enum:
     BAND_BYTES = 192 * 1024             # packed cells of a band: a part of the second-level cache
     LARGEST_BAND_BYTES = 128 * 1024 * 1024  # above it the definition runs: it packs one window of one plane
+    LARGEST_WHOLE_WINDOW = 64 * 1024    # cells that kernels hold as vectors
     TASKS = 32                          # tasks aimed at, whatever the number of threads
 
 
@@ -1207,6 +1234,20 @@ cdef int64_t cut(cnn_pool *call, Windows windows, const cnn_tensor *image, const
     return call.tasks_in_place + (blocks if backward else blocks * ((axis.output + call.band - 1) // call.band))
 
 
+cdef bint takes(const cnn_pool *call, bint positions):
+    """Whether a kernel that takes windows as a whole has room for them; it leaves no positions."""
+    cdef const Functions *functions = <const Functions *> call.strategy
+    return not functions.whole or not (positions or call.cells > (CNN_POOL_RANKED if functions.ranks else LARGEST_WHOLE_WINDOW))
+
+
+cdef void add_room(cnn_pool *call, int64_t lanes, int64_t itemsize, int64_t *scratch_bytes):  # no-cython-lint
+    """Scratch behind that of packed bands: places, cells and their gradients of one window, learned numbers of a task's channels."""
+    if (<const Functions *> call.strategy).whole:
+        call.room = (scratch_bytes[0] + 63) // 64 * 64
+        scratch_bytes[0] = call.room + call.cells * (4 * lanes * itemsize + 3 * 8) + (
+            call.vectors * call.parameters * lanes * (2 * itemsize + 8))
+
+
 def forward(Definition strategy, Windows windows, Numbers numbers, x, y, indices=None):
     """Write y, and the positions it came from, from x.
 
@@ -1222,9 +1263,10 @@ def forward(Definition strategy, Windows windows, Numbers numbers, x, y, indices
         call.indices = I.view
     cdef cnn_task task = kernel(strategy.forward_kernel, X.precision)
     # A position is a lane of the kernels: 32 bits wide in float32.
-    if task != NULL and (indices is None or itemsize == 8 or windows.positions < 2**31):
+    if task != NULL and (indices is None or itemsize == 8 or windows.positions < 2**31) and takes(&call, indices is not None):
         tasks = cut(&call, windows, &call.x, &call.y, lanes(X.precision), itemsize,
                     channels_last(&call.x) and channels_last(&call.y), False, &scratch_bytes)
+        add_room(&call, lanes(X.precision), itemsize, &scratch_bytes)
     if tasks < 0:
         task = <cnn_task> pool_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> pool_forward[double]
         tasks, scratch_bytes = X.view.shape[0] * X.view.shape[1], gather_bytes(&call)
@@ -1232,10 +1274,11 @@ def forward(Definition strategy, Windows windows, Numbers numbers, x, y, indices
     return "cells" if call.refused == CNN_POOL_REFUSED_CELLS else "drawn" if call.refused == CNN_POOL_REFUSED_STATE else ""
 
 
-def backward(Definition strategy, Windows windows, Numbers numbers, x, y, dy, dx, gradient=None, bint add=False):
+def backward(Definition strategy, Windows windows, Numbers numbers, x, y, dy, dx, gradient=None, bint add=False, bint learns=True):
     """Write dx from dy, or with ``add`` add to it, from x and y as far as the strategy saves them, else None.
 
-    ``gradient``, float64 of (planes, learned numbers), receives what each plane has for the gradients of the learned numbers.
+    ``gradient``, float64 of (planes, learned numbers), receives what each plane has for the gradients of the learned numbers,
+    where somebody ``learns`` of it.
     """
     cdef Tensor DY = tensor(dy), DX = tensor(dx, True), G
     # What the strategy does not read may be anything of the right shape.
@@ -1245,14 +1288,16 @@ def backward(Definition strategy, Windows windows, Numbers numbers, x, y, dy, dx
     describe(&call, strategy, windows, numbers)
     call.x, call.y, call.dy, call.dx = X.view, Y.view, DY.view, DX.view
     call.add = add
+    call.learns = learns and gradient is not None
     if gradient is not None:
         G = tensor(gradient, True)
         call.gradient = <double *> G.view.data
     cdef cnn_task task = kernel(strategy.backward_kernel, X.precision)
-    if task != NULL:
+    if task != NULL and takes(&call, False):
         tasks = cut(&call, windows, &call.dx, &call.dy, lanes(X.precision), itemsize,
                     channels_last(&call.x) and channels_last(&call.y) and channels_last(&call.dy) and channels_last(&call.dx),
                     True, &scratch_bytes)
+        add_room(&call, lanes(X.precision), itemsize, &scratch_bytes)
     if tasks < 0:
         task = <cnn_task> pool_backward[float] if X.precision == CNN_FLOAT32 else <cnn_task> pool_backward[double]
         tasks, scratch_bytes = X.view.shape[0] * X.view.shape[1], gather_bytes(&call)
