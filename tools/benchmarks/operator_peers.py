@@ -92,6 +92,113 @@ def inception(x, w1, b1, w3, b3, w5, b5, wr3, br3, wr5, br5, wp, bp):
     return torch.cat([f(x, w1, b1), f(f(x, wr3, br3), w3, b3), f(f(x, wr5, br5), w5, b5), f(pooled, wp, bp)], 1)
 
 
+# ── Poolings of whole windows, composed ────────────────────────────────────────────────────────────────────────────────
+
+
+def cells(x, kernel_size, stride):
+    """The cells of every window, along an axis behind the channels."""
+    extents = [(H - kernel_size) // stride + 1 for H in x.shape[2:]]
+    return F.unfold(x, kernel_size, stride=stride).reshape(*x.shape[:2], kernel_size * kernel_size, *extents)
+
+
+def per_channel(a):
+    """A learned number of each channel, or one for all, beside images."""
+    return a[:, None, None]
+
+
+def expanded(weight, x):
+    """The weights of a filter for each channel, given for each or for all of them."""
+    return weight.expand(x.shape[1], -1, -1)[:, None]
+
+
+def power_mean(x, p, kernel_size, stride):
+    return F.avg_pool2d(x**p, kernel_size, stride) ** (1 / p)
+
+
+def learned_lp_pool(x, rho, c, kernel_size, stride):
+    return power_mean((x - per_channel(c)).abs(), per_channel(1 + F.softplus(rho)), kernel_size, stride)
+
+
+def mixture(a, x, kernel_size, stride):
+    return a * F.max_pool2d(x, kernel_size, stride) + (1 - a) * F.avg_pool2d(x, kernel_size, stride)
+
+
+def random_mixed_pool(x, kernel_size, stride, frequency=0.5, training=True):
+    return mixture((torch.rand(*x.shape[:2], 1, 1) < frequency).to(x.dtype), x, kernel_size, stride)
+
+
+def gated_pool(x, w, b, kernel_size, stride):
+    gate = F.conv2d(x, expanded(w, x), b.expand(x.shape[1]), stride, groups=x.shape[1])
+    return mixture(torch.sigmoid(gate), x, kernel_size, stride)
+
+
+def tree_pool(x, v, w, kernel_size, stride):
+    """Two leaves and a gate."""
+    C = x.shape[1]
+    filters = torch.stack([v[:, 0], v[:, 1], w[:, 0].expand(C, -1, -1)], 1).flatten(0, 1)[:, None]
+    left, right, gate = F.conv2d(x, filters, stride=stride, groups=C).unflatten(1, (C, 3)).unbind(2)
+    return torch.lerp(right, left, torch.sigmoid(gate))
+
+
+def expectation(x, alpha, kernel_size, stride):
+    """Without the window's largest exponent: it overflows where cnncore does not."""
+    weights = torch.exp(alpha * x)
+    return F.avg_pool2d(x * weights, kernel_size, stride) / F.avg_pool2d(weights, kernel_size, stride)
+
+
+def log_sum_exp_pool(x, rs, kernel_size, stride):
+    r = per_channel(rs)
+    return F.avg_pool2d(torch.exp(r * x), kernel_size, stride, divisor_override=1).log() / r
+
+
+def ordinal_pool(x, w, kernel_size, stride):
+    ordered, _ = cells(x, kernel_size, stride).sort(2, descending=True)
+    return (ordered * w[:, :, None, None]).sum(2) / per_channel(w.sum(1))
+
+
+def rank_weights(n, a, dtype):
+    weights = a * (1 - a) ** torch.arange(n, dtype=dtype)
+    return (weights / weights.sum())[:, None, None]
+
+
+def rank_weighted_pool(x, kernel_size, stride, a, normalized):
+    ordered, _ = cells(x, kernel_size, stride).sort(2, descending=True)
+    return (ordered * rank_weights(ordered.shape[2], a, x.dtype)).sum(2)
+
+
+def rank_stochastic_pool(x, kernel_size, stride, a=0.5, training=True):
+    ordered, _ = cells(x, kernel_size, stride).sort(2, descending=True)
+    N, C, n, H, W = ordered.shape
+    drawn = torch.multinomial(rank_weights(n, a, x.dtype).flatten(), N * C * H * W, replacement=True)
+    return ordered.gather(2, drawn.reshape(N, C, 1, H, W))[:, :, 0]
+
+
+def max_pool_dropout(x, kernel_size, stride, q=0.5, training=True):
+    kept = F.max_pool2d(x.masked_fill(torch.rand_like(x) < q, -math.inf), kernel_size, stride)
+    return torch.where(kept == -math.inf, 0.0, kept)
+
+
+def s3_pool(x, kernel_size, stride, training=True):
+    """Maxima of step 1, then one of every ``stride`` rows and columns."""
+    y = F.max_pool2d(F.pad(x, (0, kernel_size - 1) * 2, value=-math.inf), kernel_size, 1)
+    rows, columns = (torch.arange(0, H, stride) + torch.randint(stride, (-(-H // stride),)) for H in x.shape[2:])
+    return y[:, :, rows.clamp(max=x.shape[2] - 1)][..., columns.clamp(max=x.shape[3] - 1)]
+
+
+def roi_max_pool(x, rois, output_size):
+    """Every region by itself."""
+    regions = []
+    for image, left, top, right, bottom in rois.round().long().tolist():
+        region = x[image, :, top : bottom + 1, left : right + 1]
+        regions.append(F.adaptive_max_pool2d(region, output_size))
+    return torch.stack(regions)
+
+
+def k_max_pool(x, k):
+    """The places of the largest, in their order."""
+    return x.gather(-1, x.topk(k, -1).indices.sort(-1).values)
+
+
 # ── Poolings that are no strategy on windows, composed ─────────────────────────────────────────────────────────────────
 
 
@@ -255,6 +362,40 @@ NAMED = {
 # PyTorch has no such operator; this is the shortest way to compute it there.
 COMPOSED = {
     "stochastic_pool": stochastic_pool,
+    "min_pool": lambda x, kernel_size, stride: -F.max_pool2d(-x, kernel_size, stride),
+    "median_pool": lambda x, kernel_size, stride: cells(x, kernel_size, stride).median(2).values,
+    "learned_lp_pool": learned_lp_pool,
+    "mixed_pool": lambda x, a, kernel_size, stride: mixture(per_channel(a), x, kernel_size, stride),
+    "random_mixed_pool": random_mixed_pool,
+    "gated_pool": gated_pool,
+    "tree_pool": tree_pool,
+    "soft_pool": lambda x, kernel_size, stride: expectation(x, 1.0, kernel_size, stride),
+    "auto_pool": lambda x, a, kernel_size, stride, alpha: expectation(x, per_channel(a), kernel_size, stride),
+    "log_sum_exp_pool": log_sum_exp_pool,
+    "gem_pool": lambda x, ps, kernel_size, stride: power_mean(x.clamp(min=1e-6), per_channel(ps), kernel_size, stride),
+    "alpha_pool": lambda x, alphas, kernel_size, stride: power_mean(
+        x, per_channel((1 - alphas) / 2), kernel_size, stride
+    ),
+    "ordinal_pool": ordinal_pool,
+    "rank_avg_pool": lambda x, kernel_size, stride, t: cells(x, kernel_size, stride).topk(t, 2).values.mean(2),
+    "rank_weighted_pool": rank_weighted_pool,
+    "rank_stochastic_pool": rank_stochastic_pool,
+    "max_pool_dropout": max_pool_dropout,
+    "dilation_pool": lambda x, f, kernel_size, stride: (
+        cells(x, kernel_size, stride) + f.flatten(1)[:, :, None, None]
+    ).amax(2),
+    "erosion_pool": lambda x, f, kernel_size, stride: (
+        cells(x, kernel_size, stride) - f.flatten(1)[:, :, None, None]
+    ).amin(2),
+    "fractional_max_pool": lambda x, kernel_size, output_size: F.fractional_max_pool2d(x, kernel_size, output_size),
+    "s3_pool": s3_pool,
+    "spatial_pyramid_pool": lambda x, levels: torch.cat(
+        [F.adaptive_max_pool2d(x, level).flatten(1) for level in levels], 1
+    ),
+    "roi_max_pool": roi_max_pool,
+    "global_gem_pool": lambda x, ps: (x.clamp(min=1e-6) ** per_channel(ps)).mean((2, 3)) ** (1 / ps),
+    "global_log_sum_exp_pool": lambda x, rs: torch.logsumexp(per_channel(rs) * x, (2, 3)) / rs,
+    "k_max_pool": k_max_pool,
     "blur_pool": blur,
     "max_blur_pool": lambda x, kernel_size, stride: blur(F.max_pool2d(x, kernel_size, 1), 4, stride),
     "wavelet_pool": lambda x: 2 * F.avg_pool2d(x, 2),

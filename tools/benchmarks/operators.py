@@ -23,6 +23,7 @@ class Sample:
     shape: object = None
     settings: object = field(default_factory=dict)  # or a function of that shape
     arrays: object = None
+    without: tuple = ()  # settings that the case has and the sample has not
 
 
 def weights(rng, x):
@@ -101,6 +102,12 @@ def boxes(rng, x):
     return np.concatenate([first, first + size], 1), np.arange(4 * N) // 4
 
 
+def regions(rng, x):
+    """The same as rows of image, left, top, right, bottom in whole cells."""
+    corners, image = boxes(rng, x)
+    return (np.concatenate([image[:, None], np.floor(corners)], 1),)
+
+
 def attention(rng, x):
     return rng.standard_normal((128, x.shape[1])) / x.shape[1] ** 0.5, rng.standard_normal(128) / 11
 
@@ -110,7 +117,23 @@ def clusters(rng, x):
     return w / x.shape[1] ** 0.5, c, rng.standard_normal(64)
 
 
+# Strategies that take a window's cells together, on windows that lie in the image: there PyTorch's compositions are shortest.
+WHOLE_WINDOWS = (
+    *("min_pool", "median_pool", "learned_lp_pool", "mixed_pool", "gated_pool", "tree_pool", "soft_pool", "auto_pool"),
+    *("log_sum_exp_pool", "gem_pool", "alpha_pool", "ordinal_pool", "rank_avg_pool", "rank_weighted_pool"),
+    *("dilation_pool", "erosion_pool"),
+)
+
 SAMPLES = {
+    **{name: Sample(without=("padding",)) for name in WHOLE_WINDOWS},
+    **{
+        name: Sample(settings={"training": True}, without=("padding",))
+        for name in ("random_mixed_pool", "rank_stochastic_pool", "max_pool_dropout")
+    },
+    "fractional_max_pool": Sample(settings=lambda shape: {"kernel_size": 2, "output_size": shape[2] * 7 // 10}),
+    "fractional_avg_pool": Sample(settings=lambda shape: {"kernel_size": 2, "output_size": shape[2] * 7 // 10}),
+    "spatial_pyramid_pool": Sample(settings={"levels": (1, 2, 4)}),
+    "roi_max_pool": Sample(settings={"output_size": 7}, arrays=regions),
     "unfold": Sample(settings={"padding": 1}),
     "fold": Sample(
         shape=lambda shape: (shape[0], shape[1] // 4 * 9, 112 * 112),
@@ -167,6 +190,7 @@ def sample(op, shape, dtype):
     if op.family == "pooling" and "kernel_size" in op.settings:
         settings |= {"kernel_size": 3, "stride": 2} if "stride" in op.settings else {"kernel_size": 3}
     settings |= chosen.settings(shape) if callable(chosen.settings) else chosen.settings
+    settings = {name: value for name, value in settings.items() if name not in chosen.without}
     shape = shape if chosen.shape is None else chosen.shape(shape)
     rng = np.random.default_rng(0)
     x = values(rng, shape, case.domain, dtype)
