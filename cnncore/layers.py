@@ -137,11 +137,12 @@ class Owned(NamedTuple):
     fans: tuple  # (fan in, fan out)
     update: int | None  # the extra output that replaces it in training
     decay: bool  # whether weight decay applies
+    fixed: bool  # whether it stays as it is unless somebody assigns to it
 
     @property
     def trained(self):
-        """Whether it is a parameter; otherwise it is state, replaced by an extra output in training."""
-        return self.update is None
+        """Whether it is a parameter; otherwise it is state, fixed or replaced by an extra output in training."""
+        return self.update is None and not self.fixed
 
 
 @functools.cache
@@ -285,6 +286,7 @@ def owned_arrays(path, op, shapes, settings):
                 fans=(row.fans or plain_fans)(shape),
                 update=row.update,
                 decay=row.decay,
+                fixed=not (everything[row.trained] if isinstance(row.trained, str) else row.trained),
             )
         )
     return tuple(made)

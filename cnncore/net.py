@@ -782,12 +782,18 @@ def summarised(net, shapes):
     return Summary(rows, every_shape, names)
 
 
+UNSEEING = ((), None)  # of values that see nothing of the image: constants
+
+
 def receptive_field(fields, node, call):
     """(reach, step) per axis in the input image of one value of the node: the largest of its branches; None: everything.
 
     A window of reach k and stride s over values that reach r and lie j apart reaches r + (k − 1) j, and its values lie s j apart.
     """
     window = node.op.kind.receptive_window(call)
+    if not node.arguments or all(a is None for a in node.arguments):
+        return UNSEEING
+    fields = [f for f in fields if f is not UNSEEING]
     if window is None or any(f is None for f in fields) or not fields:
         return None
     axes = len(window)

@@ -91,6 +91,7 @@ class Parameter:
     update: int | None = None
     decay: bool = True  # whether weight decay applies
     fans: Callable | None = None
+    trained: bool | str = True  # or the name of the layer setting that says; what is not trained is state
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ class Case:
         self.batch = batch
         self.ranks = ranks
         self.arrays = arrays
-        self.domain = domain  # "any", "positive", "distinct", "unit"
+        self.domain = domain  # "any", "positive", "distinct", "unit", "beyond one"
         self.settings = settings
 
     def __str__(self):
@@ -177,6 +178,8 @@ def sample_values(rng, shape, domain):
         return (x + 2.1) / 2
     if domain == "unit":
         return (x + 2.2) / 4.4
+    if domain == "beyond one":
+        return x + 3.1
     return x
 
 

@@ -793,6 +793,7 @@ ORACLES = {
 
 # This module imports torch itself: not before it is known to be there.
 ORACLES |= importlib.import_module("compositions_of_pooling").ORACLES | STRATEGIES
+ORACLES |= importlib.import_module("arrays_in_torch").ORACLES
 
 # Rows that PyTorch cannot judge, and who does.
 NO_ORACLE = {

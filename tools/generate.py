@@ -32,6 +32,7 @@ TITLES = {
     "pooling": "Pooling",
     "activation": "Activations",
     "layers": "Other layers",
+    "arrays": "Arrays",
 }
 
 

@@ -55,9 +55,12 @@ def curves(op):
     """y over −4 … 4 and its slope, dashed."""
     x = np.linspace(-REACH, REACH, 161)
     learned = (np.array([0.25]),) if op.name == "prelu" else ()
+    with np.errstate(all="ignore"):
+        x = x[np.isfinite(op(x[None], *learned, **needed(op)))[0]]  # where it is defined
     y, backward = op.with_backward(x[None], *learned, **needed(op))
     slope = backward(np.ones_like(y))
     slope = slope[0] if isinstance(slope, tuple) else slope
+    slope = np.clip(slope, -100, 100)
     low, high = max(min(-1.2, y.min() - 0.2), -2.2), min(max(1.4, y.max() + 0.2), 3.4)
 
     def place(u, v):

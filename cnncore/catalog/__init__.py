@@ -8,6 +8,7 @@ from types import MappingProxyType
 from ..families.pooling import SCHEMES, Grid, Pooling
 from . import (
     activation,
+    arrays,
     blocks,
     columns,
     convolution,
@@ -27,6 +28,7 @@ FAMILIES = {
     "pooling": (*pooling.ROWS, *sampling.ROWS, *statistics.ROWS, *transforms.ROWS, *weighting.ROWS),
     "activation": activation.ROWS,
     "layers": (*layers.ROWS, *upsampling.ROWS),
+    "arrays": arrays.ROWS,
 }
 
 OPS = MappingProxyType({row.name: row for rows in FAMILIES.values() for row in rows})

@@ -1,4 +1,4 @@
-"""Joins of several arrays: side by side, or added."""
+"""Joins of several arrays: side by side, or added (those of extent 1 along an axis to every value there)."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,6 +9,7 @@ from .. import geometry
 from ..errors import SettingError, ShapeError
 from ..operator import Kind
 from ..ops import shape
+from .arrays import broadcast, spread, summed_to
 
 __all__ = ["Concatenation", "Sum"]
 
@@ -101,16 +102,26 @@ class Sum(Kind):
             raise SettingError(
                 f"{op.name}: {len(coefficients)} coefficients {coefficients} for {len(shapes)} arrays; give one for each"
             )
-        return tuple(common_extents(op, shapes)), np.array(coefficients, np.float64)
+        single = any(1 in (s[axis] for s in shapes) for axis in range(len(shapes[0])))
+        output = broadcast(op, shapes) if single else tuple(common_extents(op, shapes))
+        return output, np.array(coefficients, np.float64)
 
     def forward(self, call, arrays, out=None):
         y = call.empty(out)
-        shape.add(arrays, call.geometry, y)
+        shape.add([spread(x, y.shape) for x in arrays], call.geometry, y)
         return y, (), ()
 
     def backward(self, call, saved, dy, wanted, out=None):
         gradients = call.gradients(wanted, out)
         for coefficient, dx in zip(call.geometry, gradients, strict=True):
-            if dx is not None:
+            if dx is None:
+                continue
+            if dx.shape == dy.shape:
                 shape.scale(dy, coefficient, dx)
+            else:
+                summed_to(dy, dx)
+                dx *= coefficient
         return gradients
+
+    def takes_pieces(self, call):
+        return all(s[0] == call.output[0] for s in call.shapes)

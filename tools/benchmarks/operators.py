@@ -164,6 +164,8 @@ SAMPLES = {
     "separable_conv": Sample(settings={"padding": 1}, arrays=separable),
     "mlpconv": Sample(settings={"padding": 1, "nonlinearity": "relu"}, arrays=perceptrons),
     "inception": Sample(arrays=module),
+    "squeeze": Sample(shape=lambda shape: (shape[0], 1, *shape[2:])),
+    "expand": Sample(shape=lambda shape: (shape[0], 1, *shape[2:])),
     "pixel_unshuffle": Sample(settings={"factor": 2}),
     "conv": Sample(settings={"padding": 1}, arrays=weights),
     "conv_transpose": Sample(settings={"padding": 1}, arrays=weights),
@@ -178,7 +180,8 @@ SAMPLES = {
 def values(rng, shape, domain, dtype):
     """Random numbers in the domain that a case asks for."""
     x = rng.random(shape, np.float32).astype(dtype)  # [0, 1)
-    return {"positive": x + dtype(0.05), "unit": x * dtype(0.98) + dtype(0.01)}.get(domain, 4 * x - 2).astype(dtype)
+    domains = {"positive": x + dtype(0.05), "unit": x * dtype(0.98) + dtype(0.01), "beyond one": x + dtype(1.05)}
+    return domains.get(domain, 4 * x - 2).astype(dtype)
 
 
 def sample(op, shape, dtype):
