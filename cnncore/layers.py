@@ -137,7 +137,7 @@ class Owned(NamedTuple):
     fans: tuple  # (fan in, fan out)
     update: int | None  # the extra output that replaces it in training
     decay: bool  # whether weight decay applies
-    fixed: bool  # whether it stays as it is unless somebody assigns to it
+    fixed: bool = False  # whether it stays as it is unless somebody assigns to it
 
     @property
     def trained(self):

@@ -58,7 +58,11 @@ def gather(s, x):
     return y.squeeze(s["axis"]) if alone else y
 
 
-ORACLES = {name: lambda s, x, f=getattr(torch, name): f(x) for name in UNARY}
+def function(name):
+    return lambda s, x: getattr(torch, name)(x)
+
+
+ORACLES = {name: function(name) for name in UNARY}
 ORACLES |= {
     "negative": lambda s, x: -x,
     "subtract": lambda s, x, z: x - z,

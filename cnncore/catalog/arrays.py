@@ -418,7 +418,9 @@ def reduction_row(name, function, onnx, summary, formula, gradient, example, *, 
         formula=formula,
         gradient=gradient,
         settings_list=(
-            Setting("axes", None, "the axis or axes that are reduced, negative ones from the last; None: all", axis_list),
+            Setting(
+                "axes", None, "the axis or axes that are reduced, negative ones from the last; None: all", axis_list
+            ),
             Setting("keepdims", True, "whether they stay, with extent 1", flag),
         ),
         shape="at most 5 axes → the same with extent 1 along those reduced; keepdims=False: without them",
@@ -540,7 +542,10 @@ REDUCTIONS = (
         "The logarithm of the sum of exponentials along axes.",
         "y = log Σ eˣ = m + log Σ e^{x − m},   m = max x",
         "dx = e^{x − y} dy",
-        ("cnncore.reduce_log_sum_exp(np.array([[1000., 1000.]]), axes=1, keepdims=False) - 1000", "array([0.69314718])"),
+        (
+            "cnncore.reduce_log_sum_exp(np.array([[1000., 1000.]]), axes=1, keepdims=False) - 1000",
+            "array([0.69314718])",
+        ),
         edges=("values of any size: the exponentials are those of x − m",),
     ),
 )
@@ -632,7 +637,9 @@ SHAPES_OF_ARRAYS = (
         formula="y[i_{axes[0]}, i_{axes[1]}, …] = x[i₀, i₁, …]",
         gradient="dx = dy with its axes back in order",
         settings_list=(
-            Setting("axes", None, "for each axis of y the axis of x it comes from; None: the other way round", axis_list),
+            Setting(
+                "axes", None, "for each axis of y the axis of x it comes from; None: the other way round", axis_list
+            ),
         ),
         shape="at most 8 axes → the extents in the order of axes",
         accumulates=MOVED,
@@ -658,7 +665,9 @@ SHAPES_OF_ARRAYS = (
         formula="y = x, in a shape without the axes",
         gradient="dx = dy, in the shape of x",
         settings_list=(
-            Setting("axes", None, "the axes to leave out; None: all of extent 1, which an open extent is not", axis_list),
+            Setting(
+                "axes", None, "the axes to leave out; None: all of extent 1, which an open extent is not", axis_list
+            ),
         ),
         shape="at most 8 axes → those that are not left out",
         edges=("an axis of another extent: refused",),
@@ -758,7 +767,9 @@ SHAPES_OF_ARRAYS = (
         formula="y[…, j, …] = x[…, indices[j], …]",
         gradient="dx[…, i, …] = Σ dy[…, j, …] over all j with indices[j] = i",
         settings_list=(
-            Setting("indices", REQUIRED, "places, negative ones from the end; a lone integer: the axis goes", gathered_list),
+            Setting(
+                "indices", REQUIRED, "places, negative ones from the end; a lone integer: the axis goes", gathered_list
+            ),
             Setting("axis", 1, "the axis along which they lie", whole(-8, 7)),
         ),
         shape="at most 8 axes → as many places along the axis as indices",
@@ -786,7 +797,7 @@ SHAPES_OF_ARRAYS = (
 
 
 def first_number(place, name, value):
-    if isinstance(value, str) or isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, str) or (isinstance(value, (int, float)) and not isinstance(value, bool)):
         return value
     raise SettingError(f"{place}: {name} must be a number or the name of an initialiser, got {value!r}")
 

@@ -338,9 +338,7 @@ class MatrixProduct(Kind):
         return gradients
 
     def takes_pieces(self, call):
-        return len(call.output) > 2 and all(
-            len(s) == len(call.output) and s[0] == call.output[0] for s in call.shapes
-        )
+        return len(call.output) > 2 and all(len(s) == len(call.output) and s[0] == call.output[0] for s in call.shapes)
 
     def multiply_adds(self, call):
         return math.prod(call.output) * call.shapes[0][-1]

@@ -20,7 +20,7 @@ from ..layers import Owned, shape_text
 from ..net import Input, Net, Node, Structure
 from ..operator import FLOATS
 from ..plan import describe
-from . import onnx_compositions  # noqa: F401  registers what it writes
+from . import onnx_arrays, onnx_compositions  # noqa: F401  register what they write
 from .onnx_nodes import EXPORTERS, REFUSED
 from .onnx_pooling import pooled
 from .onnx_writer import NEWEST_OPSET, Writer, checked_opset
@@ -123,7 +123,7 @@ class Exported:
         label = self._labels.get(name)
         if label is None or label in self.w.initialisers:
             return self.w.constant(array)
-        return self.w.constant(np.ascontiguousarray(array), label)
+        return self.w.constant(np.asarray(array, order="C"), label)
 
     def by_channel(self, array, name=None):
         """Numbers (C,) or (1,) in a form that goes with (N, C, \\*spatial)."""
@@ -267,7 +267,7 @@ def check_roles(n):
 def batch_names(structure, shapes, every):
     """Values whose first extent is the batch of the only input: number → "N", or their extent where it is known."""
     known = {value: shape[0] for value, shape in enumerate(every) if shape and shape[0] is not None}
-    if shapes[0][0] is not None or len(shapes) > 1:  # each input may have a batch of its own
+    if len(shapes) != 1 or shapes[0][0] is not None:  # each input may have a batch of its own
         return known
     try:
         trials = [describe(structure, [(batch, *shapes[0][1:])], FLOATS[0])[1] for batch in (2, 3)]

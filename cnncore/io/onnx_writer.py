@@ -275,7 +275,7 @@ class Writer:
                 for name, value in node.attributes.items()
             }
             nodes.append(helper.make_node(node.op_type, node.inputs, node.outputs, name=label, **attributes))
-        weights = [onnx.numpy_helper.from_array(np.ascontiguousarray(a), n) for n, a in self.initialisers.items()]
+        weights = [onnx.numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in self.initialisers.items()]
         graph = helper.make_graph(
             nodes,
             name,

@@ -1,0 +1,123 @@
+"""Operators on arrays as such in ONNX: each is a node of nearly the same name."""
+
+import numpy as np
+
+from .onnx_nodes import exports
+
+__all__ = ["NODES", "REDUCTIONS"]
+
+# Operators that are a node without attributes.
+NODES = {
+    "subtract": "Sub",
+    "multiply": "Mul",
+    "divide": "Div",
+    "maximum": "Max",
+    "minimum": "Min",
+    "power": "Pow",
+    "negative": "Neg",
+    "reciprocal": "Reciprocal",
+    "sqrt": "Sqrt",
+    "log": "Log",
+    "erf": "Erf",
+    "floor": "Floor",
+    "ceil": "Ceil",
+    "round": "Round",
+    "sin": "Sin",
+    "cos": "Cos",
+    "tan": "Tan",
+    "asin": "Asin",
+    "acos": "Acos",
+    "atan": "Atan",
+    "sinh": "Sinh",
+    "cosh": "Cosh",
+    "asinh": "Asinh",
+    "acosh": "Acosh",
+    "atanh": "Atanh",
+    "matmul": "MatMul",
+}
+
+REDUCTIONS = {
+    "reduce_sum": "ReduceSum",
+    "reduce_mean": "ReduceMean",
+    "reduce_max": "ReduceMax",
+    "reduce_min": "ReduceMin",
+    "reduce_prod": "ReduceProd",
+    "reduce_l1": "ReduceL1",
+    "reduce_l2": "ReduceL2",
+    "reduce_sum_square": "ReduceSumSquare",
+    "reduce_log_sum": "ReduceLogSum",
+    "reduce_log_sum_exp": "ReduceLogSumExp",
+}
+AXES_ARE_AN_INPUT = 18  # of all reductions; of ReduceSum in every version that is written
+
+
+@exports(*NODES)
+def node(w, n):
+    return w(NODES[n.op.name], *n.terms)
+
+
+@exports(*REDUCTIONS)
+def reduction(w, n):
+    axes, name = n.call.geometry, REDUCTIONS[n.op.name]
+    keepdims = int(n.settings["keepdims"])
+    if not axes:  # an array without axes
+        return n.x
+    if w.opset >= AXES_ARE_AN_INPUT or name == "ReduceSum":
+        return w(name, n.x, w.whole(*axes), keepdims=keepdims)
+    return w(name, n.x, axes=list(axes), keepdims=keepdims)
+
+
+@exports("reshape")
+def reshape(w, n):
+    entries, zero = n.settings["shape"], n.settings["allow_zero"]
+    if not any(isinstance(entry, tuple) for entry in entries):
+        return w("Reshape", n.x, w.whole(*entries), allowzero=1 if zero and 0 in entries else None)
+    shape = w("Shape", n.x)
+    parts = []
+    for place, entry in enumerate(entries):
+        if entry == 0 and not zero:
+            entry = ("axis", place)
+        if not isinstance(entry, tuple):
+            parts.append(w.whole(entry))
+            continue
+        extents = [w("Gather", shape, w.whole(axis), axis=0) for axis in entry[1:]]
+        product = extents[0]
+        for extent in extents[1:]:
+            product = w("Mul", product, extent)
+        parts.append(product)
+    return w("Reshape", n.x, w("Concat", *parts, axis=0))
+
+
+@exports("transpose")
+def transpose(w, n):
+    return w("Transpose", n.x, perm=list(n.call.geometry[0]))
+
+
+@exports("squeeze")
+def squeeze(w, n):
+    return w("Squeeze", n.x, w.whole(*n.call.geometry)) if n.call.geometry else w("Identity", n.x)
+
+
+@exports("unsqueeze")
+def unsqueeze(w, n):
+    return w("Unsqueeze", n.x, w.whole(*n.call.geometry)) if n.call.geometry else w("Identity", n.x)
+
+
+@exports("expand")
+def expand(w, n):
+    return w("Expand", n.x, w.whole(*n.settings["shape"]))
+
+
+@exports("tile")
+def tile(w, n):
+    return w("Tile", n.x, w.whole(*n.settings["repeats"]))
+
+
+@exports("gather")
+def gather(w, n):
+    return w("Gather", n.x, np.array(n.settings["indices"], np.int64), axis=n.settings["axis"])
+
+
+@exports("constant")
+def constant(w, n):
+    return n.named("value", n.array("value"))
