@@ -10,6 +10,7 @@ from . import images
 from .catalog import OPS
 from .errors import CnnError, DataError, ModelFileError, ShapeError
 from .graph import load
+from .preprocessing import Preprocessing
 from .train.data import normalise
 
 __all__ = ["Classifier", "Prediction", "accuracy_by_size"]
@@ -50,7 +51,9 @@ class Prediction:
 
 
 class Classifier:
-    """A net with what its images need: class names, channels, mean and deviation, all from ``net.metadata``.
+    """A net with what its images need, all from ``net.metadata``: class names, and its :class:`Preprocessing`.
+
+    The net gives scores, which softmax makes probabilities, or probabilities, where softmax is its last operator.
 
     >>> import numpy as np, cnncore
     >>> g = cnncore.Graph(); x = g.input(channels=1)
@@ -70,27 +73,17 @@ class Classifier:
             raise ModelFileError(
                 f"{name}: the net takes images of {self.channels} channels; files have 1 (grey) or 3 (RGB)"
             )
-        known = net.metadata
-        self.mean = channel_numbers(name, "mean", known.get("mean", [0.0]), self.channels)
-        self.std = channel_numbers(name, "std", known.get("std", [1.0]), self.channels)
-        if not (self.std > 0).all():
-            raise ModelFileError(f"{name}: std in its metadata is {self.std.tolist()}; expected numbers above 0")
-        classes = known.get("classes")
+        self.preprocessing = Preprocessing.from_metadata(name, net.metadata, self.channels)
+        classes = net.metadata.get("classes")
         if classes is not None and not (isinstance(classes, list) and all(isinstance(c, str) for c in classes)):
             raise ModelFileError(f"{name}: classes in its metadata is no list of names")
         self.classes = classes
 
     @classmethod
     def from_file(cls, path):
-        """The classifier in a model file."""
-        if os.path.isdir(path):
-            inside = pathlib.Path(path) / "model.safetensors"
-            if not inside.is_file():
-                raise ModelFileError(
-                    f"{path}: a folder without model.safetensors; give a model file or a folder of `train`"
-                )
-            path = inside
-        return cls(load(path), str(path))
+        """The classifier in a model file of any kind that is read."""
+        net, path = read_model(path)
+        return cls(net, str(path))
 
     def classify(self, image, name="image", invert=False, size=None, own_size=False):
         """The :class:`Prediction` for a file, or for a uint8 array (H, W) or (H, W, 3).
@@ -106,20 +99,27 @@ class Classifier:
             pixels = images.read_image(image, self.channels)
         if invert:
             pixels = 255 - pixels
-        own = self.net.graph.inputs[0].size
-        if size is None and None not in own:
-            size = own  # this network takes one size only
-        if size is not None:
-            pixels = images.resize(pixels, size)
-        own = pixels.shape[:2]
-        read_at = own if own_size or size is not None else self.familiar_size(own)
+        fixed = self.net.graph.inputs[0].size
+        fixed = None if None in fixed else fixed  # this network takes one size only
+        if size is None and not own_size and self.preprocessing.frames:
+            own, pixels = pixels.shape[:2], self.preprocessing.framed(pixels, fixed)
+            read_at = pixels.shape[:2]
+        else:
+            size = fixed if size is None else size
+            if size is not None:
+                pixels = images.resize(pixels, size)
+            own = pixels.shape[:2]
+            read_at = own if own_size or size is not None else self.familiar_size(own)
         try:
-            if read_at != own and min(own) < (self.smallest_size() or 1):
+            if read_at != pixels.shape[:2] and min(own) < (self.smallest_size() or 1):
                 raise ShapeError("less than one window")
             scores = self.net(self.prepared(pixels, read_at), training=False)
         except ShapeError as error:
             raise DataError(f"{name}: {self.too_small(own, error)}") from None
-        probabilities = OPS["softmax"](scores.reshape(1, -1))[0]
+        probabilities = scores.reshape(1, -1)
+        if not self.gives_probabilities():
+            probabilities = OPS["softmax"](probabilities)
+        probabilities = probabilities[0]
         classes = self.classes or [str(k) for k in range(len(probabilities))]
         if len(classes) != len(probabilities):
             raise ModelFileError(
@@ -131,7 +131,15 @@ class Classifier:
         """The image as the net takes it: (1, C, H, W), resized to ``size``."""
         if size is not None:
             pixels = images.resize(pixels, size)
-        return normalise(pixels[None], self.mean, self.std).astype(self.net.dtype, copy=False)
+        return self.preprocessing.numbers(pixels).astype(self.net.dtype, copy=False)
+
+    def gives_probabilities(self):
+        """Whether the net's last operator is softmax, whatever reshapes its result."""
+        graph = self.net.graph
+        value = graph.outputs[0] - len(graph.inputs)
+        while value >= 0 and graph.nodes[value].op.name in ("flatten", "reshape", "identity", "squeeze"):
+            value = graph.nodes[value].arguments[0] - len(graph.inputs)
+        return value >= 0 and graph.nodes[value].op.name == "softmax"
 
     def trained_sizes(self):
         """((height, width), (height, width)): the smallest and the largest of the training; None where it is not known."""
@@ -225,21 +233,25 @@ def accuracy_by_size(classifier, dataset):
         for first in range(0, count, per_batch):
             part = chosen[first : first + per_batch]
             pixels = [images.resize(images.resize(image, tried), read_at) for image in dataset.images[part]]
-            x = normalise(np.stack(pixels), classifier.mean, classifier.std).astype(classifier.net.dtype, copy=False)
+            prepare = classifier.preprocessing
+            x = normalise(np.stack(pixels), prepare.mean, prepare.std).astype(classifier.net.dtype, copy=False)
             scores = classifier.net(x, training=False).reshape(len(part), -1)
             right += int(np.count_nonzero(scores.argmax(axis=1) == dataset.labels[part]))
         found.append((tried, read_at, right / count))
     return found
 
 
-def channel_numbers(name, what, numbers, channels):
-    """``numbers`` of the metadata, one per channel, as an array."""
-    try:
-        array = np.array(numbers, np.float64)
-    except (TypeError, ValueError):
-        array = np.array([np.nan])
-    if array.shape == (1,):
-        array = np.repeat(array, channels)
-    if array.shape != (channels,) or not np.isfinite(array).all():
-        raise ModelFileError(f"{name}: {what} in its metadata is {numbers!r}; expected {channels} finite numbers")
-    return array
+def read_model(path):
+    """(net, path of the file) of a model file, ours or an ONNX file, or of a folder that ``train`` made."""
+    if os.path.isdir(path):
+        inside = pathlib.Path(path) / "model.safetensors"
+        if not inside.is_file():
+            raise ModelFileError(
+                f"{path}: a folder without model.safetensors; give a model file or a folder of `train`"
+            )
+        path = inside
+    if pathlib.Path(path).suffix.lower() == ".onnx":
+        from .io import load_onnx
+
+        return load_onnx(path), path
+    return load(path), path

@@ -165,12 +165,15 @@ def confusion_table(confusion, classes):
 
 
 def predict(options):
-    """Classify image files with a trained model, each at its own size."""
+    """Classify image files with a trained model, each at its own size or as the model's preprocessing says."""
     from .classify import Classifier
 
     if options.top < 1:
         raise SettingError(f"predict: --top must be at least 1, got {options.top}")
-    classifier = Classifier.from_file(options.model)
+    if options.resize is not None and options.own_size:
+        raise SettingError("predict: --resize and --own-size contradict each other; leave one out")
+    classifier = Classifier(opened(options, fresh=False), str(options.model))
+    size = options.size if options.resize is None else None  # with --resize it is what is cut from the middle
     files = image_files(options.image)
     maps = map_paths(options.cam, files)
     answers, failed, odd = [], 0, []
@@ -179,9 +182,7 @@ def predict(options):
             line.show(f"{number} of {len(files)}")
             entry = {"file": str(file)}
             try:
-                prediction = classifier.classify(
-                    file, invert=options.invert, size=options.size, own_size=options.own_size
-                )
+                prediction = classifier.classify(file, invert=options.invert, size=size, own_size=options.own_size)
                 entry["size"], entry["read_at"] = list(prediction.size), list(prediction.read_at)
                 entry["familiar"] = classifier.familiar_size(prediction.size) == prediction.size
                 entry["class"], entry["probability"] = prediction.answer, prediction.probability

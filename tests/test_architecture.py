@@ -29,7 +29,7 @@ LAYERS = (
     ("graph", "plan", "net", "surgery", "model_file", "drawing", "profile", "tuning"),
     ("models", "images", "progress"),
     ("train",),
-    ("io", "estimator", "distributed", "explain", "plot", "classify", "report"),
+    ("io", "estimator", "distributed", "explain", "plot", "preprocessing", "classify", "report"),
     ("cli", "__main__"),
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
