@@ -170,10 +170,15 @@ def predict(options):
 
     if options.top < 1:
         raise SettingError(f"predict: --top must be at least 1, got {options.top}")
-    if options.resize is not None and options.own_size:
-        raise SettingError("predict: --resize and --own-size contradict each other; leave one out")
+    if options.resize is not None and options.size is not None and options.crop is None:
+        options.crop, options.size = options.size, None  # a size after a resizing is what is cut from the middle
+    for name in ("resize", "crop"):
+        for other in ("size", "own_size"):
+            if getattr(options, name) is not None and getattr(options, other):
+                raise SettingError(
+                    f"predict: --{name} and --{other.replace('_', '-')} contradict each other; leave one out"
+                )
     classifier = Classifier(opened(options, fresh=False), str(options.model))
-    size = options.size if options.resize is None else None  # with --resize it is what is cut from the middle
     files = image_files(options.image)
     maps = map_paths(options.cam, files)
     answers, failed, odd = [], 0, []
@@ -182,7 +187,9 @@ def predict(options):
             line.show(f"{number} of {len(files)}")
             entry = {"file": str(file)}
             try:
-                prediction = classifier.classify(file, invert=options.invert, size=size, own_size=options.own_size)
+                prediction = classifier.classify(
+                    file, invert=options.invert, size=options.size, own_size=options.own_size
+                )
                 entry["size"], entry["read_at"] = list(prediction.size), list(prediction.read_at)
                 entry["familiar"] = classifier.familiar_size(prediction.size) == prediction.size
                 entry["class"], entry["probability"] = prediction.answer, prediction.probability
@@ -406,17 +413,58 @@ USUAL_SIZE = {1: 28, 3: 224}  # digits, and the photographs of ImageNet
 
 
 def model_or_network(name, seed=0):
-    """A net from a model file, or one of that seed from the name of a network in cnncore.models."""
-    from .graph import load
+    """A net from a model file, ours or an ONNX file, or one of that seed from the name of a network in cnncore.models."""
+    from .classify import read_model
     from .models import NETWORKS
 
-    if os.path.isdir(name) and (pathlib.Path(name) / "model.safetensors").is_file():
-        return load(pathlib.Path(name) / "model.safetensors")
-    if os.path.exists(name) or os.sep in name or name.endswith(".safetensors"):
-        return load(name)
-    if name not in NETWORKS:
-        raise SettingError(f"{name}: neither a file nor a network; networks are {', '.join(NETWORKS)}")
+    if name not in NETWORKS or os.path.exists(name):
+        if not (os.path.exists(name) or os.sep in name or name.endswith((".safetensors", ".onnx"))):
+            raise SettingError(f"{name}: neither a file nor a network; networks are {', '.join(NETWORKS)}")
+        net, _ = read_model(name)
+        return net
     return NETWORKS[name](seed=seed)
+
+
+def opened(options, fresh=True):
+    """The net that the options name, with what they say of weights, classes, preprocessing; ``fresh``: drawn weights will do."""
+    from .classify import read_model
+    from .models import NETWORKS
+
+    named = options.model in NETWORKS and not os.path.exists(options.model)
+    if named and options.weights is None and not fresh:
+        raise SettingError(
+            f"{options.model}: a network without trained weights; give a model file, or its weights by --weights FILE"
+        )
+    if named or fresh:
+        net = model_or_network(options.model, seed=0 if options.weights is None else None)
+    else:
+        net, _ = read_model(options.model)
+    if options.weights is not None:
+        from .io import load_weights
+
+        load_weights(net, options.weights)
+    entries = {**net.metadata, **described(options)}
+    net.metadata = {name: value for name, value in entries.items() if value is not None}
+    return net
+
+
+def described(options):
+    """What the options say of preprocessing and classes, as entries of a net's metadata."""
+    from .preprocessing import preset, read_classes
+
+    entries = {} if options.preprocessing is None else preset(options.preprocessing)
+    for name in ("mean", "std", "scale", "resize"):
+        if getattr(options, name) is not None:
+            entries[name] = getattr(options, name)
+    if options.channels is not None:
+        entries["channel_order"] = options.channels
+    if options.crop is not None:
+        entries["crop"] = list(options.crop)
+    elif options.resize is not None:
+        entries["crop"] = None  # that of a preset, or of the file, belongs to another size
+    if options.classes is not None:
+        entries["classes"] = read_classes(options.classes)
+    return entries
 
 
 def profile(options):
@@ -441,7 +489,8 @@ def tune(options):
     model = pathlib.Path(options.model)
     if model.is_dir():
         model = model / "model.safetensors"
-    output = options.output or (model if model.is_file() else None)
+    ours = model.is_file() and model.suffix.lower() != ".onnx"
+    output = options.output or (model if ours else None)
     with ProgressLine(sys.stderr) as line:
         table = net.tune(
             *input_shapes(net, options, options.batch),
@@ -453,6 +502,8 @@ def tune(options):
     if output is not None:
         net.save(output)
         print(f"{output}: saved with {len(net.tuned)} choices")
+    elif model.is_file():
+        print(f"{model}: an ONNX file has no place for choices; keep them with --output FILE.safetensors")
     return 0
 
 
@@ -492,24 +543,44 @@ def bench_line(op, case, rank, repeats):
 
 
 def export(options):
-    """Convert a model: OUTPUT.npz gets the parameters and running statistics by name, for numpy.load."""
+    """Convert a model: the kind of OUTPUT follows from its suffix."""
     from .images import write_atomically
 
     output = pathlib.Path(options.output)
     kind = output.suffix.lower()
-    if kind == ".onnx":
-        raise SettingError(
-            "export: ONNX files are not written by this version; write .npz (parameters by name) instead"
-        )
-    if kind != ".npz":
-        raise SettingError(f"export: {output}: the kind of file follows from its name; write .npz (parameters by name)")
-    net = model_or_network(options.model)
+    if kind not in EXPORTED:
+        kinds = ", ".join(f"{suffix} ({what})" for suffix, what in EXPORTED.items())
+        raise SettingError(f"export: {output}: the kind of file follows from its name; write {kinds}")
+    if kind != ".onnx":
+        for name in ("opset", "fold", "size"):
+            if getattr(options, name):
+                raise SettingError(f"export: --{name} belongs to ONNX files; leave it out for {output}")
+    net = opened(options)
     arrays = {**net.parameters, **net.state}
-    with io.BytesIO() as buffer:
-        np.savez(buffer, **arrays)
-        write_atomically(output, buffer.getvalue())
+    if kind == ".onnx":
+        from .io import save_onnx
+
+        chosen = {"fold": options.fold} | ({} if options.opset is None else {"opset": options.opset})
+        shape = None
+        if options.size is not None:
+            shape = [(None, *shape[1:]) for shape in input_shapes(net, options)]
+            shape = shape if len(shape) > 1 else shape[0]
+        save_onnx(net, output, shape, **chosen)
+    elif kind == ".safetensors":
+        net.save(output)
+    else:
+        with io.BytesIO() as buffer:
+            np.savez(buffer, **arrays)
+            write_atomically(output, buffer.getvalue())
     print(f"{output}: {len(arrays)} arrays, {sum(a.size for a in arrays.values()):,} numbers")
     return 0
+
+
+EXPORTED = {
+    ".onnx": "for ONNX Runtime and others",
+    ".safetensors": "our model file, whose weights other tools read by name",
+    ".npz": "parameters by name, for numpy.load",
+}
 
 
 # ── Options ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -522,6 +593,23 @@ def size(text):
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; write 28 or 28x40") from None
     return numbers * 2 if len(numbers) == 1 else numbers
+
+
+def numbers(text):
+    """Numbers with commas between them, as a list."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} are no numbers; write 0.485,0.456,0.406") from None
+
+
+def fraction(text):
+    """A number, or one over another."""
+    above, over, below = text.partition("/")
+    try:
+        return float(above) / float(below) if over else float(above)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number; write 1/255 or 0.0039") from None
 
 
 def several(text):
@@ -610,7 +698,7 @@ def parser():
     sub.add_argument("--quiet", action="store_true", help="print the final accuracy only")
 
     sub = command(predict, "classify images of any size", PREDICT_HELP)
-    sub.add_argument("model", metavar="MODEL", help="a model file, or the folder that `cnncore train` made")
+    sub.add_argument("model", metavar="MODEL", help=f"{ANY_MODEL}, or the folder that `cnncore train` made")
     sub.add_argument("image", nargs="+", metavar="FILE", help="images, or folders of images")
     sub.add_argument("--top", type=int, default=1, metavar="K", help="print the K most probable classes (default: 1)")
     sub.add_argument(
@@ -632,6 +720,7 @@ def parser():
         help="resize the images first (default: each at its own size, or the nearest size of the training)",
     )
     place.add_argument("--own-size", action="store_true", help="each at its own size, however far from the training")
+    preprocessing_options(sub)
 
     sub = command(check, "prove gradients and kernels", "example: cnncore check max_pool conv")
     sub.add_argument("name", nargs="*", metavar="OPERATOR", help="operators to check (default: all)")
@@ -641,7 +730,7 @@ def parser():
     sub = command(
         summary, "shapes, parameters, multiply-adds of a network", "example: cnncore summary googlenet --size 224"
     )
-    sub.add_argument("model", metavar="MODEL", help="a model file, or a network of cnncore.models")
+    sub.add_argument("model", metavar="MODEL", help=ANY_MODEL)
     sub.add_argument(
         "--size", type=size, metavar="HxW", help="image size (default: that of the training; 28 for grey, 224 for RGB)"
     )
@@ -650,7 +739,7 @@ def parser():
         (tune, "measure the fastest algorithms", "cnncore tune runs/digits --batch 16"),
     ):
         sub = command(function, help_, f"example: {example}")
-        sub.add_argument("model", metavar="MODEL", help="a model file, or a network of cnncore.models")
+        sub.add_argument("model", metavar="MODEL", help=ANY_MODEL)
         sub.add_argument("--size", type=size, metavar="HxW", help="image size (default: as for summary)")
         sub.add_argument("--batch", type=several, default=1, metavar="N", help="number of images (default: 1)")
         sub.add_argument("--training", action="store_true", help="forward and backward passes of training")
@@ -672,10 +761,46 @@ def parser():
     sub = command(bench, "time operators, no other framework needed", "example: cnncore bench max_pool --quick")
     sub.add_argument("name", nargs="*", metavar="OPERATOR", help="operators to time (default: all)")
     sub.add_argument("--quick", action="store_true", help="one case per operator, three runs")
-    sub = command(export, "convert a model file", "example: cnncore export runs/digits/model.safetensors digits.npz")
-    sub.add_argument("model", metavar="MODEL", help="a model file, or a network of cnncore.models")
-    sub.add_argument("output", metavar="OUTPUT", help="the file to write: .npz")
+    sub = command(export, "convert a model file", EXPORT_HELP)
+    sub.add_argument("model", metavar="MODEL", help=ANY_MODEL)
+    kinds = "; ".join(f"{suffix}: {what}" for suffix, what in EXPORTED.items())
+    sub.add_argument("output", metavar="OUTPUT", help=f"the file to write, by its suffix: {kinds}")
+    sub.add_argument(
+        "--size", type=size, metavar="HxW", help="fix the image size of an ONNX file (default: open where the net is)"
+    )
+    sub.add_argument("--opset", type=several, metavar="N", help="version of ONNX's operators, 13 to 21 (default: 21)")
+    sub.add_argument(
+        "--fold", action="store_true", help="multiply batch normalisations into the convolutions of an ONNX file"
+    )
+    preprocessing_options(sub)
     return top
+
+
+ANY_MODEL = "a model file (.safetensors or .onnx), or a network of cnncore.models"
+
+
+def preprocessing_options(sub):
+    """What a network that came from elsewhere was trained with; the options win over what its file says."""
+    group = sub.add_argument_group("weights and preprocessing", "export keeps them in the file that it writes")
+    group.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="weights by PyTorch's names for a network of cnncore.models (.safetensors, .npz)",
+    )
+    group.add_argument("--classes", metavar="FILE", help="names of the classes: one per line, or JSON")
+    group.add_argument(
+        "--preprocessing",
+        choices=["imagenet", "caffe", "inception"],
+        help="what networks of PyTorch's, Caffe's or TensorFlow's collections expect; what follows goes first",
+    )
+    group.add_argument("--mean", type=numbers, metavar="R,G,B", help="of pixels × scale (default: 0)")
+    group.add_argument("--std", type=numbers, metavar="R,G,B", help="of pixels × scale (default: 1)")
+    group.add_argument(
+        "--scale", type=fraction, metavar="S", help="what pixels of 0 to 255 are multiplied by (default: 1/255)"
+    )
+    group.add_argument("--channels", choices=["rgb", "bgr"], help="order of the colours (default: rgb)")
+    group.add_argument("--resize", type=several, metavar="N", help="extent of the images' shorter side")
+    group.add_argument("--crop", type=size, metavar="HxW", help="cut this size from the middle after that")
 
 
 TRAIN_HELP = """\
@@ -699,7 +824,23 @@ examples:
 
 Networks that average over the image take any size, and read each image at its own. But they know things as large as they
 saw them in training, the digits' network 28×28 to 62×62: an image outside that range is read at the nearest size in it,
-and a note says so ("familiar": false in JSON). --own-size reads it as it is, --size at any size you say."""
+and a note says so ("familiar": false in JSON). --own-size reads it as it is, --size at any size you say.
+
+Networks that came from elsewhere say how their images are prepared, in the file or by options:
+  cnncore predict mobilenet.onnx photo.jpg --top 5 --preprocessing imagenet --classes imagenet.txt
+  cnncore predict resnet50 photo.jpg --weights resnet50.safetensors --preprocessing imagenet
+  cnncore predict net.onnx photo.png --mean 104,117,123 --scale 1 --channels bgr --resize 256 --crop 224"""
+
+EXPORT_HELP = """\
+examples:
+  cnncore export runs/digits digits.onnx                  for ONNX Runtime; images of any size
+  cnncore export runs/digits digits.onnx --size 28 --opset 13 --fold
+  cnncore export runs/digits digits.npz                   numbers by name, for numpy.load
+  cnncore export mobilenet.onnx mobilenet.safetensors --preprocessing imagenet --classes imagenet.txt
+  cnncore export resnet50 resnet50.onnx --weights resnet50.safetensors --preprocessing imagenet
+
+The last two keep preprocessing and class names in the file, so that `cnncore predict FILE photo.jpg` needs no options.
+ONNX files need the onnx package: pip install "cnncore[onnx]"."""
 
 
 def main(arguments=None):

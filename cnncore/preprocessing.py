@@ -161,7 +161,7 @@ def read_classes(path):
         except (ValueError, KeyError, RecursionError):
             names = None
     if not names or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{path}: no names of classes; one per line, a JSON list, or JSON {{\"0\": name, …}}")
+        raise DataError(f'{path}: no names of classes; one per line, a JSON list, or JSON {{"0": name, …}}')
     return names
 
 

@@ -386,8 +386,8 @@ MISTAKES = {
     "unknown operator in check": (("check", "reluu"), "did you mean 'relu'"),
     "unknown operator in bench": (("bench", "reluu"), "did you mean 'relu'"),
     "unknown model": (("summary", "alexnet"), "neither a file nor a network; networks are lenet"),
-    "onnx": (("export", "lenet", "x.onnx"), r"write \.npz"),
-    "unknown kind of file": (("export", "lenet", "x.pt"), r"write \.npz"),
+    "opset of another kind": (("export", "lenet", "x.npz", "--opset", 13), "--opset belongs to ONNX files"),
+    "unknown kind of file": (("export", "lenet", "x.pt"), r"write \.onnx .*\.safetensors .*\.npz"),
     "export into nowhere": (("export", "lenet", "no/x.npz"), "no/x.npz: cannot be written"),
 }
 
