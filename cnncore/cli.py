@@ -565,7 +565,10 @@ def export(options):
         if options.size is not None:
             shape = [(None, *shape[1:]) for shape in input_shapes(net, options)]
             shape = shape if len(shape) > 1 else shape[0]
-        save_onnx(net, output, shape, **chosen)
+        try:
+            save_onnx(net, output, shape, **chosen)
+        except SettingError as error:
+            raise SettingError(str(error).replace("give input_shape=", "fix the size by --size HxW")) from None
     elif kind == ".safetensors":
         net.save(output)
     else:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import sys
 
 import numpy as np
@@ -90,7 +91,8 @@ def compared(op, opset=None):
                 content = cnncore.io.save_onnx(net, **options)
             except SettingError as error:
                 refused.append(str(error))
-                assert opset or size is None or "compat='torch'" in str(error) or "regions" in str(error), error
+                allowed = ("compat='torch'", "regions", "mode='avg'", "another channel")
+                assert opset or size is None or any(word in str(error) for word in allowed), error
                 continue
             except ShapeError:
                 assert op.name == "linear" and size is None  # it cannot stand in such a graph
@@ -100,12 +102,8 @@ def compared(op, opset=None):
     return count, refused
 
 
-NO_GRAPH_HOLDS = {
-    "max_unpool": "indices",
-    "roi_align": "indices",
-    "position_sensitive_roi_pool": "indices",
-    "nll_loss": "class numbers",
-}
+# Whose cases are no nets of one node: test_unpooling; and what ONNX has no words for.
+NOT_COMPARED = {"max_unpool", "position_sensitive_roi_pool"}
 
 
 @pytest.mark.parametrize("op", operators())
@@ -113,17 +111,15 @@ def test_operators(op):
     """Every case of every row, with sizes known and open; what is refused says why and what to do."""
     count, refused = compared(op)
     for reason in refused:
-        assert "cannot be written to ONNX" in reason and (
-            "input_shape=" in reason or "compat" in reason or "strategy=" in reason
-        )
-    if op.name in NO_GRAPH_HOLDS:
+        assert re.search(r"cannot be written to ONNX: .*; (give|leave|use) ", reason), reason
+    if op.name in NOT_COMPARED:
         assert count == 0
         return
     assert count > 0
     compared_with(JUDGE, op)
 
 
-@pytest.mark.parametrize("op", operators(lambda op: op.name not in NO_GRAPH_HOLDS))
+@pytest.mark.parametrize("op", operators(lambda op: op.name not in NOT_COMPARED))
 def test_operators_in_the_oldest_version(op):
     """In version 13 of ONNX's operators, what has no node is a composition, or refused by naming the version that has it."""
     count, refused = compared(op, opset=13)
@@ -136,7 +132,7 @@ def test_every_operator_has_a_form_or_a_reason():
     for name in cnncore.OPS:
         assert (name in EXPORTERS or name in grid) != (name in REFUSED), name
     assert not set(EXPORTERS) & set(REFUSED)
-    assert set(REFUSED) <= set(NO_GRAPH_HOLDS)
+    assert set(REFUSED) <= NOT_COMPARED
 
 
 PAIRS = [pytest.param(op, id=op.name) for (_, windows), op in cnncore.pool.pairs.items() if op.name not in cnncore.OPS]
@@ -254,6 +250,35 @@ def test_losses_of_probabilities(reduction, rng):
     net = g.build()
     xs = rng.standard_normal((3, 4, 5)).astype(np.float32), rng.dirichlet(np.ones(4), (3, 5)).transpose(0, 2, 1)
     assert_same(net, (xs[0], xs[1].astype(np.float32)), cnncore.io.save_onnx(net))
+
+
+@pytest.mark.parametrize("size", [None, 7])
+@pytest.mark.parametrize(
+    ("pooling", "unpooling"),
+    [
+        ({"kernel_size": 2, "ceil_mode": True}, {"kernel_size": 2, "output_size": 7}),
+        ({"kernel_size": 3, "stride": 2, "padding": 1}, {"kernel_size": 3, "stride": 2, "padding": 1}),
+        ({"kernel_size": 3, "stride": 2}, {"kernel_size": 3, "stride": 2, "duplicates": "add"}),
+    ],
+)
+def test_unpooling(pooling, unpooling, size, rng):
+    """Indices within a plane, between two nodes of a graph."""
+    g = cnncore.Graph()
+    y, places = g.max_pool(g.input(3, size=size), return_indices=True, **pooling)
+    g.output(g.max_unpool(g.relu(y), places, **unpooling))
+    net = g.build()
+    assert_same(net, (rng.standard_normal((2, 3, 7, 7)).astype(np.float32),), cnncore.io.save_onnx(net))
+    compared_with(JUDGE, cnncore.max_unpool)
+
+
+def test_indices_that_onnx_lacks():
+    g = cnncore.Graph()
+    y, places = g.adaptive_max_pool(g.input(1, size=5), 2, return_indices=True)
+    g.output(g.max_unpool(y, places, 3, stride=2))
+    with pytest.raises(
+        SettingError, match=r"^adaptive_max_pool: .* its indices have no form in ONNX; leave return_indices"
+    ):
+        cnncore.io.save_onnx(g.build())
 
 
 # ── Networks ───────────────────────────────────────────────────────────────────────────────────────────────────────────

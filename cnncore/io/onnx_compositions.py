@@ -281,7 +281,7 @@ def k_max_pool(w, n):
     if n.shapes[0][-1] is None and n.settings["layer"] not in (None, n.settings["layers"]):
         n.refuse("dynamic k depends on the image size, which is open", "give input_shape=")
     values, places = w("TopK", n.x, w.whole(k), axis=-1, outputs=2)
-    order = w("TopK", places, w.whole(k), axis=-1, largest=0, outputs=2)[1]
+    n.indices, order = w("TopK", places, w.whole(k), axis=-1, largest=0, outputs=2)
     return w("GatherElements", values, order, axis=-1)
 
 
@@ -530,7 +530,7 @@ def binary_cross_entropy(w, n):
 
 @exports("softmax_cross_entropy")
 def softmax_cross_entropy(w, n):
-    """Of probabilities: class numbers are no values of a graph."""
+    """Of probabilities: the values that a graph has for it."""
     s, K = n.settings, n.shapes[0][1]
     smoothing = s["label_smoothing"]
     q = n.term("target") * (1 - smoothing) + smoothing / K if smoothing else n.term("target")
@@ -540,10 +540,76 @@ def softmax_cross_entropy(w, n):
     return reduced_loss(w, n, losses, len(n.shapes[0]) - 1)
 
 
-NO_INDICES = "its indices are whole numbers, which no value of a graph is"
-REFUSED.update(
-    max_unpool=NO_INDICES,
-    roi_align=NO_INDICES,
-    position_sensitive_roi_pool=NO_INDICES,
-    nll_loss="its targets are class numbers, which no value of a graph is",
-)
+@exports("nll_loss")
+def nll_loss(w, n):
+    s, weight = n.settings, n.term("weight")
+    return w(
+        "NegativeLogLikelihoodLoss",
+        n.x,
+        n.term("target"),
+        weight,
+        ignore_index=s["ignore_index"],
+        reduction=s["reduction"],
+    )
+
+
+# ── What indices point at ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@exports("max_unpool")
+def max_unpool(w, n):
+    """Values scattered over zeros, plane by plane; of several with one index the last one stays, or they add up."""
+    s, channels = n.settings, n.shapes[0][1]
+    add = s["duplicates"] == "add"
+    if add:
+        n.needs_opset(16, "ScatterElements that adds")
+    extents = n.output[2:]
+    extents = unpooled_extents(w, n) if None in extents else [w.constant(w.whole(H)) for H in extents]
+    cells = w("ReduceProd", w("Concat", *extents, axis=0), keepdims=1)
+    count = w("Concat", w.extents(n.x, 0, 1), w.whole(channels), cells, axis=0)
+    form, axis = (0, 0, -1), 2
+    if s["compat"] == "onnx":  # indices count through all of y
+        count, form, axis = w("ReduceProd", count, keepdims=1), (-1,), 0
+    zeros = w("ConstantOfShape", count, value=np.zeros(1, np.float32))
+    parts = (w.reshaped(part, *form) for part in (n.term("indices"), n.x))
+    y = w("ScatterElements", zeros, *parts, axis=axis, reduction="add" if add else None)
+    return w.reshaped(y, -1, channels, *extents)
+
+
+def unpooled_extents(w, n):
+    """Extents of y where those of x are open: (H − 1) s − lo − hi + k per axis."""
+    s, rank = n.settings, len(n.spatial)
+    kernel = geometry.per_axis(n.path, "kernel_size", s["kernel_size"], rank)
+    stride = kernel if s["stride"] is None else geometry.per_axis(n.path, "stride", s["stride"], rank)
+    pads = named_pads(n, s["padding"], kernel, stride, (1,) * rank)
+    if pads is None:
+        n.refuse(f"padding={s['padding']!r} depends on the image size, which is open", "give input_shape=")
+    made = []
+    for a, (k, step, (low, high)) in enumerate(zip(kernel, stride, pads, strict=True)):
+        scaled = w("Mul", w.extents(n.x, 2 + a, 3 + a), w.whole(step))
+        made.append(w("Add", scaled, w.whole(k - step - low - high)))
+    return made
+
+
+@exports("roi_align")
+def roi_align(w, n):
+    s = n.settings
+    n.needs_opset(16, "RoiAlign with aligned boxes")
+    if s["mode"] == "max":
+        n.refuse("runtimes take the maximum of weighted cells, not of samples", "use mode='avg'")
+    rows, columns = geometry.per_axis(n.path, "output_size", s["output_size"], 2, minimum=1)
+    return w(
+        "RoiAlign",
+        n.x,
+        n.term("rois"),
+        n.term("batch_indices"),
+        output_height=rows,
+        output_width=columns,
+        sampling_ratio=s["sampling_ratio"],
+        spatial_scale=s["spatial_scale"],
+        mode="avg",
+        coordinate_transformation_mode="half_pixel" if s["aligned"] else "output_half_pixel",
+    )
+
+
+REFUSED["position_sensitive_roi_pool"] = "ONNX has nothing that reads another channel in every bin of a box"

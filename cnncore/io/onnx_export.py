@@ -96,6 +96,7 @@ class Exported:
         self._labels = {name: f"{path}.{name}" for name in arrays} if labels is None else labels
         self.settings = call.settings if settings is None else settings
         self.shapes, self.output = call.shapes, call.output
+        self.indices = None  # the term of what the operator returns beside y, where it is asked for that
 
     @property
     def x(self):
@@ -189,24 +190,31 @@ def written(net, input_shape=None, opset=NEWEST_OPSET, fold=False):
     if fold:
         folded = fold_normalisations(structure, calls, arrays)
     w = Writer(opset, structure.names)
-    terms = []
+    terms, indices = (
+        [],
+        {},
+    )  # indices: by number of the input that is such, or of the node that returns them beside its value
+    asked = {value for node in structure.nodes for _, value in node.indices}
     for number, (row, shape) in enumerate(zip(structure.inputs, shapes, strict=True)):
         words = [word if not number else f"{word}_{row.name}" for word in ("N", "C", *AXIS_NAMES[len(row.size)])]
-        terms.append(
-            w.input(row.name, [word if extent is None else extent for word, extent in zip(words, shape, strict=True)])
-        )
+        shape = [word if extent is None else extent for word, extent in zip(words, shape, strict=False)]
+        terms.append(w.input(row.name, shape, row.integers))
+        indices[number] = terms[-1]
     for number, (node, call) in enumerate(zip(structure.nodes, calls, strict=True)):
         given = [None if v is None else terms[v] for v in node.arguments]
-        first = len(w.nodes)
+        for argument, value in node.indices:
+            given[argument] = indices[value]
+        first, place = len(w.nodes), len(structure.inputs) + number
         w.scope = node.path
         n = Exported(w, node.op, node.path, call, given, arrays[number])
-        check_roles(n)
+        check_masks(n)
         y = given[0] if number in folded else exporter(node.op)(w, n)
-        if len(structure.inputs) + number in structure.outputs or any(
-            y.name in made.outputs for made in w.nodes[first:]
-        ):
+        if place in asked and n.indices is None:
+            n.refuse("its indices have no form in ONNX", "leave return_indices out")
+        if place in structure.outputs or any(y.name in made.outputs for made in w.nodes[first:]):
             y = w.named(y, node.path, first)
         terms.append(y)
+        indices[place] = n.indices
     names = batch_names(structure, shapes, every)
     for value in structure.outputs:
         shape = [names.get(value) if not axis else extent for axis, extent in enumerate(every[value])]
@@ -256,12 +264,11 @@ def node_arrays(net, calls):
     return made
 
 
-def check_roles(n):
-    """Refuse values that stand for indices or masks: a net's values are numbers."""
+def check_masks(n):
+    """Refuse values that stand for masks: those of a net are numbers."""
     for row, term in zip(n.op.rows(len(n.terms)), n.terms, strict=False):
-        if term is not None and row.role in ("index", "mask"):
-            kind = "whole numbers" if row.role == "index" else "true or false"
-            n.refuse(f"its {row.name} are {kind}, and values of a graph are numbers", "leave it out")
+        if term is not None and row.role == "mask":
+            n.refuse(f"its {row.name} is true or false, and values of a graph are numbers", "leave it out")
 
 
 def batch_names(structure, shapes, every):
@@ -322,7 +329,7 @@ def alone(op, arrays, settings, size=None):
     Learned arrays belong to the node; the others become inputs, of the arrays' sizes or, with ``size=None``, of open ones.
     """
     own = {p.name: p for p in op.layer.parameters}
-    inputs, arguments, owned, numbers = [], [], [], {}
+    inputs, arguments, indices, owned, numbers = [], [], [], [], {}
     for argument, (row, array) in enumerate(zip(op.rows(len(arrays)), arrays, strict=False)):
         if array is None or row.name in own:
             arguments.append(None)
@@ -332,11 +339,16 @@ def alone(op, arrays, settings, size=None):
                 owned.append(Owned(argument, name, array.shape, 0.0, (1, 1), update, True))
                 numbers[name] = array.astype(np.float32)
             continue
+        if row.role == "index" and array.ndim == 1:
+            indices.append((argument, len(inputs)))
+            arguments.append(None)
+            inputs.append(Input(row.name, None, ()))
+            continue
         if array.dtype.kind != "f" or not 2 <= array.ndim <= 5:
             return None
         spatial = array.shape[2:] if size == "known" else (None,) * (array.ndim - 2)
         arguments.append(len(inputs))
         inputs.append(Input(row.name if not op.several else f"{row.name}_{argument}", array.shape[1], spatial))
     arguments += [None] * (len(op.rows(len(arrays))) - len(arguments))
-    node = Node(op.name, op, tuple(arguments), dict(settings), dict(settings), tuple(owned))
+    node = Node(op.name, op, tuple(arguments), dict(settings), dict(settings), tuple(owned), tuple(indices))
     return Net(Structure(inputs, [node], [len(inputs)]), 0, "float32", numbers)

@@ -72,6 +72,10 @@ class Windows:
         """The maximum of each window's cells inside the image."""
         return self.over_cells("Max", self.only(self.cells(x), np.float32(-np.inf)))
 
+    def max_and_place(self, x):
+        """The maximum and where it lies, row-major within its plane; (None, None) where there is no node for that."""
+        return None, None
+
     def mean(self, x):
         """The mean of each window's cells inside the image."""
         return self.sum(x) / self.counted(keepdims=False)
@@ -125,11 +129,12 @@ class KernelWindows(Windows):
         """(low, high) of padding and of what lies beyond it."""
         return [(low, high + more) for (low, high), more in zip(self.pads, self.beyond, strict=True)]
 
-    def node(self, op_type, x, pads=(), **attributes):
+    def node(self, op_type, x, pads=(), outputs=1, **attributes):
         """A pooling node on x, which is padded already unless ``pads`` says how."""
         return self.w(
             op_type,
             x,
+            outputs=outputs,
             kernel_shape=list(self.kernel),
             strides=list(self.stride),
             pads=[low for low, _ in pads] + [high for _, high in pads] if any(map(any, pads)) else None,
@@ -170,6 +175,13 @@ class KernelWindows(Windows):
         if self.agreed or not any(self.beyond):
             return self.node("MaxPool", x, self.pads, ceil_mode=int(self.agreed) or None)
         return self.node("MaxPool", self.w.padded(x, self.every_pad, -np.inf))
+
+    def max_and_place(self, x):
+        if any(self.beyond) and not self.agreed:
+            return None, None
+        y, place = self.node("MaxPool", x, self.pads, ceil_mode=int(self.agreed) or None, outputs=2)
+        plane = self.w("ReduceProd", self.w.extents(x, 2), keepdims=1)
+        return y, self.w("Mod", place, plane)
 
     def mean(self, x, with_padding=False):
         """The mean over cells inside the image, or inside image and padding; what lies beyond never counts."""
@@ -337,6 +349,10 @@ def pooled(w, n):
         )
 
     def on(windows):
+        if s.get("return_indices") and kind.strategy.name == "max":
+            y, n.indices = windows.max_and_place(n.x)
+            if n.indices is not None:
+                return windows.finished(y)
         return windows.finished(strategy(w, n, windows, n.x))
 
     if kind.scheme.name == "kernel":

@@ -138,10 +138,10 @@ class Writer:
         self._taken.add(made)
         return made
 
-    def input(self, name, shape):
-        """An input of float32: ``shape`` holds integers, and words for extents that stay open."""
+    def input(self, name, shape, integers=False):
+        """An input of float32 or int64: ``shape`` holds integers, and words for extents that stay open."""
         self._taken.add(name)
-        self.inputs.append((name, tuple(shape)))
+        self.inputs.append((name, tuple(shape), integers))
         return Term(self, name)
 
     def output(self, term, shape):
@@ -279,7 +279,7 @@ class Writer:
         graph = helper.make_graph(
             nodes,
             name,
-            [helper.make_tensor_value_info(n, kinds.FLOAT, shape) for n, shape in self.inputs],
+            [helper.make_tensor_value_info(n, kinds.INT64 if i else kinds.FLOAT, shape) for n, shape, i in self.inputs],
             [helper.make_tensor_value_info(n, kinds.FLOAT, shape) for n, shape in self.outputs],
             weights,
         )
