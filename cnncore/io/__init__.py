@@ -1,4 +1,4 @@
-"""Files of other programs: ONNX.
+"""Files of other programs: ONNX, safetensors, weights by name.
 
 Each name is imported with its module when it is first used.
 """
@@ -6,7 +6,11 @@ Each name is imported with its module when it is first used.
 import importlib
 
 LAZY = {
+    "WeightsReport": "weights",
+    "load_safetensors": "weights",
+    "load_weights": "weights",
     "save_onnx": "onnx_export",
+    "save_safetensors": "weights",
 }
 
 
@@ -21,4 +25,4 @@ def __dir__():
     return sorted({*globals(), *LAZY})
 
 
-__all__ = ["save_onnx"]
+__all__ = ["WeightsReport", "load_safetensors", "load_weights", "save_onnx", "save_safetensors"]

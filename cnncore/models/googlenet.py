@@ -51,7 +51,7 @@ def googlenet(
 
     ``norm="batch"`` puts batch normalisation after every convolution, without biases there, and leaves the local response
     normalisation out (Ioffe & Szegedy 2015, arXiv:1502.03167, section 4.2). ``largest_kernel=3``, with that, is torchvision's
-    port: its third branches are 3×3, not 5×5.
+    port: its third branches are 3×3, not 5×5. (Its auxiliary classifiers pool adaptively to 4×4, not 5×5/3; their weights fit.)
 
     >>> import cnncore
     >>> cnncore.models.googlenet(seed=None).summary((1, 3, 224, 224)).parameters

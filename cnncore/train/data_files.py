@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import DataError
 from ..images import read_image, resize, to_channels
 
-__all__ = ["check_total", "find_idx_pair", "read_folder", "read_idx_pair", "read_npz", "two_files"]
+__all__ = ["check_total", "find_idx_pair", "npz_arrays", "read_folder", "read_idx_pair", "read_npz", "two_files"]
 
 LARGEST_DATASET_BYTES = 2**32  # of pixels in memory
 LARGEST_CLASS_COUNT = 100_000
@@ -32,11 +32,11 @@ def check_total(name, size, way_out):
 
     >>> check_total("photos", 2**33, "give a size")
     Traceback (most recent call last):
-    cnncore.errors.DataError: photos: the images need 8.0 GiB of memory, more than 4; give a size
+    cnncore.errors.DataError: photos: the arrays need 8.0 GiB of memory, more than 4; give a size
     """
     if size > LARGEST_DATASET_BYTES:
         limit = LARGEST_DATASET_BYTES / 2**30
-        raise DataError(f"{name}: the images need {size / 2**30:.1f} GiB of memory, more than {limit:g}; {way_out}")
+        raise DataError(f"{name}: the arrays need {size / 2**30:.1f} GiB of memory, more than {limit:g}; {way_out}")
 
 
 def two_files(text):
@@ -282,17 +282,37 @@ def read_npz(file, part="train"):
     return images, *_classes(f"{file}: {labels_key}", labels, class_names)
 
 
-def _npz_entries(file, archive):
+def npz_arrays(file, most_entries, way_out):
+    """Name → array of an npz file, numbers only, never a pickle; what is wrong with it is a DataError.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     file = pathlib.Path(place) / "weights.npz"
+    ...     np.savez(file, w=[1.5, 2.5])
+    ...     npz_arrays(file, 10, "write fewer arrays")
+    {'w': array([1.5, 2.5])}
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = _npz_entries(file, archive, most_entries, way_out)
+            return {name: _read_npy(file, archive, member) for name, member in entries.items()}
+    except DataError:
+        raise
+    except Exception as error:  # as in read_npz
+        raise DataError(f"{file}: damaged npz file ({' '.join(str(error).split()) or type(error).__name__})") from None
+
+
+def _npz_entries(file, archive, most_entries=LARGEST_NPZ_ENTRIES, way_out="store uint8 images, or fewer of them"):
     """The members of the archive by array name, once their number and declared sizes are acceptable."""
     members = archive.infolist()
-    if len(members) > LARGEST_NPZ_ENTRIES:
-        raise DataError(f"{file}: {len(members)} entries, more than {LARGEST_NPZ_ENTRIES}; expected images and labels")
+    if len(members) > most_entries:
+        raise DataError(f"{file}: {len(members)} entries, more than {most_entries}; {way_out}")
     for member in members:
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
             raise DataError(f"{file}: entry {member.filename!r} is encrypted or compressed by other means than deflate")
         if member.file_size > DEFLATE_LARGEST_RATIO * member.compress_size + 64:
             raise DataError(f"{file}: damaged npz file: {member.filename!r} declares more bytes than it can hold")
-    check_total(file, sum(member.file_size for member in members), "store uint8 images, or fewer of them")
+    check_total(file, sum(member.file_size for member in members), way_out)
     entries = {}
     for member in members:
         key = member.filename.removesuffix(".npy")
