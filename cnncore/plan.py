@@ -625,7 +625,7 @@ class Folded:
             owned = {owned.argument: owned.name for owned in node.owned}
             self.lines.append((node.op.kind, plan.calls[number], [owned.get(i) for i in range(len(node.arguments))]))
         self.names = [name for _, _, names in self.lines for name in names if name is not None]
-        self.made = None
+        self.made = None  # argument → array
 
     def refresh(self):
         """An array that they are made from has changed."""
@@ -636,13 +636,15 @@ class Folded:
     def arrays(self, arrays, owned_arrays):
         """``arrays`` of the node with the lines in them; ``owned_arrays`` has those of the lines."""
         if self.made is None:
-            self.made = arrays
+            folded = arrays
             for kind, call, names in self.lines:
                 scale, shift = kind.line(call, [None if name is None else owned_arrays[name] for name in names])
-                self.made = self.kind.with_line(self.call, self.made, scale, shift)
+                folded = self.kind.with_line(self.call, folded, scale, shift)
+            # None of the net's own arrays is kept: who refers to one may be changing it (net.Arrays.versions).
+            self.made = {i: f for i, (a, f) in enumerate(zip(arrays, folded, strict=True)) if f is not a}
         elif getattr(self.packed, "filled", False):
-            self.made = [a if m is None or m.ndim > 1 else m for a, m in zip(arrays, self.made, strict=True)]
-        return self.made
+            self.made = {i: f for i, f in self.made.items() if f.ndim == 1}
+        return [self.made.get(i, a) for i, a in enumerate(arrays)]
 
 
 class Workspace:

@@ -1398,6 +1398,12 @@ def test_batch_norm_is_part_of_the_convolution_before_it_in_inference(dtype, lim
             np.testing.assert_allclose(net(x), changed, rtol=0, atol=limit * np.abs(changed).max())
             expected = changed
         rows = {row.path: row.operator for row in net.profile(x.shape, rounds=1).rows}
+        (workspace,) = list(net._plans.values())[-1].spare
+        packed = [kept for kept, _ in workspace.packed if isinstance(kept, plan.Folded)]
+        made = [kept.made for kept in packed]
+        net(x)  # nothing has changed: nothing is folded again
+        assert len(packed) == 4 and all(kept.made == before for kept, before in zip(packed, made, strict=True))
+        assert all(None not in net.__dict__[held].versions().values() for held in ("parameters", "state"))
     assert rows["conv"] == "conv + batch_norm + relu6"
     assert rows["depthwise_conv"] == "depthwise_conv + batch_norm + scale + hard_tanh"
     assert rows["conv_transpose"] == "conv_transpose + batch_norm" and rows["tanh"] == "tanh"

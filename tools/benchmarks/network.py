@@ -1,20 +1,35 @@
 """A cnncore net as plain data that every framework's builder reads, so that all run the same network with the same numbers.
 
-``write`` makes a folder: the net's own file, its nodes for one input shape (nodes.json) and its arrays (arrays.npz); ``read``
-needs numpy alone. Values are numbered: the input is 0, node i makes value i + 1.
+``write`` makes a folder: the net's own file, its nodes for one input shape (nodes.json) and its arrays (arrays.npz), and for the
+engines that read such a file an ONNX model of that shape; ``read`` needs numpy alone. Values are numbered: the input is 0, node i
+makes value i + 1.
 """
 
+import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["LAYER_SETTINGS", "Network", "Node", "convolutions", "images", "labels", "read", "write"]
+__all__ = [
+    "LAYER_SETTINGS",
+    "ONNX_FILE",
+    "Network",
+    "Node",
+    "convolutions",
+    "images",
+    "labels",
+    "onnx_file",
+    "read",
+    "write",
+]
 
 # Operators that the builders know; another one is an error that names it.
 KNOWN = ("conv", "linear", "relu", "max_pool", "avg_pool", "global_avg_pool", "local_response_norm")
 KNOWN += ("concat", "add", "flatten", "dropout", "softmax")
+ONNX_FILE = "network.onnx"
+OPSET = 17  # which all of the engines read
 LAYER_SETTINGS = ("kernel", "stride", "padding", "dilation", "groups")
 
 
@@ -110,9 +125,18 @@ def write(net, shape, folder):
                 "input_shape": call.shapes[0],
             }
         )
+    if importlib.util.find_spec("onnx"):
+        from cnncore.io import save_onnx
+
+        save_onnx(net, folder / ONNX_FILE, shape, opset=OPSET)
     (folder / "nodes.json").write_text(json.dumps({"nodes": nodes, "input": shape, "output": net.graph.outputs[0]}))
     np.savez(folder / "arrays.npz", **{name.replace("/", "|"): a for name, a in net.parameters.items()})
     return folder
+
+
+def onnx_file(job):
+    """The ONNX file of a job: the one it names, or that of a network written here."""
+    return job.get("file") or str(Path(job["folder"]) / ONNX_FILE)
 
 
 def read(folder):

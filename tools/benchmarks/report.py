@@ -99,6 +99,28 @@ def network_tables(rows, limits):
     return "\n".join(parts)
 
 
+def engine_tables(rows, limits):
+    """One table per number of threads: every network, cnncore beside the engines."""
+    parts = []
+    for threads in sorted({row.facts["threads"] for row in rows}):
+        chosen = [row for row in rows if row.facts["threads"] == threads]
+        names = [n for n in dict.fromkeys(n for row in chosen for n in row.timings) if n != OWN]
+        head = ["network", "input", "parameters", "multiply-adds", "cnncore: ms"]
+        head += [text for name in names for text in (f"{name}: ms", f"cnncore ÷ {name}")] + ["largest error"]
+        lines = []
+        for row in chosen:
+            line = [row.case, "×".join(map(str, row.facts["shape"][1:])), f"{row.facts['parameters']:,}"]
+            line += [f"{row.facts['multiply_adds']:,}", spread(timing(row, OWN)) if OWN in row.timings else "–"]
+            for name in names:
+                both = OWN in row.timings and name in row.timings
+                line.append(spread(timing(row, name)) if name in row.timings else "–")
+                line.append(times(ratio(row, OWN, name)) if both else "–")
+            lines.append([*line, f"{row.errors[OWN]:.0e}" if OWN in row.errors else "–"])
+        notes = "".join(f"\n{row.case}: {failed(row).strip()}\n" for row in chosen if row.failures)
+        parts.append(f"### {threads_text(threads)}\n\n{table(head, lines)}\n{notes}")
+    return "\n".join(parts)
+
+
 def failed(row):
     """Who was not timed, and why."""
     return "".join(f"\nNot timed: {name}: {reason}\n" for name, reason in row.failures.items())
@@ -224,6 +246,7 @@ TABLES = {
     "inference": network_tables,
     "training": network_tables,
     "scaling": scaling_tables,
+    "networks": engine_tables,
     "import": import_tables,
 }
 

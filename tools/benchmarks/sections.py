@@ -16,6 +16,7 @@ import numpy as np
 import cnncore
 
 from . import network, operators
+from .foreign import FOREIGN
 from .machine import Limits
 from .operator_peers import COMPOSED, PEERS
 from .turns import Contestant, Failure, Row, Timing, interleave, threads_text
@@ -57,6 +58,7 @@ TRAINING = (
     Peer("PyTorch compiled", "torch", "torch", "compiled"),
     Peer("TensorFlow", "tensorflow", "tensorflow"),
 )
+ENGINES = (Peer("ONNX Runtime", "onnxruntime", "onnxruntime"), Peer("OpenVINO", "openvino", "openvino"))
 LAYERS = (Peer("PyTorch", "torch", "torch"), Peer("PyTorch channels last", "torch", "torch", "channels last"))
 OPERATORS = (Peer("PyTorch", "torch", "torch"),)
 VARIED = ("inference", "training", "layer")  # kinds of jobs that a contestant does in its own variant
@@ -165,6 +167,7 @@ def absent(peer):
 def contestants(section):
     """Peers of a section, for the list that is printed without timing anything."""
     table = {"operators": OPERATORS, "small": OPERATORS, "layers": LAYERS, "inference": INFERENCE, "training": TRAINING}
+    table["networks"] = ENGINES
     return [(peer.name, absent(peer)) for peer in table.get(section, ())]
 
 
@@ -318,6 +321,53 @@ def scaling(run):
             interleave(row, able, run.rounds or 5, run.seconds, run.counted(f"scaling {case}"))
             closed(able)
             yield row
+
+
+# ── Every network ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+SIZES = {"lenet": 32, "network_in_network": 32, "all_convolutional": 32, "small_inception": 28}
+
+
+def networks(run):
+    """One image through every network of cnncore.models, and through networks from elsewhere, as ONNX files."""
+    folder = Path(run.folder.name)
+    for name, make in cnncore.models.NETWORKS.items():
+        if run.chosen(name):
+            net = make()
+            size = SIZES.get(name, run.size)
+            shape = (1, net.graph.inputs[0].channels, size, size)
+            own_file, file = folder / f"{name}.safetensors", folder / f"{name}.onnx"
+            net.save(own_file)
+            cnncore.io.save_onnx(net, file, shape, opset=network.OPSET)
+            yield from one_network(run, name, net, shape, own_file, file)
+            own_file.unlink()
+            file.unlink()
+    for foreign in FOREIGN:
+        if run.chosen(foreign.name) and foreign.path is None:
+            run.not_timed("networks", foreign.name, f"package {foreign.package} is not installed")
+        elif run.chosen(foreign.name):
+            net = cnncore.io.load_onnx(foreign.path)
+            yield from one_network(run, foreign.name, net, foreign.shape, foreign.path, foreign.path)
+
+
+def one_network(run, name, net, shape, own_file, file):
+    """A row per number of threads."""
+    summary = net.summary(shape)
+    exact = net.astype("float64")
+    exact.exact = True
+    expected = exact(network.images(shape, dtype="float64"))
+    expected = {"y": expected[0] if isinstance(expected, tuple) else expected}
+    for threads in run.threads:
+        row = Row("networks", name, {"threads": threads, "shape": list(shape)})
+        row.facts |= {"parameters": summary.parameters, "multiply_adds": summary.multiply_adds}
+        job = {"kind": "file", "own_file": str(own_file), "file": str(file), "shape": shape}
+        run.limits.measure(threads)
+        with run.started("networks", (*own(run.targets), *ENGINES), threads) as started:
+            able = compared(row, opened(row, started, job, run), expected, TOLERANCE["float32"])
+            title = f"networks {name}, {threads_text(threads)}"
+            interleave(row, able, run.rounds or 9, run.seconds, run.counted(title))
+        yield row
 
 
 # ── Convolution layers ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -515,5 +565,6 @@ SECTIONS = {
     "inference": inference,
     "training": training,
     "scaling": scaling,
+    "networks": networks,
     "import": imports,
 }

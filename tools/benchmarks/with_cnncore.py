@@ -38,6 +38,18 @@ def inference(folder, shape, variant="", dtype="float32"):
     return Job(timed(lambda: net(x)), lambda: {"y": net(x)})
 
 
+def file(own_file, file, shape):
+    """A network in a file, written here or elsewhere; of several outputs the first."""
+    net = cnncore.io.load_onnx(own_file) if own_file.endswith(".onnx") else cnncore.load(own_file)
+    x = network.images(shape)
+
+    def outputs():
+        y = net(x)
+        return {"y": y[0] if isinstance(y, tuple) else y}
+
+    return Job(timed(lambda: net(x)), outputs)
+
+
 def training(folder, shape, classes, variant=""):
     net = cnncore.load(f"{folder}/net.safetensors")
     x, target = network.images(shape), network.labels(shape[0], classes)
@@ -169,4 +181,11 @@ def hashable(value):
     return tuple(map(hashable, value)) if isinstance(value, list) else value
 
 
-JOBS = {"inference": inference, "training": training, "operator": operator, "small": small, "layer": layer}
+JOBS = {
+    "inference": inference,
+    "file": file,
+    "training": training,
+    "operator": operator,
+    "small": small,
+    "layer": layer,
+}

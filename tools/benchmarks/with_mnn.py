@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import MNN
 import numpy as np
 
-from . import network, onnx_network
+from . import network
 from .worker import Job, timed
 
 
@@ -17,7 +18,7 @@ def start(threads):
 
 def open_job(job, threads):
     """Inference, the only thing it is asked for."""
-    source = onnx_network.write(job["folder"])
+    source = Path(network.onnx_file(job))
     path = source.with_suffix(".mnn")
     command = [sys.executable, "-m", "MNN.tools.mnnconvert", "-f", "ONNX", "--modelFile", str(source)]
     done = subprocess.run([*command, "--MNNModel", str(path), "--bizCode", "bench"], capture_output=True, text=True)

@@ -2,7 +2,7 @@
 
 import onnxruntime
 
-from . import network, onnx_network
+from . import network
 from .worker import Job, timed
 
 
@@ -17,8 +17,7 @@ def open_job(job, threads):
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    session = onnxruntime.InferenceSession(
-        onnx_network.model_bytes(job["folder"]), options, providers=["CPUExecutionProvider"]
-    )
-    x = {"x": network.images(job["shape"])}
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(network.onnx_file(job), options, providers=["CPUExecutionProvider"])
+    x = {session.get_inputs()[0].name: network.images(job["shape"])}
     return Job(timed(lambda: session.run(None, x)), lambda: {"y": session.run(None, x)[0]})

@@ -2,7 +2,7 @@
 
 import openvino
 
-from . import network, onnx_network
+from . import network
 from .worker import Job, timed
 
 
@@ -20,7 +20,7 @@ def open_job(job, threads):
         "INFERENCE_NUM_THREADS": str(threads),
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    model = core.compile_model(core.read_model(onnx_network.write(job["folder"])), "CPU", settings)
+    model = core.compile_model(core.read_model(network.onnx_file(job)), "CPU", settings)
     request = model.create_infer_request()
     x = network.images(job["shape"])
 
