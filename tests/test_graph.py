@@ -1402,7 +1402,9 @@ def test_batch_norm_is_part_of_the_convolution_before_it_in_inference(dtype, lim
         packed = [kept for kept, _ in workspace.packed if isinstance(kept, plan.Folded)]
         made = [kept.made for kept in packed]
         net(x)  # nothing has changed: nothing is folded again
-        assert len(packed) == 4 and all(kept.made == before for kept, before in zip(packed, made, strict=True))
+        assert len(packed) == 4
+        for kept, before in zip(packed, made, strict=True):
+            assert kept.made and all(array is before[i] for i, array in kept.made.items())
         assert all(None not in net.__dict__[held].versions().values() for held in ("parameters", "state"))
     assert rows["conv"] == "conv + batch_norm + relu6"
     assert rows["depthwise_conv"] == "depthwise_conv + batch_norm + scale + hard_tanh"

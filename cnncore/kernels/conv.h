@@ -602,6 +602,125 @@ static inline __attribute__((always_inline)) void K(depthwise_rows)(
     }
 }
 
+/* Windows of one channel each, read where they lie: with taps and stride known, a row of taps loads each pixel once for all of
+ * the outputs that it meets. */
+typedef struct {
+    const REAL *x;                      /* the image: its first pixel, of the first channel of the vector */
+    int64_t plane, row, column;         /* strides of x */
+    int64_t extent[3];                  /* of x: D, H, W */
+    int64_t d, h, w;                    /* where the window begins, perhaps outside the image */
+    int64_t depth, height;              /* taps along D and H, and their steps */
+    int64_t depth_step, height_step;
+    const REAL *panel;
+    int64_t width;                      /* from tap to tap of the panel */
+} K(windows);
+
+/* The taps 0 … taps − 1, `step` apart from `at` on, that lie in an axis of `extent` pixels: from *first to before *last. */
+static inline void K(taps_inside)(int64_t at, int64_t step, int64_t taps, int64_t extent, int64_t *first, int64_t *last) {
+    *first = at >= 0 ? 0 : K(smaller)((-at + step - 1) / step, taps);
+    *last = at >= extent ? 0 : K(smaller)((extent - 1 - at) / step + 1, taps);
+}
+
+static inline __attribute__((always_inline)) void K(windows_in_a_row)(
+    const int columns, const int taps, const int stride, const int inside, const K(windows) *v, int clamp, REAL lower, REAL upper,
+    const REAL *bias, REAL *y, int64_t y_column
+) {
+    vreal sum[DEPTHWISE_ROWS];
+#pragma GCC unroll 8
+    for (int i = 0; i < columns; i++) sum[i] = (vreal){0};
+    const int pixels = (columns - 1) * stride + taps;
+    const int64_t column = v->column, first = -v->w, last = v->extent[2] - v->w;
+    int64_t first_d, last_d, first_h, last_h;
+    K(taps_inside)(v->d, v->depth_step, v->depth, v->extent[0], &first_d, &last_d);
+    K(taps_inside)(v->h, v->height_step, v->height, v->extent[1], &first_h, &last_h);
+    for (int64_t td = first_d; td < last_d; td++)
+        for (int64_t th = first_h; th < last_h; th++) {
+            const REAL *x = v->x + (v->d + td * v->depth_step) * v->plane + (v->h + th * v->height_step) * v->row + v->w * v->column;
+            const REAL *panel = v->panel + (td * v->height + th) * taps * v->width;
+            vreal weight[5];
+#pragma GCC unroll 5
+            for (int t = 0; t < taps; t++) weight[t] = K(load)(panel + t * v->width);
+#pragma GCC unroll 32
+            for (int i = 0; i < pixels; i++, x += column) {
+                /* Padding is less than a window: only the outer pixels can lie in it. */
+                if (!inside && (i < taps - 1 || i > pixels - taps) && (i < first || i >= last)) continue;
+                const vreal pixel = K(load)(x);
+#pragma GCC unroll 5
+                for (int t = 0; t < taps; t++)
+                    if (i >= t && (i - t) % stride == 0 && (i - t) / stride < columns) sum[(i - t) / stride] += weight[t] * pixel;
+            }
+        }
+#pragma GCC unroll 8
+    for (int i = 0; i < columns; i++) {
+        if (bias) sum[i] += K(load)(bias);
+        if (clamp) sum[i] = K(clamped)(sum[i], lower, upper);
+        K(store)(y + i * y_column, sum[i]);
+    }
+}
+
+/* `columns` outputs beside one another; a last block of eight or four goes back over outputs that were there already. */
+static inline __attribute__((always_inline)) void K(row_of_windows)(
+    const int taps, const int stride, K(windows) v, int64_t columns, int clamp, REAL lower, REAL upper, const REAL *bias, REAL *y,
+    int64_t y_column
+) {
+    const int64_t start = v.w;
+    const int block = columns >= 8 ? 8 : columns >= 4 ? 4 : 1;
+    for (int64_t w = 0; w < columns; w += block) {
+        const int64_t from = K(smaller)(w, columns - block);
+        REAL *to = y + from * y_column;
+        v.w = start + from * stride;
+        const int inside = v.w >= 0 && v.w + (block - 1) * stride + taps <= v.extent[2];
+        if (block == 8 && inside)
+            K(windows_in_a_row)(8, taps, stride, 1, &v, clamp, lower, upper, bias, to, y_column);
+        else if (block == 8)
+            K(windows_in_a_row)(8, taps, stride, 0, &v, clamp, lower, upper, bias, to, y_column);
+        else if (block == 4)
+            K(windows_in_a_row)(4, taps, stride, 0, &v, clamp, lower, upper, bias, to, y_column);
+        else
+            K(windows_in_a_row)(1, taps, stride, 0, &v, clamp, lower, upper, bias, to, y_column);
+    }
+}
+
+/* Whether the windows of a correlation are such: then its channels come as whole vectors. */
+static inline int K(reads_windows)(const cnn_correlation *p) {
+    return p->x.shape[1] == p->groups && p->y.shape[1] == p->groups && p->x.stride[1] == 1 && p->groups % LANES == 0
+        && (p->taps[2] == 3 || p->taps[2] == 5) && (p->stride[2] == 1 || p->stride[2] == 2) && p->step[2] == 1
+        && -p->first[2] < p->taps[2] && (p->y.shape[4] - 1) * p->stride[2] + p->first[2] < p->x.shape[4];
+}
+
+/* A tile of outputs of a unit, row by row: its vectors lie side by side in memory and are fetched together. */
+static void K(tile_of_windows)(
+    const K(place) *at, int64_t channel, int64_t channels, const REAL *panel, int64_t width, REAL *y, int64_t y_image, int64_t y_row,
+    int64_t y_column
+) {
+    const cnn_correlation *p = at->p;
+    const int64_t *stride = p->x.stride, *shape = p->x.shape;
+    const REAL *all_biases = p->bias ? (const REAL *)p->bias + channel : NULL, lower = (REAL)p->lower, upper = (REAL)p->upper;
+    const int clamp = K(clamps)(p);
+    K(windows) v = {
+        .plane = stride[2], .row = stride[3], .column = stride[4], .extent = {shape[2], shape[3], shape[4]},
+        .d = at->d * p->stride[0] + p->first[0], .w = at->w * p->stride[2] + p->first[2], .depth = p->taps[0],
+        .height = p->taps[1], .depth_step = p->step[0], .height_step = p->step[1], .width = width
+    };
+    for (int64_t i = 0; i < at->images; i++)
+        for (int64_t rv = 0; rv < at->rows * (channels / LANES); rv++) {
+            const int64_t r = rv / (channels / LANES), c = rv % (channels / LANES) * LANES;
+            REAL *to = y + i * y_image + r * y_row + c;
+            const REAL *bias = all_biases ? all_biases + c : NULL;
+            v.x = (const REAL *)p->x.data + (at->n + i) * stride[0] + channel + c;
+            v.panel = panel + c;
+            v.h = (at->h + r) * p->stride[1] + p->first[1];
+            if (p->taps[2] == 3 && p->stride[2] == 1)
+                K(row_of_windows)(3, 1, v, at->columns, clamp, lower, upper, bias, to, y_column);
+            else if (p->taps[2] == 3)
+                K(row_of_windows)(3, 2, v, at->columns, clamp, lower, upper, bias, to, y_column);
+            else if (p->stride[2] == 1)
+                K(row_of_windows)(5, 1, v, at->columns, clamp, lower, upper, bias, to, y_column);
+            else
+                K(row_of_windows)(5, 2, v, at->columns, clamp, lower, upper, bias, to, y_column);
+        }
+}
+
 static void K(conv_depthwise)(void *call, int64_t begin, int64_t end, void *scratch) {
     const int64_t wide = 2 * LANES;
     for (int64_t task = begin; task < end; task++) {
@@ -610,26 +729,28 @@ static void K(conv_depthwise)(void *call, int64_t begin, int64_t end, void *scra
         const K(cut) cut = K(cut_of)(p->x.shape[1] / p->groups, p->y.shape[1], p->taps);
         REAL *tile = scratch, *y_tile = (REAL *)((char *)scratch + p->x_bytes);
         int64_t *offset = (int64_t *)((char *)scratch + p->x_bytes + p->y_bytes);
-        const int in_place = p->y.stride[1] == 1, clamp = K(clamps)(p);
+        const int in_place = p->y.stride[1] == 1, clamp = K(clamps)(p), reads_windows = K(reads_windows)(p);
         for (int64_t unit = at.first_unit; unit < at.last_unit; unit++) {
             const int64_t channel = unit * wide, channels = K(smaller)(wide, cut.outputs - channel);
             const int64_t width = channels > LANES ? wide : LANES;
-            const K(field) f = K(spread_field)(
+            const K(field) f = reads_windows ? (K(field)){0} : K(spread_field)(
                 p, at.n, at.images, at.d, at.h, at.rows, at.w, at.columns, channel, channels, width, tile
             );
-            K(term_offsets)(p, &f, cut.inputs, width, offset);
+            if (!reads_windows) K(term_offsets)(p, &f, cut.inputs, width, offset);
             REAL *y = in_place ? K(tile_of_y)(&at) + channel : y_tile;
             const int64_t y_column = in_place ? p->y.stride[4] : channels;
             const int64_t y_row = in_place ? p->y.stride[3] : at.columns * y_column;
             const int64_t y_image = in_place ? p->y.stride[0] : at.rows * y_row;
-            for (int64_t v = 0; v < channels; v += LANES) {
-                const REAL *panel = (const REAL *)p->panels + channel * cut.terms + v;
+            const REAL *panels = (const REAL *)p->panels + channel * cut.terms;
+            if (reads_windows) K(tile_of_windows)(&at, channel, channels, panels, width, y, y_image, y_row, y_column);
+            for (int64_t v = 0; v < channels && !reads_windows; v += LANES) {
+                const REAL *panel = panels + v;
                 const REAL *bias = p->bias ? (const REAL *)p->bias + channel + v : NULL;
                 const int64_t lanes = K(smaller)(LANES, channels - v);
                 for (int64_t i = 0; i < at.images; i++)
                     for (int64_t r = 0; r < at.rows; r++) {
-                        const REAL *a = f.a + i * f.image + r * f.row + v;
                         REAL *to = y + i * y_image + r * y_row + v;
+                        const REAL *a = f.a + i * f.image + r * f.row + v;
                         int64_t w = 0;
                         for (; w + DEPTHWISE_ROWS <= at.columns; w += DEPTHWISE_ROWS)
                             K(depthwise_rows)(
