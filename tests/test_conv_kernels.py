@@ -129,6 +129,25 @@ def test_groups_and_depthwise(target, dtype, groups, inputs, outputs):
             compare(cnncore.conv_transpose, x, w, b, settings, target, (layout, np.ascontiguousarray, layout, layout))
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_depthwise_windows_at_every_border(target, dtype):
+    """Rows of every length around those of a block, padding from none to more than a window, one to three spatial axes."""
+    rng = np.random.default_rng(12)
+    layouts = (channels_last, np.ascontiguousarray, channels_last, channels_last)
+    for taps, stride, width in itertools.product((3, 5), (1, 2), (1, 2, 3, 4, 5, 7, 8, 9, 14, 17)):
+        for low, high in ((0, 0), (1, 1), (taps // 2, 0), (0, taps - 1), (taps - 1, taps), (taps + 1, taps + 2)):
+            if width + low + high < taps:
+                continue
+            channels = 16 if width % 2 else 48
+            x, w, b = arrays(rng, (2, channels, 3, width), (channels, 1, 2, taps), dtype, channels)
+            settings = dict(stride=(1, stride), padding=((1, 0), (low, high)), dilation=(2 if width < 8 else 1, 1))
+            compare(cnncore.depthwise_conv, x, w, b, settings, target, layouts)
+    for shape, kernel in (((2, 32, 19), (5,)), ((1, 32, 4, 5, 9), (3, 3, 3))):
+        x, w, b = arrays(rng, shape, (32, 1, *kernel), dtype, 32)
+        compare(cnncore.depthwise_conv, x, w, b, dict(padding=1), target, layouts)
+
+
 @st.composite
 def convolutions(draw):
     """Any convolution of rank 1 to 3 that the definition computes in reasonable time."""
@@ -427,6 +446,8 @@ def test_nothing_outside_the_arrays_is_touched(target, order, start):
         ((1, 33, 6, 7), (35, 33, 2, 2), 35, dict(stride=2)),
         ((1, 11, 6, 7), (11, 1, 3, 3), 11, dict(padding=1, groups=11)),
         ((1, 16, 6, 7), (16, 1, 3, 3), 16, dict(groups=16)),
+        ((1, 16, 6, 9), (16, 1, 3, 3), 16, dict(padding=1, groups=16)),
+        ((2, 32, 5, 4), (32, 1, 5, 5), 32, dict(padding=2, groups=32, stride=2)),
         ((1, 9, 6, 7), (27, 1, 2, 3), 27, dict(groups=9, stride=2)),
         ((1, 17, 6, 7), (19, 17, 3, 3), 19, dict(padding=1, algorithm="winograd")),
         ((1, 16, 8, 10), (16, 16, 3, 3), 16, dict(algorithm="winograd_4x4")),
