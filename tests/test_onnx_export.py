@@ -417,6 +417,32 @@ def test_several_inputs_and_outputs(rng):
         assert_same(net, xs, cnncore.io.save_onnx(net, input_shape=shapes))
 
 
+def test_values_with_many_readers(rng):
+    """Nodes that write nothing themselves (dropout) between others, as results, and several times in one join."""
+    g = cnncore.Graph()
+    x = g.input(3, name="x")
+    a = g.dropout(g.dropout(g.conv(x, 4, 1)))
+    b = g.relu(a)
+    c = g.dropout(x)
+    g.output(g.dropout(b, name="again"), g.concat(a, b, a), c, g.add(c, x), a)
+    net = g.build()
+    content = cnncore.io.save_onnx(net)
+    assert_same(net, (rng.standard_normal((2, 3, 4, 5)).astype(np.float32),), content)
+    assert len({o.name for o in session(content).get_outputs()}) == 5
+
+
+def test_nets_in_training_mode_and_slid_classifiers(rng):
+    """Inference is written, whatever the net's mode; a linear classifier that slides over images is a convolution."""
+    net = small_net().train()
+    x = rng.standard_normal((2, 3, 8, 9)).astype(np.float32)
+    (got,) = run(cnncore.io.save_onnx(net), x)
+    np.testing.assert_allclose(got, net.eval()(x), rtol=1e-4, atol=1e-5)
+    slid = cnncore.models.lenet().to_fully_convolutional()
+    for size in (32, 45):
+        x = rng.standard_normal((1, 1, size, size)).astype(np.float32)
+        assert_same(slid, (x,), cnncore.io.save_onnx(slid))
+
+
 # ── Files and refusals ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -439,6 +465,12 @@ def test_files_are_whole_or_not_there(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert path.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["net.onnx", "other.onnx"]
+
+
+def test_more_weights_than_a_file_holds(monkeypatch):
+    monkeypatch.setattr("cnncore.io.onnx_writer.MOST_BYTES", 100)
+    with pytest.raises(ModelFileError, match=r"the weights take \d+ bytes; an ONNX file holds at most 100:"):
+        cnncore.io.save_onnx(small_net())
 
 
 def test_refusals_name_the_node_and_the_way_out():
