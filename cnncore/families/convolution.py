@@ -88,8 +88,9 @@ class Geometry:
 WINOGRAD_WINDOWS = {4: (3,), 2: (3, 5)}
 # Those that are one algorithm, and not a way to choose.
 NAMED_ALGORITHMS = ("direct", *(f"winograd_{tile}x{tile}" for tile in WINOGRAD_WINDOWS))
-# What the transforms of a tile cost per point and channel, in multiply-adds.
+# What the transforms of a tile cost per point and channel, in multiply-adds; channels come in vectors.
 TRANSFORM_COST = 6
+VECTOR = 16
 # The transformed weights are read once per block of tiles; reading them takes as long as multiplying so many tiles with them.
 WINOGRAD_BLOCK = 56
 LEAST_BLOCK = 12
@@ -126,9 +127,8 @@ def algorithm_costs(window, images, inputs, outputs, groups=1):
             points = (tile + window.kernel[-1] - 1) ** 2
             blocks, rest = divmod(tiles, WINOGRAD_BLOCK)
             rows = blocks * WINOGRAD_BLOCK + (max(rest, LEAST_BLOCK) if rest else 0)
-            costs[f"winograd_{tile}x{tile}"] = points * (
-                rows * inputs * outputs + TRANSFORM_COST * tiles * (inputs + outputs)
-            )
+            channels = VECTOR * (-(-inputs // VECTOR) + -(-outputs // VECTOR))
+            costs[f"winograd_{tile}x{tile}"] = points * (rows * inputs * outputs + TRANSFORM_COST * tiles * channels)
     return costs
 
 
