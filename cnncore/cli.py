@@ -394,12 +394,14 @@ def summary(options):
 
 
 def input_shapes(net, options, batch=1):
-    """Shapes of the net's inputs: of --size, of the training, or usual ones."""
+    """Shapes of the net's inputs: of --size, of the preprocessing, of the training, or usual ones."""
     shapes = []
     for row in net.graph.inputs:
         size = options.size if len(row.size) == 2 else None
         if None in row.size:
-            size = size or tuple(net.metadata.get("size") or (USUAL_SIZE.get(row.channels, 224),) * len(row.size))
+            said = [net.metadata.get(name) for name in ("crop", "size")]
+            said = next((known for known in said if isinstance(known, list) and len(known) == len(row.size)), None)
+            size = size or tuple(said or (USUAL_SIZE.get(row.channels, 224),) * len(row.size))
         elif size is not None and size != row.size:
             raise SettingError(
                 f"{options.function.__name__}: {options.model} takes images of {'×'.join(map(str, row.size))} only; leave "

@@ -205,6 +205,8 @@ def test_a_file_keeps_preprocessing_and_classes(photo, model, tmp_path):
     ready = cnncore.load(tmp_path / "ready.safetensors")
     assert ready.metadata == IMAGENET | {"classes": list("vwxyz")}
     np.testing.assert_array_equal(ready.parameters["scores.w"], colour_net().parameters["scores.w"])
+    code, out, _ = run_here(["summary", "ready.safetensors"], tmp_path)
+    assert code == 0 and "(1, 3, 224, 224)" in out
     kept, by_options = answer(tmp_path, "ready.safetensors", photo), answer(tmp_path, model, photo, *given)
     assert kept == by_options and kept["class"] in "vwxyz" and kept["read_at"] == [224, 224]
     assert (
