@@ -14,6 +14,7 @@ import cnncore
 from cnncore.errors import CnnError, DataError, ModelFileError, SettingError, ShapeError
 from cnncore.io.onnx_export import alone, written
 from cnncore.io.onnx_nodes import EXPORTERS, REFUSED
+from cnncore.io.onnx_pooling import STRATEGIES
 from cnncore.models import NETWORKS
 
 onnx = pytest.importorskip("onnx")
@@ -129,6 +130,9 @@ def test_operators_in_the_oldest_version(op):
 
 def test_every_operator_has_a_form_or_a_reason():
     grid = {op.name for op in cnncore.pool.pairs.values()}
+    assert set(cnncore.pool.strategies) == set(STRATEGIES), (
+        "say in cnncore/io/onnx_pooling.py how a strategy is written"
+    )
     for name in cnncore.OPS:
         assert (name in EXPORTERS or name in grid) != (name in REFUSED), name
     assert not set(EXPORTERS) & set(REFUSED)

@@ -342,7 +342,9 @@ def fractional_windows(w, n, s):
 def pooled(w, n):
     """A pooling of the grid: its strategy on the windows of its scheme."""
     s, kind = n.settings, n.op.kind
-    strategy = STRATEGIES[kind.strategy.name]
+    strategy = STRATEGIES.get(kind.strategy.name)
+    if strategy is None:
+        n.refuse(f"its strategy {kind.strategy.name!r} is not among those of io/onnx_pooling.py", "add it there")
     if s.get("training"):
         n.refuse(
             "training=True draws at random, which ONNX cannot repeat", "leave training out: the net's mode decides"
