@@ -175,3 +175,56 @@ def test_small_cells_of_power_means_have_their_share(p):
             y, backward = cnncore.gem_pool.with_backward(x, kernel_size=4, p=p, eps=1e-300)
             expected = 0.25 * (x / y) ** (p - 1)
             np.testing.assert_allclose(backward(np.ones_like(y)), expected, rtol=1e-11, err_msg=target)
+
+
+# ── What is drawn ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+DRAWING = {
+    "stochastic": {},
+    "rank_stochastic": {"a": 0.3},
+    "max_dropout": {"q": 0.5},
+    "max_dropout rarely kept": {"q": 0.97},
+}
+
+
+@pytest.mark.parametrize("style", ["plain", "ties", "zeros", "wide", "infinite", "nan"])
+@pytest.mark.parametrize("name", DRAWING)
+def test_the_same_cells_are_drawn_whatever_computes(name, style, rng):
+    """On every target, in every layout, for any number of threads: y, positions and gradients have the definition's bits."""
+    op, settings = cnncore.pool.operator(name.split()[0]), DRAWING[name]
+    geometries = (GEOMETRIES[0], GEOMETRIES[1], {"kernel_size": (5, 4), "stride": (2, 1)})
+    for number, geometry in enumerate(geometries):
+        for dtype in LIMIT:
+            x = image(style, op, rng, (2, (3, 16, 21)[number], 9, 75))
+            if name == "stochastic":
+                x = np.nan_to_num(np.maximum(x, 0), posinf=np.inf)
+            x = x.astype(dtype)
+            given = {**geometry, **settings, "training": True, "return_state": True, "seed": 2**40 + number}
+
+            def drawn(x, op=op, given=given):
+                (y, state), backward = op.with_backward(x, **given)
+                return y, state, *as_list(backward(np.random.default_rng(1).standard_normal(y.shape).astype(y.dtype)))
+
+            with cpu.target("definition"):
+                expected = drawn(x)
+            for target, threads in ((target, threads) for target in TARGETS for threads in (1, 2)):
+                with cpu.target(target), cnncore.threads(threads):
+                    for found in (drawn(x), drawn(channels_last(x))):
+                        for a, b in zip(found, expected, strict=True):
+                            if b is not None:
+                                np.testing.assert_array_equal(a, b, err_msg=f"{target} {geometry}")
+
+
+def test_positions_of_the_smallest(rng):
+    x = np.round(2 * rng.standard_normal((2, 21, 9, 13)))
+    x[0, :, 4, 4] = np.nan
+    for dtype in LIMIT:
+        expected = cnncore.max_pool(-x.astype(dtype), kernel_size=3, stride=2, padding=1, return_indices=True)
+        for target in cpu.targets():
+            with cpu.target(target):
+                for layout in (np.ascontiguousarray, channels_last):
+                    y, positions = cnncore.min_pool(
+                        layout(x.astype(dtype)), kernel_size=3, stride=2, padding=1, return_indices=True
+                    )
+                    np.testing.assert_array_equal(y, -expected[0])
+                    np.testing.assert_array_equal(positions, expected[1])

@@ -59,7 +59,7 @@ typedef struct {
     int64_t room;           /* bytes of scratch before what strategies of whole windows have (kernels/pool_whole.h) */
     /* How kernels cut the call into tasks (see kernels/pool.h): tasks that work in place, then packed ones. */
     int64_t in_place;       /* channels taken where they lie, a multiple of the vector; the others are packed */
-    int64_t vectors;        /* in place: vectors of channels per task */
+    int64_t vectors;        /* in place: vectors of channels per task; backward of what was drawn: channels per task */
     int64_t strip, strips;  /* in place, forward: windows of the sliding axis per task, and tasks along it */
     int64_t tasks_in_place;
     int64_t slide;          /* the sliding axis: the first one with more than a cell or a window */

@@ -40,6 +40,10 @@ typedef struct {
 } K(pool_strategy);
 
 struct K(whole_strategy);
+static int K(whole_selects)(const struct K(whole_strategy) *whole);
+static void K(whole_prepare)(
+    const struct K(whole_strategy) *whole, const cnn_pool *c, REAL *packed, int64_t plane, int64_t planes, int64_t from, int64_t to
+);
 static void K(whole_begin)(const cnn_pool *c, REAL *scratch, int packed, int64_t plane, int64_t planes, int64_t vectors);
 static void K(whole_end)(const cnn_pool *c, REAL *scratch, int packed, int64_t plane, int64_t planes, int64_t vectors);
 
@@ -648,8 +652,8 @@ POOL_INLINE K(pool_place) K(pool_place_of)(const cnn_pool *c, int64_t task, int6
 }
 
 static void K(reduce_whole)(
-    const struct K(whole_strategy) *whole, const cnn_pool *c, REAL *scratch, K(pool_view) x, K(pool_view) y, int64_t planes,
-    int64_t vectors, const int64_t *low, const int64_t *high
+    const struct K(whole_strategy) *whole, const cnn_pool *c, REAL *scratch, K(pool_view) x, K(pool_view) y,
+    int64_t *const *index, int packed, int64_t plane, int64_t planes, int64_t vectors, const int64_t *low, const int64_t *high
 );
 static void K(spread_whole)(
     const struct K(whole_strategy) *whole, const cnn_pool *c, REAL *scratch, K(pool_view) x, K(pool_view) y, K(pool_view) dy,
@@ -676,6 +680,7 @@ POOL_INLINE void K(pool_forward_of)(
             high[c->slide] = windows - low[c->slide] < c->band ? windows : low[c->slide] + c->band;
             K(pool_span)(c, low[c->slide], high[c->slide], &from, &to);
             K(pool_pack)(c, &c->x, packed_x, plane, planes, from, to);
+            if (s->whole) K(whole_prepare)(whole, c, packed_x, plane, planes, from, to);
             x = K(view_packed)(c, packed_x, &c->x, from);
             y = K(view_packed)(c, packed_y, &c->y, low[c->slide]);
         } else {
@@ -689,7 +694,7 @@ POOL_INLINE void K(pool_forward_of)(
             x = K(view_in_place)(&c->x, at.n, at.channel);
             y = K(view_in_place)(&c->y, at.n, at.channel);
         }
-        if (s->selects)
+        if (s->selects || (s->whole && K(whole_selects)(whole) && c->indices.data != NULL))
             for (int64_t l = 0; l < vectors * LANES; l++) {
                 const int64_t n = (plane + l) / channels, channel = (plane + l) % channels + (packed ? c->in_place : 0);
                 index[l] = l < planes
@@ -699,7 +704,7 @@ POOL_INLINE void K(pool_forward_of)(
         const K(pool_view) x_rest = K(view_vector)(x, wide * CNN_POOL_VECTORS), y_rest = K(view_vector)(y, wide * CNN_POOL_VECTORS);
         if (s->whole) {
             K(whole_begin)(c, scratch, packed, plane, planes, vectors);
-            K(reduce_whole)(whole, c, scratch, x, y, planes, vectors, low, high);
+            K(reduce_whole)(whole, c, scratch, x, y, index, packed, plane, planes, vectors, low, high);
         } else if (s == &K(pool_max) && c->axis[2].step == 1) {
             if (wide) K(pool_reduce_max)(CNN_POOL_VECTORS, wide, c, x, y, low, high);
             if (lone) K(pool_reduce_max)(1, lone, c, x_rest, y_rest, low, high);

@@ -5,6 +5,12 @@
  * They are called through pointers: beside exponentials, sorting and gathering that costs nothing, and the code stays small.
  */
 
+/* What a strategy remembers from window to window. */
+typedef struct {
+    int64_t n;                          /* cells of the windows that it is for; 0: nothing */
+    double reached[CNN_POOL_RANKED];
+} K(memory);
+
 typedef struct {
     int64_t n;                  /* cells of the window inside the image */
     const int64_t *tap;         /* [n] places within the whole kernel */
@@ -14,13 +20,26 @@ typedef struct {
     vreal *work;                /* [2n] for the strategy's own use */
     int64_t lanes;              /* that hold a plane */
     int refused;                /* set by reduce where it has no value for these cells */
+    vmask cell;                 /* set by reduce of a strategy that selects: the cell that y came from, -1 for none */
+    const double *drawn;        /* [LANES] for a strategy that draws: uniform in [0, 1) */
+    K(memory) *memory;
 } K(cells);
 
 struct K(whole_strategy) {
     vreal (*reduce)(const cnn_pool *c, K(cells) *w, const vreal *x);
     void (*spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx);
     int reads_y;                /* whether spread reads y */
+    int selects, draws;         /* whether reduce leaves a cell; whether it draws a number for each window */
+    /* What is done to packed planes before their windows are met: slices from <= i < to of `planes` planes. */
+    void (*prepare)(const cnn_pool *c, REAL *packed, int64_t plane, int64_t planes, int64_t from, int64_t to);
 };
+
+static int K(whole_selects)(const struct K(whole_strategy) *whole) { return whole->selects; }
+static void K(whole_prepare)(
+    const struct K(whole_strategy) *whole, const cnn_pool *c, REAL *packed, int64_t plane, int64_t planes, int64_t from, int64_t to
+) {
+    if (whole->prepare) whole->prepare(c, packed, plane, planes, from, to);
+}
 
 /* ── What several of them need ──────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -83,9 +102,17 @@ static inline int K(any_lane)(vmask m) {
 
 /* ── Min ────────────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static vreal K(min_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
+static vreal K(smallest_of_cells)(const vreal *x, int64_t n) {
     vreal smallest = x[0];
-    for (int64_t i = 1; i < w->n; i++) smallest = K(select)((x[i] < smallest) | (x[i] != x[i]), x[i], smallest);
+    for (int64_t i = 1; i < n; i++) smallest = K(select)((x[i] < smallest) | (x[i] != x[i]), x[i], smallest);
+    return smallest;
+}
+static vreal K(min_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
+    const vreal smallest = K(smallest_of_cells)(x, w->n);
+    if (c->indices.data != NULL) {
+        vmask left = K(all_lanes)();
+        for (int64_t i = 0; i < w->n; i++) w->cell |= K(first_equal)(x[i], smallest, &left) & ((INTEGER)i - (vmask){0});
+    }
     return smallest;
 }
 static void K(first_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
@@ -526,7 +553,7 @@ static vreal K(dilation_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) 
 }
 static vreal K(erosion_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
     for (int64_t i = 0; i < w->n; i++) w->work[i] = x[i] - w->parameter[w->tap[i]];
-    return K(min_reduce)(c, w, w->work);
+    return K(smallest_of_cells)(w->work, w->n);
 }
 static void K(dilation_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
     const vreal largest = K(dilation_reduce)(c, w, x);
@@ -543,10 +570,10 @@ static void K(erosion_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vr
 
 /* ── The loops ──────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* Memory of a task: places of a window's cells in x and in dx and within the kernel, the cells and their gradients, and the
+/* Memory of a task: where a window's cells lie in x, in dx, within the kernel and in the plane, the cells and their gradients, and the
  * learned numbers of the task's channels with their gradients, of some windows and of all. */
 typedef struct {
-    int64_t *offset, *target, *tap;
+    int64_t *offset, *target, *tap, *place;
     vreal *x, *dx, *work, *parameter, *gradient;
     double *total;
 } K(room);
@@ -562,6 +589,7 @@ static K(room) K(room_of)(const cnn_pool *c, REAL *scratch) {
     r.offset = (int64_t *)(r.total + c->vectors * c->parameters * LANES);
     r.target = r.offset + c->cells;
     r.tap = r.target + c->cells;
+    r.place = r.tap + c->cells;
     return r;
 }
 
@@ -608,29 +636,77 @@ static int64_t K(whole_cells)(const cnn_pool *c, K(pool_view) x, int64_t od, int
     return n;
 }
 
+/* Row-major positions of the cells of window (od, oh, ow) in their plane. */
+static void K(whole_places)(const cnn_pool *c, int64_t od, int64_t oh, int64_t ow, int64_t *place) {
+    const cnn_axis *D = &c->axis[0], *H = &c->axis[1], *W = &c->axis[2];
+    for (int64_t d = 0; d < D->count[od]; d++)
+        for (int64_t h = 0; h < H->count[oh]; h++)
+            for (int64_t w = 0; w < W->count[ow]; w++)
+                *place++ = ((D->first[od] + d * D->step) * H->input + H->first[oh] + h * H->step) * W->input
+                    + W->first[ow] + w * W->step;
+}
+
+#define POOL_DRAWN (2 * BLOCKS - 2)     /* windows next to each other that draw their numbers together */
+
+/* The numbers of windows ow <= o < end next to each other of each plane. */
+static void K(whole_draw)(
+    const cnn_pool *c, int packed, int64_t plane, int64_t planes, int64_t od, int64_t oh, int64_t ow, int64_t end,
+    double drawn[LANES][POOL_DRAWN]
+) {
+    const int64_t rows = c->axis[0].output * c->axis[1].output;
+    for (int64_t l = 0; l < LANES; l++) {
+        const uint64_t row = (uint64_t)(K(plane_of)(c, packed, plane, planes, l) * rows + od * c->axis[1].output + oh);
+        const uint64_t first = c->first_window + row * (uint64_t)c->axis[2].output + (uint64_t)ow;
+        uint64_t number[2][BLOCKS];
+        K(philox_run)(c->seed, (int64_t)(first >> 1), number[0], number[1]);
+        for (uint64_t o = 0, at = first & 1; o < (uint64_t)(end - ow); o++, at++)
+            drawn[l][o] = (double)(int64_t)number[at & 1][at >> 1] * (1.0 / 9007199254740992.0);
+    }
+}
+
 POOL_INLINE K(cells) K(cells_of)(const cnn_pool *c, const K(room) *r, int64_t n, int64_t vector, int64_t planes) {
-    const int64_t taps = c->axis[0].kernel * c->axis[1].kernel * c->axis[2].kernel;
     return (K(cells)){
-        n, r->tap, taps, r->parameter + vector * c->parameters, c->learns ? r->gradient + vector * c->parameters : NULL, r->work,
-        planes < LANES ? planes : LANES, 0
+        .n = n,
+        .tap = r->tap,
+        .taps = c->axis[0].kernel * c->axis[1].kernel * c->axis[2].kernel,
+        .parameter = r->parameter + vector * c->parameters,
+        .gradient = c->learns ? r->gradient + vector * c->parameters : NULL,
+        .work = r->work,
+        .lanes = planes < LANES ? planes : LANES,
     };
 }
 
 static void K(reduce_whole)(
-    const struct K(whole_strategy) *whole, const cnn_pool *c, REAL *scratch, K(pool_view) x, K(pool_view) y, int64_t planes,
-    int64_t vectors, const int64_t *low, const int64_t *high
+    const struct K(whole_strategy) *whole, const cnn_pool *c, REAL *scratch, K(pool_view) x, K(pool_view) y,
+    int64_t *const *index, int packed, int64_t plane, int64_t planes, int64_t vectors, const int64_t *low, const int64_t *high
 ) {
     const K(room) r = K(room_of)(c, scratch);
+    const int selects = whole->selects && c->indices.data != NULL;
+    double drawn[LANES][POOL_DRAWN], number[LANES];
+    K(memory) memory = {0};
     for (int64_t od = low[0]; od < high[0]; od++)
         for (int64_t oh = low[1]; oh < high[1]; oh++)
             for (int64_t ow = low[2]; ow < high[2]; ow++) {
-                const int64_t n = K(whole_cells)(c, x, od, oh, ow, r.offset, r.tap);
+                const int64_t n = K(whole_cells)(c, x, od, oh, ow, r.offset, r.tap), at = (ow - low[2]) % POOL_DRAWN;
                 REAL *value = y.data + K(view_row)(y, od, oh, ow);
+                if (selects) K(whole_places)(c, od, oh, ow, r.place);
+                if (whole->draws && at == 0)
+                    K(whole_draw)(c, packed, plane, planes, od, oh, ow, high[2] - ow < POOL_DRAWN ? high[2] : ow + POOL_DRAWN, drawn);
+                if (whole->draws)
+                    for (int l = 0; l < LANES; l++) number[l] = drawn[l][at];
                 for (int64_t v = 0; v < vectors; v++) {
                     K(cells) w = K(cells_of)(c, &r, n, v, planes);
+                    w.drawn = number;
+                    w.memory = &memory;
                     for (int64_t i = 0; i < n; i++) r.x[i] = K(load)(x.data + r.offset[i] + v * LANES);
                     K(store)(value + v * LANES, whole->reduce(c, &w, r.x));
                     if (w.refused) __atomic_store_n((int *)&c->refused, CNN_POOL_REFUSED_CELLS, __ATOMIC_RELAXED);
+                    if (!selects) continue;
+                    const int64_t *t = c->indices.stride, offset = od * t[2] + oh * t[3] + ow * t[4];
+                    for (int l = 0; l < LANES; l++) {
+                        int64_t *positions = index[v * LANES + l];
+                        if (positions != NULL) positions[offset] = w.cell[l] < 0 ? -1 : r.place[w.cell[l]];
+                    }
                 }
             }
 }
@@ -679,28 +755,30 @@ static void K(pool_backward_whole)(const struct K(whole_strategy) *whole, const 
 
 /* ── Tasks ──────────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-#define POOL_WHOLE(strategy, spread_by, y_read) \
-    static const struct K(whole_strategy) K(strategy##_whole) = {K(strategy##_reduce), K(spread_by##_spread), y_read}; \
+#define POOL_WHOLE_FORWARD(strategy, ...) \
+    static const struct K(whole_strategy) K(strategy##_whole) = {.reduce = K(strategy##_reduce), __VA_ARGS__}; \
     static void K(strategy##_pool_forward)(void *call, int64_t begin, int64_t end, void *scratch) { \
         K(pool_forward_whole)(&K(strategy##_whole), call, begin, end, scratch); \
-    } \
+    }
+#define POOL_WHOLE(strategy, spread_by, ...) \
+    POOL_WHOLE_FORWARD(strategy, .spread = K(spread_by##_spread), __VA_ARGS__) \
     static void K(strategy##_pool_backward)(void *call, int64_t begin, int64_t end, void *scratch) { \
         K(pool_backward_whole)(&K(strategy##_whole), call, begin, end, scratch); \
     }
 
-POOL_WHOLE(min, first, 1)
-POOL_WHOLE(mixed, mixed, 0)
-POOL_WHOLE(gated, gated, 0)
-POOL_WHOLE(tree, tree, 0)
-POOL_WHOLE(soft, soft, 1)
-POOL_WHOLE(auto, auto, 1)
-POOL_WHOLE(log_sum_exp, log_sum_exp, 0)
-POOL_WHOLE(gem, gem, 0)
-POOL_WHOLE(alpha, alpha, 0)
-POOL_WHOLE(learned_lp, learned_lp, 0)
-POOL_WHOLE(median, median, 0)
-POOL_WHOLE(ordinal, ordinal, 1)
-POOL_WHOLE(rank_avg, rank_avg, 0)
-POOL_WHOLE(rank_weighted, rank_weighted, 0)
-POOL_WHOLE(dilation, dilation, 0)
-POOL_WHOLE(erosion, erosion, 0)
+POOL_WHOLE(min, first, .reads_y = 1, .selects = 1)
+POOL_WHOLE(mixed, mixed)
+POOL_WHOLE(gated, gated)
+POOL_WHOLE(tree, tree)
+POOL_WHOLE(soft, soft, .reads_y = 1)
+POOL_WHOLE(auto, auto, .reads_y = 1)
+POOL_WHOLE(log_sum_exp, log_sum_exp)
+POOL_WHOLE(gem, gem)
+POOL_WHOLE(alpha, alpha)
+POOL_WHOLE(learned_lp, learned_lp)
+POOL_WHOLE(median, median)
+POOL_WHOLE(ordinal, ordinal, .reads_y = 1)
+POOL_WHOLE(rank_avg, rank_avg)
+POOL_WHOLE(rank_weighted, rank_weighted)
+POOL_WHOLE(dilation, dilation)
+POOL_WHOLE(erosion, erosion)

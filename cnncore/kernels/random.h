@@ -1,14 +1,15 @@
-/* Dropout. Definitions with their formulas, and the generator: ops/random.pyx, ops/random.pxd. */
+/* The generator, and dropout. Definitions with their formulas: ops/random.pyx, ops/random.pxd. */
 
+#undef BLOCKS
 #define BLOCKS 32   /* blocks of the generator that are drawn side by side */
 
-/* The numbers of the pairs first ... first + BLOCKS - 1 of a seed, as multiples of 2^-53: one block of Philox4x32-10 a pair. */
-static inline void K(philox)(uint64_t seed, int64_t first, uint64_t *even, uint64_t *odd) {
+/* Both numbers of each of the pairs of a seed, as multiples of 2^-53: one block of Philox4x32-10 a pair. */
+static inline void K(philox)(uint64_t seed, const uint64_t *pair, uint64_t *even, uint64_t *odd) {
     uint32_t c0[BLOCKS], c1[BLOCKS], c2[BLOCKS] = {0}, c3[BLOCKS] = {0};
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
     for (int l = 0; l < BLOCKS; l++) {
-        c0[l] = (uint32_t)(uint64_t)(first + l);
-        c1[l] = (uint32_t)((uint64_t)(first + l) >> 32);
+        c0[l] = (uint32_t)pair[l];
+        c1[l] = (uint32_t)(pair[l] >> 32);
     }
     for (int step = 0; step < 10; step++, k0 += UINT32_C(0x9E3779B9), k1 += UINT32_C(0xBB67AE85))
         for (int l = 0; l < BLOCKS; l++) {
@@ -24,6 +25,13 @@ static inline void K(philox)(uint64_t seed, int64_t first, uint64_t *even, uint6
     }
 }
 
+/* Those of the pairs first ... first + BLOCKS - 1. */
+static inline void K(philox_run)(uint64_t seed, int64_t first, uint64_t *even, uint64_t *odd) {
+    uint64_t pair[BLOCKS];
+    for (int l = 0; l < BLOCKS; l++) pair[l] = (uint64_t)(first + l);
+    K(philox)(seed, pair, even, odd);
+}
+
 /* Tasks are pairs of neighbours. */
 static void K(between_draw)(void *description, int64_t begin, int64_t end, void *scratch) {
     const cnn_between *call = description;
@@ -32,7 +40,7 @@ static void K(between_draw)(void *description, int64_t begin, int64_t end, void 
     for (int64_t first = begin; first < end; first += BLOCKS) {
         uint64_t even[BLOCKS], odd[BLOCKS];
         REAL values[2 * BLOCKS];
-        K(philox)(call->seed, first, even, odd);
+        K(philox_run)(call->seed, first, even, odd);
         for (int l = 0; l < BLOCKS; l++) {
             values[2 * l] = (REAL)(low + unit * (double)(int64_t)even[l]);
             values[2 * l + 1] = (REAL)(low + unit * (double)(int64_t)odd[l]);
@@ -51,7 +59,7 @@ static void K(dropout_draw)(void *description, int64_t begin, int64_t end, void 
     for (int64_t first = begin; first < end; first += BLOCKS) {
         uint64_t even[BLOCKS], odd[BLOCKS];
         uint8_t kept[2 * BLOCKS];
-        K(philox)(call->seed, first, even, odd);
+        K(philox_run)(call->seed, first, even, odd);
         for (int l = 0; l < BLOCKS; l++) {
             kept[2 * l] = even[l] >= least;
             kept[2 * l + 1] = odd[l] >= least;
@@ -97,4 +105,3 @@ static void K(dropout_select)(void *description, int64_t begin, int64_t end, voi
         }
     }
 }
-#undef BLOCKS

@@ -34,6 +34,7 @@ cdef struct Functions:          # by precision: CNN_FLOAT32, CNN_FLOAT64
     void *spread[2]
     bint ranks, places, may_select_none     # what the strategy needs: "order", "place", to select "none" of the cells
     bint whole                  # its kernel takes the "cells" of a window together (kernels/pool_whole.h)
+    bint selects, draws         # and "selects" one, "draws" one: forward leaves its position (kernels/pool_drawn.h)
 
 cdef class Definition:
     """What a strategy does to one window, in both precisions, and the kernels that override the loop over windows."""

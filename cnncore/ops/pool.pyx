@@ -35,7 +35,7 @@ cdef Definition definition(name, void *reduce_f32, void *reduce_f64, void *sprea
     d.saves = saves
     d.requires = requires
     d.functions = Functions([reduce_f32, reduce_f64], [spread_f32, spread_f64],
-                            "order" in needs, "place" in needs, "none" in needs, "cells" in needs)
+                            "order" in needs, "place" in needs, "none" in needs, "cells" in needs, "selects" in needs, "draws" in needs)
     d.forward_kernel = kernel_number(f"{name}_pool_forward")
     d.backward_kernel = kernel_number(f"{name}_pool_backward")
     return d
@@ -210,7 +210,7 @@ cdef void stochastic_spread(const real *x, Window *window, real y, real dy, real
         dx[i] = dy if i == window.selected and not nothing else 0
 
 STOCHASTIC = definition("stochastic", <void *> stochastic_reduce[float], <void *> stochastic_reduce[double],
-                        <void *> stochastic_spread[float], <void *> stochastic_spread[double], saves=("x",), needs=(),
+                        <void *> stochastic_spread[float], <void *> stochastic_spread[double], saves=("x",), needs=("cells", "selects", "draws"),
                         requires="x ≥ 0 everywhere and no NaN (it draws cells with probability x / Σx): apply relu first")
 
 
@@ -265,7 +265,7 @@ cdef void min_spread(const real *x, Window *window, real y, real dy, real *dx) n
         dx[i] = dy if i == window.selected else 0
 
 MIN = definition("min", <void *> min_reduce[float], <void *> min_reduce[double],
-                 <void *> min_spread[float], <void *> min_spread[double], saves=("x", "y"), needs=("cells",))
+                 <void *> min_spread[float], <void *> min_spread[double], saves=("x", "y"), needs=("cells", "selects"))
 
 
 # ── Order of a window's cells ──────────────────────────────────────────────────────────────────────────────────────────
@@ -834,7 +834,7 @@ cdef void selected_spread(const real *x, Window *window, real y, real dy, real *
         dx[i] = dy if i == window.selected else 0
 
 RANK_STOCHASTIC = definition("rank_stochastic", <void *> rank_stochastic_reduce[float], <void *> rank_stochastic_reduce[double],
-                             <void *> selected_spread[float], <void *> selected_spread[double], saves=(), needs=("order",))
+                             <void *> selected_spread[float], <void *> selected_spread[double], saves=(), needs=("order", "cells", "selects", "draws"))
 
 
 # ── Max-pooling dropout, training ── Wu & Gu 2015, arXiv:1512.01400, eq. 4-7 ───────────────────────────────────────────
@@ -857,7 +857,7 @@ cdef real max_dropout_reduce(const real *x, Window *window) noexcept nogil:
 
 MAX_DROPOUT = definition("max_dropout", <void *> max_dropout_reduce[float], <void *> max_dropout_reduce[double],
                          <void *> selected_spread[float], <void *> selected_spread[double], saves=(),
-                         needs=("place", "none"))
+                         needs=("place", "none", "cells", "selects", "draws"))
 
 
 # ── Morphological pooling ── grey-scale dilation and erosion: Serra 1982; learned: Franchi, Fehri & Yao 2020 ───────────
@@ -1235,16 +1235,17 @@ cdef int64_t cut(cnn_pool *call, Windows windows, const cnn_tensor *image, const
 
 
 cdef bint takes(const cnn_pool *call, bint positions):
-    """Whether a kernel that takes windows as a whole has room for them; it leaves no positions."""
+    """Whether a kernel that takes windows as a whole has room for them, and leaves positions if they are wanted; it draws anew."""
     cdef const Functions *functions = <const Functions *> call.strategy
-    return not functions.whole or not (positions or call.cells > (CNN_POOL_RANKED if functions.ranks else LARGEST_WHOLE_WINDOW))
+    cdef int64_t most = CNN_POOL_RANKED if functions.ranks else LARGEST_WHOLE_WINDOW
+    return not functions.whole or (call.cells <= most and call.drawn.data == NULL and (functions.selects or not positions))
 
 
 cdef void add_room(cnn_pool *call, int64_t lanes, int64_t itemsize, int64_t *scratch_bytes):  # no-cython-lint
     """Scratch behind that of packed bands: places, cells and their gradients of one window, learned numbers of a task's channels."""
     if (<const Functions *> call.strategy).whole:
         call.room = (scratch_bytes[0] + 63) // 64 * 64
-        scratch_bytes[0] = call.room + call.cells * (4 * lanes * itemsize + 3 * 8) + (
+        scratch_bytes[0] = call.room + call.cells * (4 * lanes * itemsize + 4 * 8) + (
             call.vectors * call.parameters * lanes * (2 * itemsize + 8))
 
 
@@ -1265,7 +1266,7 @@ def forward(Definition strategy, Windows windows, Numbers numbers, x, y, indices
     # A position is a lane of the kernels: 32 bits wide in float32.
     if task != NULL and (indices is None or itemsize == 8 or windows.positions < 2**31) and takes(&call, indices is not None):
         tasks = cut(&call, windows, &call.x, &call.y, lanes(X.precision), itemsize,
-                    channels_last(&call.x) and channels_last(&call.y), False, &scratch_bytes)
+                    channels_last(&call.x) and channels_last(&call.y) and not strategy.functions.draws, False, &scratch_bytes)
         add_room(&call, lanes(X.precision), itemsize, &scratch_bytes)
     if tasks < 0:
         task = <cnn_task> pool_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> pool_forward[double]
@@ -1293,7 +1294,10 @@ def backward(Definition strategy, Windows windows, Numbers numbers, x, y, dy, dx
         G = tensor(gradient, True)
         call.gradient = <double *> G.view.data
     cdef cnn_task task = kernel(strategy.backward_kernel, X.precision)
-    if task != NULL and takes(&call, False):
+    if task != NULL and strategy.functions.draws:
+        call.vectors = lanes(X.precision) if channels_last(&call.dx) else 1
+        tasks = DX.view.shape[0] * ((DX.view.shape[1] + call.vectors - 1) // call.vectors)
+    elif task != NULL and takes(&call, False):
         tasks = cut(&call, windows, &call.dx, &call.dy, lanes(X.precision), itemsize,
                     channels_last(&call.x) and channels_last(&call.y) and channels_last(&call.dy) and channels_last(&call.dx),
                     True, &scratch_bytes)
