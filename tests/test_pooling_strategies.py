@@ -228,3 +228,21 @@ def test_positions_of_the_smallest(rng):
                     )
                     np.testing.assert_array_equal(y, -expected[0])
                     np.testing.assert_array_equal(positions, expected[1])
+
+
+# ── The k largest ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("dtype", LIMIT)
+def test_k_largest_of_many_equals_and_nan(dtype, rng):
+    """The first in a stable order from the largest to the smallest, NaN before all others."""
+    for L in (1, 2, 5, 17, 112):
+        x = np.round(2 * rng.standard_normal((3, 4, 5, L))).astype(dtype)
+        where = rng.random(x.shape)
+        x = np.where(where < 0.05, np.nan, np.where(where < 0.1, -np.inf, np.where(where > 0.97, np.inf, x)))
+        order = np.lexsort((np.broadcast_to(np.arange(L), x.shape), -np.nan_to_num(x, nan=0), ~np.isnan(x)), axis=-1)
+        for k in {1, min(3, L), (L + 1) // 2, L}:
+            expected = np.sort(order[..., :k], -1)
+            y, indices = cnncore.k_max_pool(x, k=k, return_indices=True)
+            np.testing.assert_array_equal(indices, expected)
+            np.testing.assert_array_equal(y, np.take_along_axis(x, expected, -1))

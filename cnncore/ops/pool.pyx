@@ -1327,28 +1327,53 @@ cdef inline int64_t row_offset(const cnn_tensor *t, int64_t row) noexcept nogil:
         row //= t.shape[axis]
     return offset
 
+cdef inline bint ranks_after(const real *x, int64_t i, int64_t j) noexcept nogil:
+    return precedes(x[j], x[i]) or (i > j and not precedes(x[i], x[j]))
+
+cdef inline void sift(const real *x, int64_t *heap, int64_t k, int64_t at) noexcept nogil:
+    """Let heap[at] sink until no cell below ranks after it."""
+    cdef int64_t cell = heap[at], below = 2 * at + 1
+    while below < k:
+        if below + 1 < k and ranks_after(x, heap[below + 1], heap[below]):
+            below += 1
+        if not ranks_after(x, heap[below], cell):
+            break
+        heap[at] = heap[below]
+        at, below = below, 2 * below + 1
+    heap[at] = cell
+
 cdef void k_max_rows(Rows *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
-    """Tasks are rows: rank the values, mark the k first, hand them out in their order."""
+    """Tasks are rows: the k first in rank on a heap, the last of them on top; then they are handed out in their order."""
     cdef int64_t L = call.whole.shape[4], k = call.chosen.shape[4], row, i, kept
-    cdef Window window
-    cdef real *x = <real *> scratch
+    cdef real *x = scratch
+    cdef int64_t *heap = <int64_t *> (<double *> scratch + L)
+    cdef char *marked = <char *> (heap + k)
     cdef const real *line
     cdef real *y
+    cdef real least
     cdef int64_t *places
-    window.n, window.order = L, <int64_t *> (<double *> scratch + L)
-    cdef int64_t *rank = window.order + L
     for row in range(begin, end):
         line = <const real *> call.whole.data + row_offset(&call.whole, row)
         y = <real *> call.chosen.data + row_offset(&call.chosen, row)
         places = <int64_t *> call.places.data + row_offset(&call.places, row)
         for i in range(L):
             x[i] = line[i * call.whole.stride[4]]
-        rank_cells(x, &window)
-        for i in range(L):
-            rank[window.order[i]] = i
+            marked[i] = False
+        for i in range(k):
+            heap[i] = i
+        for i in range(k // 2 - 1, -1, -1):
+            sift(x, heap, k, i)
+        least = x[heap[0]]
+        for i in range(k, L):
+            if not x[i] <= least and precedes(x[i], least):     # the first comparison alone decides nearly always
+                heap[0] = i
+                sift(x, heap, k, 0)
+                least = x[heap[0]]
+        for i in range(k):
+            marked[heap[i]] = True
         kept = 0
         for i in range(L):
-            if rank[i] < k:
+            if marked[i]:
                 y[kept * call.chosen.stride[4]] = x[i]
                 places[kept * call.places.stride[4]] = i
                 kept += 1
