@@ -1,5 +1,5 @@
 """Write what is derived from the catalogue: type stubs; docs/operators.md, docs/operators/, docs/coverage.md,
-docs/pooling_grid.md, and the tables of docs/interchange.md.
+docs/pooling_grid.md, docs/networks.md, and the tables of docs/interchange.md.
 
     python tools/generate.py            write the files
     python tools/generate.py --check    write nothing; exit 1 when a file is not what would be written
@@ -18,6 +18,7 @@ from literature import ENTRIES
 from pictures import picture
 
 import cnncore
+from cnncore import models
 from cnncore.catalog import FAMILIES, GRIDS
 from cnncore.catalog.peers import PEERS, peers_sentence
 from cnncore.errors import CnnError
@@ -294,6 +295,59 @@ def form_in_onnx(op):
     return [], False, reason or "its arrays are no values of a graph"
 
 
+# Networks that a function makes beside the one of its defaults.
+VARIANTS = {
+    "googlenet": ({"norm": "batch"}, {"aux": True}),
+    "vgg": tuple({"configuration": configuration} for configuration in "ABCE"),
+    "resnet18": ({"layers": 34},),
+    "resnet50": ({"layers": 101}, {"layers": 152}),
+    "mobilenet_v2": ({"alpha": 0.5}, {"alpha": 1.4}),
+}
+IMAGES = {"small_inception": 28, "network_in_network": 32, "all_convolutional": 32}
+
+
+def networks_page():
+    """docs/networks.md: what cnncore.models has, with the counts of the graphs themselves."""
+    lines = [
+        "# Networks",
+        "",
+        "Each function of `cnncore.models` builds its network in code that reads like the paper's figure. `cnncore summary NAME` "
+        "shows it layer by layer, `net.draw()` as a picture, `cnncore train --network NAME` trains it; "
+        "[interchange.md](interchange.md) says how weights from elsewhere get in. Written by `python tools/generate.py`, the "
+        "counts by the graphs themselves; multiply-adds are those of one image of the size in the table.",
+        "",
+        "| network | source | image | last feature map | parameters | multiply-adds |",
+        "|---|---|---|---|---:|---:|",
+    ]
+    for name, make in models.NETWORKS.items():
+        module = sys.modules[make.__module__]
+        source = (
+            inspect.cleandoc(module.__doc__).splitlines()[0].partition(": ")[2].rstrip(".") or "here, for 28×28 digits"
+        )
+        for settings in ({}, *VARIANTS.get(name, ())):
+            function = models.resnet if "layers" in settings else make
+            net = function(**settings, seed=None)
+            channels = net.graph.inputs[0].channels
+            size = net.graph.inputs[0].size[0] or IMAGES.get(name, 224)
+            table = net.summary((1, channels, size, size))
+            maps = [row.output[1:] for row in table.rows if len(row.output) == 4 and max(row.output[2:]) > 1]
+            given = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+            open_size = None in net.graph.inputs[0].size
+            lines.append(
+                f"| `{function.__name__}({given})` | {cell(source) if not settings else ''} | {size}×{size}"
+                f"{', any' if open_size else ''} | {' × '.join(map(str, maps[-1]))} | {table.parameters:,} | "
+                f"{table.multiply_adds:,} |"
+            )
+    lines += [
+        "",
+        "Modules for networks of your own: `inception_module` (figure 2b of Szegedy et al. 2015), `naive_inception_module` "
+        "(figure 2a). `net.to_fully_convolutional()` slides a classifier over larger images, `net.with_classes(n)` puts a fresh "
+        "one in its place, `net.with_outputs(…)` ends at other nodes. What an Inception network does with its branches: "
+        "[inception_study.md](inception_study.md).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 # ── Files ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -306,6 +360,7 @@ def generated_files():
         docs / "coverage.md": coverage_page(),
         docs / "pooling_grid.md": grid_page(),
         docs / "interchange.md": interchange_page(),
+        docs / "networks.md": networks_page(),
     }
     for family in FAMILIES:
         files[docs / "operators" / f"{family}.md"] = family_page(family)
