@@ -443,15 +443,18 @@ class Net:
 
         return with_outputs(self, *names)
 
-    def with_classes(self, classes, seed=0):
+    def with_classes(self, classes, seed=0, freeze=False):
         """A new net with these weights and fresh classifiers for ``classes`` classes, to be fine-tuned.
 
-        The classifier is the last ``linear`` or ``conv`` before an output. To train it alone, freeze the rest:
-        ``new.frozen = {name for name in new.parameters if not name.startswith("classifier")}``.
+        The classifier is the last ``linear`` or ``conv`` before an output, to which a lone way leads through operators that
+        keep the number of channels (activations, poolings, softmax, dropout). Each of several outputs gets a fresh one.
+
+        ``freeze=True``: the classifiers alone are trained. All other parameters are in ``frozen``, and batch normalisation and
+        dropout before them run as outside training.
         """
         from .surgery import with_classes
 
-        return with_classes(self, classes, seed)
+        return with_classes(self, classes, seed, freeze)
 
     def to_fully_convolutional(self, size=None, average=False):
         """A new net whose linear layers are convolutions: on larger images it makes a map of scores per class.

@@ -134,16 +134,12 @@ def with_outputs(net, *names):
     return rebuilt(net, pruned({**net.graph.description(), "outputs": list(names)}))
 
 
-def with_classes(net, classes, seed=0):
-    """A new net with the weights of ``net`` up to its classifiers, which are fresh ones for ``classes`` classes.
-
-    The classifier is the last ``linear`` or ``conv`` before an output, the lone way to which leads through operators that keep
-    the number of channels (activations, poolings, softmax, dropout). Each of several outputs gets a fresh one.
-    """
+def with_classes(net, classes, seed=0, freeze=False):
+    """See :meth:`cnncore.net.Net.with_classes`."""
     place = "with_classes"
     classes = integer(place, "classes", classes, 1)
     seed = integer(place, "seed", seed, 0, 2**63 - 1)
-    shapes, _ = value_shapes(net, place)
+    shapes, nodes = value_shapes(net, place)
     description = copy.deepcopy(net.graph.description())
     rows = {row["name"]: row for row in description["nodes"]}
     fresh = set()
@@ -162,8 +158,15 @@ def with_classes(net, classes, seed=0):
             )
         rows[name]["settings"]["channels"] = classes
         fresh |= {name, *passed}
+    if freeze:  # as nets are used, not as they are trained: no dropout, recorded statistics
+        for name in rows.keys() - fresh:
+            if "training" in nodes[name].op.settings:
+                rows[name]["settings"]["training"] = False
     made = rebuilt(net, description, fresh=fresh, seed=seed)
     made.metadata.pop("classes", None)
+    if freeze:
+        trained = {owned.name for node in made.graph.nodes if node.path in fresh for owned in node.owned}
+        made.frozen = made.parameters.keys() - trained
     return made
 
 

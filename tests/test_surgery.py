@@ -279,6 +279,28 @@ def test_fresh_classifiers(rng, make, shape):
     assert not np.array_equal(net.with_classes(4, seed=8).parameters[drawn], made.parameters[drawn])
 
 
+def test_a_fresh_classifier_can_be_trained_alone(rng):
+    """It is then a linear classifier on features that stay what they are, for all batch normalisation and dropout before it."""
+    net = models.mobilenet_v2(classes=4, alpha=0.35, dtype="float64")
+    for name, array in net.state.items():
+        net.state[name] = rng.uniform(0.5, 1.5, array.shape)
+    x, labels = rng.standard_normal((6, 3, 32, 32)), np.arange(6) % 2
+    made = net.with_classes(2, freeze=True)
+    before = {name: array.copy() for name, array in {**made.parameters, **made.state}.items()}
+    features, w, b = net.with_outputs("average")(x), before["classifier.w"], before["classifier.b"]
+    trainer = cnncore.train.Trainer(made, cnncore.train.SGD(0.1))
+    description = {row["name"]: row["settings"] for row in made.graph.description()["nodes"]}
+    assert description["dropout"]["training"] is False and description["first_norm"]["training"] is False
+    for _ in range(2):
+        y, loss_backward = cnncore.softmax_cross_entropy.with_backward(features @ w.T + b, labels)
+        assert trainer.step(x, labels) == pytest.approx(float(y), rel=1e-10)
+        dy = loss_backward(np.ones(()))
+        w, b = w - 0.1 * dy.T @ features, b - 0.1 * dy.sum(axis=0)
+    np.testing.assert_allclose(made.parameters["classifier.w"], w, rtol=1e-9, atol=1e-12)
+    for name, array in {**made.parameters, **made.state}.items():
+        assert name.startswith("classifier") or np.array_equal(array, before[name]), name
+
+
 def test_no_classifier():
     g = cnncore.Graph()
     x = g.input(3)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import cnncore
-from cnncore import DataError, DtypeError, ModelFileError, SettingError, models
+from cnncore import DtypeError, ModelFileError, SettingError, models
 from cnncore.io import load_safetensors, load_weights, save_safetensors, weights
 
 
@@ -166,8 +166,9 @@ def test_hostile_headers(tmp_path):
         path.write_bytes(content)
         with pytest.raises(ModelFileError, match="not a safetensors file, or cut off"):
             load_safetensors(path)
-    with pytest.raises(DataError, match="nowhere"):
-        load_safetensors(tmp_path / "nowhere.safetensors")
+    for missing in ("nowhere.safetensors", "nowhere.npz"):
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            load_weights(small_net(), tmp_path / missing)
 
 
 def test_every_prefix_of_a_file_is_refused(tmp_path):

@@ -152,9 +152,8 @@ def page(all_figures, accuracies, lacking, seconds):
         f"`cnncore.models.small_inception` was trained on 4,000 of the embedded digits, {EPOCHS} epochs from each of the seeds "
         f"{', '.join(map(str, SEEDS))}, and looked at on the 1,000 others, where it reads {', '.join(map(percent, accuracies))}. "
         "All figures below are means over these three networks. With 1,000 images one accuracy is uncertain by about 0.4 "
-        "points, a mean of three by about 0.3; smaller differences say nothing, and where additions round otherwise (another CPU or "
-        "version) the networks are others. Written by `python tools/inception_study.py` "
-        f"({seconds:.0f} s on two cores).",
+        "points, a mean of three by about 0.3; smaller differences say nothing, and where additions round otherwise (another CPU "
+        f"or version) the networks are others. Written by `python tools/inception_study.py` ({seconds:.0f} s on two cores).",
         "",
         "![Accuracy lost without a branch, and how strongly it is read](inception_study.svg)",
         "",

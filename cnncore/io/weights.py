@@ -110,10 +110,7 @@ def load_safetensors(path):
     ...     load_safetensors(path)
     {'w': array([1., 2.], dtype=float32)}
     """
-    try:
-        return model_file.read_safetensors(path)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
+    return model_file.read_safetensors(path)
 
 
 def save_safetensors(source, path, names="cnncore"):

@@ -296,7 +296,7 @@ def npz_arrays(file, most_entries, way_out):
         with zipfile.ZipFile(file) as archive:
             entries = _npz_entries(file, archive, most_entries, way_out)
             return {name: _read_npy(file, archive, member) for name, member in entries.items()}
-    except DataError:
+    except (DataError, OSError):
         raise
     except Exception as error:  # as in read_npz
         raise DataError(f"{file}: damaged npz file ({' '.join(str(error).split()) or type(error).__name__})") from None
