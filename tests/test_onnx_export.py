@@ -371,6 +371,21 @@ def test_names_numbers_and_metadata(rng):
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 21)]
 
 
+def test_inputs_and_outputs_keep_the_names_of_the_file_they_came_from(rng):
+    net = small_net()
+    net.metadata = {"onnx": {"inputs": {"input": "data:0", "lost": "x"}, "outputs": ["probs/scores.1"]}, "resize": 8}
+    content = cnncore.io.save_onnx(net)
+    made = session(content)
+    assert [i.name for i in made.get_inputs()] == ["data:0"] and [o.name for o in made.get_outputs()] == [
+        "probs/scores.1"
+    ]
+    assert_same(net, (rng.standard_normal((2, 3, 8, 9)).astype(np.float32),), content)
+    assert [p.key for p in onnx.load_from_string(content).metadata_props] == ["resize"]
+    for hostile in (None, {}, {"inputs": ["a"], "outputs": "scores"}, {"inputs": {"input": 7}, "outputs": ["norm"]}):
+        net.metadata = {"onnx": hostile}
+        assert [o.name for o in session(cnncore.io.save_onnx(net)).get_outputs()] == ["scores"]
+
+
 def test_writing_is_repeatable_and_leaves_the_net_alone(rng):
     net = small_net()
     before = {name: a.copy() for name, a in {**net.parameters, **net.state}.items()}

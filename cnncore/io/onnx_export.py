@@ -78,9 +78,10 @@ def save_onnx(net, path=None, input_shape=None, *, opset=NEWEST_OPSET, fold=Fals
 
 
 def properties(metadata):
-    """A net's metadata as ONNX keeps it: name → JSON."""
+    """A net's metadata as ONNX keeps it: name → JSON; what belongs to the file that it came from stays behind."""
+    entries = {name: value for name, value in metadata.items() if name != "onnx"}
     try:
-        return {str(name): json.dumps(value, ensure_ascii=False, allow_nan=False) for name, value in metadata.items()}
+        return {str(name): json.dumps(value, ensure_ascii=False, allow_nan=False) for name, value in entries.items()}
     except (TypeError, ValueError, RecursionError) as error:
         raise SettingError(f"save_onnx: net.metadata must hold plain values (JSON): {error}") from None
 
@@ -190,10 +191,8 @@ def written(net, input_shape=None, opset=NEWEST_OPSET, fold=False):
     if fold:
         folded = fold_normalisations(structure, calls, arrays)
     w = Writer(opset, structure.names)
-    terms, indices = (
-        [],
-        {},
-    )  # indices: by number of the input that is such, or of the node that returns them beside its value
+    terms = []
+    indices = {}  # by number of the input that is such, or of the node that returns them beside its value
     asked = {value for node in structure.nodes for _, value in node.indices}
     for number, (row, shape) in enumerate(zip(structure.inputs, shapes, strict=True)):
         words = [word if not number else f"{word}_{row.name}" for word in ("N", "C", *AXIS_NAMES[len(row.size)])]
@@ -222,7 +221,23 @@ def written(net, input_shape=None, opset=NEWEST_OPSET, fold=False):
             terms[value] = w.named(terms[value], w.unique(f"{structure.names[value]}_again"), len(w.nodes))
         w.output(terms[value], shape)
     w.prune()
+    for old, new in names_of_file(net).items():
+        w.rename(old, new)
     return w
+
+
+def names_of_file(net):
+    """What inputs and outputs were called in the ONNX file that a net came from: our name → theirs."""
+    said = net.metadata.get("onnx")
+    if not isinstance(said, dict):
+        return {}
+    outputs = [net.graph.names[value] for value in net.graph.outputs]
+    inputs, theirs = said.get("inputs"), said.get("outputs")
+    names = dict(inputs) if isinstance(inputs, dict) else {}
+    names = {row.name: names[row.name] for row in net.graph.inputs if row.name in names}
+    if isinstance(theirs, list) and len(theirs) == len(outputs):
+        names |= dict(zip(outputs, theirs, strict=True))
+    return {ours: name for ours, name in names.items() if isinstance(name, str) and name}
 
 
 def input_shapes(net, given):

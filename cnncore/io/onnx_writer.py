@@ -179,6 +179,17 @@ class Writer:
         self.nodes.append(Node("Identity", [term.name], [name]))
         return Term(self, name)
 
+    def rename(self, old, new):
+        """Call a value otherwise, unless the new name is another's."""
+        if new in self._taken:
+            return
+        self._taken.add(new)
+        for node in self.nodes:
+            node.inputs = [new if name == old else name for name in node.inputs]
+            node.outputs = [new if name == old else name for name in node.outputs]
+        self.inputs = [(new if name == old else name, *rest) for name, *rest in self.inputs]
+        self.outputs = [(new if name == old else name, shape) for name, shape in self.outputs]
+
     def prune(self):
         """Leave out nodes and numbers that no result needs."""
         needed, kept = {name for name, _ in self.outputs}, []
