@@ -245,7 +245,7 @@ def filter_gradients(a, w, dy, count):
 class Covariance(Statistics):
     """How the channels vary together, as the square root of their covariance matrix."""
 
-    saves = ()
+    saves = ("x",)
 
     def describe(self, op, shapes, dtype, settings):
         geometry.spatial(op.name, shapes[0])
@@ -255,10 +255,14 @@ class Covariance(Statistics):
     @through
     def forward(self, call, arrays, out=None):
         X = points(arrays[0])
-        centered = X - X.mean(axis=2, keepdims=True, dtype=np.float64).astype(call.dtype)
-        C, n = X.shape[1:]
-        exact = centered.astype(np.float64)  # rounding in float32 would make the small eigenvalues negative
-        P = exact @ exact.swapaxes(1, 2) / n
+        N, C, n = X.shape
+        P, mean, exact = np.empty((N, C, C)), np.empty((N, C, 1)), np.empty((C, n))
+        for i, image in enumerate(X):  # one after the other: they stay in the cache
+            exact[...] = image  # rounding in float32 would make the small eigenvalues negative
+            mean[i] = exact.mean(axis=1, keepdims=True)
+            exact -= mean[i]
+            np.matmul(exact, exact.T, out=P[i])
+        P /= n
         steps, S = [], P
         trace = np.trace(P, axis1=1, axis2=2)[:, None, None]
         some = np.where(trace == 0, 1, trace)
@@ -271,12 +275,12 @@ class Covariance(Statistics):
             S = np.sqrt(trace) * Y
         y = call.empty(out)
         y[...] = S[:, *np.triu_indices(C)]
-        return y, (), (centered, P, trace, some, steps, S)
+        return y, (), (X, mean, P, trace, some, steps, S)
 
     @through
     def backward(self, call, saved, dy, wanted, out=None):
-        centered, P, trace, some, steps, S = saved
-        C, n = centered.shape[1:]
+        X, mean, P, trace, some, steps, S = saved
+        C, n = X.shape[1:]
         dP = np.zeros(P.shape)
         dP[:, *np.triu_indices(C)] = dy
         if steps:
@@ -288,7 +292,12 @@ class Covariance(Statistics):
                 E = T.swapaxes(1, 2) @ E - 0.5 * dT @ Y.swapaxes(1, 2)
             dtrace -= (G * P).sum(axis=(1, 2), keepdims=True) / some**2
             dP = np.where(trace == 0, 0, G / some + dtrace * np.eye(C))
-        return self.put(call, wanted, out, ((dP + dP.swapaxes(1, 2)) / n).astype(call.dtype) @ centered)
+        (dx,) = call.gradients(wanted, out)
+        if dx is not None:
+            factor, mean = ((dP + dP.swapaxes(1, 2)) / n).astype(call.dtype), mean.astype(call.dtype)
+            for i, image in enumerate(X):
+                dx[i] = (factor[i] @ (image - mean[i])).reshape(dx.shape[1:])
+        return (dx,)
 
 
 # ── Bilinear pooling ── Lin, RoyChowdhury & Maji 2015, arXiv:1504.07889, eq. 1-2 and section 3.1 ───────────────────────
