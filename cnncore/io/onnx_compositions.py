@@ -8,7 +8,7 @@ from .. import geometry
 from ..catalog import OPS
 from .onnx_nodes import EXPORTERS, REFUSED, exports, image_padded, named_pads, node
 from .onnx_pooling import CELLS, STRATEGIES, KernelWindows, adaptive_windows, kernel_windows, weighted
-from .onnx_writer import LEAST
+from .onnx_writer import LEAST, TINY
 
 __all__ = ["composed"]
 
@@ -99,8 +99,10 @@ def sign_straight_through(w, x, s):
 
 @formula("heaviside")
 def heaviside(w, x, s):
-    y = 0.5 * (1 + w("Sign", x))
-    return y if s["at_zero"] == 0.5 else w.where(w("Equal", x, np.float32(0)), np.float32(s["at_zero"]), y)
+    if s["at_zero"] == 1:
+        return 1 - w("Relu", w("Sign", -x))
+    y = w("Relu", w("Sign", x))
+    return y if s["at_zero"] == 0 else w.where(w("Equal", x, np.float32(0)), np.float32(s["at_zero"]), y)
 
 
 @formula("scaled_tanh")
@@ -115,6 +117,8 @@ def tanhshrink(w, x, s):
 
 @formula("threshold")
 def threshold(w, x, s):
+    if s["value"] == 0:
+        return w("ThresholdedRelu", x, alpha=s["threshold"])
     return w.where(x <= s["threshold"], np.float32(s["value"]), x)
 
 
@@ -125,8 +129,8 @@ def squareplus(w, x, s):
 
 @formula("sparse_plus")
 def sparse_plus(w, x, s):
-    bent = w("Relu", x + 1.0)
-    return w.where(x >= 1.0, x, 0.25 * bent * bent)
+    bent = w("Clip", x + 1.0, np.float32(0), np.float32(2))
+    return 0.25 * bent * bent + w("Relu", x - 1.0)
 
 
 @formula("sparse_sigmoid")
@@ -308,7 +312,7 @@ def polyphase_pool(w, n):
         norms = w.reduced("Max", sizes, over)
     else:
         largest = w.reduced("Max", sizes, range(1, 3 + rank), keepdims=True)
-        norms = w.reduced("Sum", (sizes / w("Max", largest, np.float32(np.finfo(np.float32).tiny))) ** float(p), over)
+        norms = w.reduced("Sum", (sizes / w("Max", largest, np.float32(TINY))) ** float(p), over)
     chosen = w("ArgMax", norms, axis=1, keepdims=1)
     places = w.whole(*range(math.prod(stride)))
     taken = w.reshaped(w.cast(w("Equal", chosen, places)), 0, -1, *[1] * (rank + 1))
@@ -396,14 +400,12 @@ def wavelet_pool(w, n):
 def spectral_pool(w, n):
     """A product with one matrix for each axis: what the transforms make of unit vectors."""
     known(n, "spectra")
-    x = n.x
-    for axis, (H, h) in enumerate(zip(n.spatial, n.output[2:], strict=True), 2):
-        if h != H:
-            matrix = OPS["spectral_pool"](np.eye(H)[None], output_size=h, norm=n.settings.get("norm", "ortho"))[0]
-            letters = "nchwd"[: 2 + len(n.spatial)]
-            result = letters.replace(letters[axis], "o")
-            x = w("Einsum", x, matrix.astype(np.float32), equation=f"{letters},{letters[axis]}o->{result}")
-    return x if x is not n.x else w("Identity", x)
+    norm = n.settings.get("norm", "ortho")
+    matrices = [
+        None if h == H else OPS["spectral_pool"](np.eye(H)[None], output_size=h, norm=norm)[0].astype(np.float32)
+        for H, h in zip(n.spatial, n.output[2:], strict=True)
+    ]
+    return w.times(n.x, matrices) if any(m is not None for m in matrices) else w("Identity", n.x)
 
 
 @exports("hartley_pool")
@@ -460,12 +462,11 @@ def covariance_pool(w, n):
     C = n.shapes[0][1]
     cells = w.reshaped(n.x, 0, 0, -1)
     cells = cells - w.reduced("Mean", cells, (2,), keepdims=True)
-    count = w.cast(w.extents(cells, 2, 3))
-    P = w("MatMul", cells, w("Transpose", cells, perm=[0, 2, 1])) / count
+    P = w("MatMul", cells, w("Transpose", cells, perm=[0, 2, 1])) / count_of(w, n, cells)
     eye = np.eye(C, dtype=np.float32)
     if n.settings["iterations"]:
         trace = w.reduced("Sum", P * eye, (1, 2), keepdims=True)
-        Y, Z = P / w.where(trace > 0.0, trace, np.float32(1)), eye
+        Y, Z = P / w("Max", trace, np.float32(TINY)), eye
         for _ in range(n.settings["iterations"]):
             T = 0.5 * (3 * eye - (Y if Z is eye else w("MatMul", Z, Y)))
             Y, Z = w("MatMul", Y, T), T if Z is eye else w("MatMul", T, Z)
@@ -474,10 +475,14 @@ def covariance_pool(w, n):
     return w.picked(w.reshaped(P, 0, C * C), above, 1)
 
 
+def count_of(w, n, cells):
+    """How many cells (N, C, cells) has, as a number or a term."""
+    return float(math.prod(n.spatial)) if None not in n.spatial else w.cast(w.extents(cells, 2, 3))
+
+
 def unit_length(w, x, axis):
     """x over its length along an axis; 0 where that is 0."""
-    length = w.reduced("L2", x, (axis,), keepdims=True)
-    return x / w.where(length > 0.0, length, np.float32(1))
+    return x / w("Max", w.reduced("L2", x, (axis,), keepdims=True), np.float32(TINY))
 
 
 @exports("bilinear_pool")
@@ -485,7 +490,7 @@ def bilinear_pool(w, n):
     s, z = n.settings, n.term("z")
     cells = w.reshaped(n.x, 0, 0, -1)
     others = cells if z is None else w.reshaped(z, 0, 0, -1)
-    B = w("MatMul", cells, w("Transpose", others, perm=[0, 2, 1])) / w.cast(w.extents(cells, 2, 3))
+    B = w("MatMul", cells, w("Transpose", others, perm=[0, 2, 1])) / count_of(w, n, cells)
     y = w("Flatten", B)
     if s["signed_sqrt"]:
         y = w("Sign", y) * w("Sqrt", w("Abs", y) + s["eps"])

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import geometry
 from ..catalog import OPS
-from .onnx_writer import LEAST, Term
+from .onnx_writer import LEAST, TINY, Term
 
 __all__ = ["STRATEGIES", "KernelWindows", "kernel_windows", "pooled"]
 
@@ -268,9 +268,12 @@ class TableWindows(Windows):
         self.kernel = tuple(int(t[1].max()) for t in tables) if kernel is None else tuple(kernel)
         self.size = math.prod(self.kernel)
         self.index, mask = [], np.ones((1,) * (2 * self.axes), bool)
+        self.belongs = []  # per axis (H, O): 1 where a cell belongs to a window
         for axis, ((first, count, tap, _), k) in enumerate(zip(tables, self.kernel, strict=True)):
             place = np.arange(k)[:, None] - tap  # (k, O)
             self.index.append(np.clip(first + place, first, first + count - 1).T)
+            cell = np.arange(n.spatial[axis])[:, None]
+            self.belongs.append(((cell >= first) & (cell < first + count)).astype(np.float32))
             form = [1] * (2 * self.axes)
             form[axis], form[self.axes + axis] = place.shape
             mask = mask & ((place >= 0) & (place < count)).reshape(form)
@@ -284,6 +287,18 @@ class TableWindows(Windows):
         order = [0, 1, *(3 + 2 * a for a in range(self.axes)), *(2 + 2 * a for a in range(self.axes))]
         cells = w.reshaped(w("Transpose", x, perm=order), 0, 0, self.size, *self.output)
         return self.only(cells, np.float32(0))
+
+    def max(self, x):
+        for axis, index in enumerate(self.index, 2):  # a cell that counts twice is as large
+            parts = [self.w.picked(x, places, axis) for places in index.T]
+            x = parts[0] if len(parts) == 1 else self.w("Max", *parts)
+        return x
+
+    def mean(self, x):
+        return self.w.times(x, [weights / weights.sum(axis=0) for weights in self.belongs])
+
+    def sum(self, x):
+        return self.w.times(x, self.belongs)
 
 
 # ── Schemes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -427,8 +442,7 @@ def power_mean(windows, cells, p, mean):
     """(1/q Σ cellsᵖ)^(1/p) of cells ≥ 0, padding 0 or left out: powers are taken of shares of the largest."""
     w = windows.w
     largest = windows.over_cells("Max", cells, keepdims=True)
-    least = np.float32(np.finfo(np.float32).tiny)
-    shares = windows.only((cells / w("Max", largest, least)) ** windows.against_cells(p), np.float32(0))
+    shares = windows.only((cells / w("Max", largest, np.float32(TINY))) ** windows.against_cells(p), np.float32(0))
     total = windows.over_cells("Sum", shares)
     if mean:
         total = total / windows.counted(keepdims=False)
@@ -493,8 +507,7 @@ def mean_of_powers(w, windows, cells, p):
 
 @strategy("stochastic")
 def expected_by_size(w, n, windows, x):
-    total = windows.sum(x)
-    return windows.sum(x * x) / w.where(w("Equal", total, np.float32(0)), np.float32(1), total)
+    return windows.sum(x * x) / w("Max", windows.sum(x), np.float32(TINY))  # 0 where all cells are
 
 
 @strategy("median")

@@ -20,6 +20,7 @@ OLDEST_OPSET = 13  # Softmax, Squeeze and ReduceSum mean since then what they me
 NEWEST_OPSET = 21  # nodes are written as this version has them, which every runtime of today reads
 MOST_BYTES = (1 << 31) - (1 << 20)  # a message of Protocol Buffers ends at 2 GiB
 LEAST = float(np.finfo(np.float32).min)  # of float32
+TINY = float(np.finfo(np.float32).tiny)  # what a sum is divided by at least, where 0 / 0 is to be 0
 
 # The version of the file format that came with a version of the operators.
 IR_VERSIONS = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10}
@@ -259,6 +260,22 @@ class Writer:
     def picked(self, x, index, axis):
         """The cells of x with these numbers along an axis."""
         return self("Gather", x, np.asarray(index, np.int64), axis=axis)
+
+    def times(self, x, matrices):
+        """x times a matrix (extent, new extent) along each of its last axes; None leaves an axis as it is."""
+        axes = len(matrices)
+        for axis, matrix in enumerate(matrices):
+            if matrix is None:
+                continue
+            if axis == axes - 1:
+                x = self("MatMul", x, matrix)
+            elif axis == axes - 2:
+                x = self("MatMul", np.ascontiguousarray(matrix.T), x)
+            else:
+                swapped = [0, 1, *range(2, 2 + axes)]
+                swapped[2 + axis], swapped[-1] = swapped[-1], swapped[2 + axis]
+                x = self("Transpose", self("MatMul", self("Transpose", x, perm=swapped), matrix), perm=swapped)
+        return x
 
     def padded(self, x, pairs, value=0.0, mode="constant"):
         """x with (low, high) cells more along its last axes; negative numbers cut off."""
