@@ -1,7 +1,7 @@
 """Rows of upsampling."""
 
-from ..families.upsampling import LinearUpsampling, NearestUpsampling, scale_numbers
-from ..operator import Case, Op, Setting, choice
+from ..families.upsampling import LinearUpsampling, NearestUpsampling, Resize, scale_numbers
+from ..operator import Array, Case, Op, Setting, choice, flag, number
 
 __all__ = ["ROWS"]
 
@@ -109,6 +109,76 @@ ROWS = (
             array([[[0., 1., 3., 4.]]])
             >>> cnncore.linear_upsample(np.array([[[0., 4.]]]), size=5, coordinates="align_corners")
             array([[[0., 1., 2., 3., 4.]]])
+        """,
+    ),
+    Op(
+        "resize",
+        Resize(),
+        family="layers",
+        summary="An image on another grid, with every interpolation that ONNX and PyTorch have.",
+        formula="""
+            y[o] = Σ a(i − p) x[i] / Σ a(i − p), along each axis;   i: cells around p = p(o), beyond the edge those at it
+                nearest         the cell that rounding names
+                linear          a(t) = 1 − |t| for |t| < 1
+                cubic           a(t) = (c + 2)|t|³ − (c + 3)t² + 1 for |t| ≤ 1, c|t|³ − 5c t² + 8c|t| − 4c for |t| < 2
+                half_pixel            p(o) = (o + ½) / r − ½          r = scale, or O/H where size is given
+                pytorch_half_pixel    the same, 0 where O = 1
+                half_pixel_symmetric  the same + (H − O / r) / 2
+                align_corners         p(o) = o (H − 1) / (O − 1)
+                asymmetric            p(o) = o / r
+            antialias: a((i − p) r) with r below 1, a filter as wide as the step
+        """,
+        gradient="dx[i] = Σ dy[o] · (weight of x[i] in y[o])",
+        arrays=(
+            Array("x", "input"),
+            Array("like", "an array whose extents y is to have, in place of size", optional=True, differentiable=False),
+        ),
+        settings_list=(
+            SIZE,
+            SCALE,
+            Setting("mode", "linear", "'nearest', 'linear' or 'cubic'", choice("nearest", "linear", "cubic")),
+            Setting(
+                "coordinates",
+                "half_pixel",
+                "where outputs lie in the input, as the formula says",
+                choice("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "align_corners", "asymmetric"),
+            ),
+            Setting(
+                "rounding",
+                "round_prefer_floor",
+                "of nearest: 'floor', 'ceil', 'round_prefer_floor' or 'round_prefer_ceil'",
+                choice("floor", "ceil", "round_prefer_floor", "round_prefer_ceil"),
+            ),
+            Setting("cubic_coefficient", -0.75, "c", number(-4, 4)),
+            Setting("exclude_outside", False, "whether cells beyond the edge have no weight", flag),
+            Setting("antialias", False, "whether a smaller y averages over what it leaves out", flag),
+        ),
+        shape=SHAPE,
+        edges=(
+            "PyTorch's interpolate in mode bicubic: half_pixel or align_corners; with antialias=True c = −0.5",
+            "antialias: cells beyond the edge have no weight",
+            POSITIONS,
+        ),
+        accumulates="in x's dtype; the definition in float64",
+        linear=("x",),
+        paper="Keys 1981, IEEE Trans. ASSP 29(6), doi:10.1109/TASSP.1981.1163711; ONNX operator Resize, 2019",
+        catalogue=("L26",),
+        cases=(
+            Case(scale=1.5, coordinates="half_pixel_symmetric", spatial=3),
+            Case(scale=2, mode="cubic", spatial=3, ranks=(1, 2)),
+            Case(size=3, mode="cubic", coordinates="align_corners", cubic_coefficient=-0.5, spatial=6, ranks=(2,)),
+            Case(size=3, antialias=True, spatial=7, ranks=(2,)),
+            Case(size=4, mode="cubic", antialias=True, cubic_coefficient=-0.5, spatial=7, ranks=(1,)),
+            Case(size=7, coordinates="pytorch_half_pixel", mode="nearest", rounding="floor", spatial=4, ranks=(1,)),
+            Case(scale=2.3, mode="cubic", exclude_outside=True, coordinates="asymmetric", spatial=4, ranks=(1,)),
+            Case(arrays=lambda rng, x: (rng.standard_normal((1, 1, 4, 9)),), spatial=3, ranks=(2,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.resize(np.array([[[0., 4., 0., 8.]]]), size=2)
+            array([[[2., 4.]]])
+            >>> cnncore.resize(np.array([[[0., 4., 0., 8.]]]), size=2, antialias=True)
+            array([[[1.71428571, 4.        ]]])
         """,
     ),
 )

@@ -9,7 +9,7 @@ from .. import geometry
 from ..errors import SettingError, ShapeError
 from .transforms import Axis, Resampling
 
-__all__ = ["LinearUpsampling", "NearestUpsampling", "scale_numbers"]
+__all__ = ["LinearUpsampling", "NearestUpsampling", "Resize", "scale_numbers"]
 
 LARGEST_EXTENT = 2**24
 
@@ -60,15 +60,22 @@ class Upsampling(Resampling):
             )
         step = Fraction(H, outputs) if scale is None else 1 / scale
         coordinates = settings["coordinates"]
+        half = Fraction(1, 2)
 
         def position(o):
-            if coordinates == "half_pixel":
-                return (o + Fraction(1, 2)) * step - Fraction(1, 2)
+            if coordinates == "pytorch_half_pixel" and outputs == 1:
+                return Fraction(0)
+            if coordinates in ("half_pixel", "pytorch_half_pixel"):
+                return (o + half) * step - half
+            if coordinates == "half_pixel_symmetric":  # what a scale leaves over is cut off on both sides
+                return Fraction(H, 2) * (1 - outputs * step / H) + (o + half) * step - half
             if coordinates == "align_corners":
                 return Fraction(o * (H - 1), outputs - 1) if outputs > 1 else Fraction(0)
             return o * step
 
-        return Axis(H, outputs, lambda: self.entries([position(o) for o in range(outputs)], H, settings))
+        return Axis(
+            H, outputs, lambda: self.entries([position(o) for o in range(outputs)], H, {**settings, "step": step})
+        )
 
     def receptive_window(self, call):
         extents = zip(call.shapes[0][2:], call.output[2:], strict=True)
@@ -106,4 +113,82 @@ class LinearUpsampling(Upsampling):
                     output.append(o)
                     source.append(neighbour)
                     weight.append(float(part))
+        return np.array(output), np.array(source), np.array(weight)
+
+
+def linear_kernel(t):
+    """1 at 0, 0 from 1 on."""
+    return max(1 - abs(t), Fraction(0))
+
+
+def cubic_kernel(a):
+    """Keys' cubic convolution: 1 at 0, 0 at 1 and from 2 on."""
+
+    def kernel(t):
+        t = abs(t)
+        if t < 1:
+            return ((a + 2) * t - (a + 3)) * t * t + 1
+        return ((a * t - 5 * a) * t + 8 * a) * t - 4 * a if t < 2 else Fraction(0)
+
+    return kernel
+
+
+class Resize(Upsampling):
+    """Every interpolation, to a size, by a scale, or to the size of another array."""
+
+    saves = ()
+
+    def describe(self, op, shapes, dtype, settings):
+        x, like = (*shapes, None)[:2]
+        if like is not None:
+            if len(like) != len(x):
+                raise ShapeError(
+                    f"{op.name}: like has {len(like)} dimensions {like}, x has {len(x)} {x}; expected as many"
+                )
+            if settings["size"] is not None or settings["scale"] is not None:
+                raise SettingError(f"{op.name}: the size is that of like; leave out size and scale")
+            settings = {**settings, "like": tuple(like[2:])}
+        return super().describe(op, (x,), dtype, settings)
+
+    def per_axis(self, op, rank, settings):
+        if "like" in settings:
+            return [(n, None, settings) for n in settings["like"]]
+        return super().per_axis(op, rank, settings)
+
+    def axis(self, op, H, settings):
+        if settings[0] is None and settings[1] is None:  # the other array's extent is open
+            return None
+        return super().axis(op, H, settings)
+
+    def backward(self, call, saved, dy, wanted, out=None):
+        gradients = super().backward(call, saved, dy, wanted, out)
+        return (*gradients, *(None,) * (len(call.shapes) - 1))
+
+    def receptive_window(self, call):
+        reach = {"nearest": 1, "linear": 2, "cubic": 4}[call.settings["mode"]]
+        extents = zip(call.shapes[0][2:], call.output[2:], strict=True)
+        return tuple((reach, 1 if None in (H, outputs) else Fraction(H, outputs)) for H, outputs in extents)
+
+    def entries(self, positions, H, settings):
+        mode, step = settings["mode"], settings["step"]
+        if mode == "nearest":
+            return NearestUpsampling.entries(self, positions, H, settings)
+        kernel = linear_kernel if mode == "linear" else cubic_kernel(Fraction(settings["cubic_coefficient"]))
+        wide = max(step, Fraction(1)) if settings["antialias"] else Fraction(1)
+        support = (1 if mode == "linear" else 2) * wide
+        output, source, weight = [], [], []
+        for o, p in enumerate(positions):
+            cells = range(math.floor(p - support) + 1, math.ceil(p + support))
+            parts = {}
+            for cell in cells:
+                inside = min(max(cell, 0), H - 1)
+                if inside != cell and (settings["exclude_outside"] or settings["antialias"]):
+                    continue
+                parts[inside] = parts.get(inside, 0) + kernel((cell - p) / wide)
+            total = sum(parts.values())
+            for cell, part in sorted(parts.items()):
+                if part:
+                    output.append(o)
+                    source.append(cell)
+                    weight.append(float(part / total))
         return np.array(output), np.array(source), np.array(weight)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .. import geometry
 from .onnx_nodes import exports
 
 __all__ = ["NODES", "REDUCTIONS"]
@@ -121,3 +122,44 @@ def gather(w, n):
 @exports("constant")
 def constant(w, n):
     return n.named("value", n.array("value"))
+
+
+@exports("resize")
+def resize(w, n):
+    s, rank = n.settings, len(n.spatial)
+    if s["coordinates"] == "half_pixel_symmetric":
+        n.needs_opset(19, "half_pixel_symmetric")
+    if s["antialias"]:
+        n.needs_opset(18, "antialias")
+    x, flat, sizes, scales = n.x, s["mode"] == "cubic" and rank == 1, None, None
+    if s["mode"] == "cubic" and rank == 3:
+        n.refuse("ONNX Runtime interpolates cubically along one or two axes only", "use mode='linear'")
+    if s["scale"] is None:
+        ends = (w.whole(2), w.whole(2 + rank), w.whole(0))
+        own = w("Slice", w("Shape", n.x), w.whole(0), w.whole(2), w.whole(0))
+        like = n.term("like")
+        if like is not None:
+            size = w("Slice", w("Shape", like), *ends)
+        else:
+            size = w.whole(*geometry.per_axis(n.path, "size", s["size"], rank, minimum=1))
+        sizes = w("Concat", own, w.whole(1), size, axis=0) if flat else w("Concat", own, size, axis=0)
+    else:
+        scale = s["scale"] if isinstance(s["scale"], tuple) else (s["scale"],) * rank
+        scales = np.array([1.0, 1.0, *((1.0,) if flat else ()), *scale], np.float32)
+    if flat:  # a runtime has it along two axes
+        x = w("Unsqueeze", x, w.whole(2))
+    cubic = s["mode"] == "cubic"
+    y = w(
+        "Resize",
+        x,
+        None,
+        scales,
+        sizes,
+        mode=s["mode"],
+        coordinate_transformation_mode=s["coordinates"],
+        nearest_mode=s["rounding"] if s["mode"] == "nearest" else None,
+        cubic_coeff_a=float(s["cubic_coefficient"]) if cubic else None,
+        exclude_outside=1 if s["exclude_outside"] and s["mode"] != "nearest" else None,
+        antialias=1 if s["antialias"] else None,
+    )
+    return w("Squeeze", y, w.whole(2)) if flat else y
