@@ -47,7 +47,7 @@ def along(x, axis, O, r, s):
         total = 0.0
         for cell in range(math.floor(p) - 2 * math.ceil(wide) - 1, math.floor(p) + 2 * math.ceil(wide) + 3):
             outside = not 0 <= cell < H
-            if outside and (s["exclude_outside"] or s["antialias"]):
+            if outside and s["exclude_outside"]:
                 continue
             share = weights((cell - p) / wide, s)
             total += share

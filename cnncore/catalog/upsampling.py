@@ -155,8 +155,7 @@ ROWS = (
         ),
         shape=SHAPE,
         edges=(
-            "PyTorch's interpolate in mode bicubic: half_pixel or align_corners; with antialias=True c = −0.5",
-            "antialias: cells beyond the edge have no weight",
+            "PyTorch's interpolate in mode bicubic: half_pixel or align_corners; its antialias: exclude_outside too, and c = −0.5",
             POSITIONS,
         ),
         accumulates="in x's dtype; the definition in float64",
@@ -167,7 +166,7 @@ ROWS = (
             Case(scale=1.5, coordinates="half_pixel_symmetric", spatial=3),
             Case(scale=2, mode="cubic", spatial=3, ranks=(1, 2)),
             Case(size=3, mode="cubic", coordinates="align_corners", cubic_coefficient=-0.5, spatial=6, ranks=(2,)),
-            Case(size=3, antialias=True, spatial=7, ranks=(2,)),
+            Case(size=3, antialias=True, exclude_outside=True, spatial=7, ranks=(2,)),
             Case(size=4, mode="cubic", antialias=True, cubic_coefficient=-0.5, spatial=7, ranks=(1,)),
             Case(size=7, coordinates="pytorch_half_pixel", mode="nearest", rounding="floor", spatial=4, ranks=(1,)),
             Case(scale=2.3, mode="cubic", exclude_outside=True, coordinates="asymmetric", spatial=4, ranks=(1,)),
@@ -177,7 +176,7 @@ ROWS = (
             >>> import numpy as np, cnncore
             >>> cnncore.resize(np.array([[[0., 4., 0., 8.]]]), size=2)
             array([[[2., 4.]]])
-            >>> cnncore.resize(np.array([[[0., 4., 0., 8.]]]), size=2, antialias=True)
+            >>> cnncore.resize(np.array([[[0., 4., 0., 8.]]]), size=2, antialias=True, exclude_outside=True)
             array([[[1.71428571, 4.        ]]])
         """,
     ),

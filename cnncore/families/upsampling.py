@@ -182,7 +182,7 @@ class Resize(Upsampling):
             parts = {}
             for cell in cells:
                 inside = min(max(cell, 0), H - 1)
-                if inside != cell and (settings["exclude_outside"] or settings["antialias"]):
+                if inside != cell and settings["exclude_outside"]:
                     continue
                 parts[inside] = parts.get(inside, 0) + kernel((cell - p) / wide)
             total = sum(parts.values())
