@@ -7,6 +7,7 @@ import importlib
 
 LAZY = {
     "WeightsReport": "weights",
+    "load_onnx": "onnx_import",
     "load_safetensors": "weights",
     "load_weights": "weights",
     "save_onnx": "onnx_export",
@@ -25,4 +26,4 @@ def __dir__():
     return sorted({*globals(), *LAZY})
 
 
-__all__ = ["WeightsReport", "load_safetensors", "load_weights", "save_onnx", "save_safetensors"]
+__all__ = ["WeightsReport", "load_onnx", "load_safetensors", "load_weights", "save_onnx", "save_safetensors"]

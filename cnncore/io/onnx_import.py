@@ -1,0 +1,448 @@
+"""ONNX files as nets.
+
+    net = cnncore.io.load_onnx("model.onnx")
+
+The file is read by onnx_file.py. Here its nodes become nodes of a graph, one after the other: onnx_operators.py has a short
+function per ONNX operator. What depends on no input is computed at once; what depends on the size of an image alone is
+followed as arithmetic on extents (onnx_shapes.py), so that batch and image size stay open.
+"""
+
+import json
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import CnnError, ModelFileError
+from ..graph import FORBIDDEN, Graph, Value
+from ..net import Net, Structure
+from ..surgery import pruned
+from .onnx_file import read
+from .onnx_operators import OPERATORS, REASONS
+from .onnx_shapes import Extent, folded, is_open
+
+__all__ = ["Imported", "Live", "load_onnx"]
+
+MOST_NAME = 120
+NEEDED_CHANNELS = "channels of an input cannot stay open, because weights depend on them"
+
+
+@dataclass(frozen=True, eq=False)
+class Live:
+    """A value that depends on the inputs: that of the graph, and its extents, integers or Extent."""
+
+    value: Value
+    extents: tuple
+
+    @property
+    def rank(self):
+        """Number of axes."""
+        return len(self.extents)
+
+
+def load_onnx(path_or_bytes, input_shape=None):
+    """The net in an ONNX file: an ordinary net, to be run, trained, checked, drawn, saved and exported again.
+
+    Nodes keep their names, weights become the parameters of the layers that use them (a weight that several nodes use is copied
+    for each), other numbers become constants, which training leaves alone. The batch is always open, the image size where the
+    file leaves it open. Batch normalisation and dropout do in training what they are for. ``net.metadata["onnx"]`` keeps the
+    names of inputs and outputs; what the file's metadata_props say in JSON or as text is put beside it.
+
+    Parameters
+    ----------
+    path_or_bytes : path of the file, or its contents
+    input_shape : extents of the input that take the place of those in the file, None for open ones: (None, 3, 224, 224); one
+        shape per input where there are several
+
+    Shape
+    -----
+    Inputs are (N, C, \\*spatial), with 0 to 3 spatial axes.
+
+    Raises
+    ------
+    ModelFileError : the file is damaged or hostile, keeps data outside itself, or has an operator that is not known here; the
+        text names the node, its operator and what would be needed
+    ImportError : the onnx package is missing: pip install 'cnncore[onnx]'
+
+    Examples
+    --------
+    >>> import cnncore
+    >>> content = cnncore.io.save_onnx(cnncore.models.lenet())              # doctest: +SKIP
+    >>> net = cnncore.io.load_onnx(content)                                 # doctest: +SKIP
+    """
+    model = read(path_or_bytes)
+    place = "ONNX bytes" if isinstance(path_or_bytes, (bytes, bytearray, memoryview)) else str(path_or_bytes)
+    try:
+        return Importer(model, input_shape).net()
+    except CnnError as error:
+        raise ModelFileError(f"{place}: {error}") from None
+    except (MemoryError, OverflowError) as error:
+        raise ModelFileError(f"{place}: the graph asks for more memory than there is ({error})") from None
+
+
+class Importer:
+    """One file becoming a net. ``known``: name → Live, array of numbers (or of objects where some are extents), or indices."""
+
+    def __init__(self, model, input_shape):
+        self.model = model
+        self.g = Graph()
+        self.known = dict(model.arrays)
+        self.owned = {}  # names of the net's arrays → numbers
+        self.constants = {}  # id of an array of the file → the Live that stands for it
+        self.done = set()  # nodes that another one has taken in
+        self.paths = set()
+        self.batches = {}  # the open batch of an input → what the file declares it to be
+        self.nodes = needed(model)
+        self.readers = {}
+        for node in self.nodes:
+            for name in filter(None, node.inputs):
+                self.readers.setdefault(name, []).append(node)
+        self.input_names = []
+        self.add_inputs(input_shape)
+
+    # ── Inputs ──
+
+    def add_inputs(self, given):
+        """Inputs of the graph: the batch open, the rest as the file or ``given`` says."""
+        rows = [row for row in self.model.inputs if row.name in self.readers or row.name in self.model.outputs]
+        if not rows:
+            raise ModelFileError("no output depends on an input; a net has at least one input (N, C, …)")
+        shapes = given_shapes(rows, given)
+        for row, shape in zip(rows, shapes, strict=True):
+            self.input_names.append(row.name)
+            path = self.path(row.name)
+            if row.dtype.kind in "iu" and len(shape) == 1:
+                with self.scopes_of(path) as last:
+                    self.known[row.name] = self.g.input_indices(last)
+                continue
+            if row.dtype.kind != "f" and not all(
+                node.op_type == "Cast" and node.attributes.get("to") in (1, 10, 11, 16)
+                for node in self.readers.get(row.name, ())
+            ):
+                raise ModelFileError(
+                    f"input {row.name!r} takes {row.dtype}; a net takes real numbers: have the file begin with a Cast to float"
+                )
+            if not 2 <= len(shape) <= 5:
+                raise ModelFileError(
+                    f"input {row.name!r} has {len(shape)} axes {shape}; a net takes (N, C) to (N, C, D, H, W)"
+                )
+            channels = shape[1] if isinstance(shape[1], int) else self.channels_of(row.name)
+            if channels is None:
+                raise ModelFileError(f"input {row.name!r} {shape}: {NEEDED_CHANNELS}: give input_shape=(None, 3, …)")
+            size = tuple(n if isinstance(n, int) else None for n in shape[2:])
+            with self.scopes_of(path) as last:
+                value = self.g.input(channels, size=size, name=last)
+            extents = [n if isinstance(n, int) else Extent.named((row.name, axis)) for axis, n in enumerate(shape)]
+            # One name for several extents means that they are equal.
+            extents = [Extent.named(n) if isinstance(n, str) else e for n, e in zip(shape, extents, strict=True)]
+            batch = Extent.named(shape[0] if isinstance(shape[0], str) else (row.name, 0))
+            if isinstance(shape[0], int):
+                batch = Extent.named(("N", shape[0]))
+                self.batches[batch] = shape[0]
+            self.known[row.name] = Live(value, (batch, channels, *extents[2:]))
+
+    def channels_of(self, name):
+        """Channels of an input as the convolution that reads it has them."""
+        for node in self.readers.get(name, ()):
+            weight = self.model.arrays.get(node.inputs[1]) if len(node.inputs) > 1 else None
+            if node.op_type == "Conv" and weight is not None and weight.ndim > 2:
+                return weight.shape[1] * node.attributes.get("group", 1)
+        return None
+
+    # ── Names ──
+
+    def path(self, name):
+        """A node's path that a graph takes, and that there is not yet."""
+        parts = [clean(part) for part in name.split("/")]
+        stem = "/".join(part for part in parts if part)[-MOST_NAME:].strip("/") or "node"
+        made, count = stem, 1
+        while made in self.paths:
+            count += 1
+            made = f"{stem}_{count}"
+        self.paths.add(made)
+        return made
+
+    @contextmanager
+    def scopes_of(self, path):
+        """Open the scopes of a path in the graph; gives the name within them."""
+        *scopes, last = path.split("/")
+        with ExitStack() as opened:
+            for part in scopes:
+                opened.enter_context(self.g.scope(part))
+            yield last
+
+    # ── Nodes ──
+
+    def net(self):
+        """Import all nodes, and build the net."""
+        for node in self.nodes:
+            if id(node) in self.done:
+                continue
+            try:
+                made = self.imported(node)
+            except ModelFileError:
+                raise
+            except (CnnError, ValueError, TypeError, IndexError, KeyError, AttributeError, ArithmeticError) as error:
+                raise ModelFileError(f"{node}, opset {self.model.opset}: {error}") from None
+            for name, result in zip(node.outputs, made, strict=False):
+                if name:
+                    self.known[name] = result
+            for name in node.outputs[len(made) :]:
+                if name and name in self.readers:
+                    raise ModelFileError(f"{node}: its output {name!r} is read, but only {len(made)} are known here")
+        outputs = [self.output(name) for name in self.model.outputs]
+        structure = self.structure(outputs)
+        net = Net(structure, 0, self.dtype(), self.numbers(structure))
+        net.metadata = self.metadata()
+        return net
+
+    def imported(self, node):
+        """What a node makes, a tuple."""
+        n = Imported(self, node)
+        if all(isinstance(v, np.ndarray) for v in n.inputs if v is not None) and any(v is not None for v in n.inputs):
+            made = folded(node.op_type, [v for v in n.inputs if v is not None])
+            if made is not None:
+                return (made,)
+        function = OPERATORS.get(node.op_type)
+        if function is None:
+            reason = REASONS.get(node.op_type, "no operator of cnncore does this, and no composition is known here")
+            raise ModelFileError(f"{node}: {node.op_type} of opset {self.model.opset} is not supported: {reason}")
+        made = function(n)
+        return made if isinstance(made, tuple) else (made,)
+
+    def output(self, name):
+        """The value of the graph for an output of the file."""
+        live = self.live(self.known[name], name)
+        if live.value.number < len(self.input_names) or any(
+            self.known.get(other) is live for other in self.model.outputs if other != name
+        ):
+            live = self.add("identity", live, name=name)
+        return live.value
+
+    def structure(self, outputs):
+        """The finished graph, without what turned out not to be needed (a value of which only the size was)."""
+        g = self.g
+        used = {a for node in g._nodes for a in (*node.arguments, *(value for _, value in node.indices))}
+        used.update(v.number for v in outputs)
+        if len(used - {None}) == len(g._values):
+            g.output(*outputs)
+            return g.structure()
+        whole = Structure(g._inputs, g._nodes, tuple(v.number for v in outputs))
+        return Graph.from_description(pruned(whole.description())).structure()
+
+    def dtype(self):
+        """float64 for a file that computes in it, else float32."""
+        kinds = {row.dtype for row in self.model.inputs if row.name in self.input_names and row.dtype.kind == "f"}
+        return "float64" if kinds == {np.dtype(np.float64)} else "float32"
+
+    def numbers(self, structure):
+        """The net's arrays by name."""
+        made, dtype = {}, self.dtype()
+        for name, row in structure.owned.items():
+            array = self.owned[name]
+            if array.shape != row.shape:
+                raise ModelFileError(
+                    f"{name}: the file has an array of shape {array.shape}; the node needs {row.shape}"
+                )
+            with np.errstate(all="ignore"):
+                made[name] = np.array(array, dtype, order="C")
+        return made
+
+    def metadata(self):
+        """What the file says about itself, as plain values."""
+        found = {}
+        for name, content in self.model.metadata.items():
+            try:
+                found[name] = json.loads(content)
+            except (ValueError, RecursionError):
+                found[name] = content
+        try:
+            found = json.loads(json.dumps(found, allow_nan=False))
+        except (ValueError, RecursionError):
+            found = dict(self.model.metadata)
+        paths = [row.name for row in self.g._inputs]
+        found["onnx"] = {
+            "inputs": dict(zip(paths, self.input_names, strict=True)),
+            "outputs": list(self.model.outputs),
+            "opset": self.model.opset,
+            "producer": self.model.producer,
+        }
+        return found
+
+    # ── Values ──
+
+    def live(self, given, name):
+        """A value of the graph: numbers become a constant, once per array of the file."""
+        if isinstance(given, Live):
+            return given
+        if isinstance(given, Value):
+            raise ModelFileError(f"{name!r} is indices, which only operators that ask for indices take")
+        if is_open(given):
+            raise ModelFileError(f"{name!r} is computed from the size of the image, and used as numbers of an image")
+        if id(given) not in self.constants:
+            if not given.size:
+                raise ModelFileError(f"{name!r} is an array without values {given.shape}")
+            live = self.add("constant", name=name, arrays={"value": given}, shape=tuple(given.shape))
+            self.constants[id(given)] = live, given  # kept, so that the number stays its own
+        return self.constants[id(given)][0]
+
+    def add(self, op, *inputs, name, arrays=(), extents=None, **settings):
+        """Add a node of operator ``op``; ``arrays`` are those that it owns; ``extents``: of y, where they are open."""
+        path = self.path(name)
+        values = [v.value if isinstance(v, Live) else v for v in inputs]
+        with self.scopes_of(path) as last:
+            made = getattr(self.g, op)(*values, name=last, **settings)
+        for row, numbers in dict(arrays).items():
+            self.owned[f"{path}.{row}"] = np.asarray(numbers)
+        pair = isinstance(made, tuple)
+        value = made[0] if pair else made
+        if extents is None or len(extents) != len(value.shape):
+            first = next((v for v in inputs if isinstance(v, Live)), None)
+            same = first is not None and first.rank == len(value.shape)
+            extents = first.extents if same else (None,) * len(value.shape)
+        live = Live(
+            value,
+            tuple(
+                n if n is not None else e if isinstance(e, Extent) else Extent.named((path, axis))
+                for axis, (n, e) in enumerate(zip(value.shape, extents, strict=True))
+            ),
+        )
+        return (live, made[1]) if pair else live
+
+
+class Imported:
+    """A node of the file as the function for its operator sees it: its inputs, attributes, and what to add."""
+
+    def __init__(self, importer, node):
+        self.importer, self.node = importer, node
+        self.opset = importer.model.opset
+        self.inputs = [importer.known[name] if name else None for name in node.inputs]
+        self.name = node.name or next(filter(None, node.outputs))
+
+    def given(self, place):
+        """Whether there is an input number ``place``."""
+        return place < len(self.inputs) and self.inputs[place] is not None
+
+    def attribute(self, name, default=None):
+        """An attribute, of the type of its default."""
+        value = self.node.attributes.get(name, default)
+        if default is not None and value is not default:
+            right = (int, float) if isinstance(default, float) else type(default)
+            if not isinstance(value, right) or isinstance(value, bool):
+                raise ModelFileError(f"{self.node}: attribute {name!r} is {value!r}; expected {type(default).__name__}")
+        return value
+
+    def integers(self, name, count=None, default=None):
+        """An attribute that is a list of integers, ``count`` of them."""
+        value = self.node.attributes.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, list) or not all(isinstance(v, int) for v in value):
+            raise ModelFileError(f"{self.node}: attribute {name!r} is {value!r}; expected integers")
+        if count is not None and len(value) != count:
+            raise ModelFileError(f"{self.node}: attribute {name!r} has {len(value)} entries {value}; expected {count}")
+        return value
+
+    def choice(self, name, default, allowed):
+        """An attribute that is one of several words."""
+        value = self.attribute(name, default)
+        if value not in allowed:
+            raise ModelFileError(f"{self.node}: {name} is {value!r}; known are {', '.join(map(repr, allowed))}")
+        return value
+
+    def live(self, place=0):
+        """Input number ``place`` as a value of the graph."""
+        if not self.given(place):
+            raise ModelFileError(f"{self.node}: its input number {place} is missing")
+        return self.importer.live(self.inputs[place], self.node.inputs[place])
+
+    def array(self, place, what):
+        """Input number ``place`` as numbers that the file holds; None where it was left out."""
+        if not self.given(place):
+            return None
+        value = self.inputs[place]
+        if not isinstance(value, np.ndarray):
+            raise ModelFileError(
+                f"{self.node}: {what} is computed from an input of the graph; a layer needs numbers that the file holds"
+            )
+        if is_open(value):
+            raise ModelFileError(f"{self.node}: {what} depends on the size of the image: {value.tolist()}")
+        return value
+
+    def sizes(self, place, what):
+        """Input number ``place`` as integers and extents; None where it was left out."""
+        if not self.given(place):
+            return None
+        value = self.inputs[place]
+        if not isinstance(value, np.ndarray):
+            raise ModelFileError(
+                f"{self.node}: {what} is computed from the values of an image; expected numbers or sizes"
+            )
+        if value.dtype.kind == "f":
+            raise ModelFileError(f"{self.node}: {what} are real numbers; expected integers")
+        return [v if isinstance(v, Extent) else int(v) for v in value.ravel().tolist()]
+
+    def add(self, op, *inputs, step=None, **rest):
+        """Add a node; ``step`` names one of several."""
+        return self.importer.add(op, *inputs, name=f"{self.name}/{step}" if step else self.name, **rest)
+
+    def constant(self, numbers, step):
+        """Numbers as a value of the graph."""
+        return self.importer.live(
+            np.asarray(numbers, np.float32 if np.ndim(numbers) == 0 else None), f"{self.name}/{step}"
+        )
+
+    def reader(self):
+        """The node that alone reads this one's only output, with the place of its other input; (None, None) otherwise."""
+        name = self.node.outputs[0]
+        readers = self.importer.readers.get(name, ())
+        if len(readers) != 1 or name in self.importer.model.outputs or readers[0].inputs.count(name) != 1:
+            return None, None
+        return readers[0], 1 - readers[0].inputs.index(name)
+
+    def take_in(self, node):
+        """Another node is done together with this one, whose result is that node's."""
+        self.importer.done.add(id(node))
+
+    def refuse(self, reason):
+        """Raise the error that says why this node cannot be imported."""
+        raise ModelFileError(f"{self.node}, opset {self.opset}: {reason}")
+
+
+def needed(model):
+    """The nodes on which the outputs depend."""
+    wanted, kept = set(model.outputs), []
+    for node in reversed(model.nodes):
+        if wanted.intersection(node.outputs):
+            wanted.update(node.inputs)
+            kept.append(node)
+    # What depends on no input comes first: a layer can then see the numbers that are added right behind it.
+    live, first, then = {row.name for row in model.inputs}, [], []
+    for node in reversed(kept):
+        depends = live.intersection(node.inputs)
+        (then if depends else first).append(node)
+        if depends:
+            live.update(node.outputs)
+    return first + then
+
+
+def clean(part):
+    """A part of a name with nothing that a graph's names must not have."""
+    return "".join("_" if c in FORBIDDEN or not c.isprintable() else c for c in part).strip()
+
+
+def given_shapes(rows, given):
+    """The shape of every input: that of the file, or ``given``."""
+    if given is None:
+        return [row.shape for row in rows]
+    shapes = tuple(given) if given and hasattr(given[0], "__len__") else (tuple(given),)
+    if len(shapes) != len(rows):
+        raise ModelFileError(f"input_shape has {len(shapes)} shapes; the file has {len(rows)} inputs")
+    for row, shape in zip(rows, shapes, strict=True):
+        if len(shape) != len(row.shape):
+            raise ModelFileError(
+                f"input_shape {tuple(shape)} has {len(shape)} axes; input {row.name!r} has {row.shape}"
+            )
+        if not all(n is None or (isinstance(n, int) and 0 < n < 1 << 31) for n in shape):
+            raise ModelFileError(f"input_shape {tuple(shape)}: expected positive integers, None for open extents")
+    return [tuple(shape) for shape in shapes]

@@ -1,0 +1,258 @@
+"""Sizes that are not known yet, as numbers to compute with, and the whole-number arithmetic that ONNX graphs do with sizes.
+
+An :class:`Extent` is a polynomial in open extents, such as H·W/4 + 1. Shapes taken from a value (Shape), cut, joined and
+multiplied (Gather, Concat, Mul …) stay exact, so that what a Reshape or a Resize is told to do becomes a setting that does not
+depend on the image: "the extent of axis 2", "twice as many".
+"""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+from ..errors import ModelFileError
+
+__all__ = ["MOST_VALUES", "Extent", "as_integers", "folded", "is_open", "rounded_up", "windows"]
+
+MOST_TERMS = 64  # of a polynomial: sizes of networks have a few
+MOST_VALUES = 1 << 28  # of an array that a file makes from nothing
+
+
+class Extent:
+    """A number that depends on open extents: Σ coefficient · product of atoms. Immutable; equal ones are equal."""
+
+    __slots__ = ("_hash", "terms")
+
+    def __init__(self, terms):
+        self.terms = {atoms: c for atoms, c in terms.items() if c}
+        self._hash = hash(frozenset(self.terms.items()))
+        if len(self.terms) > MOST_TERMS:
+            raise ModelFileError(f"a size of the graph depends on the image in more than {MOST_TERMS} ways")
+
+    @classmethod
+    def named(cls, name):
+        """The open extent called ``name``."""
+        return cls({(("open", name),): Fraction(1)})
+
+    @classmethod
+    def of(cls, function, *arguments):
+        """A function of extents of which nothing is known but that equal arguments give equal results."""
+        return cls({((function, *arguments),): Fraction(1)})
+
+    def __repr__(self):
+        return " + ".join("·".join([str(c), *(str(a[1]) for a in atoms)]) for atoms, c in self.terms.items())
+
+    def __eq__(self, other):
+        return isinstance(other, Extent) and self.terms == other.terms
+
+    def __hash__(self):
+        return self._hash
+
+    def _with(self, other, sign):
+        terms = dict(self.terms)
+        for atoms, c in terms_of(other).items():
+            terms[atoms] = terms.get(atoms, 0) + sign * c
+        return plain(Extent(terms))
+
+    def __add__(self, other):
+        return self._with(other, 1)
+
+    __radd__ = __add__
+
+    def __sub__(self, other):
+        return self._with(other, -1)
+
+    def __rsub__(self, other):
+        return (self * -1)._with(other, 1) if isinstance(self * -1, Extent) else other - self
+
+    def __neg__(self):
+        return self * -1
+
+    def __mul__(self, other):
+        terms = {}
+        for a, x in self.terms.items():
+            for b, z in terms_of(other).items():
+                key = tuple(sorted((*a, *b), key=repr))
+                terms[key] = terms.get(key, 0) + x * z
+        return plain(Extent(terms))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other):
+        """Exact where the divisor is a number or divides every term, else an unknown of its own."""
+        divisor = terms_of(other)
+        if len(divisor) == 1:
+            ((atoms, c),) = divisor.items()
+            terms = {}
+            for own, x in self.terms.items():
+                left = list(own)
+                for atom in atoms:
+                    if atom not in left:
+                        return self._quotient(other)
+                    left.remove(atom)
+                terms[tuple(left)] = x / c
+            return plain(Extent(terms))
+        return self._quotient(other)
+
+    def _quotient(self, other):
+        first = next(iter(self.terms))
+        divisor = terms_of(other)
+        if first in divisor:
+            ratio = self.terms[first] / divisor[first]
+            if {atoms: c * ratio for atoms, c in divisor.items()} == self.terms:
+                return plain(ratio)
+        return Extent.of("quotient", self, frozenset(divisor.items()))
+
+    def __rtruediv__(self, other):
+        return Extent(terms_of(other)) / self
+
+    def __floordiv__(self, other):
+        quotient = self / other
+        return quotient.__floor__() if isinstance(quotient, Extent) else math.floor(quotient)
+
+    def __floor__(self):
+        """Whole parts leave the rounding: ⌊H + ½⌋ = H + ⌊½⌋."""
+        return self._rounded("floor", math.floor)
+
+    def __ceil__(self):
+        return self._rounded("ceil", math.ceil)
+
+    def _rounded(self, name, function):
+        whole = {atoms: c for atoms, c in self.terms.items() if c.denominator == 1}
+        rest = {atoms: c for atoms, c in self.terms.items() if c.denominator > 1}
+        if not rest:
+            return self
+        if set(rest) == {()}:
+            return Extent(whole) + function(rest[()])
+        constant = rest.get(())
+        if constant is not None:  # ⌊H/2 + 3/2⌋ and ⌊(H + 1)/2⌋ + 1 are the same
+            rest[()] = constant - math.floor(constant)
+            whole[()] = whole.get((), 0) + math.floor(constant)
+        return Extent(whole) + Extent.of(name, Extent(rest))
+
+
+def terms_of(number):
+    """A number as the terms of a polynomial."""
+    if isinstance(number, Extent):
+        return number.terms
+    if isinstance(number, float) and not math.isfinite(number):
+        raise ModelFileError(f"a size of the graph is computed with {number}")
+    return {(): Fraction(number if isinstance(number, (float, Fraction)) else int(number))} if number else {}
+
+
+def plain(number):
+    """An integer where the number is one."""
+    if isinstance(number, Extent):
+        if not number.terms:
+            return 0
+        if set(number.terms) == {()}:
+            number = number.terms[()]
+        else:
+            return number
+    return int(number) if number == int(number) else number
+
+
+def rounded_up(number, divisor):
+    """⌈number / divisor⌉."""
+    quotient = number / divisor if isinstance(number, Extent) else Fraction(number) / divisor
+    return quotient.__ceil__()
+
+
+def windows(extent, kernel, stride, dilation, pads, ceil_mode=False):
+    """How many windows an axis of ``extent`` cells has; ``pads`` is "same", or the cells before and after."""
+    if pads == "same":
+        return rounded_up(extent, stride)
+    room = extent + sum(pads) - (dilation * (kernel - 1) + 1)
+    return rounded_up(room, stride) + 1 if ceil_mode else room // stride + 1
+
+
+# ── Arithmetic on arrays of numbers and extents ────────────────────────────────────────────────────────────────────────
+
+
+def is_open(array):
+    """Whether an array holds extents beside numbers."""
+    return array.dtype == object
+
+
+def tidy(array):
+    """An array of objects, as integers or real numbers where none of them is open."""
+    values = array.ravel().tolist()
+    if any(isinstance(v, Extent) for v in values):
+        return array
+    return array.astype(np.int64 if all(isinstance(v, int) or v == int(v) for v in values) else np.float32)
+
+
+def divided(a, b):
+    """ONNX's Div: exact for real numbers, whole for whole ones, which sizes are."""
+    if b == 0:
+        raise ModelFileError("a size of the graph is divided by 0")
+    return a / b if isinstance(a, float) or isinstance(b, float) else a // b
+
+
+ON_EXTENTS = {
+    "Add": lambda a, b: a + b,
+    "Sub": lambda a, b: a - b,
+    "Mul": lambda a, b: a * b,
+    "Div": divided,
+    "Floor": math.floor,
+    "Ceil": math.ceil,
+    "Neg": lambda a: -a,
+}
+
+
+def towards_zero(a, b):
+    """Quotients of whole numbers as ONNX has them."""
+    if not np.all(b):
+        raise ModelFileError("a whole number of the graph is divided by 0")
+    return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)
+
+
+def quotient(a, b):
+    return np.divide(a, b) if a.dtype.kind == "f" else towards_zero(a, b)
+
+
+ON_NUMBERS = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": quotient,
+    "Pow": lambda a, b: np.power(a, b).astype(a.dtype),
+    "Max": lambda *a: np.maximum.reduce(a) if len(a) > 2 else np.maximum(a[0], a[-1]),
+    "Min": lambda *a: np.minimum.reduce(a) if len(a) > 2 else np.minimum(a[0], a[-1]),
+    "Mod": np.mod,
+    "Floor": np.floor,
+    "Ceil": np.ceil,
+    "Round": np.rint,
+    "Neg": np.negative,
+    "Abs": np.abs,
+    "Sqrt": np.sqrt,
+    "Reciprocal": np.reciprocal,
+    "Exp": np.exp,
+    "Log": np.log,
+    "Equal": np.equal,
+    "Less": np.less,
+    "Greater": np.greater,
+    "LessOrEqual": np.less_equal,
+    "GreaterOrEqual": np.greater_equal,
+    "Not": np.logical_not,
+    "And": np.logical_and,
+    "Or": np.logical_or,
+    "Where": np.where,
+}
+
+
+def folded(op_type, arrays):
+    """What an elementwise ONNX operator makes of constant arrays, some of which may hold extents; None: nothing is known."""
+    if any(map(is_open, arrays)):
+        if op_type not in ON_EXTENTS:
+            return None
+        return tidy(np.asarray(np.frompyfunc(ON_EXTENTS[op_type], len(arrays), 1)(*arrays), object))
+    if op_type not in ON_NUMBERS:
+        return None
+    with np.errstate(all="ignore"):
+        return np.asarray(ON_NUMBERS[op_type](*arrays))
+
+
+def as_integers(array):
+    """The entries of an array as Python integers and extents."""
+    return [v if isinstance(v, Extent) else int(v) for v in np.atleast_1d(array).ravel().tolist()]
