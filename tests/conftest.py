@@ -72,6 +72,12 @@ def both_passes(op, arrays, settings, dy=None):
 
 
 COMPARED = Counter()
+NOTES = []
+
+
+def note(line):
+    """A line for the end of the run."""
+    NOTES.append(line)
 
 
 def compared_with(oracle, op):
@@ -82,16 +88,20 @@ def compared_with(oracle, op):
 def pytest_sessionfinish(session):
     if hasattr(session.config, "workeroutput"):  # one of several processes: pytest-xdist
         session.config.workeroutput["compared"] = [[*key, count] for key, count in COMPARED.items()]
+        session.config.workeroutput["notes"] = NOTES
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node, error):
     for oracle, name, count in getattr(node, "workeroutput", {}).get("compared", ()):
         COMPARED[oracle, name] += count
+    NOTES.extend(getattr(node, "workeroutput", {}).get("notes", ()))
 
 
 def pytest_terminal_summary(terminalreporter):
     """How many comparisons were made with which judge."""
+    for line in NOTES:
+        terminalreporter.write_line(line)
     for oracle in dict.fromkeys(oracle for oracle, _ in COMPARED):
         counts = {name: count for (judge, name), count in COMPARED.items() if judge == oracle}
         terminalreporter.write_line(f"{oracle}: {sum(counts.values())} comparisons of {len(counts)} operators")

@@ -22,7 +22,7 @@ MOST_ARRAYS = 100_000
 MOST_AXES = 8
 MOST_VALUES = 1 << 29  # of an array
 MOST_NAME = 500
-OLDEST_OPSET, NEWEST_OPSET = 7, 27
+OLDEST_OPSET, NEWEST_OPSET = 7, 28
 OWN_DOMAINS = ("", "ai.onnx")
 
 # ONNX's numbers for types of values: (numpy's, how raw bytes are laid out, the field that holds them otherwise).

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import CnnError, ModelFileError
+from ..errors import CnnError, ModelFileError, ShapeError
 from ..graph import FORBIDDEN, Graph, Value
 from ..net import Net, Structure
 from ..surgery import pruned
@@ -188,8 +188,10 @@ class Importer:
                 if name:
                     self.known[name] = result
             for name in node.outputs[len(made) :]:
-                if name and name in self.readers:
-                    raise ModelFileError(f"{node}: its output {name!r} is read, but only {len(made)} are known here")
+                if name and (name in self.readers or name in self.model.outputs):
+                    raise ModelFileError(
+                        f"{node}: its output {name!r} is needed; only the first {len(made)} are made here"
+                    )
         outputs = [self.output(name) for name in self.model.outputs]
         structure = self.structure(outputs)
         net = Net(structure, 0, self.dtype(), self.numbers(structure))
@@ -238,7 +240,7 @@ class Importer:
     def numbers(self, structure):
         """The net's arrays by name."""
         made, dtype = {}, self.dtype()
-        for name, row in structure.owned.items():
+        for name in structure.owned:
             array = self.owned[name]
             if array.shape != row.shape:
                 raise ModelFileError(
@@ -292,8 +294,11 @@ class Importer:
         values = [v.value if isinstance(v, Live) else v for v in inputs]
         with self.scopes_of(path) as last:
             made = getattr(self.g, op)(*values, name=last, **settings)
-        for row, numbers in dict(arrays).items():
-            self.owned[f"{path}.{row}"] = np.asarray(numbers)
+        for row in self.g._nodes[-1].owned:
+            numbers = np.asarray(dict(arrays)[row.name.rpartition(".")[2]])
+            if numbers.shape != row.shape:
+                raise ShapeError(f"{row.name} has shape {numbers.shape} in the file; its input asks for {row.shape}")
+            self.owned[row.name] = numbers
         pair = isinstance(made, tuple)
         value = made[0] if pair else made
         if extents is None or len(extents) != len(value.shape):
@@ -391,6 +396,11 @@ class Imported:
         return self.importer.live(
             np.asarray(numbers, np.float32 if np.ndim(numbers) == 0 else None), f"{self.name}/{step}"
         )
+
+    def needs(self, place):
+        """Whether output number ``place`` is read by another node, or is one of the graph."""
+        name = self.node.outputs[place] if place < len(self.node.outputs) else ""
+        return bool(name) and (name in self.importer.readers or name in self.importer.model.outputs)
 
     def reader(self):
         """The node that alone reads this one's only output, with the place of its other input; (None, None) otherwise."""

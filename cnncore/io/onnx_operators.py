@@ -226,7 +226,7 @@ def gemm(n):
     if n.attribute("transA", 0):
         x = n.add("transpose", x, step="transposed", axes=(1, 0), extents=x.extents[::-1])
     addend = n.inputs[2] if n.given(2) and beta else None
-    if is_constant(other):
+    if is_constant(other) and isinstance(x.extents[1], int):
         w = (other if n.attribute("transB", 0) else other.T) * np.asarray(alpha, other.dtype)
         bias = None
         if is_constant(addend) and (addend.ndim < 2 or addend.shape[0] == 1) and addend.size in (1, w.shape[0]):
@@ -294,16 +294,25 @@ def matmul(n):
 # ── Pooling ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def pooled(n, op, *, kept_dilation=True, **more):
-    """A pooling node over windows."""
+def pooled(n, op, wide=None, **more):
+    """A pooling node over windows; ``wide``: what stands in for padding of more than half a window, as cells of the image."""
     x, rank = image(n)
     kernel, stride, dilation, pairs, settings = window(n, rank)
     ceil_mode = bool(n.attribute("ceil_mode", 0)) and pairs != "same"
+    extents = (*x.extents[:2], *counted(x, kernel, stride, dilation, pairs, ceil_mode))
+    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    if pairs != "same" and any(2 * max(pair_) > e for pair_, e in zip(pairs, reach, strict=True)):
+        if wide is None or ceil_mode:
+            n.refuse(
+                f"padding {pairs} of more than half a window {reach}: what a window of nothing but padding gives is open"
+            )
+        x = n.add("pad", x, step="padded", padding=tuple(pairs), value=wide)  # what does not count, or counts 0
+        settings["padding"] = 0
     return n.add(
         op,
         x,
         kernel_size=plain(kernel),
-        extents=(*x.extents[:2], *counted(x, kernel, stride, dilation, pairs, ceil_mode)),
+        extents=extents,
         **settings,
         **({"ceil_mode": True} if ceil_mode else {}),
         **more,
@@ -312,22 +321,22 @@ def pooled(n, op, *, kept_dilation=True, **more):
 
 @imports("MaxPool")
 def max_pool(n):
-    if len(n.node.outputs) > 1 and n.node.outputs[1] in n.importer.readers:
+    if n.needs(1):
         if n.attribute("storage_order", 0):
             n.refuse("indices in column-major order (storage_order=1)")
         return pooled(n, "max_pool", return_indices=True)
-    return pooled(n, "max_pool")
+    return pooled(n, "max_pool", wide=float(np.finfo(np.float32).min))
 
 
 @imports("AveragePool")
 def average_pool(n):
     counts = bool(n.attribute("count_include_pad", 0))
-    return pooled(n, "avg_pool", count_include_pad=counts)
+    return pooled(n, "avg_pool", wide=0.0 if counts else None, count_include_pad=counts)
 
 
 @imports("LpPool")
 def lp_pool(n):
-    return pooled(n, "lp_pool", p=float(n.attribute("p", 2)))
+    return pooled(n, "lp_pool", wide=0.0, p=float(n.attribute("p", 2)))
 
 
 @imports("GlobalAveragePool")
@@ -376,6 +385,8 @@ def roi_align(n):
     )
     size = (n.attribute("output_height", 1), n.attribute("output_width", 1))
     boxes = n.live(1)
+    if n.choice("mode", "avg", ("avg", "max")) == "max":
+        n.refuse("mode='max' is ONNX's maximum of weighted corners, roi_align's is one of interpolated values")
     return n.add(
         "roi_align",
         x,
@@ -385,7 +396,6 @@ def roi_align(n):
         spatial_scale=n.attribute("spatial_scale", 1.0),
         sampling_ratio=n.attribute("sampling_ratio", 0),
         aligned=coordinates == "half_pixel",
-        mode=n.choice("mode", "avg", ("avg", "max")),
         extents=(boxes.extents[0], x.extents[1], *size),
     )
 
@@ -454,7 +464,11 @@ def layer_norm(n):
     deviation = n.add("sqrt", eps, step="deviation", extents=variance.extents)
     y = n.add("divide", d, deviation, step="normal", extents=x.extents)
     y = n.add("multiply", y, n.live(1), step="scaled" if n.given(2) else None, extents=x.extents)
-    return pair(n, "add", y, n.live(2)) if n.given(2) else y
+    y = pair(n, "add", y, n.live(2)) if n.given(2) else y
+    if not (n.needs(1) or n.needs(2)):
+        return y
+    mean = n.add("reduce_mean", x, step="mean_of_x", axes=axes, extents=variance.extents)
+    return y, mean, n.add("reciprocal", deviation, step="inverse_deviation", extents=variance.extents)
 
 
 @imports("MeanVarianceNormalization")
@@ -492,6 +506,8 @@ def lp_normalization(n):
     if p not in (1, 2):
         n.refuse(f"p={p}; expected 1 or 2")
     length = n.add(f"reduce_l{p}", x, step="length", axes=(axis,), extents=reduced(x.extents, (axis,), True))
+    smallest = float(np.finfo(np.float32).tiny)  # what has length 0 stays 0
+    length = n.add("maximum", length, n.constant(smallest, "smallest"), step="not_0", extents=length.extents)
     return n.add("divide", x, length, extents=x.extents)
 
 
@@ -525,7 +541,6 @@ ACTIVATIONS = {
     "Exp": ("exp", {}),
     "Abs": ("abs", {}),
     "Sign": ("sign", {}),
-    "Swish": ("swish", {"beta": ("alpha", 1.0)}),
 }
 
 
@@ -540,6 +555,15 @@ def activation(n):
 def single(number):
     """A float32 number as somebody would have written it: 0.1 and not 0.10000000149."""
     return float(np.format_float_positional(np.float32(number), unique=True)) if isinstance(number, float) else number
+
+
+@imports("Swish")
+def swish(n):
+    x, alpha = n.live(), n.attribute("alpha", 1.0)
+    if alpha == 1:
+        return n.add("silu", x, extents=x.extents)
+    z = n.add("multiply", x, n.constant(alpha, "alpha"), step="scaled", extents=x.extents)
+    return n.add("multiply", x, n.add("sigmoid", z, step="sigmoid", extents=x.extents), extents=x.extents)
 
 
 @imports("Gelu")
@@ -836,9 +860,9 @@ def split(n):
         return tuple(np.take(x, range(lo, hi), axis) for lo, hi in pairwise(ends))
     return tuple(
         n.add("slice", x, step=f"part_{i}", start=lo, stop=hi, axis=axis, extents=replaced(x, axis, hi - lo))
-        if name
+        if n.needs(i)
         else None
-        for i, (name, (lo, hi)) in enumerate(zip(n.node.outputs, pairwise(ends), strict=True))
+        for i, (lo, hi) in enumerate(pairwise(ends))
     )
 
 
@@ -971,7 +995,7 @@ def target(n, x, wanted, allow_zero):
             extents.append(x.extents[place])
             continue
         extents.append(e)
-        entries.append(entry_of(x, e, place) if isinstance(e, Extent) else e)
+        entries.append(entry_of(x, e, place, allow_zero) if isinstance(e, Extent) else e)
     unknown = [place for place, entry in enumerate(entries) if entry is None]
     if len(unknown) + entries.count(-1) > 1:
         n.refuse(f"the shape {wanted} depends on the size of the image in a way that is no setting; give input_shape=")
@@ -986,10 +1010,10 @@ def target(n, x, wanted, allow_zero):
     return tuple(entries), tuple(extents)
 
 
-def entry_of(x, e, place):
+def entry_of(x, e, place, allow_zero):
     """The entry for an open extent: 0 where x has it along the same axis, the axis that has it, or two; None: unknown."""
     if place < x.rank and x.extents[place] == e:
-        return 0
+        return ("axis", place) if allow_zero else 0
     for axis in range(x.rank):
         if x.extents[axis] == e:
             return ("axis", axis)
@@ -1012,6 +1036,7 @@ def reshape(n):
             wanted = [x.shape[i] if e == 0 else e for i, e in enumerate(wanted)]
         return x.reshape(wanted)
     x = n.live()
+    allow_zero = allow_zero and 0 in wanted
     entries, extents = target(n, x, wanted, allow_zero)
     if entries == (0, -1) and x.rank > 2:
         return n.add("flatten", x, extents=extents)
@@ -1104,13 +1129,13 @@ def tile(n):
 def pixel_shuffle(n):
     x, _ = image(n)
     factor = n.attribute("blocksize", 1)
+    mode = n.choice("mode", "DCR", ("DCR", "CRD"))
     if n.node.op_type == "DepthToSpace":
-        mode = n.choice("mode", "DCR", ("DCR", "CRD"))
         return n.add(
             "pixel_shuffle", x, factor=factor, mode=mode, extents=(*x.extents[:2], *(e * factor for e in x.extents[2:]))
         )
     return n.add(
-        "pixel_unshuffle", x, factor=factor, mode="DCR", extents=(*x.extents[:2], *(e / factor for e in x.extents[2:]))
+        "pixel_unshuffle", x, factor=factor, mode=mode, extents=(*x.extents[:2], *(e / factor for e in x.extents[2:]))
     )
 
 
