@@ -155,7 +155,7 @@ ROWS = (
         ),
         shape=SHAPE,
         edges=(
-            "PyTorch's interpolate in mode bicubic: half_pixel or align_corners; its antialias: with exclude_outside and c = −0.5",
+            "PyTorch's interpolate in mode bicubic: half_pixel or align_corners; its antialias: exclude_outside and c = −0.5",
             POSITIONS,
         ),
         accumulates="in x's dtype; the definition in float64",

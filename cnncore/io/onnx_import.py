@@ -242,10 +242,6 @@ class Importer:
         made, dtype = {}, self.dtype()
         for name in structure.owned:
             array = self.owned[name]
-            if array.shape != row.shape:
-                raise ModelFileError(
-                    f"{name}: the file has an array of shape {array.shape}; the node needs {row.shape}"
-                )
             with np.errstate(all="ignore"):
                 made[name] = np.array(array, dtype, order="C")
         return made
