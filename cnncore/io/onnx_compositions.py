@@ -248,7 +248,7 @@ def locally_connected_conv(w, n):
 def partial_conv(w, n):
     """The convolution of M x, times T C / m where m > 0, m the convolution of M with ones."""
     s, weight, bias, groups = n.settings, n.array("w"), n.array("b"), n.settings["groups"]
-    known = w.cast(w("Not", w("Equal", n.term("mask"), np.float32(0))))
+    known = w("Abs", w("Sign", n.term("mask")))
     x = w.where(known > 0.5, n.x, np.float32(0))
     masks = n.shapes[1][1]
     alike = masks == 1

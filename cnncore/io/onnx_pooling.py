@@ -164,6 +164,15 @@ class KernelWindows(Windows):
     def mask(self):
         if not any(map(any, self.every_pad)):
             return None
+        if None not in self.extents:
+            inside = np.pad(np.ones(self.extents, bool), self.every_pad)
+            parts = []
+            for place in itertools.product(*map(range, self.kernel)):
+                starts = (d * t for d, t in zip(self.dilation, place, strict=True))
+                stops = (H - e + 1 for H, e in zip(inside.shape, self.reach, strict=True))
+                cut = zip(starts, stops, self.stride, strict=True)
+                parts.append(inside[tuple(slice(start, start + stop, step) for start, stop, step in cut)])
+            return self.w.constant(np.stack(parts)[None, None])
         return self.slices(self.w.unsqueezed(self.w.padded(self.ones(), self.every_pad), CELLS)) > np.float32(0.5)
 
     def ones(self):
