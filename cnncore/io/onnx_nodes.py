@@ -262,8 +262,13 @@ def scale(w, n):
 @exports("local_response_norm")
 def local_response_norm(w, n):
     s, size = n.settings, n.settings["size"]
-    if len(n.shapes[0]) == 4 and size % 2:
-        return w("LRN", n.x, size=size, alpha=s["alpha"], beta=s["beta"], bias=s["k"])
+    if size % 2:
+        rank = len(n.spatial)  # runtimes take images alone
+        x = w.unsqueezed(n.x, *range(2 + rank, 4)) if rank < 2 else n.x if rank == 2 else w.reshaped(n.x, 0, 0, -1, 1)
+        y = w("LRN", x, size=size, alpha=s["alpha"], beta=s["beta"], bias=s["k"])
+        if rank < 2:
+            return w("Squeeze", y, w.whole(*range(2 + rank, 4)))
+        return y if rank == 2 else w("Reshape", y, w.extents(n.x))
     low, high = size // 2, (size - 1) // 2
     axes, channels = len(n.shapes[0]), n.shapes[0][1]
     pads = [0, low] + [0] * (axes - 2) + [0, high] + [0] * (axes - 2)
