@@ -309,6 +309,42 @@ def test_export_to_onnx(photo, model, tmp_path):
     assert not list(tmp_path.glob("x.*"))
 
 
+def test_commands_on_onnx_files(photo, model, tmp_path):
+    """What works on our files works on an ONNX file; preprocessing and classes come from its metadata."""
+    pytest.importorskip("onnx")
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\ne\n")
+    given = ("--preprocessing", "imagenet", "--classes", "names.txt")
+    expected = answer(tmp_path, model, photo, *given)
+    for command in (["export", model, "kept.onnx", *given], ["export", model, "bare.onnx"]):
+        assert run_here(command, tmp_path)[0] == 0
+    for arguments in (("kept.onnx", photo), ("bare.onnx", photo, *given)):
+        found = answer(tmp_path, *arguments)
+        assert found["probability"] == pytest.approx(expected["probability"], rel=1e-4)
+        assert found["class"] == expected["class"] and found["read_at"] == [224, 224]
+    code, out, _ = run_here(["summary", "kept.onnx"], tmp_path)
+    assert code == 0 and "(1, 3, 224, 224)" in out and "scores" in out
+    code, out, _ = run_here(["profile", "bare.onnx", "--size", 16, "--rounds", 1], tmp_path)
+    assert code == 0 and "scores" in out
+    before = (tmp_path / "bare.onnx").read_bytes()
+    code, out, _ = run_here(["tune", "bare.onnx", "--size", 16, "--rounds", 1], tmp_path)
+    assert code == 0 and "keep them with --output FILE.safetensors" in out
+    code, out, _ = run_here(
+        ["tune", "bare.onnx", "--size", 16, "--rounds", 1, "--output", "tuned.safetensors"], tmp_path
+    )
+    assert code == 0 and "tuned.safetensors: saved" in out
+    assert (tmp_path / "bare.onnx").read_bytes() == before
+    for output in ("back.safetensors", "back.onnx", "back.npz"):
+        assert run_here(["export", "kept.onnx", output], tmp_path)[0] == 0
+    assert answer(tmp_path, "back.safetensors", photo)["class"] == expected["class"]
+    assert answer(tmp_path, "back.onnx", photo)["class"] == expected["class"]
+    (tmp_path / "cut.onnx").write_bytes(before[:50])
+    (tmp_path / "text.onnx").write_text("hello")
+    for name in ("cut.onnx", "text.onnx"):
+        fails("predict", name, photo, cwd=tmp_path, match=name)
+    fails("predict", "nowhere.onnx", photo, cwd=tmp_path, match=r"nowhere\.onnx: .*[Nn]o such file")
+    fails("summary", "nowhere.onnx", cwd=tmp_path, match=r"nowhere\.onnx: .*[Nn]o such file")
+
+
 def test_help_teaches_with_examples(tmp_path):
     for command, words in (
         ("predict", ("--preprocessing imagenet --classes imagenet.txt", "--weights", "--channels bgr", "shorter side")),
