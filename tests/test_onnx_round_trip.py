@@ -1,13 +1,12 @@
 """Round trips: a net written as ONNX and read back is that net; a file read and written again is that file to ONNX Runtime."""
 
-import importlib.util
-import pathlib
 import re
 
 import numpy as np
 import pytest
 from conftest import operators
 from test_onnx_export import SMALLER, assert_same, inference, session
+from test_onnx_import import installed, page, seeded
 
 import cnncore
 from cnncore.errors import CnnError, ModelFileError, SettingError
@@ -116,24 +115,6 @@ ONLY_FOR_OTHERS = {
 # ── Read, then written ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def folder_of(package):
-    """Where a package lies, without importing it; skips where it is absent."""
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
-        pytest.skip(f"needs the package {package}")
-    return pathlib.Path(found.submodule_search_locations[0])
-
-
-def strokes(shape):
-    """White paper with a line of black strokes, so that networks that look for writing see some."""
-    image = np.ones(shape, np.float32)
-    row, height = shape[2] // 3, shape[2] // 4
-    for k in range((shape[3] - 8) // 12):
-        image[:, :, row : row + height, 8 + 12 * k : 10 + 12 * k] = -1
-        image[:, :, row : row + height : 11 if k % 2 else 8, 8 + 12 * k : 16 + 12 * k] = -1
-    return image
-
-
 def same_to_onnx_runtime(content, x):
     """Read, write, and run both files."""
     net = cnncore.io.load_onnx(content)
@@ -149,35 +130,17 @@ def same_to_onnx_runtime(content, x):
 
 
 @pytest.mark.parametrize(
-    ("file", "shape"),
-    [
-        ("ch_PP-OCRv4_det_infer.onnx", (1, 3, 96, 160)),
-        ("ch_ppocr_mobile_v2.0_cls_infer.onnx", (2, 3, 48, 192)),
-    ],
+    ("file", "size"),
+    [("ch_PP-OCRv4_det_infer.onnx", (96, 160)), ("ch_ppocr_mobile_v2.0_cls_infer.onnx", (48, 192))],
 )
-def test_networks_of_others(file, shape):
+def test_networks_of_others(file, size, rng):
     """Networks that were trained and written elsewhere."""
-    path = folder_of("rapidocr_onnxruntime") / "models" / file
-    same_to_onnx_runtime(path.read_bytes(), strokes(shape))
-
-
-def with_weights(path, rng):
-    """One of ONNX's graphs without weights, with drawn ones where it has nodes that make constants."""
-    model = onnx.load_from_string(path.read_bytes())
-    graph = model.graph
-    shapes = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer}
-    made = [node for node in graph.node if node.op_type == "ConstantOfShape"]
-    for node in made:
-        shape = tuple(shapes[node.input[0]])
-        array = rng.uniform(0.5, 1.5, shape) if len(shape) == 1 else rng.standard_normal(shape)
-        array = array / np.sqrt(np.prod(shape[1:]) / 2)
-        graph.initializer.append(onnx.numpy_helper.from_array(array.astype(np.float32), node.output[0]))
-        graph.node.remove(node)
-    return model.SerializeToString()
+    content = installed("rapidocr_onnxruntime", "models", file).read_bytes()
+    same_to_onnx_runtime(content, page(rng, *size))
 
 
 @pytest.mark.parametrize("name", ["inception_v1", "squeezenet", "shufflenet"])
 def test_graphs_of_others(name, rng):
     """The true graphs of known networks: GoogLeNet is among them."""
-    path = folder_of("onnx") / "backend" / "test" / "data" / "light" / f"light_{name}.onnx"
-    same_to_onnx_runtime(with_weights(path, rng), rng.standard_normal((1, 3, 224, 224)).astype(np.float32))
+    path = installed("onnx", "backend", "test", "data", "light", f"light_{name}.onnx")
+    same_to_onnx_runtime(seeded(path), rng.standard_normal((1, 3, 224, 224)).astype(np.float32))
