@@ -8,6 +8,7 @@ followed as arithmetic on extents (onnx_shapes.py), so that batch and image size
 """
 
 import json
+import math
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from ..net import Net, Structure
 from ..surgery import pruned
 from .onnx_file import read
 from .onnx_operators import OPERATORS, REASONS
-from .onnx_shapes import Extent, folded, is_open
+from .onnx_shapes import MOST_VALUES, ON_NUMBERS, Extent, folded, is_open
 
 __all__ = ["Imported", "Live", "load_onnx"]
 
@@ -91,6 +92,7 @@ class Importer:
         self.constants = {}  # id of an array of the file → the Live that stands for it
         self.done = set()  # nodes that another one has taken in
         self.paths = set()
+        self.made = 0  # values of all arrays that were computed from others
         self.batches = {}  # the open batch of an input → what the file declares it to be
         self.nodes = needed(model)
         self.readers = {}
@@ -185,8 +187,10 @@ class Importer:
             except (CnnError, ValueError, TypeError, IndexError, KeyError, AttributeError, ArithmeticError) as error:
                 raise ModelFileError(f"{node}, opset {self.model.opset}: {error}") from None
             for name, result in zip(node.outputs, made, strict=False):
-                if name:
+                if name and result is not None:
                     self.known[name] = result
+                elif name in self.readers or name in self.model.outputs:
+                    raise ModelFileError(f"{node}: {name!r} is needed, but one of the inputs that make it is missing")
             for name in node.outputs[len(made) :]:
                 if name and (name in self.readers or name in self.model.outputs):
                     raise ModelFileError(
@@ -202,7 +206,10 @@ class Importer:
         """What a node makes, a tuple."""
         n = Imported(self, node)
         if all(isinstance(v, np.ndarray) for v in n.inputs if v is not None) and any(v is not None for v in n.inputs):
-            made = folded(node.op_type, [v for v in n.inputs if v is not None])
+            given = [v for v in n.inputs if v is not None]
+            if node.op_type in ON_NUMBERS:
+                n.make_room(np.broadcast_shapes(*(v.shape for v in given)))
+            made = folded(node.op_type, given)
             if made is not None:
                 return (made,)
         function = OPERATORS.get(node.op_type)
@@ -397,6 +404,13 @@ class Imported:
         """Whether output number ``place`` is read by another node, or is one of the graph."""
         name = self.node.outputs[place] if place < len(self.node.outputs) else ""
         return bool(name) and (name in self.importer.readers or name in self.importer.model.outputs)
+
+    def make_room(self, shape):
+        """Refuse numbers made from nothing, or from few, that would not fit into memory with the others."""
+        count = math.prod(int(n) for n in shape)
+        if any(n < 0 for n in shape) or self.importer.made + count > MOST_VALUES:
+            self.refuse(f"it makes an array of shape {tuple(shape)}; at most {MOST_VALUES} values are made in all")
+        self.importer.made += count
 
     def reader(self):
         """The node that alone reads this one's only output, with the place of its other input; (None, None) otherwise."""

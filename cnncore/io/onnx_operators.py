@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from .onnx_arrays import NODES, REDUCTIONS
-from .onnx_shapes import MOST_VALUES, Extent, is_open, windows
+from .onnx_shapes import Extent, is_open, windows
 
 __all__ = ["OPERATORS", "REASONS"]
 
@@ -803,7 +803,10 @@ def constant_reduction(n, axes, keepdims):
     }
     if n.node.op_type not in functions:
         n.refuse("it reduces numbers of the file; fold constants before (onnxsim, onnxruntime's offline optimisation)")
-    return np.asarray(functions[n.node.op_type](x, axis=axes, keepdims=keepdims), x.dtype)
+    if not x.size or is_open(x):
+        n.refuse(f"it reduces {x.tolist() if x.size else 'an array without values'}")
+    with np.errstate(all="ignore"):
+        return np.asarray(functions[n.node.op_type](x, axis=axes, keepdims=keepdims), x.dtype)
 
 
 # ── Joins and parts ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -813,6 +816,7 @@ def constant_reduction(n, axes, keepdims):
 def concat(n):
     axis = n.attribute("axis", 1)
     if all(map(is_constant, n.inputs)):
+        n.make_room((sum(v.size for v in n.inputs),))
         return np.concatenate([as_objects(v, n.inputs) for v in n.inputs], axis)
     values = [n.live(place) for place in range(len(n.inputs))]
     if len(values) == 1:
@@ -939,6 +943,7 @@ def gather(n):
     axis, x = n.attribute("axis", 0), n.inputs[0]
     indices = n.array(1, "indices")
     if is_constant(x):
+        n.make_room((indices.size, x.size // max(x.shape[axis], 1)))
         return np.asarray(np.take(x, indices.astype(np.int64), axis), x.dtype)
     x = n.live()
     axis %= x.rank
@@ -1100,7 +1105,7 @@ def expand(n):
     wanted, x = n.sizes(1, "its shape"), n.inputs[0]
     if is_constant(x) and all(isinstance(e, int) for e in wanted):
         shape = np.broadcast_shapes(x.shape, tuple(wanted))
-        checked_values(n, shape)
+        n.make_room(shape)
         return np.broadcast_to(x, shape).copy()
     x = n.live()
     own = (1,) * (len(wanted) - x.rank) + x.extents
@@ -1118,7 +1123,7 @@ def tile(n):
     if any(isinstance(r, Extent) for r in repeats):
         n.refuse(f"repeats {repeats} depend on the size of the image")
     if is_constant(x):
-        checked_values(n, [a * b for a, b in zip(x.shape, repeats, strict=True)])
+        n.make_room([a * b for a, b in zip(x.shape, repeats, strict=True)])
         return np.tile(x, repeats)
     return n.add(
         "tile", x, repeats=tuple(repeats), extents=tuple(e * r for e, r in zip(x.extents, repeats, strict=True))
@@ -1273,12 +1278,6 @@ def kept_aspect(n, x, axes, sizes, policy, settings):
 # ── Numbers and sizes ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def checked_values(n, shape):
-    """Refuse arrays that a file makes from nothing and that would not fit into memory."""
-    if any(v < 0 for v in shape) or math.prod(shape) > MOST_VALUES:
-        n.refuse(f"it makes an array of shape {tuple(shape)}; at most {MOST_VALUES} values are made")
-
-
 @imports("Identity")
 def identity(n):
     return n.inputs[0]
@@ -1308,7 +1307,7 @@ def constant_of_shape(n):
         if len(shape) == 1 or value.size != 1:
             n.refuse(f"its shape {shape} depends on the image")
         n.refuse(f"it makes an image of shape {shape}, which depends on the size of the input; give input_shape=")
-    checked_values(n, shape)
+    n.make_room(shape)
     return np.full(shape, value.reshape(-1)[0], value.dtype)
 
 
@@ -1364,6 +1363,8 @@ def cast(n):
 @imports("Range")
 def range_(n):
     start, limit, step = (n.array(place, "a bound").reshape(-1)[0] for place in range(3))
-    count = max(0, math.ceil((limit - start) / step)) if step else MOST_VALUES + 1
-    checked_values(n, (count,))
+    if not step or not all(map(np.isfinite, (start, limit, step))):
+        n.refuse(f"it counts from {start} to {limit} in steps of {step}")
+    count = max(0, math.ceil((limit - start) / step))
+    n.make_room((count,))
     return start + step * np.arange(count, dtype=n.inputs[0].dtype)

@@ -12,10 +12,10 @@ import numpy as np
 
 from ..errors import ModelFileError
 
-__all__ = ["MOST_VALUES", "Extent", "as_integers", "folded", "is_open", "rounded_up", "windows"]
+__all__ = ["MOST_VALUES", "ON_NUMBERS", "Extent", "as_integers", "folded", "is_open", "rounded_up", "windows"]
 
 MOST_TERMS = 64  # of a polynomial: sizes of networks have a few
-MOST_VALUES = 1 << 28  # of an array that a file makes from nothing
+MOST_VALUES = 1 << 28  # of all arrays that a file makes from nothing
 
 
 class Extent:
