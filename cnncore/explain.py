@@ -12,7 +12,8 @@ __all__ = ["class_activation_map", "class_maps", "feature_maps", "map_over_image
 
 # What may stand between pooled features and class scores without changing what a map means: outside training, dropout
 # passes its input on, and flatten only renames (N, C, 1, 1) to (N, C).
-PASSING = ("dropout", "flatten")
+PASSING = ("dropout", "flatten", "identity", "reshape", "squeeze")
+PROBABILITIES = ("softmax", "log_softmax")  # of the scores, at the very end
 POOLING = "global_avg_pool"
 CLASSIFIERS = ("conv", "linear")
 
@@ -24,7 +25,8 @@ def class_activation_map(net, x, class_index=None):
         map_k(h, w) = b_k + Σ_c w[k, c] f_c(h, w)
 
     The network must end in global average pooling with a linear classifier after it (a 1×1 convolution, or ``linear``), or
-    before it (1×1 convolution to one map per class, as in Network in Network). Then nothing is approximated.
+    before it (1×1 convolution to one map per class, as in Network in Network). Then nothing is approximated. A softmax at the
+    very end makes no difference: the score is what goes into it.
 
     Parameters
     ----------
@@ -133,7 +135,7 @@ def head(structure):
             return value, classifier
         if node.op.name in CLASSIFIERS and classifier is None:
             classifier = node
-        elif node.op.name not in PASSING:
+        elif node.op.name not in PASSING and (classifier is not None or node.op.name not in PROBABILITIES):
             break
     raise GraphError(
         "class_activation_map: the net must end in global_avg_pool and at most one linear classifier after it (a 1×1 "

@@ -251,6 +251,13 @@ def test_a_net_that_ends_in_softmax_gives_probabilities(photo, tmp_path):
     np.testing.assert_allclose(soft, plain, rtol=1e-5)
 
 
+def test_softmax_makes_no_difference_to_maps(rng):
+    x = rng.standard_normal((2, 3, 5, 6)).astype(np.float32)
+    plain, soft = (cnncore.explain.class_activation_map(colour_net(softmax), x, 2) for softmax in (False, True))
+    np.testing.assert_array_equal(plain, soft)
+    np.testing.assert_allclose(plain.mean(axis=(1, 2)), colour_net()(x)[:, 2], rtol=1e-4, atol=1e-6)
+
+
 def test_the_map_lies_over_what_the_net_saw(photo, tmp_path):
     colour_net().save(tmp_path / "net.safetensors")
     answer(tmp_path, "net.safetensors", photo, "--resize", 60, "--crop", 50, "--cam", "map.png")
