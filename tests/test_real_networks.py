@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from conftest import SLOW, TRAINING_TARGET
 
 import cnncore
 from cnncore import images, models
@@ -14,6 +15,13 @@ import torch_networks  # noqa: E402  imports torch
 from torch.nn import functional as F  # noqa: E402
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # of ImageNet's photos
+
+
+@pytest.fixture(autouse=True)
+def _kernels():
+    """Definitions would take minutes for what these networks compute; the kernels are held against them elsewhere."""
+    with cnncore.cpu.target(TRAINING_TARGET):
+        yield
 
 
 def installed(package, reason):
@@ -275,6 +283,7 @@ def test_fine_tuning_a_fresh_classifier(mobilenet, photos, tmp_path):
 # ── Training on photos ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.skipif(SLOW, reason="this build takes ten times as long, and other tests run every operator of it")
 @pytest.mark.parametrize(
     "norm, rate, steps", [("response", 3e-4, 45), ("batch", 1e-3, 14)], ids=["paper", "batch norm"]
 )

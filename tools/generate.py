@@ -344,6 +344,20 @@ def networks_page():
         "(figure 2a). `net.to_fully_convolutional()` slides a classifier over larger images, `net.with_classes(n)` puts a fresh "
         "one in its place, `net.with_outputs(…)` ends at other nodes. What an Inception network does with its branches: "
         "[inception_study.md](inception_study.md).",
+        "",
+        "```python",
+        ">>> import numpy as np, cnncore",
+        ">>> net = cnncore.models.resnet18(classes=10)",
+        ">>> photo = np.zeros((1, 3, 96, 160), np.float32)",
+        ">>> net(photo).shape, net.with_classes(3)(photo).shape, net.with_outputs('average')(photo).shape",
+        "((1, 10), (1, 3), (1, 512))",
+        ">>> net.to_fully_convolutional()(photo).shape                        # a map per class, whose mean is its score",
+        "(1, 10, 3, 5)",
+        ">>> vgg = cnncore.models.vgg('A', classes=10, size=32, seed=None)    # its linear layers fix the size",
+        ">>> vgg.to_fully_convolutional()(photo).shape                        # as convolutions, they see every window of 32×32",
+        "(1, 10, 3, 5)",
+        "",
+        "```",
     ]
     return "\n".join(lines) + "\n"
 
