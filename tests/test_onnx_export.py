@@ -198,6 +198,50 @@ def test_all_small_windows(H, size, rng):
     assert_same(net, (rng.standard_normal((2, 2, H)).astype(np.float32),), cnncore.io.save_onnx(net))
 
 
+@pytest.mark.parametrize("size", [None, 7])
+def test_all_small_convolutions(size, rng):
+    """Convolutions and transposed ones of all small windows in one net: padding, steps, rows that are added."""
+    g = cnncore.Graph()
+    x = g.input(2, size=(size,))
+    made, left = [], 0
+    for k, s, d, padding, more in itertools.product(
+        (1, 2, 3), (1, 2, 3), (1, 2), (0, 5, ((2, 1),), "same_upper", "same_lower", "same_torch"), (None, 0, 1, 2)
+    ):
+        name = "conv" if more is None else "conv_transpose"
+        settings = {"kernel_size": k, "stride": s, "dilation": d, "padding": padding}
+        settings |= {} if more is None else {"output_padding": more}
+        try:
+            trial = cnncore.Graph()
+            trial.output(getattr(trial, name)(trial.input(2, size=(size,)), 2, **settings))
+            net = trial.build()
+            net.summary((1, 2, 7))
+            written(net)
+        except CnnError as error:
+            left += "cannot be written" in str(error)
+            continue
+        made.append(getattr(g, name)(x, 2, **settings))
+    assert len(made) > 200 and (left > 0) == (size is None)
+    g.output(*made)
+    net = g.build()
+    for name in net.parameters:
+        net.parameters[name] = rng.standard_normal(net.parameters[name].shape)
+    assert_same(net, (rng.standard_normal((2, 2, 7)).astype(np.float32),), cnncore.io.save_onnx(net))
+
+
+@pytest.mark.parametrize("size", [None, 9])
+def test_padding_as_wide_as_the_kernel(size, rng):
+    """Dilation allows it; pooling nodes do not take it."""
+    g = cnncore.Graph()
+    x = g.input(2, size=(size,))
+    settings = {"kernel_size": 2, "stride": 1, "padding": 2, "dilation": 3}
+    strategies = ("max", "avg", "lp", "sum", "soft", "median")
+    made = [g.pool(x, strategy=strategy, **settings) for strategy in strategies]
+    made.append(g.avg_pool(x, count_include_pad=False, ceil_mode=True, **settings))
+    g.output(*made)
+    net = g.build()
+    assert_same(net, (rng.standard_normal((1, 2, 9)).astype(np.float32),), cnncore.io.save_onnx(net))
+
+
 def test_rounding_up_with_padding_that_counts_is_never_left_to_a_node():
     """Runtimes do not agree what it means: the image is padded before."""
     g = cnncore.Graph()

@@ -127,17 +127,27 @@ def conv_transpose(w, n):
     if isinstance(s["padding"], str) and s["padding"] in ("same_upper", "same_lower"):  # H·s outputs
         reach = (d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
         more = tuple(step - e + low + high for step, e, (low, high) in zip(stride, reach, pads, strict=True))
-    return w(
-        "ConvTranspose",
-        n.x,
-        *weight_and_bias(n, weight, bias),
-        kernel_shape=list(kernel),
-        strides=list(stride),
-        dilations=list(dilation),
-        output_padding=list(more) if any(more) else None,
-        group=s["groups"],
-        pads=flat_pads(pads),
-    )
+
+    def node(bias, pads, more):
+        return w(
+            "ConvTranspose",
+            n.x,
+            *weight_and_bias(n, weight, bias),
+            kernel_shape=list(kernel),
+            strides=list(stride),
+            dilations=list(dilation),
+            output_padding=list(more) if any(more) else None,
+            group=s["groups"],
+            pads=flat_pads(pads),
+        )
+
+    if all(extra < step for extra, step in zip(more, stride, strict=True)):
+        return node(bias, pads, more)
+    # Runtimes take fewer rows than a step: rows that padding would cut off stay, others have nothing but the bias.
+    kept = [min(high, extra) for (_, high), extra in zip(pads, more, strict=True)]
+    y = node(None, [(low, high - k) for (low, high), k in zip(pads, kept, strict=True)], (0,) * rank)
+    y = w.padded(y, [(0, extra - k) for extra, k in zip(more, kept, strict=True)])
+    return y if bias is None else y + n.by_channel(bias, "b")
 
 
 @exports("linear")

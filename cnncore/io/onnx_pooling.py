@@ -125,6 +125,13 @@ class KernelWindows(Windows):
         return max(steps * s + e - (H + low + high), 0)
 
     @property
+    def by_hand(self):
+        """Whether the image is padded before a pooling node, which takes less padding than its kernel is long."""
+        if any(self.beyond) and not self.agreed:
+            return True
+        return any(max(pair) >= k for pair, k in zip(self.pads, self.kernel, strict=True))
+
+    @property
     def every_pad(self):
         """(low, high) of padding and of what lies beyond it."""
         return [(low, high + more) for (low, high), more in zip(self.pads, self.beyond, strict=True)]
@@ -181,12 +188,12 @@ class KernelWindows(Windows):
         return w.unsqueezed(w("ConstantOfShape", w.extents(self.n.x, 2), value=np.ones(1, np.float32)), 0, 1)
 
     def max(self, x):
-        if self.agreed or not any(self.beyond):
+        if not self.by_hand:
             return self.node("MaxPool", x, self.pads, ceil_mode=int(self.agreed) or None)
         return self.node("MaxPool", self.w.padded(x, self.every_pad, -np.inf))
 
     def max_and_place(self, x):
-        if any(self.beyond) and not self.agreed:
+        if self.by_hand:
             return None, None
         y, place = self.node("MaxPool", x, self.pads, ceil_mode=int(self.agreed) or None, outputs=2)
         plane = self.w("ReduceProd", self.w.extents(x, 2), keepdims=1)
@@ -200,7 +207,7 @@ class KernelWindows(Windows):
             return self.sum(x) / (
                 self.average_of_padded_ones() * float(self.size) if with_padding else self.counted(False)
             )
-        if self.agreed or not any(self.beyond):
+        if not self.by_hand:
             # Never together with ceil_mode: runtimes do not agree whether cells beyond the padding count.
             if with_padding and self.agreed:
                 return self.node("AveragePool", self.w.padded(x, self.pads), ceil_mode=1)
