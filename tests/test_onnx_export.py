@@ -228,6 +228,23 @@ def test_all_small_convolutions(size, rng):
     assert_same(net, (rng.standard_normal((2, 2, 7)).astype(np.float32),), cnncore.io.save_onnx(net))
 
 
+@pytest.mark.parametrize("size", [None, 7])
+def test_all_small_resizings(size, rng):
+    """Every pixel is the right one where the size is known; where it is open, scales that float32 holds and whole multiples."""
+    g = cnncore.Graph()
+    x = g.input(2, size=(size,))
+    targets = [{"size": n} for n in (1, 2, 3, 5, 7, 10, 14, 20)] if size else [{"size": n} for n in (7, 14, 21)]
+    targets += [{"scale": s} for s in ((0.5, 2, 3, 1.5, 13 / 7, 1.1, 1.7, 0.3) if size else (0.5, 2, 3, 1.5))]
+    made = []
+    for coordinates, target in itertools.product(("half_pixel", "align_corners", "asymmetric"), targets):
+        made.append(g.linear_upsample(x, coordinates=coordinates, **target))
+        for rounding in ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil"):
+            made.append(g.nearest_upsample(x, coordinates=coordinates, rounding=rounding, **target))
+    g.output(*made)
+    net = g.build()
+    assert_same(net, (rng.standard_normal((1, 2, 7)).astype(np.float32),), cnncore.io.save_onnx(net))
+
+
 @pytest.mark.parametrize("size", [None, 9])
 def test_padding_as_wide_as_the_kernel(size, rng):
     """Dilation allows it; pooling nodes do not take it."""

@@ -426,21 +426,52 @@ def upsample(w, n):
     mode = {"mode": "linear", "coordinate_transformation_mode": s["coordinates"]}
     if "rounding" in s:
         mode |= {"mode": "nearest", "nearest_mode": s["rounding"]}
+    scale = s["scale"] if isinstance(s["scale"], tuple) else (s["scale"],) * rank
+    if None not in n.spatial and not resizes_alike(n, mode["mode"], scale):
+        axes = n.call.geometry[3 - rank :]
+        return along_axes(w, n.x, axes) if mode["mode"] == "linear" else picked_along_axes(w, n.x, axes)
     if s["size"] is None:
-        scale = s["scale"] if isinstance(s["scale"], tuple) else (s["scale"],) * rank
-        rounded = np.array(scale, np.float32)
-        if mode["mode"] == "nearest" and None not in n.spatial and (rounded != scale).any():
-            # A scale that is rounded may take another pixel: they are named one by one.
-            x = n.x
-            for axis, (_, source, _) in enumerate((a.entries() for a in n.call.geometry[3 - rank :]), 2):
-                x = w.picked(x, source, axis)
-            return x
         # Rounded up, so that no extent H · scale falls below a whole number.
+        rounded = np.array(scale, np.float32)
         rounded = np.where(rounded < scale, np.nextafter(rounded, np.float32(np.inf)), rounded)
         return w("Resize", n.x, None, np.array([1, 1, *rounded], np.float32), **mode)
     size = geometry.per_axis(n.path, "size", s["size"], rank, minimum=1)
     extents = w("Concat", w.extents(n.x, 0, 2), w.whole(*size), axis=0)
     return w("Resize", n.x, None, None, extents, **mode)
+
+
+def resizes_alike(n, mode, scale):
+    """Whether runtimes, which compute positions in float32, find the same pixels.
+
+    The nearest pixel is surely the same where every pixel becomes several. Lines between pixels have no jumps, but a scale that
+    leaves an extent as it is counts for 1 in ONNX Runtime.
+    """
+    extents = list(zip(n.spatial, n.output[2:], scale, strict=True))
+    if mode == "nearest":
+        return n.settings["coordinates"] != "align_corners" and all(
+            O % H == 0 and factor in (None, O // H) for H, O, factor in extents
+        )
+    return all(factor in (None, 1) or O != H for H, O, factor in extents)
+
+
+def along_axes(w, x, axes):
+    """Weighted sums of pixels, axis by axis, as products with matrices."""
+    matrices = []
+    for axis in axes:
+        output, source, weight = axis.entries()
+        matrix = np.zeros((axis.inputs, axis.outputs))
+        np.add.at(matrix, (source, output), weight)
+        matrices.append(
+            None if np.array_equal(matrix, np.eye(axis.inputs, axis.outputs)) else matrix.astype(np.float32)
+        )
+    return w.times(x, matrices) if any(m is not None for m in matrices) else w("Identity", x)
+
+
+def picked_along_axes(w, x, axes):
+    """Pixels by their numbers, axis by axis."""
+    for axis, (_, source, _) in enumerate((a.entries() for a in axes), 2):
+        x = w.picked(x, source, axis)
+    return x
 
 
 # ── Activations that ONNX has ──────────────────────────────────────────────────────────────────────────────────────────
