@@ -42,6 +42,12 @@ class Windows:
         """A reduction of all cells of each window."""
         return self.w.reduced(what, cells, (CELLS,), keepdims)
 
+    def mean_of(self, cells):
+        """The mean over the cells of each window that lie inside the image; ``cells`` are 0 elsewhere."""
+        if self.mask is None:
+            return self.over_cells("Mean", cells)
+        return self.over_cells("Sum", cells) / self.counted(keepdims=False)
+
     def counted(self, keepdims=True):
         """How many cells of each window lie inside the image: a number, or a term against cells (against y)."""
         return self.size if self.mask is None else self.over_cells("Sum", self.w.cast(self.mask), keepdims)
@@ -459,9 +465,7 @@ def power_mean(windows, cells, p, mean):
     w = windows.w
     largest = windows.over_cells("Max", cells, keepdims=True)
     shares = windows.only((cells / w("Max", largest, np.float32(TINY))) ** windows.against_cells(p), np.float32(0))
-    total = windows.over_cells("Sum", shares)
-    if mean:
-        total = total / windows.counted(keepdims=False)
+    total = windows.mean_of(shares) if mean else windows.over_cells("Sum", shares)
     return w("Squeeze", largest, w.whole(CELLS)) * total ** windows.against_y(1 / p)
 
 
@@ -506,8 +510,7 @@ def alpha_integration(w, n, windows, x):
 def mean_of_powers(w, windows, cells, p):
     """(1/n Σ cellsᵖ)^(1/p) of positive cells, for any p: by logarithms for 0, for p < 0 as 1 / that of 1 / cells."""
     cells = windows.only(cells, np.float32(1))
-    geometric = windows.over_cells("Sum", windows.only(w("Log", cells), np.float32(0)))
-    geometric = w("Exp", geometric / windows.counted(keepdims=False))
+    geometric = w("Exp", windows.mean_of(windows.only(w("Log", cells), np.float32(0))))
     if not p.any():
         return geometric
     powers = np.where(p == 0, 1, np.abs(p)).astype(np.float32)
@@ -610,9 +613,8 @@ def log_sum_exp(w, n, windows, x):
         n.refuse("a learned r is 0 in some channels and not in others", "set it to a small number")
     exponents = windows.only(windows.against_cells(rs) * windows.cells(x), np.float32(-np.inf))
     largest = windows.over_cells("Max", exponents, keepdims=True)
-    total = windows.over_cells("Sum", w("Exp", exponents - largest))
-    if mean:
-        total = total / windows.counted(keepdims=False)
+    terms = w("Exp", exponents - largest)
+    total = windows.mean_of(terms) if mean else windows.over_cells("Sum", terms)
     return (w("Squeeze", largest, w.whole(CELLS)) + w("Log", total)) / windows.against_y(rs)
 
 
