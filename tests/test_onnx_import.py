@@ -207,6 +207,21 @@ def test_weights_and_names():
     assert net.metadata["onnx"]["inputs"] == {"x": "x"} and net.metadata["onnx"]["outputs"] == ["y"]
 
 
+def test_scale_and_shift():
+    """A Mul and an Add by numbers of each channel are a layer that training knows; numbers alone stay as they are."""
+    nodes = [
+        node("Mul", "x k", "m"),
+        node("Add", "m b", "a"),
+        node("Mul", "half a", "h"),
+        node("Add", "h b", "s"),
+        node("Mul", "s k", "t"),
+        node("Add", "t t", "y"),
+    ]
+    arrays = {"k": weight(3, 1, 1), "b": weight(1, 3, 1, 1), "half": np.float32(0.5)}
+    net = assert_same(model(nodes, {"x": ["N", 3, "H", "W"]}, ["y"], arrays), (2, 3, 4, 5))
+    assert [n.op.name for n in net.graph.nodes] == ["scale", "scale", "constant", "multiply", "add"]
+
+
 def test_an_imported_net_is_trained_saved_and_exported(tmp_path, rng):
     nodes = [
         node("Conv", "x w", "a", pads=[1, 1, 1, 1]),

@@ -56,12 +56,12 @@ def single_numbers(rng, x):
     return (rng.uniform(0.5, 2, (x.shape[0], *[1] * (x.ndim - 1))),)
 
 
-def pairwise(name, function, onnx, summary, formula, gradient, example, *, reads=("x", "z"), edges=(), **row):
+def pairwise(name, functions, onnx, summary, formula, gradient, example, *, reads=("x", "z"), edges=(), **row):
     """The row of an operator on two arrays that broadcast."""
     domain = row.pop("domain", "any")
     return Op(
         name,
-        Pairwise(function, reads),
+        Pairwise(*functions, reads),
         family="arrays",
         summary=summary,
         formula=formula,
@@ -83,7 +83,7 @@ def pairwise(name, function, onnx, summary, formula, gradient, example, *, reads
 PAIRWISE = (
     pairwise(
         "subtract",
-        arithmetic.SUBTRACT,
+        (arithmetic.SUBTRACT, arithmetic.SUBTRACT_OTHER),
         "Sub",
         "The differences of two arrays.",
         "y = x − z",
@@ -99,7 +99,7 @@ PAIRWISE = (
     ),
     pairwise(
         "multiply",
-        arithmetic.MULTIPLY,
+        (arithmetic.MULTIPLY, arithmetic.MULTIPLY_OTHER),
         "Mul",
         "The products of two arrays, value by value.",
         "y = x z",
@@ -117,7 +117,7 @@ PAIRWISE = (
     ),
     pairwise(
         "divide",
-        arithmetic.DIVIDE,
+        (arithmetic.DIVIDE, arithmetic.DIVIDE_OTHER),
         "Div",
         "The quotients of two arrays, value by value.",
         "y = x / z",
@@ -133,7 +133,7 @@ PAIRWISE = (
     ),
     pairwise(
         "maximum",
-        arithmetic.MAXIMUM,
+        (arithmetic.MAXIMUM, arithmetic.MAXIMUM_OTHER),
         "Max",
         "The larger of two values.",
         "y = max(x, z)",
@@ -148,7 +148,7 @@ PAIRWISE = (
     ),
     pairwise(
         "minimum",
-        arithmetic.MINIMUM,
+        (arithmetic.MINIMUM, arithmetic.MINIMUM_OTHER),
         "Min",
         "The smaller of two values.",
         "y = min(x, z)",
@@ -163,7 +163,7 @@ PAIRWISE = (
     ),
     pairwise(
         "power",
-        arithmetic.POWER,
+        (arithmetic.POWER, arithmetic.POWER_OTHER),
         "Pow",
         "Values to the power of others.",
         "y = xᶻ",

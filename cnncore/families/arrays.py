@@ -165,9 +165,10 @@ def summed_to(x, out):
 
 @dataclass(frozen=True)
 class Pairwise(Kind):
-    """y = f(x, z) for values that meet by broadcasting; ``reads``: the arrays that the derivatives need."""
+    """y = f(x, z) for values that meet by broadcasting; ``other`` has the slope with respect to z; ``reads``: what both need."""
 
     function: activation.Activation
+    other: activation.Activation
     reads: tuple[str, ...] = ("x", "z")
 
     per_image = True
@@ -195,10 +196,7 @@ class Pairwise(Kind):
             if gradient is None:
                 continue
             whole = gradient if gradient.shape == call.output else np.empty(call.output, call.dtype)
-            if argument:
-                activation.backward_of_parameter(self.function, (0.0,), x, z, dy, whole)
-            else:
-                activation.backward(self.function, (0.0,), x, dy, whole, z, True)
+            activation.backward(self.other if argument else self.function, (0.0,), x, dy, whole, z, True)
             if whole is not gradient:
                 summed_to(whole, gradient)
         return gradients

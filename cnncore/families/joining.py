@@ -8,7 +8,7 @@ import numpy as np
 from .. import geometry
 from ..errors import SettingError, ShapeError
 from ..operator import Kind
-from ..ops import shape
+from ..ops import activation, arithmetic, shape
 from .arrays import broadcast, spread, summed_to
 
 __all__ = ["Concatenation", "Sum"]
@@ -108,6 +108,9 @@ class Sum(Kind):
 
     def forward(self, call, arrays, out=None):
         y = call.empty(out)
+        if len(arrays) == 2 and arrays[1].shape != y.shape == arrays[0].shape and (call.geometry == 1).all():
+            activation.forward(arithmetic.ADD, (0.0,), arrays[0], y, spread(arrays[1], y.shape), True)
+            return y, (), ()
         shape.add([spread(x, y.shape) for x in arrays], call.geometry, y)
         return y, (), ()
 

@@ -706,8 +706,25 @@ def pair(n, op, x, z, step=None):
 PAIRS = {"Add": "add", "Sub": "subtract", "Mul": "multiply", "Div": "divide", "Pow": "power"}
 
 
+def learned_line(n):
+    """A Mul and an Add right behind it, both by numbers of the file, one for each channel or one for all: a scale layer."""
+    x, factors = n.inputs if not is_constant(n.inputs[0]) else n.inputs[::-1]
+    if n.node.op_type != "Mul" or not is_constant(factors) or is_constant(x):
+        return None
+    if not 2 <= x.rank <= 5 or not isinstance(x.extents[1], int) or factors.dtype.kind != "f":
+        return None
+    factors = channel_numbers(factors, x.extents[1], x.rank)
+    shifts = None if factors is None else following_bias(n, x.extents[1], x.rank)
+    if shifts is None:
+        return None
+    return with_bias(n, n.add("scale", x, arrays={"w": factors, "b": shifts}, extents=x.extents), True)
+
+
 @imports(*PAIRS)
 def arithmetic(n):
+    line = learned_line(n)
+    if line is not None:
+        return line
     rank = ranks(n)
     real(n)
     return pair(n, PAIRS[n.node.op_type], widened(n, 0, rank), widened(n, 1, rank))
@@ -735,10 +752,7 @@ def arithmetic_of_many(n):
         extents = values[0].extents
         for v in values[1:]:
             extents = common(extents, v.extents)
-        distinct = len({v.value.number for v in values}) == len(values)
         shares = {} if n.node.op_type == "Sum" else {"coefficients": (1 / len(values),) * len(values)}
-        if not distinct:
-            values = [values[0], *(n.add("identity", v, step="again", extents=v.extents) for v in values[1:])]
         return n.add("add", *values, extents=extents, **shares)
     if len(values) == 1:
         return n.add("identity", values[0], extents=values[0].extents)

@@ -388,6 +388,33 @@ static inline vreal K(dish_slope)(vreal x, const vreal *s) {
     return K(select)(x < 0, y + (vreal)((vmask)(y * (2 * q_lost * r - h_lost / h)) & (a < FAR)), above);
 }
 
+/* Arithmetic of x and z = s[0]: see ops/arithmetic.pyx. */
+
+static inline vreal K(plus)(vreal x, const vreal *s) { return x + s[0]; }
+static inline vreal K(subtract)(vreal x, const vreal *s) { return x - s[0]; }
+static inline vreal K(subtract_slope)(vreal x, const vreal *s) { return ONE; }
+static inline vreal K(subtract_other_slope)(vreal x, const vreal *s) { return -ONE; }
+static inline vreal K(times)(vreal x, const vreal *s) { return x * s[0]; }
+static inline vreal K(multiply_slope)(vreal x, const vreal *s) { return s[0]; }
+static inline vreal K(multiply_other_slope)(vreal x, const vreal *s) { return x; }
+static inline vreal K(divide)(vreal x, const vreal *s) { return x / s[0]; }
+static inline vreal K(divide_slope)(vreal x, const vreal *s) { return 1 / s[0]; }
+static inline vreal K(divide_other_slope)(vreal x, const vreal *s) { return -x / s[0] / s[0]; }
+static inline vreal K(maximum)(vreal x, const vreal *s) { return K(select)((x >= s[0]) | (x != x), x, s[0]); }
+static inline vreal K(maximum_slope)(vreal x, const vreal *s) {
+    return (vreal)((vmask)ONE & ((x >= s[0]) | (x != x)));
+}
+static inline vreal K(maximum_other_slope)(vreal x, const vreal *s) {
+    return (vreal)((vmask)ONE & ~((x >= s[0]) | (x != x)));
+}
+static inline vreal K(minimum)(vreal x, const vreal *s) { return K(select)((x <= s[0]) | (x != x), x, s[0]); }
+static inline vreal K(minimum_slope)(vreal x, const vreal *s) {
+    return (vreal)((vmask)ONE & ((x <= s[0]) | (x != x)));
+}
+static inline vreal K(minimum_other_slope)(vreal x, const vreal *s) {
+    return (vreal)((vmask)ONE & ~((x <= s[0]) | (x != x)));
+}
+
 /* ── The loops ── */
 
 /* Settings of a call in every lane; behind them what rounding them to REAL has taken. */
@@ -517,6 +544,17 @@ ACTIVATION(dish, dish, dish_slope)
 ACTIVATION(negative_part, negative_part, negative_part_slope)
 ACTIVATION(gate, gate, gate_slope)
 ACTIVATION(opening, sigmoid, sigmoid)
+ACTIVATION(plus, plus, subtract_slope)
+ACTIVATION(subtract, subtract, subtract_slope)
+ACTIVATION(subtract_other, subtract, subtract_other_slope)
+ACTIVATION(multiply, times, multiply_slope)
+ACTIVATION(multiply_other, times, multiply_other_slope)
+ACTIVATION(divide, divide, divide_slope)
+ACTIVATION(divide_other, divide, divide_other_slope)
+ACTIVATION(maximum, maximum, maximum_slope)
+ACTIVATION(maximum_other, maximum, maximum_other_slope)
+ACTIVATION(minimum, minimum, minimum_slope)
+ACTIVATION(minimum_other, minimum, minimum_other_slope)
 #undef ACTIVATION
 #undef RUNS
 

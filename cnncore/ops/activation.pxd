@@ -12,5 +12,4 @@ cdef class Activation:
 
 cdef Activation activation(
     name, void *value_f32, void *value_f64, void *slope_f32, void *slope_f64)
-cdef Activation with_parameter(Activation a, void *parameter_slope_f32, void *parameter_slope_f64)
 cdef void merge_axes(cnn_elementwise *call, Tensor X, Tensor DY, Tensor P, Tensor Y, int without=*)

@@ -1086,19 +1086,6 @@ def backward(Activation a, tuple settings, x, dy, dx, p=None, bint each=False):
     run(task, &e, e.call.size, 4096, 0, e.call.size)
 
 
-def backward_of_parameter(Activation a, tuple settings, x, p, dy, dp):
-    """Write dy ∂f/∂setting[0] for each value, arrays of one shape and any strides."""
-    cdef Tensor X = tensor(x), DY = tensor(dy), DP = tensor(dp, True)
-    cdef Elementwise e
-    cdef int i
-    merge_axes(&e.call, X, DY, tensor(p), DP)
-    e.function[0], e.function[1] = a.parameter_slope[0], a.parameter_slope[1]
-    for i in range(len(settings)):
-        e.call.setting[i] = settings[i]
-    run(<cnn_task> elementwise_backward[float] if X.precision == CNN_FLOAT32 else <cnn_task> elementwise_backward[double],
-        &e, e.call.size, 4096, 0, e.call.size)
-
-
 cdef int64_t BLOCK_OF_PIXELS = 16384     # values of one task where channels lie innermost
 
 

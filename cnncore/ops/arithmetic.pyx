@@ -26,20 +26,24 @@ from libc.math cimport (
     tanl as tan,
 )
 
-from cnncore.ops.activation cimport Activation, activation, with_parameter
+from cnncore.ops.activation cimport activation
 from cnncore.ops.dispatch cimport real
 
 cdef long double TWO_OVER_ROOT_PI = 2 / sqrt(acos(-1))
 
 
-# ── Of two ── z = setting[0] ──────────────────────────────────────────────────────────────────────────────────────────
+# ── Of two ── z = setting[0]; ∂y/∂z is the slope of what is called ..._OTHER ──────────────────────────────────────────────────────────────────────────────────────────
 #
+#     plus        y = x + z               ∂y/∂x = 1                   ∂y/∂z = 1
 #     subtract    y = x − z               ∂y/∂x = 1                   ∂y/∂z = −1
 #     multiply    y = x z                 ∂y/∂x = z                   ∂y/∂z = x
 #     divide      y = x / z               ∂y/∂x = 1 / z               ∂y/∂z = −x / z²
 #     maximum     y = max(x, z)           ∂y/∂x = 1 for x ≥ z else 0  ∂y/∂z = 1 − ∂y/∂x         a NaN wins, the first of two
 #     minimum     y = min(x, z)           ∂y/∂x = 1 for x ≤ z else 0  ∂y/∂z = 1 − ∂y/∂x
 #     power       y = xᶻ                  ∂y/∂x = z xᶻ⁻¹              ∂y/∂z = xᶻ log x, 0 where y = 0
+
+cdef real plus(real x, const double *setting) noexcept nogil:
+    return <real> (<long double> x + setting[0])
 
 cdef real subtract(real x, const double *setting) noexcept nogil:
     return <real> (<long double> x - setting[0])
@@ -96,30 +100,32 @@ cdef real to_power_other_slope(real x, const double *setting) noexcept nogil:
     cdef long double y = power(x, setting[0])
     return <real> (y * log(x)) if y else 0
 
-SUBTRACT = with_parameter(
-    activation("subtract", <void *> subtract[float], <void *> subtract[double],
-               <void *> subtract_slope[float], <void *> subtract_slope[double]),
-    <void *> subtract_other_slope[float], <void *> subtract_other_slope[double])
-MULTIPLY = with_parameter(
-    activation("multiply", <void *> multiply[float], <void *> multiply[double],
-               <void *> multiply_slope[float], <void *> multiply_slope[double]),
-    <void *> multiply_other_slope[float], <void *> multiply_other_slope[double])
-DIVIDE = with_parameter(
-    activation("divide", <void *> divide[float], <void *> divide[double],
-               <void *> divide_slope[float], <void *> divide_slope[double]),
-    <void *> divide_other_slope[float], <void *> divide_other_slope[double])
-MAXIMUM = with_parameter(
-    activation("maximum", <void *> maximum[float], <void *> maximum[double],
-               <void *> maximum_slope[float], <void *> maximum_slope[double]),
-    <void *> maximum_other_slope[float], <void *> maximum_other_slope[double])
-MINIMUM = with_parameter(
-    activation("minimum", <void *> minimum[float], <void *> minimum[double],
-               <void *> minimum_slope[float], <void *> minimum_slope[double]),
-    <void *> minimum_other_slope[float], <void *> minimum_other_slope[double])
-POWER = with_parameter(
-    activation("power", <void *> to_power[float], <void *> to_power[double],
-               <void *> to_power_slope[float], <void *> to_power_slope[double]),
-    <void *> to_power_other_slope[float], <void *> to_power_other_slope[double])
+ADD = activation("plus", <void *> plus[float], <void *> plus[double],
+                 <void *> subtract_slope[float], <void *> subtract_slope[double])
+SUBTRACT = activation("subtract", <void *> subtract[float], <void *> subtract[double],
+                      <void *> subtract_slope[float], <void *> subtract_slope[double])
+SUBTRACT_OTHER = activation("subtract_other", <void *> subtract[float], <void *> subtract[double],
+                            <void *> subtract_other_slope[float], <void *> subtract_other_slope[double])
+MULTIPLY = activation("multiply", <void *> multiply[float], <void *> multiply[double],
+                      <void *> multiply_slope[float], <void *> multiply_slope[double])
+MULTIPLY_OTHER = activation("multiply_other", <void *> multiply[float], <void *> multiply[double],
+                            <void *> multiply_other_slope[float], <void *> multiply_other_slope[double])
+DIVIDE = activation("divide", <void *> divide[float], <void *> divide[double],
+                    <void *> divide_slope[float], <void *> divide_slope[double])
+DIVIDE_OTHER = activation("divide_other", <void *> divide[float], <void *> divide[double],
+                          <void *> divide_other_slope[float], <void *> divide_other_slope[double])
+MAXIMUM = activation("maximum", <void *> maximum[float], <void *> maximum[double],
+                     <void *> maximum_slope[float], <void *> maximum_slope[double])
+MAXIMUM_OTHER = activation("maximum_other", <void *> maximum[float], <void *> maximum[double],
+                           <void *> maximum_other_slope[float], <void *> maximum_other_slope[double])
+MINIMUM = activation("minimum", <void *> minimum[float], <void *> minimum[double],
+                     <void *> minimum_slope[float], <void *> minimum_slope[double])
+MINIMUM_OTHER = activation("minimum_other", <void *> minimum[float], <void *> minimum[double],
+                           <void *> minimum_other_slope[float], <void *> minimum_other_slope[double])
+POWER = activation("power", <void *> to_power[float], <void *> to_power[double],
+                   <void *> to_power_slope[float], <void *> to_power_slope[double])
+POWER_OTHER = activation("power_other", <void *> to_power[float], <void *> to_power[double],
+                         <void *> to_power_other_slope[float], <void *> to_power_other_slope[double])
 
 
 # ── Of one: roots, logarithms, signs ──────────────────────────────────────────────────────────────────────────────────
