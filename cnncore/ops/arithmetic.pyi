@@ -1,17 +1,31 @@
 # Written by tools/generate.py from the Cython source.
 from typing import Any
 
+ADD: Any
+
 SUBTRACT: Any
+
+SUBTRACT_OTHER: Any
 
 MULTIPLY: Any
 
+MULTIPLY_OTHER: Any
+
 DIVIDE: Any
+
+DIVIDE_OTHER: Any
 
 MAXIMUM: Any
 
+MAXIMUM_OTHER: Any
+
 MINIMUM: Any
 
+MINIMUM_OTHER: Any
+
 POWER: Any
+
+POWER_OTHER: Any
 
 NEGATIVE: Any
 
