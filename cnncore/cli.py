@@ -791,7 +791,10 @@ ANY_MODEL = "a model file (.safetensors or .onnx), or a network of cnncore.model
 
 def preprocessing_options(sub):
     """What a network that came from elsewhere was trained with; the options win over what its file says."""
-    group = sub.add_argument_group("weights and preprocessing", "export keeps them in the file that it writes")
+    group = sub.add_argument_group(
+        "weights and preprocessing",
+        "what is not said here is as the model file has it; export keeps all in the file that it writes",
+    )
     group.add_argument(
         "--weights",
         metavar="FILE",
@@ -809,12 +812,12 @@ def preprocessing_options(sub):
         choices=["imagenet", "caffe", "inception"],
         help="what networks of PyTorch's, Caffe's or TensorFlow's collections expect; what follows goes first",
     )
-    group.add_argument("--mean", type=numbers, metavar="R,G,B", help="of pixels × scale (default: 0)")
-    group.add_argument("--std", type=numbers, metavar="R,G,B", help="of pixels × scale (default: 1)")
+    group.add_argument("--mean", type=numbers, metavar="R,G,B", help="of pixels × scale (else 0)")
+    group.add_argument("--std", type=numbers, metavar="R,G,B", help="of pixels × scale (else 1)")
     group.add_argument(
-        "--scale", type=fraction, metavar="S", help="what pixels of 0 to 255 are multiplied by (default: 1/255)"
+        "--scale", type=fraction, metavar="S", help="what pixels of 0 to 255 are multiplied by (else 1/255)"
     )
-    group.add_argument("--channels", choices=["rgb", "bgr"], help="order of the colours (default: rgb)")
+    group.add_argument("--channels", choices=["rgb", "bgr"], help="order of the colours (else rgb)")
     group.add_argument("--resize", type=several, metavar="N", help="extent of the images' shorter side")
     group.add_argument("--crop", type=size, metavar="HxW", help="cut this size from the middle after that")
 

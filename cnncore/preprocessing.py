@@ -26,6 +26,8 @@ __all__ = ["PRESETS", "Preprocessing", "read_classes"]
 MOST_PIXELS_ALONG = 1 << 14
 MOST_CLASS_BYTES = 1 << 24
 
+ENTRIES = ("mean", "std", "scale", "channel_order", "resize", "crop")
+
 # What networks of these origins were trained with.
 PRESETS = {
     # torchvision's ImageNet networks, and most others trained in PyTorch
@@ -166,7 +168,7 @@ def read_classes(path):
 
 
 def preset(name):
-    """The entries of a preset, by name."""
+    """The entries of a preset, by name; None for those that it leaves as they are when missing."""
     if name not in PRESETS:
         raise SettingError(f"preprocessing {name!r} is unknown; there are {', '.join(PRESETS)}")
-    return dict(PRESETS[name])
+    return dict.fromkeys(ENTRIES) | PRESETS[name]

@@ -213,6 +213,9 @@ def test_a_file_keeps_preprocessing_and_classes(photo, model, tmp_path):
         answer(tmp_path, "ready.safetensors", photo, "--mean", "0", "--std", "9")["probability"] != kept["probability"]
     )
     assert cnncore.load(model).metadata == {}, "options change no file"
+    code, _, _ = run_here(["export", "ready.safetensors", "other.safetensors", "--preprocessing", "caffe"], tmp_path)
+    other = cnncore.load(tmp_path / "other.safetensors")
+    assert code == 0 and other.metadata == PRESETS["caffe"] | {"classes": list("vwxyz")}, "nothing is left of the first"
 
 
 def test_weights_of_a_network_by_name(photo, tmp_path):
