@@ -483,11 +483,11 @@ class Net:
         return to_fully_convolutional(self, size, average)
 
     def to_fully_connected(self, size=None):
-        """A new net for images of one ``size`` (the net's own, where it fixes one) whose last convolutions are linear layers.
+        """A new net whose last convolutions are linear layers, for images of one ``size`` (the net's own, where it fixes one).
 
         A convolution that sees all of its input at that size, without padding, becomes ``linear`` after ``flatten``, and the
-        1×1 convolutions after it become linear; the output's axes of extent 1 go. The reverse of
-        :meth:`to_fully_convolutional`.
+        1×1 convolutions after it become linear; the output's axes of extent 1 go. 1×1 convolutions whose map is averaged
+        change places with the average and become linear, at any size. The reverse of :meth:`to_fully_convolutional`.
 
         >>> import numpy as np, cnncore
         >>> g = cnncore.Graph(); x = g.input(channels=1)

@@ -11,6 +11,7 @@ All of them edit the graph's description (plain data) and build a net from it; n
 import copy
 import json
 import math
+from collections import Counter
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from .families.elementwise import Elementwise
 from .geometry import integer
 from .graph import Graph
 from .layers import initialised, shape_text
-from .net import Net
+from .net import INDICES, Net
 from .plan import describe
 
 __all__ = ["to_fully_connected", "to_fully_convolutional", "with_classes", "with_outputs"]
@@ -89,7 +90,7 @@ def pruned(description):
     rows = {row["name"]: row for row in description["nodes"]}
     reached, waiting = set(), list(description["outputs"])
     while waiting:
-        name = waiting.pop()
+        name = waiting.pop().removesuffix(INDICES)
         if name not in reached:
             reached.add(name)
             waiting += [value for value in rows.get(name, {"inputs": ()})["inputs"] if value is not None]
@@ -115,7 +116,7 @@ def value_shapes(net, place, size=None):
                 raise ShapeError(
                     f"{place}: size is {extents}; the net's input {row.name} is {shape_text(row.shape)}, give extents that fit it"
                 )
-        shapes.append((None, row.channels, *extents))
+        shapes.append(row.shape if row.integers else (None, row.channels, *extents))
     _, every = describe(net.graph, shapes, net.dtype)
     names = net.graph.names
     nodes = {node.path: node for node in net.graph.nodes}
@@ -332,9 +333,13 @@ def slid_over(place, node, settings, inputs, windows):
 def to_fully_connected(net, size=None):
     """See :meth:`cnncore.net.Net.to_fully_connected`."""
     place = "to_fully_connected"
-    shapes, nodes = value_shapes(net, place, size)
+    reordered = averaged_before_classifier(net)
+    shapes, nodes = value_shapes(reordered or net, place, size)
     if any(None in shapes[row.name][2:] for row in net.graph.inputs):
+        if reordered:
+            return reordered
         raise GraphError(f"{place}: linear layers fix the image size, and the net's is open; give it: {place}(size=…)")
+    net = reordered or net
     old = net.graph.description()
     rows = {row["name"]: row for row in old["nodes"]}
     # All values of one cell, less those whose maker or users need them as images, until none has to go.
@@ -345,11 +350,13 @@ def to_fully_connected(net, size=None):
         wrong = {name for name in flat if not stays_flat(name, rows, nodes, shapes, flat)}
         for row in old["nodes"]:
             if row["name"] not in flat:
-                wrong |= flat.intersection(row["inputs"])
+                wrong |= {value for value in row["inputs"] if value in flat and shapes[value][2:]}
         if not wrong:
             break
         flat -= wrong
     if not any(rows[name]["operator"] == "conv" for name in flat):
+        if reordered:
+            return reordered
         raise GraphError(
             f"{place}: at this size no convolution at the end of the net sees all of its input, without padding, and leads to "
             "the outputs as a vector: there is nothing to make linear"
@@ -373,6 +380,52 @@ def to_fully_connected(net, size=None):
     inputs = [{**row, "size": list(shapes[row["name"]][2:])} for row in old["inputs"]]
     outputs = [stands_for.get(name, name) for name in old["outputs"]]
     return rebuilt(net, {"inputs": inputs, "nodes": made, "outputs": outputs}, arrays)
+
+
+def averaged_before_classifier(net):
+    """The net in which averages of 1×1 convolutions' maps are taken before these, and they are linear; None: it has none.
+
+    Both are linear, so they may change places; dropout between them goes along, and drops features then, not places.
+    """
+    old = net.graph.description()
+    nodes = {node.path: node for node in net.graph.nodes}
+    rows = {row["name"]: row for row in copy.deepcopy(old["nodes"])}
+    used = Counter([value for row in old["nodes"] for value in row["inputs"]] + old["outputs"])
+    stands_for, averaged_for, arrays = {}, {}, {}
+    for name, row in rows.items():
+        if row["operator"] != AVERAGE or nodes[name].op.full_settings(nodes[name].settings)["keepdims"]:
+            continue
+        chain, value = [], row["inputs"][0]
+        while value in rows and used[value] == 1 and passes_average(nodes[value]):
+            chain.append(value)
+            value = rows[value]["inputs"][0]
+        while chain and rows[chain[-1]]["operator"] != "conv":  # dropout before the classifier stays where it is
+            value = chain.pop()
+        if not chain:
+            continue
+        stands_for[name], averaged_for[chain[-1]] = chain[0], name
+        row["inputs"] = [value]
+        for path in chain:
+            if rows[path]["operator"] == "conv":
+                settings = rows[path]["settings"]
+                rows[path]["operator"] = "linear"
+                rows[path]["settings"] = {k: v for k, v in settings.items() if k in ("channels", "bias", "initial")}
+                arrays[f"{path}.w"] = conv_to_linear(net.parameters[f"{path}.w"])
+    if not stands_for:
+        return None
+    for name, row in rows.items():
+        row["inputs"] = [stands_for.get(value, value) for value in row["inputs"]]
+        if name in averaged_for:
+            row["inputs"] = [averaged_for[name]]
+    outputs = [stands_for.get(name, name) for name in old["outputs"]]
+    return rebuilt(net, {"inputs": old["inputs"], "nodes": list(rows.values()), "outputs": outputs}, arrays)
+
+
+def passes_average(node):
+    """Whether the average may be taken before ``node``: a 1×1 convolution of all channels, or dropout."""
+    if node.op.name == "dropout":
+        return True
+    return node.op.name == "conv" and one_by_one(node) and node.op.full_settings(node.settings)["groups"] == 1
 
 
 def makes_vector(name, rows, shapes):

@@ -215,8 +215,35 @@ def test_joins_of_fully_connected_layers(rng):
     assert "global_avg_pool" not in kinds.values()
 
 
+@pytest.mark.parametrize(
+    "make, size",
+    [
+        (lambda: models.resnet18(classes=4, dtype="float64").to_fully_convolutional(average=True), None),
+        (lambda: models.googlenet(classes=4, dtype="float64").to_fully_convolutional(average=True), 64),
+        (lambda: models.small_inception(dtype="float64"), None),
+    ],
+    ids=["resnet18", "googlenet", "small_inception"],
+)
+def test_maps_that_are_averaged_become_linear_layers_of_averages(rng, make, size):
+    net = make()
+    made = net.to_fully_connected(size)
+    assert {node.op.name for node in made.graph.nodes if node.path == "classifier"} == {"linear"}
+    assert made.parameters["classifier.w"].ndim == 2
+    for extents in ((64, 64), (40, 52))[: 1 if size else 2]:
+        x = rng.standard_normal((2, net.graph.inputs[0].channels, *extents))
+        np.testing.assert_allclose(made(x), net(x), rtol=1e-9, atol=1e-11)
+
+
+def test_an_average_that_others_need_as_a_map_stays(rng):
+    g = cnncore.Graph()
+    maps = g.conv(g.input(2), 3, 1, name="maps")
+    g.output(g.global_avg_pool(maps), g.global_max_pool(maps))
+    with pytest.raises(GraphError, match="give it: to_fully_connected"):
+        g.build().to_fully_connected()
+
+
 def test_what_is_never_one_vector(rng):
-    net = models.network_in_network(seed=None)
+    net = models.network_in_network(seed=None)  # ReLU stands between its last convolution and the average
     with pytest.raises(GraphError, match="give it: to_fully_connected"):
         net.to_fully_connected()
     with pytest.raises(GraphError, match="nothing to make linear"):
@@ -251,6 +278,28 @@ def test_a_net_of_two_inputs_loses_what_nothing_needs(rng):
     g.output(g.add(left, right))
     x = rng.standard_normal((1, 2, 3, 3), np.float32)
     np.testing.assert_array_equal(g.build().with_outputs("right")(x), np.maximum(x, 0))
+
+
+def test_indices_go_along_with_the_node_that_returns_them(rng):
+    g = cnncore.Graph()
+    x, images = g.input(2), g.input_indices("images")
+    boxes = g.input(4, rank=0, name="boxes")
+    h, winners = g.max_pool(g.conv(x, 3, 3, padding=1), 2, return_indices=True, name="winners")
+    back = g.max_unpool(g.relu(h), winners, 2, name="back")
+    g.output(
+        g.roi_align(back, boxes, images, output_size=2, name="rois"), g.linear(g.global_avg_pool(h), 4, name="scores")
+    )
+    net = g.build()
+    x = rng.standard_normal((1, 2, 6, 6), np.float32)
+    made = net.with_outputs("back")
+    assert [row.name for row in made.graph.inputs] == ["input"]
+    np.testing.assert_array_equal(made(x), net.values(x, *sample_boxes(), names=["back"])["back"])
+    assert net.with_outputs("scores").with_classes(3)(x).shape == (1, 3)
+
+
+def sample_boxes():
+    """Arrays for two inputs: images, boxes."""
+    return np.zeros(1, np.int64), np.array([[0, 0, 3, 3]], np.float32)
 
 
 @pytest.mark.parametrize(
