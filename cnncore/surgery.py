@@ -183,6 +183,7 @@ def to_fully_convolutional(net, size=None, average=False):
     for row in old["nodes"]:
         for value in row["inputs"]:
             consumers.setdefault(value, []).append(row["name"])
+    flattening = {row["name"] for row in old["nodes"] if flattens(row, shapes)}
     windows = {}  # values that were vectors and are now maps → extents of the image that each of their places stands for
     stands_for = {}  # values that are no more → those that take their place
     rows, arrays = [], {}
@@ -197,8 +198,8 @@ def to_fully_convolutional(net, size=None, average=False):
         node, settings = nodes[name], row["settings"]
         slid = [value for value in inputs if value in windows]
         spatial = shapes[inputs[0]][2:] if inputs and inputs[0] is not None else ()
-        if spatial and not slid and (operator in WINDOWED or operator == "flatten"):
-            after, obstacle = head_after(name, consumers, nodes)
+        if spatial and not slid and (operator in WINDOWED or name in flattening):
+            after, obstacle = head_after(name, consumers, nodes, flattening)
             keeps_axes = operator in WINDOWED and node.op.full_settings(node.settings)["keepdims"]
             one = (
                 None if keeps_axes else (1,) * len(spatial)
@@ -218,7 +219,7 @@ def to_fully_convolutional(net, size=None, average=False):
                     f"{place}: what {name} makes of an image depends on its size, and that is open here, "
                     f"{shape_text(shapes[inputs[0]])}: give the size of the training, {place}(size=…)"
                 )
-            elif operator == "flatten":
+            elif name in flattening:
                 leave_out(row, spatial)
             else:
                 settings.pop("keepdims", None)
@@ -237,7 +238,7 @@ def to_fully_convolutional(net, size=None, average=False):
             channels = shapes[inputs[0]][1] // math.prod(window)
             arrays[f"{name}.w"] = linear_to_conv(net.parameters[f"{name}.w"], (channels, *window))
             windows[name] = (1,) * len(window)
-        elif operator in ("flatten", AVERAGE) and len(shapes[inputs[0]]) == 2:
+        elif (name in flattening or operator == AVERAGE) and len(shapes[inputs[0]]) == 2:
             leave_out(row, windows[inputs[0]])
         else:
             windows[name] = slid_over(place, node, settings, inputs, windows)
@@ -269,7 +270,17 @@ def to_fully_convolutional(net, size=None, average=False):
     return rebuilt(net, {"inputs": inputs, "nodes": rows, "outputs": outputs}, arrays)
 
 
-def head_after(name, consumers, nodes):
+def flattens(row, shapes):
+    """Whether a node makes one vector of each image: flatten, or reshape as files of other programs have it."""
+    if row["operator"] == "flatten":
+        return len(shapes[row["name"]]) == 2
+    if row["operator"] != "reshape":
+        return False
+    before, after = shapes[row["inputs"][0]], shapes[row["name"]]
+    return len(after) == 2 and after[0] is None and None not in before[1:] and after[1] == math.prod(before[1:])
+
+
+def head_after(name, consumers, nodes, flattening):
     """("linear" or "per place", None) for what follows a value until the outputs, or (None, the first node that is neither)."""
     found, waiting, seen = "linear", [name], {name}
     while waiting:
@@ -279,6 +290,8 @@ def head_after(name, consumers, nodes):
             seen.add(path)
             waiting.append(path)
             node = nodes[path]
+            if path in flattening:
+                continue
             if node.op.name in LINEAR and (node.op.name != "conv" or one_by_one(node)):
                 continue
             if node.op.name not in PER_PLACE and not isinstance(node.op.kind, Elementwise):

@@ -296,3 +296,74 @@ def test_googlenet_learns_photos_by_heart(photos, norm, rate, steps):
     assert losses[0] > 1.6 * np.log(4) and losses[-1] < 0.5 and losses[-1] < 0.1 * losses[0]
     for y in net(x, training=norm == "batch"):  # running statistics lag behind so few steps
         assert (y.argmax(axis=1) == labels).all()
+
+
+# ── Networks that came as ONNX files ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def three_kinds():
+    """foolbox's small pictures: digits, clothes and CIFAR-10's photos, 20 of each, and which they are."""
+    folder = installed("foolbox", "no pictures: pip install --no-deps foolbox") / "data"
+    pictures, labels = [], []
+    for label, kind in enumerate(("mnist", "fashionMNIST", "cifar10")):
+        files = sorted(folder.glob(f"{kind}_*.png"))
+        pictures += [images.read_image(file, 3) for file in files]
+        labels += [label] * len(files)
+    return pictures, np.array(labels)
+
+
+def prepared(pictures, size, mean, std):
+    pixels = np.stack([images.resize(picture, size) for picture in pictures])
+    return np.ascontiguousarray(np.moveaxis((pixels / 255 - mean) / std, -1, 1), np.float32)
+
+
+def onnx_scores(file, x):
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime judges files: pip install onnxruntime")
+    session = runtime.InferenceSession(file)
+    return session.run(None, {session.get_inputs()[0].name: x})[0]
+
+
+def test_an_imported_network_learns_with_a_fresh_classifier(mobilenet, three_kinds):
+    """MobileNetV2 by way of a file; its features are frozen, the classifier learns what digits, clothes and photos are."""
+    pytest.importorskip("onnx", reason="ONNX files: pip install 'cnncore[onnx]'")
+    pictures, labels = three_kinds
+    x = prepared(pictures, (64, 64), MEAN, STD)
+    imported = cnncore.io.load_onnx(cnncore.io.save_onnx(mobilenet))
+    np.testing.assert_allclose(imported(x[:2]), mobilenet(x[:2]), rtol=1e-3, atol=1e-3)
+    net = imported.with_classes(3, freeze=True)
+    assert len(net.parameters) - len(net.frozen) == 2
+    trained, held_out = np.arange(60) % 2 == 0, np.arange(60) % 2 == 1
+    trainer = cnncore.train.Trainer(net, cnncore.train.Adam(0.01))
+    losses = [trainer.step(x[trained], labels[trained]) for _ in range(12)]
+    assert losses[-1] < 0.1 * losses[0]
+    assert trainer.evaluate(x[held_out], labels[held_out]).accuracy >= 0.9
+    np.testing.assert_allclose(onnx_scores(cnncore.io.save_onnx(net), x), net(x), rtol=1e-3, atol=1e-3)
+
+
+def test_a_foreign_network_is_fine_tuned(three_kinds):
+    """A network for lines of text, which PaddlePaddle made: first half frozen, fresh classifier, trained, exported."""
+    pytest.importorskip("onnx", reason="ONNX files: pip install 'cnncore[onnx]'")
+    folder = installed("rapidocr_onnxruntime", "no networks: pip install --no-deps rapidocr-onnxruntime") / "models"
+    net = cnncore.io.load_onnx(folder / "ch_ppocr_mobile_v2.0_cls_infer.onnx")
+    pictures, labels = three_kinds
+    x = prepared(pictures, (48, 48), 0.5, 0.5)
+    slid = net.to_fully_convolutional(size=(48, 192))
+    line = np.concatenate([x[0], x[20], x[40], x[41]], axis=2)[None]
+    np.testing.assert_allclose(slid(line)[:, :, 0, 0], net(line), rtol=1e-4, atol=1e-5)
+    (last,) = [
+        node for node in net.graph.description()["nodes"] if node["name"] == net.graph.names[net.graph.outputs[0]]
+    ]
+    assert last["operator"] == "softmax"
+    scores = net.with_classes(3).with_outputs(*last["inputs"])  # the loss takes what is before the softmax
+    owned = [name for name in scores.graph.owned if name in scores.parameters]
+    scores.frozen = set(owned[: len(owned) // 2])
+    before = {name: array.copy() for name, array in scores.parameters.items()}
+    trained, held_out = np.arange(60) % 2 == 0, np.arange(60) % 2 == 1
+    trainer = cnncore.train.Trainer(scores, cnncore.train.Adam(0.002))
+    losses = [trainer.step(x[trained], labels[trained]) for _ in range(20)]
+    assert losses[-1] < 0.2 * losses[0]
+    assert trainer.evaluate(x[held_out], labels[held_out]).accuracy >= 0.6
+    changed = {name for name, array in before.items() if not np.array_equal(array, scores.parameters[name])}
+    assert changed and not changed & scores.frozen
+    np.testing.assert_allclose(onnx_scores(cnncore.io.save_onnx(scores), x), scores(x), rtol=1e-3, atol=1e-3)

@@ -102,6 +102,7 @@ HEADS = {
         lambda g, h: g.linear(h, 4),
         lambda g, h: g.linear(g.maxout(h), 3),
     ),
+    "reshaped, as in files of other programs": (lambda g, h: g.linear(g.reshape(h, shape=(0, -1)), 3),),
     "flattened twice": (lambda g, h: g.flatten(g.flatten(h)), lambda g, h: g.linear(h, 3)),
     "classifier that keeps the axes": (
         lambda g, h: g.global_avg_pool(h, keepdims=True),
