@@ -180,6 +180,24 @@ def test_every_prefix_of_a_file_is_refused(tmp_path):
             load_safetensors(tmp_path / "cut.safetensors")
 
 
+def test_damaged_bytes_are_read_or_refused(tmp_path, rng):
+    """Any byte anywhere, several at once: arrays come, or a ModelFileError; nothing else."""
+    path = tmp_path / "w.safetensors"
+    save_safetensors({"first": np.ones((2, 3), np.float32), "second": np.arange(4), "third": np.zeros((0, 2))}, path)
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    refused = 0
+    for _ in range(400):
+        damaged = content.copy()
+        places = rng.integers(0, len(content) - 56, rng.integers(1, 4))  # the arrays' own bytes may be any
+        damaged[places] = rng.integers(0, 256, len(places))
+        path.write_bytes(damaged.tobytes())
+        try:
+            assert all(isinstance(array, np.ndarray) for array in load_safetensors(path).values())
+        except ModelFileError:
+            refused += 1
+    assert refused > 200
+
+
 def test_what_cannot_be_written(tmp_path):
     path = tmp_path / "w.safetensors"
     for arrays, error, message in (
