@@ -13,6 +13,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from test_onnx_nodes import all_cases, skipped  # noqa: E402
 
+from cnncore.io.onnx_operators import OPERATORS  # noqa: E402
+from cnncore.io.onnx_shapes import ON_NUMBERS  # noqa: E402
+
 
 def page():
     """The text of the page."""
@@ -28,6 +31,11 @@ def page():
         f"Of the {len(cases)} cases of operators in the package onnx {onnx.__version__} `cnncore.io.load_onnx` imports "
         f"{len(cases) - count}, and their results are those stored with the cases (`tests/test_onnx_nodes.py`). The other "
         f"{count} are no networks, or need what cnncore does not have. Written by `python tools/onnx_cases.py`.",
+        "",
+        f"**Operators that are imported** ({len(OPERATORS)}): {', '.join(sorted(OPERATORS))}.",
+        "",
+        "Of numbers that the file holds, and of the sizes of images, also: "
+        f"{', '.join(sorted(set(ON_NUMBERS) - set(OPERATORS)))}.",
         "",
         "| cases | why not | which |",
         "|---|---|---|",

@@ -471,6 +471,17 @@ def layer_norm(n):
     return y, mean, n.add("reciprocal", deviation, step="inverse_deviation", extents=variance.extents)
 
 
+@imports("RMSNormalization")
+def rms_norm(n):
+    x = n.live()
+    axis = n.attribute("axis", -1)
+    axes = tuple(range(axis % x.rank, x.rank))
+    square = variance_of(n, x, axes)
+    eps = n.add("add", square, ranked(n, n.constant(n.attribute("epsilon", 1e-5), "eps"), x.rank), step="with_eps")
+    y = n.add("divide", x, n.add("sqrt", eps, step="root"), step="normal", extents=x.extents)
+    return pair(n, "multiply", y, n.live(1))
+
+
 @imports("MeanVarianceNormalization")
 def mean_variance_norm(n):
     x = n.live()
@@ -731,8 +742,10 @@ def arithmetic(n):
 
 
 def real(n):
-    """Refuse arithmetic on integers that are no sizes."""
+    """Refuse arithmetic on integers, and of images with sizes."""
     for value in n.inputs:
+        if is_constant(value) and is_open(value):
+            n.refuse("it computes with the size of the image in a way that is not known here; give input_shape=")
         if is_constant(value) and value.dtype.kind not in "f" and n.node.op_type != "Pow":
             n.refuse(f"it computes with {value.dtype}; a net computes with real numbers")
 
@@ -1372,6 +1385,20 @@ def cast(n):
         return np.frompyfunc(math.floor, 1, 1)(x)
     with np.errstate(all="ignore"):
         return x.astype(REAL_TYPES.get(to) or WHOLE_TYPES[to])
+
+
+@imports("CastLike")
+def cast_like(n):
+    x, like = n.inputs[:2]
+    real_like = like.dtype.kind == "f" if is_constant(like) else not getattr(like, "indices", False)
+    if not is_constant(x):
+        if not real_like:
+            n.refuse(f"values of an image become {like.dtype}; a net computes with real numbers")
+        return x
+    if is_open(x):
+        return x if real_like else np.frompyfunc(math.floor, 1, 1)(x)
+    with np.errstate(all="ignore"):
+        return x.astype(like.dtype if is_constant(like) else n.importer.dtype())
 
 
 @imports("Range")
