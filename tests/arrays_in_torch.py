@@ -28,7 +28,9 @@ def reduced_by(function):
     return lambda s, x: function(x, axes_of(s, x), s["keepdims"])
 
 
-def reshape(s, x):
+def reshape(s, x, like=None):
+    if like is not None:
+        return torch.reshape(x, like.shape)
     shape = []
     for place, entry in enumerate(s["shape"]):
         if entry == 0:
@@ -86,7 +88,7 @@ ORACLES |= {
     "transpose": lambda s, x: torch.permute(x, s["axes"] or tuple(reversed(range(x.ndim)))),
     "squeeze": squeeze,
     "unsqueeze": unsqueeze,
-    "expand": lambda s, x: torch.broadcast_to(x, torch.broadcast_shapes(x.shape, s["shape"])),
+    "expand": lambda s, x, like=None: torch.broadcast_to(x, torch.broadcast_shapes(x.shape, s["shape"] or like.shape)),
     "tile": lambda s, x: torch.tile(x, s["repeats"]),
     "gather": gather,
     "constant": lambda s, value: value.clone(),

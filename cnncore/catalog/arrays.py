@@ -593,6 +593,17 @@ PRODUCTS = (
 # ── Other shapes ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 MOVED = "nothing: values are moved"
+LIKE = Array("like", "an array whose extents y is to have, in place of shape", optional=True, differentiable=False)
+
+
+def with_other_shape(rng, x):
+    """An array of as many values, in another shape."""
+    return (rng.standard_normal((*x.shape[:1], x.shape[2], x.shape[1], *x.shape[3:])),)
+
+
+def with_more_pixels(rng, x):
+    return (rng.standard_normal((x.shape[0], 1, 4, x.shape[3])),)
+
 
 SHAPES_OF_ARRAYS = (
     Op(
@@ -602,10 +613,11 @@ SHAPES_OF_ARRAYS = (
         summary="The same values in row-major order, in another shape.",
         formula="y[j] = x[i] where i and j have the same place in row-major order",
         gradient="dx[i] = dy[j]",
+        arrays=(Array("x", "input"), LIKE),
         settings_list=(
             Setting(
                 "shape",
-                REQUIRED,
+                None,
                 "extents of y: an integer; 0 for that of x along the same axis; ('axis', i) for that of x along axis i, "
                 "('axis', i, j) for the product of two; and once −1 for what remains",
                 target_list,
@@ -621,6 +633,7 @@ SHAPES_OF_ARRAYS = (
             Case(shape=(0, -1), spatial=2),
             Case(shape=(0, 2, 2, ("axis", 2), ("axis", 3)), channels=4, spatial=3, ranks=(2,)),
             Case(shape=(-1, ("axis", 1, 2)), spatial=3, ranks=(1,), allow_zero=True),
+            Case(arrays=with_other_shape, spatial=2, ranks=(2,)),
         ),
         example="""
             >>> import numpy as np, cnncore
@@ -711,8 +724,9 @@ SHAPES_OF_ARRAYS = (
         summary="Repeated along axes of extent 1.",
         formula="y[i] = x[i], with 0 for i along axes where x has extent 1",
         gradient="dx = Σ dy over the copies",
+        arrays=(Array("x", "input"), LIKE),
         settings_list=(
-            Setting("shape", REQUIRED, "extents of y, from the last axis on; 1 where x's is to stay", extent_list(1)),
+            Setting("shape", None, "extents of y, from the last axis on; 1 where x's is to stay", extent_list(1, True)),
         ),
         shape="at most 5 axes → shape, or x's extents where that has 1",
         edges=(BROADCAST,),
@@ -723,6 +737,7 @@ SHAPES_OF_ARRAYS = (
             Case(shape=(2, 4, 2), channels=1, spatial=2, ranks=(1,)),
             Case(shape=(3, 1, 1), channels=1, spatial=2, ranks=(2,)),
             Case(shape=(1,), channels=2, spatial=2, ranks=(3,)),
+            Case(arrays=with_more_pixels, channels=2, spatial=1, ranks=(2,)),
         ),
         example="""
             >>> import numpy as np, cnncore

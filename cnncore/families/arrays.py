@@ -63,10 +63,12 @@ def chosen_axes(place, name, value):
     return axis_list(place, name, value)
 
 
-def extent_list(minimum):
-    """A check that a setting is a sequence of extents."""
+def extent_list(minimum, optional=False):
+    """A check that a setting is a sequence of extents; None stays where it is ``optional``."""
 
     def check(place, name, value):
+        if value is None and optional:
+            return None
         extents = _several(place, name, value, minimum)
         if len(extents) > MOST_AXES:
             raise SettingError(f"{place}: {name} has {len(extents)} entries {extents}; expected at most {MOST_AXES}")
@@ -76,7 +78,9 @@ def extent_list(minimum):
 
 
 def target_list(place, name, value):
-    """A check of reshape's target: extents, 0, one −1, and ("axis", i, …) for the product of extents of x."""
+    """A check of reshape's target: extents, 0, one −1, and ("axis", i, …) for the product of extents of x; None."""
+    if value is None:
+        return None
     entries = value if isinstance(value, (tuple, list)) and value[:1] not in (("axis",), ["axis"]) else (value,)
     if len(entries) > MOST_AXES:
         raise SettingError(f"{place}: {name} has {len(entries)} entries; expected at most {MOST_AXES}")
@@ -208,25 +212,35 @@ class Pairwise(Kind):
         return ((1, 1),) * max(len(call.output) - 2, 0)
 
 
+def target_shape(op, shapes, settings):
+    """The shape asked for: a setting, or that of the second array."""
+    like = shapes[1] if len(shapes) > 1 else None
+    if (like is None) == (settings["shape"] is None):
+        raise SettingError(
+            f"{op.name}: give either shape or the array like, got shape={settings['shape']} and like {like}"
+        )
+    return settings["shape"] if like is None else like
+
+
 class Expand(Kind):
     """x repeated along axes of extent 1, and along new ones before its own."""
 
     saves = ()
 
     def describe(self, op, shapes, dtype, settings):
-        (x,) = shapes
-        target = settings["shape"]
+        x = shapes[0]
+        target = target_shape(op, shapes, settings)
         rank = max(len(x), len(target))
         check_axes(op, x, MOST_COMPUTED_AXES)
         wide = (1,) * (rank - len(target)) + tuple(target)
         own = (1,) * (rank - len(x)) + tuple(x)
         for axis, (H, wanted) in enumerate(zip(own, wide, strict=True)):
-            if H not in (None, 1) and wanted not in (1, H):
+            if H not in (None, 1) and wanted not in (None, 1, H):
                 raise ShapeError(
                     f"{op.name}: input {x} has {H} values along an axis that is to have {wanted} (axis {axis} of "
                     f"{target}); only an extent of 1 can grow"
                 )
-        output = tuple(wanted if wanted != 1 else H for H, wanted in zip(own, wide, strict=True))
+        output = tuple(H if wanted == 1 or H not in (None, 1) else wanted for H, wanted in zip(own, wide, strict=True))
         check_axes(op, output, MOST_COMPUTED_AXES)
         return output, None
 
@@ -238,7 +252,7 @@ class Expand(Kind):
     def backward(self, call, saved, dy, wanted, out=None):
         dx = call.gradient(0, out and out[0])
         summed_to(dy, dx)
-        return (dx,)
+        return (dx, *(None,) * (len(call.shapes) - 1))
 
     def receptive_window(self, call):
         return ((1, 1),) * max(len(call.output) - 2, 0) if len(call.output) == len(call.shapes[0]) else None
@@ -361,10 +375,13 @@ class Reshape(Kind):
 
     saves = ()
 
-    def target(self, op, x, settings):
+    def target(self, op, x, entries_, settings):
         """The extents asked for: an integer, None where open, and −1 for the one to be found."""
         entries = []
-        for place, entry in enumerate(settings["shape"]):
+        for place, entry in enumerate(entries_):
+            if entry is None:  # an open extent of the other array
+                entries.append(None)
+                continue
             if entry == 0 and settings["allow_zero"]:
                 entries.append(0)
                 continue
@@ -378,11 +395,12 @@ class Reshape(Kind):
         return entries
 
     def describe(self, op, shapes, dtype, settings):
-        (x,) = shapes
+        x = shapes[0]
         check_axes(op, x, MOST_AXES)
-        target = self.target(op, x, settings)
+        asked = target_shape(op, shapes, settings)
+        target = self.target(op, x, asked, settings)
         if None in x or None in target:
-            known_x, known_y = self.without_shared(x, target, settings)
+            known_x, known_y = self.without_shared(x, target, asked)
             if -1 in target and None not in known_x and None not in known_y and 0 not in known_y:
                 known = math.prod(e for e in known_y if e != -1)
                 if math.prod(known_x) % known == 0:
@@ -393,7 +411,7 @@ class Reshape(Kind):
             rest = math.prod(e for e in target if e != -1)
             if rest == 0 or values % rest:
                 raise ShapeError(
-                    f"{op.name}: the {values} values of input {x} do not fit shape {settings['shape']}: {values} is no "
+                    f"{op.name}: the {values} values of input {x} do not fit shape {asked}: {values} is no "
                     f"multiple of {rest}"
                 )
             target[target.index(-1)] = values // rest
@@ -405,10 +423,10 @@ class Reshape(Kind):
         return tuple(target), None
 
     @staticmethod
-    def without_shared(x, target, settings):
+    def without_shared(x, target, asked):
         """Extents of x and of the target without those that the target takes from x: they cancel."""
         taken, kept = set(), []
-        for place, (entry, extent) in enumerate(zip(settings["shape"], target, strict=True)):
+        for place, (entry, extent) in enumerate(zip(asked, target, strict=True)):
             axes = entry[1:] if isinstance(entry, tuple) else (place,) if entry == 0 else ()
             if axes and taken.isdisjoint(axes):
                 taken.update(axes)
@@ -417,15 +435,14 @@ class Reshape(Kind):
         return [H for axis, H in enumerate(x) if axis not in taken], kept
 
     def forward(self, call, arrays, out=None):
-        (x,) = arrays
         y = call.empty(out)
-        self.pass_on(x, y)
+        self.pass_on(arrays[0], y)
         return y, (), ()
 
     def backward(self, call, saved, dy, wanted, out=None):
         dx = call.gradient(0, out and out[0])
         self.pass_on(dy, dx)
-        return (dx,)
+        return (dx, *(None,) * (len(call.shapes) - 1))
 
     @staticmethod
     def pass_on(x, y):
@@ -437,7 +454,8 @@ class Reshape(Kind):
 
     def takes_pieces(self, call):
         x, y = call.shapes[0], call.output
-        return bool(x) and bool(y) and x[0] == y[0] and call.settings.get("shape", (0,))[0] in (0, ("axis", 0))
+        asked = call.settings["shape"]
+        return bool(x) and bool(y) and x[0] == y[0] and (asked is None or asked[0] in (0, ("axis", 0)))
 
     def receptive_window(self, call):
         return None

@@ -70,6 +70,8 @@ def reduction(w, n):
 
 @exports("reshape")
 def reshape(w, n):
+    if n.term("like") is not None:
+        return w("Reshape", n.x, w("Shape", n.term("like")))
     entries, zero = n.settings["shape"], n.settings["allow_zero"]
     if not any(isinstance(entry, tuple) for entry in entries):
         return w("Reshape", n.x, w.whole(*entries), allowzero=1 if zero and 0 in entries else None)
@@ -106,6 +108,8 @@ def unsqueeze(w, n):
 
 @exports("expand")
 def expand(w, n):
+    if n.term("like") is not None:
+        return w("Expand", n.x, w("Shape", n.term("like")))
     return w("Expand", n.x, w.whole(*n.settings["shape"]))
 
 

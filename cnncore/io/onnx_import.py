@@ -412,6 +412,17 @@ class Imported:
             self.refuse(f"it makes an array of shape {tuple(shape)}; at most {MOST_VALUES} values are made in all")
         self.importer.made += count
 
+    def of_extents(self, extents, first=0):
+        """The latest value of the graph with these extents, axes before ``first`` aside; None: there is none."""
+        for known in reversed(list(self.importer.known.values())):
+            if (
+                isinstance(known, Live)
+                and known.rank == len(extents) + first
+                and known.extents[first:] == tuple(extents)
+            ):
+                return known
+        return None
+
     def reader(self):
         """The node that alone reads this one's only output, with the place of its other input; (None, None) otherwise."""
         name = self.node.outputs[0]

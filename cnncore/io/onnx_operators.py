@@ -813,7 +813,7 @@ def reduction(n):
         axes = list(range(x.rank))
     axes = tuple(axis % x.rank for axis in axes)
     extents = reduced(x.extents, axes, keepdims)
-    if name in OVER_IMAGES and x.rank > 2 and sorted(axes) == list(range(2, x.rank)):
+    if name in OVER_IMAGES and x.rank > 2 and isinstance(x.extents[1], int) and sorted(axes) == list(range(2, x.rank)):
         return n.add(OVER_IMAGES[name], x, keepdims=keepdims, extents=extents)
     return n.add(REDUCED[name], x, axes=axes, keepdims=keepdims, extents=extents)
 
@@ -1069,6 +1069,10 @@ def reshape(n):
         return x.reshape(wanted)
     x = n.live()
     allow_zero = allow_zero and 0 in wanted
+    if sum(isinstance(e, Extent) and entry_of(x, e, i, False) is None for i, e in enumerate(wanted)) > 1:
+        like = n.of_extents(wanted)
+        if like is not None:
+            return n.add("reshape", x, like, extents=like.extents)
     entries, extents = target(n, x, wanted, allow_zero)
     if entries == (0, -1) and x.rank > 2:
         return n.add("flatten", x, extents=extents)
@@ -1139,9 +1143,22 @@ def expand(n):
     entries = []
     for e, have in zip(wanted, own[len(own) - len(wanted) :], strict=True):
         if isinstance(e, Extent) and e != have:
+            made = common(x.extents, tuple(wanted))
+            like = n.of_extents(made) or next(
+                filter(None, (n.of_extents(made[i:], i) for i in (1, 2) if i < len(made))), None
+            )
+            if like is not None and like.rank == x.rank:
+                return n.add("expand", x, by_image(n, like, made), extents=made)
             n.refuse(f"an axis of {have} values is to have {e}, which depends on the size of the image")
         entries.append(1 if e == have else e)
     return n.add("expand", x, shape=tuple(entries), extents=common(x.extents, tuple(wanted)))
+
+
+def by_image(n, like, wanted):
+    """A value of the extents wanted along the spatial axes, and 1 along channels where those are others."""
+    if like.extents[1] in (wanted[1], 1):
+        return like
+    return n.add("slice", like, step="one_channel", start=0, stop=1, axis=1, extents=replaced(like, 1, 1))
 
 
 @imports("Tile")
@@ -1285,9 +1302,9 @@ def sized(n, x, axes, sizes, settings):
     ]
     if len(ratios) == len(wanted) and not any(isinstance(r, Extent) for r in ratios):
         return n.add("resize", x, None, scale=plain(float(r) for r in ratios), extents=extents, **settings)
-    for known in reversed(list(n.importer.known.values())):
-        if getattr(known, "extents", ())[2:] == wanted and known.extents[0] == x.extents[0]:
-            return n.add("resize", x, known, extents=extents, **settings)
+    like = n.of_extents(wanted, 2)
+    if like is not None:
+        return n.add("resize", x, like, extents=extents, **settings)
     n.refuse(f"its size {wanted} depends on the image in a way that is no setting; give input_shape=")
     return None
 

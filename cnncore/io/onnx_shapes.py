@@ -189,7 +189,22 @@ def divided(a, b):
     return a / b if isinstance(a, float) or isinstance(b, float) else a // b
 
 
+def equal(a, b):
+    """Whether two sizes are the same, as far as that is known for every image."""
+    if a == b:
+        return 1
+    if isinstance(a, Extent) and isinstance(b, Extent) and isinstance(a - b, Extent):
+        raise ModelFileError(f"whether the sizes {a} and {b} are equal depends on the image")
+    if (isinstance(a, Extent) and not isinstance(b, Extent) and b > 0) or (
+        isinstance(b, Extent) and not isinstance(a, Extent) and a > 0
+    ):
+        raise ModelFileError(f"whether the size {a} is {b} depends on the image")
+    return 0
+
+
 ON_EXTENTS = {
+    "Equal": equal,
+    "Where": lambda condition, a, b: a if condition else b,
     "Add": lambda a, b: a + b,
     "Sub": lambda a, b: a - b,
     "Mul": lambda a, b: a * b,
