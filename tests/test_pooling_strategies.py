@@ -58,7 +58,8 @@ STRATEGIES = {
 GEOMETRIES = (
     {"kernel_size": (3, 3), "stride": 2, "padding": 1},
     {"kernel_size": (2, 2), "stride": 1, "dilation": 2, "ceil_mode": True},
-    {"kernel_size": (4, 9), "stride": (2, 5)},  # more cells than a run of float32 sums, and than kernels rank
+    {"kernel_size": (4, 9), "stride": (2, 5)},  # more cells than a run of float32 sums, and than short vectors rank
+    {"kernel_size": (8, 9), "stride": 3},  # more than any kernel ranks
 )
 
 

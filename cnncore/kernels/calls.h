@@ -36,7 +36,7 @@ typedef struct {
 } cnn_axis;
 
 enum { CNN_POOL_REFUSED_CELLS = 1, CNN_POOL_REFUSED_STATE = 2 };    /* why a strategy has no value for some window */
-enum { CNN_POOL_RANKED = 32 };   /* cells of a window that kernels rank, at most */
+enum { CNN_POOL_RANKED = 64 };   /* cells of a window that kernels rank, at most */
 enum { CNN_POOL_VECTORS = 4 };  /* vectors of channels that a pooling kernel takes side by side */
 
 typedef struct {

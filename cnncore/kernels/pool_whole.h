@@ -455,10 +455,11 @@ static vreal K(ranked_sum)(K(cells) *w, const vreal *x, const vreal *weight) {
 }
 static void K(ranked_share)(int64_t n, const vreal *x, const vreal *weight, vreal dy, vreal *dx) {
     vmask rank[CNN_POOL_RANKED];
+    const REAL *table = (const REAL *)weight;
     K(rank_cells)(n, x, rank);
     for (int64_t i = 0; i < n; i++) {
         vreal share = {0};
-        for (int64_t r = 0; r < n; r++) share = K(select)(rank[i] == (INTEGER)r, weight[r], share);
+        for (int l = 0; l < LANES; l++) share[l] = table[(int64_t)rank[i][l] * LANES + l];
         dx[i] = dy * share;
     }
 }

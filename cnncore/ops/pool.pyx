@@ -1234,10 +1234,11 @@ cdef int64_t cut(cnn_pool *call, Windows windows, const cnn_tensor *image, const
     return call.tasks_in_place + (blocks if backward else blocks * ((axis.output + call.band - 1) // call.band))
 
 
-cdef bint takes(const cnn_pool *call, bint positions):
+cdef bint takes(const cnn_pool *call, int64_t lanes, bint positions):  # no-cython-lint
     """Whether a kernel that takes windows as a whole has room for them, and leaves positions if they are wanted; it draws anew."""
     cdef const Functions *functions = <const Functions *> call.strategy
-    cdef int64_t most = CNN_POOL_RANKED if functions.ranks else LARGEST_WHOLE_WINDOW
+    # Kernels rank by comparing every pair of cells, of many planes at once: sorting one by one overtakes that some time.
+    cdef int64_t most = min(8 * lanes, CNN_POOL_RANKED) if functions.ranks else LARGEST_WHOLE_WINDOW
     return not functions.whole or (call.cells <= most and call.drawn.data == NULL and (functions.selects or not positions))
 
 
@@ -1264,7 +1265,8 @@ def forward(Definition strategy, Windows windows, Numbers numbers, x, y, indices
         call.indices = I.view
     cdef cnn_task task = kernel(strategy.forward_kernel, X.precision)
     # A position is a lane of the kernels: 32 bits wide in float32.
-    if task != NULL and (indices is None or itemsize == 8 or windows.positions < 2**31) and takes(&call, indices is not None):
+    if task != NULL and (indices is None or itemsize == 8 or windows.positions < 2**31) and (
+            takes(&call, lanes(X.precision), indices is not None)):
         tasks = cut(&call, windows, &call.x, &call.y, lanes(X.precision), itemsize,
                     channels_last(&call.x) and channels_last(&call.y) and not strategy.functions.draws, False, &scratch_bytes)
         add_room(&call, lanes(X.precision), itemsize, &scratch_bytes)
@@ -1297,7 +1299,7 @@ def backward(Definition strategy, Windows windows, Numbers numbers, x, y, dy, dx
     if task != NULL and strategy.functions.draws:
         call.vectors = lanes(X.precision) if channels_last(&call.dx) else 1
         tasks = DX.view.shape[0] * ((DX.view.shape[1] + call.vectors - 1) // call.vectors)
-    elif task != NULL and takes(&call, False):
+    elif task != NULL and takes(&call, lanes(X.precision), False):
         tasks = cut(&call, windows, &call.dx, &call.dy, lanes(X.precision), itemsize,
                     channels_last(&call.x) and channels_last(&call.y) and channels_last(&call.dy) and channels_last(&call.dx),
                     True, &scratch_bytes)
