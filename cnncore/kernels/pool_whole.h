@@ -204,30 +204,30 @@ static vreal K(nearest_of_cells)(int64_t n, const vreal *x, vreal r) {
     return best;
 }
 
+/* work[i] = e^(r (x[i] - nearest)); returns their sum. */
+static vreal K(exponentials)(K(cells) *w, const vreal *x, vreal r, vreal *nearest) {
+    *nearest = K(nearest_of_cells)(w->n, x, r);
+    for (int64_t i = 0; i < w->n; i++) w->work[i] = K(exp)(r * K(distance)(x[i], *nearest));
+    if (K(any_lane)(r == 0))    /* infinite cells count like others */
+        for (int64_t i = 0; i < w->n; i++) w->work[i] = K(select)((r == 0) & (x[i] == x[i]), K(splat)(1), w->work[i]);
+    return K(sum_of_cells)(w->work, w->n);
+}
+
 /* A cell without weight counts nothing, infinite as it may be. */
 static inline vreal K(weighted)(vreal weight, vreal x) { return K(select)(weight == 0, (vreal){0}, weight * x); }
 
 /* ── Soft and auto ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* work[i] = e^(alpha (x[i] - nearest)), their sum's inverse and nearest. */
-static vreal K(soft_weights)(K(cells) *w, const vreal *x, vreal alpha, vreal *nearest) {
-    *nearest = K(nearest_of_cells)(w->n, x, alpha);
-    for (int64_t i = 0; i < w->n; i++) w->work[i] = K(exp)(alpha * K(distance)(x[i], *nearest));
-    if (K(any_lane)(alpha == 0))
-        for (int64_t i = 0; i < w->n; i++)
-            w->work[i] = K(select)((alpha == 0) & (x[i] == x[i]), K(splat)(1), w->work[i]);
-    return 1 / K(sum_of_cells)(w->work, w->n);
-}
 static vreal K(expectation)(K(cells) *w, const vreal *x, vreal alpha) {
     vreal nearest;
-    const vreal scale = K(soft_weights)(w, x, alpha, &nearest);
+    const vreal scale = 1 / K(exponentials)(w, x, alpha, &nearest);
     for (int64_t i = 0; i < w->n; i++) w->work[i] = K(weighted)(w->work[i], K(distance)(x[i], nearest));
     const vreal total = K(sum_of_cells)(w->work, w->n) * scale;
     return K(select)(total == 0, nearest, nearest + total);
 }
 static void K(expectation_spread)(K(cells) *w, const vreal *x, vreal alpha, vreal y, vreal dy, vreal *dx) {
     vreal nearest;
-    const vreal share = dy * K(soft_weights)(w, x, alpha, &nearest);
+    const vreal share = dy / K(exponentials)(w, x, alpha, &nearest);
     for (int64_t i = 0; i < w->n; i++) {
         const vreal d = K(distance)(x[i], y);
         dx[i] = share * K(weighted)(w->work[i], 1 + alpha * d);
@@ -259,20 +259,29 @@ typedef struct {
     vreal y;            /* 1/r log(1/n sum of e^(r x)), or without 1/n */
 } K(log_mean);
 
-/* work[i] = e^(r (x[i] - nearest)) - 1: what small r leave of it would be lost beside 1. */
-static K(log_mean) K(log_mean_of)(K(cells) *w, const vreal *x, vreal r, int mean) {
-    const int64_t n = w->n;
-    K(log_mean) m;
-    m.nearest = K(nearest_of_cells)(n, x, r);
+/* The sum of e^(r (x[i] - nearest)) - 1: what small r leave of it would be lost beside 1. */
+static vreal K(excess_of_cells)(int64_t n, const vreal *x, vreal r, vreal nearest) {
+    vreal run = {0}, total = {0};
     for (int64_t i = 0; i < n; i++) {
-        const vreal z = r * K(distance)(x[i], m.nearest), e = K(select)(z == 0, (vreal){0}, K(expm1_of_negative)(z));
-        w->work[i] = K(select)((x[i] != x[i]) | (r != 0), e, (vreal){0});
+        const vreal z = r * K(distance)(x[i], nearest);
+        run += K(select)(z == 0, (vreal){0}, K(expm1_of_negative)(z));
+        if (i % POOL_RUN < POOL_RUN - 1 && i < n - 1) continue;
+        total += run;
+        run = (vreal){0};
     }
-    const vreal excess = K(sum_of_cells)(w->work, n);
-    m.sum = excess + (REAL)n;
-    m.above = (mean ? K(log1p)(excess / (REAL)n) : K(log)(m.sum)) / r;
+    return total;
+}
+
+static K(log_mean) K(log_mean_of)(K(cells) *w, const vreal *x, vreal r, int mean) {
+    const REAL n = (REAL)w->n;
+    K(log_mean) m;
+    m.sum = K(exponentials)(w, x, r, &m.nearest);
+    m.above = K(log)(mean ? (vreal)(m.sum / n) : m.sum);
+    if (mean && K(any_lane)(m.sum > n / 2))
+        m.above = K(select)(m.sum > n / 2, K(log1p)(K(excess_of_cells)(w->n, x, r, m.nearest) / n), m.above);
+    m.above /= r;
     m.y = K(select)(m.above == 0, m.nearest, m.nearest + m.above);
-    if (K(any_lane)(r == 0)) m.y = K(select)(r == 0, K(sum_of_cells)(x, n) / (REAL)n, m.y);
+    if (K(any_lane)(r == 0)) m.y = K(select)(r == 0, K(sum_of_cells)(x, w->n) / n, m.y);
     return m;
 }
 
@@ -303,7 +312,7 @@ static vreal K(log_mean_slope)(K(cells) *w, const vreal *x, vreal r, const K(log
     vreal sum = {0}, widest = {0};
     for (int64_t i = 0; i < w->n; i++) {
         const vreal d = K(distance)(x[i], m->nearest), span = K(magnitude)(d);
-        sum += K(weighted)(1 + w->work[i], d);
+        sum += K(weighted)(w->work[i], d);
         widest = K(select)(span > widest, span, widest);
     }
     const vreal slope = (sum / m->sum - m->above) / r;
@@ -320,7 +329,7 @@ static void K(log_sum_exp_spread)(const cnn_pool *c, K(cells) *w, const vreal *x
     const K(log_mean) m = K(log_mean_of)(w, x, r, mean);
     const vmask nothing = ((m.nearest == -INFINITY) & (r > 0)) | ((m.nearest == INFINITY) & (r < 0));
     const vreal share = K(select)(nothing, (vreal){0}, dy / m.sum);
-    for (int64_t i = 0; i < w->n; i++) dx[i] = share * (1 + w->work[i]);
+    for (int64_t i = 0; i < w->n; i++) dx[i] = share * w->work[i];
     if (w->gradient) w->gradient[0] += dy * K(log_mean_slope)(w, x, r, &m, mean);
 }
 

@@ -473,21 +473,22 @@ TREE = definition("tree", <void *> tree_reduce[float], <void *> tree_reduce[doub
 #
 #     wᵢ = e^{r xᵢ} / Σ e^{r xⱼ}        the largest exponent is taken off before: none overflows, infinite cells included
 
-cdef inline double softmax_of(const real *x, Window *window, double r, double *nearest) noexcept nogil:
-    """window.work[i] = wᵢ; returns Σ (e^{r (xᵢ − nearest)} − 1), nearest the cell with the largest r xᵢ."""
-    cdef double excess = 0, e
+cdef inline double softmax_of(const real *x, Window *window, double r, double *nearest, double *excess) noexcept nogil:
+    """window.work[i] = wᵢ; returns Σ e^{r (xᵢ − nearest)}, nearest the cell with the largest r xᵢ; ``excess`` = Σ (e^… − 1)."""
+    cdef double total = 0, e
     cdef int64_t i, best = 0
     for i in range(1, window.n):
         if (x[i] > x[best] if r >= 0 else x[i] < x[best]) or x[best] != x[best]:
             best = i
-    nearest[0] = x[best]
+    nearest[0], excess[0] = x[best], 0
     for i in range(window.n):
         e = 0 if r == 0 and x[i] == x[i] else 0 if x[i] == nearest[0] else expm1(r * (x[i] - nearest[0]))
-        window.work[i] = e
-        excess += e
+        window.work[i] = 1 + e
+        excess[0] += e
+        total += 1 + e
     for i in range(window.n):
-        window.work[i] = (1 + window.work[i]) / (window.n + excess)
-    return excess
+        window.work[i] /= total
+    return total
 
 cdef inline double distance(double x, double y) noexcept nogil:
     """x − y; 0 for equals, infinite as they may be."""
@@ -500,9 +501,9 @@ cdef inline double distance(double x, double y) noexcept nogil:
 #     ∂y/∂xᵢ = wᵢ (1 + α (xᵢ − y))                    ∂y/∂α = Σ wᵢ (xᵢ − y)²
 
 cdef inline real expectation(const real *x, Window *window, double alpha) noexcept nogil:
-    cdef double nearest, total = 0
+    cdef double nearest, excess, total = 0
     cdef int64_t i
-    softmax_of(x, window, alpha, &nearest)
+    softmax_of(x, window, alpha, &nearest, &excess)
     for i in range(window.n):
         if window.work[i] != 0:
             total += window.work[i] * distance(x[i], nearest)
@@ -510,10 +511,9 @@ cdef inline real expectation(const real *x, Window *window, double alpha) noexce
 
 cdef inline double expectation_spread(const real *x, Window *window, double alpha, double y, double dy, real *dx) noexcept nogil:
     """dx; returns ∂y/∂α."""
-    cdef double total = 0, w
+    cdef double nearest, excess, total = 0, w
     cdef int64_t i
-    softmax_of(x, window, alpha, &total)
-    total = 0
+    softmax_of(x, window, alpha, &nearest, &excess)
     for i in range(window.n):
         w = window.work[i]
         dx[i] = <real> (dy * w * (1 + alpha * distance(x[i], y))) if w != 0 else 0
@@ -569,13 +569,16 @@ cdef inline double flat_slope(const real *x, Window *window, double r, double ne
 
 cdef inline double log_mean(const real *x, Window *window, double r, bint mean, double *slope) noexcept nogil:
     """1/r ln(1/q Σ e^{r xᵢ}), for r = 0 the average; window.work = softmax(r x), and the derivative in r."""
-    cdef double nearest, excess = softmax_of(x, window, r, &nearest), middle = 0, widest = 0, d, above
+    cdef double nearest, excess, total = softmax_of(x, window, r, &nearest, &excess), middle = 0, widest = 0, d, above
     cdef int64_t i
     for i in range(window.n):
         d = distance(x[i], nearest)
         middle += window.work[i] * d if window.work[i] != 0 else 0
         widest = max(widest, fabs(d))
-    above = (log1p(excess / window.n) if mean else log(window.n + excess)) / r
+    if mean:    # what small r leave of the sum would be lost beside n, and what one large cell leaves of n beside the others
+        above = (log1p(excess / window.n) if total > 0.5 * window.n else log(total / window.n)) / r
+    else:
+        above = log(total) / r
     slope[0] = flat_slope(x, window, r, nearest) if mean and fabs(r) * widest < 0.03 else (middle - above) / r
     if r == 0:
         return sum_of(x, window.n) / window.n
