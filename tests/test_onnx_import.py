@@ -222,6 +222,32 @@ def test_scale_and_shift():
     assert [n.op.name for n in net.graph.nodes] == ["scale", "scale", "constant", "multiply", "add"]
 
 
+HARD_SWISH = {
+    "x first, over 6": ("x c", "m six", "Div"),
+    "c first, over 6": ("c x", "m six", "Div"),
+    "times a sixth": ("x c", "sixth m", "Mul"),
+    "over 6 first": ("x d", "c six", "Div"),
+}
+
+
+@pytest.mark.parametrize("form", HARD_SWISH)
+def test_hard_swish_as_files_have_it_that_are_older_than_it(form):
+    product, over, by = HARD_SWISH[form]
+    nodes = [node("Add", "x three", "a"), node("Clip", "a zero six", "c")]
+    last = [node("Mul", product, "m"), node(by, over, "y")]
+    if "first" in form and over.startswith("c"):
+        last = [node(by, over, "d"), node("Mul", product, "y")]
+    arrays = {"three": np.float32(3), "zero": np.float32(0), "six": np.float32(6), "sixth": np.float32(1 / 6)}
+    net = assert_same(model(nodes + last, {"x": ["N", 3, "W"]}, ["y"], arrays), (2, 3, 50))
+    assert [n.op.name for n in net.graph.nodes] == ["hard_swish"]
+    # What is nearly that stays as it is: another number, a value that somebody else sees.
+    near = {**arrays, "three": np.float32(2.5)}
+    net = assert_same(model(nodes + last, {"x": ["N", 3, "W"]}, ["y"], near), (2, 3, 50))
+    assert len(net.graph.nodes) > 1
+    net = assert_same(model(nodes + last, {"x": ["N", 3, "W"]}, ["y", "c"], arrays), (2, 3, 50))
+    assert "hard_swish" not in [n.op.name for n in net.graph.nodes]
+
+
 def test_an_imported_net_is_trained_saved_and_exported(tmp_path, rng):
     nodes = [
         node("Conv", "x w", "a", pads=[1, 1, 1, 1]),

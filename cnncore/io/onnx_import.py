@@ -423,9 +423,9 @@ class Imported:
                 return known
         return None
 
-    def reader(self):
-        """The node that alone reads this one's only output, with the place of its other input; (None, None) otherwise."""
-        name = self.node.outputs[0]
+    def reader(self, node=None):
+        """The node that alone reads what this one, or ``node``, makes, with the place of its other input; else (None, None)."""
+        name = (node or self.node).outputs[0]
         readers = self.importer.readers.get(name, ())
         if len(readers) != 1 or name in self.importer.model.outputs or readers[0].inputs.count(name) != 1:
             return None, None

@@ -731,11 +731,59 @@ def learned_line(n):
     return with_bias(n, n.add("scale", x, arrays={"w": factors, "b": shifts}, extents=x.extents), True)
 
 
+def is_number(n, node, place, number):
+    """Whether the input of a node is that one number, kept in the file."""
+    given = n.importer.known.get(node.inputs[place]) if place < len(node.inputs) else None
+    return is_constant(given) and given.size == 1 and float(given.reshape(())) == np.float32(number)
+
+
+def clips(n, node, low, high):
+    """Whether a node holds its input between two numbers."""
+    if node is None or node.op_type != "Clip":
+        return False
+    if len(node.inputs) == 1:
+        return (node.attributes.get("min"), node.attributes.get("max")) == (low, high)
+    return is_number(n, node, 1, low) and is_number(n, node, 2, high)
+
+
+def hard_swish(n):
+    """Add, Clip, Mul and Div as they stand for x · min(max(x + 3, 0), 6) / 6 in files older than HardSwish; else None."""
+    place = 1 - is_constant(n.inputs[1]) if n.node.op_type == "Add" and len(n.inputs) == 2 else 0
+    if n.node.op_type != "Add":
+        return None
+    place = 1 if is_constant(n.inputs[1]) else 0
+    if is_constant(n.inputs[1 - place]) or not is_number(n, n.node, place, 3):
+        return None
+    x, taken = n.node.inputs[1 - place], [n.reader()[0]]
+    if not clips(n, taken[0], 0, 6):
+        return None
+    found = set()
+    for _ in range(2):
+        node, other = n.reader(taken[-1])
+        if node is None or len(node.inputs) != 2:
+            return None
+        if node.op_type == "Mul" and node.inputs[other] == x:
+            found.add("times x")
+        elif (node.op_type == "Div" and other == 1 and is_number(n, node, 1, 6)) or (
+            node.op_type == "Mul" and is_number(n, node, other, 1 / 6)
+        ):
+            found.add("over 6")
+        taken.append(node)
+    if len(found) < 2:
+        return None
+    for node in taken:
+        n.take_in(node)
+    made = n.add("hard_swish", n.live(1 - place), extents=n.live(1 - place).extents)
+    n.importer.known[taken[-1].outputs[0]] = made
+    return made
+
+
 @imports(*PAIRS)
 def arithmetic(n):
-    line = learned_line(n)
-    if line is not None:
-        return line
+    for several in (learned_line, hard_swish):
+        made = several(n)
+        if made is not None:
+            return made
     rank = ranks(n)
     real(n)
     return pair(n, PAIRS[n.node.op_type], widened(n, 0, rank), widened(n, 1, rank))
