@@ -59,6 +59,15 @@ LINEAR = {
     ),
     "global_avg_pool",
 }
+PAIRWISE = {
+    "add",
+    "multiply",
+    "subtract",
+    "divide",
+    "maximum",
+    "minimum",
+    "power",
+}  # value by value, or with one number
 AVERAGE = "global_avg_pool"
 WINDOWED = {f"global_{name}": name for name in ("avg_pool", "max_pool", "lp_pool", "gem_pool", "log_sum_exp_pool")}
 CLASSIFIERS = ("linear", "conv")
@@ -183,6 +192,7 @@ def to_fully_convolutional(net, size=None, average=False):
     for row in old["nodes"]:
         for value in row["inputs"]:
             consumers.setdefault(value, []).append(row["name"])
+    by_name = {row["name"]: row for row in old["nodes"]}
     flattening = {row["name"] for row in old["nodes"] if flattens(row, shapes)}
     windows = {}  # values that were vectors and are now maps → extents of the image that each of their places stands for
     stands_for = {}  # values that are no more → those that take their place
@@ -199,7 +209,7 @@ def to_fully_convolutional(net, size=None, average=False):
         slid = [value for value in inputs if value in windows]
         spatial = shapes[inputs[0]][2:] if inputs and inputs[0] is not None else ()
         if spatial and not slid and (operator in WINDOWED or name in flattening):
-            after, obstacle = head_after(name, consumers, nodes, flattening)
+            after, obstacle = head_after(name, consumers, nodes, flattening, by_name, shapes)
             keeps_axes = operator in WINDOWED and node.op.full_settings(node.settings)["keepdims"]
             one = (
                 None if keeps_axes else (1,) * len(spatial)
@@ -241,7 +251,7 @@ def to_fully_convolutional(net, size=None, average=False):
         elif (name in flattening or operator == AVERAGE) and len(shapes[inputs[0]]) == 2:
             leave_out(row, windows[inputs[0]])
         else:
-            windows[name] = slid_over(place, node, settings, inputs, windows)
+            windows[name] = slid_over(place, node, settings, inputs, windows, shapes)
         if name not in stands_for:
             rows.append(row)
 
@@ -280,7 +290,7 @@ def flattens(row, shapes):
     return len(after) == 2 and after[0] is None and None not in before[1:] and after[1] == math.prod(before[1:])
 
 
-def head_after(name, consumers, nodes, flattening):
+def head_after(name, consumers, nodes, flattening, rows, shapes):
     """("linear" or "per place", None) for what follows a value until the outputs, or (None, the first node that is neither)."""
     found, waiting, seen = "linear", [name], {name}
     while waiting:
@@ -294,9 +304,12 @@ def head_after(name, consumers, nodes, flattening):
                 continue
             if node.op.name in LINEAR and (node.op.name != "conv" or one_by_one(node)):
                 continue
-            if node.op.name not in PER_PLACE and not isinstance(node.op.kind, Elementwise):
+            if node.op.name not in PER_PLACE | PAIRWISE and not isinstance(node.op.kind, Elementwise):
                 return None, path
             found = "per place"
+    for path in seen - {name}:  # a join with an image: it is what the image is multiplied by that follows, not a head
+        if any(set(shapes.get(value, ())[2:]) - {1} for value in rows[path]["inputs"] if value not in seen):
+            return None, path
     return found, None
 
 
@@ -309,19 +322,22 @@ def one_by_one(node):
     )
 
 
-def slid_over(place, node, settings, inputs, windows):
+def slid_over(place, node, settings, inputs, windows, shapes):
     """The window of what ``node`` makes of slid vectors; ``settings`` are changed where its axis has another number."""
-    found = {windows.get(value) for value in inputs if value is not None}
     name = node.op.name
+    inputs = [
+        value for value in inputs if value in windows or set(shapes.get(value, ())) - {1}
+    ]  # one number fits any map
+    found = {windows.get(value) for value in inputs}
     if None in found:
-        missing = next(value for value in inputs if value is not None and value not in windows)
+        missing = next(value for value in inputs if value not in windows)
         raise GraphError(f"{place}: {node.path} joins the classifier's features with {missing}, which is no map")
     if len(found) > 1:
         raise GraphError(
             f"{place}: {node.path} joins features of different windows, {', '.join(map(str, sorted(found)))}"
         )
     (window,) = found
-    if isinstance(node.op.kind, Elementwise) or name in ("dropout", "alpha_dropout", "add"):
+    if isinstance(node.op.kind, Elementwise) or name in PAIRWISE | {"dropout", "alpha_dropout"}:
         return window
     if name not in PER_PLACE:
         raise GraphError(

@@ -103,6 +103,13 @@ HEADS = {
         lambda g, h: g.linear(g.maxout(h), 3),
     ),
     "reshaped, as in files of other programs": (lambda g, h: g.linear(g.reshape(h, shape=(0, -1)), 3),),
+    "products of features": (
+        lambda g, h: g.linear(g.flatten(h), 4, name="l0"),
+        lambda g, h: g.multiply(h, g.sigmoid(h)),
+        lambda g, h: g.maximum(
+            g.linear(h, 3, name="l1"), g.subtract(g.linear(h, 3, name="l2"), g.constant((1,), initial=0.5))
+        ),
+    ),
     "flattened twice": (lambda g, h: g.flatten(g.flatten(h)), lambda g, h: g.linear(h, 3)),
     "classifier that keeps the axes": (
         lambda g, h: g.global_avg_pool(h, keepdims=True),
@@ -161,6 +168,20 @@ def test_a_slid_net_can_be_trained_saved_and_loaded(rng, tmp_path):
     assert backward(y).shape == x.shape and len(backward.gradients) == len(net.parameters)
     net.save(tmp_path / "slid.model")
     np.testing.assert_array_equal(cnncore.load(tmp_path / "slid.model")(x), y)
+
+
+def test_squeeze_and_excitation_stays(rng):
+    """An average whose vector is multiplied to an image is no head, even where nothing but a head follows."""
+    g = cnncore.Graph()
+    h = g.conv(g.input(2), 6, 3, activation="relu")
+    weights = g.conv(g.conv(g.global_avg_pool(h, keepdims=True), 3, 1, activation="relu"), 6, 1, activation="sigmoid")
+    h = g.conv(g.multiply(h, weights), 5, 1)
+    g.output(g.linear(g.flatten(g.global_avg_pool(h, keepdims=True)), 4))
+    net = g.build(dtype="float64")
+    x = rng.standard_normal((2, 2, 9, 7))
+    maps = net.to_fully_convolutional()(x)
+    assert maps.shape == (2, 4, 7, 5)
+    np.testing.assert_allclose(maps.mean(axis=(2, 3)), net(x), rtol=1e-10, atol=1e-12)
 
 
 def test_what_cannot_be_slid():
