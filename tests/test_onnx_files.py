@@ -361,3 +361,29 @@ def test_attributes_of_every_type_for_every_operator(rng):
             opset = int(rng.choice([7, 11, 13, 18, 21]))
             content = model([made], {"x": ["N", 2, "H", 6], "z": ["N", 3]}, ["y"], arrays, opset)
             loads_or_refuses(content)
+
+
+@pytest.mark.parametrize(
+    "grow",
+    [
+        lambda i: [node("Mul", f"s{i} s{i}", f"s{i + 1}")],  # H to the power of 2⁶⁰
+        lambda i: [node("Mul", f"s{i} huge", f"s{i + 1}")],
+        lambda i: [node("Div", f"s{i} three", f"s{i + 1}")],
+        lambda i: [
+            node("Div", f"s{i} three", f"a{i}"),
+            node("Mul", f"s{i} a{i}", f"b{i}"),
+            node("Add", f"b{i} s{i}", f"s{i + 1}"),
+        ],
+        lambda i: [node("Concat", f"s{i} s{i}", f"s{i + 1}", axis=0)],
+    ],
+)
+def test_sizes_that_grow_without_end(grow, monkeypatch):
+    """Arithmetic on the size of an image, repeated until it would fill the memory."""
+    monkeypatch.setattr("cnncore.io.onnx_import.MOST_VALUES", 1 << 16)
+    nodes = [node("Shape", "x", "s0"), *(n for i in range(90) for n in grow(i)), node("Reshape", "x s90", "y")]
+    refused(model(nodes, {"x": ["N", 3, "H", "W"]}, ["y"], {"three": np.int64(3), "huge": np.int64(1 << 62)}))
+
+
+def test_halved_more_often_than_any_image():
+    nodes = [node("MaxPool", f"a{i}", f"a{i + 1}", kernel_shape=[2, 2], strides=[2, 2]) for i in range(200)]
+    refused(model(nodes, {"a0": ["N", 1, "H", "W"]}, ["a200"]))

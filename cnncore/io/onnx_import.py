@@ -77,7 +77,7 @@ def load_onnx(path_or_bytes, input_shape=None):
         return Importer(model, input_shape).net()
     except CnnError as error:
         raise ModelFileError(f"{place}: {error}") from None
-    except (MemoryError, OverflowError) as error:
+    except (MemoryError, OverflowError, RecursionError) as error:
         raise ModelFileError(f"{place}: the graph asks for more memory than there is ({error})") from None
 
 

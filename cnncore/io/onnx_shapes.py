@@ -5,8 +5,10 @@ multiplied (Gather, Concat, Mul …) stay exact, so that what a Reshape or a Res
 depend on the image: "the extent of axis 2", "twice as many".
 """
 
+import hashlib
 import math
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,39 +16,82 @@ from ..errors import ModelFileError
 
 __all__ = ["MOST_VALUES", "ON_NUMBERS", "Extent", "as_integers", "folded", "is_open", "rounded_up", "windows"]
 
-MOST_TERMS = 64  # of a polynomial: sizes of networks have a few
+# Sizes of networks are small polynomials; what a file asks for beyond is refused before it grows.
+MOST_TERMS = 64
+MOST_FACTORS = 16
+MOST_BITS = 256
+MOST_DEPTH = 64
+MOST_TEXT = 80
 MOST_VALUES = 1 << 28  # of all arrays that a file makes from nothing
+
+
+class Atom(NamedTuple):
+    """What a polynomial is made of: an open extent, or a function of others. Equal digests mean equal atoms."""
+
+    digest: bytes
+    text: str
+    depth: int  # of functions within functions
+
+
+def digest(*parts):
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
 
 
 class Extent:
     """A number that depends on open extents: Σ coefficient · product of atoms. Immutable; equal ones are equal."""
 
-    __slots__ = ("_hash", "terms")
+    __slots__ = ("_digest", "terms")
 
     def __init__(self, terms):
         self.terms = {atoms: c for atoms, c in terms.items() if c}
-        self._hash = hash(frozenset(self.terms.items()))
-        if len(self.terms) > MOST_TERMS:
-            raise ModelFileError(f"a size of the graph depends on the image in more than {MOST_TERMS} ways")
+        if (
+            len(self.terms) > MOST_TERMS
+            or any(len(atoms) > MOST_FACTORS for atoms in self.terms)
+            or any(max(c.numerator.bit_length(), c.denominator.bit_length()) > MOST_BITS for c in self.terms.values())
+        ):
+            raise ModelFileError("a size of the graph depends on the image in more ways than any network needs")
+        self._digest = None
+
+    @property
+    def digest(self):
+        """The same for equal extents, and for no others."""
+        if self._digest is None:
+            rows = sorted((tuple(a.digest for a in atoms), c.as_integer_ratio()) for atoms, c in self.terms.items())
+            self._digest = digest(*rows)
+        return self._digest
 
     @classmethod
     def named(cls, name):
         """The open extent called ``name``."""
-        return cls({(("open", name),): Fraction(1)})
+        text = name if isinstance(name, str) else f"{name[0]}[{name[1]}]"
+        return cls({(Atom(digest("open", name), text, 0),): Fraction(1)})
 
     @classmethod
     def of(cls, function, *arguments):
         """A function of extents of which nothing is known but that equal arguments give equal results."""
-        return cls({((function, *arguments),): Fraction(1)})
+        extents = [a for a in arguments if isinstance(a, Extent)]
+        depth = 1 + max((atom.depth for e in extents for atoms in e.terms for atom in atoms), default=0)
+        if depth > MOST_DEPTH:
+            raise ModelFileError(
+                f"a size of the graph is rounded {depth} times one after the other; no image is that large"
+            )
+        text = f"{function}({', '.join(map(str, arguments))})"
+        name = digest(function, *(a.digest if isinstance(a, Extent) else a for a in arguments))
+        return cls({(Atom(name, text if len(text) <= MOST_TEXT else f"{function}(…)", depth),): Fraction(1)})
 
     def __repr__(self):
-        return " + ".join("·".join([str(c), *(str(a[1]) for a in atoms)]) for atoms, c in self.terms.items())
+        rows = []
+        for atoms, c in self.terms.items():
+            factors = [str(c)] * (c != 1 or not atoms) + [atom.text for atom in atoms]
+            rows.append("·".join(factors))
+        text = " + ".join(rows)
+        return text if len(text) <= 2 * MOST_TEXT else text[: 2 * MOST_TEXT] + "…"
 
     def __eq__(self, other):
         return isinstance(other, Extent) and self.terms == other.terms
 
     def __hash__(self):
-        return self._hash
+        return hash(self.digest)
 
     def _with(self, other, sign):
         terms = dict(self.terms)
@@ -72,7 +117,7 @@ class Extent:
         terms = {}
         for a, x in self.terms.items():
             for b, z in terms_of(other).items():
-                key = tuple(sorted((*a, *b), key=repr))
+                key = tuple(sorted((*a, *b)))
                 terms[key] = terms.get(key, 0) + x * z
         return plain(Extent(terms))
 
@@ -101,7 +146,7 @@ class Extent:
             ratio = self.terms[first] / divisor[first]
             if {atoms: c * ratio for atoms, c in divisor.items()} == self.terms:
                 return plain(ratio)
-        return Extent.of("quotient", self, frozenset(divisor.items()))
+        return Extent.of("quotient", self, Extent(divisor))
 
     def __rtruediv__(self, other):
         return Extent(terms_of(other)) / self
