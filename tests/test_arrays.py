@@ -5,6 +5,7 @@ import pytest
 
 import cnncore
 from cnncore import SettingError, ShapeError
+from cnncore.families.elementwise import Elementwise
 
 
 def passes(op, *arrays, **settings):
@@ -60,6 +61,48 @@ def test_edges_of_arithmetic():
     y, (dx, dz) = passes(cnncore.power, np.array([0.0, 0.0, -2.0, 4.0]), np.array([2.0, 0.0, 3.0, 0.5]))
     assert np.array_equal(y, [0, 1, -8, 2]) and np.array_equal(dx, [0, 0, 12, 0.25])
     assert np.array_equal(dz[[0, 3]], [0, 2 * np.log(4)])
+
+
+INF, NAN = np.inf, np.nan
+ROOT = 2 / np.sqrt(np.pi)
+
+# Function → x, y, ∂y/∂x where it has a pole, a jump, a limit or a value known by heart.
+EDGES = {
+    "negative": ([-INF, 0, 2, INF, NAN], [INF, -0.0, -2, -INF, NAN], [-1, -1, -1, -1, -1]),
+    "reciprocal": ([0.0, -0.0, -2, INF, NAN], [INF, -INF, -0.5, 0, NAN], [-INF, -INF, -0.25, -0.0, NAN]),
+    "sqrt": ([0, 4, INF, -1, NAN], [0, 2, INF, NAN, NAN], [INF, 0.25, 0, NAN, NAN]),
+    "log": ([0, 1, INF, -1, NAN], [-INF, 0, INF, NAN, NAN], [INF, 1, 0, NAN, NAN]),
+    "erf": ([0, INF, -INF, 30, NAN], [0, 1, -1, 1, NAN], [ROOT, 0, 0, 0, NAN]),
+    "floor": ([-0.5, 1, 2.999, INF, NAN], [-1, 1, 2, INF, NAN], [0, 0, 0, 0, 0]),
+    "ceil": ([-0.5, 1, 2.001, -INF, NAN], [-0.0, 1, 3, -INF, NAN], [0, 0, 0, 0, 0]),
+    "round": ([-0.5, 0.5, 1.5, 2.5, NAN], [-0.0, 0, 2, 2, NAN], [0, 0, 0, 0, 0]),
+    "sin": ([0, -0.0, INF, NAN], [0, -0.0, NAN, NAN], [1, 1, NAN, NAN]),
+    "cos": ([0, -INF, NAN], [1, NAN, NAN], [-0.0, NAN, NAN]),
+    "tan": ([0, INF, NAN], [0, NAN, NAN], [1, NAN, NAN]),
+    "asin": ([0, 1, -1, 1.5, NAN], [0, np.pi / 2, -np.pi / 2, NAN, NAN], [1, INF, INF, NAN, NAN]),
+    "acos": ([1, -1, 1.5, NAN], [0, np.pi, NAN, NAN], [-INF, -INF, NAN, NAN]),
+    "atan": ([0, INF, -INF, NAN], [0, np.pi / 2, -np.pi / 2, NAN], [1, 0, 0, NAN]),
+    "sinh": ([0, INF, -INF, NAN], [0, INF, -INF, NAN], [1, INF, INF, NAN]),
+    "cosh": ([0, INF, -INF, NAN], [1, INF, INF, NAN], [0, INF, -INF, NAN]),
+    "asinh": ([0, INF, -INF, NAN], [0, INF, -INF, NAN], [1, 0, 0, NAN]),
+    "acosh": ([1, INF, 0.5, NAN], [0, INF, NAN, NAN], [INF, 0, NAN, NAN]),
+    "atanh": ([0, 1, -1, 2, NAN], [0, INF, -INF, NAN, NAN], [1, INF, INF, -1 / 3, NAN]),
+}
+
+
+def test_every_function_has_its_edges_tested():
+    functions = {name for name, op in cnncore.OPS.items() if op.family == "arrays" and isinstance(op.kind, Elementwise)}
+    assert functions == set(EDGES)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", EDGES)
+def test_edges_of_functions(name, dtype):
+    x, y, slope = (np.array(values, dtype) for values in EDGES[name])
+    found, dx = passes(cnncore.OPS[name], x)
+    exactly = {"rtol": 2 * np.finfo(dtype).eps, "atol": 0, "equal_nan": True}
+    assert np.allclose(found, y, **exactly) and np.array_equal(np.signbit(found[y == 0]), np.signbit(y[y == 0]))
+    assert np.allclose(dx, slope, **exactly)
 
 
 def test_reductions_at_their_edges():
