@@ -204,10 +204,9 @@ static vreal K(nearest_of_cells)(int64_t n, const vreal *x, vreal r) {
     return best;
 }
 
-/* work[i] = e^(r (x[i] - nearest)); returns their sum. */
-static vreal K(exponentials)(K(cells) *w, const vreal *x, vreal r, vreal *nearest) {
-    *nearest = K(nearest_of_cells)(w->n, x, r);
-    for (int64_t i = 0; i < w->n; i++) w->work[i] = K(exp)(r * K(distance)(x[i], *nearest));
+/* work[i] = e^(r (x[i] - nearest)), nearest the cell with the largest r x; returns their sum. */
+static vreal K(exponentials)(K(cells) *w, const vreal *x, vreal r, vreal nearest) {
+    for (int64_t i = 0; i < w->n; i++) w->work[i] = K(exp)(r * K(distance)(x[i], nearest));
     if (K(any_lane)(r == 0))    /* infinite cells count like others */
         for (int64_t i = 0; i < w->n; i++) w->work[i] = K(select)((r == 0) & (x[i] == x[i]), K(splat)(1), w->work[i]);
     return K(sum_of_cells)(w->work, w->n);
@@ -219,15 +218,13 @@ static inline vreal K(weighted)(vreal weight, vreal x) { return K(select)(weight
 /* ── Soft and auto ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static vreal K(expectation)(K(cells) *w, const vreal *x, vreal alpha) {
-    vreal nearest;
-    const vreal scale = 1 / K(exponentials)(w, x, alpha, &nearest);
+    const vreal nearest = K(nearest_of_cells)(w->n, x, alpha), scale = 1 / K(exponentials)(w, x, alpha, nearest);
     for (int64_t i = 0; i < w->n; i++) w->work[i] = K(weighted)(w->work[i], K(distance)(x[i], nearest));
     const vreal total = K(sum_of_cells)(w->work, w->n) * scale;
     return K(select)(total == 0, nearest, nearest + total);
 }
 static void K(expectation_spread)(K(cells) *w, const vreal *x, vreal alpha, vreal y, vreal dy, vreal *dx) {
-    vreal nearest;
-    const vreal share = dy / K(exponentials)(w, x, alpha, &nearest);
+    const vreal share = dy / K(exponentials)(w, x, alpha, K(nearest_of_cells)(w->n, x, alpha));
     for (int64_t i = 0; i < w->n; i++) {
         const vreal d = K(distance)(x[i], y);
         dx[i] = share * K(weighted)(w->work[i], 1 + alpha * d);
@@ -272,15 +269,18 @@ static vreal K(excess_of_cells)(int64_t n, const vreal *x, vreal r, vreal neares
     return total;
 }
 
-static K(log_mean) K(log_mean_of)(K(cells) *w, const vreal *x, vreal r, int mean) {
+/* `exact`: lanes in which y - nearest must have its digits, not only e^(r (y - nearest)). */
+static K(log_mean) K(log_mean_of)(K(cells) *w, const vreal *x, vreal r, vreal nearest, int mean, vmask exact) {
     const REAL n = (REAL)w->n;
     K(log_mean) m;
-    m.sum = K(exponentials)(w, x, r, &m.nearest);
+    m.nearest = nearest;
+    m.sum = K(exponentials)(w, x, r, nearest);
     m.above = K(log)(mean ? (vreal)(m.sum / n) : m.sum);
-    if (mean && K(any_lane)(m.sum > n / 2))
-        m.above = K(select)(m.sum > n / 2, K(log1p)(K(excess_of_cells)(w->n, x, r, m.nearest) / n), m.above);
+    const vmask near = (m.sum > n / 2) & exact;
+    if (mean && K(any_lane)(near))
+        m.above = K(select)(near, K(log1p)(K(excess_of_cells)(w->n, x, r, nearest) / n), m.above);
     m.above /= r;
-    m.y = K(select)(m.above == 0, m.nearest, m.nearest + m.above);
+    m.y = K(select)(m.above == 0, nearest, nearest + m.above);
     if (K(any_lane)(r == 0)) m.y = K(select)(r == 0, K(sum_of_cells)(x, w->n) / n, m.y);
     return m;
 }
@@ -321,12 +321,13 @@ static vreal K(log_mean_slope)(K(cells) *w, const vreal *x, vreal r, const K(log
 }
 
 static vreal K(log_sum_exp_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
-    return K(log_mean_of)(w, x, w->parameter[0], c->setting[0] != 0).y;
+    const vreal r = w->parameter[0];
+    return K(log_mean_of)(w, x, r, K(nearest_of_cells)(w->n, x, r), c->setting[0] != 0, K(all_lanes)()).y;
 }
 static void K(log_sum_exp_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
     const int mean = c->setting[0] != 0;
     const vreal r = w->parameter[0];
-    const K(log_mean) m = K(log_mean_of)(w, x, r, mean);
+    const K(log_mean) m = K(log_mean_of)(w, x, r, K(nearest_of_cells)(w->n, x, r), mean, K(all_lanes)());
     const vmask nothing = ((m.nearest == -INFINITY) & (r > 0)) | ((m.nearest == INFINITY) & (r < 0));
     const vreal share = K(select)(nothing, (vreal){0}, dy / m.sum);
     for (int64_t i = 0; i < w->n; i++) dx[i] = share * w->work[i];
@@ -344,7 +345,8 @@ static vreal K(power_mean)(K(cells) *w, vreal q, vreal *L, vreal *slope) {
     const vmask endless = (m == INFINITY) & (q == 0), as_m = endless | (m == 0) | (m != m);
     /* The largest becomes 1 and nothing less; where m is infinite so are its equals, and the others 0. */
     for (int64_t i = 0; i < n; i++) v[i] = K(log)(K(select)(v[i] == m, K(splat)(1), v[i] / m));
-    const K(log_mean) mean = K(log_mean_of)(w, v, q, 1);
+    /* The mean is m e^L: an error of L counts as it is, and of log(sum / n) / q it is a rounding error over q. */
+    const K(log_mean) mean = K(log_mean_of)(w, v, q, (vreal){0}, 1, K(magnitude)(q) < (REAL)0.25);
     *L = K(select)(as_m, (vreal){0}, mean.y);
     const vreal M = K(select)(m == INFINITY, m, m * K(exp)(*L));
     if (slope) *slope = K(select)(as_m, (vreal){0}, M * K(log_mean_slope)(w, v, q, &mean, 1));
