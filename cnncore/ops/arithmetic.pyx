@@ -32,7 +32,7 @@ from cnncore.ops.dispatch cimport real
 cdef long double TWO_OVER_ROOT_PI = 2 / sqrt(acos(-1))
 
 
-# ── Of two ── z = setting[0]; ∂y/∂z is the slope of what is called ..._OTHER ──────────────────────────────────────────────────────────────────────────────────────────
+# ── Of two ── z = setting[0]; ∂y/∂z is the slope of what is called ..._OTHER ─────────────────────────────────────────
 #
 #     plus        y = x + z               ∂y/∂x = 1                   ∂y/∂z = 1
 #     subtract    y = x − z               ∂y/∂x = 1                   ∂y/∂z = −1
