@@ -116,6 +116,10 @@ class Classifier:
             scores = self.net(self.prepared(pixels, read_at), training=False)
         except ShapeError as error:
             raise DataError(f"{name}: {self.too_small(own, error)}") from None
+        if scores.ndim < 2 or scores.size != scores.shape[1]:
+            raise ModelFileError(
+                f"{self.name}: the net makes {scores.shape} of an image, a map; predict needs one score per class, (1, classes)"
+            )
         probabilities = scores.reshape(1, -1)
         if not self.gives_probabilities():
             probabilities = OPS["softmax"](probabilities)
@@ -123,7 +127,8 @@ class Classifier:
         classes = self.classes or [str(k) for k in range(len(probabilities))]
         if len(classes) != len(probabilities):
             raise ModelFileError(
-                f"{self.name}: the net has {len(probabilities)} outputs, its metadata {len(classes)} classes"
+                f"{self.name}: the net has {len(probabilities)} outputs, its metadata {len(classes)} classes (which --classes "
+                f"FILE replaces, a name per line)"
             )
         return Prediction(name, own, read_at, tuple(classes), probabilities, pixels)
 

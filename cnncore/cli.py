@@ -6,12 +6,14 @@ Each command is a function of the parsed options that returns the exit code: 0 a
 
 import argparse
 import contextlib
+import difflib
 import importlib.metadata
 import io
 import json
 import os
 import pathlib
 import platform
+import re
 import sys
 import time
 
@@ -20,7 +22,7 @@ import numpy as np
 from . import __version__, cpu, get_num_threads, set_num_threads
 from .catalog import FAMILIES, GRIDS, OPS, find
 from .catalog.peers import peers_sentence
-from .errors import CnnError, DataError, SettingError
+from .errors import CnnError, DataError, ModelFileError, SettingError
 from .progress import ProgressLine, bar, clock
 
 __all__ = ["main"]
@@ -421,7 +423,9 @@ def model_or_network(name, seed=0):
 
     if name not in NETWORKS or os.path.exists(name):
         if not (os.path.exists(name) or os.sep in name or name.endswith((".safetensors", ".onnx"))):
-            raise SettingError(f"{name}: neither a file nor a network; networks are {', '.join(NETWORKS)}")
+            near = difflib.get_close_matches(name, NETWORKS, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise SettingError(f"{name}: neither a file nor a network{hint}; networks are {', '.join(NETWORKS)}")
         net, _ = read_model(name)
         return net
     return NETWORKS[name](seed=seed)
@@ -431,6 +435,7 @@ def opened(options, fresh=True):
     """The net that the options name, with what they say of weights, classes, preprocessing; ``fresh``: drawn weights will do."""
     from .classify import read_model
     from .models import NETWORKS
+    from .preprocessing import Preprocessing
 
     named = options.model in NETWORKS and not os.path.exists(options.model)
     if named and options.weights is None and not fresh:
@@ -450,8 +455,16 @@ def opened(options, fresh=True):
 
         layout = "HWIO" if options.weight_names == "keras" else "OIHW"
         load_weights(net, options.weights, names=options.weight_names, layout=layout, strict=True)
+    given = {name for name, value in entries.items() if value is not None}
     entries = {**net.metadata, **entries}
     net.metadata = {name: value for name, value in entries.items() if value is not None}
+    try:
+        Preprocessing.from_metadata("", net.metadata, net.graph.inputs[0].channels or 1)
+    except ModelFileError as error:
+        name = str(error).removeprefix(": ").partition(" ")[0]
+        if name in given:  # by an option: the file is not to blame
+            option = {"channel_order": "channels"}.get(name, name)
+            raise SettingError(str(error).replace(f": {name} in its metadata is", f"--{option} is", 1)) from None
     return net
 
 
@@ -640,6 +653,10 @@ class Parser(argparse.ArgumentParser):
     """Prints a mistake in one line, like every other error."""
 
     def error(self, message):
+        wrong = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        if wrong:
+            near = difflib.get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), n=1)
+            message = message.replace(" (choose", f"; did you mean {near[0]!r}? (choose", 1) if near else message
         self.exit(2, f"cnncore: error: {message}; see `{self.prog} --help`\n")
 
 

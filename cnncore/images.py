@@ -169,6 +169,7 @@ def _decode_with_pillow(name, content):
     # zlib.error, DecompressionBombError …), and the set grows with each Pillow release.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        reason = "of no kind that Pillow reads" if "BytesIO" in reason else reason  # it names the object, not the file
         raise DataError(f"{name}: not a readable image ({reason}); replace or remove the file") from None
 
 

@@ -94,6 +94,23 @@ def write_safetensors(path, metadata, arrays):
     sync_folder(folder)
 
 
+PICKLE = (
+    "a pickle, as PyTorch writes .pt and .pth, which can run any program when it is opened, so it is not read (say "
+    "safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'weights.safetensors') once where PyTorch is)"
+)
+# How files begin that are given for one of these by mistake.
+OTHER_KINDS = {
+    b"PK\x03\x04": f"a zip archive, perhaps {PICKLE}",
+    b"\x80\x02": PICKLE,
+    b"\x80\x04": PICKLE,
+    b"\xff\xd8\xff": "a JPEG image",
+    b"\x89PNG": "a PNG image",
+    b"\x89HDF": "an HDF5 file, as Keras writes it",
+    b"\x93NUMPY": "an array of numpy's",
+    b"\x08": "perhaps an ONNX file, whose name ends in .onnx",
+}
+
+
 def read(path):
     """(model, arrays) of a model file; anything wrong with it is a ModelFileError."""
     with open(path, "rb") as file:
@@ -134,6 +151,9 @@ def read_header(path, file, size, what):
     length = file.read(8)
     header_bytes = int.from_bytes(length, "little")
     if len(length) < 8 or header_bytes < 2 or header_bytes > min(MOST_HEADER_BYTES, size - 8):
+        for start, kind in OTHER_KINDS.items():
+            if length.startswith(start):
+                raise ModelFileError(f"{path}: {kind}, not {what}")
         raise ModelFileError(f"{path}: not {what}, or cut off: {size} bytes cannot hold its header")
     return length, file.read(header_bytes)
 

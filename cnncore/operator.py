@@ -509,7 +509,9 @@ class Op:
 
         near = get_close_matches(name, [*self.settings, *self._array_names], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        return f"{self.name}: unknown setting {name!r}{hint} It takes {', '.join(self.settings) or 'no settings'}."
+        return (
+            f"{self.name}: unknown setting {name!r}{hint or '.'} It takes {', '.join(self.settings) or 'no settings'}."
+        )
 
     def _checked_array(self, row, array):
         if array is None:

@@ -20,6 +20,7 @@ import numpy as np
 
 from . import images
 from .errors import DataError, ModelFileError, SettingError
+from .layers import unknown
 
 __all__ = ["PRESETS", "Preprocessing", "read_classes"]
 
@@ -81,6 +82,10 @@ class Preprocessing:
             raise ModelFileError(f"{name}: resize in its metadata is {resize!r}; expected a number of pixels")
         if crop is not None and not (isinstance(crop, (list, tuple)) and len(crop) == 2 and all(map(extent, crop))):
             raise ModelFileError(f"{name}: crop in its metadata is {crop!r}; expected [height, width]")
+        if crop is not None and crop[0] * crop[1] > images.LARGEST_IMAGE_PIXELS:
+            raise ModelFileError(
+                f"{name}: crop in its metadata is {crop!r}; expected at most {images.LARGEST_IMAGE_PIXELS:,} pixels"
+            )
         return cls(channels, mean, std, order, resize, crop and tuple(crop))
 
     @property
@@ -170,5 +175,5 @@ def read_classes(path):
 def preset(name):
     """The entries of a preset, by name; None for those that it leaves as they are when missing."""
     if name not in PRESETS:
-        raise SettingError(f"preprocessing {name!r} is unknown; there are {', '.join(PRESETS)}")
+        raise SettingError(unknown("--preprocessing", "collection", name, list(PRESETS), "There are"))
     return dict.fromkeys(ENTRIES) | PRESETS[name]

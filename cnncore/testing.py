@@ -17,6 +17,7 @@ import numpy as np
 
 from . import cpu
 from .errors import CnnError, DtypeError, GradientError, KinkError, KinkWarning, SettingError, ShapeError
+from .families.pooling import Grid
 from .numerical import STEPS, differentiate, one_sided
 from .operator import Op
 
@@ -205,6 +206,9 @@ def _own_arrays(place, names, arrays):
 
 
 def _subject(function, arrays, settings, seed):
+    if isinstance(function, Grid):
+        chosen = {choice: settings.pop(choice) for choice in function.choices if choice in settings}
+        function = function.operator(**chosen)
     if isinstance(function, Op):
         return _operator_subject(function, arrays, settings, seed)
     if hasattr(function, "with_backward") and isinstance(getattr(function, "parameters", None), Mapping):

@@ -441,3 +441,21 @@ def test_wide_values_are_refused(saved):
 
     with pytest.raises(ModelFileError, match="exceeds 65536 along an axis"):
         cnncore.load(with_model(saved, widen))
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (b"\xff\xd8\xff\xe0", "a JPEG image, not a model file"),
+        (b"\x89PNG\r\n", "a PNG image, not a model file"),
+        (b"PK\x03\x04", "a zip archive, perhaps a pickle, .*safetensors.torch.save_file"),
+        (b"\x80\x02\x8a\n", "a pickle, as PyTorch writes .pt and .pth, .*not read"),
+        (b"\x08\x08\x12\x07pytorch", "perhaps an ONNX file, whose name ends in .onnx, not a model file"),
+        (b"nothing known", "not a model file, or cut off"),
+    ],
+)
+def test_files_of_other_kinds_are_named(start, words, tmp_path):
+    path = tmp_path / "net.model"
+    path.write_bytes(start + bytes(range(256)) * 8)
+    with pytest.raises(ModelFileError, match=words):
+        cnncore.load(path)

@@ -131,6 +131,8 @@ def test_gradient_in_a_net(strategy):
 
 def test_unknown_names():
     x = np.ones((1, 1, 4))
+    with pytest.raises(SettingError, match=r"got 'gemm'; did you mean 'gem'\?"):
+        cnncore.pool(np.ones((1, 1, 4, 4)), strategy="gemm", kernel_size=2)
     with pytest.raises(SettingError, match=r"strategy must be one of 'max', .*got 'maximum'"):
         cnncore.pool(x, strategy="maximum")
     with pytest.raises(SettingError, match=r"windows must be one of 'kernel', .*got 'square'"):
@@ -390,3 +392,9 @@ def test_random_mixed_frequencies():
     y, state = cnncore.random_mixed_pool(x, kernel_size=2, frequency=0.3, training=True, seed=2, return_state=True)
     assert state.shape == (100, 50) and abs(state.mean() - 0.3) <= 4 * np.sqrt(0.21 / 5000)
     np.testing.assert_array_equal(y[..., 0], np.where(state, 1.0, 0.5))
+
+
+def test_the_gradient_check_takes_the_grid(rng):
+    x = rng.uniform(0.1, 2, (1, 2, 9, 9))
+    settings = {"strategy": "gem", "windows": "fractional", "output_size": 4, "p": 3.0}
+    assert cnncore.testing.check_gradient(cnncore.pool, x, **settings) < 1e-7

@@ -164,7 +164,7 @@ def test_hostile_headers(tmp_path):
         b"PK\x03\x04" + bytes(60),
     ):
         path.write_bytes(content)
-        with pytest.raises(ModelFileError, match="not a safetensors file, or cut off"):
+        with pytest.raises(ModelFileError, match="not a safetensors file"):
             load_safetensors(path)
     for missing in ("nowhere.safetensors", "nowhere.npz"):
         with pytest.raises(FileNotFoundError, match="nowhere"):

@@ -5,6 +5,7 @@ twin outside training; a :class:`Scheme` (windows.py) lays out windows. ``Poolin
 :class:`Grid` is all of them, ``cnncore.pool``. Named operators are points of that grid.
 """
 
+import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -646,7 +647,9 @@ class Grid:
         """The operator of a pair; a SettingError says which names there are, or why a pair has no meaning."""
         for what, name, known in (("strategy", strategy, self.strategies), ("windows", windows, self.schemes)):
             if not isinstance(name, str) or name not in known:
-                raise SettingError(f"pool: {what} must be one of {', '.join(map(repr, known))}, got {name!r}")
+                near = difflib.get_close_matches(str(name), known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise SettingError(f"pool: {what} must be one of {', '.join(map(repr, known))}, got {name!r}{hint}")
         pair = (strategy, windows)
         if pair in self.refused:
             raise SettingError(

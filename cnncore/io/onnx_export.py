@@ -156,7 +156,8 @@ class Exported:
 
     def refuse(self, reason, way_out):
         """Raise the error that says why this node cannot be written, and what to do."""
-        raise SettingError(f"{self.path}: {self.op.name} cannot be written to ONNX: {reason}; {way_out}")
+        operator = "it" if self.path == self.op.name else self.op.name
+        raise SettingError(f"{self.path}: {operator} cannot be written to ONNX: {reason}; {way_out}")
 
     def needs_opset(self, version, what):
         """Refuse older versions of the operators."""

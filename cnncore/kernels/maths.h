@@ -188,7 +188,7 @@ static inline vreal K(tanh)(vreal x) {
 static inline vreal K(log)(vreal x) {
     const REAL least = REAL_BITS == 32 ? (REAL)1.17549435e-38 : (REAL)2.2250738585072014e-308;  /* normal number */
     const vmask subnormal = x < least;
-    const vreal normal = K(select)(subnormal, x * ((REAL)(INT64_C(1) << MANTISSA) * 4), x);
+    const vreal normal = K(select)(subnormal, x * ((REAL)(INT64_C(1) << MANTISSA) * 4), x) + (vreal){0};   /* −0 as 0 */
     const vmask half_root = (vmask)K(splat)((REAL)0.70710678118654752440);
     const vmask over = (vmask)normal - half_root;
     const vmask exponent = (over >> MANTISSA) << MANTISSA;
