@@ -7,6 +7,7 @@ graph whose image size comes later); what follows from it is then ``None`` too.
 Symbols: H input extent, k kernel_size, s stride, d dilation, lo and hi padding, e = d(k − 1) + 1 the window's reach.
 """
 
+import functools
 import math
 import operator
 from dataclasses import dataclass
@@ -394,6 +395,7 @@ def strip_picks(H, grid, stride, numbers):
     return np.array(picks, np.int64)
 
 
+@functools.lru_cache(maxsize=1024)  # the same boxes come again and again: in backward, in a gradient check
 def region_window(place, H, low, high, O):
     """(table, first window): the parts of adaptive pooling of cells low … high that have a cell of the image, one axis.
 
@@ -406,7 +408,9 @@ def region_window(place, H, low, high, O):
     if not len(met):
         return None, 0
     first, count = first[met], (stop - first)[met]
-    return np.ascontiguousarray([first, count, np.zeros_like(first), count], dtype=np.int64), int(met[0])
+    table = np.ascontiguousarray([first, count, np.zeros_like(first), count], dtype=np.int64)
+    table.flags.writeable = False
+    return table, int(met[0])
 
 
 def transposed_window(place, extents, kernel_size, stride=1, padding=0, output_padding=0, dilation=1):
