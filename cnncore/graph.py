@@ -84,6 +84,7 @@ class Graph:
     def input_indices(self, name=None):
         """An input of N integers, for operators that take indices: the number of the image that each box lies in.
 
+        >>> import numpy as np, cnncore
         >>> g = cnncore.Graph()
         >>> x, boxes, images = g.input(channels=64), g.input(channels=4, rank=0, name="boxes"), g.input_indices("images")
         >>> g.output(g.roi_align(x, boxes, images, output_size=7))

@@ -437,7 +437,13 @@ class Net:
     def with_outputs(self, *names):
         """A new net with these weights that returns what the nodes called ``names`` make; what they do not need is left out.
 
-        A feature extractor (``net.with_outputs("average")``), or a net without its auxiliary classifiers.
+        A feature extractor (``net.with_outputs("average")``), or a net without its auxiliary classifiers. A name that no
+        node has is a GraphError with the nearest one.
+
+        >>> import numpy as np, cnncore
+        >>> net = cnncore.models.lenet(seed=None).with_outputs("s4", "output")
+        >>> [y.shape for y in net(np.zeros((1, 1, 32, 32), np.float32))]
+        [(1, 16, 5, 5), (1, 10)]
         """
         from .surgery import with_outputs
 
@@ -451,6 +457,11 @@ class Net:
 
         ``freeze=True``: the classifiers alone are trained. All other parameters are in ``frozen``, and batch normalisation and
         dropout before them run as outside training.
+
+        >>> import numpy as np, cnncore
+        >>> net = cnncore.models.lenet(seed=None).with_classes(3, freeze=True)
+        >>> net(np.zeros((2, 1, 32, 32), np.float32)).shape, sorted(net.parameters.keys() - net.frozen)
+        ((2, 3), ['output.b', 'output.w'])
         """
         from .surgery import with_classes
 

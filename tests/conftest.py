@@ -3,6 +3,7 @@
 ``pytest -k lp_pool`` runs everything about one operator, because every test id begins with the operator's name.
 """
 
+import importlib.util
 import os
 import pathlib
 import signal
@@ -107,6 +108,14 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(f"{oracle}: {sum(counts.values())} comparisons of {len(counts)} operators")
     if COMPARED:
         terminalreporter.write_line(f"{len({name for _, name in COMPARED})} of {len(cnncore.OPS)} operators compared")
+
+
+def package_folder(name):
+    """The folder of an installed package, found without importing it; without the package the test is skipped."""
+    found = importlib.util.find_spec(name)
+    if found is None or not found.submodule_search_locations:
+        pytest.skip(f"needs the package {name}: pip install --no-deps {name.replace('_', '-')}")
+    return pathlib.Path(found.submodule_search_locations[0])
 
 
 def run_python(source, *arguments, timeout=60, check=True, **environment):

@@ -1,12 +1,11 @@
 """The command line on networks that came from elsewhere, and on files for elsewhere: preprocessing, classes, ONNX."""
 
-import importlib.util
 import json
-import pathlib
 import re
 
 import numpy as np
 import pytest
+from conftest import package_folder
 from test_cli import fails, run_here
 
 import cnncore
@@ -369,14 +368,6 @@ def test_help_teaches_with_examples(tmp_path):
 
 
 # ── Real weights on real photos ────────────────────────────────────────────────────────────────────────────────────────
-
-
-def package_folder(name):
-    """Where a package lies, without importing it; skips where it is absent."""
-    found = importlib.util.find_spec(name)
-    if found is None or not found.submodule_search_locations:
-        pytest.skip(f"needs the package {name}")
-    return pathlib.Path(found.submodule_search_locations[0])
 
 
 def test_mobilenet_reads_photos(tmp_path):

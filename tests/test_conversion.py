@@ -1,13 +1,12 @@
 """Linear classifiers as convolutions and back: the same scores, in both orders of flattening."""
 
-import doctest
 import itertools
 
 import numpy as np
 import pytest
 
 import cnncore
-from cnncore import DtypeError, SettingError, ShapeError, conversion
+from cnncore import DtypeError, SettingError, ShapeError
 
 ORDERS = ("channels_first", "channels_last")
 SHAPES = ((3, 5), (3, 4, 5), (2, 3, 2, 4), (1, 1, 1))
@@ -75,10 +74,6 @@ def test_what_cannot_be_converted(rng):
     ):
         with pytest.raises(error, match=message):
             call()
-
-
-def test_examples_of_the_docstrings():
-    assert doctest.testmod(conversion, extraglobs={"np": np}).failed == 0
 
 
 def test_gradients_of_a_slid_classifier_are_those_of_the_convolution(rng):

@@ -1,6 +1,5 @@
 """Data sets, augmentation and image files: what they hold, that they repeat, and that hostile files only give DataError."""
 
-import doctest
 import gzip
 import hashlib
 import importlib
@@ -49,12 +48,6 @@ def one_line(excinfo):
     message = str(excinfo.value)
     assert "\n" not in message
     return message
-
-
-@pytest.mark.parametrize("module", ["images", "train.augment", "train.data", "train.data_files"])
-def test_doctests(module):
-    outcome = doctest.testmod(importlib.import_module(f"cnncore.{module}"))
-    assert outcome.failed == 0
 
 
 # ── The embedded digits ───────────────────────────────────────────────────────────────────────────────────────────────

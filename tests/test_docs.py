@@ -1,6 +1,8 @@
 """Every Python example in README and docs/ runs and prints what it says; generated pages have what they should."""
 
 import doctest
+import importlib
+import pkgutil
 import re
 import runpy
 import xml.etree.ElementTree as ElementTree
@@ -31,6 +33,19 @@ def test_examples_of_a_page_run(page, tmp_path, monkeypatch):
 
 def test_pages_with_examples_exist():
     assert sum(page.read_text(encoding="utf-8").count(">>> ") for page in PAGES) > 20
+
+
+def test_examples_of_all_docstrings_run(tmp_path, monkeypatch):
+    """Those of every module; an operator's, which its row holds, run in test_catalog.py."""
+    monkeypatch.chdir(tmp_path)
+    attempted = 0
+    for found in pkgutil.walk_packages(cnncore.__path__, "cnncore."):
+        if not found.name.startswith(("cnncore.ops.", "cnncore.__main__", "cnncore._cyutility")):
+            module = importlib.import_module(found.name)
+            outcome = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+            assert not outcome.failed, found.name
+            attempted += outcome.attempted
+    assert attempted > 200
 
 
 # ── What is generated ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,10 +1,8 @@
 """ONNX import against ONNX Runtime: small graphs as exporters write them, real networks, the graphs that ONNX ships."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
+from conftest import package_folder
 
 import cnncore
 from cnncore import ModelFileError
@@ -341,14 +339,6 @@ def test_what_is_not_supported_is_named(nodes, arrays, message):
 # ── Networks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def installed(package, *path):
-    """A file of an installed package, found without importing it."""
-    found = importlib.util.find_spec(package)
-    if found is None or not found.origin:
-        pytest.skip(f"{package} is not installed")
-    return Path(found.origin).parent.joinpath(*path)
-
-
 def page(rng, height, width):
     """Something like printed text: dark strokes on white."""
     x = np.ones((2, 3, height, width), "f")
@@ -371,7 +361,7 @@ def page(rng, height, width):
 )
 def test_optical_character_recognition(name, sizes, rng):
     """Trained networks of fully dynamic size: detection of text, and which way up it is."""
-    content = installed("rapidocr_onnxruntime", "models", name).read_bytes()
+    content = (package_folder("rapidocr_onnxruntime") / "models" / name).read_bytes()
     pages = [(page(rng, *size),) for size in sizes]
     net = assert_same(content, xs=pages, limit=1e-4)
     assert max(net(*x).max() for x in pages) > 0.9  # something was found
@@ -409,6 +399,6 @@ def seeded(path):
 
 @pytest.mark.parametrize("name", LIGHT)
 def test_graphs_of_well_known_networks(name):
-    path = installed("onnx", "backend", "test", "data", "light", f"light_{name}.onnx")
+    path = package_folder("onnx") / "backend/test/data/light" / f"light_{name}.onnx"
     net = assert_same(seeded(path), (1, 3, 224, 224), limit=3e-5)
     assert net(np.zeros((2, 3, 224, 224), "f")).shape[:2] == (2, 1000)  # the batch of 1 in the file is open here

@@ -4,9 +4,9 @@ import re
 
 import numpy as np
 import pytest
-from conftest import operators
+from conftest import operators, package_folder
 from test_onnx_export import SMALLER, assert_same, inference, session
-from test_onnx_import import installed, page, seeded
+from test_onnx_import import page, seeded
 
 import cnncore
 from cnncore.errors import CnnError, ModelFileError, SettingError
@@ -123,12 +123,12 @@ def same_to_onnx_runtime(content, x):
 )
 def test_networks_of_others(file, size, rng):
     """Networks that were trained and written elsewhere."""
-    content = installed("rapidocr_onnxruntime", "models", file).read_bytes()
+    content = (package_folder("rapidocr_onnxruntime") / "models" / file).read_bytes()
     same_to_onnx_runtime(content, page(rng, *size))
 
 
 @pytest.mark.parametrize("name", ["inception_v1", "squeezenet", "shufflenet"])
 def test_graphs_of_others(name, rng):
     """The true graphs of known networks: GoogLeNet is among them."""
-    path = installed("onnx", "backend", "test", "data", "light", f"light_{name}.onnx")
+    path = package_folder("onnx") / "backend/test/data/light" / f"light_{name}.onnx"
     same_to_onnx_runtime(seeded(path), rng.standard_normal((1, 3, 224, 224)).astype(np.float32))

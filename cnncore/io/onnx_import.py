@@ -59,6 +59,10 @@ def load_onnx(path_or_bytes, input_shape=None):
     -----
     Inputs are (N, C, \\*spatial), with 0 to 3 spatial axes.
 
+    Dtype
+    -----
+    float64 where all inputs of the file are, else float32; weights of other precisions are converted.
+
     Raises
     ------
     ModelFileError : the file is damaged or hostile, keeps data outside itself, or has an operator that is not known here; the

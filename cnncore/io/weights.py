@@ -118,6 +118,17 @@ def save_safetensors(source, path, names="cnncore"):
 
     ``names="torch"`` writes a net's arrays under the names that torchvision gives them; ``load_weights`` reads them back, and
     so does PyTorch. (``net.save`` writes the graph with them, for ``cnncore.load``.)
+
+    Arrays keep shape and dtype. A name that is no string, or ``names="torch"`` with a mapping, is a SettingError.
+
+    >>> import os, tempfile
+    >>> import cnncore
+    >>> net = cnncore.models.lenet(seed=None)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "lenet.safetensors")
+    ...     save_safetensors(net, path, names="torch")
+    ...     sorted(load_safetensors(path))[:4]
+    ['c1.bias', 'c1.weight', 'c3.bias', 'c3.weight']
     """
     choice("cnncore", "torch")("save_safetensors", "names", names)
     arrays = {**source.parameters, **source.state} if isinstance(source, Net) else dict(source)
