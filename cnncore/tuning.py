@@ -14,7 +14,7 @@ import numpy as np
 from . import cpu
 from .drawing import Table
 from .errors import SettingError
-from .families.convolution import NAMED_ALGORITHMS
+from .families.convolution import MEASURED_ALGORITHMS
 from .plan import Mode, describe
 from .profile import Passes, pieces_of
 
@@ -47,9 +47,9 @@ class Tuning(Mapping):
                 raise SettingError(
                     f"tuned: a call is described by at most {MOST_CHARACTERS} printable characters, got {call!r:.80}"
                 )
-            if algorithm not in NAMED_ALGORITHMS:
+            if algorithm not in MEASURED_ALGORITHMS:
                 raise SettingError(
-                    f"tuned: algorithm {algorithm!r:.80} of {call}; there are {', '.join(NAMED_ALGORITHMS)}"
+                    f"tuned: algorithm {algorithm!r:.80} of {call}; there are {', '.join(MEASURED_ALGORITHMS)}"
                 )
         self._hash = hash(frozenset(self._choices.items()))  # plans are looked up by it
 
@@ -145,7 +145,7 @@ def tune(net, shapes, training, rounds, progress=None):
 
         calls, _ = describe(net.graph, size, net.dtype, mode, net.seed)
         measure(net, size, calls, training, rounds, shown, rows)
-    names = [name for name in NAMED_ALGORITHMS if any(name in row.seconds for row in rows.values())]
+    names = [name for name in MEASURED_ALGORITHMS if any(name in row.seconds for row in rows.values())]
     return Tuning({row.call: row.fastest for row in rows.values()}), measured_table(list(rows.values()), names)
 
 
@@ -172,7 +172,7 @@ def measure(net, shapes, calls, training, rounds, progress, rows):
     """Put a :class:`Measured` per distinct call into ``rows``; ``calls``: those of the nodes by cost."""
     open_ = open_calls(net, calls, training)
     costs = {number: calls[number].op.kind.algorithms(calls[number]) for number in open_}
-    names = [name for name in NAMED_ALGORITHMS if any(name in fits for fits in costs.values())]
+    names = [name for name in MEASURED_ALGORITHMS if any(name in fits for fits in costs.values())]
     passes = {name: Passes(net, shapes, training, Everywhere(name), whole=True) for name in names}
     found = {name: [] for name in names}
     for turn in range(rounds):

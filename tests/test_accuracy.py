@@ -13,7 +13,7 @@ import pytest
 
 import cnncore
 from cnncore import cpu
-from cnncore.families.convolution import NAMED_ALGORITHMS
+from cnncore.families.convolution import MEASURED_ALGORITHMS
 
 TOOLS = Path(__file__).resolve().parent.parent / "tools"
 sys.path.insert(0, str(TOOLS))
@@ -67,7 +67,7 @@ def test_errors_stay_in_their_bounds(target):
     """All algorithms, forward and both gradients, both precisions; and none is more exact than it can be."""
     x = np.random.default_rng(2).standard_normal((1, 3, 64, 64)).astype(np.float32)
     with cpu.target(target):
-        found = accuracy.measured(layered(), x, 60, NAMED_ALGORITHMS)
+        found = accuracy.measured(layered(), x, 60, MEASURED_ALGORITHMS)
     assert found.keys() == {(a, d, w) for a, d in BOUNDS for w in accuracy.RESULTS}
     for (algorithm, dtype, what), layers in found.items():
         assert len(layers) == {"direct": 4, "winograd_2x2": 2, "winograd_4x4": 1}[algorithm]

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import itertools
 import mmap
+import re
 import sys
 
 import hypothesis
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 
 import cnncore
-from cnncore import cpu
+from cnncore import cpu, geometry
+from cnncore.families.convolution import ALGORITHM, MEASURED_ALGORITHMS, algorithm_costs
 from cnncore.ops import conv as primitives
 from cnncore.ops.dispatch import Shelf
 
@@ -322,7 +324,38 @@ def test_layouts_are_copied(target):
 
 # Winograd's transforms add and subtract values of like size: of the largest output this many units in the last place.
 WINOGRAD_TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 2e-14}
-WINOGRAD_FORMS = (("winograd_4x4", 3), ("winograd_2x2", 3), ("winograd_2x2", 5))  # and the size of the window
+WINOGRAD_FORMS = tuple(
+    (name, size)
+    for name, row in primitives.ALGORITHMS.items()
+    for size in (3, 5)
+    if row.family == "winograd" and row.fits(geometry.window("conv", (9, 9), (size, size)), 1)
+)
+
+
+def test_every_algorithm_is_one_row_of_the_table():
+    """Names, families, costs and errors are the table's; a row computes what it says it fits, and refuses the rest."""
+    rng = np.random.default_rng(13)
+    offered = ALGORITHM
+    assert len(WINOGRAD_FORMS) >= 3
+    for size, settings in itertools.product(
+        (1, 3, 4, 5, 7), (dict(), dict(stride=2), dict(dilation=2), dict(groups=2))
+    ):
+        x, w, b = arrays(rng, (1, 6, 15, 15), (4, 6 // settings.get("groups", 1), size, size), np.float32, 4)
+        window = geometry.window(
+            "conv", (15, 15), (size, size), settings.get("stride", 1), 0, settings.get("dilation", 1)
+        )
+        costs = algorithm_costs(window, 1, 6, 4, settings.get("groups", 1))
+        exact = cnncore.conv(x.astype("d"), w.astype("d"), b.astype("d"), **settings)
+        for name, row in primitives.ALGORITHMS.items():
+            fits = row.fits(window, settings.get("groups", 1))
+            assert (name in costs) == (fits and name in MEASURED_ALGORITHMS), (name, settings)
+            assert row.name == name and name in offered.meaning and (not row.family or row.family in offered.meaning)
+            if fits:
+                y = cnncore.conv(x, w, b, algorithm=name, **settings)
+                assert np.abs(y - exact).max() <= 1e-5 * np.abs(exact).max(), (name, settings)
+            else:
+                with pytest.raises(cnncore.SettingError, match=f"{name}.* computes {re.escape(row.windows)}"):
+                    cnncore.conv(x, w, b, algorithm=name, **settings)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -9,7 +9,7 @@ import pytest
 import cnncore
 import cnncore.net as net_module
 from cnncore import cpu
-from cnncore.families.convolution import NAMED_ALGORITHMS
+from cnncore.families.convolution import MEASURED_ALGORITHMS
 from cnncore.ops import dispatch
 from cnncore.plan import Mode, describe
 from cnncore.profile import Clock
@@ -238,7 +238,7 @@ def test_the_graph_can_settle_the_algorithm_of_a_node(algorithm):
     w, b = net.parameters["first.w"], net.parameters["first.b"]
     y = net.values(x, names=["first"])["first"]
     assert np.array_equal(y, cnncore.conv(x, w, b, padding=1, algorithm=algorithm))
-    others = [a for a in NAMED_ALGORITHMS if a != chosen]
+    others = [a for a in MEASURED_ALGORITHMS if a != chosen]
     assert all(not np.array_equal(y, cnncore.conv(x, w, b, padding=1, algorithm=a)) for a in others)
 
 
@@ -256,8 +256,8 @@ def test_tuning_measures_every_distinct_call_and_is_used():
     net, shape, seen = branching(), (1, 16, 20, 20), []
     table = net.tune(shape, rounds=2, progress=lambda *now: seen.append(now))
     assert set(net.tuned) == {call_of(net, shape, "first"), call_of(net, shape, "left")}  # 1×1 leaves no choice
-    assert set(net.tuned.values()) <= set(NAMED_ALGORITHMS)
-    assert len(seen) == 6 and seen[0][:2] == (0, 6) and {name for _, _, name in seen} == set(NAMED_ALGORITHMS)
+    assert set(net.tuned.values()) <= set(MEASURED_ALGORITHMS)
+    assert len(seen) == 6 and seen[0][:2] == (0, 6) and {name for _, _, name in seen} == set(MEASURED_ALGORITHMS)
     assert str(table).count("\n") == 3 and call_of(net, shape, "first") in str(table)
     assert call_of(net, shape, "first") in str(net.tuned)
     assert printed_choices(net, shape)["first"][1] == "measured"
@@ -294,7 +294,7 @@ def test_a_net_that_tunes_itself_measures_new_shapes_once(tmp_path, monkeypatch)
     assert len(measured) == 3
 
 
-@pytest.mark.parametrize("algorithm", NAMED_ALGORITHMS)
+@pytest.mark.parametrize("algorithm", MEASURED_ALGORITHMS)
 def test_plans_follow_the_tuning_unless_the_net_is_exact(algorithm):
     net, shape = branching(), (1, 16, 20, 20)
     x = np.random.default_rng(4).standard_normal(shape).astype(np.float32)
@@ -321,13 +321,13 @@ def test_backward_passes_follow_their_own_choice():
     net, shape = branching(), (1, 16, 20, 20)
     x = np.random.default_rng(5).standard_normal(shape).astype(np.float32)
     gradients = {}
-    for algorithm in NAMED_ALGORITHMS:
+    for algorithm in MEASURED_ALGORITHMS:
         net.tuned = {call_of(net, shape, "first", training=True): algorithm}
         y, backward = net.with_backward(x)
         backward(np.ones_like(y))
         gradients[algorithm] = backward.gradients["first.w"]
     direct = gradients["direct"]
-    for algorithm in NAMED_ALGORITHMS[1:]:
+    for algorithm in MEASURED_ALGORITHMS[1:]:
         assert not np.array_equal(gradients[algorithm], direct)
         assert np.abs(gradients[algorithm] - direct).max() < 1e-4 * np.abs(direct).max()
 

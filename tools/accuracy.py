@@ -21,7 +21,7 @@ from benchmarks.report import into_page, table
 
 import cnncore
 from cnncore import cpu
-from cnncore.families.convolution import NAMED_ALGORITHMS
+from cnncore.families.convolution import MEASURED_ALGORITHMS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 RESULTS = ("y", "dx", "dw")
@@ -155,7 +155,7 @@ def table_of(found):
         lines.append(
             [name, len(by[0]), dtype, *(f"{statistics.median(e):.1e}" for e in by), *(f"{max(e):.1e}" for e in by)]
         )
-    order = {name: number for number, name in enumerate(("direct", PEER, *NAMED_ALGORITHMS[1:]))}
+    order = {name: number for number, name in enumerate(("direct", PEER, *MEASURED_ALGORITHMS[1:]))}
     lines.sort(key=lambda line: (line[2], order[line[0].strip("`")]))
     return table(head, lines)
 
@@ -168,7 +168,7 @@ def main():
     )
     parser.add_argument("--size", type=int, default=224, help="image size (default: 224)")
     options = parser.parse_args()
-    algorithms = list(NAMED_ALGORITHMS)
+    algorithms = list(MEASURED_ALGORITHMS)
     if importlib.util.find_spec("torch"):
         algorithms.append(PEER)
     net = cnncore.models.googlenet()

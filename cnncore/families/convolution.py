@@ -21,7 +21,7 @@ __all__ = [
     "CONV_SETTINGS",
     "DEPTHWISE_SETTINGS",
     "TRANSPOSE_SETTINGS",
-    "NAMED_ALGORITHMS",
+    "MEASURED_ALGORITHMS",
     "CausalConvolution",
     "Convolution",
     "DepthwiseConvolution",
@@ -33,7 +33,11 @@ __all__ = [
     "cheapest_algorithm",
 ]
 
-ALGORITHMS = ("direct", "auto", "winograd", "winograd_2x2", "winograd_4x4", "definition")
+# What algorithm= takes: names of the table, those of families of them, and the choice by cost.
+FAMILIES = tuple(dict.fromkeys(row.family for row in conv.ALGORITHMS.values() if row.family))
+FAMILY_MEMBERS = sorted(name for name, row in conv.ALGORITHMS.items() if row.family)
+# Those that a choice, by cost or by measuring, is between.
+MEASURED_ALGORITHMS = tuple(name for name, row in conv.ALGORITHMS.items() if row.cost is not None)
 
 STRIDE = Setting("stride", 1, "step from window to window: an integer, or one per axis")
 PADDING = Setting("padding", 0, "pixels around the image: int, one per axis, (low, high) pairs, or a name")
@@ -43,8 +47,8 @@ ALGORITHM = Setting(
     "algorithm",
     "direct",
     "how it is computed: 'direct', 'winograd' (3×3 and 5×5 windows only: less work, more rounding; in tiles of 2×2 or 4×4 "
-    "outputs, which 'winograd_2x2' and 'winograd_4x4' settle), 'auto' (the cheapest) or 'definition'",
-    choice(*ALGORITHMS),
+    f"outputs, which {' and '.join(map(repr, FAMILY_MEMBERS))} settle), 'auto' (the cheapest) or 'definition'",
+    choice("direct", "auto", *FAMILIES, *FAMILY_MEMBERS, "definition"),
 )
 
 PADDING_MODE = Setting(
@@ -84,31 +88,6 @@ class Geometry:
     padding: PaddedImage | None
 
 
-# Winograd: outputs of a tile along an axis → sizes of window it is offered for. (Six points, or four: more lose too many digits.)
-WINOGRAD_WINDOWS = {4: (3,), 2: (3, 5)}
-# Those that are one algorithm, and not a way to choose.
-NAMED_ALGORITHMS = ("direct", *(f"winograd_{tile}x{tile}" for tile in WINOGRAD_WINDOWS))
-# What the transforms of a tile cost per point and channel, in multiply-adds; channels come in vectors.
-TRANSFORM_COST = 6
-VECTOR = 16
-# The transformed weights are read once per block of tiles; reading them takes as long as multiplying so many tiles with them.
-WINOGRAD_BLOCK = 56
-LEAST_BLOCK = 12
-
-
-def fits_winograd(window, groups, tile):
-    """Whether the windows are those of Winograd in tiles of ``tile`` × ``tile``: one plain square window per pixel of a plane."""
-    size = window.kernel[-1]
-    return (
-        groups == 1
-        and size in WINOGRAD_WINDOWS[tile]
-        and window.kernel == (1, size, size)
-        and window.stride == (1, 1, 1)
-        and window.dilation == (1, 1, 1)
-        and window.low[0] == window.high[0] == 0
-    )
-
-
 def algorithm_costs(window, images, inputs, outputs, groups=1):
     """What each algorithm that fits would cost, in multiply-adds at full speed: name → number.
 
@@ -118,18 +97,8 @@ def algorithm_costs(window, images, inputs, outputs, groups=1):
     >>> algorithm_costs(window("conv", (7, 7), (7, 7), padding=3), images=1, inputs=64, outputs=192)
     {'direct': 29503488}
     """
-    pixels = images * math.prod(window.output)
-    costs = {"direct": pixels * outputs * (inputs // groups) * math.prod(window.kernel)}
-    for tile in WINOGRAD_WINDOWS:
-        if fits_winograd(window, groups, tile):
-            depth, height, width = window.output
-            tiles = images * depth * -(-height // tile) * -(-width // tile)
-            points = (tile + window.kernel[-1] - 1) ** 2
-            blocks, rest = divmod(tiles, WINOGRAD_BLOCK)
-            rows = blocks * WINOGRAD_BLOCK + (max(rest, LEAST_BLOCK) if rest else 0)
-            channels = VECTOR * (-(-inputs // VECTOR) + -(-outputs // VECTOR))
-            costs[f"winograd_{tile}x{tile}"] = points * (rows * inputs * outputs + TRANSFORM_COST * tiles * channels)
-    return costs
+    fitting = (conv.ALGORITHMS[name] for name in MEASURED_ALGORITHMS)
+    return {row.name: row.cost(window, images, inputs, outputs, groups) for row in fitting if row.fits(window, groups)}
 
 
 def cheapest_algorithm(costs):
@@ -139,22 +108,25 @@ def cheapest_algorithm(costs):
 
 
 def chosen_algorithm(place, algorithm, window, images, inputs, outputs, groups):
-    """The algorithm of a call: as asked, or by cost where that is left open."""
-    if algorithm in ("direct", "definition"):
+    """The name in the table of the algorithm of a call: as asked, or by cost where that is left open."""
+    if algorithm in conv.ALGORITHMS:
+        if not conv.ALGORITHMS[algorithm].fits(window, groups):
+            raise SettingError(unfitting_algorithm(place, algorithm, (algorithm,)))
         return algorithm
     costs = algorithm_costs(window, 1 if images is None else images, inputs, outputs, groups)
     if algorithm == "auto":
         return cheapest_algorithm(costs)
-    if algorithm in costs:
-        return algorithm
-    del costs["direct"]
-    if algorithm != "winograd" or not costs:
-        sizes = {"winograd_4x4": "3×3"}.get(algorithm, "3×3 and 5×5")
-        raise SettingError(
-            f"{place}: algorithm={algorithm!r} computes {sizes} kernels with stride 1, dilation 1 and groups=1 on images with "
-            "two spatial axes; use algorithm='auto' or 'direct'"
-        )
+    members = [name for name, row in conv.ALGORITHMS.items() if row.family == algorithm]
+    costs = {name: cost for name, cost in costs.items() if name in members}
+    if not costs:
+        raise SettingError(unfitting_algorithm(place, algorithm, members))
     return min(costs, key=costs.get)
+
+
+def unfitting_algorithm(place, algorithm, members):
+    """The message where none of the algorithms that are asked for fits the windows."""
+    windows = max((conv.ALGORITHMS[name].windows for name in members), key=len)
+    return f"{place}: algorithm={algorithm!r} computes {windows}; use algorithm='auto' or 'direct'"
 
 
 def described(place, window, images, outputs, inputs, settings, padding=None):

@@ -7,6 +7,9 @@ the arrays hold, and round once.
 A transposed convolution is the same sums in another order: what it computes forward is a convolution's dx.
 """
 
+import functools
+import math
+
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
@@ -150,17 +153,8 @@ cdef void conv_backward_bias(cnn_conv *call, int64_t begin, int64_t end, real *s
 # ── Kernels ── how a call becomes correlations, panels and tiles (kernels/conv.h) ───────────────────────────────────────
 
 cdef int COPY = kernel_number("copy_layout")
-cdef int PACK = kernel_number("conv_pack")
-cdef int CORRELATE = kernel_number("conv_correlate")
-cdef int PLANES = kernel_number("conv_planes")
-cdef int DEPTHWISE = kernel_number("conv_depthwise")
-cdef int WEIGHTS = kernel_number("conv_weights")
-cdef int DEPTHWISE_WEIGHTS = kernel_number("conv_depthwise_weights")
 cdef int CHANNEL_SUMS = kernel_number("conv_channel_sums")
 cdef int FILL = kernel_number("conv_fill")
-cdef int WINOGRAD_PACK = kernel_number("winograd_pack")
-cdef int WINOGRAD = kernel_number("winograd_correlate")
-cdef int WINOGRAD_WEIGHTS = kernel_number("winograd_weights")
 
 # A tile holds about this many pixels: sixteen times the rows of the largest register tile. Its input then fits beside a
 # panel in the second-level cache.
@@ -177,6 +171,16 @@ cdef double KERNEL_SPEED = 32.0
 cdef double DEPTHWISE_SPEED = 4.0    # which multiplies what it loads once only
 # Weights that come from memory in that time: a layer with few pixels waits for them.
 cdef double READING_SPEED = 4.0
+
+
+cdef struct Precision:
+    # float32 or float64 as the kernels of the current target see it.
+    int number                  # CNN_FLOAT32 or CNN_FLOAT64
+    int64_t lanes, itemsize     # values in a vector, bytes of a value
+
+
+cdef Precision precision_of(int number) noexcept nogil:
+    return Precision(number, lanes(number), 4 if number == CNN_FLOAT32 else 8)
 
 
 cdef inline int64_t ceil_div(int64_t a, int64_t b) noexcept nogil:
@@ -233,6 +237,15 @@ cdef bint simplify(cnn_correlation *p, int64_t itemsize) noexcept nogil:
     return pointwise
 
 
+cdef inline bint is_pointwise(const cnn_correlation *p) noexcept nogil:
+    """Whether every output sees the one pixel at its own place, of a correlation that has been simplified."""
+    cdef int axis
+    for axis in range(3):
+        if p.taps[axis] != 1 or p.first[axis] or p.stride[axis] != 1 or p.x.shape[2 + axis] != p.y.shape[2 + axis]:
+            return False
+    return True
+
+
 cdef inline bint prefers_planes(const cnn_correlation *p, int64_t lane_count) noexcept nogil:
     """Whether a 1×1 correlation is faster with its pixels in the vectors: channels lie apart, or packing the weights would
     cost more than the few pixels there are."""
@@ -283,86 +296,112 @@ cdef inline bint is_depthwise(int64_t groups, int64_t inputs, int64_t outputs, i
     return groups > 1 and (4 * outputs <= lane_count or (inputs == 1 and outputs < lane_count))
 
 
-cdef int64_t cut_correlation(cnn_correlation *p, int how, int64_t lane_count, int64_t itemsize) noexcept nogil:
-    """Cut a correlation for the kernel ``how`` into tiles, units and tasks; returns the scratch memory a task needs."""
-    cdef int64_t wide = 2 * lane_count, inputs = p.x.shape[1] // p.groups, outputs = p.y.shape[1] // p.groups
-    cdef int64_t taps = p.taps[0] * p.taps[1] * p.taps[2], per_group, groups, ranges, most, panels
-    cdef double work
-    if how == DEPTHWISE:
-        p.unit_count = ceil_div(p.y.shape[1], wide)
-        choose_tile(p, TILE_PIXELS, inputs * wide, itemsize)
-        p.units = max(1, min(p.unit_count, p.unit_count * tiles(p) // (2 * TASKS)))
-        p.x_bytes = tile_bytes(p, inputs * wide, itemsize)
-        p.y_bytes = cache_lines(p.images * p.rows * p.columns * wide * itemsize)
-        p.tasks = tiles(p) * ceil_div(p.unit_count, p.units)
-        return p.x_bytes + p.y_bytes + taps * inputs * 8
-    per_group = ceil_div(outputs, wide)
+cdef int64_t cut_tiles(cnn_correlation *p, Precision of) noexcept nogil:
+    """Cut a correlation into tiles, units and tasks; returns the scratch memory a task needs."""
+    cdef int64_t inputs = p.x.shape[1] // p.groups, per_group = ceil_div(p.y.shape[1] // p.groups, 2 * of.lanes)
     p.unit_count = p.groups * per_group
-    if how == PLANES:
-        # Whole panels, as many as fit, about equally many in each tile.
-        p.images, p.rows = 1, 1
-        most = max(1, min(256, 2 * TILE_BYTES // (inputs * itemsize)) // wide)
-        panels = ceil_div(p.y.shape[4], wide)
-        p.columns = min(p.y.shape[4], ceil_div(panels, ceil_div(panels, most)) * wide)
-    else:
-        choose_tile(p, TILE_PIXELS, p.x.shape[1] if p.groups == 1 else inputs * min(p.groups, ceil_div(64, inputs)), itemsize)
-    work = <double> p.images * p.rows * p.columns * taps * inputs * p.y.shape[1]
-    ranges = max(1, min(ceil_div(TASKS, tiles(p)), min(p.unit_count, <int64_t> (work / TASK_WORK))))
-    p.units = ceil_div(p.unit_count, ranges)
-    if p.groups > 1 and how == CORRELATE:
+    choose_tile(p, TILE_PIXELS, p.x.shape[1] if p.groups == 1 else inputs * min(p.groups, ceil_div(64, inputs)), of.itemsize)
+    share_units(p)
+    if p.groups > 1:
         p.units = min(p.units, per_group * ceil_div(64, inputs))
-    groups = min(p.groups, ceil_div(p.units - 1, per_group) + 1)
-    if how == PLANES:
-        p.x_bytes = cache_lines(ceil_div(p.columns, wide) * wide * inputs * itemsize)
-    else:
-        p.x_bytes = tile_bytes(p, groups * inputs, itemsize)
-    p.y_bytes = cache_lines(p.images * p.rows * p.columns * min(p.units * wide, p.y.shape[1]) * itemsize)
+    cdef int64_t groups = min(p.groups, ceil_div(p.units - 1, per_group) + 1)
+    p.x_bytes = tile_bytes(p, groups * inputs, of.itemsize)
+    return scratch_of_units(p, of)
+
+
+cdef int64_t cut_planes(cnn_correlation *p, Precision of) noexcept nogil:
+    """The same with pixels in the vectors: whole panels of them, as many as fit, about equally many in each tile."""
+    cdef int64_t wide = 2 * of.lanes, inputs = p.x.shape[1] // p.groups, panels = ceil_div(p.y.shape[4], wide)
+    cdef int64_t most = max(1, min(256, 2 * TILE_BYTES // (inputs * of.itemsize)) // wide)
+    p.unit_count = p.groups * ceil_div(p.y.shape[1] // p.groups, wide)
+    p.images, p.rows = 1, 1
+    p.columns = min(p.y.shape[4], ceil_div(panels, ceil_div(panels, most)) * wide)
+    share_units(p)
+    p.x_bytes = cache_lines(ceil_div(p.columns, wide) * wide * inputs * of.itemsize)
+    return scratch_of_units(p, of)
+
+
+cdef void share_units(cnn_correlation *p) noexcept nogil:
+    """How many units a task has: all of them, unless there are too few tiles for the threads."""
+    cdef double multiply_adds = (<double> p.images * p.rows * p.columns * p.taps[0] * p.taps[1] * p.taps[2]
+                                 * (p.x.shape[1] // p.groups) * p.y.shape[1])
+    cdef int64_t ranges = max(1, min(ceil_div(TASKS, tiles(p)), min(p.unit_count, <int64_t> (multiply_adds / TASK_WORK))))
+    p.units = ceil_div(p.unit_count, ranges)
+
+
+cdef int64_t scratch_of_units(cnn_correlation *p, Precision of) noexcept nogil:
+    """Tasks, and the scratch memory of one: what it gathers of x, its tile of y, the offsets of the taps."""
+    p.y_bytes = cache_lines(p.images * p.rows * p.columns * min(p.units * 2 * of.lanes, p.y.shape[1]) * of.itemsize)
     p.tasks = tiles(p) * ceil_div(p.unit_count, p.units)
-    return p.x_bytes + p.y_bytes + taps * 8
+    return p.x_bytes + p.y_bytes + p.taps[0] * p.taps[1] * p.taps[2] * 8
 
 
-cdef int64_t cut_weights(cnn_correlation *p, int how, bint pointwise, int64_t lane_count, int64_t itemsize) noexcept nogil:
+cdef int64_t cut_depthwise(cnn_correlation *p, Precision of) noexcept nogil:
+    """The same where groups share units."""
+    cdef int64_t wide = 2 * of.lanes, inputs = p.x.shape[1] // p.groups
+    p.unit_count = ceil_div(p.y.shape[1], wide)
+    choose_tile(p, TILE_PIXELS, inputs * wide, of.itemsize)
+    p.units = max(1, min(p.unit_count, p.unit_count * tiles(p) // (2 * TASKS)))
+    p.x_bytes = tile_bytes(p, inputs * wide, of.itemsize)
+    p.y_bytes = cache_lines(p.images * p.rows * p.columns * wide * of.itemsize)
+    p.tasks = tiles(p) * ceil_div(p.unit_count, p.units)
+    return p.x_bytes + p.y_bytes + p.taps[0] * p.taps[1] * p.taps[2] * inputs * 8
+
+
+cdef int64_t cut_weights(cnn_correlation *p, Precision of) noexcept nogil:
     """The same for the gradient of the weights: tasks share its terms, tiles are walked by each task."""
-    cdef int64_t wide = 2 * lane_count, inputs = p.x.shape[1] // p.groups, outputs = p.y.shape[1] // p.groups
-    cdef int64_t taps = p.taps[0] * p.taps[1] * p.taps[2], terms = taps * inputs, per_group, groups, most, shares, cuts
-    cdef double cost, least = -1
-    if how == DEPTHWISE_WEIGHTS:
-        choose_tile(p, TILE_PIXELS, inputs * wide, itemsize)
-        p.units, p.unit_count, p.channel_blocks, p.term_blocks = 1, ceil_div(p.y.shape[1], wide), 1, 1
-        p.x_bytes = tile_bytes(p, inputs * wide, itemsize)
-        p.y_bytes = cache_lines(p.columns * wide * itemsize)
-        p.sum_bytes = 2 * terms * wide * itemsize
-        p.tasks = p.unit_count
-        return p.x_bytes + p.y_bytes + p.sum_bytes + terms * 8
-    per_group = ceil_div(outputs, wide)
+    cdef int64_t wide = 2 * of.lanes, inputs = p.x.shape[1] // p.groups, per_group = ceil_div(p.y.shape[1] // p.groups, wide)
+    cdef int64_t taps = p.taps[0] * p.taps[1] * p.taps[2], terms, groups, most, shares
     p.unit_count = p.groups * per_group
-    choose_tile(p, WEIGHT_PIXELS, p.x.shape[1] if p.groups == 1 else inputs, itemsize)
-    # Tasks that share units copy dy alike, tasks that share inputs gather x alike (if it cannot be read in place): as many as
-    # there are threads, in the split that copies least. It does not change the order of any sum.
-    shares, p.channel_blocks, p.units = threads_wanted(), 1, 1
+    choose_tile(p, WEIGHT_PIXELS, p.x.shape[1] if p.groups == 1 else inputs, of.itemsize)
+    shares = threads_wanted()
+    p.channel_blocks = input_shares(p, shares)
+    shares = ceil_div(shares, p.channel_blocks)
+    terms = ceil_div(inputs, p.channel_blocks) * taps
+    p.units = max(1, min(p.unit_count // shares, SUM_BYTES // (terms * wide * of.itemsize)))
+    if p.groups > 1:
+        p.units = min(p.units, per_group)
+    p.term_blocks = max(ceil_div(shares, ceil_div(p.unit_count, p.units)), ceil_div(terms * wide * of.itemsize, SUM_BYTES))
+    p.term_blocks = max(1, min(p.term_blocks, terms // 14))
+    groups = min(p.groups, ceil_div(p.units - 1, per_group) + 1)
+    most = p.images * p.rows * p.columns * wide
+    p.x_bytes = tile_bytes(p, (groups - 1) * inputs + ceil_div(inputs, p.channel_blocks), of.itemsize)
+    # Also room for what scatter_weights turns around.
+    p.y_bytes = cache_lines(max(p.units * most, taps * of.lanes * wide) * of.itemsize)
+    p.sum_bytes = cache_lines(p.units * ceil_div(terms, p.term_blocks) * wide * of.itemsize)
+    p.tasks = ceil_div(p.unit_count, p.units) * p.channel_blocks * p.term_blocks
+    return p.x_bytes + p.y_bytes + p.sum_bytes + (taps + p.images * p.rows) * 8
+
+
+cdef int64_t input_shares(const cnn_correlation *p, int64_t shares) noexcept nogil:
+    """Into how many blocks the inputs are cut for ``shares`` tasks of the gradient of the weights.
+
+    Tasks that share units copy dy alike, tasks that share inputs gather x alike (if it cannot be read in place): of all splits the
+    one that copies least. It does not change the order of any sum.
+    """
+    cdef int64_t inputs = p.x.shape[1] // p.groups, outputs = p.y.shape[1] // p.groups, cuts, found = 1
+    cdef double cost, least = -1
     for cuts in range(1, shares + 1):
         if cuts > 1 and (p.groups > 1 or inputs < 28 * cuts):
             break
         cost = <double> cuts * outputs * (1 if p.y.stride[1] == 1 else 3)
-        if not pointwise:
+        if not is_pointwise(p):
             cost += <double> min(p.unit_count, ceil_div(shares, cuts)) * inputs * 2 * (1 if p.x.stride[1] == 1 else 3)
         if least < 0 or cost < least:
-            least, p.channel_blocks = cost, cuts
-    shares = ceil_div(shares, p.channel_blocks)
-    terms = ceil_div(inputs, p.channel_blocks) * taps
-    p.units = max(1, min(p.unit_count // shares, SUM_BYTES // (terms * wide * itemsize)))
-    if p.groups > 1:
-        p.units = min(p.units, per_group)
-    p.term_blocks = max(ceil_div(shares, ceil_div(p.unit_count, p.units)), ceil_div(terms * wide * itemsize, SUM_BYTES))
-    p.term_blocks = max(1, min(p.term_blocks, terms // 14))
-    groups = min(p.groups, ceil_div(p.units - 1, per_group) + 1)
-    most = p.images * p.rows * p.columns * wide
-    p.x_bytes = tile_bytes(p, (groups - 1) * inputs + ceil_div(inputs, p.channel_blocks), itemsize)
-    # Also room for what scatter_weights turns around.
-    p.y_bytes = cache_lines(max(p.units * most, taps * lane_count * wide) * itemsize)
-    p.sum_bytes = cache_lines(p.units * ceil_div(terms, p.term_blocks) * wide * itemsize)
-    p.tasks = ceil_div(p.unit_count, p.units) * p.channel_blocks * p.term_blocks
-    return p.x_bytes + p.y_bytes + p.sum_bytes + (taps + p.images * p.rows) * 8
+            least, found = cost, cuts
+    return found
+
+
+cdef int64_t cut_depthwise_weights(cnn_correlation *p, Precision of) noexcept nogil:
+    """The same where groups share units: a task per unit."""
+    cdef int64_t wide = 2 * of.lanes, inputs = p.x.shape[1] // p.groups, terms = p.taps[0] * p.taps[1] * p.taps[2] * inputs
+    choose_tile(p, TILE_PIXELS, inputs * wide, of.itemsize)
+    p.units, p.unit_count, p.channel_blocks, p.term_blocks = 1, ceil_div(p.y.shape[1], wide), 1, 1
+    p.x_bytes = tile_bytes(p, inputs * wide, of.itemsize)
+    p.y_bytes = cache_lines(p.columns * wide * of.itemsize)
+    p.sum_bytes = 2 * terms * wide * of.itemsize
+    p.tasks = p.unit_count
+    return p.x_bytes + p.y_bytes + p.sum_bytes + terms * 8
 
 
 # Transformed input of a block of tiles: with the products of one unit it stays in the second-level cache.
@@ -372,17 +411,6 @@ cdef int64_t WINOGRAD_TILES = 56
 cdef int64_t WINOGRAD_LEAST_TILES = 14
 # From point to point lies a line of the cache more than the values need (winograd_pitch in kernels/winograd.h).
 cdef int64_t CACHE_LINE = 64
-
-
-cdef bint fits_winograd(const cnn_correlation *p) noexcept nogil:
-    """Whether a correlation is one of plain 3×3 or 5×5 windows, a window per pixel."""
-    cdef int axis
-    if p.groups != 1 or p.taps[0] != 1 or p.stride[0] != 1 or p.first[0] != 0 or p.x.shape[2] != p.y.shape[2]:
-        return False
-    for axis in range(1, 3):
-        if p.taps[axis] != p.taps[1] or p.stride[axis] != 1 or p.step[axis] != 1:
-            return False
-    return p.taps[1] == 3 or p.taps[1] == 5
 
 
 cdef inline int64_t winograd_tiles(const cnn_correlation *p) noexcept nogil:
@@ -397,59 +425,67 @@ cdef inline int64_t point_bytes(int64_t points, int64_t values, int64_t itemsize
     return cache_lines(points * (values * itemsize + CACHE_LINE))
 
 
-cdef int64_t cut_winograd(cnn_correlation *p, int64_t lane_count, int64_t itemsize) noexcept nogil:
+cdef int64_t cut_winograd(cnn_correlation *p, Precision of) noexcept nogil:
     """Cut a correlation for Winograd: ``columns`` tiles and ``units`` units a task.
 
     A task transforms its input for itself and reads the weights of its units once. Blocks of tiles are as large as the cache
     allows; where they are too few for the threads there are, they are made smaller or share the units.
     """
-    cdef int64_t wide = 2 * lane_count, inputs = p.x.shape[1], pitch = ceil_div(inputs, lane_count) * lane_count
+    cdef int64_t wide = 2 * of.lanes, inputs = p.x.shape[1], pitch = ceil_div(inputs, of.lanes) * of.lanes
     cdef int64_t points = winograd_points(p.tile, p.taps[1]), count = winograd_tiles(p), threads = threads_wanted(), blocks, ranges
     p.unit_count = ceil_div(p.y.shape[1], wide)
-    p.columns = max(14, min(WINOGRAD_TILES, WINOGRAD_INPUT_BYTES // (points * pitch * itemsize) // 14 * 14))
+    p.columns = max(14, min(WINOGRAD_TILES, WINOGRAD_INPUT_BYTES // (points * pitch * of.itemsize) // 14 * 14))
     blocks = ceil_div(count, p.columns)
     if blocks < 4 * threads and count >= ceil_div(blocks, threads) * threads * WINOGRAD_LEAST_TILES:
         blocks = ceil_div(blocks, threads) * threads
     p.columns = ceil_div(count, blocks)
     ranges = 1 if blocks >= threads else min(ceil_div(threads, blocks), p.unit_count)
     p.units = ceil_div(p.unit_count, ranges)
-    p.x_bytes = point_bytes(points, p.columns * pitch, itemsize)
-    p.y_bytes = point_bytes(points, p.columns * wide, itemsize)
+    p.x_bytes = point_bytes(points, p.columns * pitch, of.itemsize)
+    p.y_bytes = point_bytes(points, p.columns * wide, of.itemsize)
     p.tasks = ceil_div(count, p.columns) * ceil_div(p.unit_count, p.units)
-    return p.x_bytes + p.y_bytes + (points * inputs + p.tile * p.tile * wide) * itemsize
+    return p.x_bytes + p.y_bytes + (points * inputs + p.tile * p.tile * wide) * of.itemsize
 
 
-cdef int64_t cut_winograd_weights(cnn_correlation *p, int64_t lane_count, int64_t itemsize) noexcept nogil:
+cdef int64_t cut_winograd_weights(cnn_correlation *p, Precision of) noexcept nogil:
     """The same for the gradient of the weights: about 56 inputs × 64 outputs a task, so that its sums stay in the cache."""
-    cdef int64_t wide = 2 * lane_count, taps = p.taps[1], points = winograd_points(p.tile, taps), inputs, pitch
+    cdef int64_t wide = 2 * of.lanes, taps = p.taps[1], points = winograd_points(p.tile, taps), inputs, pitch
     cdef int64_t count = winograd_tiles(p)
     p.unit_count = ceil_div(p.y.shape[1], wide)
-    p.units = ceil_div(p.unit_count, ceil_div(p.unit_count, max(1, 256 // (wide * itemsize))))
-    p.channel_blocks = ceil_div(p.x.shape[1], 224 // itemsize)
+    p.units = ceil_div(p.unit_count, ceil_div(p.unit_count, max(1, 256 // (wide * of.itemsize))))
+    p.channel_blocks = ceil_div(p.x.shape[1], 224 // of.itemsize)
     inputs = ceil_div(p.x.shape[1], p.channel_blocks)
-    pitch = ceil_div(inputs, lane_count) * lane_count
+    pitch = ceil_div(inputs, of.lanes) * of.lanes
     p.columns = ceil_div(count, ceil_div(count, 42))
-    p.x_bytes = point_bytes(points, p.columns * pitch, itemsize)
-    p.y_bytes = point_bytes(points, p.columns * wide, itemsize) * p.units
-    p.sum_bytes = cache_lines(points * inputs * p.units * wide * itemsize)
+    p.x_bytes = point_bytes(points, p.columns * pitch, of.itemsize)
+    p.y_bytes = point_bytes(points, p.columns * wide, of.itemsize) * p.units
+    p.sum_bytes = cache_lines(points * inputs * p.units * wide * of.itemsize)
     p.tasks = p.channel_blocks * ceil_div(p.unit_count, p.units)
     # One tile of the input, one of the gradient, or what scatter_weights turns around.
     return (p.x_bytes + p.y_bytes + p.sum_bytes
-            + max(points * inputs, max(p.tile * p.tile * wide, taps * taps * lane_count * wide)) * itemsize)
+            + max(points * inputs, max(p.tile * p.tile * wide, taps * taps * of.lanes * wide)) * of.itemsize)
 
 
-cdef int64_t panel_bytes(const cnn_pack *v, int how, int64_t lane_count, int64_t itemsize) noexcept nogil:
-    """Memory of the panels of a correlation: cut_of in kernels/conv.h."""
-    cdef int64_t wide = 2 * lane_count, outputs = v.groups * v.outputs if v.shared else v.outputs
+cdef int64_t panel_width(const cnn_pack *v, Precision of) noexcept nogil:
+    """Output channels of all units of a group, the last one filled up to one vector or two: cut_of in kernels/conv.h."""
+    cdef int64_t wide = 2 * of.lanes, outputs = v.groups * v.outputs if v.shared else v.outputs
     cdef int64_t units = ceil_div(outputs, wide), last = outputs - (units - 1) * wide
-    cdef int64_t width = (units - 1) * wide + (wide if last > lane_count else lane_count)
-    if how == WINOGRAD:
-        return cache_lines(winograd_points(v.tile, v.taps[1]) * width * v.inputs * itemsize)
-    return cache_lines((1 if v.shared else v.groups) * width * v.taps[0] * v.taps[1] * v.taps[2] * v.inputs * itemsize)
+    return (units - 1) * wide + (wide if last > of.lanes else of.lanes)
 
 
-cdef int64_t units_of(const cnn_pack *v, int64_t lane_count) noexcept nogil:
-    cdef int64_t wide = 2 * lane_count
+cdef int64_t tap_panels(const cnn_pack *v, Precision of) noexcept nogil:
+    """Bytes of the panels of a correlation that multiplies with its taps."""
+    cdef int64_t terms = v.taps[0] * v.taps[1] * v.taps[2] * v.inputs
+    return cache_lines((1 if v.shared else v.groups) * panel_width(v, of) * terms * of.itemsize)
+
+
+cdef int64_t winograd_panels(const cnn_pack *v, Precision of) noexcept nogil:
+    """Bytes of the panels of a correlation that multiplies with transformed taps, a matrix for each point."""
+    return cache_lines(winograd_points(v.tile, v.taps[1]) * panel_width(v, of) * v.inputs * of.itemsize)
+
+
+cdef int64_t units_of(const cnn_pack *v, Precision of) noexcept nogil:
+    cdef int64_t wide = 2 * of.lanes
     return ceil_div(v.groups * v.outputs, wide) if v.shared else v.groups * ceil_div(v.outputs, wide)
 
 
@@ -562,6 +598,157 @@ cdef int backward_parts(Parts *parts, const cnn_conv *call, int64_t itemsize) ex
     return 0
 
 
+# ── The algorithms ── one row each; whatever names, chooses, costs or runs one asks the table ─────────────────────────────
+#
+# Adding one: its kernels in kernels/ (and their names in kernels.inc), a function that cuts a call for them into tasks, and a row.
+
+cdef struct Correlator:
+    # How kernels compute a correlation: forward, and the gradient of the input.
+    int kernel
+    int pack                    # the kernel that packs the weights; −1: they are read as they lie
+    bint shared                 # groups share units
+    double speed                # multiply-adds in the time of an elementary operation elsewhere
+    int64_t (*panels)(const cnn_pack *v, Precision of) noexcept nogil       # bytes of packed weights
+    int64_t (*cut)(cnn_correlation *p, Precision of) noexcept nogil         # into tasks; returns the scratch memory of one
+
+cdef struct WeightGradient:
+    # How kernels compute the gradient of the weights.
+    int kernel
+    double speed
+    int64_t (*cut)(cnn_correlation *p, Precision of) noexcept nogil
+
+
+cdef Correlator TILES, PLANES, DEPTHWISE, WINOGRAD
+cdef WeightGradient WEIGHTS, DEPTHWISE_WEIGHTS, WINOGRAD_WEIGHTS
+TILES = Correlator(
+    kernel_number("conv_correlate"), kernel_number("conv_pack"), False, KERNEL_SPEED, tap_panels, cut_tiles)
+PLANES = Correlator(kernel_number("conv_planes"), -1, False, KERNEL_SPEED, tap_panels, cut_planes)
+DEPTHWISE = Correlator(
+    kernel_number("conv_depthwise"), kernel_number("conv_pack"), True, DEPTHWISE_SPEED, tap_panels, cut_depthwise)
+WINOGRAD = Correlator(
+    kernel_number("winograd_correlate"), kernel_number("winograd_pack"), False, KERNEL_SPEED, winograd_panels, cut_winograd)
+WEIGHTS = WeightGradient(kernel_number("conv_weights"), KERNEL_SPEED, cut_weights)
+DEPTHWISE_WEIGHTS = WeightGradient(kernel_number("conv_depthwise_weights"), DEPTHWISE_SPEED, cut_depthwise_weights)
+WINOGRAD_WEIGHTS = WeightGradient(kernel_number("winograd_weights"), KERNEL_SPEED, cut_winograd_weights)
+
+
+cdef const Correlator *correlate_directly(const Parts *parts, Precision of, bint in_place) noexcept nogil:
+    """``in_place``: the weights may be read as they lie."""
+    if is_depthwise(parts.part.groups, parts.pack.inputs, parts.pack.outputs, of.lanes):
+        return &DEPTHWISE
+    if in_place and parts.count == 1 and is_pointwise(parts.part) and prefers_planes(parts.part, of.lanes):
+        return &PLANES
+    return &TILES
+
+
+cdef const WeightGradient *weigh_directly(const Parts *parts, Precision of) noexcept nogil:
+    return &DEPTHWISE_WEIGHTS if is_depthwise(parts.part.groups, parts.pack.inputs, parts.pack.outputs, of.lanes) else &WEIGHTS
+
+
+cdef const Correlator *correlate_by_winograd(const Parts *parts, Precision of, bint in_place) noexcept nogil:
+    return &WINOGRAD
+
+
+cdef const WeightGradient *weigh_by_winograd(const Parts *parts, Precision of) noexcept nogil:
+    return &WINOGRAD_WEIGHTS
+
+
+ctypedef const Correlator *(*forward_choice)(const Parts *parts, Precision of, bint in_place) noexcept nogil
+ctypedef const WeightGradient *(*backward_choice)(const Parts *parts, Precision of) noexcept nogil
+
+
+cdef class ConvolutionAlgorithm:
+    """One way to compute a convolution and its gradients: a row of :data:`ALGORITHMS`.
+
+    name        what ``algorithm=`` calls it
+    family      the name for "the cheapest of these": "winograd"; "" for none
+    windows     the windows that it computes, in words
+    fits        (window, groups) → whether it computes them
+    cost        (window, images, inputs, outputs, groups) → multiply-adds at full speed; None: it has to be asked for by name
+    forward     which kernels correlate, forward and for the gradient of the input; NULL: the reference implementation
+    backward    which kernels compute the gradient of the weights; NULL: the reference implementation
+    """
+    cdef readonly str name, family, windows
+    cdef readonly object fits, cost
+    cdef int64_t tile               # Winograd: outputs of its tiles along an axis
+    cdef forward_choice forward
+    cdef backward_choice backward
+
+
+cdef ConvolutionAlgorithm algorithm_row(str name, str family, str windows, fits, cost, int64_t tile, forward_choice forward,
+                                        backward_choice backward):
+    cdef ConvolutionAlgorithm row = ConvolutionAlgorithm()
+    row.name, row.family, row.windows, row.fits, row.cost, row.tile = name, family, windows, fits, cost, tile
+    row.forward, row.backward = forward, backward
+    return row
+
+
+def fits_every_window(window, groups):
+    """Whatever the windows are."""
+    return True
+
+
+def direct_cost(window, images, inputs, outputs, groups):
+    """A multiplication for each tap of each window."""
+    return images * math.prod(window.output) * outputs * (inputs // groups) * math.prod(window.kernel)
+
+
+def fits_winograd(sizes, window, groups):
+    """One plain square window of one of the ``sizes`` per pixel of a plane."""
+    size = window.kernel[-1]
+    return (
+        groups == 1
+        and size in sizes
+        and window.kernel == (1, size, size)
+        and window.stride == (1, 1, 1)
+        and window.dilation == (1, 1, 1)
+        and window.low[0] == window.high[0] == 0
+    )
+
+
+# What the transforms of a tile cost per point and channel, in multiply-adds; channels come in vectors.
+TRANSFORM_COST = 6
+COST_LANES = 16
+# A block of tiles reads the transformed weights once, which takes as long as multiplying so many tiles with them.
+COST_TILES = 12
+
+
+def winograd_cost(tile, window, images, inputs, outputs, groups):
+    """The matrix products, one for each point of a tile, with blocks of tiles filled up; and the transforms."""
+    depth, height, width = window.output
+    tiles = images * depth * -(-height // tile) * -(-width // tile)
+    points = (tile + window.kernel[-1] - 1) ** 2
+    blocks, rest = divmod(tiles, WINOGRAD_TILES)
+    rows = blocks * WINOGRAD_TILES + (max(rest, COST_TILES) if rest else 0)
+    channels = COST_LANES * (-(-inputs // COST_LANES) + -(-outputs // COST_LANES))
+    return points * (rows * inputs * outputs + TRANSFORM_COST * tiles * channels)
+
+
+# Those that Winograd's algorithms compute, in words.
+PLAIN_WINDOWS = "{} kernels with stride 1, dilation 1 and groups=1 on images with two spatial axes"
+
+
+def by_name(*rows):
+    """name → row."""
+    return {row.name: row for row in rows}
+
+
+ALGORITHMS = by_name(
+    algorithm_row(
+        "direct", family="", windows="every window", fits=fits_every_window, cost=direct_cost, tile=0,
+        forward=correlate_directly, backward=weigh_directly),
+    algorithm_row(
+        "winograd_4x4", family="winograd", windows=PLAIN_WINDOWS.format("3×3"), fits=functools.partial(fits_winograd, (3,)),
+        cost=functools.partial(winograd_cost, 4), tile=4, forward=correlate_by_winograd, backward=weigh_by_winograd),
+    algorithm_row(
+        "winograd_2x2", family="winograd", windows=PLAIN_WINDOWS.format("3×3 and 5×5"),
+        fits=functools.partial(fits_winograd, (3, 5)), cost=functools.partial(winograd_cost, 2), tile=2,
+        forward=correlate_by_winograd, backward=weigh_by_winograd),
+    algorithm_row(
+        "definition", family="", windows="every window", fits=fits_every_window, cost=None, tile=0, forward=NULL, backward=NULL),
+)
+
+
 # ── Calls from Python ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 cdef class Packed:
@@ -574,7 +761,7 @@ cdef class Packed:
     cdef void *memory
     cdef int64_t bytes
     cdef int64_t lanes
-    cdef int how
+    cdef const Correlator *how
     cdef readonly bint backward
     cdef readonly bint filled
 
@@ -585,7 +772,7 @@ cdef class Packed:
         """The weights have changed."""
         self.filled = False
 
-    cdef int reserve(self, int64_t bytes, int64_t lanes, int how) except -1:  # no-cython-lint
+    cdef int reserve(self, int64_t bytes, int64_t lanes, const Correlator *how) except -1:  # no-cython-lint
         if bytes > self.bytes:
             self.release()
             self.memory = take_block(PANELS, bytes) if self.shelf is None else self.shelf.take(bytes)
@@ -609,22 +796,24 @@ cdef class Convolution:
     """Convolution(groups, stride, dilation, low): where the windows of a convolution lie, shared by its three primitives.
 
     Arrays are (N, C, *spatial) and (N, K, *output) in any layout, weights (K, C / groups, *kernel), biases (K); results are
-    written into arrays of the caller. ``algorithm`` is "direct", "winograd_4x4" (where the windows are plain 3×3 ones; elsewhere
-    direct), "winograd_2x2" (3×3 and 5×5) or "definition".
+    written into arrays of the caller. ``algorithm`` is the name of a row of :data:`ALGORITHMS` that fits the windows.
     """
     cdef cnn_conv call
-    cdef int64_t tile       # of Winograd; 0: another algorithm
-    cdef readonly str algorithm
+    cdef ConvolutionAlgorithm row
 
     def __init__(self, groups, stride, dilation, low, algorithm="direct"):
         cdef int axis
         self.call.groups = groups
-        self.algorithm = algorithm
-        self.tile = 4 if algorithm == "winograd_4x4" else 2 if algorithm == "winograd_2x2" else 0
+        self.row = ALGORITHMS[algorithm]
         for axis in range(3):
             self.call.stride[axis] = stride[axis]
             self.call.dilation[axis] = dilation[axis]
             self.call.low[axis] = low[axis]
+
+    @property
+    def algorithm(self):
+        """The name of the algorithm that computes."""
+        return self.row.name
 
     def pack(self, shelf, backward=False):
         """Memory, on ``shelf``, for packed weights: for :meth:`forward`, or with ``backward`` for :meth:`backward_input`."""
@@ -681,109 +870,110 @@ cdef class Convolution:
         return call
 
     cdef int correlate(self, cnn_conv *call, bint backward, int precision, Packed packed, bint add=False) except -1:
-        """Forward or backward_input by the kernels; returns 0 where the definition is to run, or they cannot ``add``."""
-        if kernel(CORRELATE, precision) == NULL or self.algorithm == "definition":
+        """Forward or backward_input by kernels; returns 0 where the reference is to run, or they cannot ``add``."""
+        if self.row.forward == NULL or kernel(TILES.kernel, precision) == NULL:
             return 0
         if call.x.shape[0] == 0:
             return 1
-        cdef int64_t lane_count = lanes(precision), itemsize = 4 if precision == CNN_FLOAT32 else 8
-        cdef int64_t scratch = 0, tasks = 0, number, bytes, units
-        cdef Parts parts = Parts(NULL, NULL, 0, True)
-        cdef cnn_correlation *p
-        cdef cnn_correlations calls
-        cdef int how = CORRELATE
-        cdef char *memory
         if packed is not None and packed.backward != backward:
             raise ValueError("these weights are packed for the other direction")
-        if backward:
-            backward_parts(&parts, call, itemsize)
-        else:
-            forward_parts(&parts, call)
+        cdef Precision of = precision_of(precision)
+        cdef Parts parts = Parts(NULL, NULL, 0, True)
         try:
-            calls.part, calls.parts = parts.part, parts.count
-            p = parts.part
+            if backward:
+                backward_parts(&parts, call, of.itemsize)
+            else:
+                forward_parts(&parts, call)
             if add and (parts.count != 1 or not parts.covered
-                        or is_depthwise(call.groups, parts.pack.inputs, parts.pack.outputs, lane_count)):
+                        or is_depthwise(call.groups, parts.pack.inputs, parts.pack.outputs, of.lanes)):
                 return 0
             if not parts.covered:
                 fill_result(call, precision)
-            if parts.count == 0:
-                return 1
-            if is_depthwise(call.groups, parts.pack.inputs, parts.pack.outputs, lane_count):
-                how = DEPTHWISE
-            elif self.tile and parts.count == 1 and fits_winograd(parts.part):
-                how = WINOGRAD
-            for number in range(parts.count):
-                p = parts.part + number
-                p.lower, p.upper, p.add, p.tile = call.lower, call.upper, add, self.tile
-                if (simplify(p, itemsize) and parts.count == 1 and how == CORRELATE and packed is None and not add
-                        and prefers_planes(p, lane_count)):
-                    how = PLANES
-            if how == PLANES:
-                p = parts.part
-                p.w.data, p.w.stride[0], p.w.stride[1] = <void *> parts.pack.w, parts.pack.output_stride, parts.pack.input_stride
-                p.w_group, p.bias, p.bias_stride = parts.pack.group_stride, call.b.data, call.b.stride[0]
-            else:
-                bytes = 0
-                for number in range(parts.count):
-                    parts.pack[number].shared, parts.pack[number].tile = how == DEPTHWISE, self.tile
-                    bytes += panel_bytes(parts.pack + number, how, lane_count, itemsize)
-                units = units_of(parts.pack, lane_count)
-                if packed is None:
-                    packed = Packed(backward)
-                packed.reserve(bytes + units * 2 * lane_count * itemsize, lane_count, how)
-                memory = <char *> packed.memory
-                for number in range(parts.count):
-                    parts.pack[number].panels = parts.part[number].panels = memory
-                    memory += panel_bytes(parts.pack + number, how, lane_count, itemsize)
-                for number in range(parts.count):
-                    parts.part[number].bias = memory if call.b.data != NULL else NULL
-                    parts.pack[number].b, parts.pack[number].bias = call.b.data if number == 0 else NULL, memory
-                    parts.pack[number].bias_stride = call.b.stride[0]
-                    if not packed.filled:
-                        run(kernel(WINOGRAD_PACK if how == WINOGRAD else PACK, precision), parts.pack + number, units, 1, 0, panel_bytes(parts.pack + number, how, lane_count, 1))  # no-cython-lint
-                packed.filled = True
-            for number in range(parts.count):
-                p = parts.part + number
-                if how == WINOGRAD:
-                    scratch = cut_winograd(p, lane_count, itemsize)
-                else:
-                    scratch = max(scratch, cut_correlation(p, how, lane_count, itemsize))
-                p.first_task = tasks
-                tasks += p.tasks
-            run(kernel(how, precision), &calls, tasks, 1, scratch,
-                work(call) / (DEPTHWISE_SPEED if how == DEPTHWISE else KERNEL_SPEED) + weights(call) / READING_SPEED)
+            if parts.count:
+                self.run_parts(&parts, call, backward, of, packed, add)
         finally:
             free(parts.part)
         return 1
 
+    cdef int run_parts(self, const Parts *parts, cnn_conv *call, bint backward, Precision of, Packed packed, bint add) except -1:
+        """Choose the kernels for the correlations of a call, pack its weights where they ask for it, and run them."""
+        cdef int64_t scratch = 0, tasks = 0, number
+        cdef cnn_correlations calls = cnn_correlations(parts.part, parts.count)
+        cdef const Correlator *how
+        cdef cnn_correlation *p
+        for number in range(parts.count):
+            p = parts.part + number
+            p.lower, p.upper, p.add, p.tile = call.lower, call.upper, add, self.row.tile
+            simplify(p, of.itemsize)
+        how = self.row.forward(parts, of, packed is None and not add)
+        if how.pack < 0:
+            read_weights(parts, call)
+        else:
+            if packed is None:
+                packed = Packed(backward)
+            pack_weights(parts, call, how, of, packed)
+        for number in range(parts.count):
+            p = parts.part + number
+            scratch = max(scratch, how.cut(p, of))
+            p.first_task = tasks
+            tasks += p.tasks
+        return run(kernel(how.kernel, of.number), &calls, tasks, 1, scratch, work(call) / how.speed + weights(call) / READING_SPEED)
+
     cdef int correlate_weights(self, cnn_conv *call, int precision) except -1:
-        """backward_weight by the kernels; returns 0 where the definition is to run."""
-        if kernel(WEIGHTS, precision) == NULL or self.algorithm == "definition" or call.x.shape[0] == 0:
+        """backward_weight by kernels; returns 0 where the reference is to run."""
+        if self.row.backward == NULL or kernel(WEIGHTS.kernel, precision) == NULL or call.x.shape[0] == 0:
             return 0
-        cdef int64_t lane_count = lanes(precision), itemsize = 4 if precision == CNN_FLOAT32 else 8, scratch
+        cdef Precision of = precision_of(precision)
         cdef Parts parts = Parts(NULL, NULL, 0, True)
         cdef cnn_correlations calls
-        cdef int how = WEIGHTS
-        cdef bint pointwise
-        forward_parts(&parts, call)
+        cdef const WeightGradient *how
+        cdef int64_t scratch
         try:
+            forward_parts(&parts, call)
             calls.part, calls.parts = parts.part, 1
-            if is_depthwise(call.groups, parts.pack.inputs, parts.pack.outputs, lane_count):
-                how = DEPTHWISE_WEIGHTS
-            elif self.tile and fits_winograd(parts.part):
-                how = WINOGRAD_WEIGHTS
-            pointwise = simplify(parts.part, itemsize)
-            parts.part.w, parts.part.tile = call.w, self.tile
-            if how == WINOGRAD_WEIGHTS:
-                scratch = cut_winograd_weights(parts.part, lane_count, itemsize)
-            else:
-                scratch = cut_weights(parts.part, how, pointwise, lane_count, itemsize)
-            run(kernel(how, precision), &calls, parts.part.tasks, 1, scratch,
-                work(call) / (DEPTHWISE_SPEED if how == DEPTHWISE_WEIGHTS else KERNEL_SPEED))
+            how = self.row.backward(&parts, of)
+            simplify(parts.part, of.itemsize)
+            parts.part.w, parts.part.tile = call.w, self.row.tile
+            scratch = how.cut(parts.part, of)
+            run(kernel(how.kernel, precision), &calls, parts.part.tasks, 1, scratch, work(call) / how.speed)
         finally:
             free(parts.part)
         return 1
+
+
+cdef void read_weights(const Parts *parts, const cnn_conv *call) noexcept nogil:
+    """Let the kernels of the one part read weights and bias as the caller has them."""
+    cdef cnn_correlation *p = parts.part
+    p.w.data, p.w.stride[0], p.w.stride[1] = <void *> parts.pack.w, parts.pack.output_stride, parts.pack.input_stride
+    p.w_group, p.bias, p.bias_stride = parts.pack.group_stride, call.b.data, call.b.stride[0]
+
+
+cdef int pack_weights(const Parts *parts, const cnn_conv *call, const Correlator *how, Precision of, Packed packed) except -1:
+    """Weights of all parts, behind them the bias, in the order of the kernels; unless ``packed`` has them already."""
+    cdef cnn_pack *v
+    cdef int64_t bytes = 0, number, units
+    cdef char *memory
+    for number in range(parts.count):
+        v = parts.pack + number
+        v.shared, v.tile = how.shared, parts.part.tile
+        bytes += how.panels(v, of)
+    units = units_of(parts.pack, of)
+    packed.reserve(bytes + units * 2 * of.lanes * of.itemsize, of.lanes, how)
+    memory = <char *> packed.memory + bytes
+    for number in range(parts.count):
+        v = parts.pack + number
+        v.b, v.bias, v.bias_stride = call.b.data if number == 0 else NULL, memory, call.b.stride[0]
+        parts.part[number].bias = memory if call.b.data != NULL else NULL
+    memory = <char *> packed.memory
+    for number in range(parts.count):
+        v = parts.pack + number
+        v.panels = parts.part[number].panels = memory
+        bytes = how.panels(v, of)
+        memory += bytes
+        if not packed.filled:
+            run(kernel(how.pack, of.number), v, units, 1, 0, <double> bytes / of.itemsize)
+    packed.filled = True
+    return 0
 
 
 cdef int fill_result(const cnn_conv *call, int precision) except -1:
