@@ -18,9 +18,10 @@ from ..errors import CnnError, ModelFileError, ShapeError
 from ..graph import FORBIDDEN, Graph, Value
 from ..net import Net, Structure
 from ..surgery import pruned
-from .onnx_file import read
+from .onnx_control import CONTROL
+from .onnx_file import MOST_NODES, needed, read
 from .onnx_operators import OPERATORS, REASONS
-from .onnx_shapes import MOST_VALUES, ON_NUMBERS, Extent, folded, is_open
+from .onnx_shapes import MOST_VALUES, ON_NUMBERS, Extent, as_whole, folded, is_open, tidy
 
 __all__ = ["Imported", "Live", "load_onnx"]
 
@@ -98,11 +99,10 @@ class Importer:
         self.paths = set()
         self.made = 0  # values of all arrays that were computed from others
         self.batches = {}  # the open batch of an input → what the file declares it to be
-        self.nodes = needed(model)
+        self.kept = set(model.outputs)  # names that are asked for, by whom no node shows
         self.readers = {}
-        for node in self.nodes:
-            for name in filter(None, node.inputs):
-                self.readers.setdefault(name, []).append(node)
+        self.nodes_read = 0
+        self.nodes = self.expected(needed(model.nodes, model.outputs, {row.name for row in model.inputs}))
         self.input_names = []
         self.add_inputs(input_shape)
 
@@ -181,7 +181,26 @@ class Importer:
 
     def net(self):
         """Import all nodes, and build the net."""
-        for node in self.nodes:
+        self.run(self.nodes)
+        outputs = [self.output(name) for name in self.model.outputs]
+        structure = self.structure(outputs)
+        net = Net(structure, 0, self.dtype(), self.numbers(structure))
+        net.metadata = self.metadata()
+        return net
+
+    def expected(self, nodes):
+        """The nodes, after noting who reads what; more than a file may hold are refused, however they came to be."""
+        self.nodes_read += len(nodes)
+        if self.nodes_read > MOST_NODES:
+            raise ModelFileError(f"loops and branches make more than {MOST_NODES} nodes of it")
+        for node in nodes:
+            for name in filter(None, node.reads):
+                self.readers.setdefault(name, []).append(node)
+        return nodes
+
+    def run(self, nodes):
+        """Import nodes, in an order in which they can run."""
+        for node in nodes:
             if id(node) in self.done:
                 continue
             try:
@@ -189,26 +208,40 @@ class Importer:
             except ModelFileError:
                 raise
             except (CnnError, ValueError, TypeError, IndexError, KeyError, AttributeError, ArithmeticError) as error:
-                raise ModelFileError(f"{node}, opset {self.model.opset}: {error}") from None
+                raise ModelFileError(f"{node}, opset {node.opset}: {error}") from None
             for name, result in zip(node.outputs, made, strict=False):
                 if name and result is not None:
-                    self.known[name] = result
-                elif name in self.readers or name in self.model.outputs:
+                    sizes = isinstance(result, np.ndarray) and is_open(result)
+                    self.known[name] = tidy(result) if sizes else result
+                elif self.is_needed(name):
                     raise ModelFileError(f"{node}: {name!r} is needed, but one of the inputs that make it is missing")
             for name in node.outputs[len(made) :]:
-                if name and (name in self.readers or name in self.model.outputs):
+                if self.is_needed(name):
                     raise ModelFileError(
                         f"{node}: its output {name!r} is needed; only the first {len(made)} are made here"
                     )
-        outputs = [self.output(name) for name in self.model.outputs]
-        structure = self.structure(outputs)
-        net = Net(structure, 0, self.dtype(), self.numbers(structure))
-        net.metadata = self.metadata()
-        return net
+
+    def is_needed(self, name):
+        """Whether a node reads that name, or it is asked for."""
+        return bool(name) and (name in self.readers or name in self.kept)
+
+    def run_inside(self, graph, given):
+        """What a graph inside a node makes of ``given``, one entry per input; its names are those of no other graph."""
+        self.known.update(graph.arrays)
+        self.known.update(zip(graph.inputs, given, strict=True))
+        self.kept.update(graph.outputs)
+        self.run(self.expected(needed(graph.nodes, graph.outputs, self.live_names(graph))))
+        return [self.known[name] for name in graph.outputs]
+
+    def live_names(self, graph):
+        """Names that a graph inside a node reads of what depends on the inputs."""
+        return {name for name in (*graph.inputs, *graph.outer) if not isinstance(self.known.get(name), np.ndarray)}
 
     def imported(self, node):
         """What a node makes, a tuple."""
         n = Imported(self, node)
+        if node.opset < 7 and node.attributes.get("broadcast") and len(n.inputs) == 2:
+            n.inputs[1] = self.placed(node, *n.inputs)
         if all(isinstance(v, np.ndarray) for v in n.inputs if v is not None) and any(v is not None for v in n.inputs):
             given = [v for v in n.inputs if v is not None]
             if node.op_type in ON_NUMBERS:
@@ -216,12 +249,29 @@ class Importer:
             made = folded(node.op_type, given)
             if made is not None:
                 return (made,)
-        function = OPERATORS.get(node.op_type)
+        function = OPERATORS.get(node.op_type) or CONTROL.get(node.op_type)
         if function is None:
             reason = REASONS.get(node.op_type, "no operator of cnncore does this, and no composition is known here")
-            raise ModelFileError(f"{node}: {node.op_type} of opset {self.model.opset} is not supported: {reason}")
+            domain, _, name = node.op_type.rpartition(".")
+            if domain:
+                raise ModelFileError(
+                    f"{node}: {name} is an operator of the domain {domain!r}, of which few are known: export without it"
+                )
+            raise ModelFileError(f"{node}: {node.op_type} of opset {node.opset} is not supported: {reason}")
         made = function(n)
         return made if isinstance(made, tuple) else (made,)
+
+    def placed(self, node, x, z):
+        """The second array of a node older than broadcasting from the last axis: its axes begin at axis ``axis`` of the first."""
+        axis = node.attributes.get("axis")
+        rank, own = (v.ndim if isinstance(v, np.ndarray) else v.rank for v in (x, z))
+        behind = rank - own - axis if isinstance(axis, int) and axis >= 0 else 0
+        if not behind:
+            return z
+        if isinstance(z, np.ndarray):
+            return z.reshape(*z.shape, *(1,) * behind)
+        axes, name = tuple(range(own, own + behind)), node.name or node.outputs[0]
+        return self.add("unsqueeze", z, name=f"{name}/placed", axes=axes, extents=(*z.extents, *(1,) * behind))
 
     def output(self, name):
         """The value of the graph for an output of the file."""
@@ -315,7 +365,7 @@ class Importer:
         live = Live(
             value,
             tuple(
-                n if n is not None else e if isinstance(e, Extent) else Extent.named((path, axis))
+                n if n is not None else as_size(e) if isinstance(e, Extent) else Extent.named((path, axis))
                 for axis, (n, e) in enumerate(zip(value.shape, extents, strict=True))
             ),
         )
@@ -327,7 +377,7 @@ class Imported:
 
     def __init__(self, importer, node):
         self.importer, self.node = importer, node
-        self.opset = importer.model.opset
+        self.opset = node.opset
         self.inputs = [importer.known[name] if name else None for name in node.inputs]
         self.name = node.name or next(filter(None, node.outputs))
 
@@ -407,7 +457,7 @@ class Imported:
     def needs(self, place):
         """Whether output number ``place`` is read by another node, or is one of the graph."""
         name = self.node.outputs[place] if place < len(self.node.outputs) else ""
-        return bool(name) and (name in self.importer.readers or name in self.importer.model.outputs)
+        return self.importer.is_needed(name)
 
     def make_room(self, shape):
         """Refuse numbers made from nothing, or from few, that would not fit into memory with the others."""
@@ -431,7 +481,7 @@ class Imported:
         """The node that alone reads what this one, or ``node``, makes, with the place of its other input; else (None, None)."""
         name = (node or self.node).outputs[0]
         readers = self.importer.readers.get(name, ())
-        if len(readers) != 1 or name in self.importer.model.outputs or readers[0].inputs.count(name) != 1:
+        if len(readers) != 1 or name in self.importer.kept or readers[0].inputs.count(name) != 1:
             return None, None
         return readers[0], 1 - readers[0].inputs.index(name)
 
@@ -444,21 +494,9 @@ class Imported:
         raise ModelFileError(f"{self.node}, opset {self.opset}: {reason}")
 
 
-def needed(model):
-    """The nodes on which the outputs depend."""
-    wanted, kept = set(model.outputs), []
-    for node in reversed(model.nodes):
-        if wanted.intersection(node.outputs):
-            wanted.update(node.inputs)
-            kept.append(node)
-    # What depends on no input comes first: a layer can then see the numbers that are added right behind it.
-    live, first, then = {row.name for row in model.inputs}, [], []
-    for node in reversed(kept):
-        depends = live.intersection(node.inputs)
-        (then if depends else first).append(node)
-        if depends:
-            live.update(node.outputs)
-    return first + then
+def as_size(extent):
+    """An extent that was computed with floats, as the whole number that it is."""
+    return as_whole(extent) if extent.is_real else extent
 
 
 def clean(part):

@@ -9,15 +9,14 @@ from itertools import pairwise
 import numpy as np
 
 from .onnx_arrays import NODES, REDUCTIONS
-from .onnx_shapes import Extent, is_open, windows
+from .onnx_shapes import Extent, as_real, as_whole, is_open, tidy, windows
+from .onnx_tensors import NUMBERS
 
 __all__ = ["OPERATORS", "REASONS"]
 
 OPERATORS = {}  # ONNX operator → function(node) → Live, array of numbers, or a tuple of them
 
-REASONS = {
-    name: "loops and branches are not read: export without them" for name in ("If", "Loop", "Scan", "SequenceMap")
-} | {
+REASONS = {"SequenceMap": "sequences are not read: export without them"} | {
     name: "which values it gives depends on numbers of the image, not only on its size"
     for name in ("NonZero", "Unique", "Compress")
 }
@@ -336,7 +335,7 @@ def average_pool(n):
 
 @imports("LpPool")
 def lp_pool(n):
-    return pooled(n, "lp_pool", wide=0.0, p=float(n.attribute("p", 2)))
+    return pooled(n, "lp_pool", wide=0.0, p=float(n.attribute("p", 2.0)))
 
 
 @imports("GlobalAveragePool")
@@ -355,7 +354,7 @@ def global_max_pool(n):
 def global_lp_pool(n):
     x, rank = image(n)
     return n.add(
-        "global_lp_pool", x, keepdims=True, p=float(n.attribute("p", 2)), extents=(*x.extents[:2], *(1,) * rank)
+        "global_lp_pool", x, keepdims=True, p=float(n.attribute("p", 2.0)), extents=(*x.extents[:2], *(1,) * rank)
     )
 
 
@@ -406,8 +405,10 @@ def roi_align(n):
 @imports("BatchNormalization")
 def batch_norm(n):
     x = n.live()
-    if n.attribute("training_mode", 0):
-        n.refuse("training_mode=1: export the network for inference; here net.train() turns training on")
+    if n.attribute("training_mode", 0) or (n.opset < 7 and not n.attribute("is_test", 0)):
+        n.refuse("it is written for training: export the network for inference; here net.train() turns training on")
+    if n.opset < 9 and not n.attribute("spatial", 1):
+        return norm_of_cells(n, x)
     names = ("w", "b", "running_mean", "running_var")
     arrays = {name: n.array(place + 1, name) for place, name in enumerate(names)}
     if any(a is None for a in arrays.values()):
@@ -420,6 +421,14 @@ def batch_norm(n):
         eps=n.attribute("epsilon", 1e-5),
         extents=x.extents,
     )
+
+
+def norm_of_cells(n, x):
+    """Batch normalisation with numbers for every cell of an image, as it could be until version 9: in inference a line."""
+    w, b, mean, variance = (np.asarray(n.array(place, "its numbers"), np.float64) for place in range(1, 5))
+    factor = w / np.sqrt(variance + n.attribute("epsilon", 1e-5))
+    y = n.add("multiply", x, n.constant(np.float32(factor)[None], "factor"), step="scaled", extents=x.extents)
+    return pair(n, "add", y, n.constant(np.float32(b - mean * factor)[None], "shift"))
 
 
 def affine(n, w, b):
@@ -530,6 +539,8 @@ def dropout(n):
         ratio = float(n.array(1, "ratio")) if n.given(1) else 0.5
         if n.given(2) and bool(n.array(2, "training_mode")):
             n.refuse("training_mode is true: export the network for inference; here net.train() turns training on")
+    if n.opset < 7 and not n.attribute("is_test", 0):
+        n.refuse("is_test=0: export the network for inference; here net.train() turns training on")
     return n.add("dropout", x, p=ratio, extents=x.extents) if ratio else x
 
 
@@ -584,11 +595,13 @@ def gelu(n):
 
 
 SELU_ALPHA, SELU_SCALE = 1.6732631921768188, 1.0507010221481323  # as float32 has them
+OLD_SELU = 1.6732, 1.0507  # until version 6
 
 
 @imports("Selu")
 def selu(n):
-    x, alpha, gamma = n.live(), n.attribute("alpha", SELU_ALPHA), n.attribute("gamma", SELU_SCALE)
+    alpha, gamma = OLD_SELU if n.opset < 6 else (SELU_ALPHA, SELU_SCALE)
+    x, alpha, gamma = n.live(), n.attribute("alpha", alpha), n.attribute("gamma", gamma)
     if math.isclose(alpha, SELU_ALPHA, rel_tol=1e-6) and math.isclose(gamma, SELU_SCALE, rel_tol=1e-6):
         return n.add("selu", x, extents=x.extents)
     y = n.add("elu", x, step="elu", alpha=single(alpha), extents=x.extents)
@@ -600,6 +613,8 @@ def prelu(n):
     x, slope = n.live(), n.inputs[1]
     if is_constant(slope) and x.rank > 1 and isinstance(x.extents[1], int):
         numbers = np.broadcast_to(slope, slope.shape) if slope.size == 1 else None
+        if n.opset < 7 and slope.ndim == 1:  # one for each channel, which broadcasting would give to the last axis
+            slope = slope.reshape(-1, *(1,) * (x.rank - 2))
         numbers = numbers.reshape(1) if numbers is not None else channel_numbers(slope, x.extents[1], x.rank)
         if numbers is not None:
             count = "channels" if numbers.size > 1 else 1
@@ -832,6 +847,31 @@ def function(n):
     return n.add(FUNCTIONS[n.node.op_type], x, extents=x.extents)
 
 
+@imports("Affine", "ScaledTanh", "ParametricSoftplus")
+def function_of_the_first_versions(n):
+    """Operators that were dropped in version 10: α x + β, α tanh(β x), α log(exp(β x) + 1)."""
+    x, alpha, beta = (
+        n.live(),
+        n.attribute("alpha", 1.0),
+        n.attribute("beta", 0.0 if n.node.op_type == "Affine" else 1.0),
+    )
+    if n.node.op_type == "Affine":
+        y = n.add("multiply", x, n.constant(alpha, "alpha"), step="scaled", extents=x.extents)
+        return pair(n, "add", y, n.constant(beta, "beta"))
+    op = {"ScaledTanh": "tanh", "ParametricSoftplus": "softplus"}[n.node.op_type]
+    z = n.add("multiply", x, n.constant(beta, "beta"), step="scaled", extents=x.extents)
+    return n.add("multiply", n.add(op, z, step=op, extents=x.extents), n.constant(alpha, "alpha"), extents=x.extents)
+
+
+@imports("ImageScaler")
+def image_scaler(n):
+    """scale · x + bias[c], as converters from CoreML wrote it before version 10."""
+    x, scale = n.live(), n.attribute("scale", 1.0)
+    bias = np.asarray(n.attribute("bias", [0.0]), np.float32)
+    w = np.full(x.extents[1], scale, np.float32)
+    return n.add("scale", x, arrays={"w": w, "b": np.broadcast_to(bias, w.shape)}, extents=x.extents)
+
+
 # ── Reductions ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 REDUCED = {onnx: op for op, onnx in REDUCTIONS.items()}
@@ -914,7 +954,7 @@ def as_objects(array, others):
 @imports("Split")
 def split(n):
     axis = n.attribute("axis", 0)
-    parts = n.sizes(1, "split") if n.opset >= 13 else n.integers("split")
+    parts = n.sizes(1, "split") if n.opset >= 13 or n.given(1) else n.integers("split")
     x = n.inputs[0]
     extent = x.shape[axis] if is_constant(x) else x.extents[axis]
     count = len(n.node.outputs)
@@ -1106,7 +1146,7 @@ def entry_of(x, e, place, allow_zero):
 
 @imports("Reshape")
 def reshape(n):
-    wanted = n.sizes(1, "its shape")
+    wanted = n.integers("shape") if n.opset < 5 else n.sizes(1, "its shape")
     allow_zero = bool(n.attribute("allowzero", 0)) if n.opset >= 14 else False
     x = n.inputs[0]
     if is_constant(x):
@@ -1211,7 +1251,13 @@ def by_image(n, like, wanted):
 
 @imports("Tile")
 def tile(n):
-    repeats, x = n.sizes(1, "repeats"), n.inputs[0]
+    x = n.inputs[0]
+    if n.opset < 6:  # so many tiles along one axis
+        tiles, axis = (int(n.array(place, what).reshape(-1)[0]) for place, what in ((1, "tiles"), (2, "its axis")))
+        rank = x.ndim if is_constant(x) else x.rank
+        repeats = [tiles if place == axis % rank else 1 for place in range(rank)]
+    else:
+        repeats = n.sizes(1, "repeats")
     if any(isinstance(r, Extent) for r in repeats):
         n.refuse(f"repeats {repeats} depend on the size of the image")
     if is_constant(x):
@@ -1239,7 +1285,7 @@ def pixel_shuffle(n):
 @imports("Pad")
 def pad(n):
     if n.opset < 11:
-        pads, value = n.integers("pads"), n.attribute("value", 0.0)
+        pads, value = n.integers("paddings" if n.opset < 2 else "pads"), n.attribute("value", 0.0)
     else:
         pads, value = n.sizes(1, "pads"), n.array(2, "its constant")
         value = 0.0 if value is None else float(value.reshape(-1)[0])
@@ -1270,7 +1316,9 @@ def resize(n):
     x = n.live()
     old = n.node.op_type == "Upsample" or n.opset < 11
     scales = sizes = None
-    if n.node.op_type == "Upsample" and n.opset < 9:
+    if n.node.op_type == "Upsample" and n.opset < 7:
+        scales = [1.0, 1.0, n.attribute("height_scale", 1.0), n.attribute("width_scale", 1.0)]
+    elif n.node.op_type == "Upsample" and n.opset < 9:
         scales = n.attribute("scales")
     elif old:
         scales = n.array(1, "scales")
@@ -1314,7 +1362,7 @@ def sizes_open(n, place):
 
 def whole(e):
     """The extent that a product with a scale stands for."""
-    return math.floor(e)
+    return as_whole(e)
 
 
 def check_image_axes(n, x, full):
@@ -1437,7 +1485,8 @@ REAL_TYPES, WHOLE_TYPES = (
 
 @imports("Cast")
 def cast(n):
-    to, x = n.attribute("to", 1), n.inputs[0]
+    to, x = n.node.attributes.get("to", 1), n.inputs[0]
+    to = NUMBERS.get({"FLOAT": "float", "DOUBLE": "double"}.get(to, str(to).lower()), to)  # a word until version 6
     if not is_constant(x):
         if to not in REAL_TYPES:
             n.refuse(f"values of an image become {WHOLE_TYPES.get(to, to)}; a net computes with real numbers")
@@ -1445,11 +1494,14 @@ def cast(n):
     if to not in REAL_TYPES and to not in WHOLE_TYPES:
         n.refuse(f"type number {to} is not read")
     if is_open(x):
-        if to in REAL_TYPES:
-            return x
-        return np.frompyfunc(math.floor, 1, 1)(x)
+        return cast_sizes(x, to in REAL_TYPES)
     with np.errstate(all="ignore"):
         return x.astype(REAL_TYPES.get(to) or WHOLE_TYPES[to])
+
+
+def cast_sizes(x, to_real):
+    """Sizes, some of which are open, as real or whole numbers."""
+    return tidy(np.asarray(np.frompyfunc(as_real if to_real else as_whole, 1, 1)(x), object))
 
 
 @imports("CastLike")
@@ -1461,7 +1513,7 @@ def cast_like(n):
             n.refuse(f"values of an image become {like.dtype}; a net computes with real numbers")
         return x
     if is_open(x):
-        return x if real_like else np.frompyfunc(math.floor, 1, 1)(x)
+        return cast_sizes(x, real_like)
     with np.errstate(all="ignore"):
         return x.astype(like.dtype if is_constant(like) else n.importer.dtype())
 

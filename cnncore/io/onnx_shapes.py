@@ -14,7 +14,20 @@ import numpy as np
 
 from ..errors import ModelFileError
 
-__all__ = ["MOST_VALUES", "ON_NUMBERS", "Extent", "as_integers", "folded", "is_open", "rounded_up", "windows"]
+__all__ = [
+    "MOST_VALUES",
+    "ON_NUMBERS",
+    "Extent",
+    "as_integers",
+    "as_real",
+    "as_whole",
+    "folded",
+    "is_open",
+    "rounded_up",
+    "sign_of",
+    "tidy",
+    "windows",
+]
 
 # Sizes of networks are small polynomials; what a file asks for beyond is refused before it grows.
 MOST_TERMS = 64
@@ -31,6 +44,8 @@ class Atom(NamedTuple):
     digest: bytes
     text: str
     depth: int  # of functions within functions
+    function: str = ""
+    arguments: tuple = ()
 
 
 def digest(*parts):
@@ -38,9 +53,13 @@ def digest(*parts):
 
 
 class Extent:
-    """A number that depends on open extents: Σ coefficient · product of atoms. Immutable; equal ones are equal."""
+    """A number that depends on open extents: Σ coefficient · product of atoms. Immutable; equal ones are equal.
+
+    It is a whole number, as sizes are; a :class:`RealExtent` is one that was cast to float, or divided as such.
+    """
 
     __slots__ = ("_digest", "terms")
+    is_real = False
 
     def __init__(self, terms):
         self.terms = {atoms: c for atoms, c in terms.items() if c}
@@ -77,7 +96,8 @@ class Extent:
             )
         text = f"{function}({', '.join(map(str, arguments))})"
         name = digest(function, *(a.digest if isinstance(a, Extent) else a for a in arguments))
-        return cls({(Atom(name, text if len(text) <= MOST_TEXT else f"{function}(…)", depth),): Fraction(1)})
+        text = text if len(text) <= MOST_TEXT else f"{function}(…)"
+        return cls({(Atom(name, text, depth, function, arguments),): Fraction(1)})
 
     def __repr__(self):
         rows = []
@@ -93,11 +113,26 @@ class Extent:
     def __hash__(self):
         return hash(self.digest)
 
+    def _made(self, terms, other):
+        """The number with these terms: a real one where this one or the other is."""
+        if self.is_real or isinstance(other, float) or getattr(other, "is_real", False):
+            return RealExtent(terms).plain()
+        return Extent(terms).plain()
+
+    def plain(self):
+        """An integer or a fraction where the number is one."""
+        if not self.terms:
+            return 0
+        if set(self.terms) != {()}:
+            return self
+        number = self.terms[()]
+        return int(number) if number == int(number) else number
+
     def _with(self, other, sign):
         terms = dict(self.terms)
         for atoms, c in terms_of(other).items():
             terms[atoms] = terms.get(atoms, 0) + sign * c
-        return plain(Extent(terms))
+        return self._made(terms, other)
 
     def __add__(self, other):
         return self._with(other, 1)
@@ -119,7 +154,7 @@ class Extent:
             for b, z in terms_of(other).items():
                 key = tuple(sorted((*a, *b)))
                 terms[key] = terms.get(key, 0) + x * z
-        return plain(Extent(terms))
+        return self._made(terms, other)
 
     __rmul__ = __mul__
 
@@ -136,7 +171,7 @@ class Extent:
                         return self._quotient(other)
                     left.remove(atom)
                 terms[tuple(left)] = x / c
-            return plain(Extent(terms))
+            return self._made(terms, other)
         return self._quotient(other)
 
     def _quotient(self, other):
@@ -145,11 +180,11 @@ class Extent:
         if first in divisor:
             ratio = self.terms[first] / divisor[first]
             if {atoms: c * ratio for atoms, c in divisor.items()} == self.terms:
-                return plain(ratio)
-        return Extent.of("quotient", self, Extent(divisor))
+                return self._made({(): ratio}, other)
+        return self._made(Extent.of("quotient", Extent(self.terms), Extent(divisor)).terms, other)
 
     def __rtruediv__(self, other):
-        return Extent(terms_of(other)) / self
+        return (RealExtent if isinstance(other, float) else Extent)(terms_of(other)) / self
 
     def __floordiv__(self, other):
         quotient = self / other
@@ -176,25 +211,51 @@ class Extent:
         return Extent(whole) + Extent.of(name, Extent(rest))
 
 
+class RealExtent(Extent):
+    """A number that depends on open extents and need not be whole; what is computed from it is real too, until it is cast."""
+
+    __slots__ = ()
+    is_real = True
+
+    def plain(self):
+        """A float where the number is one."""
+        if not self.terms:
+            return 0.0
+        return float(self.terms[()]) if set(self.terms) == {()} else self
+
+    def _rounded(self, name, function):
+        return as_real(Extent(self.terms)._rounded(name, function))
+
+
+def as_real(number):
+    """A size cast to float."""
+    return RealExtent(number.terms).plain() if isinstance(number, Extent) else float(number)
+
+
+def as_whole(number):
+    """A number cast to an integer: what stands behind the point goes. Sizes are not negative."""
+    if isinstance(number, Extent):
+        whole = Extent(number.terms).__floor__()
+        return whole.plain() if isinstance(whole, Extent) else int(whole)
+    return int(number)
+
+
 def terms_of(number):
     """A number as the terms of a polynomial."""
     if isinstance(number, Extent):
         return number.terms
-    if isinstance(number, float) and not math.isfinite(number):
-        raise ModelFileError(f"a size of the graph is computed with {number}")
-    return {(): Fraction(number if isinstance(number, (float, Fraction)) else int(number))} if number else {}
+    if isinstance(number, float):
+        if not math.isfinite(number):
+            raise ModelFileError(f"a size of the graph is computed with {number}")
+        return {(): written(number)} if number else {}
+    return {(): Fraction(number if isinstance(number, Fraction) else int(number))} if number else {}
 
 
-def plain(number):
-    """An integer where the number is one."""
-    if isinstance(number, Extent):
-        if not number.terms:
-            return 0
-        if set(number.terms) == {()}:
-            number = number.terms[()]
-        else:
-            return number
-    return int(number) if number == int(number) else number
+def written(number):
+    """A float as somebody would have written it: 1.4, and not 1.39999998, of which 20 are less than 28."""
+    single = np.float32(number)
+    text = np.format_float_positional(single if single == number else np.float64(number), unique=True, trim="-")
+    return Fraction(text)
 
 
 def rounded_up(number, divisor):
@@ -224,27 +285,98 @@ def tidy(array):
     values = array.ravel().tolist()
     if any(isinstance(v, Extent) for v in values):
         return array
-    return array.astype(np.int64 if all(isinstance(v, int) or v == int(v) for v in values) else np.float32)
+    return array.astype(np.int64 if all(isinstance(v, int) for v in values) else np.float32)
+
+
+def real(number):
+    """Whether a size, or a number beside sizes, is a real one."""
+    return isinstance(number, float) or getattr(number, "is_real", False)
 
 
 def divided(a, b):
     """ONNX's Div: exact for real numbers, whole for whole ones, which sizes are."""
     if b == 0:
         raise ModelFileError("a size of the graph is divided by 0")
-    return a / b if isinstance(a, float) or isinstance(b, float) else a // b
+    return a / b if real(a) or real(b) else a // b
+
+
+def remainder(a, b):
+    """ONNX's Mod of sizes, which are not negative."""
+    if b == 0:
+        raise ModelFileError("a size of the graph is divided by 0")
+    return a - b * (a // b)
+
+
+def sign_of(difference):
+    """−1, 0 or 1 where a number has that sign for images of every size; None where it depends on the image."""
+    if not isinstance(difference, Extent):
+        return (difference > 0) - (difference < 0)
+    # Every atom is an extent, or made of extents by rounding and quotients: it is at least 0, an open extent at least 1.
+    least = sum(c for atoms, c in difference.terms.items() if all(not a.function for a in atoms))
+    rest = {c > 0 for atoms, c in difference.terms.items() if atoms}
+    if rest == {True} and least > 0:
+        return 1
+    if rest == {False} and least < 0:
+        return -1
+    return None
+
+
+def ordered_as(name, right):
+    """A comparison of sizes, as far as its result is the same for every image."""
+
+    def compare(a, b):
+        sign = sign_of(a - b)
+        if sign is None:
+            raise ModelFileError(f"whether the size {a} is {name} {b} depends on the image")
+        return int(right(sign))
+
+    return compare
+
+
+def larger(a, b):
+    sign = sign_of(a - b)
+    if sign is None:
+        return Extent.of("max", a, b)
+    return a if sign >= 0 else b
+
+
+def smaller(a, b):
+    sign = sign_of(a - b)
+    if sign is None:
+        return Extent.of("min", a, b)
+    return b if sign >= 0 else a
+
+
+def to_the_power(a, b):
+    if isinstance(b, Extent) or b != int(b) or not 0 <= b <= MOST_FACTORS:
+        raise ModelFileError(f"a size of the graph is {a} to the power of {b}")
+    made = 1.0 if real(a) else 1
+    for _ in range(int(b)):
+        made = made * a
+    return made
+
+
+def rounded(a):
+    """To the nearest integer, as a size or a float."""
+    if not isinstance(a, Extent):
+        return float(np.rint(a))
+    return a if not any(c.denominator > 1 for c in a.terms.values()) else RealExtent.of("round", a)
+
+
+def floored(a):
+    return a.__floor__() if isinstance(a, Extent) else float(math.floor(a)) if isinstance(a, float) else a
+
+
+def raised(a):
+    return a.__ceil__() if isinstance(a, Extent) else float(math.ceil(a)) if isinstance(a, float) else a
 
 
 def equal(a, b):
     """Whether two sizes are the same, as far as that is known for every image."""
-    if a == b:
-        return 1
-    if isinstance(a, Extent) and isinstance(b, Extent) and isinstance(a - b, Extent):
-        raise ModelFileError(f"whether the sizes {a} and {b} are equal depends on the image")
-    if (isinstance(a, Extent) and not isinstance(b, Extent) and b > 0) or (
-        isinstance(b, Extent) and not isinstance(a, Extent) and a > 0
-    ):
+    sign = sign_of(a - b)
+    if sign is None:
         raise ModelFileError(f"whether the size {a} is {b} depends on the image")
-    return 0
+    return int(sign == 0)
 
 
 ON_EXTENTS = {
@@ -254,10 +386,22 @@ ON_EXTENTS = {
     "Sub": lambda a, b: a - b,
     "Mul": lambda a, b: a * b,
     "Div": divided,
-    "Floor": math.floor,
-    "Ceil": math.ceil,
+    "Mod": remainder,
+    "Pow": to_the_power,
+    "Max": larger,
+    "Min": smaller,
+    "Floor": floored,
+    "Ceil": raised,
+    "Round": rounded,
     "Neg": lambda a: -a,
+    "Reciprocal": lambda a: divided(1.0, a),
+    "Less": ordered_as("less than", lambda sign: sign < 0),
+    "LessOrEqual": ordered_as("at most", lambda sign: sign <= 0),
+    "Greater": ordered_as("greater than", lambda sign: sign > 0),
+    "GreaterOrEqual": ordered_as("at least", lambda sign: sign >= 0),
 }
+# Of the operators on sizes, those that give booleans.
+DECISIONS = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 
 
 def towards_zero(a, b):
@@ -298,7 +442,20 @@ ON_NUMBERS = {
     "And": np.logical_and,
     "Or": np.logical_or,
     "Where": np.where,
+    "Xor": np.logical_xor,
+    "Sign": np.sign,
+    "IsNaN": np.isnan,
+    "Trunc": np.trunc,
 }
+
+
+def as_python(array):
+    """An array of objects with the same numbers: integers, floats and extents, which know how to meet."""
+    if array.dtype == object:
+        return array
+    made = np.empty(array.shape, object)
+    made[...] = array.astype(np.float64).tolist() if array.dtype.kind == "f" else array.tolist()
+    return made
 
 
 def folded(op_type, arrays):
@@ -306,7 +463,10 @@ def folded(op_type, arrays):
     if any(map(is_open, arrays)):
         if op_type not in ON_EXTENTS:
             return None
-        return tidy(np.asarray(np.frompyfunc(ON_EXTENTS[op_type], len(arrays), 1)(*arrays), object))
+        if op_type in ("Max", "Min") and len(arrays) != 2:
+            return arrays[0] if len(arrays) == 1 else folded(op_type, [folded(op_type, arrays[:2]), *arrays[2:]])
+        made = np.asarray(np.frompyfunc(ON_EXTENTS[op_type], len(arrays), 1)(*map(as_python, arrays)), object)
+        return made.astype(np.bool_) if op_type in DECISIONS else tidy(made)
     if op_type not in ON_NUMBERS:
         return None
     with np.errstate(all="ignore"):
