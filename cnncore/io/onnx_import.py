@@ -50,6 +50,10 @@ def load_onnx(path_or_bytes, input_shape=None):
     file leaves it open. Batch normalisation and dropout do in training what they are for. ``net.metadata["onnx"]`` keeps the
     names of inputs and outputs; what the file's metadata_props say in JSON or as text is put beside it.
 
+    Files of every version of ONNX's operators are read. Weights may lie in files beside it, in the same folder, as PyTorch's
+    exporter writes them. Functions of the file are inlined, branches with a known condition taken, loops with a known number of
+    turns written out.
+
     Parameters
     ----------
     path_or_bytes : path of the file, or its contents
@@ -66,8 +70,8 @@ def load_onnx(path_or_bytes, input_shape=None):
 
     Raises
     ------
-    ModelFileError : the file is damaged or hostile, keeps data outside itself, or has an operator that is not known here; the
-        text names the node, its operator and what would be needed
+    ModelFileError : the file is damaged or hostile, keeps data outside its folder, or has an operator that is not known here;
+        the text names the node, its operator and what would be needed
     ImportError : the onnx package is missing: pip install 'cnncore[onnx]'
 
     Examples
