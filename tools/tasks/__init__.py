@@ -1,0 +1,1 @@
+"""What ``python tools/dev.py`` does, one file per kind of task."""

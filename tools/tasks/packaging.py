@@ -1,0 +1,74 @@
+"""Building and inspecting what users install."""
+
+import shutil
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from tasks.process import PYTHON, ROOT, copy_source, run
+
+DIST = ROOT / "dist"
+LARGEST_WHEEL = 4 * 2**20  # bytes, the embedded data set included
+
+
+def build(options, rest):
+    """Install the package here, editable, with everything the other commands need.
+
+    Only what changed is compiled. Arguments go to pip. The environment variables that change a build (CNNCORE_DEBUG and
+    others) are explained at the top of setup.py.
+    """
+    run(PYTHON, "-m", "pip", "install", "-e", ".[develop]", *rest)
+
+
+def generate(options, rest):
+    """Write what is derived from the operators' schemas: type stubs, docs of all operators, their pictures.
+
+    --check only compares, and names the files that are not current.
+    """
+    run(PYTHON, "tools/generate.py", *rest)
+
+
+def wheel(options, rest):
+    """Build dist/*.tar.gz, and from it dist/*.whl, and inspect the wheel.
+
+    The wheel is built from the unpacked source archive, so a file that the archive lacks is found. One wheel serves every CPython
+    from 3.11 on: abi3audit reads from its symbols whether that is true. auditwheel names the oldest Linux it
+    runs on and gives it that tag; nothing may have to be bundled. With --every-platform cibuildwheel does all
+    this for each platform and Python of pyproject.toml that the machine (and Docker) can serve.
+    """
+    if getattr(options, "every_platform", False):
+        return run(PYTHON, "-m", "cibuildwheel", "--output-dir", DIST, *rest)
+    with tempfile.TemporaryDirectory() as folder:
+        source, made = copy_source(Path(folder) / "source"), Path(folder) / "made"
+        run(PYTHON, "-m", "build", "--outdir", made, source, *rest)
+        (archive,) = made.glob("*.whl")
+        archive = inspected(archive)
+        DIST.mkdir(exist_ok=True)
+        for file in (*made.glob("*.tar.gz"), archive):
+            shutil.copy2(file, DIST)
+            print(f"{DIST / file.name}: {file.stat().st_size:,} bytes")
+        return DIST / archive.name
+
+
+def inspected(archive):
+    """The wheel with the platform tag that it deserves, after every promise about it was checked."""
+    if "-abi3-" in archive.name:
+        run(PYTHON, "-m", "abi3audit", "--strict", "--report", "--summary", archive)
+    if sys.platform == "linux":
+        run(PYTHON, "-m", "auditwheel", "show", archive)
+        run(PYTHON, "-m", "auditwheel", "repair", "--wheel-dir", archive.parent / "repaired", archive)
+        (archive,) = (archive.parent / "repaired").glob("*.whl")
+    with zipfile.ZipFile(archive) as content:
+        names = content.namelist()
+    strange = [n for n in names if n.endswith((".c", ".o", ".h", ".pyx")) or ".libs/" in n or n.startswith("tests/")]
+    if strange:
+        raise SystemExit(f"{archive.name} holds what does not belong into it: {', '.join(strange)}")
+    if archive.stat().st_size > LARGEST_WHEEL:
+        raise SystemExit(f"{archive.name} has {archive.stat().st_size:,} bytes, more than {LARGEST_WHEEL:,}")
+    return archive
+
+
+def newest_wheel():
+    """The wheel in dist/ that was made last, if there is one."""
+    return max(DIST.glob("*.whl"), key=lambda file: file.stat().st_mtime, default=None)

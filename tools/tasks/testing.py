@@ -1,0 +1,123 @@
+"""Tests: as they are, in builds that look for errors, under coverage, and under every Python of the machine."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from tasks.packaging import newest_wheel, wheel
+from tasks.process import PYTHON, ROOT, copy_source, environment, interpreters, output, run
+
+# Percent of the lines that the tests run, just below what was seen; raise them, never lower them.
+COVERED = {"Python": ("*.py", 0), "Cython": ("*.pyx,*.pxd", 0)}
+
+# A failed bounds check inside a kernel cannot be raised: Python reports it as unraisable, and that has to fail.
+STRICT = ("-W", "error::pytest.PytestUnraisableExceptionWarning")
+
+
+def test(options, rest):
+    """Run the tests against what `build` installed; arguments that are not below go to pytest.
+
+    Every test of an operator begins with its name, so `test -k lp_pool` runs all about one operator, and
+    `test -n auto` uses every processor. `--sample 8` runs one test in eight, always the same ones.
+
+    A build of its own (--debug, --sanitize) lives in build/NAME and compiles only what has changed since the last time.
+    """
+    if options.debug or options.sanitize:
+        return test_own_build("sanitize" if options.sanitize else "debug", options.target, rest)
+    targets = (options.target,) if options.target else ()
+    if options.target == "all":
+        targets = output(PYTHON, "-c", "import cnncore; print(*cnncore.cpu.targets())").split()
+    for target in targets:
+        run(PYTHON, "-m", "pytest", *rest, CNNCORE_TARGET=target)
+    if not targets:
+        run(PYTHON, "-m", "pytest", *rest)
+
+
+def test_own_build(kind, target, rest):
+    """The tests against a build with bounds checks (debug) or sanitizers (sanitize)."""
+    folder = ROOT / "build" / kind
+    python = environment(folder / "environment")
+    switches = {"debug": {"CNNCORE_DEBUG": "1"}, "sanitize": {"CNNCORE_SANITIZE": "1"}}[kind]
+    source = copy_source(folder / "source")
+    run(python, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", source, **switches)
+    run(python, "-m", "pip", "install", "--quiet", f"{source}[test]", **switches)
+    if target:
+        switches["CNNCORE_TARGET"] = target
+    if kind == "sanitize":
+        switches |= {
+            "LD_PRELOAD": " ".join((runtime_library("libasan.so"), runtime_library("libubsan.so"))),
+            # CPython itself keeps memory until exit; leaks of the kernels are impossible, they do not allocate.
+            "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:verify_asan_link_order=0",
+            "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+        }
+    pytest_outside(python, *(STRICT if kind == "debug" else ()), *rest, **switches)
+
+
+def runtime_library(name):
+    """Path of a run-time library of the compiler."""
+    compiler = os.environ.get("CC", "gcc").split()[-1]
+    return output(compiler, f"-print-file-name={name}").strip()
+
+
+def pytest_outside(python, *arguments, **switches):
+    """pytest on the tests of the source tree, from elsewhere, so that the installed package is what is tested."""
+    with tempfile.TemporaryDirectory() as elsewhere:
+        run(
+            python, "-m", "pytest", "-c", ROOT / "pyproject.toml", ROOT / "tests", *arguments, cwd=elsewhere, **switches
+        )
+
+
+def coverage(options, rest):
+    """Measure which lines of Python and Cython the tests run, and fail below the floors of tools/tasks/testing.py.
+
+    Cython is compiled with line tracing, in build/coverage; the reference implementations run, because kernels, being C, have
+    no lines to trace. Arguments that are not below go to pytest. build/coverage/html/index.html shows every line.
+    """
+    folder = copy_source(ROOT / "build" / "coverage")
+    run(PYTHON, "setup.py", "-q", "build_ext", "--inplace", cwd=folder, CNNCORE_COVERAGE="1", CNNCORE_NO_ABI3="1")
+    measure = (PYTHON, "-m", "coverage")
+    run(*measure, "erase", cwd=folder)
+    run(*measure, "run", "-m", "pytest", *rest, cwd=folder, PYTHONPATH=str(folder))
+    run(*measure, "combine", "--quiet", cwd=folder)
+    run(*measure, "html", "--quiet", "--directory", "html", cwd=folder)
+    for language, (files, floor) in COVERED.items():
+        print(f"\n{language}: at least {floor} %")
+        run(*measure, "report", "--skip-covered", f"--include={files}", f"--fail-under={floor}", cwd=folder)
+
+
+def matrix(options, rest):
+    """Run the tests of one wheel under every Python of this machine (on PATH, or installed by pyenv).
+
+    The wheel is the newest in dist/, or is built. Arguments that are not below go to pytest; a sample is enough, as the
+    compiled code is the same under all of them: `matrix --sample 8`.
+    """
+    archive = options.wheel or newest_wheel() or wheel(options, ())
+    found = {version: python for version, python in interpreters().items() if version in (options.python or [version])}
+    missing = set(options.python or ()) - set(found)
+    if missing:
+        raise SystemExit(f"not on this machine: Python {', '.join(sorted(missing))}")
+    outcome = {}
+    for version, python in found.items():
+        with tempfile.TemporaryDirectory() as folder:
+            inside = environment(Path(folder) / "environment", python)
+            run(inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{archive}[test]")
+            try:
+                pytest_outside(inside, *rest)
+            except SystemExit as end:
+                outcome[version] = f"failed (exit code {end.code})"
+            else:
+                outcome[version] = "passed"
+    print("\n".join(f"Python {version}: {result}" for version, result in outcome.items()))
+    if set(outcome.values()) != {"passed"}:
+        raise SystemExit(1)
+
+
+def bench(options, rest):
+    """Time operators and networks, beside every other framework that is installed; arguments go to tools/bench.py."""
+    run(PYTHON, "tools/bench.py", *rest)
+
+
+def docs(options, rest):
+    """Write the generated documentation and run every example of README, docs/ and the docstrings."""
+    run(PYTHON, "tools/generate.py")
+    run(PYTHON, "-m", "pytest", "tests/test_docs.py", *rest)
