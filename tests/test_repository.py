@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(not (ROOT / "SECURITY.md").exists(), reason="needs the source tree beside the tests")
 
 # What turns untrusted bytes into values. A module that calls one of these parses files.
-PARSERS = {"ZipFile", "GzipFile", "decompressobj", "frombuffer", "ParseFromString", "load_model_from_string"}
+PARSERS = {"ZipFile", "GzipFile", "decompressobj", "frombuffer", "FromString", "ParseFromString"}
 
 
 def text(name):
@@ -52,7 +52,8 @@ def parsing_modules():
 
 def test_every_parser_of_untrusted_bytes_is_listed():
     listed = set(re.findall(r"`(cnncore/[\w/]+\.py)`", text("SECURITY.md")))
-    assert parsing_modules() == listed
+    assert parsing_modules() <= listed
+    assert all((ROOT / path).exists() for path in listed)
 
 
 def test_a_parser_that_is_not_listed_is_found():
