@@ -118,8 +118,10 @@ def module_stub(path):
 
 HOW = (
     "Written from the catalogue by `python tools/generate.py`; `python -m cnncore ops NAME` prints the same in a terminal. "
-    "Pictures are made by the operators themselves (`tools/pictures.py`): the curves of y and of its slope, or a small image x, "
-    "y, and the gradient of x where dy is 1 in the framed place; blue is positive, orange negative."
+    "The pictures are drawn by the operators themselves (`tools/pictures.py`): the curves of y and of its derivative, or a small "
+    "image x, y, and the gradient of x for dy = 1 at the framed place of y, with a frame around the cells of x on which this "
+    "value depends. A title such as x[0, 1] is the index of the plane that is shown. Blue is positive, orange negative; all "
+    "panels of a picture have one colour scale."
 )
 
 
