@@ -45,9 +45,21 @@ def test_page_and_picture(tool, rng):
     labels[:6] = net(x[:6]).argmax(axis=1)  # something that can be lost
     figures, whole = tool["study"](net, x, labels)
     assert len(figures) == 16 and whole >= 0.5
-    text = tool["page"]([figures, figures], [whole, whole], dict.fromkeys(tool["BRANCHES"], whole), 1.0)
+    text = tool["page"]([figures, figures], [whole, whole], dict.fromkeys(tool["BRANCHES"], whole))
     assert "nan" not in text and text.count("\n| inception_") == 16
-    ElementTree.fromstring(tool["picture"]([figures, figures]))
+    assert max(len(line) for line in text.splitlines() if not line.startswith(("|", "!"))) <= 100
+    picture = ElementTree.fromstring(tool["picture"]([figures, figures]))
+    words = [element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"accuracy lost, points", "norm of the weights per channel"} <= set(words)  # an axis for each
+
+
+def test_an_axis_reaches_its_largest_value_in_round_steps(tool):
+    for top in (0.003, 0.31, 1.54, 0.1):
+        scale = tool["Scale"](top)
+        other = tool["Scale"](2.7 * top, steps=scale.steps)
+        assert scale.steps * scale.tick >= top and other.steps == scale.steps
+        assert other.steps * other.tick >= 2.7 * top
+        assert scale.y(0) == tool["PLOT"]["bottom"] and scale.y(scale.steps * scale.tick) == tool["PLOT"]["top"]
 
 
 def test_the_page_is_what_the_tool_writes():

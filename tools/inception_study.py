@@ -1,13 +1,13 @@
-"""What an Inception network does with its four branches: ``python tools/inception_study.py`` (about two minutes).
+"""What an Inception network does with its four branches, an ablation: ``python tools/inception_study.py`` (about two minutes).
 
-Trains cnncore.models.small_inception on the embedded digits, three times from different seeds, then looks at every branch of
-every module: how strongly the following layers read it, how active it is, and how much accuracy is lost without it. Then
-trains four networks that lack a branch from the start. Writes docs/inception_study.md and docs/inception_study.svg.
+Trains cnncore.models.small_inception on the embedded digits from three seeds, then examines every branch of every module: the
+norm of the weights that read it, its activity, and the accuracy lost when it is ablated. Then trains four networks that lack
+a branch from the start. Writes docs/inception_study.md and docs/inception_study.svg.
 """
 
 import argparse
 import dataclasses
-import time
+import textwrap
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -22,6 +22,9 @@ from cnncore.train.job import DISTORTIONS
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MODULES = ("inception_1", "inception_2", "inception_3", "inception_4")
 BRANCHES = {"1×1": "conv1x1", "3×3": "conv3x3", "5×5": "conv5x5", "pool": "pool_project"}
+BRANCH_COLORS = dict(
+    zip(BRANCHES, (COLORS[name] for name in ("convolution", "activation", "layers", "pooling")), strict=True)
+)
 SEEDS = (0, 1, 2)
 EPOCHS = 8
 RATE = 0.007
@@ -35,7 +38,7 @@ def data():
 
 
 def trained(train, seed, epochs=EPOCHS, without=()):
-    """A net trained for some epochs; the branches in ``without`` are silent from the start and stay so."""
+    """A trained net; the branches in ``without`` are set to zero before training and stay so."""
     net = models.small_inception(seed=seed)
     for module, branch in without:
         silence(net, module, branch)
@@ -47,14 +50,14 @@ def trained(train, seed, epochs=EPOCHS, without=()):
 
 
 def last_arrays(net, module, branch):
-    """Names of the arrays that make a branch's last values: scale and shift of its normalisation, or weights and biases."""
+    """Names of a branch's last parameters: scale and shift of its normalisation, or weights and biases."""
     stem = f"{module}/{BRANCHES[branch]}"
     stem += "_norm" if f"{stem}_norm.w" in net.parameters else ""
     return f"{stem}.w", f"{stem}.b"
 
 
 def silence(net, module, branch, level=0.0):
-    """Let a branch say the same everywhere: ``level`` in each of its channels, whatever the image. Returns what was there."""
+    """Make a branch constant: ``level`` in each of its channels, for every image. Returns the parameters it had."""
     before = {name: net.parameters[name].copy() for name in last_arrays(net, module, branch)}
     scale, shift = before
     net.parameters[scale] = np.zeros_like(before[scale])
@@ -63,19 +66,19 @@ def silence(net, module, branch, level=0.0):
 
 
 def accuracy(net, x, labels):
-    """Share of right answers."""
+    """The fraction of images that are classified correctly."""
     return float(np.mean(net(x).argmax(axis=1) == labels))
 
 
 def slices(net, module):
-    """Branch → its channels in the joined image."""
+    """Branch → its channels in the module's output."""
     widths = {branch: len(net.parameters[last_arrays(net, module, branch)[1]]) for branch in BRANCHES}
     ends = np.cumsum(list(widths.values()))
     return {branch: slice(end - width, end) for (branch, width), end in zip(widths.items(), ends, strict=True)}
 
 
 def readers(net, module):
-    """The convolutions that read a module's joined image."""
+    """The weights of the layers that read a module's output."""
     following = MODULES[MODULES.index(module) + 1 :]
     if not following:
         return ["classifier.w"]
@@ -84,7 +87,7 @@ def readers(net, module):
 
 
 def study(net, x, labels):
-    """(module, branch) → figures of one net; its accuracy."""
+    """(module, branch) → figures of one net; and the net's accuracy."""
     whole = accuracy(net, x, labels)
     joined = net.values(x, names=[f"{module}/concat" for module in MODULES])
     figures = {}
@@ -119,7 +122,7 @@ def study(net, x, labels):
 
 
 def restore(net, arrays):
-    """Bring back what :func:`silence` replaced."""
+    """Put back what :func:`silence` replaced."""
     for name, array in arrays.items():
         net.parameters[name] = array
 
@@ -132,7 +135,7 @@ def percent(value):
 
 
 def points(value):
-    """A difference of accuracies, in hundredths."""
+    """A difference of accuracies, in percentage points."""
     return f"{100 * value:.1f}".replace("-", "−")
 
 
@@ -141,24 +144,25 @@ def mean_over(all_figures, what):
     return {key: float(np.mean([figures[key][what] for figures in all_figures])) for key in all_figures[0]}
 
 
-def page(all_figures, accuracies, lacking, seconds):
+def page(all_figures, accuracies, lacking):
     """The text of docs/inception_study.md."""
     lost = {what: mean_over(all_figures, f"lost, {what}") for what in ("held at its mean", "silent", "alone")}
     read, written, activity = (mean_over(all_figures, what) for what in ("read", "written", "activity"))
     lines = [
         "# What an Inception network does with its branches",
         "",
-        "Szegedy et al. put 1×1, 3×3 and 5×5 convolutions and a pooling side by side so that training may choose. Does it? "
-        f"`cnncore.models.small_inception` was trained on 4,000 of the embedded digits, {EPOCHS} epochs from each of the seeds "
-        f"{', '.join(map(str, SEEDS))}, and looked at on the 1,000 others, where it reads {', '.join(map(percent, accuracies))}. "
-        "All figures below are means over these three networks. With 1,000 images one accuracy is uncertain by about 0.4 "
-        "points, a mean of three by about 0.3; smaller differences say nothing, and where additions round otherwise (another CPU "
-        f"or version) the networks are others. Written by `python tools/inception_study.py` ({seconds:.0f} s on two cores).",
+        "An Inception module concatenates the outputs of 1×1, 3×3 and 5×5 convolutions and of a pooling branch (Szegedy et al. "
+        "2015), so that training can choose among them. Does it? `cnncore.models.small_inception` was trained on 4,000 of the "
+        f"embedded digits for {EPOCHS} epochs, once from each of the seeds {', '.join(map(str, SEEDS))}, and evaluated on the "
+        f"other 1,000, of which it classifies {', '.join(map(percent, accuracies))} correctly. All figures below are means over "
+        "these three networks. With 1,000 images the standard error of one accuracy is about 0.4 points, that of a mean of "
+        "three about 0.3; smaller differences are not significant. Another CPU or version rounds differently, and training then "
+        "ends in other networks. Written by `python tools/inception_study.py`.",
         "",
-        "![Accuracy lost without a branch, and how strongly it is read](inception_study.svg)",
+        "![Accuracy lost without a branch, and the norm of the weights that read it](inception_study.svg)",
         "",
-        "| module | branch | channels | scale written | weights read | activity | lost: held at its mean | lost: silent | "
-        "lost: all others held |",
+        "| module | branch | channels | scale | weight norm | activity | lost: held at its mean | lost: zeroed | "
+        "lost: others held |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for module, branch in all_figures[0]:
@@ -170,25 +174,33 @@ def page(all_figures, accuracies, lacking, seconds):
         )
     lines += [
         "",
-        "* **scale written**: root mean square of the branch's last scales: those of its normalisation; in inception_4, which "
-        "has none, of the weights of its last convolution.",
-        "* **weights read**: root of the summed squares of the weights that the following layers apply to the branch, per "
-        "channel. The norms of convolutions before a normalisation are left out: they have no effect, it divides by them.",
-        "* **activity**: root mean square of the branch's values.",
-        "* **lost**: points of accuracy, when the branch says the same whatever the image, its mean over the images or nothing; "
-        "and when the three others say their means.",
+        "* **scale**: root mean square of the scales of the branch's normalisation; in inception_4, which has none, of the "
+        "weights of its last convolution.",
+        "* **weight norm**: Euclidean norm, per channel of the branch, of the weights with which the following layers read it. "
+        "The norms of the branch's own convolutions have no effect, because the normalisation after them divides by them.",
+        "* **activity**: root mean square of the branch's output.",
+        "* **lost**: percentage points of accuracy lost when the branch's output is replaced by its mean over the images, when "
+        "it is set to zero, and when the other three branches are replaced by their means.",
         "",
         "## Trained without a branch",
         "",
-        "The same network, seed 0, with one kind of branch silent in all four modules from the first step on:",
+        "The same network, trained from seed 0 with one branch of all four modules set to zero from the first step on:",
         "",
-        "| silent | accuracy | points less than with all |",
+        "| without | accuracy | points lost |",
         "|---|---:|---:|",
         f"| none | {percent(accuracies[0])} | |",
     ]
     lines += [f"| {branch} | {percent(a)} | {points(accuracies[0] - a)} |" for branch, a in lacking.items()]
     lines += ["", "## What it says", "", *findings(all_figures, lost, read, lacking, accuracies)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(wrapped, lines)) + "\n"
+
+
+def wrapped(line):
+    """A paragraph or an item of a list in lines of at most 100 columns; tables and pictures as they are."""
+    if line.startswith(("|", "!")):
+        return line
+    indent = "  " if line.startswith("* ") else ""
+    return textwrap.fill(line, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def by_rows(figures):
@@ -197,7 +209,7 @@ def by_rows(figures):
 
 
 def findings(all_figures, lost, read, lacking, accuracies):
-    """Sentences whose words follow from the figures."""
+    """Sentences that follow from the figures."""
     held, silent, alone = lost["held at its mean"], lost["silent"], lost["alone"]
     worst = max(held, key=held.get)
     least = min(held, key=held.get)
@@ -215,79 +227,130 @@ def findings(all_figures, lost, read, lacking, accuracies):
     widest = all_figures[0][worst]["channels"] / sum(
         all_figures[0][worst[0], branch]["channels"] for branch in BRANCHES
     )
-    spread = float(np.mean([np.ptp(values) / values.mean() for values in by_rows(read)]))
+    variation = float(np.mean([np.ptp(values) / values.mean() for values in by_rows(read)]))
     each = [figures[worst]["lost, held at its mean"] for figures in all_figures]
     most_lacked = max(accuracies[0] - a for a in lacking.values())
     ratio = float(np.mean(list(silent.values())) / max(np.mean(list(held.values())), 1e-4))
     return [
-        f"* **The branches are not equal.** The most is lost without {worst[1]} of {worst[0]} ({points(held[worst])} points), "
-        f"the least without {least[1]} of {least[0]} ({points(held[least])}). Over the modules the order is "
+        f"* **The branches are not equal.** Ablating {worst[1]} of {worst[0]} costs most ({points(held[worst])} points), "
+        f"ablating {least[1]} of {least[0]} least ({points(held[least])}). Averaged over the modules the order is "
         + ", ".join(f"{branch} ({points(by_branch[branch])})" for branch in order)
-        + f". The 3×3 convolution also has the most channels, {percent(widest)} of them, as the paper has it.",
-        f"* **Seeds choose differently**: the three networks, equally good, lose {', '.join(map(points, each))} without "
+        + f". Of the channels of {worst[0]}, {percent(widest)} are those of {worst[1]}.",
+        f"* **Seeds differ**: the three networks are equally accurate, but lose {', '.join(map(points, each))} points without "
         f"{worst[1]} of {worst[0]}.",
-        f"* **Where it matters most**: {', '.join(f'{m} ({points(by_module[m])})' for m in modules)}, means over the branches.",
-        f"* **Silence is worse than a constant**: {ratio:.1f} times the loss. The following layers count on the branch's mean; "
-        "part of what zeroing a branch seems to show is only that its level is missed.",
-        f"* **No branch is enough**: with the other three held at their means {points(single)} points are lost on average.",
-        "* **How strongly a branch is read hardly tells what it is worth**: the norms differ by "
-        f"{percent(spread)} within a module, the losses by factors; their correlation within modules is {correlation:+.2f}.",
-        "* **What one branch did, others learn to do**: trained without a kind of branch from the start, the network loses "
-        f"{points(most_lacked)} points at the most, where taking one away after training cost up to {points(held[worst])} in a "
-        "single module. The branches are a choice that training makes, not parts that each have their duty.",
+        f"* **Modules differ**: {', '.join(f'{m} ({points(by_module[m])})' for m in modules)}, averaged over the branches.",
+        f"* **Zero costs more than the mean**: {ratio:.1f} times as much. The following layers rely on the branch's mean, so "
+        "part of the loss measured by zeroing a branch is due to the shifted mean alone.",
+        f"* **No branch is enough**: with the other three replaced by their means {points(single)} points are lost on average.",
+        "* **The weight norm hardly predicts the loss**: the norms differ by "
+        f"{percent(variation)} within a module, the losses by factors; their correlation within modules is {correlation:+.2f}.",
+        "* **Other branches take over when a branch is missing from the start**: a network trained without one loses at most "
+        f"{points(most_lacked)} points, whereas ablating one after training costs up to {points(held[worst])} points in a single "
+        "module. Training shares the work among the branches it has; none of them has a task of its own.",
     ]
 
 
+WIDTH, HEIGHT = 800, 330  # of the plot, in pixels
+PLOT = {"left": 64, "right": 736, "top": 62, "bottom": 272}
+BAR, BETWEEN, MODULES_APART = 26, 8, 38
+TICKS = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2)
+
+# Bars and lines keep their colours on a dark page; text and axes change theirs.
+STYLE = (
+    f"<style>text,.dot{{fill:{INK}}}.muted{{fill:{MUTED}}}.paper{{fill:#fff}}.grid{{stroke:#e6eaef}}.axis{{stroke:{MUTED}}}"
+    "@media(prefers-color-scheme:dark){text,.dot{fill:#dce3ea}.muted{fill:#9aa7b4}.paper{fill:#0d1117}.grid{stroke:#2a313a}"
+    ".axis{stroke:#9aa7b4}}</style>"
+)
+
+
 def picture(all_figures):
-    """Bars: accuracy lost with the branch held at its mean (thin line: of each seed); dots: weights read."""
-    held, read = mean_over(all_figures, "lost, held at its mean"), mean_over(all_figures, "read")
-    top = max(max(f["lost, held at its mean"] for f in figures.values()) for figures in all_figures)
-    most_read = max(read.values())
-    left, height, bar, gap, space, base = 62, 210, 26, 8, 34, 262
-    colors = dict(
-        zip(BRANCHES, (COLORS[name] for name in ("convolution", "activation", "layers", "pooling")), strict=True)
-    )
-    parts, x = [], left
-    step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.25) if top <= 5 * step)
-    top = step * int(np.ceil(top / step - 1e-9))
-    for tick in range(round(top / step) + 1):
-        value = step * tick
-        y = base - height * value / top
-        parts.append(f'<path d="M{left - 6} {y:.1f}H760" stroke="#e6eaef"/>')
-        parts.append(
-            f'<text x="{left - 10}" y="{y + 4:.1f}" text-anchor="end" font-size="11" fill="{MUTED}">{100 * value:.0f}</text>'
-        )
+    """The plot: bars (left axis) are points of accuracy lost, dots (right axis) the weights that read a branch."""
+    lost, read = mean_over(all_figures, "lost, held at its mean"), mean_over(all_figures, "read")
+    lost_scale = Scale(max(figures[key]["lost, held at its mean"] for figures in all_figures for key in figures))
+    read_scale = Scale(max(read.values()), steps=lost_scale.steps)
+    parts = [*grid(lost_scale, read_scale)]
+    x = PLOT["left"] + 14
     for module in MODULES:
         start = x
-        for branch, (fill, edge) in colors.items():
+        for branch, color in BRANCH_COLORS.items():
             key = (module, branch)
-            tall = height * max(held[key], 0) / top
-            parts.append(
-                f'<rect x="{x}" y="{base - tall:.1f}" width="{bar}" height="{tall:.1f}" fill="{fill}" stroke="{edge}">'
-                f"<title>{escape(module)} {branch}: {points(held[key])} points</title></rect>"
-            )
-            for figures in all_figures:
-                y = base - height * max(figures[key]["lost, held at its mean"], 0) / top
-                parts.append(f'<path d="M{x + 6} {y:.1f}h{bar - 12}" stroke="{edge}" stroke-width="1.5"/>')
-            y = base - height * read[key] / most_read
-            parts.append(f'<circle cx="{x + bar / 2}" cy="{y:.1f}" r="3.2" fill="{INK}"/>')
-            parts.append(f'<text x="{x + bar / 2}" y="{base + 15}" text-anchor="middle" font-size="11">{branch}</text>')
-            x += bar + gap
-        parts.append(
-            f'<text x="{(start + x - gap) / 2}" y="{base + 34}" text-anchor="middle" font-weight="600">{module}</text>'
-        )
-        x += space
-    title = "Points of accuracy lost when a branch always says its mean (bars; lines: each seed), and weights that read it (dots)"
+            each = [figures[key]["lost, held at its mean"] for figures in all_figures]
+            parts += bar(x, lost[key], each, lost_scale, color, f"{module} {branch}: {points(lost[key])} points")
+            parts.append(f'<circle class="dot" cx="{x + BAR / 2}" cy="{read_scale.y(read[key]):.1f}" r="3.2"/>')
+            parts.append(label(x + BAR / 2, PLOT["bottom"] + 15, branch, size=11))
+            x += BAR + BETWEEN
+        parts.append(label((start + x - BETWEEN) / 2, PLOT["bottom"] + 34, module, weight=600))
+        x += MODULES_APART
+    parts += legend()
+    title = "Accuracy lost without a branch, and the norm of the weights that read it"
+    font = escape(FONT, {'"': "'"})
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 780 {base + 50}" font-family="{escape(FONT, {chr(34): chr(39)})}" '
-        f'font-size="13" fill="{INK}" role="img"><title>{title}</title><rect width="100%" height="100%" fill="#fff"/>'
-        f'<text x="20" y="24">{title}</text>{"".join(parts)}</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="{font}" '
+        f'font-size="13" role="img"><title>{title}</title>{STYLE}<rect class="paper" width="100%" height="100%"/>'
+        f"{''.join(parts)}</svg>\n"
     )
+
+
+class Scale:
+    """An axis from 0 to at least ``top``, with ticks at round numbers; ``steps`` of them where another axis has as many."""
+
+    def __init__(self, top, steps=None):
+        self.tick = next(tick for tick in TICKS if top <= (steps or 5) * tick)
+        self.steps = steps or int(np.ceil(top / self.tick - 1e-9))
+
+    def y(self, value):
+        """The height at which a value stands."""
+        share = max(value, 0) / (self.tick * self.steps)
+        return PLOT["bottom"] - share * (PLOT["bottom"] - PLOT["top"])
+
+
+def grid(lost_scale, read_scale):
+    """Grid lines, and the numbers and titles of both axes."""
+    left, right = PLOT["left"], PLOT["right"]
+    for step in range(lost_scale.steps + 1):
+        lost, read = step * lost_scale.tick, step * read_scale.tick
+        y = lost_scale.y(lost)
+        yield f'<path class="{"grid" if step else "axis"}" d="M{left} {y:.1f}H{right}"/>'
+        yield label(left - 8, y + 4, f"{100 * lost:.0f}", size=11, anchor="end", style="muted")
+        yield label(right + 8, y + 4, f"{read:.2g}", size=11, anchor="start", style="muted")
+    middle = (PLOT["top"] + PLOT["bottom"]) / 2
+    for x, turn, title in ((20, -90, "accuracy lost, points"), (WIDTH - 20, 90, "norm of the weights per channel")):
+        yield f'<g transform="translate({x} {middle:g}) rotate({turn})">{label(0, 4, title, size=12)}</g>'
+
+
+def bar(x, mean, each, scale, color, title):
+    """A bar of the mean over the seeds, with a line for each seed."""
+    fill, edge = color
+    top = scale.y(mean)
+    yield (
+        f'<rect x="{x}" y="{top:.1f}" width="{BAR}" height="{PLOT["bottom"] - top:.1f}" fill="{fill}" stroke="{edge}">'
+        f"<title>{escape(title)}</title></rect>"
+    )
+    for value in each:
+        yield f'<path d="M{x + 5} {scale.y(value):.1f}h{BAR - 10}" stroke="{edge}" stroke-width="2"/>'
+
+
+def legend():
+    """What bars, lines and dots are, above the plot."""
+    fill, edge = BRANCH_COLORS["1×1"]
+    x, y = PLOT["left"], 28
+    yield f'<rect x="{x}" y="{y - 10}" width="14" height="11" fill="{fill}" stroke="{edge}"/>'
+    yield label(
+        x + 20, y, "left axis: accuracy lost with the branch held at its mean; lines: each seed", anchor="start"
+    )
+    yield f'<circle class="dot" cx="{x + 7}" cy="{y + 14}" r="3.2"/>'
+    yield label(x + 20, y + 19, "right axis: norm of the weights that read the branch", anchor="start")
+
+
+def label(x, y, words, size=13, anchor="middle", weight=400, style=""):
+    """Text at a place."""
+    bold = f' font-weight="{weight}"' if weight != 400 else ""
+    named = f' class="{style}"' if style else ""
+    return f'<text x="{x:g}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}"{bold}{named}>{escape(words)}</text>'
 
 
 def main():
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    began = time.perf_counter()
     train, x, labels = data()
     nets = [trained(train, seed) for seed in SEEDS]
     all_figures, accuracies = zip(*(study(net, x, labels) for net in nets), strict=True)
@@ -295,7 +358,7 @@ def main():
         branch: accuracy(trained(train, SEEDS[0], without=[(module, branch) for module in MODULES]), x, labels)
         for branch in BRANCHES
     }
-    text = page(all_figures, accuracies, lacking, time.perf_counter() - began)
+    text = page(all_figures, accuracies, lacking)
     (DOCS / "inception_study.md").write_text(text, encoding="utf-8")
     (DOCS / "inception_study.svg").write_text(picture(all_figures), encoding="utf-8")
     print(text)
