@@ -18,8 +18,8 @@ from . import geometry, model_file
 from .catalog import GRIDS, OPS, find
 from .errors import CnnError, GraphError, ModelFileError, SettingError
 from .layers import bound, owned_arrays, relocated, shape_text, signature, split_settings, unknown
-from .net import INDICES, Input, Net, Node, Structure
-from .operator import FLOATS
+from .net import INDICES, ROLE_NAMES, Input, Net, Node, Structure
+from .operator import ACCEPTED_ROLES, FLOATS, choice
 from .tuning import Tuning
 
 __all__ = ["Graph", "Value", "load"]
@@ -30,13 +30,14 @@ FORBIDDEN = frozenset("/.\\\"'<>&")
 class Value:
     """What a node makes, or an input: to be given to further operators. ``shape`` has None for open extents.
 
-    With ``indices`` it is integers: an input of such, or what a node returns beside its value, whose number it then has.
+    ``role`` says what it holds: "real" numbers, "index" (integers) or "mask" (booleans). Indices that a node returns beside
+    its value have that value's number.
     """
 
-    __slots__ = ("graph", "indices", "name", "number", "shape")
+    __slots__ = ("graph", "name", "number", "role", "shape")
 
-    def __init__(self, graph, number, name, shape, indices=False):
-        self.graph, self.number, self.name, self.shape, self.indices = graph, number, name, tuple(shape), indices
+    def __init__(self, graph, number, name, shape, role="real"):
+        self.graph, self.number, self.name, self.shape, self.role = graph, number, name, tuple(shape), role
 
     def __repr__(self):
         return f"<value {self}>"
@@ -64,22 +65,24 @@ class Graph:
 
     # ── Building ──
 
-    def input(self, channels, size=None, name=None, *, rank=None):
+    def input(self, channels, size=None, name=None, *, rank=None, role="real"):
         """An input (N, channels, *size). ``size``: None for open, an integer for all axes, or one per axis (or None).
 
         ``rank`` is the number of spatial axes, 2 unless ``size`` says otherwise; with rank 0 the input is (N, channels).
+        ``role`` is what it holds: "real" numbers, "index" for integers, "mask" for booleans.
         """
         path = self._path(name, "input")
+        role = choice(*ROLE_NAMES)(path, "role", role)
         rank = geometry.integer(path, "rank", 2 if rank is None else rank, 0, 3) if not _several(size) else len(size)
         if not 0 <= rank <= 3:
             raise SettingError(f"{path}: size {tuple(size)} has {rank} axes; there are at most 3")
         sizes = tuple(size) if _several(size) else (size,) * rank
         sizes = tuple(None if s is None else geometry.integer(path, "size", s, 1) for s in sizes)
-        row = Input(path, geometry.integer(path, "channels", channels, 1), sizes)
+        row = Input(path, geometry.integer(path, "channels", channels, 1), sizes, role)
         if self._nodes:
             raise GraphError(f"{path}: inputs come first; call g.input before the operators")
         self._inputs.append(row)
-        return self._value(path, row.shape)
+        return self._value(path, row.shape, role)
 
     def input_indices(self, name=None):
         """An input of N integers, for operators that take indices: the number of the image that each box lies in.
@@ -95,8 +98,8 @@ class Graph:
         path = self._path(name, "indices")
         if self._nodes:
             raise GraphError(f"{path}: inputs come first; call g.input_indices before the operators")
-        self._inputs.append(Input(path, None, ()))
-        return self._value(path, self._inputs[-1].shape, indices=True)
+        self._inputs.append(Input(path, None, (), "index"))
+        return self._value(path, self._inputs[-1].shape, "index")
 
     @contextmanager
     def scope(self, name):
@@ -130,8 +133,10 @@ class Graph:
             raise GraphError("output: no value given; call g.output(y)")
         for value in values:
             self._check_value("output", value)
-            if value.indices:
-                raise GraphError(f"output: {value.name} is indices; a net returns real values")
+            if value.name.endswith(INDICES):
+                raise GraphError(
+                    f"output: {value.name} are indices beside a value; g.output(g.as_index(…)) makes a value of them"
+                )
         if len({v.number for v in values}) < len(values):
             raise GraphError(f"output: a value is given twice among {', '.join(v.name for v in values)}")
         self._outputs = tuple(v.number for v in values)
@@ -181,7 +186,7 @@ class Graph:
         for row in description["inputs"]:
             g._checked_path(row["name"])
             g._inputs.append(Input(row["name"], *_input_extents(row)))
-            g._value(row["name"], g._inputs[-1].shape, indices=g._inputs[-1].integers)
+            g._value(row["name"], g._inputs[-1].shape, g._inputs[-1].role)
         rows = {}
         for row in description["nodes"]:
             g._checked_path(row["name"])
@@ -251,9 +256,9 @@ class Graph:
                 f"{path}: return_indices asks for a second result that a graph has no value for; leave it out"
             )
         self._nodes.append(Node(path, op, arguments, passed, dict(settings), owned, indices))
-        made = self._value(path, call.output)
+        made = self._value(path, call.output, op.yields)
         if asked:
-            self._indices[made.number] = Value(self, made.number, path + INDICES, call.output, indices=True)
+            self._indices[made.number] = Value(self, made.number, path + INDICES, call.output, "index")
         return made
 
     @staticmethod
@@ -264,16 +269,17 @@ class Graph:
         rows = op.rows(len(values)) if op.several else op.arrays
         ordered = [None if row.name in own else next(rest) for row in rows]
         for row, value in zip(rows, ordered, strict=True):
-            if value is not None and value.indices != (row.role == "index"):
-                wanted, way = (
-                    ("real values", "") if value.indices else ("indices", ": g.input_indices(), or return_indices=True")
+            if value is not None and value.role not in ACCEPTED_ROLES[row.role]:
+                wanted = " or ".join(ROLE_NAMES[role] for role in ACCEPTED_ROLES[row.role])
+                raise GraphError(
+                    f"{op.name}: {row.name} takes {wanted}; {value.name} is {ROLE_NAMES[value.role]}: "
+                    f"use g.as_{ACCEPTED_ROLES[row.role][0]}(…)"
                 )
-                raise GraphError(f"{op.name}: {row.name} takes {wanted}{way}; {value.name} is none")
         shapes = [None if v is None else v.shape for v in ordered]
         for array in owned:
             shapes[array.argument] = array.shape
-        indices = tuple((i, v.number) for i, v in enumerate(ordered) if v is not None and v.indices)
-        return tuple(None if v is None or v.indices else v.number for v in ordered), indices, tuple(shapes)
+        indices = tuple((i, v.number) for i, v in enumerate(ordered) if v is not None and v.role != "real")
+        return tuple(None if v is None or v.role != "real" else v.number for v in ordered), indices, tuple(shapes)
 
     def _named(self, place, name):
         """The value of that name in a description, or the indices beside one."""
@@ -284,8 +290,8 @@ class Graph:
             raise GraphError(unknown(place, "value", name, list(self._names), "There are"))
         return self._values[self._names[name]]
 
-    def _value(self, path, shape, indices=False):
-        value = Value(self, len(self._values), path, shape, indices)
+    def _value(self, path, shape, role="real"):
+        value = Value(self, len(self._values), path, shape, role)
         self._names[path] = value.number
         self._values.append(value)
         return value
@@ -366,13 +372,13 @@ def _several(size):
 
 
 def _input_extents(row):
-    path = row["name"]
-    if row["channels"] is None and not row["size"]:
-        return None, ()
+    path, role = row["name"], row.get("role", "real" if row["channels"] is not None else "index")
+    if row["channels"] is None and not row["size"] and role != "real":
+        return None, (), role
     sizes = tuple(None if s is None else geometry.integer(path, "size", s, 1) for s in row["size"])
     if len(sizes) > 3:
         raise SettingError(f"{path}: size {sizes} has {len(sizes)} axes; there are at most 3")
-    return geometry.integer(path, "channels", row["channels"], 1), sizes
+    return geometry.integer(path, "channels", row["channels"], 1), sizes, role
 
 
 def _tuples(value):
@@ -469,11 +475,11 @@ def check_model(model):
     expect(len(graph["inputs"]) + len(graph["nodes"]) <= MOST_NODES, f"number of nodes (at most {MOST_NODES})")
     expect(names(graph["outputs"]), "outputs")
     for row in graph["inputs"]:
-        expect(isinstance(row, dict) and set(row) == {"name", "channels", "size"}, "input")
-        sizes = row["size"]
-        integers = row["channels"] is None and sizes == []
-        expect(isinstance(row["name"], str), "input")
-        expect(integers or (whole(row["channels"], 1) and row["channels"] <= MOST_EXTENT), "input")
+        expect(isinstance(row, dict) and set(row) - {"role"} == {"name", "channels", "size"}, "input")
+        sizes, role = row["size"], row.get("role", "index" if row["channels"] is None else "real")
+        expect(isinstance(row["name"], str) and isinstance(role, str) and role in ROLE_NAMES, "input")
+        numbers = row["channels"] is None and sizes == [] and role != "real"  # (N,)
+        expect(numbers or (whole(row["channels"], 1) and row["channels"] <= MOST_EXTENT), "input")
         expect(
             isinstance(sizes, list) and all(s is None or (whole(s, 1) and s <= MOST_EXTENT) for s in sizes),
             "input size",

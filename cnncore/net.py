@@ -21,7 +21,7 @@ from . import cpu, drawing, geometry, model_file
 from .catalog import find
 from .errors import DtypeError, GraphError, SettingError, ShapeError
 from .layers import initialised, shape_text, unknown
-from .operator import FLOATS, index_array, ordinary_array
+from .operator import FLOATS, index_array, mask_array, ordinary_array
 from .plan import Mode, Plan, describe
 from .profile import algorithms, profile
 from .tuning import Tuning, is_tuned, tune
@@ -29,6 +29,7 @@ from .tuning import Tuning, is_tuned, tune
 __all__ = ["Arrays", "Backward", "Input", "Net", "Node", "Structure", "Summary"]
 
 INDICES = ".indices"  # after the name of a node: what it returns beside its value
+ROLE_NAMES = {"real": "real numbers", "index": "integers", "mask": "booleans"}
 MOST_PLANS = 32
 TUNING_ROUNDS = 3  # of a net that tunes itself
 MOST_NAMES = 48  # characters for the inputs of a node in a table
@@ -39,27 +40,27 @@ MOST_PLAN_BYTES = 1 << 30  # of the arenas of all plans but the newest
 
 
 class Input(NamedTuple):
-    """An input of the net: (N, channels, *size) with None for open extents; without channels N integers."""
+    """An input of the net: (N, channels, *size) with None for open extents; without channels (N,).
+
+    ``role`` is what it holds: "real" numbers, "index" (integers) or "mask" (booleans), as the arrays of operators do.
+    """
 
     name: str
     channels: int | None
     size: tuple
-
-    @property
-    def integers(self):
-        """Whether it takes integers: indices, for operators that ask for such."""
-        return self.channels is None
+    role: str = "real"
 
     @property
     def shape(self):
         """Its shape with the open batch."""
-        return (None,) if self.integers else (None, self.channels, *self.size)
+        return (None,) if self.channels is None else (None, self.channels, *self.size)
 
 
 class Node(NamedTuple):
     """An operator applied to values: ``arguments`` holds a value's number, or None, for every array argument.
 
-    Indices are no values: ``indices`` says of which argument they are, and the number of the input or node that makes them.
+    Integers and booleans have no gradient, and are kept apart from real values: ``indices`` says of which argument they are,
+    and the number of the input that takes them, of the node that yields them, or of the node that returns them beside y.
     """
 
     path: str
@@ -68,7 +69,7 @@ class Node(NamedTuple):
     settings: dict  # of the operator, as given
     given: dict  # all settings as given, those of the layer too
     owned: tuple  # the arrays it owns, layers.Owned
-    indices: tuple = ()  # (argument, value number: that of an input of integers, or of the node that returns them beside y)
+    indices: tuple = ()  # (argument, value number) for every argument that is no real numbers
 
 
 class Structure:
@@ -90,9 +91,14 @@ class Structure:
         """All owned arrays by name."""
         return {owned.name: owned for node in self.nodes for owned in node.owned}
 
+    @cached_property
+    def roles(self):
+        """What every value holds: "real" numbers, "index" (integers) or "mask" (booleans)."""
+        return (*(i.role for i in self.inputs), *(n.op.yields for n in self.nodes))
+
     def indices_name(self, value):
-        """What the indices are called that an input is, or that a node returns beside its value."""
-        return self.names[value] + INDICES * (value >= len(self.inputs))
+        """The name of a value that is no real numbers, or of the indices that a node returns beside its value."""
+        return self.names[value] + INDICES * (self.roles[value] == "real")
 
     def number(self, name, place="net"):
         """The number of the value called ``name``."""
@@ -129,7 +135,10 @@ class Structure:
                     "settings": {name: plain_setting(node.path, name, value) for name, value in node.given.items()},
                 }
             )
-        inputs = [{"name": i.name, "channels": i.channels, "size": list(i.size)} for i in self.inputs]
+        inputs = [
+            {"name": i.name, "channels": i.channels, "size": list(i.size)} | ({} if i.role == "real" else {"role": i.role})
+            for i in self.inputs
+        ]
         return {"inputs": inputs, "nodes": nodes, "outputs": [names[v] for v in self.outputs]}
 
 
@@ -360,7 +369,7 @@ class Net:
 
     def _run_in_pieces(self, whole, xs, mode, arrays, versions):
         """The results of a large batch, made a few images at a time."""
-        results = [np.empty(whole.shapes[value], self.dtype) for value in whole.results]
+        results = [whole.empty_result(value) for value in whole.results]
         taken = {}  # pieces come in two sizes at most
         try:
             for first, last in whole.cuts():
@@ -384,8 +393,8 @@ class Net:
         return [self._checked_input(row, x) for row, x in zip(rows, xs, strict=True)]
 
     def _checked_input(self, row, x):
-        if row.integers:
-            x = index_array(row.name, row.name, x)
+        if row.role != "real":
+            x = (index_array if row.role == "index" else mask_array)(row.name, row.name, x)
             self.check_shape(row, x.shape)
             return x
         x = ordinary_array(row.name, "x", x)
@@ -643,6 +652,7 @@ class Backward:
         self._plan, self._workspace, self._tape = plan, workspace, tape
         self._names = [net.graph.names[v] for v in net.graph.outputs]
         self._shapes = [plan.shapes[v] for v in net.graph.outputs]
+        self._roles = [net.graph.roles[v] for v in net.graph.outputs]
         self.gradients = {}
 
     def __call__(self, *dys, gradients=None):
@@ -659,7 +669,7 @@ class Backward:
             raise ShapeError(
                 f"backward: the net has {len(self._names)} outputs ({', '.join(self._names)}), got {len(dys)} gradients"
             )
-        checked = [self._checked(*each) for each in zip(self._names, self._shapes, dys, strict=True)]
+        checked = [self._checked(*each) for each in zip(self._names, self._shapes, self._roles, dys, strict=True)]
         self.gradients = {} if gradients is None else gradients
         once = not plan.mode.repeatable
         if once:  # whatever happens now, the pass is over
@@ -674,9 +684,11 @@ class Backward:
             return None
         return dxs[0] if len(dxs) == 1 else tuple(dxs)
 
-    def _checked(self, name, shape, dy):
+    def _checked(self, name, shape, role, dy):
         if dy is None:
             return None
+        if role != "real":
+            raise DtypeError(f"{name}: it is {ROLE_NAMES[role]}, which have no gradient; give None in place of its dy")
         dy = ordinary_array(name, "dy", dy)
         if dy.shape != shape:
             raise ShapeError(f"{name}: backward got dy of shape {dy.shape}; the net returned {shape}")

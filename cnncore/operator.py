@@ -27,6 +27,14 @@ __all__ = ["REQUIRED", "Array", "Call", "Case", "Kind", "Layer", "Op", "Paramete
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
+# The dtype of values that are no real numbers; those have the dtype of the call.
+ROLE_DTYPES = {"index": np.dtype(np.int64), "mask": np.dtype(np.bool_)}
+# The roles of the values that an argument of some role takes.
+ACCEPTED_ROLES = {role: (role,) for role in ("real", "index", "mask")} | {
+    "either": ("real", "index"),
+    "any": ("real", "index", "mask"),
+}
+
 
 class _Required:
     def __repr__(self):
@@ -56,8 +64,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class Array:
-    """An array argument. ``role``: "real" (float32 or float64, all the same), or "index" (integers, taken as int64), "mask"
-    (booleans), or "either" (class numbers or probabilities, as losses take them; only the latter have a gradient).
+    """An array argument. ``role``: "real" (float32 or float64, all the same), "index" (integers, taken as int64), "mask"
+    (booleans), "either" (class numbers or probabilities, as losses take them; only the latter have a gradient), or "any"
+    (each of the first three).
     ``several``, for the last array only: any number of them, one or more, as a join takes its branches, one after the other
     or as one list; settings are then given by name.
     """
@@ -198,9 +207,14 @@ class Call:
     geometry: Any = None  # what the kind has worked out
     index_shapes: tuple = field(default=())
 
+    @property
+    def output_dtype(self):
+        """The dtype of y: that of the call, unless the operator yields integers or booleans."""
+        return ROLE_DTYPES.get(self.op.yields, self.dtype)
+
     def empty(self, out=None):
         """The array for y: ``out`` where the caller gave one."""
-        return np.empty(self.output, self.dtype) if out is None else out
+        return np.empty(self.output, self.output_dtype) if out is None else out
 
     def gradient(self, argument, out=None):
         """The array for the gradient of array argument number ``argument``."""
@@ -333,6 +347,7 @@ class Op:
     shape: str = "(N, C, \\*spatial) → (N, C, \\*spatial)"
     accumulates: str = "in x's dtype"
     returns: str = "array y"
+    yields: str = "real"  # what y holds: "real" numbers, "index" (int64) or "mask" (booleans), which have no gradient
     catalogue: tuple[str, ...] = ()
     smooth: bool = True  # differentiable everywhere; otherwise samples keep away from kinks and ties
     linear: tuple[str, ...] = ()  # array arguments in which y is linear: checked by the adjoint identity
@@ -376,6 +391,8 @@ class Op:
         )
 
         def backward(dy):
+            if self.yields != "real":
+                return ()
             gradients = self.kind.backward(call, saved, self.checked_dy(call, dy), wanted)
             given = [g for g, want in zip(gradients, wanted, strict=True) if want]
             return given[0] if len(given) == 1 else tuple(given)
@@ -444,7 +461,7 @@ class Op:
         full = self.full_settings(settings)
         output, geometry_ = self.kind.describe(self, shapes, dtype, full)
         if None not in output:
-            geometry.checked_bytes(self.name, output, dtype.itemsize)
+            geometry.checked_bytes(self.name, output, ROLE_DTYPES.get(self.yields, dtype).itemsize)
         return Call(self, shapes, dtype, MappingProxyType(full), output, geometry_)
 
     def full_settings(self, settings):
@@ -522,6 +539,8 @@ class Op:
             return index_array(self.name, row.name, array)
         if row.role == "mask":
             return mask_array(self.name, row.name, array)
+        if row.role == "any":
+            return array_of_any_role(self.name, row.name, array)
         return ordinary_array(self.name, row.name, array, either=row.role == "either")
 
     def _common_dtype(self, arrays):
@@ -537,7 +556,7 @@ class Op:
                     f"{self.name}: {first} is {dtype} and {row.name} is {array.dtype}; precisions are never mixed silently: "
                     f"use {row.name}.astype('{dtype}')"
                 )
-        return dtype
+        return FLOATS[0] if dtype is None else dtype
 
     def _checked_out(self, call, out, arrays):
         if out is None:
@@ -545,12 +564,12 @@ class Op:
         if (
             not isinstance(out, np.ndarray)
             or out.shape != call.output
-            or out.dtype != call.dtype
+            or out.dtype != call.output_dtype
             or not out.flags.writeable
         ):
             came = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
             raise ShapeError(
-                f"{self.name}: out must be a writeable {call.dtype} array of shape {call.output}, got {came}"
+                f"{self.name}: out must be a writeable {call.output_dtype} array of shape {call.output}, got {came}"
             )
         for row, array in zip(self.rows(len(arrays)), arrays, strict=True):
             if array is not None and overlap(out, array):
@@ -604,6 +623,15 @@ def mask_array(place, name, array):
     if array.dtype != np.bool_:
         raise DtypeError(f"{place}: {name} is {array.dtype}; expected booleans: use {name}.astype(bool)")
     return np.ascontiguousarray(array)
+
+
+def array_of_any_role(place, name, array):
+    """``array`` as real numbers, integers or booleans, whichever it holds."""
+    if type(array) is not np.ndarray:
+        array = _from_outside(place, name, array)
+    if array.dtype == np.bool_:
+        return mask_array(place, name, array)
+    return ordinary_array(place, name, array, either=True)
 
 
 def _from_outside(place, name, array):
@@ -677,6 +705,7 @@ DOCUMENTED_ROLES = {
     "index": "array of integers",
     "mask": "array of booleans",
     "either": "array of integers, or of the same dtype as the others",
+    "any": "array of real numbers, integers or booleans",
 }
 
 
@@ -742,9 +771,9 @@ def docstring(op):
         "Returns", f"{op.returns}; from ``with_backward`` also the function that takes dy to the gradients."
     )
     text += section("Shape", op.shape)
-    text += section(
-        "Dtype", f"float32 or float64, the same for all arrays and the result; accumulates {op.accumulates}."
-    )
+    yields = ROLE_DTYPES.get(op.yields)
+    same = "all arrays and the result" if yields is None else f"all arrays of real numbers; the result is {yields}"
+    text += section("Dtype", f"float32 or float64, the same for {same}; accumulates {op.accumulates}.")
     text += section("Edges", "\n".join(f"* {edge}" for edge in op.edges) or "* none: the formula holds for every input")
     text += section(
         "Raises",

@@ -27,6 +27,7 @@ import numpy as np
 
 from .errors import CnnError
 from .layers import drawn_seed, relocated
+from .operator import ROLE_DTYPES
 from .ops.conv import copy_layout
 from .ops.dispatch import Shelf
 from .ops.shape import accumulate
@@ -165,9 +166,11 @@ class Plan:
                     self.consumers[value].append((number, argument))
         self.results = (*self.structure.outputs, *self.mode.kept)
 
-        self.indexed = {value for node in self.nodes for _, value in node.indices}  # whose indices somebody reads
+        # Integers and booleans lie outside the arena: they are no images, and have no gradient.
+        self.real = [role == "real" for role in self.structure.roles]
+        self.indexed = {value for node in self.nodes for _, value in node.indices if self.real[value]}  # indices beside y
         self.needed = [self.mode.backward and wanted for wanted in self.mode.wanted] or [False] * self.inputs
-        self.needed = [n and not row.integers for n, row in zip(self.needed, self.structure.inputs, strict=True)]
+        self.needed = [n and real for n, real in zip(self.needed, self.real, strict=False)]
         self.wanted = []
         for node in self.nodes:
             rows = node.op.rows(len(node.arguments))
@@ -280,7 +283,7 @@ class Plan:
             self.inputs + following for following in last.values()
         )
         for value in reversed(range(len(self.shapes))):
-            if value in absent:
+            if value in absent or not self.real[value]:
                 continue
             place = self.offered_place(value) or self.new_place(self.shapes[value])
             for step in (self.written[value], *self.reads[value]):
@@ -437,6 +440,10 @@ class Plan:
         images = self.shapes[0][0] if self.pieces > 1 else None
         return [(images * i // self.pieces, images * (i + 1) // self.pieces) for i in range(self.pieces)]
 
+    def empty_result(self, value):
+        """An array for one value of a net, that the caller may keep."""
+        return np.empty(self.shapes[value], ROLE_DTYPES.get(self.structure.roles[value], self.dtype))
+
     # ── Workspaces ──
 
     def take(self):
@@ -461,10 +468,11 @@ class Plan:
         ``clock`` hands out the steps, of which the first entry is the node's number, one by one: who wants to know how long
         they take sees there when the next one is asked for (profile.py).
         """
-        tape, updates, indices = {}, {}, {}  # indices: arrays by number of the value beside which they were made
+        # indices: arrays of integers and booleans, by the number of their value or of that beside which they were made
+        tape, updates, indices = {}, {}, {}
         keep = self.mode.backward
         for value, (row, view, x) in enumerate(zip(self.structure.inputs, workspace.inputs, xs, strict=True)):
-            if row.integers:
+            if row.role != "real":
                 indices[value] = x
             else:
                 copy_layout(x, view)
@@ -487,7 +495,9 @@ class Plan:
             except CnnError as error:
                 node = self.nodes[number]
                 raise relocated(error, node.op, node.path) from None
-            if y is not out:
+            if out is None:
+                indices[self.inputs + number] = y
+            elif y is not out:
                 out[...] = y
             if self.inputs + number in self.indexed:
                 indices[self.inputs + number] = extras[0]
@@ -498,9 +508,12 @@ class Plan:
                     if owned_array.update is not None:
                         updates[owned_array.name] = extras[owned_array.update]
         if results is None:
-            results = [np.empty(view.shape, view.dtype) for view in workspace.results]
-        for view, result in zip(workspace.results, results, strict=True):
-            copy_layout(view, result)
+            results = [self.empty_result(value) for value in self.results]
+        for value, view, result in zip(self.results, workspace.results, results, strict=True):
+            if view is None:
+                result[...] = indices[value]
+            else:
+                copy_layout(view, result)
         if keep:
             for activation in self.epilogues.values():
                 tape[activation] = self.calls[activation], (workspace.values[self.inputs + activation],)

@@ -15,6 +15,7 @@ import numpy as np
 from . import cpu
 from .drawing import Table
 from .layers import shape_text
+from .operator import ROLE_DTYPES
 from .plan import Mode, Plan, describe
 from .threads import get_num_threads
 
@@ -66,11 +67,16 @@ class Passes:
         )
         rng = np.random.default_rng(0)
         xs = [
-            np.zeros(shape, np.int64) if row.integers else rng.standard_normal(shape).astype(net.dtype)
+            np.zeros(shape, ROLE_DTYPES[row.role])
+            if row.role in ROLE_DTYPES
+            else rng.standard_normal(shape).astype(net.dtype)
             for row, shape in zip(net.graph.inputs, shapes, strict=True)
         ]
         self.plan = Plan(net.graph, shapes, net.dtype, mode, net.seed)
-        self.dys = [rng.standard_normal(self.plan.shapes[v]).astype(net.dtype) for v in net.graph.outputs]
+        self.dys = [
+            rng.standard_normal(self.plan.shapes[v]).astype(net.dtype) if net.graph.roles[v] == "real" else None
+            for v in net.graph.outputs
+        ]
         cuts = [(0, None)] if whole or self.plan.pieces == 1 else self.plan.cuts()
         self.pieces, taken = [], {}  # (plan, workspace, inputs) of every piece; pieces of one size share a workspace
         for first, last in cuts:

@@ -125,7 +125,7 @@ def value_shapes(net, place, size=None):
                 raise ShapeError(
                     f"{place}: size is {extents}; the net's input {row.name} is {shape_text(row.shape)}, give extents that fit it"
                 )
-        shapes.append(row.shape if row.integers else (None, row.channels, *extents))
+        shapes.append(row.shape if row.channels is None else (None, row.channels, *extents))
     _, every = describe(net.graph, shapes, net.dtype)
     names = net.graph.names
     nodes = {node.path: node for node in net.graph.nodes}

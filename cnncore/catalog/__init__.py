@@ -11,7 +11,9 @@ from . import (
     arrays,
     blocks,
     columns,
+    comparison,
     convolution,
+    indexing,
     layers,
     pooling,
     sampling,
@@ -28,7 +30,7 @@ FAMILIES = {
     "pooling": (*pooling.ROWS, *sampling.ROWS, *statistics.ROWS, *transforms.ROWS, *weighting.ROWS),
     "activation": activation.ROWS,
     "layers": (*layers.ROWS, *upsampling.ROWS),
-    "arrays": arrays.ROWS,
+    "arrays": (*arrays.ROWS, *comparison.ROWS, *indexing.ROWS),
 }
 
 OPS = MappingProxyType({row.name: row for rows in FAMILIES.values() for row in rows})

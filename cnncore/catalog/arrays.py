@@ -30,7 +30,7 @@ from ..ops import arithmetic, reduction
 
 __all__ = ["ROWS"]
 
-ANY = "any shape of at most 5 axes → the same"
+ANY = "any shape of at most 8 axes → the same"
 ROUNDED = "nothing; computes in long double and rounds once"
 ARITHMETIC = "ONNX operator {}, 2017; NumPy, Harris et al. 2020, Nature, doi:10.1038/s41586-020-2649-2"
 
@@ -38,7 +38,7 @@ ARITHMETIC = "ONNX operator {}, 2017; NumPy, Harris et al. 2020, Nature, doi:10.
 # ── Arithmetic of two arrays ───────────────────────────────────────────────────────────────────────────────────────────
 
 BROADCAST = "extents are equal or 1, from the last axis on; what is missing in front counts as 1"
-SHAPES = "two shapes of at most 5 axes that broadcast → the common one"
+SHAPES = "two shapes of at most 8 axes that broadcast → the common one"
 
 
 def per_channel_image(rng, x):

@@ -10,6 +10,7 @@ from .. import geometry
 from ..errors import SettingError, ShapeError
 from ..operator import Kind
 from ..ops import activation, reduction, shape
+from .elementwise import with_few_axes
 
 __all__ = [
     "Constant",
@@ -135,7 +136,7 @@ def check_gradient_fits(op, x, dtype):
 # ── Broadcasting ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def broadcast(op, shapes, most=MOST_COMPUTED_AXES):
+def broadcast(op, shapes, most=MOST_AXES):
     """The common shape of several, as NumPy broadcasts them; an extent that is open in all (but 1 in some) stays open."""
     rank = max(map(len, shapes))
     if rank > most:
@@ -162,9 +163,12 @@ def summed_to(x, out):
     """Write into ``out`` the sums of x over the axes along which ``out`` was broadcast to x's shape."""
     padded = out[(None,) * (x.ndim - out.ndim)]
     if padded.shape == x.shape:
-        shape.copy(x, padded)
-    else:
+        moved(x, padded)
+    elif x.ndim <= MOST_COMPUTED_AXES:
         reduction.forward(reduction.SUM, x, padded)
+    else:
+        repeated = tuple(axis for axis, H in enumerate(padded.shape) if H != x.shape[axis])
+        padded[...] = x.sum(repeated, np.longdouble, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,8 @@ class Pairwise(Kind):
     def forward(self, call, arrays, out=None):
         x, z = arrays
         y = call.empty(out)
-        activation.forward(self.function, (0.0,), spread(x, y.shape), y, spread(z, y.shape), True)
+        for part_x, part_y, part_z in with_few_axes(spread(x, y.shape), y, spread(z, y.shape)):
+            activation.forward(self.function, (0.0,), part_x, part_y, part_z, True)
         return y, (), (x, z)
 
     def backward(self, call, saved, dy, wanted, out=None):
@@ -200,7 +205,10 @@ class Pairwise(Kind):
             if gradient is None:
                 continue
             whole = gradient if gradient.shape == call.output else np.empty(call.output, call.dtype)
-            activation.backward(self.other if argument else self.function, (0.0,), x, dy, whole, z, True)
+            for part_x, part_dy, part, part_z in with_few_axes(x, dy, whole, z):
+                activation.backward(
+                    self.other if argument else self.function, (0.0,), part_x, part_dy, part, part_z, True
+                )
             if whole is not gradient:
                 summed_to(whole, gradient)
         return gradients
@@ -332,7 +340,7 @@ class MatrixProduct(Kind):
             raise ShapeError(
                 f"{op.name}: x {x} has {x[-1]} columns and z {z} has {z[-2]} rows; they must be as many: transpose one?"
             )
-        return (*broadcast(op, (x[:-2], z[:-2])), x[-2], z[-1]), None
+        return (*broadcast(op, (x[:-2], z[:-2]), MOST_COMPUTED_AXES), x[-2], z[-1]), None
 
     def forward(self, call, arrays, out=None):
         x, z = arrays

@@ -9,17 +9,37 @@ from ..errors import ShapeError
 from ..operator import Kind
 from ..ops import activation
 
-__all__ = ["Elementwise", "Parametric"]
+__all__ = ["Elementwise", "Parametric", "check_axes", "with_few_axes"]
 
-MOST_AXES = 5  # N, C and three spatial axes
+MOST_AXES = 8  # of arrays whose values do not meet their neighbours
+MOST_LOOPED_AXES = 5  # of the loops: N, C and three spatial axes
 
 
-def check_axes(place, shape):
-    """Raise unless an array of ``shape`` has no more axes than an image with three spatial ones."""
-    if len(shape) > MOST_AXES:
+def check_axes(place, shape, most=MOST_LOOPED_AXES):
+    """Raise unless an array of ``shape`` has no more than ``most`` axes, by default those of an image with three spatial ones."""
+    if len(shape) > most:
         raise ShapeError(
-            f"{place}: input has {len(shape)} dimensions {shape}; expected at most {MOST_AXES}: use x.reshape(...)"
+            f"{place}: input has {len(shape)} dimensions {shape}; expected at most {most}: use x.reshape(...)"
         )
+
+
+def with_few_axes(*arrays):
+    """Arrays of one shape as tuples of parts that loops over five axes take, and that together are all of them.
+
+    Axes along which all arrays lie evenly become one; where more than five remain, each place along the first is a part.
+    """
+    shape = arrays[0].shape
+    if len(shape) <= MOST_LOOPED_AXES:
+        yield arrays
+        return
+    for axis in range(len(shape) - 1):
+        inner = shape[axis + 1]
+        if 1 in (shape[axis], inner) or all(a.strides[axis] == a.strides[axis + 1] * inner for a in arrays):
+            merged = (*shape[:axis], shape[axis] * inner, *shape[axis + 2 :])
+            yield from with_few_axes(*(a.reshape(merged) for a in arrays))
+            return
+    for place in range(shape[0]):
+        yield from with_few_axes(*(a[place] for a in arrays))
 
 
 @dataclass(frozen=True)
@@ -43,19 +63,21 @@ class Elementwise(Kind):
         return ("y",) if self.of_y else ("x",)
 
     def describe(self, op, shapes, dtype, settings):
-        check_axes(op.name, shapes[0])
+        check_axes(op.name, shapes[0], MOST_AXES)
         return shapes[0], self.choose(op, settings)
 
     def forward(self, call, arrays, out=None):
         (x,) = arrays
         y = call.empty(out)
-        activation.forward(*call.geometry, x, y)
+        for part, part_y in with_few_axes(x, y):
+            activation.forward(*call.geometry, part, part_y)
         return y, (), (y if self.of_y else x,)
 
     def backward(self, call, saved, dy, wanted, out=None):
         (x,) = saved
         dx = call.gradient(0, out and out[0])
-        activation.backward(*call.geometry, x, dy, dx)
+        for part in with_few_axes(x, dy, dx):
+            activation.backward(*call.geometry, *part)
         return (dx,)
 
     def choose(self, op, settings):

@@ -20,7 +20,7 @@ from ..layers import Owned, shape_text
 from ..net import Input, Net, Node, Structure
 from ..operator import FLOATS
 from ..plan import describe
-from . import onnx_arrays, onnx_compositions  # noqa: F401  register what they write
+from . import onnx_arrays, onnx_comparison, onnx_compositions  # noqa: F401  register what they write
 from .onnx_nodes import EXPORTERS, REFUSED
 from .onnx_pooling import pooled
 from .onnx_writer import NEWEST_OPSET, Writer, checked_opset
@@ -198,7 +198,7 @@ def written(net, input_shape=None, opset=NEWEST_OPSET, fold=False):
     for number, (row, shape) in enumerate(zip(structure.inputs, shapes, strict=True)):
         words = [word if not number else f"{word}_{row.name}" for word in ("N", "C", *AXIS_NAMES[len(row.size)])]
         shape = [word if extent is None else extent for word, extent in zip(words, shape, strict=False)]
-        terms.append(w.input(row.name, shape, row.integers))
+        terms.append(w.input(row.name, shape, row.role))
         indices[number] = terms[-1]
     for number, (node, call) in enumerate(zip(structure.nodes, calls, strict=True)):
         given = [None if v is None else terms[v] for v in node.arguments]
@@ -207,20 +207,19 @@ def written(net, input_shape=None, opset=NEWEST_OPSET, fold=False):
         first, place = len(w.nodes), len(structure.inputs) + number
         w.scope = node.path
         n = Exported(w, node.op, node.path, call, given, arrays[number])
-        check_masks(n)
         y = given[0] if number in folded else exporter(node.op)(w, n)
-        if place in asked and n.indices is None:
+        if place in asked and structure.roles[place] == "real" and n.indices is None:
             n.refuse("its indices have no form in ONNX", "leave return_indices out")
         if place in structure.outputs or any(y.name in made.outputs for made in w.nodes[first:]):
             y = w.named(y, node.path, first)
         terms.append(y)
-        indices[place] = n.indices
+        indices[place] = n.indices if structure.roles[place] == "real" else y
     names = batch_names(structure, shapes, every)
     for value in structure.outputs:
         shape = [names.get(value) if not axis else extent for axis, extent in enumerate(every[value])]
         if value < len(structure.inputs):
             terms[value] = w.named(terms[value], w.unique(f"{structure.names[value]}_again"), len(w.nodes))
-        w.output(terms[value], shape)
+        w.output(terms[value], shape, structure.roles[value])
     w.prune()
     for old, new in names_of_file(net).items():
         w.rename(old, new)
@@ -278,13 +277,6 @@ def node_arrays(net, calls):
                 )
         made.append(own)
     return made
-
-
-def check_masks(n):
-    """Refuse values that stand for masks: those of a net are numbers."""
-    for row, term in zip(n.op.rows(len(n.terms)), n.terms, strict=False):
-        if term is not None and row.role == "mask":
-            n.refuse(f"its {row.name} is true or false, and values of a graph are numbers", "leave it out")
 
 
 def batch_names(structure, shapes, every):

@@ -10,31 +10,38 @@ followed as arithmetic on extents (onnx_shapes.py), so that batch and image size
 import json
 import math
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import CnnError, ModelFileError, ShapeError
 from ..graph import FORBIDDEN, Graph, Value
-from ..net import Net, Structure
+from ..net import INDICES, Net, Structure
 from ..surgery import pruned
+from . import onnx_array_operators  # noqa: F401 - registers the functions of its operators
 from .onnx_control import CONTROL
 from .onnx_file import MOST_NODES, needed, read
-from .onnx_operators import OPERATORS, REASONS
+from .onnx_operators import KEEPS_TYPE_OF, OPERATORS, REASONS
 from .onnx_shapes import MOST_VALUES, ON_NUMBERS, Extent, as_whole, folded, is_open, tidy
 
 __all__ = ["Imported", "Live", "load_onnx"]
 
 MOST_NAME = 120
+ROLES = {"f": "real", "i": "index", "u": "index", "b": "mask", "O": "index"}  # kind of a dtype → what a value holds; O: sizes
 NEEDED_CHANNELS = "channels of an input cannot stay open, because weights depend on them"
 
 
 @dataclass(frozen=True, eq=False)
 class Live:
-    """A value that depends on the inputs: that of the graph, and its extents, integers or Extent."""
+    """A value that depends on the inputs: that of the graph, its extents (integers or Extent), and what it holds in the file.
+
+    ``role`` is "real", "index" (integers) or "mask" (booleans). Integers and booleans that operators on real numbers have moved
+    or computed with are real numbers in the graph, and stay what they are in the file.
+    """
 
     value: Value
     extents: tuple
+    role: str = "real"
 
     @property
     def rank(self):
@@ -99,6 +106,7 @@ class Importer:
         self.known = dict(model.arrays)
         self.owned = {}  # names of the net's arrays → numbers
         self.constants = {}  # id of an array of the file → the Live that stands for it
+        self.conversions = {}  # (name of a value, role) → the Live that holds the same as another sort of value
         self.done = set()  # nodes that another one has taken in
         self.paths = set()
         self.made = 0  # values of all arrays that were computed from others
@@ -121,17 +129,20 @@ class Importer:
         for row, shape in zip(rows, shapes, strict=True):
             self.input_names.append(row.name)
             path = self.path(row.name)
-            if row.dtype.kind in "iu" and len(shape) == 1:
-                with self.scopes_of(path) as last:
-                    self.known[row.name] = self.g.input_indices(last)
-                continue
-            if row.dtype.kind != "f" and not all(
+            role = ROLES.get(row.dtype.kind)
+            if role is None:
+                raise ModelFileError(f"input {row.name!r} takes {row.dtype}; a net takes numbers and booleans")
+            # Integers that become real numbers at once are an image in another precision.
+            if role == "index" and all(
                 node.op_type == "Cast" and node.attributes.get("to") in (1, 10, 11, 16)
                 for node in self.readers.get(row.name, ())
             ):
-                raise ModelFileError(
-                    f"input {row.name!r} takes {row.dtype}; a net takes real numbers: have the file begin with a Cast to float"
-                )
+                role = "real"
+            if role != "real" and len(shape) == 1:
+                with self.scopes_of(path) as last:
+                    value = self.g.input(None, name=last, role=role)
+                self.known[row.name] = Live(value, (Extent.named((row.name, 0)),), role)
+                continue
             if not 2 <= len(shape) <= 5:
                 raise ModelFileError(
                     f"input {row.name!r} has {len(shape)} axes {shape}; a net takes (N, C) to (N, C, D, H, W)"
@@ -141,7 +152,7 @@ class Importer:
                 raise ModelFileError(f"input {row.name!r} {shape}: {NEEDED_CHANNELS}: give input_shape=(None, 3, …)")
             size = tuple(n if isinstance(n, int) else None for n in shape[2:])
             with self.scopes_of(path) as last:
-                value = self.g.input(channels, size=size, name=last)
+                value = self.g.input(channels, size=size, name=last, role=role)
             extents = [n if isinstance(n, int) else Extent.named((row.name, axis)) for axis, n in enumerate(shape)]
             # One name for several extents means that they are equal.
             extents = [Extent.named(n) if isinstance(n, str) else e for n, e in zip(shape, extents, strict=True)]
@@ -149,7 +160,7 @@ class Importer:
             if isinstance(shape[0], int):
                 batch = Extent.named(("N", shape[0]))
                 self.batches[batch] = shape[0]
-            self.known[row.name] = Live(value, (batch, channels, *extents[2:]))
+            self.known[row.name] = Live(value, (batch, channels, *extents[2:]), role)
 
     def channels_of(self, name):
         """Channels of an input as the convolution that reads it has them."""
@@ -263,7 +274,11 @@ class Importer:
                 )
             raise ModelFileError(f"{node}: {node.op_type} of opset {node.opset} is not supported: {reason}")
         made = function(n)
-        return made if isinstance(made, tuple) else (made,)
+        made = made if isinstance(made, tuple) else (made,)
+        role = n.kept_role()
+        if role == "real":
+            return made
+        return tuple(replace(m, role=role) if isinstance(m, Live) and m.role == "real" else m for m in made)
 
     def placed(self, node, x, z):
         """The second array of a node older than broadcasting from the last axis: its axes begin at axis ``axis`` of the first."""
@@ -279,11 +294,15 @@ class Importer:
 
     def output(self, name):
         """The value of the graph for an output of the file."""
-        live = self.live(self.known[name], name)
-        if live.value.number < len(self.input_names) or any(
-            self.known.get(other) is live for other in self.model.outputs if other != name
+        given = self.known[name]
+        role = given.role if isinstance(given, Live) else ROLES.get(given.dtype.kind, "real")
+        live = self.live(given, name, role)
+        if (
+            live.value.number < len(self.input_names)
+            or live.value.name.endswith(INDICES)
+            or any(self.known.get(other) is given for other in self.model.outputs if other != name)
         ):
-            live = self.add("identity", live, name=name)
+            live = self.add("identity" if role == "real" else f"as_{role}", live, name=name)
         return live.value
 
     def structure(self, outputs):
@@ -334,20 +353,29 @@ class Importer:
 
     # ── Values ──
 
-    def live(self, given, name):
-        """A value of the graph: numbers become a constant, once per array of the file."""
+    def live(self, given, name, role="real"):
+        """A value of the graph that holds what ``role`` says: numbers become a constant, once per array of the file."""
         if isinstance(given, Live):
-            return given
-        if isinstance(given, Value):
-            raise ModelFileError(f"{name!r} is indices, which only operators that ask for indices take")
+            return self.converted(given, name, role)
         if is_open(given):
             raise ModelFileError(f"{name!r} is computed from the size of the image, and used as numbers of an image")
         if id(given) not in self.constants:
             if not given.size:
                 raise ModelFileError(f"{name!r} is an array without values {given.shape}")
             live = self.add("constant", name=name, arrays={"value": given}, shape=tuple(given.shape))
+            live = replace(live, role=ROLES.get(given.dtype.kind, "real"))
             self.constants[id(given)] = live, given  # kept, so that the number stays its own
-        return self.constants[id(given)][0]
+        return self.converted(self.constants[id(given)][0], name, role)
+
+    def converted(self, live, name, role):
+        """The same as real numbers, integers or booleans, once per value."""
+        if live.value.role == role:
+            return live
+        key = live.value.name, role
+        if key not in self.conversions:
+            made = self.add(f"as_{role}", live, name=f"{name}/as_{role}", extents=live.extents)
+            self.conversions[key] = replace(made, role=live.role if role == "real" else role)
+        return self.conversions[key]
 
     def add(self, op, *inputs, name, arrays=(), extents=None, **settings):
         """Add a node of operator ``op``; ``arrays`` are those that it owns; ``extents``: of y, where they are open."""
@@ -372,8 +400,9 @@ class Importer:
                 n if n is not None else as_size(e) if isinstance(e, Extent) else Extent.named((path, axis))
                 for axis, (n, e) in enumerate(zip(value.shape, extents, strict=True))
             ),
+            value.role,
         )
-        return (live, made[1]) if pair else live
+        return (live, Live(made[1], live.extents, "index")) if pair else live
 
 
 class Imported:
@@ -416,11 +445,20 @@ class Imported:
             raise ModelFileError(f"{self.node}: {name} is {value!r}; known are {', '.join(map(repr, allowed))}")
         return value
 
-    def live(self, place=0):
-        """Input number ``place`` as a value of the graph."""
+    def live(self, place=0, role="real"):
+        """Input number ``place`` as a value of the graph: real numbers, integers ("index") or booleans ("mask")."""
         if not self.given(place):
             raise ModelFileError(f"{self.node}: its input number {place} is missing")
-        return self.importer.live(self.inputs[place], self.node.inputs[place])
+        return self.importer.live(self.inputs[place], self.node.inputs[place], role)
+
+    def role(self, place=0):
+        """What input number ``place`` holds in the file."""
+        given = self.inputs[place] if self.given(place) else None
+        return given.role if isinstance(given, Live) else "real" if given is None else ROLES.get(given.dtype.kind, "real")
+
+    def kept_role(self):
+        """What the results hold: what the input holds whose type they have."""
+        return self.role(KEEPS_TYPE_OF.get(self.node.op_type, -1))
 
     def array(self, place, what):
         """Input number ``place`` as numbers that the file holds; None where it was left out."""
@@ -475,6 +513,7 @@ class Imported:
         for known in reversed(list(self.importer.known.values())):
             if (
                 isinstance(known, Live)
+                and known.value.role == "real"
                 and known.rank == len(extents) + first
                 and known.extents[first:] == tuple(extents)
             ):

@@ -4,15 +4,18 @@ What changed between versions of an operator (attributes that became inputs, oth
 """
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+
+from ..net import INDICES
 
 from .onnx_arrays import NODES, REDUCTIONS
 from .onnx_shapes import Extent, as_real, as_whole, is_open, tidy, windows
 from .onnx_tensors import NUMBERS
 
-__all__ = ["OPERATORS", "REASONS"]
+__all__ = ["KEEPS_TYPE_OF", "OPERATORS", "REASONS"]
 
 OPERATORS = {}  # ONNX operator → function(node) → Live, array of numbers, or a tuple of them
 
@@ -22,6 +25,16 @@ REASONS = {"SequenceMap": "sequences are not read: export without them"} | {
 }
 
 INT_MOST = 1 << 31
+
+# ONNX operator → the input whose type its results have; what is not named makes real numbers, or says itself what it makes.
+KEEPS_TYPE_OF = dict.fromkeys(
+    (
+        *("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile", "Concat", "Split", "Slice"),
+        *("Gather", "Pad", "DepthToSpace", "SpaceToDepth", "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Neg"),
+        *("Abs", "Sign", "Clip", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "MatMul"),
+    ),
+    0,
+)
 
 
 def imports(*names):
@@ -361,22 +374,20 @@ def global_lp_pool(n):
 @imports("MaxUnpool")
 def max_unpool(n):
     x, rank = image(n)
-    indices = n.inputs[1]
-    if is_constant(indices) or not getattr(indices, "indices", False):
-        n.refuse("its indices must be those that a MaxPool of the graph returns")
+    indices = n.live(1, "index")
     kernel, _, _, _, settings = window(n, rank)
     wanted = n.sizes(2, "output_shape")
     if wanted is not None:
         settings["output_size"] = tuple(wanted[2:])
+    if not indices.value.name.endswith(INDICES):  # those of a MaxPool of the graph count within a plane
+        settings["compat"] = "onnx"
     return n.add("max_unpool", x, indices, kernel_size=plain(kernel), **settings)
 
 
 @imports("RoiAlign")
 def roi_align(n):
     x, _ = image(n)
-    images = n.inputs[2]
-    if not getattr(images, "indices", False):
-        n.refuse("the numbers of the images that boxes lie in must be an input of integers")
+    images = n.live(2, "index")
     coordinates = n.choice(
         "coordinate_transformation_mode",
         "half_pixel" if n.opset >= 16 else "output_half_pixel",
@@ -705,16 +716,16 @@ def ranked(n, x, rank):
     )
 
 
-def widened(n, place, rank):
+def widened(n, place, rank, role="real"):
     """Input number ``place`` as a value of ``rank`` axes at least; constants are given them at once."""
     given = n.inputs[place]
     if is_constant(given) and given.ndim < rank and not is_open(given):
         kept = n.importer.constants.setdefault(
             (id(given), rank), (given.reshape((1,) * (rank - given.ndim) + given.shape), given)
         )
-        return n.importer.live(kept[0], n.node.inputs[place])
-    x = n.live(place)
-    return ranked(n, x, rank) if x.rank < rank else x
+        return n.importer.live(kept[0], n.node.inputs[place], role)
+    x = n.live(place, role)
+    return ranked(n, x, rank) if role == "real" and x.rank < rank else x
 
 
 def ranks(n):
@@ -801,16 +812,17 @@ def arithmetic(n):
             return made
     rank = ranks(n)
     real(n)
-    return pair(n, PAIRS[n.node.op_type], widened(n, 0, rank), widened(n, 1, rank))
+    y = pair(n, PAIRS[n.node.op_type], widened(n, 0, rank), widened(n, 1, rank))
+    if n.node.op_type == "Div" and n.role() == "index":  # towards 0
+        return n.add("as_index", y, step="whole", extents=y.extents)
+    return y
 
 
 def real(n):
-    """Refuse arithmetic on integers, and of images with sizes."""
+    """Refuse arithmetic of images with sizes."""
     for value in n.inputs:
         if is_constant(value) and is_open(value):
             n.refuse("it computes with the size of the image in a way that is not known here; give input_shape=")
-        if is_constant(value) and value.dtype.kind not in "f" and n.node.op_type != "Pow":
-            n.refuse(f"it computes with {value.dtype}; a net computes with real numbers")
 
 
 MANY = {"Max": "maximum", "Min": "minimum", "Sum": "add", "Mean": "add"}
@@ -1483,16 +1495,23 @@ REAL_TYPES, WHOLE_TYPES = (
 )
 
 
+def as_role(n, x, role):
+    """A value as real numbers, integers or booleans, as Cast makes them."""
+    if x.role == role:
+        return x
+    if role == "real" or (role == "index" and x.role == "mask"):  # the same numbers
+        return replace(n.live(), role=role)
+    return n.importer.converted(x, n.name, role)
+
+
 @imports("Cast")
 def cast(n):
     to, x = n.node.attributes.get("to", 1), n.inputs[0]
     to = NUMBERS.get({"FLOAT": "float", "DOUBLE": "double"}.get(to, str(to).lower()), to)  # a word until version 6
-    if not is_constant(x):
-        if to not in REAL_TYPES:
-            n.refuse(f"values of an image become {WHOLE_TYPES.get(to, to)}; a net computes with real numbers")
-        return x
     if to not in REAL_TYPES and to not in WHOLE_TYPES:
         n.refuse(f"type number {to} is not read")
+    if not is_constant(x):
+        return as_role(n, x, "real" if to in REAL_TYPES else "mask" if to == 9 else "index")
     if is_open(x):
         return cast_sizes(x, to in REAL_TYPES)
     with np.errstate(all="ignore"):
@@ -1507,11 +1526,10 @@ def cast_sizes(x, to_real):
 @imports("CastLike")
 def cast_like(n):
     x, like = n.inputs[:2]
-    real_like = like.dtype.kind == "f" if is_constant(like) else not getattr(like, "indices", False)
+    role = n.role(1)
+    real_like = role == "real"
     if not is_constant(x):
-        if not real_like:
-            n.refuse(f"values of an image become {like.dtype}; a net computes with real numbers")
-        return x
+        return as_role(n, x, role)
     if is_open(x):
         return cast_sizes(x, real_like)
     with np.errstate(all="ignore"):

@@ -139,15 +139,15 @@ class Writer:
         self._taken.add(made)
         return made
 
-    def input(self, name, shape, integers=False):
-        """An input of float32 or int64: ``shape`` holds integers, and words for extents that stay open."""
+    def input(self, name, shape, role="real"):
+        """An input of float32, int64 or booleans: ``shape`` holds integers, and words for extents that stay open."""
         self._taken.add(name)
-        self.inputs.append((name, tuple(shape), integers))
+        self.inputs.append((name, tuple(shape), role))
         return Term(self, name)
 
-    def output(self, term, shape):
+    def output(self, term, shape, role="real"):
         """Make ``term`` a result of the graph."""
-        self.outputs.append((term.name, tuple(shape)))
+        self.outputs.append((term.name, tuple(shape), role))
 
     def constant(self, values, name=None):
         """An initialiser; small ones without a name are kept once."""
@@ -189,11 +189,11 @@ class Writer:
             node.inputs = [new if name == old else name for name in node.inputs]
             node.outputs = [new if name == old else name for name in node.outputs]
         self.inputs = [(new if name == old else name, *rest) for name, *rest in self.inputs]
-        self.outputs = [(new if name == old else name, shape) for name, shape in self.outputs]
+        self.outputs = [(new if name == old else name, *rest) for name, *rest in self.outputs]
 
     def prune(self):
         """Leave out nodes and numbers that no result needs."""
-        needed, kept = {name for name, _ in self.outputs}, []
+        needed, kept = {name for name, *_ in self.outputs}, []
         for node in reversed(self.nodes):
             if needed.intersection(node.outputs):
                 needed.update(node.inputs)
@@ -212,8 +212,8 @@ class Writer:
         return self("Where", condition, x, y)
 
     def cast(self, x, to="float"):
-        """x as float32 or int64."""
-        return self("Cast", x, to={"float": 1, "int64": 7}[to])
+        """x as float32, int64 or booleans."""
+        return self("Cast", x, to={"float": 1, "int64": 7, "bool": 9}[to])
 
     def reduced(self, what, x, axes, keepdims=False):
         """Sum, Mean, Max, Min … along axes: an input of ReduceSum, and of the others since version 18."""
@@ -303,12 +303,15 @@ class Writer:
                 for name, value in node.attributes.items()
             }
             nodes.append(helper.make_node(node.op_type, node.inputs, node.outputs, name=label, **attributes))
+        element = {"real": kinds.FLOAT, "index": kinds.INT64, "mask": kinds.BOOL}
         weights = [onnx.numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in self.initialisers.items()]
         graph = helper.make_graph(
             nodes,
             name,
-            [helper.make_tensor_value_info(n, kinds.INT64 if i else kinds.FLOAT, shape) for n, shape, i in self.inputs],
-            [helper.make_tensor_value_info(n, kinds.FLOAT, shape) for n, shape in self.outputs],
+            *(
+                [helper.make_tensor_value_info(name, element[role], shape) for name, shape, role in rows]
+                for rows in (self.inputs, self.outputs)
+            ),
             weights,
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)])
