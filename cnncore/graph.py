@@ -69,16 +69,19 @@ class Graph:
         """An input (N, channels, *size). ``size``: None for open, an integer for all axes, or one per axis (or None).
 
         ``rank`` is the number of spatial axes, 2 unless ``size`` says otherwise; with rank 0 the input is (N, channels).
-        ``role`` is what it holds: "real" numbers, "index" for integers, "mask" for booleans.
+        With rank 0 and ``channels=None`` it is (N,). ``role`` is what it holds: "real" numbers, "index" for integers, "mask" for booleans.
         """
-        path = self._path(name, "input")
+        path = self._path(name, "input" if role == "real" else "indices" if role == "index" else role)
         role = choice(*ROLE_NAMES)(path, "role", role)
         rank = geometry.integer(path, "rank", 2 if rank is None else rank, 0, 3) if not _several(size) else len(size)
         if not 0 <= rank <= 3:
             raise SettingError(f"{path}: size {tuple(size)} has {rank} axes; there are at most 3")
         sizes = tuple(size) if _several(size) else (size,) * rank
         sizes = tuple(None if s is None else geometry.integer(path, "size", s, 1) for s in sizes)
-        row = Input(path, geometry.integer(path, "channels", channels, 1), sizes, role)
+        if channels is None and rank == 0:  # (N,)
+            row = Input(path, None, (), role)
+        else:
+            row = Input(path, geometry.integer(path, "channels", channels, 1), sizes, role)
         if self._nodes:
             raise GraphError(f"{path}: inputs come first; call g.input before the operators")
         self._inputs.append(row)
@@ -95,11 +98,7 @@ class Graph:
         >>> net(np.ones((2, 64, 20, 30), "f"), np.array([[1, 2, 8, 9]] * 3, "f"), np.array([0, 1, 1])).shape
         (3, 64, 7, 7)
         """
-        path = self._path(name, "indices")
-        if self._nodes:
-            raise GraphError(f"{path}: inputs come first; call g.input_indices before the operators")
-        self._inputs.append(Input(path, None, (), "index"))
-        return self._value(path, self._inputs[-1].shape, "index")
+        return self.input(None, name=name, rank=0, role="index")
 
     @contextmanager
     def scope(self, name):
@@ -373,7 +372,7 @@ def _several(size):
 
 def _input_extents(row):
     path, role = row["name"], row.get("role", "real" if row["channels"] is not None else "index")
-    if row["channels"] is None and not row["size"] and role != "real":
+    if row["channels"] is None and not row["size"]:
         return None, (), role
     sizes = tuple(None if s is None else geometry.integer(path, "size", s, 1) for s in row["size"])
     if len(sizes) > 3:
@@ -478,7 +477,7 @@ def check_model(model):
         expect(isinstance(row, dict) and set(row) - {"role"} == {"name", "channels", "size"}, "input")
         sizes, role = row["size"], row.get("role", "index" if row["channels"] is None else "real")
         expect(isinstance(row["name"], str) and isinstance(role, str) and role in ROLE_NAMES, "input")
-        numbers = row["channels"] is None and sizes == [] and role != "real"  # (N,)
+        numbers = row["channels"] is None and sizes == []  # (N,)
         expect(numbers or (whole(row["channels"], 1) and row["channels"] <= MOST_EXTENT), "input")
         expect(
             isinstance(sizes, list) and all(s is None or (whole(s, 1) and s <= MOST_EXTENT) for s in sizes),

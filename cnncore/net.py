@@ -136,7 +136,8 @@ class Structure:
                 }
             )
         inputs = [
-            {"name": i.name, "channels": i.channels, "size": list(i.size)} | ({} if i.role == "real" else {"role": i.role})
+            {"name": i.name, "channels": i.channels, "size": list(i.size)}
+            | ({} if i.role == ("real" if i.channels is not None else "index") else {"role": i.role})
             for i in self.inputs
         ]
         return {"inputs": inputs, "nodes": nodes, "outputs": [names[v] for v in self.outputs]}

@@ -18,12 +18,15 @@ from cnncore import ModelFileError
 
 onnx = pytest.importorskip("onnx")
 
-from cnncore.io.onnx_operators import OPERATORS  # noqa: E402
+from cnncore.io.onnx_import import OPERATORS  # noqa: E402
 from cnncore.io.onnx_shapes import ON_NUMBERS  # noqa: E402
 
 # Which inputs of a node are images; the others are numbers that a file holds. What is not named: the first alone.
-IMAGES = {name: None for name in ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean", "Concat", "MatMul")}
-IMAGES |= {"DeformConv": (0, 2, 4), "RoiAlign": (0, 1, 2), "Where": (1, 2)}
+EVERY = tuple(range(20))
+IMAGES = dict.fromkeys(("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean", "Concat", "MatMul", "Mod"), EVERY)
+IMAGES |= dict.fromkeys(("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Xor", "Where"), EVERY)
+IMAGES |= dict.fromkeys(("GatherElements", "GatherND", "ScatterElements", "Scatter", "ScatterND", "Einsum"), EVERY)
+IMAGES |= {"DeformConv": (0, 2, 4), "RoiAlign": (0, 1, 2), "MaxUnpool": (0, 1), "GridSample": (0, 1)}
 # Their results are stored to four digits.
 ROUNDED = {
     "test_averagepool_2d_ceil_last_window_starts_on_pad",
@@ -70,14 +73,14 @@ def prepared(case):
             graph.input.remove(row)
             graph.initializer.append(onnx.numpy_helper.from_array(array, row.name))
             continue
-        if array.dtype.kind != "f" and not (first.op_type == "RoiAlign" and place == 2):
-            raise NotForNets(f"takes {array.dtype} as an image; nets take real numbers")
+        if array.dtype.kind not in "fiub":
+            raise NotForNets(f"takes {array.dtype} as an image; nets take numbers and booleans")
         if array.dtype.kind == "f":
             dtype = array.dtype
             array = array.astype(np.float32 if dtype == np.float16 else dtype)
         if not array.size:
             raise NotForNets("takes an image without values")
-        if array.ndim < 2 and array.dtype.kind == "f":  # a net's input is (N, C, …): the axes go in the first node
+        if array.ndim < 2 and (array.dtype.kind == "f" or not array.ndim):  # (N, C, …): the axes go in the first node
             shape = list(array.shape)
             array = array.reshape(1, -1)
             graph.initializer.append(onnx.numpy_helper.from_array(np.array(shape, np.int64), f"{row.name}_shape"))
@@ -125,6 +128,10 @@ def skipped(case):
     limit = 1e-4 if case.name in ROUNDED else LIMIT[dtype]
     for y, right in zip(found, expected, strict=True):
         assert y.shape == right.shape, case.name
+        assert (y.dtype.kind in "iub") == (right.dtype.kind in "iub"), case.name
+        if y.dtype.kind in "iub":
+            assert np.array_equal(y, right), case.name
+            continue
         right = right.astype(y.dtype)
         finite = np.isfinite(right)
         assert np.array_equal(np.where(finite, 0, right), np.where(finite, 0, y), equal_nan=True), case.name

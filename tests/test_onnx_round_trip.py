@@ -18,7 +18,8 @@ onnx = pytest.importorskip("onnx")
 
 def relative_error(got, want):
     """The largest error, relative to the largest value."""
-    assert got.shape == want.shape
+    assert got.shape == want.shape and got.dtype == want.dtype
+    got, want = got.astype(np.float64), want.astype(np.float64)
     return float(np.abs(got - want).max(initial=0.0)) / max(float(np.abs(want).max(initial=0.0)), 1e-6)
 
 

@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from test_onnx_nodes import all_cases, skipped  # noqa: E402
 
-from cnncore.io.onnx_operators import OPERATORS  # noqa: E402
+from cnncore.io.onnx_import import OPERATORS  # noqa: E402
 from cnncore.io.onnx_shapes import ON_NUMBERS  # noqa: E402
 
 

@@ -339,7 +339,7 @@ class IntegerCase(Case):
         return (np.rint(10 * x).astype(np.int64), *rest)
 
 
-ANYTHING = (Array("x", "real numbers, integers or booleans"),)
+ANYTHING = (Array("x", "real numbers, integers or booleans", role="any"),)
 CASTS = "ONNX operator Cast, 2017; NumPy, Harris et al. 2020, Nature, doi:10.1038/s41586-020-2649-2"
 
 CONVERSIONS = (
@@ -357,10 +357,9 @@ CONVERSIONS = (
             "without real numbers beside them float32; in a net its dtype",
         ),
         accumulates=EXACT,
-        linear=("x",),
         paper=CASTS,
         proof="integers and booleans have no gradient",
-        cases=(MaskCase(spatial=2), IntegerCase(spatial=2)),
+        cases=(MaskCase(spatial=2), IntegerCase(spatial=2), Case(spatial=2, ranks=(2,))),
         example="""
             >>> import numpy as np, cnncore
             >>> cnncore.as_real(np.array([False, True]))
@@ -374,7 +373,7 @@ CONVERSIONS = (
         summary="Real numbers and booleans as integers.",
         formula="y = x without what follows the point; 1 for true, 0 for false",
         gradient=NONE,
-        arrays=(Array("x", "real numbers, integers or booleans", differentiable=False),),
+        arrays=(Array("x", "real numbers, integers or booleans", differentiable=False, role="any"),),
         shape=SAME_SHAPE,
         edges=("NaN: 0", "beyond what int64 holds: its ends"),
         accumulates=EXACT,
@@ -397,7 +396,7 @@ CONVERSIONS = (
         summary="Real numbers and integers as booleans.",
         formula="y = (x ≠ 0)",
         gradient=NONE,
-        arrays=(Array("x", "real numbers, integers or booleans", differentiable=False),),
+        arrays=(Array("x", "real numbers, integers or booleans", differentiable=False, role="any"),),
         shape=SAME_SHAPE,
         edges=("NaN: true",),
         accumulates=EXACT,

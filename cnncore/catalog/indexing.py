@@ -279,6 +279,12 @@ def elements_and_updates(rng, x):
     return order - x.shape[1] * (order == 1), rng.standard_normal(order.shape)
 
 
+def elements_of_last_axis(rng, x):
+    """Places along the last axis, and what is put there."""
+    order = np.argsort(rng.standard_normal(x.shape), axis=-1)[..., :2]
+    return order, rng.standard_normal(order.shape)
+
+
 def repeated_and_updates(rng, x):
     """Places along axis 1, some of them twice, and what meets there, unlike what is there and not near 0."""
     (indices,) = repeated_elements(rng, x)
@@ -288,7 +294,7 @@ def repeated_and_updates(rng, x):
 
 def tuples(rng, x):
     """Places of images and channels."""
-    return (np.stack([rng.integers(-extent, extent, (2, 3)) for extent in x.shape[:2]], axis=-1),)
+    return (np.stack([rng.integers(-extent, max(extent, 1), (2, 3)) for extent in x.shape[:2]], axis=-1),)
 
 
 def tuples_of_each_image(rng, x):
@@ -299,7 +305,7 @@ def tuples_of_each_image(rng, x):
 def tuples_and_updates(rng, x):
     """Different places of channels of images, and what is put there."""
     places = rng.permutation(x.shape[0] * x.shape[1])[:3]
-    return np.stack([places // x.shape[1], places % x.shape[1]], axis=-1), rng.standard_normal((3, *x.shape[2:]))
+    return np.stack([places // x.shape[1], places % x.shape[1]], axis=-1), rng.standard_normal((len(places), *x.shape[2:]))
 
 
 def repeated_tuples_and_updates(rng, x):
@@ -378,7 +384,10 @@ POSITIONS = (
         accumulates="in x's dtype, in row-major order of indices",
         smooth=False,
         paper=f"ONNX operator ScatterElements, 2019; {NUMPY} (put_along_axis)",
-        cases=put_cases(elements_and_updates, repeated_and_updates),
+        cases=(
+            *put_cases(elements_and_updates, repeated_and_updates),
+            Case(arrays=elements_of_last_axis, axis=-1, spatial=3, ranks=(2,)),
+        ),
         example="""
             >>> import numpy as np, cnncore
             >>> cnncore.scatter_elements(np.zeros((1, 3)), np.array([[2, 2]]), np.array([[1., 4.]]), reduction="add")

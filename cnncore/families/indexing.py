@@ -58,7 +58,7 @@ class Place(WithoutGradient):
         (x,), axis = arrays, call.geometry
         y = call.empty(out)
         if y.size:
-            line = y[(slice(None),) * axis + (0,)] if call.settings["keepdims"] else y
+            line = y[(slice(None),) * axis + (0, ...)] if call.settings["keepdims"] else y
             indexing.place(self.largest, call.settings["last"], axis, x, line)
         return y, (), ()
 

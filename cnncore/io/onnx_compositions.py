@@ -439,8 +439,12 @@ def attention_pool(w, n):
     t = w("Tanh", w("MatMul", n.named("v", n.array("v")), cells))
     if u is not None:
         t = t * w("Sigmoid", w("MatMul", n.named("u", u), cells))
-    a = w("Softmax", w("MatMul", n.named("w", n.array("w")[None]), t), axis=2)  # (N, 1, cells)
-    return w.reduced("Sum", cells * a, (2,))
+    scores, mask = w("MatMul", n.named("w", n.array("w")[None]), t), n.term("mask")  # (N, 1, cells)
+    if mask is None:
+        return w.reduced("Sum", cells * w("Softmax", scores, axis=2), (2,))
+    mask = w.reshaped(mask, 0, 1, -1)
+    a = w.where(mask, w("Softmax", w.where(mask, scores, LEAST), axis=2), 0.0)
+    return w.reduced("Sum", w.where(mask, cells, 0.0) * a, (2,))
 
 
 @exports("strip_pool")
@@ -535,14 +539,34 @@ def binary_cross_entropy(w, n):
 
 @exports("softmax_cross_entropy")
 def softmax_cross_entropy(w, n):
-    """Of probabilities: the values that a graph has for it."""
+    """Of class numbers a node, unless they are smoothed; of probabilities the sum."""
     s, K = n.settings, n.shapes[0][1]
-    smoothing = s["label_smoothing"]
-    q = n.term("target") * (1 - smoothing) + smoothing / K if smoothing else n.term("target")
-    if n.term("weight") is not None:
-        q = q * w.reshaped(n.term("weight"), -1, *[1] * len(n.spatial))
+    smoothing, target, weight = s["label_smoothing"], n.term("target"), n.term("weight")
+    numbers = len(n.shapes[1]) < len(n.shapes[0])
+    if numbers and not smoothing:
+        return w(
+            "SoftmaxCrossEntropyLoss",
+            n.x,
+            target,
+            weight,
+            ignore_index=s["ignore_index"],
+            reduction=s["reduction"],
+        )
+    if numbers:
+        classes, ignored = w("OneHot", target, w.whole(K), np.array([0, 1], np.float32), axis=1), s["ignore_index"]
+        valid = w.cast(w("Not", w("Equal", target, np.array(ignored, np.int64))))
+    else:
+        classes = target
+    q = classes * (1 - smoothing) + smoothing / K if smoothing else classes
+    if weight is not None:
+        weight = w.reshaped(weight, -1, *[1] * len(n.spatial))
+        q = q * weight
     losses = -w.reduced("Sum", q * w("LogSoftmax", n.x, axis=1), (1,))
-    return reduced_loss(w, n, losses, len(n.shapes[0]) - 1)
+    cells = range(len(n.shapes[0]) - 1)
+    if not numbers or s["reduction"] != "mean":
+        return reduced_loss(w, n, losses * valid if numbers else losses, len(cells))
+    counted = valid if weight is None else valid * w.reduced("Sum", classes * weight, (1,))
+    return w.reduced("Sum", losses * valid, cells) / w.reduced("Sum", counted, cells)
 
 
 @exports("nll_loss")

@@ -20,7 +20,7 @@ from ..layers import Owned, shape_text
 from ..net import Input, Net, Node, Structure
 from ..operator import FLOATS
 from ..plan import describe
-from . import onnx_arrays, onnx_comparison, onnx_compositions  # noqa: F401  register what they write
+from . import onnx_arrays, onnx_comparison, onnx_compositions, onnx_indexing  # noqa: F401  register what they write
 from .onnx_nodes import EXPORTERS, REFUSED
 from .onnx_pooling import pooled
 from .onnx_writer import NEWEST_OPSET, Writer, checked_opset
@@ -347,16 +347,15 @@ def alone(op, arrays, settings, size=None):
                 owned.append(Owned(argument, name, array.shape, 0.0, (1, 1), update, True))
                 numbers[name] = array.astype(np.float32)
             continue
-        if row.role == "index" and array.ndim == 1:
-            indices.append((argument, len(inputs)))
-            arguments.append(None)
-            inputs.append(Input(row.name, None, ()))
-            continue
-        if array.dtype.kind != "f" or not 2 <= array.ndim <= 5:
+        role = {"i": "index", "b": "mask"}.get(array.dtype.kind, "real")
+        if array.ndim > 5 or (array.ndim < 2 and (role == "real" or array.ndim == 0)):
             return None
+        if role != "real":
+            indices.append((argument, len(inputs)))
+        arguments.append(len(inputs) if role == "real" else None)
         spatial = array.shape[2:] if size == "known" else (None,) * (array.ndim - 2)
-        arguments.append(len(inputs))
-        inputs.append(Input(row.name if not op.several else f"{row.name}_{argument}", array.shape[1], spatial))
+        name = row.name if not op.several else f"{row.name}_{argument}"
+        inputs.append(Input(name, array.shape[1] if array.ndim > 1 else None, spatial, role))
     arguments += [None] * (len(op.rows(len(arrays))) - len(arguments))
     node = Node(op.name, op, tuple(arguments), dict(settings), dict(settings), tuple(owned), tuple(indices))
     return Net(Structure(inputs, [node], [len(inputs)]), 0, "float32", numbers)

@@ -24,7 +24,7 @@ from .onnx_file import MOST_NODES, needed, read
 from .onnx_operators import KEEPS_TYPE_OF, OPERATORS, REASONS
 from .onnx_shapes import MOST_VALUES, ON_NUMBERS, Extent, as_whole, folded, is_open, tidy
 
-__all__ = ["Imported", "Live", "load_onnx"]
+__all__ = ["OPERATORS", "Imported", "Live", "load_onnx"]
 
 MOST_NAME = 120
 ROLES = {"f": "real", "i": "index", "u": "index", "b": "mask", "O": "index"}  # kind of a dtype → what a value holds; O: sizes
@@ -140,7 +140,7 @@ class Importer:
                 role = "real"
             if role != "real" and len(shape) == 1:
                 with self.scopes_of(path) as last:
-                    value = self.g.input(None, name=last, role=role)
+                    value = self.g.input(None, name=last, rank=0, role=role)
                 self.known[row.name] = Live(value, (Extent.named((row.name, 0)),), role)
                 continue
             if not 2 <= len(shape) <= 5:
@@ -458,7 +458,8 @@ class Imported:
 
     def kept_role(self):
         """What the results hold: what the input holds whose type they have."""
-        return self.role(KEEPS_TYPE_OF.get(self.node.op_type, -1))
+        place = KEEPS_TYPE_OF.get(self.node.op_type)
+        return "real" if place is None else self.role(place)
 
     def array(self, place, what):
         """Input number ``place`` as numbers that the file holds; None where it was left out."""
@@ -495,6 +496,10 @@ class Imported:
         return self.importer.live(
             np.asarray(numbers, np.float32 if np.ndim(numbers) == 0 else None), f"{self.name}/{step}"
         )
+
+    def holding(self, live, like):
+        """A value that holds in the file what an array of the file does."""
+        return replace(live, role=ROLES[like.dtype.kind])
 
     def needs(self, place):
         """Whether output number ``place`` is read by another node, or is one of the graph."""

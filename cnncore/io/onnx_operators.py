@@ -31,7 +31,7 @@ KEEPS_TYPE_OF = dict.fromkeys(
     (
         *("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile", "Concat", "Split", "Slice"),
         *("Gather", "Pad", "DepthToSpace", "SpaceToDepth", "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Neg"),
-        *("Abs", "Sign", "Clip", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "MatMul"),
+        *("MaxPool", "Abs", "Sign", "Clip", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "MatMul"),
     ),
     0,
 )
@@ -377,11 +377,18 @@ def max_unpool(n):
     indices = n.live(1, "index")
     kernel, _, _, _, settings = window(n, rank)
     wanted = n.sizes(2, "output_shape")
-    if wanted is not None:
-        settings["output_size"] = tuple(wanted[2:])
-    if not indices.value.name.endswith(INDICES):  # those of a MaxPool of the graph count within a plane
-        settings["compat"] = "onnx"
-    return n.add("max_unpool", x, indices, kernel_size=plain(kernel), **settings)
+    if indices.value.name.endswith(INDICES):  # those of a MaxPool of the graph count within a plane
+        if wanted is not None:
+            settings["output_size"] = tuple(wanted[2:])
+        return n.add("max_unpool", x, indices, kernel_size=plain(kernel), **settings)
+    # Others count through the result as large as the windows make it, of which a larger one is the first corner.
+    y = n.add("max_unpool", x, indices, step=wanted and "unpooled", kernel_size=plain(kernel), compat="onnx", **settings)
+    if wanted is None:
+        return y
+    if any(isinstance(e, Extent) for e in (*y.extents[2:], *wanted[2:])):
+        n.refuse("its output_shape with indices that no MaxPool of the graph returns, of an open size; give input_shape=")
+    pairs = tuple((0, new - have) for new, have in zip(wanted[2:], y.extents[2:], strict=True))
+    return n.add("pad", y, padding=pairs, extents=(*y.extents[:2], *wanted[2:]))
 
 
 @imports("RoiAlign")

@@ -35,7 +35,7 @@ cdef Lines lines_of(int axis, arrays):
 cdef tuple starts(int axis, arrays):
     """The first value of every line."""
     rank = arrays[0].ndim
-    return tuple([a[(slice(None),) * axis + (0,)] if a.ndim == rank else a for a in arrays])
+    return tuple([a[(slice(None),) * axis + (0, ...)] if a.ndim == rank else a for a in arrays])
 
 
 cdef inline bint beats(real a, real b, bint largest) noexcept nogil:
