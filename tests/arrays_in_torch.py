@@ -60,6 +60,70 @@ def gather(s, x):
     return y.squeeze(s["axis"]) if alone else y
 
 
+def place(name):
+    def of(s, x):
+        if not s["last"]:  # torch does not say which of equal ones; in the cases there are none
+            return getattr(torch, name)(x, s["axis"], s["keepdims"])
+        return x.shape[s["axis"]] - 1 - getattr(torch, name)(x.flip(s["axis"]), s["axis"], s["keepdims"])
+
+    return of
+
+
+def cumulative(function, start):
+    def of(s, x):
+        x = x.flip(s["axis"]) if s["reverse"] else x
+        if s["exclusive"]:
+            first = torch.full_like(x.narrow(s["axis"], 0, 1), start)
+            x = torch.cat([first, x.narrow(s["axis"], 0, x.shape[s["axis"]] - 1)], s["axis"])
+        y = function(x, s["axis"])
+        return y.flip(s["axis"]) if s["reverse"] else y
+
+    return of
+
+
+def one_hot(s, x):
+    classes = torch.arange(s["depth"])
+    hot = (torch.where(x < 0, x + s["depth"], x)[..., None] == classes).movedim(-1, s["axis"])
+    return torch.where(hot, s["on"], s["off"]).to(torch.float32)
+
+
+TORCH_REDUCTIONS = {"add": "sum", "multiply": "prod", "maximum": "amax", "minimum": "amin"}
+
+
+def from_start(indices, extent):
+    return torch.where(indices < 0, indices + extent, indices)
+
+
+def scatter_elements(s, x, indices, updates):
+    indices = from_start(indices, x.shape[s["axis"]])
+    if s["reduction"] == "none":
+        return torch.scatter(x, s["axis"], indices, updates)
+    return torch.scatter_reduce(x, s["axis"], indices, updates, TORCH_REDUCTIONS[s["reduction"]])
+
+
+def gather_nd(s, x, indices):
+    batch = [torch.arange(n).reshape(-1, *[1] * (indices.ndim - 2 - i)) for i, n in enumerate(x.shape[: s["batch_dims"]])]
+    return x[(*batch, *indices.unbind(-1))]
+
+
+def scatter_nd(s, x, indices, updates):
+    count = indices.shape[-1]
+    at = torch.zeros(indices.shape[:-1], dtype=torch.int64)
+    for axis, place_ in enumerate(indices.unbind(-1)):
+        at = at * x.shape[axis] + from_start(place_, x.shape[axis])
+    rows, at = x.flatten(0, count - 1).flatten(1), at.flatten()
+    updates = updates.reshape(len(at), -1)
+    if s["reduction"] == "none":
+        return rows.index_copy(0, at, updates).reshape(x.shape)
+    if s["reduction"] == "add":
+        return rows.index_add(0, at, updates).reshape(x.shape)
+    at = at[:, None].expand(updates.shape)
+    return torch.scatter_reduce(rows, 0, at, updates, TORCH_REDUCTIONS[s["reduction"]]).reshape(x.shape)
+
+
+COMPARED = {"equal": "eq", "not_equal": "ne", "less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge"}
+
+
 def function(name):
     return lambda s, x: getattr(torch, name)(x)
 
@@ -92,4 +156,27 @@ ORACLES |= {
     "tile": lambda s, x: torch.tile(x, s["repeats"]),
     "gather": gather,
     "constant": lambda s, value: value.clone(),
+    "is_nan": lambda s, x: torch.isnan(x),
+    "is_inf": lambda s, x: (torch.isneginf(x) & s["negative"]) | (torch.isposinf(x) & s["positive"]),
+    "logical_not": lambda s, x: ~x,
+    "where": lambda s, condition, x, z: torch.where(condition, x, z),
+    "as_real": lambda s, x: x if x.dtype.is_floating_point else x.to(torch.float32),
+    "as_index": lambda s, x: x.to(torch.int64),
+    "as_mask": lambda s, x: x.to(torch.bool),
+    "arg_max": place("argmax"),
+    "arg_min": place("argmin"),
+    "top_k": lambda s, x: torch.topk(x, s["k"], s["axis"], s["largest"]).values,
+    "cumulative_sum": cumulative(torch.cumsum, 0.0),
+    "cumulative_product": cumulative(torch.cumprod, 1.0),
+    "triangle": lambda s, x: (torch.triu if s["upper"] else torch.tril)(x, s["diagonal"]),
+    "one_hot": one_hot,
+    "gather_elements": lambda s, x, indices: torch.gather(x, s["axis"], from_start(indices, x.shape[s["axis"]])),
+    "scatter_elements": scatter_elements,
+    "gather_nd": gather_nd,
+    "scatter_nd": scatter_nd,
+}
+ORACLES |= {name: (lambda torch_name: lambda s, x, z: getattr(torch, torch_name)(x, z))(n) for name, n in COMPARED.items()}
+ORACLES |= {
+    name: (lambda torch_name: lambda s, x, z: getattr(torch, torch_name)(x, z))(name)
+    for name in ("logical_and", "logical_or", "logical_xor")
 }

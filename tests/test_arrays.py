@@ -49,8 +49,8 @@ def test_broadcasting(name, shapes, rng):
 def test_shapes_that_do_not_broadcast():
     with pytest.raises(ShapeError, match=r"multiply: .*\(2, 3\) and \(2, 4\).*along axis -1 they have 3 and 4"):
         cnncore.multiply(np.ones((2, 3)), np.ones((2, 4)))
-    with pytest.raises(ShapeError, match="6 dimensions"):
-        cnncore.multiply(np.ones((1,) * 6), np.ones(1))
+    with pytest.raises(ShapeError, match="9 dimensions"):
+        cnncore.multiply(np.ones((1,) * 9), np.ones(1))
 
 
 def test_edges_of_arithmetic():

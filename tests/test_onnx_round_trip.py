@@ -88,6 +88,7 @@ ONLY_FOR_OTHERS = {
     "k_max_pool",
     "locally_connected_conv",
     "max_pool_dropout",
+    "max_unpool",
     "median_pool",
     "nll_loss",
     "ordinal_pool",

@@ -825,6 +825,10 @@ def compare(op, arrays, settings, limit):
     ]
     expected = ORACLES[op.name](full, *tensors)
     assert tuple(expected.shape) == y.shape
+    if op.yields != "real" or not any(wanted):  # without gradients
+        np.testing.assert_array_equal(y, expected.numpy())
+        compared_with("PyTorch", op)
+        return
     dy = np.random.default_rng(5).standard_normal(y.shape).astype(y.dtype)
     expected.backward(torch.from_numpy(np.array(dy)).to(expected.dtype))
     compared_with("PyTorch", op)

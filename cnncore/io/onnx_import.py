@@ -132,8 +132,8 @@ class Importer:
             role = ROLES.get(row.dtype.kind)
             if role is None:
                 raise ModelFileError(f"input {row.name!r} takes {row.dtype}; a net takes numbers and booleans")
-            # Integers that become real numbers at once are an image in another precision.
-            if role == "index" and all(
+            # Bytes that become real numbers at once are an image in another precision.
+            if row.dtype.itemsize == 1 and role == "index" and all(
                 node.op_type == "Cast" and node.attributes.get("to") in (1, 10, 11, 16)
                 for node in self.readers.get(row.name, ())
             ):
@@ -275,6 +275,7 @@ class Importer:
             raise ModelFileError(f"{node}: {node.op_type} of opset {node.opset} is not supported: {reason}")
         made = function(n)
         made = made if isinstance(made, tuple) else (made,)
+        made = tuple(tidy(m) if isinstance(m, np.ndarray) and is_open(m) else m for m in made)
         role = n.kept_role()
         if role == "real":
             return made
