@@ -65,7 +65,7 @@ def examples(op, rank, seed=0):
 def drawable(op, arrays):
     """A case's arrays with an image for x, weights of one decimal, and no biases, so that the numbers can be checked by hand."""
     x, *others = arrays
-    if x.ndim >= 3:
+    if x.ndim >= 3 and x.dtype.kind == "f":
         x = image(x.shape)
     made = [x]
     for row, array in zip(op.rows(len(arrays))[1:], others, strict=False):
@@ -103,7 +103,8 @@ def run(op, arrays, settings):
     def gradient(place):
         dy = np.zeros_like(y)
         dy[place] = 1
-        return first(backward(dy))
+        gradients = backward(dy)
+        return np.zeros(arrays[0].shape) if isinstance(gradients, tuple) and not gradients else first(gradients)
 
     if is_composition(op):  # the branch that sees most
         middles = [(*leading, *(extent // 2 for extent in y.shape[-2:])) for leading in np.ndindex(y.shape[:-2])]
@@ -115,6 +116,10 @@ def run(op, arrays, settings):
     leading = tuple(int(i) for i in np.argwhere(dx.any(axis=(-2, -1)) if dx.ndim > 2 else np.ones(()))[:1].ravel())
     leading = leading or (0,) * max(dx.ndim - 2, 0)
     return Example(op, arrays, settings, y, place, dx, leading, window(op, arrays, settings, place, leading))
+
+
+# What a cell becomes, to see what depends on it: by the kind of dtype.
+OTHER_VALUES = {"f": (math.nan, 10.0, -10.0), "i": (0, 1, 2), "b": (False, True)}
 
 
 def places(shape):
@@ -146,7 +151,7 @@ def window(op, arrays, settings, place, leading):
         for before in images:
             y = result(before)
             for cell in np.argwhere(~seen):
-                for value in (math.nan, 10.0, -10.0)[: 3 if before is x else 2]:
+                for value in OTHER_VALUES[x.dtype.kind][: 3 if before is x else 2]:
                     changed = before.copy()
                     changed[(*leading, *cell)] = value
                     after = result(changed)

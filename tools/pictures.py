@@ -235,7 +235,8 @@ def panels_of(drawn, numbers=True):
     one[drawn.place] = True
     leading = drawn.place[: max(drawn.y.ndim - 2, 0)]
     shown.append(panel("y", drawn.y, leading, one[leading], "y", **limits))
-    shown.append(panel(f"d{x}", drawn.dx, drawn.leading, drawn.window, "dx", **limits))
+    if op.yields == "real":
+        shown.append(panel(f"d{x}", drawn.dx, drawn.leading, drawn.window, "dx", **limits))
     return shown
 
 
@@ -384,6 +385,8 @@ def strip(shown, x, y, cell, largest, body):
 def captions(drawn):
     """What the frames say."""
     x = drawn.op.arrays[0].name
+    if drawn.op.yields != "real":
+        return [f"Framed in {x}: the cells on which the framed place of y depends. y has no gradient."]
     if not drawn.dx.any():
         return [f"The gradient of {x} is 0 everywhere."]
     return [

@@ -128,7 +128,7 @@ def check_axes(op, x, most):
 
 
 def check_gradient_fits(op, x, dtype):
-    """Raise where dx, which is larger than y, would have too many values."""
+    """Raise where x, or dx, which is as large and larger than y, would have too many values."""
     if None not in x:
         geometry.checked_bytes(op.name, x, dtype.itemsize)
 

@@ -50,6 +50,7 @@ class Place(WithoutGradient):
     def describe(self, op, shapes, dtype, settings):
         (x,) = shapes
         axis = axis_of(op, x, settings)
+        check_gradient_fits(op, x, dtype)
         if x[axis] == 0:
             raise ShapeError(f"{op.name}: input {x} has no values along axis {axis}; there is no place to find")
         return without(x, axis, 1 if settings["keepdims"] else None), axis
