@@ -69,7 +69,8 @@ class Graph:
         """An input (N, channels, *size). ``size``: None for open, an integer for all axes, or one per axis (or None).
 
         ``rank`` is the number of spatial axes, 2 unless ``size`` says otherwise; with rank 0 the input is (N, channels).
-        With rank 0 and ``channels=None`` it is (N,). ``role`` is what it holds: "real" numbers, "index" for integers, "mask" for booleans.
+        With rank 0 and ``channels=None`` it is (N,). ``role`` is what it holds: "real" numbers, "index" for integers, "mask"
+        for booleans.
         """
         path = self._path(name, "input" if role == "real" else "indices" if role == "index" else role)
         role = choice(*ROLE_NAMES)(path, "role", role)
@@ -269,10 +270,11 @@ class Graph:
         ordered = [None if row.name in own else next(rest) for row in rows]
         for row, value in zip(rows, ordered, strict=True):
             if value is not None and value.role not in ACCEPTED_ROLES[row.role]:
-                wanted = " or ".join(ROLE_NAMES[role] for role in ACCEPTED_ROLES[row.role])
+                taken = ACCEPTED_ROLES[row.role]
+                way = "return_indices=True, g.input_indices() or " if taken == ("index",) else ""
                 raise GraphError(
-                    f"{op.name}: {row.name} takes {wanted}; {value.name} is {ROLE_NAMES[value.role]}: "
-                    f"use g.as_{ACCEPTED_ROLES[row.role][0]}(…)"
+                    f"{op.name}: {row.name} takes {' or '.join(ROLE_NAMES[role] for role in taken)}; {value.name} is "
+                    f"{ROLE_NAMES[value.role]}: {way}g.as_{taken[0]}(…)"
                 )
         shapes = [None if v is None else v.shape for v in ordered]
         for array in owned:

@@ -168,7 +168,9 @@ class Plan:
 
         # Integers and booleans lie outside the arena: they are no images, and have no gradient.
         self.real = [role == "real" for role in self.structure.roles]
-        self.indexed = {value for node in self.nodes for _, value in node.indices if self.real[value]}  # indices beside y
+        self.indexed = {
+            value for node in self.nodes for _, value in node.indices if self.real[value]
+        }  # indices beside y
         self.needed = [self.mode.backward and wanted for wanted in self.mode.wanted] or [False] * self.inputs
         self.needed = [n and real for n, real in zip(self.needed, self.real, strict=False)]
         self.wanted = []

@@ -102,7 +102,9 @@ def scatter_elements(s, x, indices, updates):
 
 
 def gather_nd(s, x, indices):
-    batch = [torch.arange(n).reshape(-1, *[1] * (indices.ndim - 2 - i)) for i, n in enumerate(x.shape[: s["batch_dims"]])]
+    batch = [
+        torch.arange(n).reshape(-1, *[1] * (indices.ndim - 2 - i)) for i, n in enumerate(x.shape[: s["batch_dims"]])
+    ]
     return x[(*batch, *indices.unbind(-1))]
 
 
@@ -175,7 +177,9 @@ ORACLES |= {
     "gather_nd": gather_nd,
     "scatter_nd": scatter_nd,
 }
-ORACLES |= {name: (lambda torch_name: lambda s, x, z: getattr(torch, torch_name)(x, z))(n) for name, n in COMPARED.items()}
+ORACLES |= {
+    name: (lambda torch_name: lambda s, x, z: getattr(torch, torch_name)(x, z))(n) for name, n in COMPARED.items()
+}
 ORACLES |= {
     name: (lambda torch_name: lambda s, x, z: getattr(torch, torch_name)(x, z))(name)
     for name in ("logical_and", "logical_or", "logical_xor")

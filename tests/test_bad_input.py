@@ -289,7 +289,7 @@ def test_dy_must_fit_what_forward_returned(op, case):
             with pytest.raises(CnnError):
                 backward(dy)
         # A dy of stride 0 is an ordinary one, and backward still works after all that was refused.
-        for a, b in zip(as_list(backward(np.broadcast_to(np.float64(1), y.shape))), expected, strict=True):
+        for a, b in zip(as_list(backward(np.broadcast_to(y.dtype.type(1), y.shape))), expected, strict=True):
             # Against dy, not the gradient alone: a constant dy leaves nothing of a normalisation's but rounding.
             assert np.allclose(a, b, rtol=1e-12, atol=1e-12 * np.abs(b).max(initial=1))
 

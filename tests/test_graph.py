@@ -1520,12 +1520,12 @@ def test_indices_go_where_indices_belong():
     g = cnncore.Graph()
     x = g.input(2)
     y, indices = g.max_pool(x, 2, return_indices=True)
-    way = r"g\.input_indices\(\), or return_indices=True"
-    with pytest.raises(GraphError, match=f"max_unpool: indices takes indices: {way}; max_pool is none"):
+    way = r"return_indices=True, g\.input_indices\(\) or g\.as_index\(…\)"
+    with pytest.raises(GraphError, match=f"max_unpool: indices takes integers; max_pool is real numbers: {way}"):
         g.max_unpool(y, y, kernel_size=2)
-    with pytest.raises(GraphError, match=r"relu: x takes real values; max_pool\.indices is none"):
+    with pytest.raises(GraphError, match=r"relu: x takes real numbers; max_pool\.indices is integers: g\.as_real\(…\)"):
         g.relu(indices)
-    with pytest.raises(GraphError, match=r"max_pool\.indices is indices; a net returns real values"):
+    with pytest.raises(GraphError, match=r"max_pool\.indices are indices beside a value; g\.output\(g\.as_index"):
         g.output(indices)
     with pytest.raises(SettingError, match="return_indices asks for a second result"):
         g.polyphase_pool(x, return_indices=True)

@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 import pytest
-from test_onnx_import import INT64, helper, integers, model, node, numpy_helper, onnx, weight
+from test_onnx_import import helper, integers, model, node, numpy_helper, onnx, weight
 
 import cnncore
 from cnncore import ModelFileError
@@ -238,7 +238,7 @@ EDITS = {
     "holds no graph": lambda m: m.ClearField("graph"),
     "is no array": lambda m: m.graph.input[0].type.sequence_type.elem_type.tensor_type.SetInParent(),
     "how many axes": lambda m: m.graph.input[0].type.tensor_type.ClearField("shape"),
-    "takes int64": lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", INT64),
+    "type complex64": lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", onnx.TensorProto.COMPLEX64),
     "names no operator": lambda m: setattr(m.graph.node[2], "op_type", ""),
     "makes nothing": lambda m: m.graph.node[2].output.__delitem__(0),
     "twice": lambda m: m.graph.node[0].attribute.append(m.graph.node[0].attribute[0]),

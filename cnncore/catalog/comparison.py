@@ -166,7 +166,11 @@ FINITE = (
         smooth=False,
         proof=NO_GRADIENT,
         paper=ARITHMETIC.format("IsInf (detect_negative, detect_positive)"),
-        cases=(Case(spatial=2), Case(spatial=2, ranks=(2,), negative=False), Case(spatial=2, ranks=(1,), positive=False)),
+        cases=(
+            Case(spatial=2),
+            Case(spatial=2, ranks=(2,), negative=False),
+            Case(spatial=2, ranks=(1,), positive=False),
+        ),
         example="""
             >>> import numpy as np, cnncore
             >>> cnncore.is_inf(np.array([np.inf, -np.inf, np.nan]), negative=False)

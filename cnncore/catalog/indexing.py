@@ -305,7 +305,9 @@ def tuples_of_each_image(rng, x):
 def tuples_and_updates(rng, x):
     """Different places of channels of images, and what is put there."""
     places = rng.permutation(x.shape[0] * x.shape[1])[:3]
-    return np.stack([places // x.shape[1], places % x.shape[1]], axis=-1), rng.standard_normal((len(places), *x.shape[2:]))
+    return np.stack([places // x.shape[1], places % x.shape[1]], axis=-1), rng.standard_normal(
+        (len(places), *x.shape[2:])
+    )
 
 
 def repeated_tuples_and_updates(rng, x):
@@ -322,9 +324,7 @@ REDUCTION = Setting(
     "what becomes of a value and the updates that are put to it",
     choice("none", "add", "multiply", "maximum", "minimum"),
 )
-PUT = (
-    "y = x, then one update u after the other: y = u, y + u, y u, max(y, u) or min(y, u) at its place, as reduction says"
-)
+PUT = "y = x, then one update u after the other: y = u, y + u, y u, max(y, u) or min(y, u) at its place, as reduction says"
 PUT_GRADIENT = (
     "none: dx = dy where nothing was put, else 0; du = dy of the last update of a place\n"
     "add: dx = dy, du = dy at the place;   multiply: dx, du = dy times all other factors\n"

@@ -167,7 +167,7 @@ def summed_to(x, out):
     elif x.ndim <= MOST_COMPUTED_AXES:
         reduction.forward(reduction.SUM, x, padded)
     else:
-        repeated = tuple(axis for axis, H in enumerate(padded.shape) if H != x.shape[axis])
+        repeated = tuple(axis for axis, H in enumerate(padded.shape) if x.shape[axis] != H)
         padded[...] = x.sum(repeated, np.longdouble, keepdims=True)
 
 

@@ -81,7 +81,9 @@ class TopK(Kind):
         axis, k = axis_of(op, x, settings), settings["k"]
         check_gradient_fits(op, x, dtype)
         if x[axis] is not None and k > x[axis]:
-            raise ShapeError(f"{op.name}: k={k} of the {x[axis]} values along axis {axis} of input {x}; use at most as many")
+            raise ShapeError(
+                f"{op.name}: k={k} of the {x[axis]} values along axis {axis} of input {x}; use at most as many"
+            )
         return without(x, axis, k), axis
 
     def forward(self, call, arrays, out=None):
@@ -162,7 +164,9 @@ class Triangle(Kind):
         (x,) = shapes
         check_axes(op, x, MOST_AXES)
         if len(x) < 2:
-            raise ShapeError(f"{op.name}: input has {len(x)} dimensions {x}; expected 2 to {MOST_AXES}, the last two a matrix")
+            raise ShapeError(
+                f"{op.name}: input has {len(x)} dimensions {x}; expected 2 to {MOST_AXES}, the last two a matrix"
+            )
         return x, None
 
     @staticmethod
@@ -262,8 +266,8 @@ class Taking(Positions):
         at = self.positions(call, indices)
         y = call.empty(out)
         rows = y if y.flags.c_contiguous else np.empty(y.shape, y.dtype)
-        P, S = self.layout(call)
-        indexing.take(self.rows(call, x), at, rows.reshape(len(at), S))
+        columns = self.layout(call)[1]
+        indexing.take(self.rows(call, x), at, rows.reshape(len(at), columns))
         if rows is not y:
             y[...] = rows
         return y, (), (at,)

@@ -111,7 +111,7 @@ def top_k(n):
         (k,) = n.sizes(1, "k")
     if isinstance(k, Extent):
         n.refuse(f"k={k} depends on the size of the image; give input_shape=")
-    if not 1 <= k:
+    if not k >= 1:
         n.refuse(f"k={k}; expected 1 at least")
     settings = {} if n.attribute("largest", 1) else {"largest": False}
     extents = replaced(x, axis, k)
@@ -182,9 +182,7 @@ def scatter_elements(n):
     reduction = PUT[n.choice("reduction", "none", tuple(PUT))]
     x, indices, updates = n.live(0), n.live(1, "index"), n.live(2)
     axis = n.attribute("axis", 0) % x.rank
-    return n.add(
-        "scatter_elements", x, indices, updates, axis=axis, extents=x.extents, **put_as(reduction)
-    )
+    return n.add("scatter_elements", x, indices, updates, axis=axis, extents=x.extents, **put_as(reduction))
 
 
 @imports("ScatterND")

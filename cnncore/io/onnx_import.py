@@ -27,7 +27,13 @@ from .onnx_shapes import MOST_VALUES, ON_NUMBERS, Extent, as_whole, folded, is_o
 __all__ = ["OPERATORS", "Imported", "Live", "load_onnx"]
 
 MOST_NAME = 120
-ROLES = {"f": "real", "i": "index", "u": "index", "b": "mask", "O": "index"}  # kind of a dtype → what a value holds; O: sizes
+ROLES = {
+    "f": "real",
+    "i": "index",
+    "u": "index",
+    "b": "mask",
+    "O": "index",
+}  # kind of a dtype → what a value holds; O: sizes
 NEEDED_CHANNELS = "channels of an input cannot stay open, because weights depend on them"
 
 
@@ -133,9 +139,13 @@ class Importer:
             if role is None:
                 raise ModelFileError(f"input {row.name!r} takes {row.dtype}; a net takes numbers and booleans")
             # Bytes that become real numbers at once are an image in another precision.
-            if row.dtype.itemsize == 1 and role == "index" and all(
-                node.op_type == "Cast" and node.attributes.get("to") in (1, 10, 11, 16)
-                for node in self.readers.get(row.name, ())
+            if (
+                row.dtype.itemsize == 1
+                and role == "index"
+                and all(
+                    node.op_type == "Cast" and node.attributes.get("to") in (1, 10, 11, 16)
+                    for node in self.readers.get(row.name, ())
+                )
             ):
                 role = "real"
             if role != "real" and len(shape) == 1:
@@ -455,7 +465,9 @@ class Imported:
     def role(self, place=0):
         """What input number ``place`` holds in the file."""
         given = self.inputs[place] if self.given(place) else None
-        return given.role if isinstance(given, Live) else "real" if given is None else ROLES.get(given.dtype.kind, "real")
+        return (
+            given.role if isinstance(given, Live) else "real" if given is None else ROLES.get(given.dtype.kind, "real")
+        )
 
     def kept_role(self):
         """What the results hold: what the input holds whose type they have."""

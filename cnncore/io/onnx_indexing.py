@@ -77,7 +77,9 @@ def reduction(w, n):
     """The attribute for what becomes of values that meet."""
     name = ONNX_REDUCTIONS[n.settings["reduction"]]
     if name is not None:
-        n.needs_opset(EXTREMES_ARE_REDUCTIONS if name in ("max", "min") else 16, f"reduction={n.settings['reduction']!r}")
+        n.needs_opset(
+            EXTREMES_ARE_REDUCTIONS if name in ("max", "min") else 16, f"reduction={n.settings['reduction']!r}"
+        )
     return name
 
 

@@ -10,7 +10,6 @@ from itertools import pairwise
 import numpy as np
 
 from ..net import INDICES
-
 from .onnx_arrays import NODES, REDUCTIONS
 from .onnx_shapes import Extent, as_real, as_whole, is_open, tidy, windows
 from .onnx_tensors import NUMBERS
@@ -29,8 +28,34 @@ INT_MOST = 1 << 31
 # ONNX operator → the input whose type its results have; what is not named makes real numbers, or says itself what it makes.
 KEEPS_TYPE_OF = dict.fromkeys(
     (
-        *("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile", "Concat", "Split", "Slice"),
-        *("Gather", "Pad", "DepthToSpace", "SpaceToDepth", "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Neg"),
+        *(
+            "Identity",
+            "Transpose",
+            "Reshape",
+            "Flatten",
+            "Squeeze",
+            "Unsqueeze",
+            "Expand",
+            "Tile",
+            "Concat",
+            "Split",
+            "Slice",
+        ),
+        *(
+            "Gather",
+            "Pad",
+            "DepthToSpace",
+            "SpaceToDepth",
+            "Add",
+            "Sub",
+            "Mul",
+            "Div",
+            "Pow",
+            "Max",
+            "Min",
+            "Sum",
+            "Neg",
+        ),
         *("MaxPool", "Abs", "Sign", "Clip", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "MatMul"),
     ),
     0,
@@ -382,11 +407,15 @@ def max_unpool(n):
             settings["output_size"] = tuple(wanted[2:])
         return n.add("max_unpool", x, indices, kernel_size=plain(kernel), **settings)
     # Others count through the result as large as the windows make it, of which a larger one is the first corner.
-    y = n.add("max_unpool", x, indices, step=wanted and "unpooled", kernel_size=plain(kernel), compat="onnx", **settings)
+    y = n.add(
+        "max_unpool", x, indices, step=wanted and "unpooled", kernel_size=plain(kernel), compat="onnx", **settings
+    )
     if wanted is None:
         return y
     if any(isinstance(e, Extent) for e in (*y.extents[2:], *wanted[2:])):
-        n.refuse("its output_shape with indices that no MaxPool of the graph returns, of an open size; give input_shape=")
+        n.refuse(
+            "its output_shape with indices that no MaxPool of the graph returns, of an open size; give input_shape="
+        )
     pairs = tuple((0, new - have) for new, have in zip(wanted[2:], y.extents[2:], strict=True))
     return n.add("pad", y, padding=pairs, extents=(*y.extents[:2], *wanted[2:]))
 

@@ -3,7 +3,6 @@
 Each section gives the formula and the function of a row of values (elements.pxd), whose loops compilers turn into vectors.
 """
 
-from libc.math cimport fabs
 from libc.stdint cimport int64_t
 
 import numpy as np
