@@ -321,7 +321,7 @@ static void K(conv_correlate)(void *call, int64_t begin, int64_t end, void *scra
             .accumulate = (int)p->add, .fetch_y = in_place, .clamp = K(clamps)(p), .lower = (REAL)p->lower,
                 .upper = (REAL)p->upper
         };
-        const int64_t blocks = K(row_blocks)(at.columns);
+        const int64_t blocks = K(row_blocks)(at.columns, f.column);
         for (int64_t unit = at.first_unit; unit < at.last_unit; unit++) {
             const int64_t group = unit / cut.units, j = unit % cut.units;
             const REAL *a = f.a + (group - first_group) * cut.inputs;
@@ -388,7 +388,7 @@ static void K(conv_planes)(void *call, int64_t begin, int64_t end, void *scratch
                 .y_row = y_channel, .row_bias_step = p->bias_stride, .clamp = K(clamps)(p), .lower = (REAL)p->lower,
                 .upper = (REAL)p->upper
             };
-            const int64_t blocks = K(row_blocks)(outputs);
+            const int64_t blocks = K(row_blocks)(outputs, product.row);
             for (int64_t block = 0; block < blocks; block++) {
                 const int64_t k = K(block_start)(block, blocks, outputs), rows = K(block_start)(block + 1, blocks, outputs) - k;
                 product.a = (const REAL *)p->w.data + group * p->w_group + (first + k) * p->w.stride[0];
@@ -504,7 +504,7 @@ static void K(conv_weights)(void *call, int64_t begin, int64_t end, void *scratc
                             for (int64_t run = first_term / runs.length; run * runs.length < last_term; run++) {
                                 const int64_t low = first_term > run * runs.length ? first_term - run * runs.length : 0;
                                 const int64_t count = K(smaller)(runs.length, last_term - run * runs.length) - low;
-                                const int64_t blocks = K(row_blocks)(count);
+                                const int64_t blocks = K(row_blocks)(count, f.channel);
                                 for (int64_t block = 0; block < blocks; block++) {
                                     const int64_t start = K(block_start)(block, blocks, count);
                                     const int64_t height = K(block_start)(block + 1, blocks, count) - start;
@@ -602,17 +602,23 @@ static inline __attribute__((always_inline)) void K(depthwise_rows)(
     }
 }
 
-/* Windows of one channel each, read where they lie: with taps and stride known, a row of taps loads each pixel once for all of
- * the outputs that it meets. */
+/* Windows of one channel each, read where they lie: with taps and stride known, each pixel is loaded once for all of the outputs in
+ * registers that see it. Taps that lie outside the image are left out. */
 typedef struct {
     const REAL *x;                      /* the image: its first pixel, of the first channel of the vector */
     int64_t plane, row, column;         /* strides of x */
     int64_t extent[3];                  /* of x: D, H, W */
-    int64_t d, h, w;                    /* where the window begins, perhaps outside the image */
-    int64_t depth, height;              /* taps along D and H, and their steps */
+    int64_t d, h, w;                    /* where the first window begins, perhaps outside the image */
+    int64_t height;                     /* taps along H */
     int64_t depth_step, height_step;
+    int64_t first[2], last[2];          /* along D and H the taps inside the image: from first to before last */
     const REAL *panel;
     int64_t width;                      /* from tap to tap of the panel */
+    const REAL *bias;                   /* NULL: none */
+    int clamp;                          /* y is held between these two: */
+    REAL lower, upper;
+    REAL *y;
+    int64_t y_row, y_column;
 } K(windows);
 
 /* The taps 0 … taps − 1, `step` apart from `at` on, that lie in an axis of `extent` pixels: from *first to before *last. */
@@ -621,64 +627,150 @@ static inline void K(taps_inside)(int64_t at, int64_t step, int64_t taps, int64_
     *last = at >= extent ? 0 : K(smaller)((extent - 1 - at) / step + 1, taps);
 }
 
+static inline __attribute__((always_inline)) void K(write_windows)(const K(windows) *v, vreal *sum, const int columns, REAL *y) {
+    const int64_t column = v->y_column;
+    if (v->bias) {
+        const vreal bias = K(load)(v->bias);
+#pragma GCC unroll 8
+        for (int i = 0; i < columns; i++) sum[i] += bias;
+    }
+    if (v->clamp) {
+        const REAL lower = v->lower, upper = v->upper;
+#pragma GCC unroll 8
+        for (int i = 0; i < columns; i++) sum[i] = K(clamped)(sum[i], lower, upper);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < columns; i++) K(store)(y + i * column, sum[i]);
+}
+
+/* Add the products of a row of pixels, from the first window's first column on, with a row of taps. Padding is less than a window:
+ * only the outer pixels can lie in it. */
+static inline __attribute__((always_inline)) void K(add_row_of_taps)(
+    const K(windows) *v, vreal *sum, const REAL *x, const vreal *weight, const int columns, const int taps, const int stride,
+    const int inside
+) {
+    const int pixels = (columns - 1) * stride + taps;
+    const int64_t column = v->column, first = -v->w, last = v->extent[2] - v->w;
+#pragma GCC unroll 32
+    for (int i = 0; i < pixels; i++, x += column) {
+        if (!inside && (i < taps - 1 || i > pixels - taps) && (i < first || i >= last)) continue;
+        const vreal pixel = K(load)(x);
+#pragma GCC unroll 5
+        for (int t = 0; t < taps; t++)
+            if (i >= t && (i - t) % stride == 0 && (i - t) / stride < columns) sum[(i - t) / stride] += weight[t] * pixel;
+    }
+}
+
+/* `columns` windows beside one another, a row of taps at a time. */
 static inline __attribute__((always_inline)) void K(windows_in_a_row)(
-    const int columns, const int taps, const int stride, const int inside, const K(windows) *v, int clamp, REAL lower, REAL upper,
-    const REAL *bias, REAL *y, int64_t y_column
+    const K(windows) *v, const int columns, const int taps, const int stride, const int inside
 ) {
     vreal sum[DEPTHWISE_ROWS];
 #pragma GCC unroll 8
     for (int i = 0; i < columns; i++) sum[i] = (vreal){0};
-    const int pixels = (columns - 1) * stride + taps;
-    const int64_t column = v->column, first = -v->w, last = v->extent[2] - v->w;
-    int64_t first_d, last_d, first_h, last_h;
-    K(taps_inside)(v->d, v->depth_step, v->depth, v->extent[0], &first_d, &last_d);
-    K(taps_inside)(v->h, v->height_step, v->height, v->extent[1], &first_h, &last_h);
-    for (int64_t td = first_d; td < last_d; td++)
-        for (int64_t th = first_h; th < last_h; th++) {
+    for (int64_t td = v->first[0]; td < v->last[0]; td++)
+        for (int64_t th = v->first[1]; th < v->last[1]; th++) {
             const REAL *x = v->x + (v->d + td * v->depth_step) * v->plane + (v->h + th * v->height_step) * v->row + v->w * v->column;
             const REAL *panel = v->panel + (td * v->height + th) * taps * v->width;
             vreal weight[5];
 #pragma GCC unroll 5
             for (int t = 0; t < taps; t++) weight[t] = K(load)(panel + t * v->width);
-#pragma GCC unroll 32
-            for (int i = 0; i < pixels; i++, x += column) {
-                /* Padding is less than a window: only the outer pixels can lie in it. */
-                if (!inside && (i < taps - 1 || i > pixels - taps) && (i < first || i >= last)) continue;
-                const vreal pixel = K(load)(x);
-#pragma GCC unroll 5
-                for (int t = 0; t < taps; t++)
-                    if (i >= t && (i - t) % stride == 0 && (i - t) / stride < columns) sum[(i - t) / stride] += weight[t] * pixel;
-            }
+            K(add_row_of_taps)(v, sum, x, weight, columns, taps, stride, inside);
         }
-#pragma GCC unroll 8
-    for (int i = 0; i < columns; i++) {
-        if (bias) sum[i] += K(load)(bias);
-        if (clamp) sum[i] = K(clamped)(sum[i], lower, upper);
-        K(store)(y + i * y_column, sum[i]);
+    K(write_windows)(v, sum, columns, v->y);
+}
+
+/* Add the products of a row of pixels with the rows of taps that meet it: with stride 1 taps 2, 1, 0 of the three rows of windows that
+ * see it, with stride 2 taps 2 and 0 of two, or, of an `odd` row, tap 1 of the second. */
+static inline __attribute__((always_inline)) void K(add_rows_of_taps)(
+    const K(windows) *v, vreal (*sum)[DEPTHWISE_ROWS], const REAL *x, const vreal *weight, const int odd, const int columns,
+    const int stride, const int inside
+) {
+    const int pixels = (columns - 1) * stride + 3;
+    const int64_t column = v->column, first = -v->w, last = v->extent[2] - v->w;
+#pragma GCC unroll 32
+    for (int i = 0; i < pixels; i++, x += column) {
+        if (!inside && (i < 2 || i > pixels - 3) && (i < first || i >= last)) continue;
+        const vreal pixel = K(load)(x);
+#pragma GCC unroll 3
+        for (int r = 0; r < 3; r++) {
+            if (stride == 2 && (r == 2 || (odd && r == 0))) continue;
+            const vreal *taps = weight + 3 * (odd ? 1 : 2 - r * stride);
+#pragma GCC unroll 3
+            for (int t = 0; t < 3; t++)
+                if (i >= t && (i - t) % stride == 0 && (i - t) / stride < columns) sum[r][(i - t) / stride] += taps[t] * pixel;
+        }
     }
 }
 
-/* `columns` outputs beside one another; a last block of eight or four goes back over outputs that were there already. */
-static inline __attribute__((always_inline)) void K(row_of_windows)(
-    const int taps, const int stride, K(windows) v, int64_t columns, int clamp, REAL lower, REAL upper, const REAL *bias, REAL *y,
-    int64_t y_column
+/* 3×3 windows of a plane, `columns` beside one another, walked down through `rows` rows of outputs: the nine weights and the sums of
+ * all windows that see a row of pixels stay in registers. */
+static inline __attribute__((always_inline)) void K(windows_downwards)(
+    const K(windows) *v, const int64_t rows, const int columns, const int stride, const int inside
 ) {
-    const int64_t start = v.w;
-    const int block = columns >= 8 ? 8 : columns >= 4 ? 4 : 1;
-    for (int64_t w = 0; w < columns; w += block) {
-        const int64_t from = K(smaller)(w, columns - block);
-        REAL *to = y + from * y_column;
-        v.w = start + from * stride;
-        const int inside = v.w >= 0 && v.w + (block - 1) * stride + taps <= v.extent[2];
-        if (block == 8 && inside)
-            K(windows_in_a_row)(8, taps, stride, 1, &v, clamp, lower, upper, bias, to, y_column);
-        else if (block == 8)
-            K(windows_in_a_row)(8, taps, stride, 0, &v, clamp, lower, upper, bias, to, y_column);
-        else if (block == 4)
-            K(windows_in_a_row)(4, taps, stride, 0, &v, clamp, lower, upper, bias, to, y_column);
-        else
-            K(windows_in_a_row)(1, taps, stride, 0, &v, clamp, lower, upper, bias, to, y_column);
+    const int open = stride == 1 ? 3 : 2;       /* rows of windows that see a row of pixels; the first is complete with it */
+    vreal weight[9], sum[3][DEPTHWISE_ROWS];
+#pragma GCC unroll 9
+    for (int t = 0; t < 9; t++) weight[t] = K(load)(v->panel + t * v->width);
+#pragma GCC unroll 3
+    for (int r = 0; r < open; r++)
+#pragma GCC unroll 8
+        for (int i = 0; i < columns; i++) sum[r][i] = (vreal){0};
+    const REAL *x = v->x + v->d * v->plane + v->h * v->row + v->w * v->column;
+    REAL *y = v->y - 2 / stride * v->y_row;
+    const int64_t pixels = (rows - 1) * stride + 3;
+    for (int64_t row = 0; row < pixels; row += stride, x += stride * v->row, y += v->y_row) {
+        const int64_t h = v->h + row;
+        if (h >= 0 && h < v->extent[1]) K(add_rows_of_taps)(v, sum, x, weight, 0, columns, stride, inside);
+        if (row >= 2) K(write_windows)(v, sum[0], columns, y);
+        if (stride == 2 && row + 1 < pixels && h >= -1 && h + 1 < v->extent[1])
+            K(add_rows_of_taps)(v, sum, x + v->row, weight, 1, columns, stride, inside);
+#pragma GCC unroll 3
+        for (int r = 0; r < open; r++)
+#pragma GCC unroll 8
+            for (int i = 0; i < columns; i++) sum[r][i] = r + 1 < open ? sum[r + 1][i] : (vreal){0};
     }
+}
+#define DOWNWARDS(columns, stride) \
+    static __attribute__((noinline)) void K(downwards_##stride##_##columns)(const K(windows) *v, int64_t rows, int inside) { \
+        if (inside) \
+            K(windows_downwards)(v, rows, columns, stride, 1); \
+        else \
+            K(windows_downwards)(v, rows, columns, stride, 0); \
+    }
+DOWNWARDS(7, 1) DOWNWARDS(4, 1) DOWNWARDS(1, 1)
+DOWNWARDS(7, 2) DOWNWARDS(4, 2) DOWNWARDS(1, 2)
+#undef DOWNWARDS
+
+#define IN_A_ROW(columns, taps, stride) \
+    static __attribute__((noinline)) void K(in_a_row_##taps##_##stride##_##columns)(const K(windows) *v, int inside) { \
+        if (inside) \
+            K(windows_in_a_row)(v, columns, taps, stride, 1); \
+        else \
+            K(windows_in_a_row)(v, columns, taps, stride, 0); \
+    }
+#define IN_ROWS(taps, stride) \
+    IN_A_ROW(8, taps, stride) IN_A_ROW(7, taps, stride) IN_A_ROW(4, taps, stride) IN_A_ROW(1, taps, stride)
+IN_ROWS(3, 1) IN_ROWS(3, 2) IN_ROWS(5, 1) IN_ROWS(5, 2)
+#undef IN_ROWS
+#undef IN_A_ROW
+
+/* Of the sizes of a block the one that covers `columns` with the fewest outputs computed twice: a last block goes back over outputs
+ * that were there already. */
+enum { K(block_8), K(block_7), K(block_4), K(block_1), K(block_sizes) };
+static const int64_t K(block_columns)[K(block_sizes)] = {8, 7, 4, 1};
+
+static inline int K(block_of_columns)(int64_t columns, int largest) {
+    int found = K(block_1);
+    int64_t least = 0;
+    for (int size = largest; size < K(block_1); size++) {
+        const int64_t block = K(block_columns)[size], computed = (columns + block - 1) / block * block;
+        if (columns >= block && (found == K(block_1) || computed < least)) {
+            found = size;
+            least = computed;
+        }
+    }
+    return found;
 }
 
 /* Whether the windows of a correlation are such: then its channels come as whole vectors. */
@@ -688,36 +780,57 @@ static inline int K(reads_windows)(const cnn_correlation *p) {
         && -p->first[2] < p->taps[2] && (p->y.shape[4] - 1) * p->stride[2] + p->first[2] < p->x.shape[4];
 }
 
-/* A tile of outputs of a unit, row by row: its vectors lie side by side in memory and are fetched together. */
+/* Whether they are windows that windows_downwards knows. */
+static inline int K(walks_downwards)(const cnn_correlation *p) {
+    return p->taps[0] == 1 && p->first[0] == 0 && p->x.shape[2] == p->y.shape[2] && p->taps[1] == 3
+        && p->taps[2] == 3 && p->step[1] == 1 && p->stride[1] == p->stride[2];
+}
+
+/* A tile of outputs of a unit, block by block: the vectors of a block lie side by side in memory and are fetched together. */
 static void K(tile_of_windows)(
     const K(place) *at, int64_t channel, int64_t channels, const REAL *panel, int64_t width, REAL *y, int64_t y_image, int64_t y_row,
     int64_t y_column
 ) {
+    static void (*const in_a_row[2][2][K(block_sizes)])(const K(windows) *, int) = {
+#define SIZES(taps, stride) { \
+    K(in_a_row_##taps##_##stride##_8), K(in_a_row_##taps##_##stride##_7), K(in_a_row_##taps##_##stride##_4), \
+    K(in_a_row_##taps##_##stride##_1), \
+}
+        {SIZES(3, 1), SIZES(3, 2)}, {SIZES(5, 1), SIZES(5, 2)}
+#undef SIZES
+    };
+    static void (*const downwards[2][K(block_sizes)])(const K(windows) *, int64_t, int) = {
+        {NULL, K(downwards_1_7), K(downwards_1_4), K(downwards_1_1)}, {NULL, K(downwards_2_7), K(downwards_2_4), K(downwards_2_1)}
+    };
     const cnn_correlation *p = at->p;
-    const int64_t *stride = p->x.stride, *shape = p->x.shape;
-    const REAL *all_biases = p->bias ? (const REAL *)p->bias + channel : NULL, lower = (REAL)p->lower, upper = (REAL)p->upper;
-    const int clamp = K(clamps)(p);
+    const int64_t *stride = p->x.stride, *shape = p->x.shape, taps = p->taps[2];
+    const int walks = K(walks_downwards)(p), size = K(block_of_columns)(at->columns, walks ? K(block_7) : K(block_8));
+    const int64_t block = K(block_columns)[size];
     K(windows) v = {
         .plane = stride[2], .row = stride[3], .column = stride[4], .extent = {shape[2], shape[3], shape[4]},
-        .d = at->d * p->stride[0] + p->first[0], .w = at->w * p->stride[2] + p->first[2], .depth = p->taps[0],
-        .height = p->taps[1], .depth_step = p->step[0], .height_step = p->step[1], .width = width
+        .d = at->d * p->stride[0] + p->first[0], .height = p->taps[1], .depth_step = p->step[0], .height_step = p->step[1], .width = width, .clamp = K(clamps)(p), .lower = (REAL)p->lower, .upper = (REAL)p->upper,
+        .y_row = y_row, .y_column = y_column
     };
+    K(taps_inside)(v.d, v.depth_step, p->taps[0], shape[2], &v.first[0], &v.last[0]);
     for (int64_t i = 0; i < at->images; i++)
-        for (int64_t rv = 0; rv < at->rows * (channels / LANES); rv++) {
-            const int64_t r = rv / (channels / LANES), c = rv % (channels / LANES) * LANES;
-            REAL *to = y + i * y_image + r * y_row + c;
-            const REAL *bias = all_biases ? all_biases + c : NULL;
-            v.x = (const REAL *)p->x.data + (at->n + i) * stride[0] + channel + c;
-            v.panel = panel + c;
+        for (int64_t r = 0; r < (walks ? 1 : at->rows); r++) {
             v.h = (at->h + r) * p->stride[1] + p->first[1];
-            if (p->taps[2] == 3 && p->stride[2] == 1)
-                K(row_of_windows)(3, 1, v, at->columns, clamp, lower, upper, bias, to, y_column);
-            else if (p->taps[2] == 3)
-                K(row_of_windows)(3, 2, v, at->columns, clamp, lower, upper, bias, to, y_column);
-            else if (p->stride[2] == 1)
-                K(row_of_windows)(5, 1, v, at->columns, clamp, lower, upper, bias, to, y_column);
-            else
-                K(row_of_windows)(5, 2, v, at->columns, clamp, lower, upper, bias, to, y_column);
+            K(taps_inside)(v.h, v.height_step, v.height, shape[3], &v.first[1], &v.last[1]);
+            for (int64_t first = 0; first < at->columns; first += block) {
+                const int64_t w = K(smaller)(first, at->columns - block);
+                v.w = (at->w + w) * p->stride[2] + p->first[2];
+                const int inside = v.w >= 0 && v.w + (block - 1) * p->stride[2] + taps <= shape[4];
+                for (int64_t c = 0; c < channels; c += LANES) {
+                    v.x = (const REAL *)p->x.data + (at->n + i) * stride[0] + channel + c;
+                    v.panel = panel + c;
+                    v.bias = p->bias ? (const REAL *)p->bias + channel + c : NULL;
+                    v.y = y + i * y_image + r * y_row + w * y_column + c;
+                    if (walks)
+                        downwards[p->stride[2] - 1][size](&v, at->rows, inside);
+                    else
+                        in_a_row[taps == 5][p->stride[2] - 1][size](&v, inside);
+                }
+            }
         }
 }
 

@@ -52,31 +52,34 @@ static inline vreal K(clamped)(vreal y, REAL lower, REAL upper) {
     return K(select)(y >= high, high, y);
 }
 
-static inline vreal K(finish)(const K(product) *p, vreal sum, int64_t i, int64_t column) {
-    if (p->bias) sum += K(load)(p->bias + column);
-    if (p->row_bias) sum += p->row_bias[i * p->row_bias_step];
-    return p->clamp ? K(clamped)(sum, p->lower, p->upper) : sum;
+/* A stretch is complete: into `total`, and back to zero. */
+static inline __attribute__((always_inline)) void K(end_stretch)(
+    vreal (*sum)[2], REAL *total, const int stretches, const int rows, const int vectors
+) {
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) {
+            REAL *t = total + (i * vectors + v) * LANES;
+            if (stretches) sum[i][v] += K(load)(t);
+            K(store)(t, sum[i][v]);
+            sum[i][v] = (vreal){0};
+        }
 }
 
-/* rows and vectors are constants wherever this is used: the loops over them unroll and `sum` lives in registers. `total`, for the
- * stretches that are complete, is memory of the caller, so that it does not. */
-static inline __attribute__((always_inline)) void K(multiply_rows)(
-    const K(product) *p, REAL *total, const int rows, const int vectors
+/* rows and vectors are constants wherever these are used: the loops over them unroll and `sum` lives in registers. */
+
+/* Each column of `sum` over one stretch after the other, in the order of the runs. `total`, for the stretches that are complete, is
+ * memory of the caller, so that it takes no registers. */
+static inline __attribute__((always_inline)) void K(sum_terms)(
+    const K(product) *p, vreal (*sum)[2], REAL *total, const int rows, const int vectors
 ) {
-    vreal sum[ROWS][2];
     const REAL *b = p->panel;
     const int64_t row = p->row, step = p->step;
     const REAL *ahead = p->ahead ? p->ahead : b;    /* or, again and again, what is there already */
     const int64_t ahead_step = p->ahead ? p->ahead_step : 0;
     int64_t left = CHAIN;   /* of the stretch */
     int stretches = 0;
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 2
-        for (int v = 0; v < vectors; v++) sum[i][v] = (vreal){0};
-    if (p->fetch_y)
-        for (int i = 0; i < rows; i++)
-            for (int v = 0; v < vectors; v++) __builtin_prefetch(p->y + i * p->y_row + v * LANES, 1);
     for (int64_t run = 0; run < p->runs; run++) {
         /* Every fifth row has a pointer of its own, and the four behind it are multiples of one step away: that fits in
          * the registers, fourteen addresses do not. */
@@ -107,15 +110,7 @@ static inline __attribute__((always_inline)) void K(multiply_rows)(
             length -= count;
             left -= count;
             if (left == 0) {
-#pragma GCC unroll 16
-                for (int i = 0; i < rows; i++)
-#pragma GCC unroll 2
-                    for (int v = 0; v < vectors; v++) {
-                        REAL *t = total + (i * vectors + v) * LANES;
-                        if (stretches) sum[i][v] += K(load)(t);
-                        K(store)(t, sum[i][v]);
-                        sum[i][v] = (vreal){0};
-                    }
+                K(end_stretch)(sum, total, stretches, rows, vectors);
                 stretches = 1;
                 left = CHAIN;
             }
@@ -127,30 +122,68 @@ static inline __attribute__((always_inline)) void K(multiply_rows)(
 #pragma GCC unroll 2
             for (int v = 0; v < vectors; v++) sum[i][v] += K(load)(total + (i * vectors + v) * LANES);
     }
-    if (p->columns == vectors * LANES) {
+}
+
+/* What is done to sums on their way to y, decided once for all of them: where it was decided for each, or where one of these loops
+ * kept its counter, the compiler sent the sums to memory and back at every tile. */
+static inline __attribute__((always_inline)) void K(finish_sums)(
+    const K(product) *p, vreal (*sum)[2], const int rows, const int vectors
+) {
+    if (p->bias) {
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) {
+            const vreal bias = K(load)(p->bias + v * LANES);
+#pragma GCC unroll 16
+            for (int i = 0; i < rows; i++) sum[i][v] += bias;
+        }
+    }
+    if (p->row_bias) {
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++) sum[i][v] += p->row_bias[i * p->row_bias_step];
+    }
+    if (p->clamp) {
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++) sum[i][v] = K(clamped)(sum[i][v], p->lower, p->upper);
+    }
+}
+
+static inline __attribute__((always_inline)) void K(multiply_rows)(
+    const K(product) *p, REAL *total, const int rows, const int vectors
+) {
+    vreal sum[ROWS][2];
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) sum[i][v] = (vreal){0};
+    if (p->fetch_y)
+        for (int i = 0; i < rows; i++)
+            for (int v = 0; v < vectors; v++) __builtin_prefetch(p->y + i * p->y_row + v * LANES, 1);
+    K(sum_terms)(p, sum, total, rows, vectors);
+    const int64_t last = p->columns - (vectors - 1) * LANES;    /* columns under the last vector */
+    if (p->accumulate) {
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
             for (int v = 0; v < vectors; v++) {
-                REAL *y = p->y + i * p->y_row + v * LANES;
-                if (p->accumulate) sum[i][v] += K(load)(y);
-                K(store)(y, K(finish)(p, sum[i][v], i, v * LANES));
-            }
-    } else {
-        for (int i = 0; i < rows; i++)
-            for (int v = 0; v < vectors; v++) {
-                const int64_t lanes = p->columns - v * LANES;
-                REAL *y = p->y + i * p->y_row + v * LANES;
-                if (lanes <= 0) break;
-                if (lanes >= LANES) {
-                    if (p->accumulate) sum[i][v] += K(load)(y);
-                    K(store)(y, K(finish)(p, sum[i][v], i, v * LANES));
-                } else {
-                    if (p->accumulate) sum[i][v] += K(load_tail)(y, lanes);
-                    K(store_tail)(y, K(finish)(p, sum[i][v], i, v * LANES), lanes);
-                }
+                const REAL *y = p->y + i * p->y_row + v * LANES;
+                sum[i][v] += v < vectors - 1 || last == LANES ? K(load)(y) : K(load_tail)(y, last);
             }
     }
+    K(finish_sums)(p, sum, rows, vectors);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) {
+            REAL *y = p->y + i * p->y_row + v * LANES;
+            if (v < vectors - 1 || last == LANES)
+                K(store)(y, sum[i][v]);
+            else
+                K(store_tail)(y, sum[i][v], last);
+        }
 }
 
 /* The panel is read for the first time: fetch it ahead of the sum. */
@@ -185,7 +218,12 @@ static inline void K(multiply)(const K(product) *p, int rows, int vectors) {
 #undef FOR_6_ROWS
 #undef FOR_ALL_ROWS
 
-/* The first row of block `block` when `count` rows are cut into blocks of at most ROWS that differ by one row at most:
- * fifteen rows are eight and seven, not fourteen and one. */
-static inline int64_t K(row_blocks)(int64_t count) { return (count + ROWS - 1) / ROWS; }
+/* Rows of A that lie a multiple of 4096 bytes apart fall into one set of the first-level cache, which holds eight of its lines. */
+static inline int64_t K(most_rows)(int64_t row) {
+    return ROWS > 8 && row * (int64_t)sizeof(REAL) % 4096 == 0 ? 8 : ROWS;
+}
+
+/* The first row of block `block` when `count` rows, `row` apart, are cut into blocks that differ by one row at most: fifteen rows are
+ * eight and seven, not fourteen and one. */
+static inline int64_t K(row_blocks)(int64_t count, int64_t row) { return (count + K(most_rows)(row) - 1) / K(most_rows)(row); }
 static inline int64_t K(block_start)(int64_t block, int64_t blocks, int64_t count) { return block * count / blocks; }

@@ -408,7 +408,7 @@ static void K(winograd_correlate)(void *call, int64_t begin, int64_t end, void *
             const K(field) f = K(winograd_field)(p, &at, cut.inputs, gathered);
             form->input(&f, cut.inputs, transformed + t * pitch, point);
         }
-        const int64_t blocks = K(row_blocks)(count);
+        const int64_t blocks = K(row_blocks)(count, pitch);
         for (int64_t unit = first_unit; unit < last_unit; unit++) {
             const int64_t channel = unit * wide, channels = K(smaller)(wide, cut.outputs - channel);
             const int64_t width = channels > LANES ? wide : LANES;
@@ -505,7 +505,7 @@ static void K(winograd_weights)(void *call, int64_t begin, int64_t end, void *sc
                     );
                 }
             }
-            const int64_t blocks = K(row_blocks)(inputs);
+            const int64_t blocks = K(row_blocks)(inputs, 1);
             for (int64_t unit = first_unit; unit < last_unit; unit++) {
                 const int64_t width = cut.outputs - unit * wide > LANES ? wide : LANES;
                 for (int64_t q = 0; q < points; q++) {

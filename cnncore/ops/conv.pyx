@@ -337,10 +337,10 @@ cdef int64_t scratch_of_units(cnn_correlation *p, Precision of) noexcept nogil:
 
 
 cdef int64_t cut_depthwise(cnn_correlation *p, Precision of) noexcept nogil:
-    """The same where groups share units."""
+    """The same where groups share units, in tiles that the kernel walks down: the higher, the fewer rows are met twice."""
     cdef int64_t wide = 2 * of.lanes, inputs = p.x.shape[1] // p.groups
     p.unit_count = ceil_div(p.y.shape[1], wide)
-    choose_tile(p, TILE_PIXELS, inputs * wide, of.itemsize)
+    choose_tile(p, 4 * TILE_PIXELS, inputs * wide, of.itemsize)
     p.units = max(1, min(p.unit_count, p.unit_count * tiles(p) // (2 * TASKS)))
     p.x_bytes = tile_bytes(p, inputs * wide, of.itemsize)
     p.y_bytes = cache_lines(p.images * p.rows * p.columns * wide * of.itemsize)
