@@ -430,6 +430,80 @@ def test_winograd_runs_where_it_is_asked_for(target):
         cnncore.conv(x, w[:, :, :2], algorithm="winograd")
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_windows_of_every_width(stride, target):
+    """Blocks of columns of every size, tiles that end anywhere, padding on one side alone; with bias and bounds."""
+    rng = np.random.default_rng(14)
+    for extent, padding in itertools.product((*range(1, 10), 14, 23, 30), ((1, 1), (0, 2), (2, 0))):
+        for size in (3, 5):
+            if extent + sum(padding) < size:
+                continue
+            x, w, b = arrays(rng, (2, 32, extent + 1, extent), (32, 1, size, size), np.float32, 32)
+            settings = dict(stride=stride, padding=(padding, padding[::-1]))
+            if extent + 1 + sum(padding) < size:
+                continue
+            with cpu.target("definition"):
+                expected = cnncore.depthwise_conv(x, w, b, **settings)
+            with cpu.target(target):
+                for layout in (np.ascontiguousarray, channels_last):
+                    out = layout(np.full(expected.shape, np.nan, np.float32))
+                    y = cnncore.depthwise_conv(layout(x), w, b, out=out, **settings)
+                    assert np.abs(y - expected).max() <= TOLERANCE[x.dtype] * np.abs(expected).max()
+
+
+# One value that is not like the others, and where: at a corner, on an edge, inside.
+STRANGE = (np.nan, np.inf, -np.inf, 1e6)
+PLACES = ((0, 0), (0, 5), (11, 10), (5, 6))
+WINDOWS = (
+    ("conv", (8, 8, 3, 3), dict(padding=1)),
+    ("conv", (8, 8, 3, 3), dict(padding=1, stride=2)),
+    ("conv", (8, 8, 5, 5), dict(padding=(0, 2))),
+    ("conv", (8, 4, 3, 3), dict(padding=2, dilation=2, groups=2)),
+    ("conv", (8, 8, 7, 7), dict(padding=3, stride=2)),
+    ("depthwise_conv", (8, 1, 3, 3), dict(padding=1)),
+    ("conv_transpose", (8, 8, 3, 3), dict(padding=1, stride=2, output_padding=1)),
+)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name, kernel, settings", WINDOWS)
+def test_values_stay_in_the_windows_that_see_them(name, kernel, settings, target):
+    """A value that is not finite, or huge, in x or dy: y, dx and dw are what the definition says everywhere else.
+
+    All algorithms: sums over tiles, and products with the zeros of padding, must not spread it.
+    """
+    rng = np.random.default_rng(15)
+    op = cnncore.OPS[name]
+    x, w, _ = arrays(rng, (2, 8, 12, 11), kernel, np.float32)
+    plain_y = op(x, w, **settings)
+    names = ["direct"]
+    if name == "conv":
+        given = [settings.get(key, usual) for key, usual in (("stride", 1), ("padding", 0), ("dilation", 1))]
+        window = geometry.window("conv", (12, 11), kernel[2:], *given)
+        rows = [row for row in primitives.ALGORITHMS.values() if row.has_kernels]
+        names = [row.name for row in rows if row.fits(window, settings.get("groups", 1))]
+    for strange, place, of in itertools.product(STRANGE, PLACES, ("x", "dy")):
+        given = {"x": x.copy(), "dy": rng.standard_normal(plain_y.shape).astype(np.float32)}
+        array = given[of]
+        array[1, 3, min(place[0], array.shape[2] - 1), min(place[1], array.shape[3] - 1)] = strange
+        with cpu.target("definition"), np.errstate(all="ignore"):
+            expected = everything(op, given["x"], w, None, given["dy"], settings)[:3]
+        for algorithm, layout in itertools.product(names, (np.ascontiguousarray, channels_last)):
+            with cpu.target(target), np.errstate(all="ignore"):
+                found = everything(
+                    op, given["x"], w, None, given["dy"], {**settings, "algorithm": algorithm}, (layout,) * 4
+                )[:3]
+            for what, a, e in zip(("y", "dx", "dw"), found, expected, strict=True):
+                case = (what, algorithm, strange, place, of)
+                assert np.array_equal(np.isfinite(a), np.isfinite(e)), case
+                # A sum that has the huge value is rounded in its last places; the others as always.
+                usual = np.abs(e) < 1e4
+                assert np.abs(a - e)[usual & np.isfinite(e)].max() <= (3e-3 if what == "dw" else 2e-4), case
+                huge = ~usual & np.isfinite(e)
+                assert np.allclose(a[huge], e[huge], rtol=2e-5), case
+
+
 @pytest.mark.parametrize(
     ("activation", "epilogue"),
     [("relu", True), ("relu6", True), ("clipped_relu", True), ("hard_tanh", True), ("tanh", False)],

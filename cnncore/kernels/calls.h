@@ -102,6 +102,7 @@ typedef struct {
     int64_t add;                    /* 1: added to what y, channels innermost, holds */
     int64_t images, rows, columns;  /* a tile; for Winograd `columns` is the number of its tiles in a task */
     int64_t tile;                   /* Winograd: outputs of its tiles along an axis */
+    const unsigned char *skip;      /* Winograd: 1 for each tile that is not written; NULL: all are */
     int64_t units, unit_count;      /* of a task, in all */
     int64_t channel_blocks, term_blocks;    /* conv_weights: tasks that share the terms of a unit, by inputs and by terms */
     int64_t first_task, tasks;
@@ -112,6 +113,12 @@ typedef struct {
     const cnn_correlation *part;
     int64_t parts;
 } cnn_correlations;
+
+/* For each pixel (n, d, h, w) of x the largest absolute value of its channels; infinity where one is not a finite number. */
+typedef struct {
+    cnn_tensor x;
+    double *largest;
+} cnn_largest;
 
 /* Linear layers of few rows: y = x w' + b, dx = dy w, dw = dy' x. Elements of a row are neighbours. */
 enum { CNN_LINEAR_VECTORS = 4, CNN_LINEAR_TERMS = 64, CNN_LINEAR_ROWS = 16 };

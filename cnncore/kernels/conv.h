@@ -1001,6 +1001,62 @@ static void K(conv_channel_sums)(void *call, int64_t begin, int64_t end, void *s
     }
 }
 
+/* ── Largest values ── largest[n, d, h, w] = max_c |x[n, c, d, h, w]|, ∞ where one is not finite; tasks are rows (n, d, h) ──
+ *
+ * Compared as integers: of absolute values the bits are in the same order, and those of ∞ and NaN are above all others. */
+
+static inline vmask K(larger_bits)(vmask most, vreal x) {
+    const INTEGER magnitude = (INTEGER)(~(uint64_t)0 >> (65 - REAL_BITS));
+    const vmask bits = (vmask)x & magnitude;
+    vmask y = {0};
+    for (int l = 0; l < LANES; l++) y[l] = bits[l] > most[l] ? bits[l] : most[l];
+    return y;
+}
+
+static inline double K(value_of_bits)(INTEGER bits) {
+    REAL value;
+    __builtin_memcpy(&value, &bits, sizeof value);
+    return value < (REAL)__builtin_inf() ? (double)value : __builtin_inf();
+}
+
+static void K(largest_values)(void *call, int64_t begin, int64_t end, void *scratch) {
+    const cnn_largest *v = call;
+    const int64_t *size = v->x.shape, *stride = v->x.stride;
+    (void)scratch;
+    for (int64_t row = begin; row < end; row++) {
+        const REAL *x = (const REAL *)v->x.data + row / size[3] / size[2] * stride[0] + row / size[3] % size[2] * stride[2]
+            + row % size[3] * stride[3];
+        double *largest = v->largest + row * size[4];
+        if (stride[1] == 1 || size[1] == 1) {
+            for (int64_t w = 0; w < size[4]; w++) {
+                const REAL *pixel = x + w * stride[4];
+                vmask most = {0};
+                INTEGER bits = 0;
+                int64_t c = 0;
+                for (; c + LANES <= size[1]; c += LANES) most = K(larger_bits)(most, K(load)(pixel + c));
+                if (c < size[1]) most = K(larger_bits)(most, K(load_tail)(pixel + c, size[1] - c));
+                for (int l = 0; l < LANES; l++) bits = most[l] > bits ? most[l] : bits;
+                largest[w] = K(value_of_bits)(bits);
+            }
+            continue;
+        }
+        for (int64_t w = 0; w < size[4]; w += LANES) {
+            const int64_t pixels = K(smaller)(LANES, size[4] - w);
+            vmask most = {0};
+            for (int64_t c = 0; c < size[1]; c++) {
+                const REAL *plane = x + c * stride[1] + w * stride[4];
+                REAL block[LANES] = {0};
+                if (stride[4] != 1)
+                    for (int64_t l = 0; l < pixels; l++) block[l] = plane[l * stride[4]];
+                most = K(larger_bits)(
+                    most, stride[4] != 1 ? K(load)(block) : pixels == LANES ? K(load)(plane) : K(load_tail)(plane, pixels)
+                );
+            }
+            for (int64_t l = 0; l < pixels; l++) largest[w + l] = K(value_of_bits)(most[l]);
+        }
+    }
+}
+
 /* ── Pixels that no window reaches ── y[n, k, o] = b[k], or 0; tasks are rows (n, d, h) ── */
 
 static void K(conv_fill)(void *call, int64_t begin, int64_t end, void *scratch) {

@@ -425,6 +425,7 @@ static void K(winograd_correlate)(void *call, int64_t begin, int64_t end, void *
                     K(multiply)(&product, (int)(K(block_start)(block + 1, blocks, count) - t), width > LANES ? 2 : 1);
                 }
             for (int64_t t = 0; t < count; t++) {
+                if (p->skip && p->skip[first_tile + t]) continue;
                 const K(winograd_place) at = K(winograd_place_of)(p, first_tile + t);
                 REAL *y = (REAL *)p->y.data + at.n * stride[0] + channel * stride[1] + at.d * stride[2] + at.h * stride[3]
                     + at.w * stride[4];

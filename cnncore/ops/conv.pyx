@@ -15,7 +15,8 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 from cnncore.ops.dispatch cimport (
-    CNN_FLOAT32, PANELS, Shelf, Tensor, cnn_conv, cnn_copy, cnn_correlation, cnn_correlations, cnn_pack, cnn_task, cnn_tensor,
+    CNN_FLOAT32, PANELS, Shelf, Tensor, cnn_conv, cnn_copy, cnn_correlation, cnn_correlations, cnn_largest, cnn_pack, cnn_task,
+    cnn_tensor,
     give_block, kernel, lanes, real, run, take_block, threads_wanted,
 )
 from cnncore.ops.dispatch import kernel_number
@@ -155,6 +156,7 @@ cdef void conv_backward_bias(cnn_conv *call, int64_t begin, int64_t end, real *s
 cdef int COPY = kernel_number("copy_layout")
 cdef int CHANNEL_SUMS = kernel_number("conv_channel_sums")
 cdef int FILL = kernel_number("conv_fill")
+cdef int LARGEST = kernel_number("largest_values")
 
 # A tile holds about this many pixels: sixteen times the rows of the largest register tile. Its input then fits beside a
 # panel in the second-level cache.
@@ -489,6 +491,84 @@ cdef int64_t units_of(const cnn_pack *v, Precision of) noexcept nogil:
     return ceil_div(v.groups * v.outputs, wide) if v.shared else v.groups * ceil_div(v.outputs, wide)
 
 
+# ── Values that transforms would lose ── those of a tile that are not finite, or large beside the others ──────────────────────
+#
+# Winograd's outputs are sums over all pixels of their tile, of which those outside the window cancel: as far as rounding lets
+# them, and not at all where they are infinite or NaN. A tile with a pixel that is not finite, or larger than LARGEST_RATIO times
+# the largest one of a window in the same tile, is computed directly. Windows of zeros alone have nothing to lose.
+
+cdef double LARGEST_RATIO = 1024.0
+
+
+cdef double *largest_values(const cnn_tensor *x, int precision) except NULL:
+    """The largest absolute value of each pixel, ∞ where one is not finite; the caller frees it."""
+    cdef int64_t pixels = x.shape[0] * x.shape[2] * x.shape[3] * x.shape[4]
+    cdef cnn_largest call
+    call.x, call.largest = x[0], <double *> malloc(pixels * sizeof(double))
+    if call.largest == NULL:
+        raise MemoryError("no memory for the largest values of an image")
+    try:
+        run(kernel(LARGEST, precision), &call, x.shape[0] * x.shape[2] * x.shape[3], 1, 0, <double> pixels * x.shape[1] / KERNEL_SPEED)
+    except BaseException:
+        free(call.largest)
+        raise
+    return call.largest
+
+
+cdef bint differ_much(const double *largest, int64_t count) noexcept nogil:
+    """Whether some are so much larger than others that there may be tiles to compute directly."""
+    cdef double least = INFINITY, most = 0
+    cdef int64_t i
+    for i in range(count):
+        most = max(most, largest[i])
+        if 0 < largest[i] < least:
+            least = largest[i]
+    return most == INFINITY or most > LARGEST_RATIO * least
+
+
+cdef bint loses_values(const cnn_correlation *p, const double *plane, int64_t h, int64_t w) noexcept nogil:
+    """Whether the tile of outputs from (h, w) on has a window that its other pixels would drown; ``plane``: its largest values."""
+    cdef int64_t H = p.x.shape[3], W = p.x.shape[4], i, j, a, b, row = h + p.first[1], column = w + p.first[2]
+    cdef int64_t rows = min(p.tile, p.y.shape[3] - h), columns = min(p.tile, p.y.shape[4] - w)
+    cdef double most = 0, least = INFINITY, window
+    for a in range(max(row, 0), min(row + p.tile + p.taps[1] - 1, H)):
+        for b in range(max(column, 0), min(column + p.tile + p.taps[2] - 1, W)):
+            most = max(most, plane[a * W + b])
+    for i in range(rows):
+        for j in range(columns):
+            window = 0
+            for a in range(max(row + i, 0), min(row + i + p.taps[1], H)):
+                for b in range(max(column + j, 0), min(column + j + p.taps[2], W)):
+                    window = max(window, plane[a * W + b])
+            if 0 < window < least:
+                least = window
+    return most == INFINITY or (least < INFINITY and most > LARGEST_RATIO * least)
+
+
+cdef int64_t mark_tiles(const cnn_correlation *p, const double *largest, unsigned char *skip) noexcept nogil:
+    """Mark the tiles that are computed directly; returns how many there are."""
+    cdef int64_t H = ceil_div(p.y.shape[3], p.tile), W = ceil_div(p.y.shape[4], p.tile), tile, marked = 0
+    for tile in range(winograd_tiles(p)):
+        skip[tile] = loses_values(p, largest + tile // (H * W) * p.x.shape[3] * p.x.shape[4], tile // W % H * p.tile, tile % W * p.tile)
+        marked += skip[tile]
+    return marked
+
+
+cdef void direct_tile(const cnn_correlation *p, int64_t tile, int64_t itemsize, cnn_correlation *q) noexcept nogil:
+    """The correlation of one tile's outputs."""
+    cdef int64_t H = ceil_div(p.y.shape[3], p.tile), W = ceil_div(p.y.shape[4], p.tile), offset
+    cdef int64_t d = tile // (H * W) % p.y.shape[2], n = tile // (H * W) // p.y.shape[2]
+    cdef int64_t h = tile // W % H * p.tile, w = tile % W * p.tile
+    q[0] = p[0]
+    offset = n * p.y.stride[0] + d * p.y.stride[2] + h * p.y.stride[3] + w * p.y.stride[4]
+    q.y.data = <char *> p.y.data + offset * itemsize
+    q.x.data = <char *> p.x.data + (n * p.x.stride[0] + d * p.x.stride[2]) * itemsize
+    q.x.shape[0] = q.x.shape[2] = q.y.shape[0] = q.y.shape[2] = 1
+    q.y.shape[3], q.y.shape[4] = min(p.tile, p.y.shape[3] - h), min(p.tile, p.y.shape[4] - w)
+    q.first[1], q.first[2] = p.first[1] + h, p.first[2] + w
+    q.skip = NULL
+
+
 cdef struct Residue:
     # Pixels first, first + s, ... of the input along one axis see the taps tap, tap + tap_step, ...
     int64_t first, count, tap, tap_step, taps, offset, step
@@ -607,6 +687,7 @@ cdef struct Correlator:
     int kernel
     int pack                    # the kernel that packs the weights; −1: they are read as they lie
     bint shared                 # groups share units
+    bint mixes                  # outputs are sums over a whole tile, of which those that have no part in y cancel
     double speed                # multiply-adds in the time of an elementary operation elsewhere
     int64_t (*panels)(const cnn_pack *v, Precision of) noexcept nogil       # bytes of packed weights
     int64_t (*cut)(cnn_correlation *p, Precision of) noexcept nogil         # into tasks; returns the scratch memory of one
@@ -614,6 +695,7 @@ cdef struct Correlator:
 cdef struct WeightGradient:
     # How kernels compute the gradient of the weights.
     int kernel
+    bint mixes
     double speed
     int64_t (*cut)(cnn_correlation *p, Precision of) noexcept nogil
 
@@ -621,15 +703,15 @@ cdef struct WeightGradient:
 cdef Correlator TILES, PLANES, DEPTHWISE, WINOGRAD
 cdef WeightGradient WEIGHTS, DEPTHWISE_WEIGHTS, WINOGRAD_WEIGHTS
 TILES = Correlator(
-    kernel_number("conv_correlate"), kernel_number("conv_pack"), False, KERNEL_SPEED, tap_panels, cut_tiles)
-PLANES = Correlator(kernel_number("conv_planes"), -1, False, KERNEL_SPEED, tap_panels, cut_planes)
+    kernel_number("conv_correlate"), kernel_number("conv_pack"), False, False, KERNEL_SPEED, tap_panels, cut_tiles)
+PLANES = Correlator(kernel_number("conv_planes"), -1, False, False, KERNEL_SPEED, tap_panels, cut_planes)
 DEPTHWISE = Correlator(
-    kernel_number("conv_depthwise"), kernel_number("conv_pack"), True, DEPTHWISE_SPEED, tap_panels, cut_depthwise)
+    kernel_number("conv_depthwise"), kernel_number("conv_pack"), True, False, DEPTHWISE_SPEED, tap_panels, cut_depthwise)
 WINOGRAD = Correlator(
-    kernel_number("winograd_correlate"), kernel_number("winograd_pack"), False, KERNEL_SPEED, winograd_panels, cut_winograd)
-WEIGHTS = WeightGradient(kernel_number("conv_weights"), KERNEL_SPEED, cut_weights)
-DEPTHWISE_WEIGHTS = WeightGradient(kernel_number("conv_depthwise_weights"), DEPTHWISE_SPEED, cut_depthwise_weights)
-WINOGRAD_WEIGHTS = WeightGradient(kernel_number("winograd_weights"), KERNEL_SPEED, cut_winograd_weights)
+    kernel_number("winograd_correlate"), kernel_number("winograd_pack"), False, True, KERNEL_SPEED, winograd_panels, cut_winograd)
+WEIGHTS = WeightGradient(kernel_number("conv_weights"), False, KERNEL_SPEED, cut_weights)
+DEPTHWISE_WEIGHTS = WeightGradient(kernel_number("conv_depthwise_weights"), False, DEPTHWISE_SPEED, cut_depthwise_weights)
+WINOGRAD_WEIGHTS = WeightGradient(kernel_number("winograd_weights"), True, KERNEL_SPEED, cut_winograd_weights)
 
 
 cdef const Correlator *correlate_directly(const Parts *parts, Precision of, bint in_place) noexcept nogil:
@@ -673,6 +755,11 @@ cdef class ConvolutionAlgorithm:
     cdef int64_t tile               # Winograd: outputs of its tiles along an axis
     cdef forward_choice forward
     cdef backward_choice backward
+
+    @property
+    def has_kernels(self):
+        """Whether kernels compute it, and not the reference implementation."""
+        return self.forward != NULL
 
 
 cdef ConvolutionAlgorithm algorithm_row(str name, str family, str windows, fits, cost, int64_t tile, forward_choice forward,
@@ -853,7 +940,7 @@ cdef class Convolution:
         """Write dw from x and dy."""
         cdef Tensor X = Tensor(x), DY = Tensor(dy), DW = Tensor(dw, True)
         cdef cnn_conv call = self.described(X, DY, DW, None)
-        if not self.correlate_weights(&call, X.precision):
+        if not self.correlate_weights(&call, X.precision, dw):
             if X.precision == CNN_FLOAT32:
                 run_definition(<cnn_task> conv_backward_weight[float], &call, &call.w)
             else:
@@ -896,49 +983,193 @@ cdef class Convolution:
         return 1
 
     cdef int run_parts(self, const Parts *parts, cnn_conv *call, bint backward, Precision of, Packed packed, bint add) except -1:
-        """Choose the kernels for the correlations of a call, pack its weights where they ask for it, and run them."""
-        cdef int64_t scratch = 0, tasks = 0, number
-        cdef cnn_correlations calls = cnn_correlations(parts.part, parts.count)
+        """Choose the kernels for the correlations of a call and run them; tiles that they would lose values in directly."""
+        cdef int64_t number
         cdef const Correlator *how
         cdef cnn_correlation *p
+        cdef double *largest = NULL
+        cdef unsigned char *skip = NULL
+        cdef int64_t marked = 0
         for number in range(parts.count):
             p = parts.part + number
-            p.lower, p.upper, p.add, p.tile = call.lower, call.upper, add, self.row.tile
+            p.lower, p.upper, p.add, p.tile, p.skip = call.lower, call.upper, add, self.row.tile, NULL
             simplify(p, of.itemsize)
         how = self.row.forward(parts, of, packed is None and not add)
-        if how.pack < 0:
-            read_weights(parts, call)
-        else:
-            if packed is None:
-                packed = Packed(backward)
-            pack_weights(parts, call, how, of, packed)
-        for number in range(parts.count):
-            p = parts.part + number
-            scratch = max(scratch, how.cut(p, of))
-            p.first_task = tasks
-            tasks += p.tasks
-        return run(kernel(how.kernel, of.number), &calls, tasks, 1, scratch, work(call) / how.speed + weights(call) / READING_SPEED)
+        if not how.mixes:
+            return run_correlator(parts, call, backward, how, of, packed)
+        try:
+            p = parts.part
+            largest = largest_values(&p.x, of.number)
+            if differ_much(largest, p.x.shape[0] * p.x.shape[2] * p.x.shape[3] * p.x.shape[4]):
+                skip = <unsigned char *> malloc(winograd_tiles(p))
+                if skip == NULL:
+                    raise MemoryError("no memory to mark the tiles of a convolution")
+                marked = mark_tiles(p, largest, skip)
+                p.skip = skip if marked else NULL
+            run_correlator(parts, call, backward, how, of, packed)
+            if marked:
+                run_marked(parts, call, backward, of, marked)
+        finally:
+            free(largest)
+            free(skip)
+        return 0
 
-    cdef int correlate_weights(self, cnn_conv *call, int precision) except -1:
+    cdef int correlate_weights(self, cnn_conv *call, int precision, dw) except -1:
         """backward_weight by kernels; returns 0 where the reference is to run."""
         if self.row.backward == NULL or kernel(WEIGHTS.kernel, precision) == NULL or call.x.shape[0] == 0:
             return 0
         cdef Precision of = precision_of(precision)
         cdef Parts parts = Parts(NULL, NULL, 0, True)
-        cdef cnn_correlations calls
         cdef const WeightGradient *how
-        cdef int64_t scratch
         try:
             forward_parts(&parts, call)
-            calls.part, calls.parts = parts.part, 1
+            parts.part.w, parts.part.tile, parts.part.skip = call.w, self.row.tile, NULL
             how = self.row.backward(&parts, of)
-            simplify(parts.part, of.itemsize)
-            parts.part.w, parts.part.tile = call.w, self.row.tile
-            scratch = how.cut(parts.part, of)
-            run(kernel(how.kernel, precision), &calls, parts.part.tasks, 1, scratch, work(call) / how.speed)
+            if how.mixes and sums_lose_values(parts.part, precision):
+                how = weigh_directly(&parts, of)
+            if not how.mixes and padding_meets_infinity(parts.part, precision):
+                dw[...] = 0
+                weigh_by_taps(parts.part, call, how, of)
+            else:
+                weigh(parts.part, call, how, of)
         finally:
             free(parts.part)
         return 1
+
+
+cdef int weigh(cnn_correlation *p, const cnn_conv *call, const WeightGradient *how, Precision of) except -1:
+    cdef cnn_correlations calls = cnn_correlations(p, 1)
+    simplify(p, of.itemsize)
+    cdef int64_t scratch = how.cut(p, of)
+    return run(kernel(how.kernel, of.number), &calls, p.tasks, 1, scratch, work(call) / how.speed)
+
+
+cdef int weigh_by_taps(const cnn_correlation *p, const cnn_conv *call, const WeightGradient *how, Precision of) except -1:
+    """Each tap's weights from the outputs alone whose windows have that tap inside the image: nothing meets padding."""
+    cdef int64_t tap[3]
+    cdef int64_t number, first, last, at
+    cdef cnn_correlation q
+    cdef int axis
+    for number in range(p.taps[0] * p.taps[1] * p.taps[2]):
+        tap = [number // (p.taps[1] * p.taps[2]), number // p.taps[2] % p.taps[1], number % p.taps[2]]
+        q = p[0]
+        for axis in range(3):
+            at = p.first[axis] + tap[axis] * p.step[axis]      # pixel of the first output
+            first = ceil_div(max(-at, 0), p.stride[axis])
+            last = min(p.y.shape[2 + axis], ceil_div(max(p.x.shape[2 + axis] - at, 0), p.stride[axis]))
+            if first >= last:
+                break
+            q.taps[axis], q.first[axis] = 1, at + first * p.stride[axis]
+            q.y.data = <char *> q.y.data + first * p.y.stride[2 + axis] * of.itemsize
+            q.y.shape[2 + axis] = last - first
+            q.w.data = <char *> q.w.data + tap[axis] * p.w.stride[2 + axis] * of.itemsize
+            q.w.shape[2 + axis] = 1
+        else:
+            weigh(&q, call, how, of)
+    return 0
+
+
+cdef bint sums_lose_values(const cnn_correlation *p, int precision) except -1:
+    """Whether a gradient of weights by transforms would lose values of x, or of dy, whose tiles are mixed too."""
+    cdef cnn_correlation q = p[0]
+    cdef int axis
+    q.x = p.y
+    for axis in range(3):
+        q.taps[axis], q.first[axis] = 1, 0
+    return some_tile_loses(p, precision) or some_tile_loses(&q, precision)
+
+
+cdef bint some_tile_loses(const cnn_correlation *p, int precision) except -1:
+    cdef int64_t size = p.x.shape[3] * p.x.shape[4], plane, h, w
+    cdef double *largest = largest_values(&p.x, precision)
+    cdef bint found = False
+    if differ_much(largest, p.x.shape[0] * p.x.shape[2] * size):
+        for plane in range(p.x.shape[0] * p.x.shape[2]):
+            for h in range(0, p.y.shape[3], p.tile):
+                for w in range(0, p.y.shape[4], p.tile):
+                    found = found or loses_values(p, largest + plane * size, h, w)
+    free(largest)
+    return found
+
+
+cdef bint padding_meets_infinity(const cnn_correlation *p, int precision) except -1:
+    """Whether an output whose window reaches outside the image has a dy that is not finite: its product with a 0 of the padding, which
+    stands for a term that does not exist, would be NaN."""
+    cdef cnn_tensor band
+    cdef double *largest
+    cdef int64_t low, high, first, count
+    cdef bint found
+    cdef int axis, end
+    for axis in range(3):
+        low = ceil_div(max(-p.first[axis], 0), p.stride[axis])
+        high = ceil_div(max(p.x.shape[2 + axis] - p.first[axis] - (p.taps[axis] - 1) * p.step[axis], 0), p.stride[axis])
+        for end in range(2):
+            first = high if end else 0
+            count = p.y.shape[2 + axis] - high if end else min(low, p.y.shape[2 + axis])
+            if count <= 0:
+                continue
+            band = p.y
+            band.data = <char *> band.data + first * band.stride[2 + axis] * (4 if precision == CNN_FLOAT32 else 8)
+            band.shape[2 + axis] = count
+            largest = largest_values(&band, precision)
+            found = is_infinite(largest, band.shape[0] * band.shape[2] * band.shape[3] * band.shape[4])
+            free(largest)
+            if found:
+                return True
+    return False
+
+
+cdef bint is_infinite(const double *largest, int64_t count) noexcept nogil:
+    cdef int64_t i
+    for i in range(count):
+        if largest[i] == INFINITY:
+            return True
+    return False
+
+
+cdef int run_correlator(const Parts *parts, const cnn_conv *call, bint backward, const Correlator *how, Precision of,
+                        Packed packed) except -1:
+    """Pack the weights where the kernels ask for it, and run these on all parts."""
+    if how.pack < 0:
+        read_weights(parts, call)
+    else:
+        if packed is None:
+            packed = Packed(backward)
+        pack_weights(parts, call, how, of, packed)
+    return run_packed(parts, call, how, of)
+
+
+cdef int run_packed(const Parts *parts, const cnn_conv *call, const Correlator *how, Precision of) except -1:
+    """Run kernels on all parts, whose weights are where they expect them."""
+    cdef int64_t scratch = 0, tasks = 0, number
+    cdef cnn_correlations calls = cnn_correlations(parts.part, parts.count)
+    cdef cnn_correlation *p
+    for number in range(parts.count):
+        p = parts.part + number
+        scratch = max(scratch, how.cut(p, of))
+        p.first_task = tasks
+        tasks += p.tasks
+    return run(kernel(how.kernel, of.number), &calls, tasks, 1, scratch, work(call) / how.speed + weights(call) / READING_SPEED)
+
+
+cdef int run_marked(const Parts *parts, const cnn_conv *call, bint backward, Precision of, int64_t marked) except -1:
+    """Compute directly what the kernels of the one part have left out."""
+    cdef Parts direct = Parts(NULL, parts.pack, marked, True)
+    cdef Packed packed = Packed(backward)
+    cdef int64_t tile, number = 0
+    direct.part = <cnn_correlation *> malloc(marked * sizeof(cnn_correlation))
+    if direct.part == NULL:
+        raise MemoryError("no memory to describe a convolution")
+    try:
+        pack_weights(parts, call, &TILES, of, packed)
+        for tile in range(winograd_tiles(parts.part)):
+            if parts.part.skip[tile]:
+                direct_tile(parts.part, tile, of.itemsize, direct.part + number)
+                number += 1
+        run_packed(&direct, call, &TILES, of)
+    finally:
+        free(direct.part)
+    return 0
 
 
 cdef void read_weights(const Parts *parts, const cnn_conv *call) noexcept nogil:

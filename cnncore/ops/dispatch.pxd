@@ -88,6 +88,7 @@ cdef extern from "calls.h" nogil:
         int64_t add
         int64_t images, rows, columns
         int64_t tile
+        const unsigned char *skip
         int64_t units, unit_count
         int64_t channel_blocks, term_blocks
         int64_t first_task, tasks
@@ -96,6 +97,10 @@ cdef extern from "calls.h" nogil:
     ctypedef struct cnn_correlations:
         const cnn_correlation *part
         int64_t parts
+
+    ctypedef struct cnn_largest:
+        cnn_tensor x
+        double *largest
 
     ctypedef struct cnn_pack:
         const void *w
