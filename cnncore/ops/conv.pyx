@@ -498,6 +498,8 @@ cdef int64_t units_of(const cnn_pack *v, Precision of) noexcept nogil:
 # the largest one of a window in the same tile, is computed directly. Windows of zeros alone have nothing to lose.
 
 cdef double LARGEST_RATIO = 1024.0
+# In a gradient of weights every pixel is a window of its own, but one of many in a sum.
+cdef double LARGEST_RATIO_OF_WEIGHTS = 65536.0
 
 
 cdef double *largest_values(const cnn_tensor *x, int precision) except NULL:
@@ -515,7 +517,7 @@ cdef double *largest_values(const cnn_tensor *x, int precision) except NULL:
     return call.largest
 
 
-cdef bint differ_much(const double *largest, int64_t count) noexcept nogil:
+cdef bint differ_much(const double *largest, int64_t count, double ratio) noexcept nogil:
     """Whether some are so much larger than others that there may be tiles to compute directly."""
     cdef double least = INFINITY, most = 0
     cdef int64_t i
@@ -523,33 +525,42 @@ cdef bint differ_much(const double *largest, int64_t count) noexcept nogil:
         most = max(most, largest[i])
         if 0 < largest[i] < least:
             least = largest[i]
-    return most == INFINITY or most > LARGEST_RATIO * least
+    return most == INFINITY or most > ratio * least
 
 
-cdef bint loses_values(const cnn_correlation *p, const double *plane, int64_t h, int64_t w) noexcept nogil:
-    """Whether the tile of outputs from (h, w) on has a window that its other pixels would drown; ``plane``: its largest values."""
-    cdef int64_t H = p.x.shape[3], W = p.x.shape[4], i, j, a, b, row = h + p.first[1], column = w + p.first[2]
-    cdef int64_t rows = min(p.tile, p.y.shape[3] - h), columns = min(p.tile, p.y.shape[4] - w)
+cdef struct Area:
+    # A tile of outputs, and how far its pixels reach.
+    int64_t h, w, rows, columns, height, width
+
+
+cdef bint loses_values(const cnn_correlation *p, const double *plane, Area at, double ratio) noexcept nogil:
+    """Whether a tile has a window that its other pixels would drown; ``plane``: the largest values of its plane."""
+    cdef int64_t H = p.x.shape[3], W = p.x.shape[4], n, i, j, a, b
+    cdef int64_t row = at.h * p.stride[1] + p.first[1], column = at.w * p.stride[2] + p.first[2]
     cdef double most = 0, least = INFINITY, window
-    for a in range(max(row, 0), min(row + p.tile + p.taps[1] - 1, H)):
-        for b in range(max(column, 0), min(column + p.tile + p.taps[2] - 1, W)):
+    for a in range(max(row, 0), min(row + at.height, H)):
+        for b in range(max(column, 0), min(column + at.width, W)):
             most = max(most, plane[a * W + b])
-    for i in range(rows):
-        for j in range(columns):
-            window = 0
-            for a in range(max(row + i, 0), min(row + i + p.taps[1], H)):
-                for b in range(max(column + j, 0), min(column + j + p.taps[2], W)):
-                    window = max(window, plane[a * W + b])
-            if 0 < window < least:
-                least = window
-    return most == INFINITY or (least < INFINITY and most > LARGEST_RATIO * least)
+    for n in range(at.rows * at.columns):
+        i, j = row + n // at.columns * p.stride[1], column + n % at.columns * p.stride[2]
+        window = 0
+        for a in range(max(i, 0), min(i + p.taps[1], H)):
+            for b in range(max(j, 0), min(j + p.taps[2], W)):
+                window = max(window, plane[a * W + b])
+        if 0 < window < least:
+            least = window
+    return most == INFINITY or (least < INFINITY and most > ratio * least)
 
 
 cdef int64_t mark_tiles(const cnn_correlation *p, const double *largest, unsigned char *skip) noexcept nogil:
     """Mark the tiles that are computed directly; returns how many there are."""
-    cdef int64_t H = ceil_div(p.y.shape[3], p.tile), W = ceil_div(p.y.shape[4], p.tile), tile, marked = 0
+    cdef int64_t H = ceil_div(p.y.shape[3], p.tile), W = ceil_div(p.y.shape[4], p.tile), tile, marked = 0, h, w
     for tile in range(winograd_tiles(p)):
-        skip[tile] = loses_values(p, largest + tile // (H * W) * p.x.shape[3] * p.x.shape[4], tile // W % H * p.tile, tile % W * p.tile)
+        h, w = tile // W % H * p.tile, tile % W * p.tile
+        skip[tile] = loses_values(
+            p, largest + tile // (H * W) * p.x.shape[3] * p.x.shape[4],
+            Area(h, w, min(p.tile, p.y.shape[3] - h), min(p.tile, p.y.shape[4] - w), p.tile + p.taps[1] - 1, p.tile + p.taps[2] - 1),
+            LARGEST_RATIO)
         marked += skip[tile]
     return marked
 
@@ -1000,7 +1011,7 @@ cdef class Convolution:
         try:
             p = parts.part
             largest = largest_values(&p.x, of.number)
-            if differ_much(largest, p.x.shape[0] * p.x.shape[2] * p.x.shape[3] * p.x.shape[4]):
+            if differ_much(largest, p.x.shape[0] * p.x.shape[2] * p.x.shape[3] * p.x.shape[4], LARGEST_RATIO):
                 skip = <unsigned char *> malloc(winograd_tiles(p))
                 if skip == NULL:
                     raise MemoryError("no memory to mark the tiles of a convolution")
@@ -1072,22 +1083,29 @@ cdef int weigh_by_taps(const cnn_correlation *p, const cnn_conv *call, const Wei
 cdef bint sums_lose_values(const cnn_correlation *p, int precision) except -1:
     """Whether a gradient of weights by transforms would lose values of x, or of dy, whose tiles are mixed too."""
     cdef cnn_correlation q = p[0]
+    cdef int64_t tile = p.tile
     cdef int axis
+    for axis in range(3):
+        q.taps[axis] = 1
+    if some_tile_loses(&q, tile, tile + p.taps[1] - 1, precision):
+        return True
     q.x = p.y
     for axis in range(3):
-        q.taps[axis], q.first[axis] = 1, 0
-    return some_tile_loses(p, precision) or some_tile_loses(&q, precision)
+        q.first[axis] = 0
+    return some_tile_loses(&q, tile, tile, precision)
 
 
-cdef bint some_tile_loses(const cnn_correlation *p, int precision) except -1:
+cdef bint some_tile_loses(const cnn_correlation *p, int64_t tile, int64_t pixels, int precision) except -1:
+    """The same of the image p.x in tiles of ``pixels``, ``tile`` apart."""
     cdef int64_t size = p.x.shape[3] * p.x.shape[4], plane, h, w
     cdef double *largest = largest_values(&p.x, precision)
     cdef bint found = False
-    if differ_much(largest, p.x.shape[0] * p.x.shape[2] * size):
+    if differ_much(largest, p.x.shape[0] * p.x.shape[2] * size, LARGEST_RATIO_OF_WEIGHTS):
         for plane in range(p.x.shape[0] * p.x.shape[2]):
-            for h in range(0, p.y.shape[3], p.tile):
-                for w in range(0, p.y.shape[4], p.tile):
-                    found = found or loses_values(p, largest + plane * size, h, w)
+            for h in range(0, p.y.shape[3], tile):
+                for w in range(0, p.y.shape[4], tile):
+                    found = found or loses_values(
+                        p, largest + plane * size, Area(h, w, pixels, pixels, pixels, pixels), LARGEST_RATIO_OF_WEIGHTS)
     free(largest)
     return found
 
