@@ -760,10 +760,10 @@ IN_ROWS(3, 1) IN_ROWS(3, 2) IN_ROWS(5, 1) IN_ROWS(5, 2)
 enum { K(block_8), K(block_7), K(block_4), K(block_1), K(block_sizes) };
 static const int64_t K(block_columns)[K(block_sizes)] = {8, 7, 4, 1};
 
-static inline int K(block_of_columns)(int64_t columns, int largest) {
-    int found = K(block_1);
+static inline int64_t K(block_of_columns)(int64_t columns, int64_t largest) {
+    int64_t found = K(block_1);
     int64_t least = 0;
-    for (int size = largest; size < K(block_1); size++) {
+    for (int64_t size = largest; size < K(block_1); size++) {
         const int64_t block = K(block_columns)[size], computed = (columns + block - 1) / block * block;
         if (columns >= block && (found == K(block_1) || computed < least)) {
             found = size;
@@ -804,7 +804,8 @@ static void K(tile_of_windows)(
     };
     const cnn_correlation *p = at->p;
     const int64_t *stride = p->x.stride, *shape = p->x.shape, taps = p->taps[2];
-    const int walks = K(walks_downwards)(p), size = K(block_of_columns)(at->columns, walks ? K(block_7) : K(block_8));
+    const int walks = K(walks_downwards)(p);
+    const int64_t size = K(block_of_columns)(at->columns, walks ? K(block_7) : K(block_8));
     const int64_t block = K(block_columns)[size];
     K(windows) v = {
         .plane = stride[2], .row = stride[3], .column = stride[4], .extent = {shape[2], shape[3], shape[4]},
