@@ -46,8 +46,8 @@ GROUPS = Setting("groups", 1, "number of groups: each output sees the channels o
 ALGORITHM = Setting(
     "algorithm",
     "direct",
-    "how it is computed: 'direct', 'winograd' (3×3 and 5×5 windows only: less work, more rounding; in tiles of 2×2 or 4×4 "
-    f"outputs, which {' and '.join(map(repr, FAMILY_MEMBERS))} settle), 'auto' (the cheapest) or 'definition'",
+    "how it is computed: 'direct', 'winograd' (3×3 windows with stride 1 or 2 and 5×5 windows with stride 1: less work, more "
+    f"rounding; in tiles of so many outputs as {' and '.join(map(repr, FAMILY_MEMBERS))} say), 'auto' (the cheapest) or 'definition'",
     choice("direct", "auto", *FAMILIES, *FAMILY_MEMBERS, "definition"),
 )
 

@@ -101,7 +101,7 @@ typedef struct {
     double lower, upper;            /* the activation of the epilogue holds y between them; −∞ and ∞: none */
     int64_t add;                    /* 1: added to what y, channels innermost, holds */
     int64_t images, rows, columns;  /* a tile; for Winograd `columns` is the number of its tiles in a task */
-    int64_t tile;                   /* Winograd: outputs of its tiles along an axis */
+    int64_t form[2];                /* Winograd: number in cnn_winograd_axes, for H and W */
     const unsigned char *skip;      /* Winograd: 1 for each tile that is not written; NULL: all are */
     int64_t units, unit_count;      /* of a task, in all */
     int64_t channel_blocks, term_blocks;    /* conv_weights: tasks that share the terms of a unit, by inputs and by terms */
@@ -113,6 +113,87 @@ typedef struct {
     const cnn_correlation *part;
     int64_t parts;
 } cnn_correlations;
+
+/* Winograd's minimal filtering along one axis (winograd.h): windows of `taps` pixels, `stride` apart, in tiles of `outputs`, by
+ * interpolation at the points 0 (where `zero`), ±point for each pair, and ∞. */
+typedef struct {
+    int outputs, taps, stride, zero, pairs;
+    double point[3];
+} cnn_winograd_axis;
+
+enum { CNN_F23, CNN_F43, CNN_F25, CNN_F45, CNN_F42, CNN_WINOGRAD_AXES };
+static const cnn_winograd_axis cnn_winograd_axes[CNN_WINOGRAD_AXES] = {
+    [CNN_F23] = {2, 3, 1, 1, 1, {1}},
+    [CNN_F43] = {4, 3, 1, 1, 2, {2.0 / 3, 3.0 / 2}},
+    [CNN_F25] = {2, 5, 1, 1, 2, {2.0 / 3, 3.0 / 2}},
+    [CNN_F45] = {4, 5, 1, 1, 3, {0.44, 1, 2}},
+    [CNN_F42] = {4, 3, 2, 0, 2, {0.4, 1.29}},           /* 2 taps of every second pixel, 1 tap of the others */
+};
+
+static inline int cnn_winograd_points(const cnn_winograd_axis *a) { return a->zero + 2 * a->pairs + 1; }
+
+/* Taps that pixels of a parity meet. */
+static inline int cnn_winograd_taps(const cnn_winograd_axis *a, int parity) { return (a->taps + a->stride - 1 - parity) / a->stride; }
+
+/* Transformed inputs along the axis, and matrices of transformed weights: of a single tap there is one for all points. */
+static inline int cnn_winograd_inputs(const cnn_winograd_axis *a) {
+    return a->stride * cnn_winograd_points(a) - (a->stride - 1);
+}
+static inline int cnn_winograd_matrices(const cnn_winograd_axis *a) {
+    return a->stride == 1 ? cnn_winograd_points(a) : cnn_winograd_points(a) + (cnn_winograd_taps(a, 1) == 1 ? 1 : cnn_winograd_points(a) - 1);
+}
+
+/* An axis of outputs in whole tiles and, behind them, shorter ones with one output less, of which little hangs over its end. */
+static inline void cnn_winograd_cut(const cnn_correlation *p, int axis, int64_t *whole, int64_t *shorter) {
+    const int64_t outputs = cnn_winograd_axes[p->form[axis]].outputs, tiles = (p->y.shape[3 + axis] + outputs - 1) / outputs;
+    const int64_t spare = tiles * outputs - p->y.shape[3 + axis];
+    *shorter = spare < tiles ? spare : tiles;
+    *whole = tiles - *shorter;
+}
+
+/* Tiles lie in four groups, so that those with a point of both axes follow one another: (shorter, whole), (whole, whole),
+ * (whole, shorter), (shorter, shorter). The number of the first tile of a group; of group 4, how many tiles there are. */
+static inline int64_t cnn_winograd_start(const cnn_correlation *p, int group) {
+    int64_t h[2], w[2], tiles = 0;
+    cnn_winograd_cut(p, 0, &h[0], &h[1]);
+    cnn_winograd_cut(p, 1, &w[0], &w[1]);
+    for (int g = 0; g < group; g++) tiles += h[g == 0 || g == 3] * w[g >= 2];
+    return p->y.shape[0] * p->y.shape[2] * tiles;
+}
+
+typedef struct {
+    int64_t n, d, h, w;         /* its first output */
+    int64_t rows, columns;      /* outputs, as far as they exist */
+    int shorter[2];
+} cnn_winograd_tile;
+
+static inline cnn_winograd_tile cnn_winograd_tile_of(const cnn_correlation *p, int64_t tile) {
+    const int64_t planes = p->y.shape[0] * p->y.shape[2];
+    int64_t count[2][2], at[2];
+    cnn_winograd_tile t = {.n = 0};
+    cnn_winograd_cut(p, 0, &count[0][0], &count[0][1]);
+    cnn_winograd_cut(p, 1, &count[1][0], &count[1][1]);
+    for (int g = 0; g < 4; g++) {
+        t.shorter[0] = g == 0 || g == 3;
+        t.shorter[1] = g >= 2;
+        const int64_t tiles = planes * count[0][t.shorter[0]] * count[1][t.shorter[1]];
+        if (tile < tiles) break;
+        tile -= tiles;
+    }
+    const int64_t W = count[1][t.shorter[1]], H = count[0][t.shorter[0]];
+    t.n = tile / W / H / p->y.shape[2];
+    t.d = tile / W / H % p->y.shape[2];
+    at[0] = tile / W % H;
+    at[1] = tile % W;
+    for (int axis = 0; axis < 2; axis++) {
+        const int64_t outputs = cnn_winograd_axes[p->form[axis]].outputs, extent = p->y.shape[3 + axis];
+        const int64_t first = at[axis] * (outputs - t.shorter[axis]) + (t.shorter[axis] ? count[axis][0] * outputs : 0);
+        const int64_t left = extent - first, size = outputs - t.shorter[axis];
+        *(axis ? &t.w : &t.h) = first;
+        *(axis ? &t.columns : &t.rows) = left < size ? left : size;
+    }
+    return t;
+}
 
 /* For each pixel (n, d, h, w) of x the largest absolute value of its channels; infinity where one is not a finite number. */
 typedef struct {
@@ -136,7 +217,7 @@ typedef struct {
     const void *w, *b;              /* b == NULL: none */
     int64_t groups, outputs, inputs, taps[3];       /* outputs and inputs of one group */
     int64_t shared;                 /* 1: the groups share units, for the depthwise kernels */
-    int64_t tile;                   /* Winograd: outputs of its tiles along an axis */
+    int64_t form[2];                /* Winograd: number in cnn_winograd_axes, for H and W */
     int64_t group_stride, output_stride, input_stride, tap_stride[3], bias_stride;
     void *panels, *bias;
 } cnn_pack;

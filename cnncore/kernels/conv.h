@@ -1028,19 +1028,23 @@ static void K(largest_values)(void *call, int64_t begin, int64_t end, void *scra
         const REAL *x = (const REAL *)v->x.data + row / size[3] / size[2] * stride[0] + row / size[3] % size[2] * stride[2]
             + row % size[3] * stride[3];
         double *largest = v->largest + row * size[4];
-        if (stride[1] == 1 || size[1] == 1) {
-            for (int64_t w = 0; w < size[4]; w++) {
-                const REAL *pixel = x + w * stride[4];
-                vmask most = {0};
-                INTEGER bits = 0;
+        for (int64_t w = 0; w < size[4] && stride[1] == 1; w += LANES) {
+            const int64_t pixels = K(smaller)(LANES, size[4] - w);
+            vreal rows[LANES];      /* a pixel each, and then a channel of each pixel */
+            vmask most = {0};
+            for (int64_t l = 0; l < LANES; l++) {
+                const REAL *pixel = x + (w + K(smaller)(l, pixels - 1)) * stride[4];
+                vmask bits = {0};
                 int64_t c = 0;
-                for (; c + LANES <= size[1]; c += LANES) most = K(larger_bits)(most, K(load)(pixel + c));
-                if (c < size[1]) most = K(larger_bits)(most, K(load_tail)(pixel + c, size[1] - c));
-                for (int l = 0; l < LANES; l++) bits = most[l] > bits ? most[l] : bits;
-                largest[w] = K(value_of_bits)(bits);
+                for (; c + LANES <= size[1]; c += LANES) bits = K(larger_bits)(bits, K(load)(pixel + c));
+                if (c < size[1]) bits = K(larger_bits)(bits, K(load_tail)(pixel + c, size[1] - c));
+                rows[l] = (vreal)bits;
             }
-            continue;
+            K(transpose_registers)(rows);
+            for (int l = 0; l < LANES; l++) most = K(larger_bits)(most, rows[l]);
+            for (int64_t l = 0; l < pixels; l++) largest[w + l] = K(value_of_bits)(most[l]);
         }
+        if (stride[1] == 1) continue;
         for (int64_t w = 0; w < size[4]; w += LANES) {
             const int64_t pixels = K(smaller)(LANES, size[4] - w);
             vmask most = {0};

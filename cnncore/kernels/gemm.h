@@ -26,6 +26,7 @@ typedef struct {
     const int64_t *offset;
     int64_t runs, length;
     const REAL *panel;
+    const int64_t *panel_offset;    /* where in it each run begins; NULL: one after the other */
     REAL *y;
     int64_t y_row;          /* from row to row of y; columns lie side by side */
     int64_t columns;        /* how many columns of the panel y has */
@@ -86,6 +87,10 @@ static inline __attribute__((always_inline)) void K(sum_terms)(
         const REAL *a[3];
 #pragma GCC unroll 3
         for (int i = 0; i < (rows + 4) / 5; i++) a[i] = p->a + p->offset[run] + 5 * i * row;
+        if (p->panel_offset) {
+            b = p->panel + p->panel_offset[run];
+            ahead = p->ahead ? b + FETCH_TERMS * ahead_step : b;
+        }
         int64_t length = p->length;
         while (length) {
             const int64_t count = length < left ? length : left;

@@ -15,9 +15,10 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 from cnncore.ops.dispatch cimport (
-    CNN_FLOAT32, PANELS, Shelf, Tensor, cnn_conv, cnn_copy, cnn_correlation, cnn_correlations, cnn_largest, cnn_pack, cnn_task,
-    cnn_tensor,
-    give_block, kernel, lanes, real, run, take_block, threads_wanted,
+    cnn_conv, cnn_copy, cnn_correlation, cnn_correlations, CNN_F25, CNN_F45, CNN_FLOAT32, cnn_largest, cnn_pack,
+    cnn_task, cnn_tensor, CNN_WINOGRAD_AXES, cnn_winograd_axes, cnn_winograd_axis, cnn_winograd_inputs,
+    cnn_winograd_matrices, cnn_winograd_points, cnn_winograd_start, cnn_winograd_tile, cnn_winograd_tile_of,
+    give_block, kernel, lanes, PANELS, real, run, Shelf, take_block, Tensor, threads_wanted,
 )
 from cnncore.ops.dispatch import kernel_number
 
@@ -415,12 +416,14 @@ cdef int64_t WINOGRAD_LEAST_TILES = 14
 cdef int64_t CACHE_LINE = 64
 
 
-cdef inline int64_t winograd_tiles(const cnn_correlation *p) noexcept nogil:
-    return p.y.shape[0] * p.y.shape[2] * ceil_div(p.y.shape[3], p.tile) * ceil_div(p.y.shape[4], p.tile)
-
-
-cdef inline int64_t winograd_points(int64_t tile, int64_t taps) noexcept nogil:
-    return (tile + taps - 1) * (tile + taps - 1)
+cdef int winograd_form(int64_t outputs, int64_t taps, int64_t stride) noexcept nogil:
+    """The number of the form along an axis; −1 where there is none."""
+    cdef int form
+    for form in range(CNN_WINOGRAD_AXES):
+        if (cnn_winograd_axes[form].outputs == outputs and cnn_winograd_axes[form].taps == taps
+                and cnn_winograd_axes[form].stride == stride):
+            return form
+    return -1
 
 
 cdef inline int64_t point_bytes(int64_t points, int64_t values, int64_t itemsize) noexcept nogil:
@@ -433,26 +436,35 @@ cdef int64_t cut_winograd(cnn_correlation *p, Precision of) noexcept nogil:
     A task transforms its input for itself and reads the weights of its units once. Blocks of tiles are as large as the cache
     allows; where they are too few for the threads there are, they are made smaller or share the units.
     """
-    cdef int64_t wide = 2 * of.lanes, inputs = p.x.shape[1], pitch = ceil_div(inputs, of.lanes) * of.lanes
-    cdef int64_t points = winograd_points(p.tile, p.taps[1]), count = winograd_tiles(p), threads = threads_wanted(), blocks, ranges
+    cdef int64_t wide = 2 * of.lanes, inputs = p.x.shape[1], pitch = ceil_div(inputs, of.lanes) * of.lanes, blocks, ranges
+    cdef int64_t count = cnn_winograd_start(p, 4), threads = threads_wanted(), fields = 1, points = 1, outputs = 1, pixels = 1
+    cdef const cnn_winograd_axis *form
+    cdef int axis
+    for axis in range(2):
+        form = &cnn_winograd_axes[p.form[axis]]
+        fields *= cnn_winograd_inputs(form)
+        points *= cnn_winograd_points(form)
+        outputs *= form.outputs
+        pixels *= (form.outputs - 1) * form.stride + form.taps
     p.unit_count = ceil_div(p.y.shape[1], wide)
-    p.columns = max(14, min(WINOGRAD_TILES, WINOGRAD_INPUT_BYTES // (points * pitch * of.itemsize) // 14 * 14))
+    p.columns = max(14, min(WINOGRAD_TILES, WINOGRAD_INPUT_BYTES // (fields * pitch * of.itemsize) // 14 * 14))
     blocks = ceil_div(count, p.columns)
     if blocks < 4 * threads and count >= ceil_div(blocks, threads) * threads * WINOGRAD_LEAST_TILES:
         blocks = ceil_div(blocks, threads) * threads
     p.columns = ceil_div(count, blocks)
     ranges = 1 if blocks >= threads else min(ceil_div(threads, blocks), p.unit_count)
     p.units = ceil_div(p.unit_count, ranges)
-    p.x_bytes = point_bytes(points, p.columns * pitch, of.itemsize)
+    p.x_bytes = point_bytes(fields, p.columns * pitch, of.itemsize)
     p.y_bytes = point_bytes(points, p.columns * wide, of.itemsize)
     p.tasks = ceil_div(count, p.columns) * ceil_div(p.unit_count, p.units)
-    return p.x_bytes + p.y_bytes + (points * inputs + p.tile * p.tile * wide) * of.itemsize
+    return p.x_bytes + p.y_bytes + (pixels * inputs + outputs * wide) * of.itemsize
 
 
 cdef int64_t cut_winograd_weights(cnn_correlation *p, Precision of) noexcept nogil:
     """The same for the gradient of the weights: about 56 inputs × 64 outputs a task, so that its sums stay in the cache."""
-    cdef int64_t wide = 2 * of.lanes, taps = p.taps[1], points = winograd_points(p.tile, taps), inputs, pitch
-    cdef int64_t count = winograd_tiles(p)
+    cdef const cnn_winograd_axis *form = &cnn_winograd_axes[p.form[0]]
+    cdef int64_t wide = 2 * of.lanes, taps = form.taps, tile = form.outputs, points = cnn_winograd_points(form) ** 2, inputs, pitch
+    cdef int64_t count = p.y.shape[0] * p.y.shape[2] * ceil_div(p.y.shape[3], tile) * ceil_div(p.y.shape[4], tile)
     p.unit_count = ceil_div(p.y.shape[1], wide)
     p.units = ceil_div(p.unit_count, ceil_div(p.unit_count, max(1, 256 // (wide * of.itemsize))))
     p.channel_blocks = ceil_div(p.x.shape[1], 224 // of.itemsize)
@@ -465,7 +477,7 @@ cdef int64_t cut_winograd_weights(cnn_correlation *p, Precision of) noexcept nog
     p.tasks = p.channel_blocks * ceil_div(p.unit_count, p.units)
     # One tile of the input, one of the gradient, or what scatter_weights turns around.
     return (p.x_bytes + p.y_bytes + p.sum_bytes
-            + max(points * inputs, max(p.tile * p.tile * wide, taps * taps * of.lanes * wide)) * of.itemsize)
+            + max(points * inputs, max(tile * tile * wide, taps * taps * of.lanes * wide)) * of.itemsize)
 
 
 cdef int64_t panel_width(const cnn_pack *v, Precision of) noexcept nogil:
@@ -482,8 +494,9 @@ cdef int64_t tap_panels(const cnn_pack *v, Precision of) noexcept nogil:
 
 
 cdef int64_t winograd_panels(const cnn_pack *v, Precision of) noexcept nogil:
-    """Bytes of the panels of a correlation that multiplies with transformed taps, a matrix for each point."""
-    return cache_lines(winograd_points(v.tile, v.taps[1]) * panel_width(v, of) * v.inputs * of.itemsize)
+    """Bytes of the panels of a correlation that multiplies with transformed taps."""
+    cdef int64_t matrices = cnn_winograd_matrices(&cnn_winograd_axes[v.form[0]]) * cnn_winograd_matrices(&cnn_winograd_axes[v.form[1]])
+    return cache_lines(matrices * panel_width(v, of) * v.inputs * of.itemsize)
 
 
 cdef int64_t units_of(const cnn_pack *v, Precision of) noexcept nogil:
@@ -552,14 +565,21 @@ cdef bint loses_values(const cnn_correlation *p, const double *plane, Area at, d
     return most == INFINITY or (least < INFINITY and most > ratio * least)
 
 
+cdef int64_t reach(const cnn_correlation *p, int axis, bint shorter) noexcept nogil:
+    """Pixels of a tile along an axis; with stride 2 a shorter one reads as many as a whole one."""
+    cdef const cnn_winograd_axis *form = &cnn_winograd_axes[p.form[axis]]
+    return (form.outputs - (shorter and form.stride == 1) - 1) * form.stride + form.taps
+
+
 cdef int64_t mark_tiles(const cnn_correlation *p, const double *largest, unsigned char *skip) noexcept nogil:
     """Mark the tiles that are computed directly; returns how many there are."""
-    cdef int64_t H = ceil_div(p.y.shape[3], p.tile), W = ceil_div(p.y.shape[4], p.tile), tile, marked = 0, h, w
-    for tile in range(winograd_tiles(p)):
-        h, w = tile // W % H * p.tile, tile % W * p.tile
+    cdef int64_t size = p.x.shape[3] * p.x.shape[4], tile, marked = 0
+    cdef cnn_winograd_tile at
+    for tile in range(cnn_winograd_start(p, 4)):
+        at = cnn_winograd_tile_of(p, tile)
         skip[tile] = loses_values(
-            p, largest + tile // (H * W) * p.x.shape[3] * p.x.shape[4],
-            Area(h, w, min(p.tile, p.y.shape[3] - h), min(p.tile, p.y.shape[4] - w), p.tile + p.taps[1] - 1, p.tile + p.taps[2] - 1),
+            p, largest + (at.n * p.x.shape[2] + at.d) * size,
+            Area(at.h, at.w, at.rows, at.columns, reach(p, 0, at.shorter[0]), reach(p, 1, at.shorter[1])),
             LARGEST_RATIO)
         marked += skip[tile]
     return marked
@@ -567,16 +587,14 @@ cdef int64_t mark_tiles(const cnn_correlation *p, const double *largest, unsigne
 
 cdef void direct_tile(const cnn_correlation *p, int64_t tile, int64_t itemsize, cnn_correlation *q) noexcept nogil:
     """The correlation of one tile's outputs."""
-    cdef int64_t H = ceil_div(p.y.shape[3], p.tile), W = ceil_div(p.y.shape[4], p.tile), offset
-    cdef int64_t d = tile // (H * W) % p.y.shape[2], n = tile // (H * W) // p.y.shape[2]
-    cdef int64_t h = tile // W % H * p.tile, w = tile % W * p.tile
+    cdef cnn_winograd_tile at = cnn_winograd_tile_of(p, tile)
+    cdef int64_t offset = at.n * p.y.stride[0] + at.d * p.y.stride[2] + at.h * p.y.stride[3] + at.w * p.y.stride[4]
     q[0] = p[0]
-    offset = n * p.y.stride[0] + d * p.y.stride[2] + h * p.y.stride[3] + w * p.y.stride[4]
     q.y.data = <char *> p.y.data + offset * itemsize
-    q.x.data = <char *> p.x.data + (n * p.x.stride[0] + d * p.x.stride[2]) * itemsize
+    q.x.data = <char *> p.x.data + (at.n * p.x.stride[0] + at.d * p.x.stride[2]) * itemsize
     q.x.shape[0] = q.x.shape[2] = q.y.shape[0] = q.y.shape[2] = 1
-    q.y.shape[3], q.y.shape[4] = min(p.tile, p.y.shape[3] - h), min(p.tile, p.y.shape[4] - w)
-    q.first[1], q.first[2] = p.first[1] + h, p.first[2] + w
+    q.y.shape[3], q.y.shape[4] = at.rows, at.columns
+    q.first[1], q.first[2] = p.first[1] + at.h * p.stride[1], p.first[2] + at.w * p.stride[2]
     q.skip = NULL
 
 
@@ -725,8 +743,12 @@ DEPTHWISE_WEIGHTS = WeightGradient(kernel_number("conv_depthwise_weights"), Fals
 WINOGRAD_WEIGHTS = WeightGradient(kernel_number("winograd_weights"), True, KERNEL_SPEED, cut_winograd_weights)
 
 
-cdef const Correlator *correlate_directly(const Parts *parts, Precision of, bint in_place) noexcept nogil:
-    """``in_place``: the weights may be read as they lie."""
+# ``outputs``: of a tile along H and W, where the algorithm has tiles. ``in_place``: the weights may be read as they lie.
+ctypedef const Correlator *(*forward_choice)(const Parts *parts, Precision of, bint in_place, const int64_t *outputs) noexcept nogil
+ctypedef const WeightGradient *(*backward_choice)(const Parts *parts, Precision of, const int64_t *outputs) noexcept nogil
+
+
+cdef const Correlator *correlate_directly(const Parts *parts, Precision of, bint in_place, const int64_t *outputs) noexcept nogil:
     if is_depthwise(parts.part.groups, parts.pack.inputs, parts.pack.outputs, of.lanes):
         return &DEPTHWISE
     if in_place and parts.count == 1 and is_pointwise(parts.part) and prefers_planes(parts.part, of.lanes):
@@ -734,20 +756,27 @@ cdef const Correlator *correlate_directly(const Parts *parts, Precision of, bint
     return &TILES
 
 
-cdef const WeightGradient *weigh_directly(const Parts *parts, Precision of) noexcept nogil:
+cdef const WeightGradient *weigh_directly(const Parts *parts, Precision of, const int64_t *outputs) noexcept nogil:
     return &DEPTHWISE_WEIGHTS if is_depthwise(parts.part.groups, parts.pack.inputs, parts.pack.outputs, of.lanes) else &WEIGHTS
 
 
-cdef const Correlator *correlate_by_winograd(const Parts *parts, Precision of, bint in_place) noexcept nogil:
+cdef const Correlator *correlate_by_winograd(const Parts *parts, Precision of, bint in_place, const int64_t *outputs) noexcept nogil:
+    """Where there is a form; the gradient of the input of windows with stride 2 has none."""
+    cdef int axis
+    for axis in range(2):
+        parts.part.form[axis] = winograd_form(outputs[axis], parts.part.taps[1 + axis], parts.part.stride[1 + axis])
+        if parts.count > 1 or parts.part.form[axis] < 0:
+            return correlate_directly(parts, of, in_place, outputs)
     return &WINOGRAD
 
 
-cdef const WeightGradient *weigh_by_winograd(const Parts *parts, Precision of) noexcept nogil:
+cdef const WeightGradient *weigh_by_winograd(const Parts *parts, Precision of, const int64_t *outputs) noexcept nogil:
+    """Square tiles of windows with stride 1; of 5×5 windows F(2×2), since more points lose too much in sums over many tiles."""
+    cdef int form = winograd_form(outputs[0], parts.part.taps[1], parts.part.stride[1])
+    if form < 0 or parts.part.stride[1] != 1:
+        return weigh_directly(parts, of, outputs)
+    parts.part.form[0] = parts.part.form[1] = CNN_F25 if form == CNN_F45 else form
     return &WINOGRAD_WEIGHTS
-
-
-ctypedef const Correlator *(*forward_choice)(const Parts *parts, Precision of, bint in_place) noexcept nogil
-ctypedef const WeightGradient *(*backward_choice)(const Parts *parts, Precision of) noexcept nogil
 
 
 cdef class ConvolutionAlgorithm:
@@ -763,7 +792,7 @@ cdef class ConvolutionAlgorithm:
     """
     cdef readonly str name, family, windows
     cdef readonly object fits, cost
-    cdef int64_t tile               # Winograd: outputs of its tiles along an axis
+    cdef int64_t outputs[2]         # of its tiles along H and W; 0 where it has none
     cdef forward_choice forward
     cdef backward_choice backward
 
@@ -773,11 +802,11 @@ cdef class ConvolutionAlgorithm:
         return self.forward != NULL
 
 
-cdef ConvolutionAlgorithm algorithm_row(str name, str family, str windows, fits, cost, int64_t tile, forward_choice forward,
+cdef ConvolutionAlgorithm algorithm_row(str name, str family, str windows, fits, cost, outputs, forward_choice forward,
                                         backward_choice backward):
     cdef ConvolutionAlgorithm row = ConvolutionAlgorithm()
-    row.name, row.family, row.windows, row.fits, row.cost, row.tile = name, family, windows, fits, cost, tile
-    row.forward, row.backward = forward, backward
+    row.name, row.family, row.windows, row.fits, row.cost = name, family, windows, fits, cost
+    row.outputs, row.forward, row.backward = outputs, forward, backward
     return row
 
 
@@ -791,16 +820,16 @@ def direct_cost(window, images, inputs, outputs, groups):
     return images * math.prod(window.output) * outputs * (inputs // groups) * math.prod(window.kernel)
 
 
-def fits_winograd(sizes, window, groups):
-    """One plain square window of one of the ``sizes`` per pixel of a plane."""
-    size = window.kernel[-1]
+def fits_winograd(outputs, window, groups):
+    """Square windows of planes, of a size and stride that there is a form for in tiles of ``outputs``."""
+    size, stride = window.kernel[-1], window.stride[-1]
     return (
         groups == 1
-        and size in sizes
         and window.kernel == (1, size, size)
-        and window.stride == (1, 1, 1)
+        and window.stride == (1, stride, stride)
         and window.dilation == (1, 1, 1)
         and window.low[0] == window.high[0] == 0
+        and all(winograd_form(tile, size, stride) >= 0 for tile in outputs)
     )
 
 
@@ -808,22 +837,27 @@ def fits_winograd(sizes, window, groups):
 TRANSFORM_COST = 6
 COST_LANES = 16
 # A block of tiles reads the transformed weights once, which takes as long as multiplying so many tiles with them.
-COST_TILES = 12
+COST_TILES = 8
+# Of windows with stride 2 each product is a sum of up to four short ones.
+COST_OF_PARITIES = 1.35
 
 
-def winograd_cost(tile, window, images, inputs, outputs, groups):
+def winograd_cost(outputs, window, images, inputs, channels, groups):
     """The matrix products, one for each point of a tile, with blocks of tiles filled up; and the transforms."""
-    depth, height, width = window.output
-    tiles = images * depth * -(-height // tile) * -(-width // tile)
-    points = (tile + window.kernel[-1] - 1) ** 2
-    blocks, rest = divmod(tiles, WINOGRAD_TILES)
-    rows = blocks * WINOGRAD_TILES + (max(rest, COST_TILES) if rest else 0)
-    channels = COST_LANES * (-(-inputs // COST_LANES) + -(-outputs // COST_LANES))
-    return points * (rows * inputs * outputs + TRANSFORM_COST * tiles * channels)
-
-
-# Those that Winograd's algorithms compute, in words.
-PLAIN_WINDOWS = "{} kernels with stride 1, dilation 1 and groups=1 on images with two spatial axes"
+    products, tiles, matrices = 1, images * window.output[0], 1
+    cdef const cnn_winograd_axis *form
+    for tile, extent in zip(outputs, window.output[1:], strict=True):
+        form = &cnn_winograd_axes[winograd_form(tile, window.kernel[-1], window.stride[-1])]
+        count = -(-extent // tile)
+        products *= count * cnn_winograd_inputs(form) - min(count, count * tile - extent)   # a shorter tile has a point less
+        tiles *= count
+        matrices *= cnn_winograd_matrices(form)
+    products *= images * window.output[0]
+    rest = tiles % WINOGRAD_TILES
+    products *= COST_OF_PARITIES if window.stride[-1] == 2 else 1
+    multiplied = products * (tiles - rest) / tiles + (max(products * rest / tiles, COST_TILES * matrices) if rest else 0)
+    vectors = COST_LANES * (-(-inputs // COST_LANES) + -(-channels // COST_LANES))
+    return round(multiplied * inputs * channels + TRANSFORM_COST * products * vectors)
 
 
 def by_name(*rows):
@@ -831,19 +865,23 @@ def by_name(*rows):
     return {row.name: row for row in rows}
 
 
+cdef ConvolutionAlgorithm winograd_row(str name, str windows, outputs):
+    return algorithm_row(
+        name, "winograd", windows + " on images with two spatial axes, with dilation 1 and groups=1",
+        functools.partial(fits_winograd, outputs), functools.partial(winograd_cost, outputs), outputs,
+        correlate_by_winograd, weigh_by_winograd)
+
+
 ALGORITHMS = by_name(
     algorithm_row(
-        "direct", family="", windows="every window", fits=fits_every_window, cost=direct_cost, tile=0,
+        "direct", family="", windows="every window", fits=fits_every_window, cost=direct_cost, outputs=(0, 0),
         forward=correlate_directly, backward=weigh_directly),
+    winograd_row("winograd_4x4", "3×3 kernels with stride 1 or 2, 5×5 kernels with stride 1", (4, 4)),
+    winograd_row("winograd_4x2", "3×3 and 5×5 kernels with stride 1", (4, 2)),
+    winograd_row("winograd_2x2", "3×3 and 5×5 kernels with stride 1", (2, 2)),
     algorithm_row(
-        "winograd_4x4", family="winograd", windows=PLAIN_WINDOWS.format("3×3"), fits=functools.partial(fits_winograd, (3,)),
-        cost=functools.partial(winograd_cost, 4), tile=4, forward=correlate_by_winograd, backward=weigh_by_winograd),
-    algorithm_row(
-        "winograd_2x2", family="winograd", windows=PLAIN_WINDOWS.format("3×3 and 5×5"),
-        fits=functools.partial(fits_winograd, (3, 5)), cost=functools.partial(winograd_cost, 2), tile=2,
-        forward=correlate_by_winograd, backward=weigh_by_winograd),
-    algorithm_row(
-        "definition", family="", windows="every window", fits=fits_every_window, cost=None, tile=0, forward=NULL, backward=NULL),
+        "definition", family="", windows="every window", fits=fits_every_window, cost=None, outputs=(0, 0), forward=NULL,
+        backward=NULL),
 )
 
 
@@ -1003,16 +1041,16 @@ cdef class Convolution:
         cdef int64_t marked = 0
         for number in range(parts.count):
             p = parts.part + number
-            p.lower, p.upper, p.add, p.tile, p.skip = call.lower, call.upper, add, self.row.tile, NULL
+            p.lower, p.upper, p.add, p.skip = call.lower, call.upper, add, NULL
             simplify(p, of.itemsize)
-        how = self.row.forward(parts, of, packed is None and not add)
+        how = self.row.forward(parts, of, packed is None and not add, self.row.outputs)
         if not how.mixes:
             return run_correlator(parts, call, backward, how, of, packed)
         try:
             p = parts.part
             largest = largest_values(&p.x, of.number)
             if differ_much(largest, p.x.shape[0] * p.x.shape[2] * p.x.shape[3] * p.x.shape[4], LARGEST_RATIO):
-                skip = <unsigned char *> malloc(winograd_tiles(p))
+                skip = <unsigned char *> malloc(cnn_winograd_start(p, 4))
                 if skip == NULL:
                     raise MemoryError("no memory to mark the tiles of a convolution")
                 marked = mark_tiles(p, largest, skip)
@@ -1034,10 +1072,10 @@ cdef class Convolution:
         cdef const WeightGradient *how
         try:
             forward_parts(&parts, call)
-            parts.part.w, parts.part.tile, parts.part.skip = call.w, self.row.tile, NULL
-            how = self.row.backward(&parts, of)
+            parts.part.w, parts.part.skip = call.w, NULL
+            how = self.row.backward(&parts, of, self.row.outputs)
             if how.mixes and sums_lose_values(parts.part, precision):
-                how = weigh_directly(&parts, of)
+                how = weigh_directly(&parts, of, self.row.outputs)
             if not how.mixes and padding_meets_infinity(parts.part, precision):
                 dw[...] = 0
                 weigh_by_taps(parts.part, call, how, of)
@@ -1083,7 +1121,7 @@ cdef int weigh_by_taps(const cnn_correlation *p, const cnn_conv *call, const Wei
 cdef bint sums_lose_values(const cnn_correlation *p, int precision) except -1:
     """Whether a gradient of weights by transforms would lose values of x, or of dy, whose tiles are mixed too."""
     cdef cnn_correlation q = p[0]
-    cdef int64_t tile = p.tile
+    cdef int64_t tile = cnn_winograd_axes[p.form[0]].outputs
     cdef int axis
     for axis in range(3):
         q.taps[axis] = 1
@@ -1180,7 +1218,7 @@ cdef int run_marked(const Parts *parts, const cnn_conv *call, bint backward, Pre
         raise MemoryError("no memory to describe a convolution")
     try:
         pack_weights(parts, call, &TILES, of, packed)
-        for tile in range(winograd_tiles(parts.part)):
+        for tile in range(cnn_winograd_start(parts.part, 4)):
             if parts.part.skip[tile]:
                 direct_tile(parts.part, tile, of.itemsize, direct.part + number)
                 number += 1
@@ -1204,7 +1242,7 @@ cdef int pack_weights(const Parts *parts, const cnn_conv *call, const Correlator
     cdef char *memory
     for number in range(parts.count):
         v = parts.pack + number
-        v.shared, v.tile = how.shared, parts.part.tile
+        v.shared, v.form = how.shared, parts.part.form
         bytes += how.panels(v, of)
     units = units_of(parts.pack, of)
     packed.reserve(bytes + units * 2 * of.lanes * of.itemsize, of.lanes, how)

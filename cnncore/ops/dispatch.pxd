@@ -87,7 +87,7 @@ cdef extern from "calls.h" nogil:
         double lower, upper
         int64_t add
         int64_t images, rows, columns
-        int64_t tile
+        int64_t form[2]
         const unsigned char *skip
         int64_t units, unit_count
         int64_t channel_blocks, term_blocks
@@ -97,6 +97,26 @@ cdef extern from "calls.h" nogil:
     ctypedef struct cnn_correlations:
         const cnn_correlation *part
         int64_t parts
+
+    ctypedef struct cnn_winograd_axis:
+        int outputs, taps, stride, zero, pairs
+        double point[3]
+
+    enum: CNN_F25
+    enum: CNN_F45
+    enum: CNN_WINOGRAD_AXES
+    const cnn_winograd_axis cnn_winograd_axes[]
+
+    ctypedef struct cnn_winograd_tile:
+        int64_t n, d, h, w
+        int64_t rows, columns
+        int shorter[2]
+
+    int cnn_winograd_points(const cnn_winograd_axis *a)
+    int cnn_winograd_inputs(const cnn_winograd_axis *a)
+    int cnn_winograd_matrices(const cnn_winograd_axis *a)
+    int64_t cnn_winograd_start(const cnn_correlation *p, int group)
+    cnn_winograd_tile cnn_winograd_tile_of(const cnn_correlation *p, int64_t tile)
 
     ctypedef struct cnn_largest:
         cnn_tensor x
@@ -108,7 +128,7 @@ cdef extern from "calls.h" nogil:
         int64_t groups, outputs, inputs
         int64_t taps[3]
         int64_t shared
-        int64_t tile
+        int64_t form[2]
         int64_t group_stride, output_stride, input_stride
         int64_t tap_stride[3]
         int64_t bias_stride
