@@ -853,6 +853,8 @@ def winograd_cost(outputs, window, images, inputs, channels, groups):
         tiles *= count
         matrices *= cnn_winograd_matrices(form)
     products *= images * window.output[0]
+    if tiles == 0:
+        return 0
     rest = tiles % WINOGRAD_TILES
     products *= COST_OF_PARITIES if window.stride[-1] == 2 else 1
     multiplied = products * (tiles - rest) / tiles + (max(products * rest / tiles, COST_TILES * matrices) if rest else 0)
