@@ -11,6 +11,7 @@ import pytest
 from conftest import run_python
 
 import cnncore
+from cnncore.ops import dispatch
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "cnncore"
@@ -265,6 +266,17 @@ def test_baseline_code_is_free_of_avx(tmp_path):
     assert len(instructions(code)) > 20
     assert not later_instructions(code)
     assert "ymm" not in code and "zmm" not in code
+
+
+def test_no_kernel_uses_mmx():
+    """Its registers are those of the x87 unit, in which long doubles would be NaN from then on."""
+    if not shutil.which("objdump"):
+        pytest.skip("needs objdump")
+    code = subprocess.run(
+        ["objdump", "-d", "--no-show-raw-insn", dispatch.__file__], capture_output=True, text=True, check=True
+    )
+    assert len(instructions(code.stdout)) > 20
+    assert not re.findall(r"%mm[0-7]\b.*", code.stdout)
 
 
 @pytest.mark.parametrize("source", ["kernels/dispatch.c", "ops/threads.c"])

@@ -438,6 +438,7 @@ def test_winograd_bits_do_not_depend_on_threads(form, target):
             dy = np.ones_like(cnncore.conv(x, w, b, **settings))
             results.append([a.tobytes() for a in everything(cnncore.conv, x, w, b, dy, settings)])
     assert all(result == results[0] for result in results)
+    assert np.longdouble(3) / 2 == 1.5  # and the processor's other units are as they were
 
 
 @pytest.mark.parametrize("target", TARGETS)
