@@ -16,6 +16,7 @@ from . import (
     indexing,
     layers,
     pooling,
+    quantization,
     sampling,
     statistics,
     transforms,
@@ -30,7 +31,7 @@ FAMILIES = {
     "pooling": (*pooling.ROWS, *sampling.ROWS, *statistics.ROWS, *transforms.ROWS, *weighting.ROWS),
     "activation": activation.ROWS,
     "layers": (*layers.ROWS, *upsampling.ROWS),
-    "arrays": (*arrays.ROWS, *comparison.ROWS, *indexing.ROWS),
+    "arrays": (*arrays.ROWS, *comparison.ROWS, *indexing.ROWS, *quantization.ROWS),
 }
 
 OPS = MappingProxyType({row.name: row for rows in FAMILIES.values() for row in rows})

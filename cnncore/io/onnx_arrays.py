@@ -167,3 +167,15 @@ def resize(w, n):
         antialias=1 if s["antialias"] else None,
     )
     return w("Squeeze", y, w.whole(2)) if flat else y
+
+
+@exports("quantize", "fake_quantize")
+def quantize(w, n):
+    """As its formula stands: QuantizeLinear knows the ends of int8 and uint8 alone."""
+    s, z, name = n.term("scale"), n.term("zero_point"), n.op.name
+    q = w("Round", n.x / s)
+    low, high = (np.float32(n.settings[end]) for end in ("low", "high"))
+    q = w("Clip", q if z is None else q + z, low, high)
+    if name == "quantize":
+        return q
+    return (q if z is None else q - z) * s
