@@ -163,8 +163,14 @@ def with_bias(n, made, took_in):
 
 @imports("Conv")
 def conv(n):
-    x, rank = image(n)
-    w, b = n.array(1, "its weight"), n.array(2, "its bias")
+    return convolution(n, image(n)[0], n.array(1, "its weight"), n.array(2, "its bias"))
+
+
+def convolution(n, x, w, b, step=None):
+    """The convolution that a node's attributes describe; without ``b`` an Add behind it may be the bias."""
+    rank = x.rank - 2
+    if not 1 <= rank <= 3:
+        n.refuse(f"its input has {x.rank} axes; expected (N, C, …) with one to three spatial axes")
     if w.ndim != rank + 2:
         n.refuse(f"its weight has {w.ndim} axes {w.shape}; its input has {rank + 2}")
     groups = n.attribute("group", 1)
@@ -172,11 +178,12 @@ def conv(n):
     if tuple(kernel) != w.shape[2:]:
         n.refuse(f"kernel_shape {kernel} is not that of its weight {w.shape}")
     took = None
-    if b is None:
+    if b is None and step is None:
         took = b = following_bias(n, w.shape[0], x.rank)
     made = n.add(
         "conv",
         x,
+        step=step,
         arrays={"w": w} | ({} if b is None else {"b": b}),
         extents=(x.extents[0], w.shape[0], *counted(x, kernel, stride, dilation, pairs)),
         channels=w.shape[0],
@@ -303,25 +310,36 @@ def gemm(n):
 
 @imports("MatMul")
 def matmul(n):
-    a, b = n.inputs
+    a, b = (v if is_constant(v) else n.live(place) for place, v in enumerate(n.inputs))
+    return matrix_product(n, a, b)
+
+
+def matrix_product(n, a, b, bias=None, step=None):
+    """The product of two values, or arrays of the file; with a weight of the file it is a linear layer."""
     if not is_constant(a) and is_constant(b) and b.ndim == 2 and a.rank == 2:
-        bias = following_bias(n, b.shape[1], 2)
+        took = None
+        if bias is None and step is None:
+            took = bias = following_bias(n, b.shape[1], 2)
         made = n.add(
             "linear",
             a,
+            step=step,
             arrays={"w": b.T} | ({} if bias is None else {"b": bias}),
             channels=b.shape[1],
             bias=bias is not None,
             extents=(a.extents[0], b.shape[1]),
         )
-        return with_bias(n, made, bias is not None)
-    x, z = n.live(0), n.live(1)
+        return with_bias(n, made, took is not None)
+    if bias is not None:
+        y = matrix_product(n, a, b, step="product")
+        return pair(n, "add", y, n.constant(bias, "bias"), step=step)
+    x, z = (n.importer.live(v, f"{n.name}/{name}") for v, name in ((a, "first"), (b, "second")))
     flat_x, flat_z = x.rank == 1, z.rank == 1
     if flat_x:
         x = n.add("unsqueeze", x, step="as_row", axes=(0,), extents=(1, *x.extents))
     if flat_z:
         z = n.add("unsqueeze", z, step="as_column", axes=(1,), extents=(*z.extents, 1))
-    y = n.add("matmul", x, z, extents=(*common(x.extents[:-2], z.extents[:-2]), x.extents[-2], z.extents[-1]))
+    y = n.add("matmul", x, z, step=step, extents=(*common(x.extents[:-2], z.extents[:-2]), x.extents[-2], z.extents[-1]))
     gone = ([y.rank - 2] if flat_x else []) + ([y.rank - 1] if flat_z else [])
     if gone:
         y = n.add("squeeze", y, step="result", axes=tuple(gone))
@@ -331,9 +349,10 @@ def matmul(n):
 # ── Pooling ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def pooled(n, op, wide=None, **more):
+def pooled(n, op, wide=None, x=None, step=None, **more):
     """A pooling node over windows; ``wide``: what stands in for padding of more than half a window, as cells of the image."""
-    x, rank = image(n)
+    x = image(n)[0] if x is None else x
+    rank = x.rank - 2
     kernel, stride, dilation, pairs, settings = window(n, rank)
     ceil_mode = bool(n.attribute("ceil_mode", 0)) and pairs != "same"
     extents = (*x.extents[:2], *counted(x, kernel, stride, dilation, pairs, ceil_mode))
@@ -348,6 +367,7 @@ def pooled(n, op, wide=None, **more):
     return n.add(
         op,
         x,
+        step=step,
         kernel_size=plain(kernel),
         extents=extents,
         **settings,
