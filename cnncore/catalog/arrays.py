@@ -7,6 +7,8 @@ import numpy as np
 
 from ..errors import SettingError
 from ..families.arrays import (
+    MOST_AXES,
+    ArangeLike,
     Constant,
     Expand,
     Gather,
@@ -25,7 +27,7 @@ from ..families.arrays import (
     target_list,
 )
 from ..families.elementwise import Elementwise
-from ..operator import REQUIRED, Array, Case, Layer, Op, Parameter, Setting, flag, whole
+from ..operator import REQUIRED, Array, Case, Layer, Op, Parameter, Setting, flag, number, whole
 from ..ops import arithmetic, reduction
 
 __all__ = ["ROWS"]
@@ -818,6 +820,32 @@ def first_number(place, name, value):
 
 
 CONSTANTS = (
+    Op(
+        "arange_like",
+        ArangeLike(),
+        family="arrays",
+        summary="Numbers at even distances, as many as an array has values along an axis: the coordinates of its cells.",
+        formula="y[i] = start + step · i, for i below the extent of x along axis",
+        gradient="none: y does not depend on the values of x",
+        arrays=(Array("x", "the array whose extent is taken", differentiable=False, role="any"),),
+        settings_list=(
+            Setting("axis", -1, "axis of x", whole(-MOST_AXES, MOST_AXES - 1)),
+            Setting("start", 0.0, "first number", number()),
+            Setting("step", 1.0, "distance between two", number()),
+        ),
+        shape="any shape of at most 8 axes → (H,), the extent of x along axis",
+        edges=("it has no batch, unless axis is 0", "step 0: the same number for all"),
+        accumulates="in float64; the result is rounded to x's dtype",
+        smooth=False,
+        proof="y does not depend on the values of x",
+        paper="ONNX operators Shape and Range, 2019; torch.arange",
+        cases=(Case(spatial=2), Case(axis=1, start=0.5, step=2.0, spatial=2, ranks=(2,))),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.arange_like(np.zeros((1, 3, 2, 4)), start=0.5)
+            array([0.5, 1.5, 2.5, 3.5])
+        """,
+    ),
     Op(
         "constant",
         Constant(),

@@ -580,15 +580,23 @@ SHAPE = (
             Setting("parts", 2, "number of equal parts, or the extents of all parts", parts),
             Setting("part", 0, "which of them, numbered from 0", whole(0)),
             Setting("axis", 1, "axis that is cut; 1: channels"),
+            Setting(
+                "uneven", False, "whether the last of equal parts may be smaller, the others ⌈extent / parts⌉", flag
+            ),
         ),
         shape="(N, C, \\*spatial) → (N, C / parts, \\*spatial); 1 to 5 dimensions",
-        edges=("parts that do not fill the axis: refused", "one call gives one part: every part is a call of its own"),
+        edges=(
+            "parts that do not fill the axis: refused, unless uneven",
+            "a part that would be empty: refused",
+            "one call gives one part: every part is a call of its own",
+        ),
         linear=("x",),
         paper="Jia et al. 2014, Caffe, arXiv:1408.5093 (layer Slice); ONNX operator Split, 2017",
         cases=(
             Case(channels=4, ranks=(0, 1, 2, 3)),
             Case(channels=4, parts=(1, 3), part=1, ranks=(2,)),
             Case(parts=3, part=2, axis=-1, ranks=(1,)),
+            Case(channels=5, parts=3, part=2, uneven=True, ranks=(1,)),
             Case(parts=(1, 1), part=1, axis=0, ranks=(1,)),
         ),
         example="""

@@ -13,8 +13,13 @@ PAPER = (
 )
 ARRAYS = (
     Array("x", "input"),
-    Array("scale", "s > 0, the width of a step: one number, or an array that broadcasts to x, as (C, 1, 1) for one per channel"),
-    Array("zero_point", "z, the integer that stands for 0, of a shape as scale's; 0 where it is left out", optional=True),
+    Array(
+        "scale",
+        "s > 0, the width of a step: one number, or an array that broadcasts to x, as (C, 1, 1) for one per channel",
+    ),
+    Array(
+        "zero_point", "z, the integer that stands for 0, of a shape as scale's; 0 where it is left out", optional=True
+    ),
 )
 SETTINGS = (
     Setting("low", -128, "least integer: −128 of int8, 0 of uint8", whole(-MOST_INTEGER, MOST_INTEGER)),

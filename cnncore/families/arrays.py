@@ -13,6 +13,8 @@ from ..ops import activation, reduction, shape
 from .elementwise import with_few_axes
 
 __all__ = [
+    "MOST_AXES",
+    "ArangeLike",
     "Constant",
     "Expand",
     "Gather",
@@ -622,6 +624,29 @@ class Gather(Kind):
 
     def receptive_window(self, call):
         return None
+
+
+class ArangeLike(Kind):
+    """Numbers at even distances, as many as x has values along an axis. Geometry: that axis, from 0 on."""
+
+    saves = ()
+
+    def describe(self, op, shapes, dtype, settings):
+        (x,) = shapes
+        check_axes(op, x, MOST_AXES)
+        (axis,) = axes_within(op, (settings["axis"],), len(x), f"input {x}")
+        return (x[axis],), axis
+
+    def forward(self, call, arrays, out=None):
+        y = call.empty(out)
+        y[...] = call.settings["start"] + call.settings["step"] * np.arange(y.size)
+        return y, (), ()
+
+    def backward(self, call, saved, dy, wanted, out=None):
+        return (None,)
+
+    def receptive_window(self, call):
+        return ()
 
 
 class Constant(Kind):

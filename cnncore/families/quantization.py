@@ -26,7 +26,9 @@ class Quantization(Kind):
     def describe(self, op, shapes, dtype, settings):
         x, low, high = shapes[0], settings["low"], settings["high"]
         if low >= high:
-            raise SettingError(f"{op.name}: low {low} must be less than high {high}; int8 has −128 to 127, uint8 0 to 255")
+            raise SettingError(
+                f"{op.name}: low {low} must be less than high {high}; int8 has −128 to 127, uint8 0 to 255"
+            )
         grid = [s for s in shapes[1:] if s is not None]
         y = broadcast(op, (x, *grid), MOST_AXES)
         if len(y) != len(x) or any(a != b and b is not None for a, b in zip(x, y, strict=True)):

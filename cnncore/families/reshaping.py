@@ -167,18 +167,24 @@ class Slice(Kind):
         return tuple((1, step if call.geometry[0] == axis else 1) for axis in range(2, len(call.shapes[0])))
 
 
+def part_extents(extent, parts):
+    """The extents of equal parts; where they do not fill the axis, ⌈extent / parts⌉ each, and what is left for the last."""
+    size = -(-extent // parts)
+    return tuple(max(min(size, extent - size * i), 0) for i in range(parts))
+
+
 class Part(Slice):
     """One of the parts into which an axis is cut."""
 
     def bounds(self, op, extent, settings):
         parts, part, axis = settings["parts"], settings["part"], settings["axis"]
         if isinstance(parts, int):
-            if extent % parts:
+            if extent % parts and not settings["uneven"]:
                 raise ShapeError(
                     f"{op.name}: axis {axis} of extent {extent} cannot be cut into {parts} equal parts; give a divisor of "
-                    f"{extent}, or the extents of the parts"
+                    f"{extent}, the extents of the parts, or uneven=True for a smaller last part"
                 )
-            parts = (extent // parts,) * parts
+            parts = part_extents(extent, parts)
         if sum(parts) != extent:
             raise ShapeError(f"{op.name}: parts {parts} have {sum(parts)} in all; axis {axis} has extent {extent}")
         if part >= len(parts):

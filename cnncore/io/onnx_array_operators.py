@@ -9,6 +9,7 @@ from .onnx_operators import (
     KEEPS_TYPE_OF,
     OPERATORS,
     common,
+    gathered,
     imports,
     is_constant,
     ranks,
@@ -203,20 +204,7 @@ def gather(n):
         return gather_constant(n)
     indices = n.live(1, "index")
     x = n.live()
-    axis = n.attribute("axis", 0) % x.rank
-    if axis:
-        order = (axis, *(a for a in range(x.rank) if a != axis))
-        x = n.add("transpose", x, step="axis_first", axes=order, extents=tuple(x.extents[a] for a in order))
-    places = n.importer.converted(indices, n.name, "real")
-    places = n.add("unsqueeze", places, step="places", axes=(indices.rank,), extents=(*indices.extents, 1))
-    places = n.importer.converted(places, f"{n.name}/places", "index")
-    extents = (*indices.extents, *x.extents[1:])
-    y = n.add("gather_nd", x, places, step="parts" if axis else None, extents=extents)
-    if not axis:
-        return y
-    taken = indices.rank
-    order = (*range(taken, taken + axis), *range(taken), *range(taken + axis, y.rank))
-    return n.add("transpose", y, axes=order, extents=tuple(y.extents[a] for a in order))
+    return gathered(n, x, n.attribute("axis", 0) % x.rank, indices)
 
 
 KEEPS_TYPE_OF |= dict.fromkeys(

@@ -123,6 +123,15 @@ def gather(w, n):
     return w("Gather", n.x, np.array(n.settings["indices"], np.int64), axis=n.settings["axis"])
 
 
+@exports("arange_like")
+def arange_like(w, n):
+    count = w("Gather", w("Shape", n.x), w.whole(n.call.geometry), axis=0)
+    zero, one = np.array(0, np.int64), np.array(1, np.int64)
+    places = w.cast(w("Range", zero, w("Squeeze", count, w.whole(0)), one))
+    y = places if n.settings["step"] == 1 else places * n.settings["step"]
+    return y + n.settings["start"] if n.settings["start"] else y
+
+
 @exports("constant")
 def constant(w, n):
     return n.named("value", n.array("value"))

@@ -18,11 +18,13 @@ from ..errors import CnnError, ModelFileError, ShapeError
 from ..graph import FORBIDDEN, Graph, Value
 from ..net import INDICES, Net, Structure
 from ..surgery import pruned
-from . import onnx_array_operators  # noqa: F401 - registers the functions of its operators
+from . import onnx_array_operators, onnx_quantized  # noqa: F401 - they register the functions of their operators
 from .onnx_control import CONTROL
 from .onnx_file import MOST_NODES, needed, read
+from .onnx_grids import Grid, codes, prepared
 from .onnx_operators import KEEPS_TYPE_OF, OPERATORS, REASONS
-from .onnx_shapes import MOST_VALUES, ON_NUMBERS, Extent, as_whole, folded, is_open, tidy
+from .onnx_shapes import MOST_VALUES, ON_NUMBERS, Extent, as_size, folded, is_open, tidy
+from .onnx_sizes import size_as_number
 
 __all__ = ["OPERATORS", "Imported", "Live", "load_onnx"]
 
@@ -48,6 +50,7 @@ class Live:
     value: Value
     extents: tuple
     role: str = "real"
+    grid: Grid | None = None  # of quantized values: the graph has the real numbers that they stand for
 
     @property
     def rank(self):
@@ -116,6 +119,8 @@ class Importer:
         self.done = set()  # nodes that another one has taken in
         self.paths = set()
         self.made = 0  # values of all arrays that were computed from others
+        self.every = []  # all values of the graph, in the order in which they were made
+        self.lines = {}  # a size → a value (size,) of the graph
         self.batches = {}  # the open batch of an input → what the file declares it to be
         self.kept = set(model.outputs)  # names that are asked for, by whom no node shows
         self.readers = {}
@@ -152,6 +157,7 @@ class Importer:
                 with self.scopes_of(path) as last:
                     value = self.g.input(None, name=last, rank=0, role=role)
                 self.known[row.name] = Live(value, (Extent.named((row.name, 0)),), role)
+                self.every.append(self.known[row.name])
                 continue
             if not 2 <= len(shape) <= 5:
                 raise ModelFileError(
@@ -171,6 +177,7 @@ class Importer:
                 batch = Extent.named(("N", shape[0]))
                 self.batches[batch] = shape[0]
             self.known[row.name] = Live(value, (batch, channels, *extents[2:]), role)
+            self.every.append(self.known[row.name])
 
     def channels_of(self, name):
         """Channels of an input as the convolution that reads it has them."""
@@ -283,9 +290,11 @@ class Importer:
                     f"{node}: {name} is an operator of the domain {domain!r}, of which few are known: export without it"
                 )
             raise ModelFileError(f"{node}: {node.op_type} of opset {node.opset} is not supported: {reason}")
+        grid = prepared(n)
         made = function(n)
         made = made if isinstance(made, tuple) else (made,)
-        made = tuple(tidy(m) if isinstance(m, np.ndarray) and is_open(m) else m for m in made)
+        if grid is not None:
+            return tuple(replace(m, grid=grid) if isinstance(m, Live) and m.role == "real" else m for m in made)
         role = n.kept_role()
         if role == "real":
             return made
@@ -306,6 +315,7 @@ class Importer:
     def output(self, name):
         """The value of the graph for an output of the file."""
         given = self.known[name]
+        given = codes(self, given, name) if isinstance(given, Live) and given.grid is not None else given
         role = given.role if isinstance(given, Live) else ROLES.get(given.dtype.kind, "real")
         live = self.live(given, name, role)
         if (
@@ -369,7 +379,7 @@ class Importer:
         if isinstance(given, Live):
             return self.converted(given, name, role)
         if is_open(given):
-            raise ModelFileError(f"{name!r} is computed from the size of the image, and used as numbers of an image")
+            return self.size_as_value(given, name)
         if id(given) not in self.constants:
             if not given.size:
                 raise ModelFileError(f"{name!r} is an array without values {given.shape}")
@@ -377,6 +387,18 @@ class Importer:
             live = replace(live, role=ROLES.get(given.dtype.kind, "real"))
             self.constants[id(given)] = live, given  # kept, so that the number stays its own
         return self.converted(self.constants[id(given)][0], name, role)
+
+    def size_as_value(self, sizes, name):
+        """Sizes that are used as numbers of an image."""
+        if id(sizes) not in self.constants:
+            live = size_as_number(self, sizes, name)
+            if live is None:
+                raise ModelFileError(
+                    f"{name!r} is computed from the size of the image in a way that is not known here, and used as numbers of "
+                    "an image; give input_shape="
+                )
+            self.constants[id(sizes)] = live, sizes
+        return self.constants[id(sizes)][0]
 
     def converted(self, live, name, role):
         """The same as real numbers, integers or booleans, once per value."""
@@ -413,6 +435,7 @@ class Importer:
             ),
             value.role,
         )
+        self.every.append(live)
         return (live, Live(made[1], live.extents, "index")) if pair else live
 
 
@@ -553,11 +576,6 @@ class Imported:
     def refuse(self, reason):
         """Raise the error that says why this node cannot be imported."""
         raise ModelFileError(f"{self.node}, opset {self.opset}: {reason}")
-
-
-def as_size(extent):
-    """An extent that was computed with floats, as the whole number that it is."""
-    return as_whole(extent) if extent.is_real else extent
 
 
 def clean(part):

@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from .. import geometry
+from ..families.reshaping import part_extents
 
 __all__ = ["EXPORTERS", "REFUSED", "exports", "image_padded", "named_pads"]
 
@@ -335,7 +336,7 @@ def split(w, n):
         n.needs_opset(18, "Split without the extents of the parts")
         made = w("Split", n.x, axis=axis, num_outputs=parts, outputs=parts)
         return made if parts == 1 else made[s["part"]]
-    extents = [extent // parts] * parts if isinstance(parts, int) else list(parts)
+    extents = part_extents(extent, parts) if isinstance(parts, int) else list(parts)
     start = sum(extents[: s["part"]])
     return w.sliced(n.x, axis, start, start + extents[s["part"]])
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..net import INDICES
 from .onnx_arrays import NODES, REDUCTIONS
-from .onnx_shapes import Extent, as_real, as_whole, is_open, tidy, windows
+from .onnx_shapes import Extent, as_real, as_size, as_whole, is_open, rounded_up, tidy, windows
+from .onnx_sizes import counting, with_extents
 from .onnx_tensors import NUMBERS
 
 __all__ = ["KEEPS_TYPE_OF", "OPERATORS", "REASONS"]
@@ -339,7 +340,9 @@ def matrix_product(n, a, b, bias=None, step=None):
         x = n.add("unsqueeze", x, step="as_row", axes=(0,), extents=(1, *x.extents))
     if flat_z:
         z = n.add("unsqueeze", z, step="as_column", axes=(1,), extents=(*z.extents, 1))
-    y = n.add("matmul", x, z, step=step, extents=(*common(x.extents[:-2], z.extents[:-2]), x.extents[-2], z.extents[-1]))
+    y = n.add(
+        "matmul", x, z, step=step, extents=(*common(x.extents[:-2], z.extents[:-2]), x.extents[-2], z.extents[-1])
+    )
     gone = ([y.rank - 2] if flat_x else []) + ([y.rank - 1] if flat_z else [])
     if gone:
         y = n.add("squeeze", y, step="result", axes=tuple(gone))
@@ -816,7 +819,9 @@ def learned_line(n):
 def is_number(n, node, place, number):
     """Whether the input of a node is that one number, kept in the file."""
     given = n.importer.known.get(node.inputs[place]) if place < len(node.inputs) else None
-    return is_constant(given) and given.size == 1 and float(given.reshape(())) == np.float32(number)
+    return (
+        is_constant(given) and not is_open(given) and given.size == 1 and float(given.reshape(())) == np.float32(number)
+    )
 
 
 def clips(n, node, low, high):
@@ -867,18 +872,10 @@ def arithmetic(n):
         if made is not None:
             return made
     rank = ranks(n)
-    real(n)
     y = pair(n, PAIRS[n.node.op_type], widened(n, 0, rank), widened(n, 1, rank))
     if n.node.op_type == "Div" and n.role() == "index":  # towards 0
         return n.add("as_index", y, step="whole", extents=y.extents)
     return y
-
-
-def real(n):
-    """Refuse arithmetic of images with sizes."""
-    for value in n.inputs:
-        if is_constant(value) and is_open(value):
-            n.refuse("it computes with the size of the image in a way that is not known here; give input_shape=")
 
 
 MANY = {"Max": "maximum", "Min": "minimum", "Sum": "add", "Mean": "add"}
@@ -887,7 +884,6 @@ MANY = {"Max": "maximum", "Min": "minimum", "Sum": "add", "Mean": "add"}
 @imports(*MANY)
 def arithmetic_of_many(n):
     rank = ranks(n)
-    real(n)
     values = [widened(n, place, rank) for place in range(len(n.inputs))]
     op = MANY[n.node.op_type]
     if op == "add":
@@ -1030,16 +1026,16 @@ def split(n):
         if isinstance(extent, Extent):
             if n.opset >= 18 and n.attribute("num_outputs", count) != count:
                 n.refuse("num_outputs is not the number of its outputs")
-            parts = [extent / count] * count
-            x = n.live()
-            return tuple(
-                n.add("split", x, step=f"part_{i}", parts=count, part=i, axis=axis, extents=replaced(x, axis, parts[i]))
-                for i in range(count)
-            )
+            uneven = {"uneven": True} if n.opset >= 18 else {}
+            size = (extent / count).__ceil__() if uneven else extent / count
+            parts = [size] * (count - 1) + [extent - size * (count - 1)]
+            return cut(n, n.live(), axis % n.live().rank, parts, **uneven)
         size = -(-extent // count)
         parts = [min(size, extent - size * i) for i in range(count)]
-    if any(isinstance(p, Extent) or p < 0 for p in parts):
-        n.refuse(f"parts {parts} depend on the size of the image")
+    if any(isinstance(p, Extent) for p in parts):
+        return cut_openly(n, n.live(), axis % n.live().rank, parts)
+    if any(p < 0 for p in parts):
+        n.refuse(f"parts {parts} are not all of them extents")
     ends = np.cumsum([0, *parts]).tolist()
     if ends[-1] != extent and not isinstance(extent, Extent):
         n.refuse(f"parts {parts} have {ends[-1]} in all; axis {axis} has {extent}")
@@ -1053,6 +1049,76 @@ def split(n):
     )
 
 
+def cut(n, x, axis, parts, **uneven):
+    """Equal parts of x, of those that are needed; their extents along the axis are ``parts``."""
+    return tuple(
+        n.add(
+            "split",
+            x,
+            step=f"part_{i}",
+            parts=len(parts),
+            part=i,
+            axis=axis,
+            extents=replaced(x, axis, e),
+            **uneven,
+        )
+        if n.needs(i)
+        else None
+        for i, e in enumerate(parts)
+    )
+
+
+def cut_openly(n, x, axis, parts):
+    """Parts of which some are as large as a size that is open: equal ones, or as many values as that."""
+    size = as_size(rounded_up(x.extents[axis], len(parts)))
+    if parts[:-1] == [size] * (len(parts) - 1):
+        return cut(n, x, axis, parts, uneven=True)
+    made, first = [], 0
+    for i, e in enumerate(parts):
+        made.append(taken(n, x, axis, first, e, 1, f"part_{i}") if n.needs(i) else None)
+        first = first + e
+    return tuple(made)
+
+
+def taken(n, x, axis, first, count, stride, step):
+    """``count`` values of x along an axis from ``first`` on, a size that is open: by their places."""
+    if isinstance(first, Extent):
+        left = x.extents[axis] - first - count  # so many are left behind the last
+        if left == 0 and stride == 1 and axis > -1:
+            return from_the_end(n, x, axis, count, step)
+        n.refuse(f"it begins at {first}, which depends on the size of the image; give input_shape=")
+    places = counting(n, count, first, stride)
+    if places is None:
+        n.refuse(f"it takes {count} values, and nothing of that size is known here; give input_shape=")
+    return gathered(n, x, axis, n.importer.converted(places, f"{n.name}/places", "index"), step)
+
+
+def from_the_end(n, x, axis, count, step):
+    """The last ``count`` values of x along an axis: the first of those in reverse order, in reverse order."""
+    flipped = n.add("slice", x, step=f"{step}_reversed", start=None, stop=None, stride=-1, axis=axis, extents=x.extents)
+    y = taken(n, flipped, axis, 0, count, 1, f"{step}_taken")
+    return n.add("slice", y, step=step, start=None, stop=None, stride=-1, axis=axis, extents=y.extents)
+
+
+def gathered(n, x, axis, indices, step=None):
+    """Parts of x, whose axis comes first for that, at places of one axis each."""
+    if axis:
+        order = (axis, *(a for a in range(x.rank) if a != axis))
+        x = n.add(
+            "transpose", x, step=f"{step or 'x'}_axis_first", axes=order, extents=tuple(x.extents[a] for a in order)
+        )
+    places = n.importer.converted(indices, n.name, "real")
+    places = n.add("unsqueeze", places, step="places", axes=(indices.rank,), extents=(*indices.extents, 1))
+    places = n.importer.converted(places, f"{n.name}/places", "index")
+    extents = (*indices.extents, *x.extents[1:])
+    y = n.add("gather_nd", x, places, step=f"{step or 'x'}_parts" if axis else step, extents=extents)
+    if not axis:
+        return y
+    count = indices.rank
+    order = (*range(count, count + axis), *range(count), *range(count + axis, y.rank))
+    return n.add("transpose", y, step=step, axes=order, extents=tuple(y.extents[a] for a in order))
+
+
 def replaced(x, axis, extent):
     """Extents with another one along an axis."""
     extents = list(x.extents)
@@ -1061,12 +1127,12 @@ def replaced(x, axis, extent):
 
 
 def bound(n, value, extent):
-    """A start or end of a slice as an integer or None, for an axis whose extent may be open."""
+    """A start or end of a slice as an integer or None, for an axis whose extent may be open; an extent where it is neither."""
     if isinstance(value, Extent):
-        value = value - extent  # so many from the end
-        if isinstance(value, Extent) or value > 0:
-            n.refuse(f"a bound depends on the size of the image and is no fixed number of values from its end: {value}")
-        return None if value == 0 else value
+        from_end = value - extent  # so many from the end
+        if isinstance(from_end, Extent) or from_end > 0:
+            return value
+        return None if from_end == 0 else from_end
     return None if abs(value) >= INT_MOST - 1 else value
 
 
@@ -1090,13 +1156,19 @@ def slice_(n):
         index = [slice(None)] * x.ndim
         for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
             extent = x.shape[axis]
-            index[axis] = slice(bound(n, start, extent), bound(n, end, extent), step)
+            bounds = bound(n, start, extent), bound(n, end, extent)
+            if any(isinstance(v, Extent) for v in bounds):
+                n.refuse(f"it takes values {start} to {end} of an array, which depends on the image; give input_shape=")
+            index[axis] = slice(*bounds, step)
         return x[tuple(index)]
     x, last = n.live(), len(starts) - 1
     for number, (start, end, axis, step) in enumerate(zip(starts, ends, axes, steps, strict=True)):
         axis %= x.rank
         extent = x.extents[axis]
         lo, hi = bound(n, start, extent), bound(n, end, extent)
+        if isinstance(lo, Extent) or isinstance(hi, Extent):
+            x = sliced_openly(n, x, axis, lo, hi, step, None if number == last else f"axis_{axis}")
+            continue
         x = n.add(
             "slice",
             x,
@@ -1108,6 +1180,19 @@ def slice_(n):
             extents=replaced(x, axis, sliced(extent, lo, hi, step)),
         )
     return x
+
+
+def sliced_openly(n, x, axis, lo, hi, stride, step):
+    """A slice of which a bound is a size that is open."""
+    extent = x.extents[axis]
+    lo = 0 if lo is None else lo
+    hi = extent if hi is None else hi
+    lo, hi = (extent + v if isinstance(v, int) and v < 0 else v for v in (lo, hi))
+    if stride < 1:
+        n.refuse(
+            f"it takes values {lo} to {hi} in steps of {stride}, which depend on the size of the image; give input_shape="
+        )
+    return taken(n, x, axis, lo, as_size(rounded_up(hi - lo, stride)), stride, step)
 
 
 def sliced(extent, start, stop, step):
@@ -1226,9 +1311,9 @@ def reshape(n):
     x = n.live()
     allow_zero = allow_zero and 0 in wanted
     if sum(isinstance(e, Extent) and entry_of(x, e, i, False) is None for i, e in enumerate(wanted)) > 1:
-        like = n.of_extents(wanted)
+        like = with_extents(n, wanted) if all(isinstance(e, Extent) or e > 0 for e in wanted) else None
         if like is not None:
-            return n.add("reshape", x, like, extents=like.extents)
+            return n.add("reshape", x, real_like(n, like), extents=like.extents)
     entries, extents = target(n, x, wanted, allow_zero)
     if entries == (0, -1) and x.rank > 2:
         return n.add("flatten", x, extents=extents)
@@ -1304,8 +1389,8 @@ def expand(n):
                 filter(None, (n.of_extents(made[i:], i) for i in (1, 2) if i < len(made))), None
             )
             if like is not None and like.rank == x.rank:
-                return n.add("expand", x, by_image(n, like, made), extents=made)
-            n.refuse(f"an axis of {have} values is to have {e}, which depends on the size of the image")
+                return n.add("expand", x, by_image(n, real_like(n, like), made), extents=made)
+            return repeated(n, x, wanted)
         entries.append(1 if e == have else e)
     return n.add("expand", x, shape=tuple(entries), extents=common(x.extents, tuple(wanted)))
 
@@ -1327,13 +1412,24 @@ def tile(n):
     else:
         repeats = n.sizes(1, "repeats")
     if any(isinstance(r, Extent) for r in repeats):
-        n.refuse(f"repeats {repeats} depend on the size of the image")
+        return tiled_openly(n, n.live(), repeats)
     if is_constant(x):
         n.make_room([a * b for a, b in zip(x.shape, repeats, strict=True)])
         return np.tile(x, repeats)
     return n.add(
         "tile", x, repeats=tuple(repeats), extents=tuple(e * r for e, r in zip(x.extents, repeats, strict=True))
     )
+
+
+def tiled_openly(n, x, repeats):
+    """x side by side with itself, as often as a size says: only where it has one value along such an axis."""
+    if any(r != 1 and e != 1 and isinstance(r, Extent) for r, e in zip(repeats, x.extents, strict=True)):
+        n.refuse(f"repeats {repeats} depend on the size of the image; give input_shape=")
+    known = tuple(r if isinstance(r, int) else 1 for r in repeats)
+    if any(r != 1 for r in known):
+        extents = tuple(e * r for e, r in zip(x.extents, known, strict=True))
+        x = n.add("tile", x, step="known", repeats=known, extents=extents)
+    return repeated(n, x, [r if isinstance(r, Extent) else 1 for r in repeats])
 
 
 @imports("DepthToSpace", "SpaceToDepth")
@@ -1467,8 +1563,12 @@ def sized(n, x, axes, sizes, settings):
     if len(ratios) == len(wanted) and not any(isinstance(r, Extent) for r in ratios):
         return n.add("resize", x, None, scale=plain(float(r) for r in ratios), extents=extents, **settings)
     like = n.of_extents(wanted, 2)
+    if like is None:
+        grid = with_extents(n, wanted)
+        axes = None if grid is None else (1, 1, *grid.extents)
+        like = None if grid is None else n.add("unsqueeze", grid, step="size", axes=(0, 1), extents=axes)
     if like is not None:
-        return n.add("resize", x, like, extents=extents, **settings)
+        return n.add("resize", x, real_like(n, like), extents=extents, **settings)
     n.refuse(f"its size {wanted} depends on the image in a way that is no setting; give input_shape=")
     return None
 
@@ -1512,9 +1612,7 @@ def constant_of_shape(n):
     shape = n.sizes(0, "its shape")
     value = n.node.attributes.get("value", np.zeros(1, np.float32))
     if any(isinstance(e, Extent) for e in shape):
-        if len(shape) == 1 or value.size != 1:
-            n.refuse(f"its shape {shape} depends on the image")
-        n.refuse(f"it makes an image of shape {shape}, which depends on the size of the input; give input_shape=")
+        return repeated(n, n.holding(n.importer.live(value.reshape(-1)[:1], n.name), value), shape)
     n.make_room(shape)
     return np.full(shape, value.reshape(-1)[0], value.dtype)
 
@@ -1594,9 +1692,45 @@ def cast_like(n):
 
 @imports("Range")
 def range_(n):
-    start, limit, step = (n.array(place, "a bound").reshape(-1)[0] for place in range(3))
+    start, limit, step = (bound_of_range(n, place) for place in range(3))
+    if isinstance(limit, Extent) and not isinstance(start, Extent) and not isinstance(step, Extent) and step > 0:
+        return open_range(n, start, limit, step)
+    if any(isinstance(v, Extent) for v in (start, limit, step)):
+        n.refuse(f"it counts from {start} to {limit} in steps of {step}, which depends on the image; give input_shape=")
     if not step or not all(map(np.isfinite, (start, limit, step))):
         n.refuse(f"it counts from {start} to {limit} in steps of {step}")
     count = max(0, math.ceil((limit - start) / step))
     n.make_room((count,))
-    return start + step * np.arange(count, dtype=n.inputs[0].dtype)
+    return np.asarray(start + step * np.arange(count), n.inputs[0].dtype if not is_open(n.inputs[0]) else None)
+
+
+def bound_of_range(n, place):
+    """A start, end or step: a number, or a size."""
+    value = n.inputs[place]
+    if not is_constant(value):
+        n.refuse("a bound is computed from the values of an image: how many numbers it makes must not depend on them")
+    return value.reshape(-1)[0]
+
+
+def open_range(n, start, limit, step):
+    """As many numbers as fit into a size that is open."""
+    count = (limit - start) / step if step != 1 else limit - start
+    count = as_whole(count.__ceil__() if isinstance(count, Extent) else math.ceil(count))
+    made = counting(n, count, start, step)
+    if made is None:
+        n.refuse(f"it counts up to {limit}, and nothing of that size is known here; give input_shape=")
+    return n.holding(made, np.zeros(0, np.int64 if not (limit.is_real or isinstance(start, float)) else np.float32))
+
+
+def repeated(n, x, wanted):
+    """x broadcast to a shape, some of whose extents are open."""
+    made = common(x.extents, tuple(wanted))
+    like = with_extents(n, made)
+    if like is None:
+        n.refuse(f"its shape {list(wanted)} depends on the image in a way that is not known here; give input_shape=")
+    return n.add("expand", x, real_like(n, like), extents=made)
+
+
+def real_like(n, like):
+    """A value as real numbers, where only its shape matters."""
+    return n.importer.converted(like, n.name, "real")

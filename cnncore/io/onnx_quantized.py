@@ -1,15 +1,16 @@
 """Quantized ONNX files: 8-bit numbers as the real numbers that they stand for.
 
 A quantized value q on a grid of scale s and zero point z stands for (q − z) s. A net keeps that real number (the operator
-``fake_quantize``), which is what the next node asks for; only what takes the integers as such gets them. Weights become real
-numbers at once. The results are those of integer arithmetic but for the rounding of sums, and so within one step of the output's
-scale of a runtime's.
+``fake_quantize``), which is what the next node asks for; only what takes the integers as such gets them (onnx_grids.py).
+Weights become real numbers at once. The results are those of integer arithmetic but for the rounding of sums, and so within
+one step of the output's scale of a runtime's.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from .onnx_grids import Grid, codes, is_zero, on_grid, reads_grids
 from .onnx_operators import (
     convolution,
     imports,
@@ -21,82 +22,14 @@ from .onnx_operators import (
 )
 from .onnx_tensors import INTEGER_RANGES, NUMBERS, type_name
 
-__all__ = ["Grid", "moves", "with_codes"]
+__all__ = ["grid_from"]
 
-# Operators that only move values, or take the largest: what goes in on a grid comes out on it.
-MOVING = frozenset(
-    ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "MaxPool", "GlobalMaxPool", "Slice", "Split")
-    + ("Gather", "Concat", "Expand", "Tile", "DepthToSpace", "SpaceToDepth", "ReduceMax", "ReduceMin", "Dropout")
-)
 INTEGER_TYPES = {np.dtype(name): NUMBERS[name] for name in ("int8", "uint8", "int16", "uint16", "int32")}
 
 
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """The numbers (q − zero) · scale of integers q from low to high; scale and zero are arrays, or values of the graph."""
-
-    scale: object
-    zero: object  # None: 0
-    low: int
-    high: int
-
-    @property
-    def is_one(self):
-        """Whether it has one scale for all values, that of the file."""
-        return all(z is None or (is_constant(z) and z.size == 1) for z in (self.scale, self.zero))
-
-    def same(self, other):
-        """Whether two grids are known to be the same."""
-        if (self.low, self.high) != (other.low, other.high):
-            return False
-        zeros = [np.zeros((), np.float32) if z is None else z for z in (self.zero, other.zero)]
-        return all(
-            a is b or (is_constant(a) and is_constant(b) and a.size == b.size and np.array_equal(a.ravel(), b.ravel()))
-            for a, b in ((self.scale, other.scale), zeros)
-        )
-
-
-def moves(node, grids):
-    """Whether a node leaves its inputs on the grid that they are on."""
-    return node.op_type in MOVING and all(grid.is_one and grid.same(grids[0]) for grid in grids)
-
-
-def with_codes(n):
-    """Give a node that knows no grids the integers in place of the real numbers they stand for."""
-    for place, value in enumerate(n.inputs):
-        if getattr(value, "grid", None) is not None:
-            n.inputs[place] = codes(n, value, f"integers_{place}")
-
-
-def codes(n, value, step):
-    """The integers of a value on a grid."""
-    grid = value.grid
-    key = value.value.name, "codes"
-    if key not in n.importer.conversions:
-        plain = replace(value, grid=None)
-        made = on_grid(n, "quantize", plain, grid, step)
-        n.importer.conversions[key] = replace(made, grid=None)
-    return n.importer.conversions[key]
-
-
-def on_grid(n, op, x, grid, step=None):
-    """x quantized to a grid, as its integers ("quantize") or its real numbers ("fake_quantize")."""
-    settings = {name: end for name, end in (("low", grid.low), ("high", grid.high))}
-    numbers = [grid.scale, *([] if grid.zero is None or is_zero(grid.zero) else [grid.zero])]
-    arrays = [
-        n.importer.live(v, f"{n.name}/{name}") if is_constant(v) else v
-        for v, name in zip(numbers, ("scale", "zero_point"), strict=False)
-    ]
-    return n.add(op, x, *arrays, step=step, extents=x.extents, **settings)
-
-
-def is_zero(array):
-    return is_constant(array) and not array.any()
-
-
-def stepped(n, x, grid, step=None):
+def stepped(n, x, grid):
     """x on a grid."""
-    return replace(on_grid(n, "fake_quantize", x, grid, step), grid=grid)
+    return replace(on_grid(n.importer, n.name, "fake_quantize", x, grid), grid=grid)
 
 
 # ── What a file says of a grid ─────────────────────────────────────────────────────────────────────────────────────────
@@ -128,11 +61,13 @@ def spread_out(n, array, x, axis, what):
         return array.reshape([-1 if a == axis else 1 for a in range(rank)])
     block = n.attribute("block_size", 0)
     if array.ndim != rank or block < 1 or not isinstance(extents[axis], int):
-        n.refuse(f"{what} has shape {array.shape}; expected one number, one per place of axis {axis}, or blocks of block_size")
+        n.refuse(
+            f"{what} has shape {array.shape}; expected one number, one per place of axis {axis}, or blocks of block_size"
+        )
     return np.repeat(array, block, axis).take(range(extents[axis]), axis)
 
 
-def grid_of(n, x, scale, zero, default=NUMBERS["uint8"], axis=None):
+def grid_from(n, x, scale, zero, default=NUMBERS["uint8"], axis=None):
     """The grid that inputs number ``scale`` and ``zero`` of a node say for x."""
     kind = type_of(n, zero, default)
     if kind not in INTEGER_RANGES:
@@ -157,7 +92,7 @@ def real_value(n, place, grid):
     if getattr(x, "grid", None) is not None:
         if x.grid.same(grid):
             return replace(x, grid=None)
-        x = codes(n, x, f"integers_{place}")
+        x = codes(n.importer, x, n.name)
     x = n.importer.live(x, n.node.inputs[place])
     return real_of_codes(n, x, grid, f"input_{place}")
 
@@ -166,7 +101,13 @@ def real_of_codes(n, x, grid, step):
     """(x − zero) · scale."""
     d = x
     if grid.zero is not None and not is_zero(grid.zero):
-        d = n.add("subtract", x, as_live(n, grid.zero, f"{step}_zero_point"), step=f"{step}_from_zero_point", extents=x.extents)
+        d = n.add(
+            "subtract",
+            x,
+            as_live(n, grid.zero, f"{step}_zero_point"),
+            step=f"{step}_from_zero_point",
+            extents=x.extents,
+        )
     return n.add("multiply", d, as_live(n, grid.scale, f"{step}_scale"), step=f"{step}_real", extents=x.extents)
 
 
@@ -177,10 +118,10 @@ def as_live(n, value, step):
 # ── ONNX's own operators ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@imports("QuantizeLinear", "com.microsoft.QuantizeLinear")
+@imports(*reads_grids("QuantizeLinear", "com.microsoft.QuantizeLinear"))
 def quantize_linear(n):
     x, kind = n.inputs[0], n.attribute("output_dtype", 0) or NUMBERS["uint8"]
-    grid = grid_of(n, x, 1, 2, kind)
+    grid = grid_from(n, x, 1, 2, kind)
     if is_constant(x) and is_constant(grid.scale):
         n.make_room(x.shape)
         z = 0 if grid.zero is None else grid.zero
@@ -190,19 +131,19 @@ def quantize_linear(n):
     return stepped(n, n.live(), grid)
 
 
-@imports("DequantizeLinear", "com.microsoft.DequantizeLinear")
+@imports(*reads_grids("DequantizeLinear", "com.microsoft.DequantizeLinear"))
 def dequantize_linear(n):
     x = n.inputs[0]
     if is_constant(x) and x.dtype.kind == "f":  # floats of 8 and 4 bits
         return x * spread_out(n, n.array(1, "its scale"), x, n.attribute("axis", 1), "its scale")
     # int32 has no zero point, nor ends that matter
-    grid = grid_of(n, x, 1, 2, type_of(n, 0, NUMBERS["int32"]))
+    grid = grid_from(n, x, 1, 2, type_of(n, 0, NUMBERS["int32"]))
     grid = replace(grid, low=x.grid.low, high=x.grid.high) if getattr(x, "grid", None) is not None else grid
     made = real_value(n, 0, grid)
     return made if is_constant(made) else n.add("identity", made, extents=made.extents)
 
 
-@imports("DynamicQuantizeLinear")
+@imports(*reads_grids("DynamicQuantizeLinear"))
 def dynamic_quantize_linear(n):
     """To uint8, on the grid from the least to the largest value, and 0 in any case."""
     x = n.live()
@@ -224,51 +165,50 @@ def dynamic_grid(n, x):
     step = n.add("maximum", scale, tiny, step="step", extents=())
     below = n.add("divide", n.add("negative", ends[1], step="below", extents=()), step, step="steps_below", extents=())
     zero = n.add("round", below, step="zero_point", extents=())
-    return on_grid(n, "quantize", x, Grid(step, zero, 0, 255)), scale, zero
+    return on_grid(n.importer, f"{n.name}/codes", "quantize", x, Grid(step, zero, 0, 255)), scale, zero
 
 
-@imports("QLinearConv")
+@imports(*reads_grids("QLinearConv"))
 def qlinear_conv(n):
-    x = real_value(n, 0, grid_of(n, n.inputs[0], 1, 2))
+    x = real_value(n, 0, grid_from(n, n.inputs[0], 1, 2))
     w = n.array(3, "its weight")
-    weight_grid = grid_of(n, w, 4, 5, axis=0)
+    weight_grid = grid_from(n, w, 4, 5, axis=0)
     b = None
     if n.given(8):
         steps = n.array(1, "the scale of its input").reshape(-1) * n.array(4, "the scale of its weight").reshape(-1)
         b = np.asarray(n.array(8, "its bias") * steps, np.float32)
     y = convolution(n, x, real_value(n, 3, weight_grid), b, step="real")
-    return stepped(n, y, grid_of(n, y, 6, 7))
+    return stepped(n, y, grid_from(n, y, 6, 7))
 
 
-@imports("QLinearMatMul")
+@imports(*reads_grids("QLinearMatMul"))
 def qlinear_matmul(n):
-    a = real_value(n, 0, grid_of(n, n.inputs[0], 1, 2, axis=-2))
-    b = real_value(n, 3, grid_of(n, n.inputs[3], 4, 5, axis=-1))
+    a = real_value(n, 0, grid_from(n, n.inputs[0], 1, 2, axis=-2))
+    b = real_value(n, 3, grid_from(n, n.inputs[3], 4, 5, axis=-1))
     y = matrix_product(n, a, b, step="real")
-    return stepped(n, y, grid_of(n, y, 6, 7, axis=-2))
+    return stepped(n, y, grid_from(n, y, 6, 7, axis=-2))
 
 
 def from_zero_point(n, place, zero, axis, step):
     """The integers of an input less its zero point: an array, or a value of the graph."""
     x, z = n.inputs[place], n.inputs[zero] if n.given(zero) else None
     if getattr(x, "grid", None) is not None:
-        x = codes(n, x, f"integers_{place}")
+        x = codes(n.importer, x, n.name)
     z = None if z is None else spread_out(n, z, x, axis, "its zero point")
-    if is_constant(x):
-        if z is None or is_constant(z):
-            return x.astype(np.float32) - (0 if z is None else z)
+    if is_constant(x) and (z is None or is_constant(z)):
+        return x.astype(np.float32) - (0 if z is None else z)
     x = n.importer.live(x if not is_constant(x) else x.astype(np.float32), n.node.inputs[place])
     if z is None or is_zero(z):
         return x
     return n.add("subtract", x, as_live(n, z, f"{step}_zero_point"), step=f"{step}_from_zero_point", extents=x.extents)
 
 
-@imports("MatMulInteger")
+@imports(*reads_grids("MatMulInteger"))
 def matmul_integer(n):
     return matrix_product(n, from_zero_point(n, 0, 2, -2, "a"), from_zero_point(n, 1, 3, -1, "b"))
 
 
-@imports("ConvInteger")
+@imports(*reads_grids("ConvInteger"))
 def conv_integer(n):
     w = from_zero_point(n, 1, 3, 0, "w")
     if not is_constant(w):
@@ -282,37 +222,37 @@ def conv_integer(n):
 def on_reals(n, *places):
     """The inputs at ``places``, each followed by its scale and zero point, as real numbers of the graph."""
     return [
-        n.importer.live(real_value(n, p, grid_of(n, n.inputs[p], p + 1, p + 2)), n.node.inputs[p]) for p in places
+        n.importer.live(real_value(n, p, grid_from(n, n.inputs[p], p + 1, p + 2)), n.node.inputs[p]) for p in places
     ]
 
 
-@imports("com.microsoft.QLinearAdd", "com.microsoft.QLinearMul")
+@imports(*reads_grids("com.microsoft.QLinearAdd", "com.microsoft.QLinearMul"))
 def qlinear_pair(n):
     a, b = on_reals(n, 0, 3)
     rank = max(a.rank, b.rank)
     op = "add" if n.node.op_type.endswith("Add") else "multiply"
     y = pair(n, op, ranked(n, a, rank), ranked(n, b, rank), step="real")
-    return stepped(n, y, grid_of(n, y, 6, 7))
+    return stepped(n, y, grid_from(n, y, 6, 7))
 
 
-@imports("com.microsoft.QLinearSigmoid", "com.microsoft.QLinearLeakyRelu")
+@imports(*reads_grids("com.microsoft.QLinearSigmoid", "com.microsoft.QLinearLeakyRelu"))
 def qlinear_activation(n):
     (x,) = on_reals(n, 0)
     if n.node.op_type.endswith("Sigmoid"):
         y = n.add("sigmoid", x, step="real", extents=x.extents)
     else:
         y = n.add("leaky_relu", x, step="real", negative_slope=n.attribute("alpha", 0.01), extents=x.extents)
-    return stepped(n, y, grid_of(n, y, 3, 4))
+    return stepped(n, y, grid_from(n, y, 3, 4))
 
 
-@imports("com.microsoft.QLinearSoftmax")
+@imports(*reads_grids("com.microsoft.QLinearSoftmax"))
 def qlinear_softmax(n):
     (x,) = on_reals(n, 0)
     y = n.add("softmax", x, step="real", axis=n.attribute("axis", -1) % x.rank, extents=x.extents)
-    return stepped(n, y, grid_of(n, y, 3, 4))
+    return stepped(n, y, grid_from(n, y, 3, 4))
 
 
-@imports("com.microsoft.QLinearGlobalAveragePool", "com.microsoft.QLinearAveragePool")
+@imports(*reads_grids("com.microsoft.QLinearGlobalAveragePool", "com.microsoft.QLinearAveragePool"))
 def qlinear_average(n):
     if n.attribute("channels_last", 0):
         n.refuse("channels_last=1: export the file before it is optimised for one runtime")
@@ -323,10 +263,10 @@ def qlinear_average(n):
     else:
         counts = bool(n.attribute("count_include_pad", 0))
         y = pooled(n, "avg_pool", x=x, step="real", wide=0.0 if counts else None, count_include_pad=counts)
-    return stepped(n, y, grid_of(n, y, 3, 4))
+    return stepped(n, y, grid_from(n, y, 3, 4))
 
 
-@imports("com.microsoft.QLinearConcat")
+@imports(*reads_grids("com.microsoft.QLinearConcat"))
 def qlinear_concat(n):
     values = on_reals(n, *range(2, len(n.inputs), 3))
     axis = n.attribute("axis", 1) % values[0].rank
@@ -335,16 +275,16 @@ def qlinear_concat(n):
         total = total + v.extents[axis]
     extents = (*values[0].extents[:axis], total, *values[0].extents[axis + 1 :])
     y = n.add("concat", *values, step="real", axis=axis, extents=extents) if len(values) > 1 else values[0]
-    return stepped(n, y, grid_of(n, y, 0, 1))
+    return stepped(n, y, grid_from(n, y, 0, 1))
 
 
-@imports("com.microsoft.QGemm")
+@imports(*reads_grids("com.microsoft.QGemm"))
 def qgemm(n):
     if n.attribute("transA", 0):
         n.refuse("transA=1: only its weight may be transposed")
-    a = real_value(n, 0, grid_of(n, n.inputs[0], 1, 2))
+    a = real_value(n, 0, grid_from(n, n.inputs[0], 1, 2))
     transposed = n.attribute("transB", 0)
-    b = real_value(n, 3, grid_of(n, n.inputs[3], 4, 5, axis=0 if transposed else 1))
+    b = real_value(n, 3, grid_from(n, n.inputs[3], 4, 5, axis=0 if transposed else 1))
     if not is_constant(b):
         n.refuse("its weight is computed from an input of the graph; a layer needs numbers that the file holds")
     b = (b.T if transposed else b) * np.float32(n.attribute("alpha", 1.0))
@@ -353,22 +293,22 @@ def qgemm(n):
         steps = n.array(1, "the scale of its input").reshape(-1) * n.array(4, "the scale of its weight").reshape(-1)
         bias = np.broadcast_to(np.asarray(n.array(6, "its bias") * steps, np.float32).reshape(-1), (b.shape[1],))
     y = matrix_product(n, a, b, bias, step="real")
-    return stepped(n, y, grid_of(n, y, 7, 8)) if n.given(7) else n.add("identity", y, extents=y.extents)
+    return stepped(n, y, grid_from(n, y, 7, 8)) if n.given(7) else n.add("identity", y, extents=y.extents)
 
 
-@imports("com.microsoft.MatMulIntegerToFloat")
+@imports(*reads_grids("com.microsoft.MatMulIntegerToFloat"))
 def matmul_integer_to_float(n):
-    a = real_value(n, 0, grid_of(n, n.inputs[0], 2, 4, axis=-2))
-    b = real_value(n, 1, grid_of(n, n.inputs[1], 3, 5, axis=-1))
+    a = real_value(n, 0, grid_from(n, n.inputs[0], 2, 4, axis=-2))
+    b = real_value(n, 1, grid_from(n, n.inputs[1], 3, 5, axis=-1))
     return product_and_bias(n, a, b, 6)
 
 
-@imports("com.microsoft.DynamicQuantizeMatMul")
+@imports(*reads_grids("com.microsoft.DynamicQuantizeMatMul"))
 def dynamic_quantize_matmul(n):
     x = n.live()
     q, scale, zero = dynamic_grid(n, x)
     a = real_of_codes(n, q, Grid(scale, zero, 0, 255), "a")
-    b = real_value(n, 1, grid_of(n, n.inputs[1], 2, 3, axis=-1))
+    b = real_value(n, 1, grid_from(n, n.inputs[1], 2, 3, axis=-1))
     return product_and_bias(n, a, b, 4)
 
 

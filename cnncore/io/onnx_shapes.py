@@ -20,6 +20,7 @@ __all__ = [
     "Extent",
     "as_integers",
     "as_real",
+    "as_size",
     "as_whole",
     "folded",
     "is_open",
@@ -195,7 +196,16 @@ class Extent:
         return self._rounded("floor", math.floor)
 
     def __ceil__(self):
-        return self._rounded("ceil", math.ceil)
+        """⌈a / b⌉ = ⌊(a + b − 1) / b⌋ for whole a, so that there is one form of both."""
+        if any(atom.function == "quotient" for atoms in self.terms for atom in atoms):
+            return self._rounded("ceil", math.ceil)
+        b = self.denominator
+        return (self + Fraction(b - 1, b)).__floor__()
+
+    @property
+    def denominator(self):
+        """The least number with which all coefficients become whole."""
+        return math.lcm(*(c.denominator for c in self.terms.values()))
 
     def _rounded(self, name, function):
         whole = {atoms: c for atoms, c in self.terms.items() if c.denominator == 1}
@@ -238,6 +248,11 @@ def as_whole(number):
         whole = Extent(number.terms).__floor__()
         return whole.plain() if isinstance(whole, Extent) else int(whole)
     return int(number)
+
+
+def as_size(extent):
+    """A size that was computed with floats, as the whole number that it is."""
+    return as_whole(extent) if not isinstance(extent, Extent) or extent.is_real else extent
 
 
 def terms_of(number):
