@@ -379,7 +379,7 @@ class Importer:
         if isinstance(given, Live):
             return self.converted(given, name, role)
         if is_open(given):
-            return self.size_as_value(given, name)
+            return self.converted(self.size_as_value(given, name), name, role)
         if id(given) not in self.constants:
             if not given.size:
                 raise ModelFileError(f"{name!r} is an array without values {given.shape}")
@@ -397,7 +397,8 @@ class Importer:
                     f"{name!r} is computed from the size of the image in a way that is not known here, and used as numbers of "
                     "an image; give input_shape="
                 )
-            self.constants[id(sizes)] = live, sizes
+            whole = not any(isinstance(e, float) or getattr(e, "is_real", False) for e in sizes.ravel().tolist())
+            self.constants[id(sizes)] = replace(live, role="index" if whole else "real"), sizes
         return self.constants[id(sizes)][0]
 
     def converted(self, live, name, role):

@@ -148,7 +148,7 @@ def dynamic_quantize_linear(n):
     """To uint8, on the grid from the least to the largest value, and 0 in any case."""
     x = n.live()
     y, scale, zero = dynamic_grid(n, x)
-    return y, scale, zero
+    return replace(y, role="index"), scale, replace(zero, role="index")
 
 
 def dynamic_grid(n, x):
@@ -205,7 +205,8 @@ def from_zero_point(n, place, zero, axis, step):
 
 @imports(*reads_grids("MatMulInteger"))
 def matmul_integer(n):
-    return matrix_product(n, from_zero_point(n, 0, 2, -2, "a"), from_zero_point(n, 1, 3, -1, "b"))
+    y = matrix_product(n, from_zero_point(n, 0, 2, -2, "a"), from_zero_point(n, 1, 3, -1, "b"))
+    return replace(y, role="index")
 
 
 @imports(*reads_grids("ConvInteger"))
@@ -213,7 +214,8 @@ def conv_integer(n):
     w = from_zero_point(n, 1, 3, 0, "w")
     if not is_constant(w):
         n.refuse("its weight is computed from an input of the graph; a layer needs numbers that the file holds")
-    return convolution(n, from_zero_point(n, 0, 2, 1, "x"), w, None)
+    y = convolution(n, from_zero_point(n, 0, 2, 1, "x"), w, None, step="sums")
+    return replace(n.add("round", y, extents=y.extents), role="index")  # fast algorithms multiply by fractions
 
 
 # ── Those of ONNX Runtime ──────────────────────────────────────────────────────────────────────────────────────────────
