@@ -22,6 +22,7 @@ from . import onnx_array_operators, onnx_quantized  # noqa: F401 - they register
 from .onnx_control import CONTROL
 from .onnx_file import MOST_NODES, needed, read
 from .onnx_grids import Grid, codes, prepared
+from .onnx_layouts import as_in_file, in_graph, reordered, reorders
 from .onnx_operators import KEEPS_TYPE_OF, OPERATORS, REASONS
 from .onnx_shapes import MOST_VALUES, ON_NUMBERS, Extent, as_size, folded, is_open, tidy
 from .onnx_sizes import size_as_number
@@ -51,6 +52,9 @@ class Live:
     extents: tuple
     role: str = "real"
     grid: Grid | None = None  # of quantized values: the graph has the real numbers that they stand for
+    order: tuple | None = (
+        None  # of transposed values: which axis of the graph's value each axis is; extents are in the file's
+    )
 
     @property
     def rank(self):
@@ -122,6 +126,7 @@ class Importer:
         self.every = []  # all values of the graph, in the order in which they were made
         self.lines = {}  # a size → a value (size,) of the graph
         self.batches = {}  # the open batch of an input → what the file declares it to be
+        self.output_numbers = set()  # of the values that are outputs already
         self.kept = set(model.outputs)  # names that are asked for, by whom no node shows
         self.readers = {}
         self.nodes_read = 0
@@ -290,15 +295,10 @@ class Importer:
                     f"{node}: {name} is an operator of the domain {domain!r}, of which few are known: export without it"
                 )
             raise ModelFileError(f"{node}: {node.op_type} of opset {node.opset} is not supported: {reason}")
-        grid = prepared(n)
+        n.order = reorders(n)
+        n.grid = prepared(n)
         made = function(n)
-        made = made if isinstance(made, tuple) else (made,)
-        if grid is not None:
-            return tuple(replace(m, grid=grid) if isinstance(m, Live) and m.role == "real" else m for m in made)
-        role = n.kept_role()
-        if role == "real":
-            return made
-        return tuple(replace(m, role=role) if isinstance(m, Live) and m.role == "real" else m for m in made)
+        return tuple(map(n.as_in_file, made if isinstance(made, tuple) else (made,)))
 
     def placed(self, node, x, z):
         """The second array of a node older than broadcasting from the last axis: its axes begin at axis ``axis`` of the first."""
@@ -321,9 +321,10 @@ class Importer:
         if (
             live.value.number < len(self.input_names)
             or live.value.name.endswith(INDICES)
-            or any(self.known.get(other) is given for other in self.model.outputs if other != name)
+            or live.value.number in self.output_numbers
         ):
             live = self.add("identity" if role == "real" else f"as_{role}", live, name=name)
+        self.output_numbers.add(live.value.number)
         return live.value
 
     def structure(self, outputs):
@@ -377,7 +378,7 @@ class Importer:
     def live(self, given, name, role="real"):
         """A value of the graph that holds what ``role`` says: numbers become a constant, once per array of the file."""
         if isinstance(given, Live):
-            return self.converted(given, name, role)
+            return self.converted(self.in_order(given), name, role)
         if is_open(given):
             return self.converted(self.size_as_value(given, name), name, role)
         if id(given) not in self.constants:
@@ -411,8 +412,27 @@ class Importer:
             self.conversions[key] = replace(made, role=live.role if role == "real" else role)
         return self.conversions[key]
 
+    def in_order(self, live):
+        """A value with its axes in the order of the file: transposed, once per value and order."""
+        if live.order is None:
+            return live
+        key = live.value.name, live.order
+        if key not in self.conversions:
+            name = f"{live.value.name}/transposed"
+            real = self.converted(in_graph(live), name, "real")
+            made = self.add("transpose", real, name=name, axes=live.order, extents=live.extents)
+            self.conversions[key] = replace(made, role=live.role, grid=live.grid)
+        return self.conversions[key]
+
+    def reordered(self, array, order):
+        """An array of the file for values whose axes are in another order, once per array and order."""
+        if (id(array), order) not in self.constants:
+            self.constants[id(array), order] = reordered(array, order), array
+        return self.constants[id(array), order][0]
+
     def add(self, op, *inputs, name, arrays=(), extents=None, **settings):
         """Add a node of operator ``op``; ``arrays`` are those that it owns; ``extents``: of y, where they are open."""
+        inputs = [self.in_order(v) if isinstance(v, Live) else v for v in inputs]
         path = self.path(name)
         values = [v.value if isinstance(v, Live) else v for v in inputs]
         with self.scopes_of(path) as last:
@@ -447,6 +467,9 @@ class Imported:
         self.importer, self.node = importer, node
         self.opset = node.opset
         self.inputs = [importer.known[name] if name else None for name in node.inputs]
+        self.order = None  # that of the axes of its inputs, where it works on them in the order of the graph
+        self.gone = ()  # axes of the file that its results lack
+        self.grid = None  # that its results are on
         self.name = node.name or next(filter(None, node.outputs))
 
     def given(self, place):
@@ -533,6 +556,21 @@ class Imported:
         return self.importer.live(
             np.asarray(numbers, np.float32 if np.ndim(numbers) == 0 else None), f"{self.name}/{step}"
         )
+
+    def axis(self, axis, rank):
+        """An axis that the file names, as one of the graph's value, from 0 on."""
+        axis %= rank
+        return axis if self.order is None else self.order[axis]
+
+    def as_in_file(self, made):
+        """A result with what the file says of it: integers or not, on a grid, its axes in the file's order."""
+        if not isinstance(made, Live):
+            return made
+        if self.order is not None:
+            made = as_in_file(made, self.order, self.gone)
+        if made.role != "real":
+            return made
+        return replace(made, role=self.kept_role() if self.grid is None else "real", grid=made.grid or self.grid)
 
     def holding(self, live, like):
         """A value that holds in the file what an array of the file does."""

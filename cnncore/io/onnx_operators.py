@@ -11,6 +11,7 @@ import numpy as np
 
 from ..net import INDICES
 from .onnx_arrays import NODES, REDUCTIONS
+from .onnx_layouts import composed
 from .onnx_shapes import Extent, as_real, as_size, as_whole, is_open, rounded_up, tidy, windows
 from .onnx_sizes import counting, with_extents
 from .onnx_tensors import NUMBERS
@@ -146,8 +147,9 @@ def following_bias(n, channels, rank):
     if after is None or after.op_type != "Add" or len(after.inputs) != 2:
         return None
     other = n.importer.known.get(after.inputs[place])
-    if not is_constant(other) or other.dtype.kind != "f":
+    if not is_constant(other) or other.dtype.kind != "f" or other.ndim > rank:
         return None
+    other = other if n.order is None else n.importer.reordered(other, n.order)
     bias = channel_numbers(other, channels, rank)
     if bias is not None:
         n.take_in(after)
@@ -158,7 +160,7 @@ def with_bias(n, made, took_in):
     """The result of a node, under the name of the Add that was done with it too."""
     if took_in:
         after, _ = n.reader()
-        n.importer.known[after.outputs[0]] = made
+        n.importer.known[after.outputs[0]] = n.as_in_file(made)
     return made
 
 
@@ -741,7 +743,7 @@ def clip(n):
 def softmax(n):
     op = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Hardmax": "hardmax"}[n.node.op_type]
     x = n.live()
-    axis = n.attribute("axis", -1 if n.opset >= 13 else 1) % max(x.rank, 1)
+    axis = n.axis(n.attribute("axis", -1 if n.opset >= 13 else 1), max(x.rank, 1))
     if n.opset >= 13 or all(e == 1 for e in x.extents[axis + 1 :]):
         return n.add(op, x, axis=axis, extents=x.extents)
     # Until version 13 all axes from this one on were one.
@@ -861,7 +863,7 @@ def hard_swish(n):
     for node in taken:
         n.take_in(node)
     made = n.add("hard_swish", n.live(1 - place), extents=n.live(1 - place).extents)
-    n.importer.known[taken[-1].outputs[0]] = made
+    n.importer.known[taken[-1].outputs[0]] = n.as_in_file(made)
     return made
 
 
@@ -963,7 +965,8 @@ def reduction(n):
         if n.attribute("noop_with_empty_axes", 0):
             return n.add("identity", x, extents=x.extents)
         axes = list(range(x.rank))
-    axes = tuple(axis % x.rank for axis in axes)
+    n.gone = () if keepdims else {axis % x.rank for axis in axes}
+    axes = tuple(n.axis(axis, x.rank) for axis in axes)
     extents = reduced(x.extents, axes, keepdims)
     if name in OVER_IMAGES and x.rank > 2 and isinstance(x.extents[1], int) and sorted(axes) == list(range(2, x.rank)):
         return n.add(OVER_IMAGES[name], x, keepdims=keepdims, extents=extents)
@@ -1000,7 +1003,7 @@ def concat(n):
     values = [n.live(place) for place in range(len(n.inputs))]
     if len(values) == 1:
         return n.add("identity", values[0], extents=values[0].extents)
-    axis %= values[0].rank
+    axis = n.axis(axis, values[0].rank)
     extents = list(values[0].extents)
     for v in values[1:]:
         extents[axis] = extents[axis] + v.extents[axis]
@@ -1020,6 +1023,7 @@ def split(n):
     axis = n.attribute("axis", 0)
     parts = n.sizes(1, "split") if n.opset >= 13 or n.given(1) else n.integers("split")
     x = n.inputs[0]
+    axis = axis % x.ndim if is_constant(x) else n.axis(axis, x.rank)
     extent = x.shape[axis] if is_constant(x) else x.extents[axis]
     count = len(n.node.outputs)
     if parts is None:
@@ -1029,11 +1033,11 @@ def split(n):
             uneven = {"uneven": True} if n.opset >= 18 else {}
             size = (extent / count).__ceil__() if uneven else extent / count
             parts = [size] * (count - 1) + [extent - size * (count - 1)]
-            return cut(n, n.live(), axis % n.live().rank, parts, **uneven)
+            return cut(n, n.live(), axis, parts, **uneven)
         size = -(-extent // count)
         parts = [min(size, extent - size * i) for i in range(count)]
     if any(isinstance(p, Extent) for p in parts):
-        return cut_openly(n, n.live(), axis % n.live().rank, parts)
+        return cut_openly(n, n.live(), axis, parts)
     if any(p < 0 for p in parts):
         n.refuse(f"parts {parts} are not all of them extents")
     ends = np.cumsum([0, *parts]).tolist()
@@ -1163,7 +1167,7 @@ def slice_(n):
         return x[tuple(index)]
     x, last = n.live(), len(starts) - 1
     for number, (start, end, axis, step) in enumerate(zip(starts, ends, axes, steps, strict=True)):
-        axis %= x.rank
+        axis = n.axis(axis, x.rank)
         extent = x.extents[axis]
         lo, hi = bound(n, start, extent), bound(n, end, extent)
         if isinstance(lo, Extent) or isinstance(hi, Extent):
@@ -1342,12 +1346,19 @@ def transpose(n):
     if is_constant(x):
         return np.transpose(x, perm)
     perm = tuple(reversed(range(x.rank))) if perm is None else tuple(perm)
-    return n.add("transpose", x, axes=perm, extents=tuple(x.extents[a] for a in perm))
+    if sorted(perm) != list(range(x.rank)):
+        n.refuse(f"perm {list(perm)} is no order of the {x.rank} axes of its input")
+    return composed(x, perm)
 
 
 def axes_given(n):
     """Axes of Squeeze and Unsqueeze: an attribute, since version 13 an input."""
     return n.integers("axes") if n.opset < 13 else n.sizes(1, "axes")
+
+
+def in_graph_axes(n, x):
+    """The extents of x in the order of the file."""
+    return x.extents if n.order is None else tuple(x.extents[a] for a in n.order)
 
 
 @imports("Squeeze")
@@ -1356,8 +1367,9 @@ def squeeze(n):
     if is_constant(x):
         return np.squeeze(x, None if axes is None else tuple(axes))
     if axes is None:
-        axes = [a for a, e in enumerate(x.extents) if e == 1]
-    axes = tuple(a % x.rank for a in axes)
+        axes = [a for a, e in enumerate(in_graph_axes(n, x)) if e == 1]
+    n.gone = {a % x.rank for a in axes}
+    axes = tuple(n.axis(a, x.rank) for a in axes)
     return n.add("squeeze", x, axes=axes, extents=tuple(e for a, e in enumerate(x.extents) if a not in axes))
 
 
@@ -1461,13 +1473,33 @@ def pad(n):
         n.refuse(f"pads {pads} are not two integers for each axis {axes}")
     pairs = [(0, 0)] * x.rank
     for place, axis in enumerate(axes):
-        pairs[axis % x.rank] = (pads[place], pads[place + len(axes)])
-    if any(pairs[0]) or any(pairs[1]):
-        n.refuse(f"pads {pairs[:2]} along batch or channels; only images are padded")
-    if x.rank < 3:
-        return n.add("identity", x, extents=x.extents)
-    extents = (*x.extents[:2], *(e + sum(p) for e, p in zip(x.extents[2:], pairs[2:], strict=True)))
-    return n.add("pad", x, padding=tuple(pairs[2:]), mode=mode, value=value, extents=extents)
+        pairs[n.axis(axis, x.rank)] = (pads[place], pads[place + len(axes)])
+    return padded(n, x, pairs, mode, value)
+
+
+def padded(n, x, pairs, mode, value, step=None):
+    """x with cells around it, (before, after) along each axis; the axes of images are the last ones, others are brought there."""
+    if any(pairs[0]):
+        n.refuse(f"pads {pairs[0]} along the batch: a net computes with images one by one")
+    if not any(map(any, pairs)):
+        return n.add("identity", x, step=step, extents=x.extents)
+    extents = tuple(e + sum(p) for e, p in zip(x.extents, pairs, strict=True))
+    if x.rank == 2:
+        wide = n.add("unsqueeze", x, step="as_image", axes=(1,), extents=(x.extents[0], 1, x.extents[1]))
+        wide = padded(n, wide, [(0, 0), (0, 0), pairs[1]], mode, value, "padded")
+        return n.add("squeeze", wide, step=step, axes=(1,), extents=extents)
+    if not any(pairs[1]):
+        return n.add("pad", x, step=step, padding=tuple(pairs[2:]), mode=mode, value=value, extents=extents)
+    still = next((axis for axis in range(2, x.rank) if not any(pairs[axis])), None)
+    if still is None:  # first the channels alone
+        inner = [(0, 0), pairs[1], *[(0, 0)] * (x.rank - 2)]
+        x = padded(n, x, inner, mode, value, "channels")
+        return padded(n, x, [(0, 0), (0, 0), *pairs[2:]], mode, value, step)
+    order = list(range(x.rank))
+    order[1], order[still] = still, 1
+    x = n.add("transpose", x, step="channels_inside", axes=tuple(order), extents=tuple(x.extents[a] for a in order))
+    x = padded(n, x, [pairs[a] for a in order], mode, value, "padded")
+    return n.add("transpose", x, step=step, axes=tuple(order), extents=extents)
 
 
 # ── Sizes of images ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1490,7 +1522,7 @@ def resize(n):
         scales, sizes = n.array(2, "scales") if not sizes_open(n, 2) else n.inputs[2], n.sizes(3, "sizes")
     scales = None if scales is None or not len(scales) else scales.tolist() if is_constant(scales) else list(scales)
     axes = n.integers("axes") if not old else None
-    axes = list(range(x.rank)) if axes is None else [a % x.rank for a in axes]
+    axes = [n.axis(a, x.rank) for a in (range(x.rank) if axes is None else axes)]
     words = ("nearest", "linear", "bilinear", "cubic")
     mode = n.choice("mode", "nearest", words).removeprefix("bi")
     settings = {"mode": mode, "coordinates": "asymmetric" if old else "half_pixel"}
