@@ -104,9 +104,15 @@ def target_list(place, name, value):
 
 
 def gathered_list(place, name, value):
-    """A check that a setting is an integer or a sequence of integers."""
-    if isinstance(value, (tuple, list)):
-        if not value:
+    """A check that a setting is an integer or a sequence of integers: a tuple, list, range or array of one axis."""
+    if isinstance(value, np.ndarray):
+        if value.ndim > 1 or (value.size and value.dtype.kind not in "iu"):
+            raise SettingError(
+                f"{place}: {name} must be an integer or several in a row, got {value.dtype} of shape {value.shape}"
+            )
+        value = value.tolist()
+    if isinstance(value, (tuple, list, range)):
+        if not len(value):
             raise SettingError(f"{place}: {name} is empty; give at least one index")
         return tuple(geometry.integer(place, name, v, None) for v in value)
     return geometry.integer(place, name, value, None)

@@ -600,6 +600,18 @@ class Imported:
                 return known
         return None
 
+    def of_image(self, extents):
+        """The latest value of the graph with this batch and these spatial extents; None: there is none."""
+        for known in reversed(list(self.importer.known.values())):
+            if (
+                isinstance(known, Live)
+                and known.value.role == "real"
+                and known.rank == len(extents)
+                and (known.extents[0], *known.extents[2:]) == (extents[0], *extents[2:])
+            ):
+                return known
+        return None
+
     def reader(self, node=None):
         """The node that alone reads what this one, or ``node``, makes, with the place of its other input; else (None, None)."""
         name = (node or self.node).outputs[0]

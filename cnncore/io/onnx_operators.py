@@ -12,7 +12,7 @@ import numpy as np
 from ..net import INDICES
 from .onnx_arrays import NODES, REDUCTIONS
 from .onnx_layouts import composed
-from .onnx_shapes import Extent, as_real, as_size, as_whole, is_open, rounded_up, tidy, windows
+from .onnx_shapes import Extent, as_real, as_size, as_whole, folded, is_open, rounded_up, tidy, windows
 from .onnx_sizes import counting, with_extents
 from .onnx_tensors import NUMBERS
 
@@ -985,10 +985,23 @@ def constant_reduction(n, axes, keepdims):
     }
     if n.node.op_type not in functions:
         n.refuse("it reduces numbers of the file; fold constants before (onnxsim, onnxruntime's offline optimisation)")
-    if not x.size or is_open(x):
-        n.refuse(f"it reduces {x.tolist() if x.size else 'an array without values'}")
+    if not x.size:
+        n.refuse("it reduces an array without values")
+    if is_open(x):
+        return reduced_sizes(n, x, axes, keepdims)
     with np.errstate(all="ignore"):
         return np.asarray(functions[n.node.op_type](x, axis=axes, keepdims=keepdims), x.dtype)
+
+
+def reduced_sizes(n, x, axes, keepdims):
+    """Of sizes, some of them open: their sum, product, maximum or minimum."""
+    pairs = {"ReduceSum": "Add", "ReduceProd": "Mul", "ReduceMax": "Max", "ReduceMin": "Min"}
+    if n.node.op_type not in pairs or x.ndim > 1 or (axes is not None and set(axes) - {0, -1}):
+        n.refuse(f"it reduces sizes that depend on the image, {x.tolist()}; give input_shape=")
+    total = x.reshape(-1)[:1]
+    for place in range(1, x.size):
+        total = folded(pairs[n.node.op_type], [total, x.reshape(-1)[place : place + 1]])
+    return total if keepdims and x.ndim else total.reshape(())
 
 
 # ── Joins and parts ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1397,10 +1410,8 @@ def expand(n):
     for e, have in zip(wanted, own[len(own) - len(wanted) :], strict=True):
         if isinstance(e, Extent) and e != have:
             made = common(x.extents, tuple(wanted))
-            like = n.of_extents(made) or next(
-                filter(None, (n.of_extents(made[i:], i) for i in (1, 2) if i < len(made))), None
-            )
-            if like is not None and like.rank == x.rank:
+            like = n.of_image(made) if x.rank == len(made) > 2 else None
+            if like is not None:
                 return n.add("expand", x, by_image(n, real_like(n, like), made), extents=made)
             return repeated(n, x, wanted)
         entries.append(1 if e == have else e)
