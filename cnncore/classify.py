@@ -133,10 +133,11 @@ class Classifier:
         return Prediction(name, own, read_at, tuple(classes), probabilities, pixels)
 
     def prepared(self, pixels, size=None):
-        """The image as the net takes it: (1, C, H, W), resized to ``size``."""
+        """The image as the net takes it, resized to ``size``: (1, C, H, W), or (1, H, W, C) where its layout says so."""
         if size is not None:
             pixels = images.resize(pixels, size)
-        return self.preprocessing.numbers(pixels).astype(self.net.dtype, copy=False)
+        x = self.preprocessing.numbers(pixels).astype(self.net.dtype, copy=False)
+        return self.net.graph.inputs[0].arranged(x)
 
     def gives_probabilities(self):
         """Whether the net's last operator is softmax, whatever reshapes its result."""
@@ -202,7 +203,7 @@ class Classifier:
 
         def takes(extent):
             try:
-                self.net.summary((1, self.channels, extent, extent))
+                self.net.summary(self.net.graph.inputs[0].given((1, self.channels, extent, extent)))
             except CnnError:
                 return False
             return True
@@ -240,7 +241,7 @@ def accuracy_by_size(classifier, dataset):
             pixels = [images.resize(images.resize(image, tried), read_at) for image in dataset.images[part]]
             prepare = classifier.preprocessing
             x = normalise(np.stack(pixels), prepare.mean, prepare.std).astype(classifier.net.dtype, copy=False)
-            scores = classifier.net(x, training=False).reshape(len(part), -1)
+            scores = classifier.net(classifier.net.graph.inputs[0].arranged(x), training=False).reshape(len(part), -1)
             right += int(np.count_nonzero(scores.argmax(axis=1) == dataset.labels[part]))
         found.append((tried, read_at, right / count))
     return found

@@ -409,7 +409,7 @@ def input_shapes(net, options, batch=1):
                 f"{options.function.__name__}: {options.model} takes images of {'×'.join(map(str, row.size))} only; leave "
                 "--size out"
             )
-        shapes.append((batch, row.channels, *(size or row.size)))
+        shapes.append(row.given((batch, row.channels, *(size or row.size))))
     return shapes
 
 

@@ -130,7 +130,9 @@ def content_of(structure, shapes):
 
     boxes = {}
     for number, row in enumerate(structure.inputs):
-        boxes[number] = labelled(number, [row.name, ""], shape_words(shown.get(number, row.shape)), "end", row.name)
+        boxes[number] = labelled(
+            number, [row.name, ""], shape_words(row.given(shown.get(number, row.shape))), "end", row.name
+        )
         host[number] = last[number] = number
     for number, node in enumerate(structure.nodes):
         value = inputs + number

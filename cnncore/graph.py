@@ -18,8 +18,8 @@ from . import geometry, model_file
 from .catalog import GRIDS, OPS, find
 from .errors import CnnError, GraphError, ModelFileError, SettingError
 from .layers import bound, owned_arrays, relocated, shape_text, signature, split_settings, unknown
-from .net import INDICES, ROLE_NAMES, Input, Net, Node, Structure
-from .operator import ACCEPTED_ROLES, FLOATS, choice
+from .net import INDICES, INPUT_FLAGS, ROLE_NAMES, Input, Net, Node, Structure
+from .operator import ACCEPTED_ROLES, FLOATS, choice, flag
 from .tuning import Tuning
 
 __all__ = ["Graph", "Value", "load"]
@@ -65,12 +65,15 @@ class Graph:
 
     # ── Building ──
 
-    def input(self, channels, size=None, name=None, *, rank=None, role="real"):
+    def input(
+        self, channels, size=None, name=None, *, rank=None, role="real", channels_last=False, takes_integers=False
+    ):
         """An input (N, channels, *size). ``size``: None for open, an integer for all axes, or one per axis (or None).
 
         ``rank`` is the number of spatial axes, 2 unless ``size`` says otherwise; with rank 0 the input is (N, channels).
-        With rank 0 and ``channels=None`` it is (N,). ``role`` is what it holds: "real" numbers, "index" for integers, "mask"
-        for booleans.
+        With rank 0 and ``channels=None`` it is (N,). ``role`` is what it holds: "real" numbers, "index" for integers, "mask" for
+        booleans. ``channels_last``: whether the arrays given to the net are (N, *size, channels). ``takes_integers``:
+        whether it takes integers too, as the real numbers they are, such as pixels from 0 to 255.
         """
         path = self._path(name, "input" if role == "real" else "indices" if role == "index" else role)
         role = choice(*ROLE_NAMES)(path, "role", role)
@@ -82,7 +85,15 @@ class Graph:
         if channels is None and rank == 0:  # (N,)
             row = Input(path, None, (), role)
         else:
-            row = Input(path, geometry.integer(path, "channels", channels, 1), sizes, role)
+            last = flag(path, "channels_last", channels_last) and bool(sizes)
+            row = Input(
+                path,
+                geometry.integer(path, "channels", channels, 1),
+                sizes,
+                role,
+                last,
+                flag(path, "takes_integers", takes_integers),
+            )
         if self._nodes:
             raise GraphError(f"{path}: inputs come first; call g.input before the operators")
         self._inputs.append(row)
@@ -379,7 +390,8 @@ def _input_extents(row):
     sizes = tuple(None if s is None else geometry.integer(path, "size", s, 1) for s in row["size"])
     if len(sizes) > 3:
         raise SettingError(f"{path}: size {sizes} has {len(sizes)} axes; there are at most 3")
-    return geometry.integer(path, "channels", row["channels"], 1), sizes, role
+    last, integers = (flag(path, name, row.get(name, False)) for name in INPUT_FLAGS)
+    return geometry.integer(path, "channels", row["channels"], 1), sizes, role, last and bool(sizes), integers
 
 
 def _tuples(value):
@@ -476,7 +488,7 @@ def check_model(model):
     expect(len(graph["inputs"]) + len(graph["nodes"]) <= MOST_NODES, f"number of nodes (at most {MOST_NODES})")
     expect(names(graph["outputs"]), "outputs")
     for row in graph["inputs"]:
-        expect(isinstance(row, dict) and set(row) - {"role"} == {"name", "channels", "size"}, "input")
+        expect(isinstance(row, dict) and set(row) - {"role", *INPUT_FLAGS} == {"name", "channels", "size"}, "input")
         sizes, role = row["size"], row.get("role", "index" if row["channels"] is None else "real")
         expect(isinstance(row["name"], str) and isinstance(role, str) and role in ROLE_NAMES, "input")
         numbers = row["channels"] is None and sizes == []  # (N,)

@@ -5,6 +5,7 @@ y, backward = net.with_backward(x, training=True)
 dx = backward(dy)                            # parameter gradients are then in backward.gradients
 """
 
+import copy
 import json
 import math
 import sys
@@ -28,6 +29,7 @@ from .tuning import Tuning, is_tuned, tune
 
 __all__ = ["Arrays", "Backward", "Input", "Net", "Node", "Structure", "Summary"]
 
+INPUT_FLAGS = ("channels_last", "takes_integers")  # of an input, said in a description where they hold
 INDICES = ".indices"  # after the name of a node: what it returns beside its value
 ROLE_NAMES = {"real": "real numbers", "index": "integers", "mask": "booleans"}
 MOST_PLANS = 32
@@ -49,11 +51,37 @@ class Input(NamedTuple):
     channels: int | None
     size: tuple
     role: str = "real"
+    channels_last: bool = (
+        False  # whether the arrays given to the net are (N, *size, channels); inside it is as all others
+    )
+    takes_integers: bool = (
+        False  # whether arrays of integers are taken too, as the real numbers they are: pixels of 8 bits
+    )
 
     @property
     def shape(self):
         """Its shape with the open batch."""
         return (None,) if self.channels is None else (None, self.channels, *self.size)
+
+    @property
+    def layout(self):
+        """The axes of the arrays given to the net: "NCHW", "NHWC", and with another number of spatial axes "NCL", "NDHWC" …"""
+        if self.channels is None:
+            return "N"
+        axes = ("", "L", "HW", "DHW")[len(self.size)]
+        return f"N{axes}C" if self.channels_last else f"NC{axes}"
+
+    def given(self, shape):
+        """A shape (N, channels, *size) as that of the arrays given to the net."""
+        return (shape[0], *shape[2:], shape[1]) if self.channels_last else tuple(shape)
+
+    def arranged(self, x):
+        """An array (N, channels, *size) as it is given to the net; nothing is copied."""
+        return np.moveaxis(x, 1, -1) if self.channels_last else x
+
+    def channels_first(self, x):
+        """An array that is given to the net as (N, channels, *size); nothing is copied."""
+        return np.moveaxis(x, -1, 1) if self.channels_last else x
 
 
 class Node(NamedTuple):
@@ -137,6 +165,7 @@ class Structure:
             )
         inputs = [
             {"name": i.name, "channels": i.channels, "size": list(i.size)}
+            | {name: True for name in INPUT_FLAGS if getattr(i, name)}
             | ({} if i.role == ("real" if i.channels is not None else "index") else {"role": i.role})
             for i in self.inputs
         ]
@@ -268,7 +297,7 @@ class Net:
         self._start()
 
     def __repr__(self):
-        inputs = ", ".join(f"{i.name} {shape_text(i.shape)}" for i in self.graph.inputs)
+        inputs = ", ".join(f"{i.name} {shape_text(i.given(i.shape))}" for i in self.graph.inputs)
         outputs = ", ".join(self.graph.names[v] for v in self.graph.outputs)
         count = sum(a.size for a in self.parameters.values())
         return f"<net {inputs} → {outputs}: {len(self.graph.nodes)} nodes, {count:,} parameters, {self.dtype}>"
@@ -276,6 +305,32 @@ class Net:
     def decays(self, name):
         """Whether weight decay applies to a parameter: to weights, not to biases and the scales of normalisations."""
         return self.graph.owned[name].decay
+
+    @property
+    def layout(self):
+        """Name of each input → the order of the axes of what it takes: "NCHW", or "NHWC" for images channels last.
+
+        Nets are built for channels first; those that :func:`cnncore.io.load_onnx` reads take what their file says. Inside a net
+        all values are (N, C, *spatial), whatever the layout of its inputs.
+        """
+        return {row.name: row.layout for row in self.graph.inputs}
+
+    def with_layout(self, layout):
+        """The same net, with these very weights, for images in another order: "channels_first" or "channels_last".
+
+        >>> import numpy as np, cnncore
+        >>> net = cnncore.models.lenet(seed=None).with_layout("channels_last")
+        >>> net.layout, net(np.zeros((2, 32, 32, 1), np.float32)).shape
+        ({'image': 'NHWC'}, (2, 10))
+        """
+        if layout not in ("channels_first", "channels_last"):
+            raise SettingError(f"with_layout: layout is {layout!r}; expected 'channels_first' or 'channels_last'")
+        last = layout == "channels_last"
+        made = copy.copy(self)
+        inputs = (row._replace(channels_last=last and bool(row.size)) for row in self.graph.inputs)
+        made.graph = Structure(inputs, self.graph.nodes, self.graph.outputs)
+        made._start()
+        return made
 
     # ── Modes ──
 
@@ -389,7 +444,7 @@ class Net:
     def _checked_inputs(self, xs):
         rows = self.graph.inputs
         if len(xs) != len(rows):
-            names = ", ".join(f"{row.name} {shape_text(row.shape)}" for row in rows)
+            names = ", ".join(f"{row.name} {shape_text(row.given(row.shape))}" for row in rows)
             raise ShapeError(f"net: takes {len(rows)} array{'s' * (len(rows) != 1)} ({names}), got {len(xs)}")
         return [self._checked_input(row, x) for row, x in zip(rows, xs, strict=True)]
 
@@ -398,6 +453,8 @@ class Net:
             x = (index_array if row.role == "index" else mask_array)(row.name, row.name, x)
             self.check_shape(row, x.shape)
             return x
+        if row.takes_integers and getattr(x, "dtype", None) is not None and x.dtype.kind in "iu":
+            x = np.asarray(x).astype(self.dtype)
         x = ordinary_array(row.name, "x", x)
         if x.dtype != self.dtype:
             raise DtypeError(
@@ -405,12 +462,12 @@ class Net:
                 f"net.astype('{x.dtype}')"
             )
         self.check_shape(row, x.shape)
-        return x
+        return row.channels_first(x)
 
     @staticmethod
     def check_shape(row, shape):
         """Raise unless an array of ``shape`` fits the input ``row``."""
-        expected = row.shape
+        expected = row.given(row.shape)
         fits = len(shape) == len(expected) and all(
             want is None or have == want for have, want in zip(shape, expected, strict=True)
         )
@@ -418,6 +475,8 @@ class Net:
             hint = " A single image? Use x[None]." if len(shape) + 1 == len(expected) else ""
             if len(shape) == len(expected) > 2 and shape[-1] == row.channels and shape[1] != row.channels:
                 hint = " Channels last? Use numpy.moveaxis(x, -1, 1)."
+            if row.channels_last and len(shape) == len(expected) and shape[1] == row.channels != shape[-1]:
+                hint = f" Channels first? The net takes {row.layout}: use numpy.moveaxis(x, 1, -1)."
             raise ShapeError(f"{row.name}: input has shape {tuple(shape)}; expected {shape_text(expected)}.{hint}")
         if 0 in shape[1:]:
             raise ShapeError(f"{row.name}: input {tuple(shape)} is empty; only the number of images N may be 0")
@@ -578,7 +637,7 @@ class Net:
         if len(input_shapes) == 1 and len(rows) > 1 and input_shapes[0] and hasattr(input_shapes[0][0], "__len__"):
             input_shapes = tuple(input_shapes[0])
         if not input_shapes:
-            input_shapes = tuple((1, *row.shape[1:]) for row in rows)
+            input_shapes = tuple(row.given((1, *row.shape[1:])) for row in rows)
         if len(input_shapes) != len(rows):
             raise ShapeError(f"{place}: the net has {len(rows)} inputs, got {len(input_shapes)} shapes")
         shapes = []
@@ -586,10 +645,11 @@ class Net:
             shape = (1, *shape[1:]) if len(shape) and shape[0] is None else tuple(shape)
             if None in shape:
                 raise ShapeError(
-                    f"{place}: {row.name} {shape_text(shape)} leaves the size open; call net.{place}((1, {row.channels}, …))"
+                    f"{place}: {row.name} {shape_text(shape)} leaves the size open; call net.{place}("
+                    f"{'(1, …, ' + str(row.channels) + ')' if row.channels_last else f'(1, {row.channels}, …)'})"
                 )
             self.check_shape(row, shape)
-            shapes.append(shape)
+            shapes.append((shape[0], shape[-1], *shape[1:-1]) if row.channels_last else shape)
         return tuple(shapes)
 
     def draw(self, path=None, input_shape=None):
@@ -598,7 +658,7 @@ class Net:
         With ``input_shape`` every box says the shape of what it makes.
         """
         if input_shape is None and not any(None in row.shape[1:] for row in self.graph.inputs):
-            input_shape = tuple((1, *row.shape[1:]) for row in self.graph.inputs)
+            input_shape = tuple(row.given((1, *row.shape[1:])) for row in self.graph.inputs)
         shapes = None
         if input_shape is not None:
             several = hasattr(input_shape[0], "__len__")
@@ -653,6 +713,7 @@ class Backward:
         self._plan, self._workspace, self._tape = plan, workspace, tape
         self._names = [net.graph.names[v] for v in net.graph.outputs]
         self._shapes = [plan.shapes[v] for v in net.graph.outputs]
+        self._inputs = net.graph.inputs
         self._roles = [net.graph.roles[v] for v in net.graph.outputs]
         self.gradients = {}
 
@@ -683,6 +744,7 @@ class Backward:
                 plan.give(workspace)
         if not dxs:
             return None
+        dxs = [row.arranged(dx) if dx is not None else None for row, dx in zip(self._inputs, dxs, strict=True)]
         return dxs[0] if len(dxs) == 1 else tuple(dxs)
 
     def _checked(self, name, shape, role, dy):
@@ -805,7 +867,7 @@ def summarised(net, shapes):
                 ),
             )
         )
-    names = tuple((row.name, shape) for row, shape in zip(structure.inputs, shapes, strict=True))
+    names = tuple((row.name, row.given(shape)) for row, shape in zip(structure.inputs, shapes, strict=True))
     return Summary(rows, every_shape, names)
 
 

@@ -198,7 +198,8 @@ def written(net, input_shape=None, opset=NEWEST_OPSET, fold=False):
     for number, (row, shape) in enumerate(zip(structure.inputs, shapes, strict=True)):
         words = [word if not number else f"{word}_{row.name}" for word in ("N", "C", *AXIS_NAMES[len(row.size)])]
         shape = [word if extent is None else extent for word, extent in zip(words, shape, strict=False)]
-        terms.append(w.input(row.name, shape, row.role))
+        x = w.input(row.name, row.given(shape), row.role)
+        terms.append(w("Transpose", x, perm=[0, len(shape) - 1, *range(1, len(shape) - 1)]) if row.channels_last else x)
         indices[number] = terms[-1]
     for number, (node, call) in enumerate(zip(structure.nodes, calls, strict=True)):
         given = [None if v is None else terms[v] for v in node.arguments]
@@ -250,15 +251,17 @@ def input_shapes(net, given):
     if len(shapes) != len(rows):
         raise ShapeError(f"save_onnx: the net has {len(rows)} inputs, input_shape has {len(shapes)} shapes: {given!r}")
     for row, shape in zip(rows, shapes, strict=True):
-        fits = len(shape) == len(row.shape) and all(
+        expected = row.given(row.shape)
+        fits = len(shape) == len(expected) and all(
             (extent is None or (type(extent) is int and extent > 0)) and want in (None, extent)
-            for extent, want in zip(shape, row.shape, strict=True)
+            for extent, want in zip(shape, expected, strict=True)
         )
         if not fits:
-            raise ShapeError(
-                f"save_onnx: input_shape {shape} does not fit {row.name}; expected {shape_text(row.shape)}"
-            )
-    return shapes
+            raise ShapeError(f"save_onnx: input_shape {shape} does not fit {row.name}; expected {shape_text(expected)}")
+    return tuple(
+        (shape[0], shape[-1], *shape[1:-1]) if row.channels_last else shape
+        for row, shape in zip(rows, shapes, strict=True)
+    )
 
 
 def node_arrays(net, calls):

@@ -22,7 +22,7 @@ from . import onnx_array_operators, onnx_quantized  # noqa: F401 - they register
 from .onnx_control import CONTROL
 from .onnx_file import MOST_NODES, needed, read
 from .onnx_grids import Grid, codes, prepared
-from .onnx_layouts import as_in_file, in_graph, reordered, reorders
+from .onnx_layouts import as_in_file, channels_last, composed, in_graph, reordered, reorders
 from .onnx_operators import KEEPS_TYPE_OF, OPERATORS, REASONS
 from .onnx_shapes import MOST_VALUES, ON_NUMBERS, Extent, as_size, folded, is_open, tidy
 from .onnx_sizes import size_as_number
@@ -141,8 +141,9 @@ class Importer:
         rows = [row for row in self.model.inputs if row.name in self.readers or row.name in self.model.outputs]
         if not rows:
             raise ModelFileError("no output depends on an input; a net has at least one input (N, C, …)")
-        shapes = given_shapes(rows, given)
-        for row, shape in zip(rows, shapes, strict=True):
+        lasts = [self.is_channels_last(row) for row in rows]
+        shapes = given_shapes(rows, given, lasts)
+        for row, shape, last in zip(rows, shapes, lasts, strict=True):
             self.input_names.append(row.name)
             path = self.path(row.name)
             role = ROLES.get(row.dtype.kind)
@@ -168,12 +169,18 @@ class Importer:
                 raise ModelFileError(
                     f"input {row.name!r} has {len(shape)} axes {shape}; a net takes (N, C) to (N, C, D, H, W)"
                 )
+            if last:
+                shape = (shape[0], shape[-1], *shape[1:-1])
             channels = shape[1] if isinstance(shape[1], int) else self.channels_of(row.name)
             if channels is None:
-                raise ModelFileError(f"input {row.name!r} {shape}: {NEEDED_CHANNELS}: give input_shape=(None, 3, …)")
+                way = "(None, …, 3)" if last else "(None, 3, …)"
+                raise ModelFileError(f"input {row.name!r} {shape}: {NEEDED_CHANNELS}: give input_shape={way}")
             size = tuple(n if isinstance(n, int) else None for n in shape[2:])
-            with self.scopes_of(path) as last:
-                value = self.g.input(channels, size=size, name=last, role=role)
+            with self.scopes_of(path) as name:
+                whole = role == "real" and row.dtype.kind in "iu"
+                value = self.g.input(
+                    channels, size=size, name=name, role=role, channels_last=last, takes_integers=whole
+                )
             extents = [n if isinstance(n, int) else Extent.named((row.name, axis)) for axis, n in enumerate(shape)]
             # One name for several extents means that they are equal.
             extents = [Extent.named(n) if isinstance(n, str) else e for n, e in zip(shape, extents, strict=True)]
@@ -181,8 +188,13 @@ class Importer:
             if isinstance(shape[0], int):
                 batch = Extent.named(("N", shape[0]))
                 self.batches[batch] = shape[0]
-            self.known[row.name] = Live(value, (batch, channels, *extents[2:]), role)
-            self.every.append(self.known[row.name])
+            live = Live(value, (batch, channels, *extents[2:]), role)
+            self.known[row.name] = composed(live, (0, *range(2, live.rank), 1)) if last else live
+            self.every.append(live)
+
+    def is_channels_last(self, row):
+        """Whether an input of the file holds images channels last."""
+        return channels_last(row.name, len(row.shape), self.readers, row.shape, self.model.arrays)
 
     def channels_of(self, name):
         """Channels of an input as the convolution that reads it has them."""
@@ -634,14 +646,20 @@ def clean(part):
     return "".join("_" if c in FORBIDDEN or not c.isprintable() else c for c in part).strip()
 
 
-def given_shapes(rows, given):
-    """The shape of every input: that of the file, or ``given``."""
+def given_shapes(rows, given, lasts):
+    """The shape of every input in the layout of the file: the file's own, or ``given``."""
     if given is None:
         return [row.shape for row in rows]
     shapes = tuple(given) if given and hasattr(given[0], "__len__") else (tuple(given),)
     if len(shapes) != len(rows):
         raise ModelFileError(f"input_shape has {len(shapes)} shapes; the file has {len(rows)} inputs")
-    for row, shape in zip(rows, shapes, strict=True):
+    for row, shape, last in zip(rows, shapes, lasts, strict=True):
+        channels = row.shape[-1] if last else None
+        if last and len(shape) == len(row.shape) and shape[1] == channels != shape[-1]:
+            raise ModelFileError(
+                f"input_shape {tuple(shape)} is channels first; input {row.name!r} {row.shape} holds its images channels last: "
+                f"give (None, …, {channels})"
+            )
         if len(shape) != len(row.shape):
             raise ModelFileError(
                 f"input_shape {tuple(shape)} has {len(shape)} axes; input {row.name!r} has {row.shape}"

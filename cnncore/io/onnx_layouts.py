@@ -147,11 +147,11 @@ def reorders(n):
         return None
     if kind in ("Softmax", "LogSoftmax") and n.opset < 13:
         return None
-    given = list(n.inputs)
+    given, takes_arrays = list(n.inputs), kind == "Concat" or (kind in ELEMENTWISE and kind not in OF_ONE)
     for place, value in enumerate(given):
         if is_live(value):
             n.inputs[place] = in_graph(value)
-        elif isinstance(value, np.ndarray) and kind in ELEMENTWISE and kind not in OF_ONE and value.size > 1:
+        elif isinstance(value, np.ndarray) and takes_arrays and (value.size > 1 or kind == "Concat"):
             if value.ndim > len(order):
                 n.inputs[:] = given
                 return None

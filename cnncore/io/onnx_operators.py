@@ -709,6 +709,8 @@ def shrink(n):
 def clip(n):
     if n.opset < 11:
         low, high = n.attribute("min", -math.inf), n.attribute("max", math.inf)
+    elif any(n.given(place) and (not is_constant(n.inputs[place]) or is_open(n.inputs[place])) for place in (1, 2)):
+        return clip_by_values(n)
     else:
         low, high = (
             n.array(place, what) if n.given(place) else other
@@ -737,6 +739,16 @@ def clip(n):
             else n.add("clipped_relu", x, max_value=high, extents=x.extents)
         )
     return n.add("hard_tanh", x, min_val=low, max_val=high, extents=x.extents)
+
+
+def clip_by_values(n):
+    """With ends that are computed: from values of the graph, or from the size of an image."""
+    y, rank = n.live(), n.live().rank
+    for place, op in ((1, "maximum"), (2, "minimum")):
+        if n.given(place):
+            step = op if place == 1 and n.given(2) else None
+            y = pair(n, op, y, widened(n, place, rank), step=step)
+    return y
 
 
 @imports("Softmax", "LogSoftmax", "Hardmax")
@@ -1013,10 +1025,11 @@ def concat(n):
     if all(map(is_constant, n.inputs)):
         n.make_room((sum(v.size for v in n.inputs),))
         return np.concatenate([as_objects(v, n.inputs) for v in n.inputs], axis)
-    values = [n.live(place) for place in range(len(n.inputs))]
+    rank = next(v.rank for v in n.inputs if not is_constant(v))
+    axis = n.axis(axis, rank)
+    values = [for_each_image(n, place, axis) for place in range(len(n.inputs))]
     if len(values) == 1:
         return n.add("identity", values[0], extents=values[0].extents)
-    axis = n.axis(axis, values[0].rank)
     extents = list(values[0].extents)
     for v in values[1:]:
         extents[axis] = extents[axis] + v.extents[axis]
@@ -1024,6 +1037,20 @@ def concat(n):
             if a != axis and isinstance(e, int):
                 extents[a] = e
     return n.add("concat", *values, axis=axis, extents=tuple(extents))
+
+
+def for_each_image(n, place, axis):
+    """An input to be joined with others; what is the same for each image of a batch that the file fixes, for any batch."""
+    value = n.inputs[place]
+    batch = next(v.extents[0] for v in n.inputs if not is_constant(v)) if axis else None
+    if is_constant(value) and value.ndim and not is_open(value) and n.importer.batches.get(batch) == value.shape[0] > 1:
+        if not (value[:1] == value).all():
+            n.refuse(
+                f"it joins numbers of its own for each of {value.shape[0]} images; a net takes any number of images"
+            )
+        one = n.holding(n.importer.live(value[:1], f"{n.name}/for_each_image_{place}"), value)
+        return repeated(n, n.importer.converted(one, n.name, "real"), (batch, *value.shape[1:]), f"repeated_{place}")
+    return n.live(place)
 
 
 def as_objects(array, others):
@@ -1379,6 +1406,7 @@ def squeeze(n):
     axes, x = axes_given(n), n.inputs[0]
     if is_constant(x):
         return np.squeeze(x, None if axes is None else tuple(axes))
+    x = n.live()
     if axes is None:
         axes = [a for a, e in enumerate(in_graph_axes(n, x)) if e == 1]
     n.gone = {a % x.rank for a in axes}
@@ -1391,6 +1419,7 @@ def unsqueeze(n):
     axes, x = axes_given(n), n.inputs[0]
     if is_constant(x):
         return np.expand_dims(x, tuple(axes))
+    x = n.live()
     rank = x.rank + len(axes)
     axes = tuple(a % rank for a in axes)
     rest = iter(x.extents)
@@ -1765,13 +1794,13 @@ def open_range(n, start, limit, step):
     return n.holding(made, np.zeros(0, np.int64 if not (limit.is_real or isinstance(start, float)) else np.float32))
 
 
-def repeated(n, x, wanted):
+def repeated(n, x, wanted, step=None):
     """x broadcast to a shape, some of whose extents are open."""
     made = common(x.extents, tuple(wanted))
     like = with_extents(n, made)
     if like is None:
         n.refuse(f"its shape {list(wanted)} depends on the image in a way that is not known here; give input_shape=")
-    return n.add("expand", x, real_like(n, like), extents=made)
+    return n.add("expand", x, real_like(n, like), step=step, extents=made)
 
 
 def real_like(n, like):
