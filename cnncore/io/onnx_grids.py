@@ -65,6 +65,7 @@ def is_constant(value):
 
 
 def is_zero(array):
+    """Whether a zero point is known to be 0."""
     return is_constant(array) and not array.any()
 
 
