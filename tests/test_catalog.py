@@ -285,7 +285,7 @@ def test_no_images(op, case):
                     continue
                 full = np.asarray(first(op(*case.sample(rank, dtype), **case.settings)))
                 assert np.ndim(results[0]) == full.ndim
-                if full.ndim:
+                if full.ndim and op.name != "arange_like":  # which has no batch
                     assert results[0].shape == (0, *full.shape[1:])
                 for gradient in results[1:]:
                     assert not np.any(gradient)

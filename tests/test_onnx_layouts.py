@@ -13,7 +13,7 @@ RNG = np.random.default_rng(3)
 
 
 def keras_classifier(start=(), first="x"):
-    """A small MobileNetV2 as tf2onnx writes it before it cleans up: each convolution between two transposes, Pad channels last."""
+    """A small MobileNetV2 as tf2onnx writes it at first: each convolution between two transposes, Pad channels last."""
     nodes, arrays, made = list(start), {}, [first]
 
     def add(op_type, *inputs, **attributes):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_onnx_import import FLOAT, helper, model, node, numpy_helper, onnx, session, weight
+from test_onnx_import import FLOAT, helper, node, numpy_helper, onnx, session, weight
 
 import cnncore
 from cnncore import ModelFileError

@@ -61,9 +61,29 @@ def modules():
     }
     image |= {
         kind.__name__: kind()
-        for kind in (nn.ELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardtanh, nn.Hardswish, nn.LeakyReLU, nn.LogSigmoid, nn.ReLU)
-        + (nn.ReLU6, nn.RReLU, nn.SELU, nn.CELU, nn.GELU, nn.Sigmoid, nn.SiLU, nn.Mish, nn.Softplus, nn.Softshrink, nn.Softsign)
-        + (nn.Tanh, nn.Tanhshrink)
+        for kind in (
+            nn.ELU,
+            nn.Hardshrink,
+            nn.Hardsigmoid,
+            nn.Hardtanh,
+            nn.Hardswish,
+            nn.LeakyReLU,
+            nn.LogSigmoid,
+            nn.ReLU,
+            nn.ReLU6,
+            nn.RReLU,
+            nn.SELU,
+            nn.CELU,
+            nn.GELU,
+            nn.Sigmoid,
+            nn.SiLU,
+            nn.Mish,
+            nn.Softplus,
+            nn.Softshrink,
+            nn.Softsign,
+            nn.Tanh,
+            nn.Tanhshrink,
+        )
     }
     image |= {"Threshold": nn.Threshold(0.1, -2.0), "GLU": nn.GLU(dim=1), "GELU tanh": nn.GELU(approximate="tanh")}
     line = {
@@ -84,7 +104,11 @@ def modules():
         "AdaptiveAvgPool3d 1": nn.AdaptiveAvgPool3d(1),
         "ConvTranspose3d": nn.ConvTranspose3d(4, 6, 2, stride=2),
     }
-    vector = {"Linear": nn.Linear(6, 3), "BatchNorm1d of vectors": nn.BatchNorm1d(6), "Linear without bias": nn.Linear(6, 3, bias=False)}
+    vector = {
+        "Linear": nn.Linear(6, 3),
+        "BatchNorm1d of vectors": nn.BatchNorm1d(6),
+        "Linear without bias": nn.Linear(6, 3, bias=False),
+    }
     tokens = {
         "LayerNorm": nn.LayerNorm(8),
         "RMSNorm": nn.RMSNorm(8),
@@ -97,11 +121,15 @@ def modules():
         "squeeze and excite": SqueezeExcite(),
         "vision transformer": VisionTransformer(),
         "shuffle": Function(lambda x: x.view(x.shape[0], 2, 2, x.shape[2], x.shape[3]).transpose(1, 2).flatten(1, 2)),
-        "focus": Function(lambda x: torch.cat([x[..., ::2, ::2], x[..., 1::2, ::2], x[..., ::2, 1::2], x[..., 1::2, 1::2]], 1)),
+        "focus": Function(
+            lambda x: torch.cat([x[..., ::2, ::2], x[..., 1::2, ::2], x[..., ::2, 1::2], x[..., 1::2, 1::2]], 1)
+        ),
         "pyramid": Function(lambda x: x + F.interpolate(F.max_pool2d(x, 2), size=x.shape[2:], mode="nearest")),
         "coordinates": Function(coordinates),
         "normalized": Function(lambda x: F.normalize(x, dim=1)),
-        "statistics": Function(lambda x: torch.cat([x.mean((2, 3)), x.std((2, 3)), x.amax((2, 3)), x.var((2, 3), unbiased=False)], 1)),
+        "statistics": Function(
+            lambda x: torch.cat([x.mean((2, 3)), x.std((2, 3)), x.amax((2, 3)), x.var((2, 3), unbiased=False)], 1)
+        ),
         "windows": Function(windows),
         "einsum": Function(lambda x: torch.einsum("nchw,ndhw->ncd", x, x)),
         "clamped": Function(lambda x: x.clamp(min=-0.5).clamp(max=0.5).abs().sqrt().exp().log1p()),

@@ -348,6 +348,10 @@ class Importer:
             g.output(*outputs)
             return g.structure()
         whole = Structure(g._inputs, g._nodes, tuple(v.number for v in outputs))
+        if not pruned(whole.description())["inputs"]:
+            raise ModelFileError(
+                "no output depends on an input, but on its size at most; a net has at least one input (N, C, …)"
+            )
         return Graph.from_description(pruned(whole.description())).structure()
 
     def dtype(self):
