@@ -88,8 +88,9 @@ def test_everything_honours_the_layout(tmp_path):
     plain = net.with_layout("channels_first")
     assert plain.layout == {"x": "NCHW"} and net.layout == {"x": "NHWC"}
     first = np.moveaxis(x, -1, 1)
-    assert np.array_equal(plain(first), y)
-    assert np.array_equal(np.moveaxis(plain.with_backward(first)[1](np.ones_like(y)), 1, -1), dx)
+    assert np.abs(plain(first) - y).max() < 1e-6
+    dx_first = plain.with_backward(first)[1](np.ones_like(y))
+    assert np.abs(np.moveaxis(dx_first, 1, -1) - dx).max() < 1e-6
     assert str(net.summary((1, 32, 24, 3))).startswith("x (1, 32, 24, 3)")
     assert net.draw(input_shape=(1, 32, 24, 3)).count("32")
     assert "(N, ?, ?, 3)" in repr(net)
@@ -99,7 +100,7 @@ def test_everything_honours_the_layout(tmp_path):
         net.summary()
     net.save(tmp_path / "net")
     again = cnncore.load(tmp_path / "net")
-    assert again.layout == net.layout and np.array_equal(again(x), y)
+    assert again.layout == net.layout and np.abs(again(x) - y).max() < 1e-6
     written = cnncore.io.save_onnx(net)
     assert list(session(written).get_inputs()[0].shape[1:]) == ["H", "W", 3]
     read = cnncore.io.load_onnx(written)

@@ -62,27 +62,9 @@ def modules():
     image |= {
         kind.__name__: kind()
         for kind in (
-            nn.ELU,
-            nn.Hardshrink,
-            nn.Hardsigmoid,
-            nn.Hardtanh,
-            nn.Hardswish,
-            nn.LeakyReLU,
-            nn.LogSigmoid,
-            nn.ReLU,
-            nn.ReLU6,
-            nn.RReLU,
-            nn.SELU,
-            nn.CELU,
-            nn.GELU,
-            nn.Sigmoid,
-            nn.SiLU,
-            nn.Mish,
-            nn.Softplus,
-            nn.Softshrink,
-            nn.Softsign,
-            nn.Tanh,
-            nn.Tanhshrink,
+            *(nn.ELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardtanh, nn.Hardswish, nn.LeakyReLU, nn.LogSigmoid, nn.ReLU),
+            *(nn.ReLU6, nn.RReLU, nn.SELU, nn.CELU, nn.GELU, nn.Sigmoid, nn.SiLU, nn.Mish, nn.Softplus, nn.Softshrink),
+            *(nn.Softsign, nn.Tanh, nn.Tanhshrink),
         )
     }
     image |= {"Threshold": nn.Threshold(0.1, -2.0), "GLU": nn.GLU(dim=1), "GELU tanh": nn.GELU(approximate="tanh")}
