@@ -80,24 +80,43 @@ if MAC and sysconfig.get_platform().endswith("universal2") and "ARCHFLAGS" not i
 MACHINE = sysconfig.get_platform().lower()  # "linux-x86_64", "macosx-14.0-arm64", "win-amd64" …
 if MACHINE.endswith(("x86_64", "amd64")):
     FAMILY = [("CNN_X86", "1")]
-    AVX512 = ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mavx2", "-mfma", "-mprefer-vector-width=512"]
-    # Without MMX: GCC moves eight bytes by way of its registers, and leaves the x87 unit, which shares them, unusable.
-    TARGETS = {"avx512": AVX512, "avx2": ["-mavx2", "-mfma"], "baseline": ["-mno-mmx"]}
+    TARGETS = {
+        # Without MMX: GCC moves eight bytes by way of its registers, and leaves the x87 unit, which shares them, unusable.
+        "baseline": ["-mno-mmx"],
+        "avx2": ["-mavx2", "-mfma"],
+        "avx512": [
+            "-mavx512f",
+            "-mavx512vl",
+            "-mavx512bw",
+            "-mavx512dq",
+            "-mavx2",
+            "-mfma",
+            "-mprefer-vector-width=512",
+        ],
+    }
 elif MACHINE.endswith(("aarch64", "arm64")):
     FAMILY = [("CNN_ARM", "1")]
-    TARGETS = {"neon": [], "baseline": []}
+    TARGETS = {"baseline": [], "neon": []}
 else:
     FAMILY = []
     TARGETS = {"baseline": []}
 
 # ── Flags ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-FLAGS = ["-O1", "-g"] if DEBUG or SANITIZE else ["-O1", "-g0"] if COVERAGE else ["-O3", "-g0"]
+OPTIMISE = ["-O1", "-g"] if DEBUG or SANITIZE else ["-O1", "-g0"] if COVERAGE else ["-O3", "-g0"]
 # errno and floating-point traps are not used; without these two flags a comparison cannot become a vector select.
-FLAGS += ["-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-unused-function"]
+FLAGS = [
+    *OPTIMISE,
+    "-std=gnu11",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fvisibility=hidden",
+    "-Wno-unused-function",
+]
 LINK = [] if DEBUG or SANITIZE or MAC or WINDOWS else ["-Wl,-s"]
 if SANITIZE:
-    FLAGS += ["-fsanitize=address,undefined", "-fno-wrapv", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+    SANITIZERS = ["-fsanitize=address,undefined", "-fno-wrapv", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+    FLAGS += SANITIZERS
     LINK += ["-fsanitize=address,undefined"]
 
 MACROS = list(FAMILY)
