@@ -138,6 +138,8 @@ ORACLES |= {
     "divide": lambda s, x, z: x / z,
     "maximum": lambda s, x, z: torch.maximum(x, z),
     "minimum": lambda s, x, z: torch.minimum(x, z),
+    "remainder": lambda s, x, z: torch.remainder(x, z),
+    "fmod": lambda s, x, z: torch.fmod(x, z),
     "power": lambda s, x, z: torch.pow(x, z),
     "reduce_sum": reduced_by(torch.sum),
     "reduce_mean": reduced_by(torch.mean),

@@ -23,6 +23,8 @@ NUMPY = {
     "maximum": np.maximum,
     "minimum": np.minimum,
     "power": np.power,
+    "remainder": np.remainder,
+    "fmod": np.fmod,
 }
 SHAPES = [((2, 3, 4, 5), (1, 3, 1, 1)), ((2, 3, 4, 5), (2, 1, 4, 1)), ((1, 3, 1), (2, 1, 17)), ((3, 1), (1, 40))]
 

@@ -549,7 +549,13 @@ def batch_norm(s, x, w=None, b=None, mean=None, variance=None):
     return F.batch_norm(x, mean.detach(), variance.detach(), w, b, False, 0.0, s["eps"])
 
 
+def channel_shuffle_of_values(s, x):
+    return F.channel_shuffle(x[..., None], s["groups"])[..., 0]
+
+
 def layer_norm(s, x, w=None, b=None):
+    if s["normalized_shape"] is not None:
+        return F.layer_norm(x, s["normalized_shape"], w, b, s["eps"])
     y = F.layer_norm(x, x.shape[1:], eps=s["eps"])
     return y * (1 if w is None else per_channel(w, x)) + (0 if b is None else per_channel(b, x))
 
@@ -708,8 +714,8 @@ ORACLES = {
     "nearest_upsample": nearest_upsample,
     "linear_upsample": linear_upsample,
     "nll_loss": nll_loss,
-    "binary_cross_entropy": lambda s, x, target: F.binary_cross_entropy_with_logits(
-        x, target, reduction=s["reduction"]
+    "binary_cross_entropy": lambda s, x, target, weight=None, pos_weight=None: F.binary_cross_entropy_with_logits(
+        x, target, weight, reduction=s["reduction"], pos_weight=pos_weight
     ),
     "mlpconv": mlpconv,
     "inception": inception,
@@ -781,6 +787,7 @@ ORACLES = {
     "scale": scale,
     "slice": slice_,
     "split": split,
+    "channel_shuffle": lambda s, x: F.channel_shuffle(x, s["groups"]) if x.ndim > 2 else channel_shuffle_of_values(s, x),
     "pixel_shuffle": pixel_shuffle,
     "pixel_unshuffle": pixel_unshuffle,
     "concat": lambda s, *xs: torch.cat(xs, s["axis"]),

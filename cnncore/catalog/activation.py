@@ -27,8 +27,8 @@ LEAKY_SLOPES = {"tf": 0.2, "caffe": 0.0}
 
 def clip_bounds(place, settings):
     low, high = float(settings["min_val"]), float(settings["max_val"])
-    if low >= high:
-        raise SettingError(f"{place}: min_val {low:g} must be below max_val {high:g}")
+    if low > high:
+        raise SettingError(f"{place}: min_val {low:g} must not be above max_val {high:g}")
     return low, high
 
 
@@ -370,7 +370,7 @@ ROWS = (
             Setting("max_val", 1.0, "the largest y", number()),
         ),
         shape=ANY,
-        edges=("at the knees the slope is 0", "±∞: the bound; NaN: y = NaN, slope 0"),
+        edges=("at the knees the slope is 0", "±∞: the bound; NaN: y = NaN, slope 0", "equal bounds: that number"),
         accumulates="nothing",
         smooth=False,
         paper="Collobert 2004, Large scale machine learning, PhD thesis, Université Paris VI",
@@ -389,7 +389,7 @@ ROWS = (
         summary="ReLU with a ceiling.",
         formula="y = min(max(x, 0), max_value)",
         gradient="∂y/∂x = 1 for 0 < x < max_value, else 0",
-        settings_list=(Setting("max_value", 6.0, "the ceiling", number(above=0)),),
+        settings_list=(Setting("max_value", 6.0, "the ceiling", number(minimum=0)),),
         shape=ANY,
         edges=("at 0 and at the ceiling the slope is 0", "−∞: 0, ∞: the ceiling; NaN: y = NaN, slope 0"),
         accumulates="nothing",

@@ -164,6 +164,36 @@ PAIRWISE = (
         smooth=False,
     ),
     pairwise(
+        "remainder",
+        (arithmetic.REMAINDER, arithmetic.REMAINDER_OTHER),
+        "Mod",
+        "What is left of values divided by others, of the divisor's sign.",
+        "y = x − z ⌊x / z⌋",
+        "dx = dy,   dz = −⌊x / z⌋ dy",
+        """
+            >>> import numpy as np, cnncore
+            >>> cnncore.remainder(np.array([5., -5., 5.]), np.array([3., 3., -3.]))
+            array([ 2.,  1., -1.])
+        """,
+        edges=("z = 0: NaN", "z = ±∞: x, or z where the signs differ", "it jumps where x is a multiple of z"),
+        smooth=False,
+    ),
+    pairwise(
+        "fmod",
+        (arithmetic.FMOD, arithmetic.FMOD_OTHER),
+        "Mod (fmod=1)",
+        "What is left of values divided by others, of the dividend's sign.",
+        "y = x − z trunc(x / z)",
+        "dx = dy,   dz = −trunc(x / z) dy",
+        """
+            >>> import numpy as np, cnncore
+            >>> cnncore.fmod(np.array([5., -5., 5.]), np.array([3., 3., -3.]))
+            array([ 2., -2.,  2.])
+        """,
+        edges=("z = 0: NaN", "z = ±∞: x", "it jumps where x is a multiple of z"),
+        smooth=False,
+    ),
+    pairwise(
         "power",
         (arithmetic.POWER, arithmetic.POWER_OTHER),
         "Pow",

@@ -2,11 +2,12 @@
 
 from .. import geometry
 from ..errors import SettingError
+from ..families.arrays import extent_list
 from ..families.dropping import Dropping, alpha_dropout_numbers, dropout_numbers
 from ..families.joining import Concatenation, Sum
 from ..families.losses import BinaryCrossEntropy, MeanSquaredError, NegativeLogLikelihood, SoftmaxCrossEntropy
-from ..families.normalization import BatchNorm, GroupNorm, LocalResponseNorm, PlaneResponseNorm, Scale
-from ..families.reshaping import Flatten, Pad, Part, PixelShuffle, Slice
+from ..families.normalization import BatchNorm, GroupNorm, LayerNorm, LocalResponseNorm, PlaneResponseNorm, Scale
+from ..families.reshaping import ChannelShuffle, Flatten, Pad, Part, PixelShuffle, Slice
 from ..geometry import has_length
 from ..operator import REQUIRED, Array, Case, Layer, Op, Parameter, Setting, choice, flag, number, whole
 
@@ -36,6 +37,21 @@ SCALE_AND_SHIFT = (
 def scale_and_shift(rng, x):
     """w and b for a case."""
     return rng.uniform(0.5, 2, x.shape[1]), rng.standard_normal(x.shape[1])
+
+
+def of_last_axes(count):
+    """w and b of the shape of the last axes, for a case."""
+
+    def arrays(rng, x):
+        return rng.uniform(0.5, 2, x.shape[-count:]), rng.standard_normal(x.shape[-count:])
+
+    return arrays
+
+
+def per_channel_or_value(shapes, settings):
+    """The shape of w and b of a layer normalisation."""
+    last = settings["normalized_shape"]
+    return per_channel(shapes, settings) if last is None else last
 
 
 def with_running_statistics(rng, x):
@@ -177,31 +193,58 @@ NORMALIZATION = (
     ),
     Op(
         "layer_norm",
-        GroupNorm(1),
+        LayerNorm(1),
         family="layers",
         catalogue=("L23",),
         summary="All values of an image together with mean 0 and variance 1, then scaled and shifted by channel.",
         formula="""
             y = w x̂ + b,   x̂ = (x − μ) / √(σ² + ε)
             μ = Σ x / m, σ² = Σ (x − μ)² / m over the m = C·H·W values of one image
+            normalized_shape: over the values of the last axes, w and b of one number for each of them
         """,
         gradient="""
             dx = (w dy − Σ w dy / m − x̂ Σ w dy x̂ / m) / √(σ² + ε)
             dw = Σ dy x̂,   db = Σ dy over all images
         """,
         arrays=(X, W, B),
-        settings_list=(EPS,),
-        shape=SAME_SHAPE,
-        edges=(FAR_FROM_ZERO, "w and b hold one number per channel, not per value, so that they fit any image size"),
+        settings_list=(
+            EPS,
+            Setting(
+                "normalized_shape",
+                None,
+                "extents of the last axes, whose values are normalised together; w and b then have this shape",
+                extent_list(1, True),
+            ),
+        ),
+        shape="(N, C, \\*spatial) → the same; with normalized_shape (…, \\*normalized_shape), at most 8 axes",
+        edges=(
+            FAR_FROM_ZERO,
+            "without normalized_shape w and b hold one number per channel, so that they fit any image size",
+            "normalized_shape=(C, H, W) of an image is PyTorch's LayerNorm over all of it, w and b per value",
+        ),
         accumulates="means, variances, dw and db in float64",
         paper="Ba, Kiros & Hinton 2016, arXiv:1607.06450, equation 3",
-        cases=(Case(arrays=scale_and_shift, ranks=(0, 1, 2, 3)), Case(eps=0.1)),
+        cases=(
+            Case(arrays=scale_and_shift, ranks=(0, 1, 2, 3)),
+            Case(eps=0.1),
+            Case(arrays=of_last_axes(1), normalized_shape=(7,), ranks=(2,)),
+            Case(arrays=of_last_axes(2), normalized_shape=(6, 7), ranks=(2,)),
+        ),
         example="""
             >>> import numpy as np, cnncore
             >>> cnncore.layer_norm(np.array([[1., 1., 3., 3.]]), eps=0)
             array([[-1., -1.,  1.,  1.]])
+            >>> cnncore.layer_norm(np.array([[[1., 3.], [2., 2.]]]), eps=0.01, normalized_shape=2).round(3)
+            array([[[-0.995,  0.995],
+                    [ 0.   ,  0.   ]]])
         """,
-        layer=Layer(parameters=SCALE_AND_SHIFT, settings=(AFFINE,)),
+        layer=Layer(
+            parameters=(
+                Parameter("w", per_channel_or_value, 1.0, when="affine", decay=False),
+                Parameter("b", per_channel_or_value, 0.0, when="affine", decay=False),
+            ),
+            settings=(AFFINE,),
+        ),
     ),
     Op(
         "scale",
@@ -642,6 +685,27 @@ SHAPE = (
         """,
     ),
     Op(
+        "channel_shuffle",
+        ChannelShuffle(),
+        family="layers",
+        catalogue=("C17",),
+        summary="The channels of all groups in turn, so that the next grouped convolution sees every group.",
+        formula="y[n, j G + g, …] = x[n, g K + j, …],   K = C / G channels of each of G groups",
+        gradient="dx[n, g K + j, …] = dy[n, j G + g, …]: channel_shuffle of dy with K groups",
+        settings_list=(Setting("groups", REQUIRED, "number of groups G", whole(1)),),
+        shape="(N, C, \\*spatial) → the same; C is a multiple of groups",
+        edges=("channels that are no multiple of groups: refused", "one group, or as many as channels: y = x"),
+        accumulates="nothing: values are moved",
+        linear=("x",),
+        paper="Zhang, Zhou, Lin & Sun 2018, ShuffleNet, CVPR, arXiv:1707.01083, section 3.1",
+        cases=(Case(groups=2, channels=6, spatial=2, ranks=(0, 1, 2, 3)), Case(groups=3, channels=6, spatial=2, ranks=(2,))),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.channel_shuffle(np.array([[1., 2., 3., 4.]]), groups=2)
+            array([[1., 3., 2., 4.]])
+        """,
+    ),
+    Op(
         "pixel_shuffle",
         PixelShuffle(False),
         family="layers",
@@ -812,6 +876,11 @@ def yes_or_no(rng, x):
     return (rng.uniform(0, 1, x.shape),)
 
 
+def weighted_yes_or_no(rng, x):
+    """Targets, a weight for each value, and one per channel for yes."""
+    return *yes_or_no(rng, x), rng.uniform(0.5, 2, x.shape), rng.uniform(0.5, 3, (x.shape[1], *[1] * (x.ndim - 2)))
+
+
 def one_target(rng, x):
     return (rng.standard_normal(x.shape),)
 
@@ -926,12 +995,18 @@ LOSSES = (
         summary="How far the probabilities that sigmoid makes of x are from yes (1) and no (0), value by value.",
         formula="""
             ℓ = − t log σ(x) − (1 − t) log(1 − σ(x)) = max(x, 0) − x t + log(1 + e^−|x|),   t = target
+            with weights w and p: ℓ = − w (p t log σ(x) + (1 − t) log(1 − σ(x)))
             L = Σ ℓ / Z,   Z: number of values; reduction='sum': 1
         """,
-        gradient="dx = (σ(x) − t) dL / Z,   dt = − x dL / Z",
+        gradient="""
+            dx = (σ(x) − t) dL / Z,   dt = − x dL / Z
+            with weights: dx = w ((1 − t + p t) σ(x) − p t) dL / Z,   dt = − w (p log σ(x) − log(1 − σ(x))) dL / Z
+        """,
         arrays=(
             Array("x", "scores before sigmoid (logits)"),
             Array("target", "1 for yes, 0 for no, or probabilities between", role="real"),
+            Array("weight", "w, of each value; it broadcasts to x", optional=True, differentiable=False),
+            Array("pos_weight", "p, of yes against no; it broadcasts to x", optional=True, differentiable=False),
         ),
         settings_list=(REDUCTION,),
         shape="two arrays of one shape → (); reduction='none': their shape",
@@ -947,6 +1022,8 @@ LOSSES = (
             Case(arrays=yes_or_no, ranks=(0, 1, 2, 3)),
             Case(arrays=yes_or_no, reduction="sum", ranks=(1,)),
             Case(arrays=yes_or_no, reduction="none", ranks=(1, 2)),
+            Case(arrays=weighted_yes_or_no, ranks=(2,)),
+            Case(arrays=weighted_yes_or_no, reduction="none", ranks=(1,)),
         ),
         example="""
             >>> import numpy as np, cnncore

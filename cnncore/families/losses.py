@@ -9,6 +9,7 @@ from .. import geometry
 from ..errors import DtypeError, SettingError, ShapeError
 from ..operator import Kind
 from ..ops import loss, shape
+from .arrays import broadcast, spread
 from .elementwise import check_axes
 
 __all__ = ["BinaryCrossEntropy", "MeanSquaredError", "NegativeLogLikelihood", "SoftmaxCrossEntropy"]
@@ -107,7 +108,7 @@ class PairLoss(Kind):
     saves = ("x", "target")
 
     def describe(self, op, shapes, dtype, settings):
-        x, target = shapes
+        x, target = shapes[:2]
         check_axes(op.name, x)
         if not fits(target, x):
             raise ShapeError(f"{op.name}: target has shape {target}; input has {x}: they must be the same")
@@ -138,22 +139,47 @@ class MeanSquaredError(PairLoss):
 
 
 class BinaryCrossEntropy(PairLoss):
-    """− t log σ(x) − (1 − t) log(1 − σ(x)), over the number of values for the mean."""
+    """− t log σ(x) − (1 − t) log(1 − σ(x)), over the number of values for the mean; with weights of values, and of yes."""
+
+    saves = ("x", "target", "weight", "pos_weight")
+
+    def describe(self, op, shapes, dtype, settings):
+        for row, given in zip(op.arrays[2:], shapes[2:], strict=True):
+            if given is not None and broadcast(op, (shapes[0], given)) != tuple(shapes[0]):
+                raise ShapeError(f"{op.name}: {row.name} has shape {given}; it must broadcast to that of x {shapes[0]}")
+        return super().describe(op, shapes, dtype, settings)
 
     def forward(self, call, arrays, out=None):
-        x, target = arrays
-        y = call.empty(out)
-        loss.binary_cross_entropy(x, target, y, *call.geometry)
-        return y, (), (x, target)
+        x, target, *weights = arrays
+        y, (each, share) = call.empty(out), call.geometry
+        if all(a is None for a in weights):
+            loss.binary_cross_entropy(x, target, y, each, share)
+            return y, (), (x, target, None)
+        ones = np.ones((), call.dtype)
+        weights = tuple(spread(ones if a is None else a, x.shape) for a in weights)
+        losses = np.empty(x.shape, np.float64)
+        loss.weighted_binary_cross_entropy(x, target, *weights, losses)
+        y[...] = losses if each else losses.sum() * share
+        return y, (), (x, target, weights)
 
     def backward(self, call, saved, dy, wanted, out=None):
-        x, target = saved
+        x, target, weights = saved
         each, share = call.geometry
-        dx, dtarget = call.gradients(wanted, out)
+        dx, dtarget, *_ = call.gradients((*wanted[:2], False, False), out)
+        if weights is not None:
+            slope = np.empty(x.shape, np.float64)
+            for gradient, function in (
+                (dx, loss.weighted_binary_cross_entropy_gradient),
+                (dtarget, loss.weighted_binary_cross_entropy_target_gradient),
+            ):
+                if gradient is not None:
+                    function(x, target, *weights, slope)
+                    np.multiply(slope, dy if each else share * float(dy), out=gradient, casting="same_kind")
+            return dx, dtarget, None, None
         if dx is not None:
             loss.binary_cross_entropy_gradient(x, target, dy, dx, each, share)
         if dtarget is not None and each:
             np.multiply(x, -dy, out=dtarget)
         elif dtarget is not None:
             shape.scale(x, -share * float(dy), dtarget)
-        return dx, dtarget
+        return dx, dtarget, None, None

@@ -1,5 +1,6 @@
 """Normalisation: by statistics over sets of values, and by neighbouring channels."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +11,10 @@ from ..operator import Kind
 from ..ops import norm, shape
 from .reshaping import channels_innermost
 
-__all__ = ["BatchNorm", "GroupNorm", "LocalResponseNorm", "PlaneResponseNorm", "Scale"]
+__all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "LocalResponseNorm", "PlaneResponseNorm", "Scale"]
 
 RANKS = (0, 1, 2, 3)
+MOST_AXES = 8  # where the last axes are normalised, whatever those before them are
 
 
 def check_per_channel(op, shapes):
@@ -128,6 +130,65 @@ class GroupNorm(Normalization):
         x, w, b = arrays
         y, saved = self.normalized(call, x, w, b, call.geometry.statistics(x), False, out)
         return y, (), saved
+
+
+class LayerNorm(GroupNorm):
+    """One set per image, scaled by channel; or with ``normalized_shape`` one per place of all axes but the last ones, scaled by
+    place within them: these are then the channels of images that have nothing else.
+    """
+
+    def describe(self, op, shapes, dtype, settings):
+        last = settings["normalized_shape"]
+        if last is None:
+            return super().describe(op, shapes, dtype, settings)
+        x, *others = shapes
+        if not len(last) <= len(x) <= MOST_AXES or any(
+            H not in (None, want) for H, want in zip(x[len(x) - len(last) :], last, strict=True)
+        ):
+            raise ShapeError(
+                f"{op.name}: input {x} does not end in normalized_shape {last}; it has at most {MOST_AXES} axes, the last "
+                "ones of these extents"
+            )
+        for row, given in zip(op.arrays[1:], others, strict=True):
+            if given is not None and given != last:
+                raise ShapeError(f"{op.name}: {row.name} has shape {given}; normalized_shape {last} needs the same shape")
+        return x, None if None in x else norm.Normalization(self.flat(x, last), 1, False)
+
+    @staticmethod
+    def flat(x, last):
+        """(places, values normalised together)."""
+        return math.prod(x[: len(x) - len(last)]), math.prod(last)
+
+    def forward(self, call, arrays, out=None):
+        last = call.settings["normalized_shape"]
+        if last is None:
+            return super().forward(call, arrays, out)
+        x, *learned = arrays
+        x = np.ascontiguousarray(x).reshape(self.flat(x.shape, last))
+        w, b = (None if a is None else a.reshape(-1) for a in learned)
+        statistics = call.geometry.statistics(x)
+        flat = np.empty(x.shape, x.dtype)
+        call.geometry.forward(x, w, b, statistics, self.eps(call), flat)
+        y = call.empty(out)
+        y[...] = flat.reshape(y.shape)
+        return y, (), Saved(x, w, statistics, False)
+
+    def backward(self, call, saved, dy, wanted, out=None):
+        if call.settings["normalized_shape"] is None:
+            return super().backward(call, saved, dy, wanted, out)
+        gradients = call.gradients(wanted, out)
+        flat = [None if g is None else np.empty(saved.x.shape if i == 0 else saved.x.shape[1:], g.dtype)
+                for i, g in enumerate(gradients)]
+        dy = np.ascontiguousarray(dy).reshape(saved.x.shape)
+        call.geometry.backward(saved.x, saved.w, saved.statistics, self.eps(call), saved.constant, dy, *flat)
+        for gradient, found in zip(gradients, flat, strict=True):
+            if gradient is not None:
+                gradient[...] = found.reshape(gradient.shape)
+        return gradients
+
+    def takes_pieces(self, call):
+        last = call.settings["normalized_shape"]
+        return last is None or len(call.output) > len(last)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ..errors import SettingError, ShapeError
 from ..operator import Kind
 from ..ops import shape
 
-__all__ = ["Flatten", "Pad", "PaddedImage", "Part", "PixelShuffle", "Slice", "channels_innermost", "empty_image"]
+__all__ = ["ChannelShuffle", "Flatten", "Pad", "PaddedImage", "Part", "PixelShuffle", "Slice", "channels_innermost", "empty_image"]
 
 
 def channels_innermost(a):
@@ -191,6 +191,41 @@ class Part(Slice):
             raise SettingError(f"{op.name}: part {part} does not exist; {len(parts)} parts are numbered from 0")
         start = sum(parts[:part])
         return start, start + parts[part], 1
+
+
+class ChannelShuffle(Kind):
+    """The channels of all groups in turn: (groups, C / groups) becomes (C / groups, groups)."""
+
+    per_image = True
+    saves = ()
+
+    def describe(self, op, shapes, dtype, settings):
+        (x,) = shapes
+        geometry.spatial(op.name, x, (0, 1, 2, 3))
+        groups = settings["groups"]
+        if x[1] is not None and x[1] % groups:
+            raise ShapeError(
+                f"{op.name}: {x[1]} channels of input {x} cannot be cut into groups={groups}; give a divisor of {x[1]}"
+            )
+        return x, None
+
+    @staticmethod
+    def move(x, y, groups):
+        """Write x, ``groups`` of channels, into y: one image after the other, as views of six axes are one too many."""
+        parts = (groups, x.shape[1] // groups)
+        for image, to in zip(x, y, strict=True):
+            source = image.reshape(*parts, *image.shape[1:]).swapaxes(0, 1)
+            shape.copy(source, to.reshape(*parts[::-1], *to.shape[1:]))
+
+    def forward(self, call, arrays, out=None):
+        y = call.empty(out)
+        self.move(arrays[0], y, call.settings["groups"])
+        return y, (), ()
+
+    def backward(self, call, saved, dy, wanted, out=None):
+        dx = call.gradient(0, out and out[0])
+        self.move(dy, dx, dx.shape[1] // call.settings["groups"])
+        return (dx,)
 
 
 @dataclass(frozen=True)

@@ -210,3 +210,40 @@ def gather(n):
 KEEPS_TYPE_OF |= dict.fromkeys(
     ("TopK", "CumSum", "CumProd", "Trilu", "GatherElements", "GatherND", "ScatterElements", "Scatter", "ScatterND"), 0
 )
+
+
+@imports("Mod")
+def mod(n):
+    """Of real numbers with the dividend's sign (fmod=1), of integers with the divisor's unless fmod=1."""
+    rank = ranks(n)
+    x, z = widened(n, 0, rank), widened(n, 1, rank)
+    return n.add("fmod" if n.attribute("fmod", 0) else "remainder", x, z, extents=extents_of(n, x, z))
+
+
+KEEPS_TYPE_OF["Mod"] = 0
+
+
+# ── Losses ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def loss(n, op):
+    """A loss of class numbers, perhaps with a weight for each class."""
+    x, target = n.live(0), n.live(1, "index")
+    weight = n.live(2) if n.given(2) else None
+    reduction = n.choice("reduction", "mean", ("none", "mean", "sum"))
+    ignored = n.node.attributes.get("ignore_index")
+    settings = {} if ignored is None else {"ignore_index": ignored}
+    return n.add(op, x, target, weight, reduction=reduction, extents=target.extents if reduction == "none" else (), **settings)
+
+
+@imports("NegativeLogLikelihoodLoss")
+def nll_loss(n):
+    return loss(n, "nll_loss")
+
+
+@imports("SoftmaxCrossEntropyLoss")
+def softmax_cross_entropy(n):
+    made = loss(n, "softmax_cross_entropy")
+    if not n.needs(1):
+        return made
+    return made, n.add("log_softmax", n.live(0), step="log_probabilities", axis=1, extents=n.live(0).extents)

@@ -52,6 +52,19 @@ REDUCTIONS = {
 AXES_ARE_AN_INPUT = 18  # of all reductions; of ReduceSum in every version that is written
 
 
+@exports("fmod")
+def fmod(w, n):
+    return w("Mod", *n.terms, fmod=1)
+
+
+@exports("remainder")
+def remainder(w, n):
+    """ONNX's Mod of real numbers has the dividend's sign: the divisor is added where the signs differ."""
+    x, z = n.terms
+    rest = w("Mod", x, z, fmod=1)
+    return w.where(w("Less", rest * z, 0.0), rest + z, rest)
+
+
 @exports(*NODES)
 def node(w, n):
     return w(NODES[n.op.name], *n.terms)

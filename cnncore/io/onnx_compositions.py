@@ -533,8 +533,11 @@ def mean_squared_error(w, n):
 
 @exports("binary_cross_entropy")
 def binary_cross_entropy(w, n):
-    loss = w("Relu", n.x) - n.x * n.term("target") + w("Log", 1 + w("Exp", -w("Abs", n.x)))
-    return reduced_loss(w, n, loss, len(n.shapes[0]))
+    target, weight, pos_weight = (n.term(name) for name in ("target", "weight", "pos_weight"))
+    loss = w("Relu", n.x) - n.x * target + w("Log", 1 + w("Exp", -w("Abs", n.x)))
+    if pos_weight is not None:  # (p − 1) times what is lost where the answer is yes
+        loss = loss + (pos_weight - 1) * target * w("Softplus", -n.x)
+    return reduced_loss(w, n, loss if weight is None else loss * weight, len(n.shapes[0]))
 
 
 @exports("softmax_cross_entropy")

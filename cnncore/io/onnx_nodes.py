@@ -259,7 +259,22 @@ def group_norm(w, n):
 
 @exports("layer_norm")
 def layer_norm(w, n):
-    return normalised(w, n, 1)
+    if n.settings["normalized_shape"] is None:
+        return normalised(w, n, 1)
+    n.needs_opset(17, "LayerNormalization")
+    shape = n.settings["normalized_shape"]
+    weight, bias = n.array("w"), n.array("b")
+    weight = np.ones(shape, np.float32) if weight is None else n.named("w", weight)
+    bias = None if bias is None else n.named("b", bias)
+    return w("LayerNormalization", n.x, weight, bias, axis=-len(shape), epsilon=n.settings["eps"])
+
+
+@exports("channel_shuffle")
+def channel_shuffle(w, n):
+    """One image after the other has the channels (groups, C / groups), turned round."""
+    groups = n.settings["groups"]
+    parts = w.reshaped(n.x, 0, groups, n.shapes[0][1] // groups, -1)
+    return w("Reshape", w("Transpose", parts, perm=[0, 2, 1, 3]), w.extents(n.x))
 
 
 @exports("scale")

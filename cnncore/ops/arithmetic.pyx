@@ -12,11 +12,13 @@ from libc.math cimport (
     atanl as atan,
     atanhl as atanh,
     ceill as ceil,
+    copysignl as copysign,
     cosl as cos,
     coshl as cosh,
     erfl as erf,
     expl as exp,
     floorl as floor,
+    fmodl as fmod,
     logl as log,
     powl as power,
     rintl as rint,
@@ -24,6 +26,7 @@ from libc.math cimport (
     sinhl as sinh,
     sqrtl as sqrt,
     tanl as tan,
+    truncl as trunc,
 )
 
 from cnncore.ops.activation cimport activation
@@ -100,6 +103,34 @@ cdef real to_power_other_slope(real x, const double *setting) noexcept nogil:
     cdef long double y = power(x, setting[0])
     return <real> (y * log(x)) if y else 0
 
+# Remainders: the slope with respect to z is minus the whole number of times that z goes into x.
+#
+#     remainder   y = x − z ⌊x / z⌋       ∂y/∂x = 1                   ∂y/∂z = −⌊x / z⌋          of z's sign
+#     fmod        y = x − z trunc(x / z)  ∂y/∂x = 1                   ∂y/∂z = −trunc(x / z)     of x's sign
+
+cdef real remainder_of(real x, const double *setting) noexcept nogil:
+    cdef long double z = setting[0], rest = fmod(x, z)
+    if rest == 0:
+        return <real> copysign(0, z)
+    return <real> (rest + z if (rest < 0) != (z < 0) else rest)
+
+cdef real remainder_other_slope(real x, const double *setting) noexcept nogil:
+    return <real> -floor(<long double> x / setting[0])
+
+cdef real fmod_of(real x, const double *setting) noexcept nogil:
+    return <real> fmod(x, setting[0])
+
+cdef real fmod_other_slope(real x, const double *setting) noexcept nogil:
+    return <real> -trunc(<long double> x / setting[0])
+
+REMAINDER = activation("remainder", <void *> remainder_of[float], <void *> remainder_of[double],
+                       <void *> subtract_slope[float], <void *> subtract_slope[double])
+REMAINDER_OTHER = activation("remainder_other", <void *> remainder_of[float], <void *> remainder_of[double],
+                             <void *> remainder_other_slope[float], <void *> remainder_other_slope[double])
+FMOD = activation("fmod", <void *> fmod_of[float], <void *> fmod_of[double],
+                  <void *> subtract_slope[float], <void *> subtract_slope[double])
+FMOD_OTHER = activation("fmod_other", <void *> fmod_of[float], <void *> fmod_of[double],
+                        <void *> fmod_other_slope[float], <void *> fmod_other_slope[double])
 ADD = activation("plus", <void *> plus[float], <void *> plus[double],
                  <void *> subtract_slope[float], <void *> subtract_slope[double])
 SUBTRACT = activation("subtract", <void *> subtract[float], <void *> subtract[double],

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 from cnncore.ops.dispatch cimport real
 
 cdef enum:
-    MOST_ARRAYS = 4
+    MOST_ARRAYS = 5
     MOST_AXES = 8
     BLOCK = 4096        # values of one task
 
@@ -19,7 +19,7 @@ cdef class Elements:
     cdef int arrays, axes
     cdef int64_t size
     cdef int64_t extent[8]
-    cdef char *data[4]
-    cdef int64_t stride[4][8]
+    cdef char *data[5]
+    cdef int64_t stride[5][8]
 
 cdef int run_rows(Elements elements, row_function row, const void *numbers, int64_t values=*) except -1

@@ -76,8 +76,8 @@ cdef struct Walk:
 cdef void walk(Walk *call, int64_t begin, int64_t end, void *scratch) noexcept nogil:
     """Tasks are blocks of elements; a block is walked row by row."""
     cdef int64_t i = begin * call.block, stop = min(end * call.block, call.size), rest, place, count
-    cdef char *at[4]
-    cdef int64_t step[4]
+    cdef char *at[5]
+    cdef int64_t step[5]
     cdef int a, axis
     for a in range(call.arrays):
         step[a] = call.stride[a][call.axes - 1]

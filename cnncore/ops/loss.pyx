@@ -11,6 +11,7 @@ from cnncore.ops.activation cimport merge_axes
 from cnncore.ops.dispatch cimport (
     CNN_FLOAT32, Tensor, cnn_elementwise, cnn_offsets, cnn_row, cnn_task, cnn_tensor, kernel, real, run, tensor,
 )
+from cnncore.ops.elements cimport Elements, row_function, run_rows
 from cnncore.ops.layout cimport merge_cells, put, size, value
 from cnncore.ops.dispatch import kernel_number
 
@@ -452,3 +453,70 @@ def binary_cross_entropy_gradient(x, target, dy, dx, bint each, double scale):
     """Write dx = scale dy (σ(x) − t); ``each``: dy is like x, else one number."""
     pairwise_gradient(x, target, dy, dx, each, scale, BINARY_BACKWARD,
                       <void *> binary_cross_entropy_backward[float], <void *> binary_cross_entropy_backward[double])
+
+
+# ── Cross-entropy of yes and no, weighted ── w: of each value; p: of yes, against no ──────────────────────────────────────
+#
+#     ℓ = − w (p t log σ(x) + (1 − t) log(1 − σ(x))) = w ((1 − t) x + (1 − t + p t) log(1 + e^−x))
+#     ∂ℓ/∂x = w ((1 − t + p t) σ(x) − p t)        ∂ℓ/∂t = − w (p log σ(x) − log(1 − σ(x)))
+#
+# log σ(x) is min(x, 0) − log(1 + e^−|x|); a factor of 0 leaves nothing of an infinite logarithm.
+
+cdef inline double log_sigmoid(double x) noexcept nogil:
+    return (x if x < 0 else 0 if x == x else x) - log1p(exp(-fabs(x)))
+
+
+cdef inline double share_of(double factor, double logarithm) noexcept nogil:
+    return factor * logarithm if factor != 0 else 0
+
+
+cdef void weighted_binary_row(char **at, const int64_t *step, int64_t count, const real *scale) noexcept nogil:
+    """y = ℓ"""
+    cdef int64_t i
+    cdef double x, t, w, p
+    for i in range(count):
+        x, t = (<const real *> (at[0] + i * step[0]))[0], (<const real *> (at[1] + i * step[1]))[0]
+        w, p = (<const real *> (at[2] + i * step[2]))[0], (<const real *> (at[3] + i * step[3]))[0]
+        (<double *> (at[4] + i * step[4]))[0] = -w * (share_of(p * t, log_sigmoid(x)) + share_of(1 - t, log_sigmoid(-x)))
+
+
+cdef void weighted_binary_gradient_row(char **at, const int64_t *step, int64_t count, const real *scale) noexcept nogil:
+    """y = ∂ℓ/∂x"""
+    cdef int64_t i
+    cdef double x, t, w, p
+    for i in range(count):
+        x, t = (<const real *> (at[0] + i * step[0]))[0], (<const real *> (at[1] + i * step[1]))[0]
+        w, p = (<const real *> (at[2] + i * step[2]))[0], (<const real *> (at[3] + i * step[3]))[0]
+        (<double *> (at[4] + i * step[4]))[0] = w * ((1 - t + p * t) * sigmoid_of(x) - p * t)
+
+
+cdef void weighted_target_gradient_row(char **at, const int64_t *step, int64_t count, const real *scale) noexcept nogil:
+    """y = ∂ℓ/∂t"""
+    cdef int64_t i
+    cdef double x, w, p
+    for i in range(count):
+        x = (<const real *> (at[0] + i * step[0]))[0]
+        w, p = (<const real *> (at[2] + i * step[2]))[0], (<const real *> (at[3] + i * step[3]))[0]
+        (<double *> (at[4] + i * step[4]))[0] = -w * (p * log_sigmoid(x) - log_sigmoid(-x))
+
+
+cdef int run_weighted(x, target, weight, pos_weight, y, row_function single, row_function double_) except -1:
+    return run_rows(Elements(x, target, weight, pos_weight, y), single if x.dtype.itemsize == 4 else double_, NULL)
+
+
+def weighted_binary_cross_entropy(x, target, weight, pos_weight, y):
+    """Write the losses into y, float64; all arrays are of one shape."""
+    run_weighted(x, target, weight, pos_weight, y,
+                 <row_function> weighted_binary_row[float], <row_function> weighted_binary_row[double])
+
+
+def weighted_binary_cross_entropy_gradient(x, target, weight, pos_weight, y):
+    """Write ∂ℓ/∂x into y, float64."""
+    run_weighted(x, target, weight, pos_weight, y,
+                 <row_function> weighted_binary_gradient_row[float], <row_function> weighted_binary_gradient_row[double])
+
+
+def weighted_binary_cross_entropy_target_gradient(x, target, weight, pos_weight, y):
+    """Write ∂ℓ/∂t into y, float64."""
+    run_weighted(x, target, weight, pos_weight, y,
+                 <row_function> weighted_target_gradient_row[float], <row_function> weighted_target_gradient_row[double])
