@@ -90,7 +90,6 @@ ONLY_FOR_OTHERS = {
     "max_pool_dropout",
     "max_unpool",
     "median_pool",
-    "nll_loss",
     "ordinal_pool",
     "partial_conv",
     "polyphase_pool",

@@ -787,7 +787,9 @@ ORACLES = {
     "scale": scale,
     "slice": slice_,
     "split": split,
-    "channel_shuffle": lambda s, x: F.channel_shuffle(x, s["groups"]) if x.ndim > 2 else channel_shuffle_of_values(s, x),
+    "channel_shuffle": lambda s, x: (
+        F.channel_shuffle(x, s["groups"]) if x.ndim > 2 else channel_shuffle_of_values(s, x)
+    ),
     "pixel_shuffle": pixel_shuffle,
     "pixel_unshuffle": pixel_unshuffle,
     "concat": lambda s, *xs: torch.cat(xs, s["axis"]),

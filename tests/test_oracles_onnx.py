@@ -183,6 +183,8 @@ def group_norm(s, x, w=None, b=None):
 
 
 def layer_norm(s, x, w=None, b=None):
+    if s["normalized_shape"] is not None:
+        return run_node("LayerNormalization", [x, w, b], axis=-len(s["normalized_shape"]), epsilon=s["eps"])
     w, b = (np.broadcast_to(p.reshape(-1, *[1] * (x.ndim - 2)), x.shape[1:]) for p in scale_and_shift(x, w, b))
     return run_node("LayerNormalization", [x, w, b], axis=1, epsilon=s["eps"])
 

@@ -698,7 +698,10 @@ SHAPE = (
         accumulates="nothing: values are moved",
         linear=("x",),
         paper="Zhang, Zhou, Lin & Sun 2018, ShuffleNet, CVPR, arXiv:1707.01083, section 3.1",
-        cases=(Case(groups=2, channels=6, spatial=2, ranks=(0, 1, 2, 3)), Case(groups=3, channels=6, spatial=2, ranks=(2,))),
+        cases=(
+            Case(groups=2, channels=6, spatial=2, ranks=(0, 1, 2, 3)),
+            Case(groups=3, channels=6, spatial=2, ranks=(2,)),
+        ),
         example="""
             >>> import numpy as np, cnncore
             >>> cnncore.channel_shuffle(np.array([[1., 2., 3., 4.]]), groups=2)

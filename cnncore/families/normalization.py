@@ -151,7 +151,9 @@ class LayerNorm(GroupNorm):
             )
         for row, given in zip(op.arrays[1:], others, strict=True):
             if given is not None and given != last:
-                raise ShapeError(f"{op.name}: {row.name} has shape {given}; normalized_shape {last} needs the same shape")
+                raise ShapeError(
+                    f"{op.name}: {row.name} has shape {given}; normalized_shape {last} needs the same shape"
+                )
         return x, None if None in x else norm.Normalization(self.flat(x, last), 1, False)
 
     @staticmethod
@@ -177,8 +179,10 @@ class LayerNorm(GroupNorm):
         if call.settings["normalized_shape"] is None:
             return super().backward(call, saved, dy, wanted, out)
         gradients = call.gradients(wanted, out)
-        flat = [None if g is None else np.empty(saved.x.shape if i == 0 else saved.x.shape[1:], g.dtype)
-                for i, g in enumerate(gradients)]
+        flat = [
+            None if g is None else np.empty(saved.x.shape if i == 0 else saved.x.shape[1:], g.dtype)
+            for i, g in enumerate(gradients)
+        ]
         dy = np.ascontiguousarray(dy).reshape(saved.x.shape)
         call.geometry.backward(saved.x, saved.w, saved.statistics, self.eps(call), saved.constant, dy, *flat)
         for gradient, found in zip(gradients, flat, strict=True):

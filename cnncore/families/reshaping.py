@@ -12,7 +12,17 @@ from ..errors import SettingError, ShapeError
 from ..operator import Kind
 from ..ops import shape
 
-__all__ = ["ChannelShuffle", "Flatten", "Pad", "PaddedImage", "Part", "PixelShuffle", "Slice", "channels_innermost", "empty_image"]
+__all__ = [
+    "ChannelShuffle",
+    "Flatten",
+    "Pad",
+    "PaddedImage",
+    "Part",
+    "PixelShuffle",
+    "Slice",
+    "channels_innermost",
+    "empty_image",
+]
 
 
 def channels_innermost(a):

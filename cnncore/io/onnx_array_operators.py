@@ -233,7 +233,9 @@ def loss(n, op):
     reduction = n.choice("reduction", "mean", ("none", "mean", "sum"))
     ignored = n.node.attributes.get("ignore_index")
     settings = {} if ignored is None else {"ignore_index": ignored}
-    return n.add(op, x, target, weight, reduction=reduction, extents=target.extents if reduction == "none" else (), **settings)
+    return n.add(
+        op, x, target, weight, reduction=reduction, extents=target.extents if reduction == "none" else (), **settings
+    )
 
 
 @imports("NegativeLogLikelihoodLoss")

@@ -1,6 +1,14 @@
 # Written by tools/generate.py from the Cython source.
 from typing import Any
 
+REMAINDER: Any
+
+REMAINDER_OTHER: Any
+
+FMOD: Any
+
+FMOD_OTHER: Any
+
 ADD: Any
 
 SUBTRACT: Any
