@@ -744,7 +744,8 @@ class Backward:
                 plan.give(workspace)
         if not dxs:
             return None
-        dxs = [row.arranged(dx) if dx is not None else None for row, dx in zip(self._inputs, dxs, strict=True)]
+        rows = [row for row, needed in zip(self._inputs, plan.needed, strict=False) if needed]
+        dxs = [row.arranged(dx) if dx is not None else None for row, dx in zip(rows, dxs, strict=True)]
         return dxs[0] if len(dxs) == 1 else tuple(dxs)
 
     def _checked(self, name, shape, role, dy):
