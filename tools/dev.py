@@ -3,18 +3,17 @@
 import argparse
 import inspect
 
-from tasks.checks import lint, precommit, typecheck
+from tasks.checks import lint, precommit
 from tasks.packaging import build, generate, wheel
 from tasks.testing import bench, coverage, docs, matrix, test
 
 COMMANDS = {
     build: "install the package here, editable, with all tools",
     test: "run the tests; choose a CPU target, bounds checks or sanitizers",
-    lint: "check (or mend, with --fix) the style of Python, Cython, C and workflows",
-    typecheck: "mypy, and the type stubs against the compiled modules",
+    lint: "check (or mend, with --fix) the style of Python, Cython and workflows",
     generate: "write what is derived from the operators' schemas: stubs, docs, pictures",
     docs: "the same, and run every example in the documentation",
-    coverage: "lines of Python and Cython that the tests run, with a floor for each",
+    coverage: "lines of Python and Cython that the tests run",
     bench: "time operators and networks",
     wheel: "build source archive and wheel, and inspect them",
     matrix: "run the tests of one wheel under every Python of this machine",

@@ -7,8 +7,8 @@ from pathlib import Path
 from tasks.packaging import newest_wheel, wheel
 from tasks.process import PYTHON, ROOT, copy_source, environment, interpreters, output, run
 
-# Percent of the lines that the tests run, just below what was seen; raise them, never lower them.
-COVERED = {"Python": ("*.py", 0), "Cython": ("*.pyx,*.pxd", 0)}
+# Which files are whose in the report.
+COVERED = {"Python": "*.py", "Cython": "*.pyx,*.pxd"}
 
 # A failed bounds check inside a kernel cannot be raised: Python reports it as unraisable, and that has to fail.
 STRICT = ("-W", "error::pytest.PytestUnraisableExceptionWarning")
@@ -68,7 +68,7 @@ def pytest_outside(python, *arguments, **switches):
 
 
 def coverage(options, rest):
-    """Measure which lines of Python and Cython the tests run, and fail below the floors of tools/tasks/testing.py.
+    """Measure which lines of Python and Cython the tests run.
 
     Cython is compiled with line tracing, in build/coverage; the reference implementations run, because kernels, being C, have
     no lines to trace. Arguments that are not below go to pytest. build/coverage/html/index.html shows every line.
@@ -80,9 +80,9 @@ def coverage(options, rest):
     run(*measure, "run", "-m", "pytest", *rest, cwd=folder, PYTHONPATH=str(folder))
     run(*measure, "combine", "--quiet", cwd=folder)
     run(*measure, "html", "--quiet", "--directory", "html", cwd=folder)
-    for language, (files, floor) in COVERED.items():
-        print(f"\n{language}: at least {floor} %")
-        run(*measure, "report", "--skip-covered", f"--include={files}", f"--fail-under={floor}", cwd=folder)
+    for language, files in COVERED.items():
+        print(f"\n{language}")
+        run(*measure, "report", "--skip-covered", f"--include={files}", cwd=folder)
 
 
 def matrix(options, rest):
