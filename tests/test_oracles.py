@@ -595,7 +595,9 @@ def slice_(s, x):
 
 def split(s, x):
     parts = s["parts"]
-    return torch.split(x, -(-x.shape[s["axis"]] // parts) if isinstance(parts, int) else list(parts), s["axis"])[s["part"]]
+    return torch.split(x, -(-x.shape[s["axis"]] // parts) if isinstance(parts, int) else list(parts), s["axis"])[
+        s["part"]
+    ]
 
 
 def resampled(x, axis, positions, weight):

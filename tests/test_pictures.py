@@ -54,9 +54,7 @@ def test_a_gradient_that_is_not_zero_is_seen(op):
             assert shown.dx[shown.leading].any() or not shown.dx.any()
 
 
-@pytest.mark.parametrize(
-    "op", [row for row in PANELS if row.values[0].name != "arange_like"]
-)  # it sees no value of x
+@pytest.mark.parametrize("op", [row for row in PANELS if row.values[0].name != "arange_like"])  # it sees no value of x
 def test_what_y_sees_is_framed(op):
     """The framed cells of x are all that the framed y depends on, and the gradient lies within them."""
     svg = pictures.picture(op)

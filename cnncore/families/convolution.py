@@ -47,7 +47,8 @@ ALGORITHM = Setting(
     "algorithm",
     "direct",
     "how it is computed: 'direct', 'winograd' (3×3 windows with stride 1 or 2 and 5×5 windows with stride 1: less work, more "
-    f"rounding; in tiles of so many outputs as {' and '.join(map(repr, FAMILY_MEMBERS))} say), 'auto' (the cheapest) or 'definition'",
+    f"rounding; in tiles of so many outputs as {' and '.join(map(repr, FAMILY_MEMBERS))} say), 'auto' (the cheapest) or "
+    "'definition'",
     choice("direct", "auto", *FAMILIES, *FAMILY_MEMBERS, "definition"),
 )
 

@@ -24,7 +24,7 @@ def lint(options, rest):
     else:
         run(PYTHON, "-m", "ruff", "check", ".")
         run(PYTHON, "-m", "ruff", "format", "--check", ".")
-    run(PYTHON, "-m", "cython_lint", *tracked("cnncore/*.pyx", "cnncore/*.pxd"))
+    run("cython-lint", *tracked("cnncore/*.pyx", "cnncore/*.pxd"))
     for schema, patterns in SCHEMAS.items():
         run("check-jsonschema", "--builtin-schema", schema, *tracked(*patterns.split()))
     run(PYTHON, "tools/generate.py", "--check")
