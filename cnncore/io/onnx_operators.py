@@ -471,6 +471,25 @@ def roi_align(n):
     )
 
 
+@imports("Col2Im")
+def col2im(n):
+    x, size, kernel = n.live(), n.sizes(1, "its image shape"), n.sizes(2, "its block shape")
+    rank = len(size)
+    if any(isinstance(e, Extent) for e in (*size, *kernel)):
+        n.refuse(f"its image {size} or block {kernel} depends on the size of the input; give input_shape=")
+    pads = n.integers("pads", 2 * rank, [0] * 2 * rank)
+    return n.add(
+        "fold",
+        x,
+        output_size=tuple(size),
+        kernel_size=plain(kernel),
+        stride=plain(n.integers("strides", rank, [1] * rank)),
+        dilation=plain(n.integers("dilations", rank, [1] * rank)),
+        padding=plain_pads([(pads[axis], pads[axis + rank]) for axis in range(rank)]),
+        extents=(x.extents[0], x.extents[1] // math.prod(kernel), *size),
+    )
+
+
 # ── Normalisation ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
