@@ -1,19 +1,19 @@
-/* Activations, LANES values at a time. Definitions with their formulas: ops/activation.pyx.
+/* Activations, LANES values at a time. The reference implementations, with their formulas, are in the family's reference.pyx.
  *
- * As there, an activation is a pair f, f' (here ..._slope) on a vector; s holds its settings in every lane. The loops follow,
- * once for all, and a tail of fewer than LANES values goes through the same code as the rest: what a value becomes does not
- * depend on where it lies. Signs are split by select: e = e^(-|z|) never overflows, and 2^n is multiplied last, so that
- * x e^x keeps its precision where e^x has already lost it.
+ * As there, an activation is a pair f, f' (named ..._slope), here on a vector; s holds its settings in every lane. The loops
+ * are written once for all of them. A tail of fewer than LANES values goes through the same code as the rest, so the result
+ * for a value does not depend on its position. Signs are handled by select: e = e^(-|z|) never overflows, and 2^n is
+ * multiplied last, so that x e^x keeps its precision where e^x is subnormal.
  */
 
-/* ── Pieces ── */
+/* ── Building blocks ── */
 
 #define ONE K(splat)(1)
 #define FAR (REAL)1.2676506002282294e30 /* 2^100: no less far than infinity where e^-|z| has become 0 */
 
 static inline vreal K(within)(vreal x, REAL bound) { return K(at_least)(K(at_most)(x, bound), -bound); }
 
-/* m where negative, else one: the numerator of a two-branch sigmoid. */
+/* m where negative, else 1: the numerator of a two-branch sigmoid. */
 static inline vreal K(numerator)(vmask negative, K(scaled) e) { return K(select)(negative, e.m, ONE); }
 
 /* v 2^n where negative, else v. */
@@ -26,14 +26,14 @@ static inline K(scaled) K(decay)(vreal z) {
     return K(exp_scaled)(-K(at_most)(K(magnitude)(z), EXP_FARTHEST), (vreal){0});
 }
 
-/* a x - z, where z is the product a x as it was rounded. The halves of the factors have exact products, which the compiler may
- * fuse into the sums as it likes. */
+/* a x - z, the rounding error of the product z = a x. The factors are split into halves whose products are exact, so it does
+ * not matter which of them the compiler fuses into the sums. */
 static inline vreal K(lost)(vreal a, vreal x, vreal z) {
     vreal ah = (vreal)((vmask)a & UPPER_HALF), al = a - ah, xh = (vreal)((vmask)x & UPPER_HALF), xl = x - xh;
     return (((ah * xh - z) + ah * xl) + al * xh) + al * xl;
 }
 
-/* The same for an exponent z = (a + rest) x: e^z magnifies it |z| times. 0 where z is far from what can be scaled. */
+/* The rounding error of an exponent z = (a + rest) x, which e^z magnifies |z| times. 0 where e^z is out of range anyway. */
 static inline vreal K(lost_of_exponent)(vreal a, vreal rest, vreal x, vreal z) {
     return (vreal)((vmask)(K(lost)(a, x, z) + rest * x) & (K(magnitude)(z) < EXP_FARTHEST));
 }
@@ -62,7 +62,7 @@ static inline K(sigmoid_parts) K(sigmoid_of)(vreal z, vreal lost) {
     return (K(sigmoid_parts)){K(select)(negative, q, ONE) + over, (vreal)((vmask)-e.n & negative), over};
 }
 
-/* x s(z), z of x's sign or of the other: 0 where z is -infinity. */
+/* x s(z), where z has the sign of x or the opposite one: 0 where z is -infinity. */
 static inline vreal K(times_sigmoid)(vreal x, vreal z, vreal lost) {
     K(sigmoid_parts) s = K(sigmoid_of)(z, lost);
     return (vreal)((vmask)K(scale)(x / s.under, s.out) & ~(z <= -EXP_FARTHEST));
@@ -417,7 +417,7 @@ static inline vreal K(minimum_other_slope)(vreal x, const vreal *s) {
 
 /* ── The loops ── */
 
-/* Settings of a call in every lane; behind them what rounding them to REAL has taken. */
+/* The settings of a call in every lane; after them their rounding errors in REAL. */
 static inline void K(settings)(const double *setting, vreal *s) {
     for (int i = 0; i < 4; i++) {
         s[i] = K(splat)((REAL)setting[i]);
@@ -425,7 +425,7 @@ static inline void K(settings)(const double *setting, vreal *s) {
         s[4 + i] = K(splat)(rest == rest ? (REAL)rest : 0);     /* none of infinity */
     }
 }
-/* A number that takes the place of s[0] is a REAL already. */
+/* A number that replaces s[0] is a REAL already. */
 static inline void K(replace)(vreal *s, vreal p) {
     s[0] = p;
     s[4] = (vreal){0};
@@ -433,7 +433,7 @@ static inline void K(replace)(vreal *s, vreal p) {
 
 typedef void (*K(run))(const REAL *x, const REAL *dy, const REAL *p, REAL *y, int64_t count, const vreal *s);
 
-/* f or dy f' over `count` neighbours; p, where there is one, takes the place of s[0]. */
+/* f or dy f' over `count` adjacent values; p, if there is one, replaces s[0]. */
 #define RUNS(name, f, slope)                                                                                              \
     static __attribute__((noinline)) void K(name##_run)(const REAL *x, const REAL *dy, const REAL *p, REAL *y,            \
                                                         int64_t count, const vreal *s) {                                  \
@@ -461,7 +461,7 @@ typedef void (*K(run))(const REAL *x, const REAL *dy, const REAL *p, REAL *y, in
         }                                                                                                                 \
     }
 
-/* Elements that are no neighbours are brought together in blocks of this many. */
+/* Elements that are not contiguous are gathered in blocks of this many. */
 #define BLOCK 256
 
 static inline const REAL *K(gather)(const REAL *from, int64_t stride, int64_t count, REAL *block) {
@@ -470,7 +470,7 @@ static inline const REAL *K(gather)(const REAL *from, int64_t stride, int64_t co
     return block;
 }
 
-/* Rows of a call, each handed to `run`. */
+/* Calls `run` for each row of a call. */
 static inline void K(rows)(const cnn_elementwise *call, int64_t begin, int64_t end, K(run) run) {
     vreal s[8];
     K(settings)(call->setting, s);
@@ -558,7 +558,7 @@ ACTIVATION(minimum_other, minimum, minimum_other_slope)
 #undef ACTIVATION
 #undef RUNS
 
-/* dx of relu(x) and relu(-x) side by side, whose gradients are dy and p. */
+/* dx of the concatenated relu(x) and relu(-x), whose gradients are dy and p. */
 static __attribute__((noinline)) void K(both_parts_run)(const REAL *x, const REAL *dy, const REAL *p, REAL *dx, int64_t count,
                                                         const vreal *s) {
     for (int64_t i = 0; i < count; i += LANES) {
@@ -576,13 +576,13 @@ static void K(both_parts_backward)(void *call, int64_t begin, int64_t end, void 
     K(rows)(call, begin, end, K(both_parts_run));
 }
 
-/* ── One learned number per channel: dx, and every task's share of dp in float64 ── */
+/* ── One learned number per channel: dx, and each task's contribution to dp in float64 ── */
 
 typedef void (*K(channels_run))(const REAL *x, const REAL *dy, const REAL *p, REAL *dx, int64_t count, const vreal *s,
                                 double *sums, int64_t step);
 
-/* The share of neighbour i goes to sums[i step]: step 0 gathers them in LANES sums, step 1 keeps them apart. Lanes beyond the
- * tail add 0, as dy is 0 there. */
+/* The contribution of value i goes to sums[i step]: step 0 accumulates all in LANES sums, step 1 keeps them apart. Lanes
+ * beyond the tail contribute 0, as dy is 0 there. */
 #define LEARNED(name, slope, parameter_slope)                                                                             \
     static __attribute__((noinline)) void K(name##_channels_run)(                                                         \
         const REAL *x, const REAL *dy, const REAL *p, REAL *dx, int64_t count, const vreal *s, double *sums,              \
@@ -661,7 +661,7 @@ LEARNED(swish, swish_slope, swish_parameter_slope)
 
 /* ── Maxout ── */
 
-/* The largest of `pieces` vectors `step` apart, the first of equal ones, NaN above all; `which` tells the winners. */
+/* The largest of `pieces` vectors `step` apart: the first among equals, NaN above all; `which`: the winner in each lane. */
 static inline vreal K(largest)(const REAL *x, int64_t step, int64_t pieces, int64_t lanes, vmask *which) {
     vreal best = lanes == LANES ? K(load)(x) : K(load_tail)(x, lanes);
     vmask winner = {0};
@@ -675,7 +675,7 @@ static inline vreal K(largest)(const REAL *x, int64_t step, int64_t pieces, int6
     return best;
 }
 
-/* The same for one place: y, or the gradients of its pieces. Selections, no branches: who wins cannot be predicted. */
+/* The same for one value of y, or the gradients of its pieces. Selects, no branches: the winner is unpredictable. */
 static inline __attribute__((always_inline)) void K(maxout_of_one)(
     const REAL *x, int64_t x_step, REAL *y, REAL *dx, int64_t dx_step, const int64_t pieces) {
     REAL best = x[0];
@@ -695,63 +695,67 @@ static inline __attribute__((always_inline)) void K(maxout_of_one)(
     dx[winner * dx_step] = dy;
 }
 
-/* y from x, or dx from x and dy. A task is a plane of y, or where channels lie innermost that many pixels. */
+/* One pixel with contiguous channels: y from x, or dx from x and dy (in `values`). */
+static inline void K(maxout_pixel)(const REAL *restrict x, REAL *restrict values, REAL *restrict dx, int64_t C, int64_t pieces) {
+    if (pieces == 2 && dx == NULL)
+        for (int64_t c = 0; c < C; c++) K(maxout_of_one)(x + 2 * c, 1, values + c, NULL, 0, 2);
+    else if (pieces == 2)
+        for (int64_t c = 0; c < C; c++) {   /* as a separate loop, so that it vectorises */
+            const REAL a = x[2 * c], b = x[2 * c + 1], dy = values[c];
+            const int second = (b > a) | ((b != b) & (a == a));
+            dx[2 * c] = second ? 0 : dy;
+            dx[2 * c + 1] = second ? dy : 0;
+        }
+    else
+        for (int64_t c = 0; c < C; c++)
+            K(maxout_of_one)(x + c * pieces, 1, values + c, dx == NULL ? NULL : dx + c * pieces, 1, pieces);
+}
+
+/* A row of contiguous pixels of a channel, whose pieces are planes. */
+static inline void K(maxout_row)(
+    const REAL *x, int64_t x_step, REAL *values, REAL *dx, int64_t dx_step, int64_t width, int64_t pieces
+) {
+    for (int64_t i = 0; i < width; i += LANES) {
+        const int64_t lanes = width - i < LANES ? width - i : LANES;
+        vmask which;
+        const vreal best = K(largest)(x + i, x_step, pieces, lanes, &which);
+        if (dx == NULL) {
+            if (lanes == LANES) K(store)(values + i, best);
+            else K(store_tail)(values + i, best, lanes);
+            continue;
+        }
+        const vreal dy = lanes == LANES ? K(load)(values + i) : K(load_tail)(values + i, lanes);
+        for (int64_t m = 0; m < pieces; m++) {
+            const vreal part = (vreal)((vmask)dy & (which == (vmask){0} + (INTEGER)m));
+            if (lanes == LANES) K(store)(dx + m * dx_step + i, part);
+            else K(store_tail)(dx + m * dx_step + i, part, lanes);
+        }
+    }
+}
+
+/* y from x, or dx from x and dy. A task is a plane of y or, if channels are innermost, that many pixels. */
 static inline void K(maxout)(const cnn_maxout *call, int64_t begin, int64_t end, const cnn_tensor *y, const int backward) {
     const cnn_tensor *x = &call->x, *dx = &call->dx;
     const int64_t C = y->shape[1], width = y->shape[4], rows = y->shape[2] * y->shape[3], pieces = call->pieces;
-    const int64_t pixels = y->shape[0] * rows * width;
-    if (call->pixels) {
-        const int64_t last = end * call->pixels < pixels ? end * call->pixels : pixels;
-        for (int64_t i = begin * call->pixels; i < last; i++) {
-            const REAL *restrict from = (const REAL *)x->data + K(pixel)(x, i);
-            REAL *restrict values = (REAL *)y->data + K(pixel)(y, i);
-            REAL *restrict to = backward ? (REAL *)dx->data + K(pixel)(dx, i) : NULL;
-            if (pieces == 2 && !backward)
-                for (int64_t c = 0; c < C; c++) K(maxout_of_one)(from + 2 * c, 1, values + c, NULL, 0, 2);
-            else if (pieces == 2)
-                for (int64_t c = 0; c < C; c++) {   /* written out, the compiler makes vectors of it */
-                    const REAL a = from[2 * c], b = from[2 * c + 1], dy = values[c];
-                    const int second = (b > a) | ((b != b) & (a == a));
-                    to[2 * c] = second ? 0 : dy;
-                    to[2 * c + 1] = second ? dy : 0;
-                }
-            else
-                for (int64_t c = 0; c < C; c++)
-                    K(maxout_of_one)(from + c * pieces, 1, values + c, backward ? to + c * pieces : NULL, 1, pieces);
-        }
-        return;
-    }
-    for (int64_t plane = begin; plane < end; plane++) {
-        const int64_t n = plane / C, c = plane % C;
+    const int64_t pixels = y->shape[0] * rows * width, last = end * call->pixels < pixels ? end * call->pixels : pixels;
+    for (int64_t i = begin * call->pixels; i < last; i++)       /* pixels is 0 where tasks are planes */
+        K(maxout_pixel)(
+            (const REAL *)x->data + K(pixel)(x, i), (REAL *)y->data + K(pixel)(y, i),
+            backward ? (REAL *)dx->data + K(pixel)(dx, i) : NULL, C, pieces
+        );
+    const int in_rows = x->stride[4] == 1 && y->stride[4] == 1 && (!backward || dx->stride[4] == 1);
+    for (int64_t plane = begin; !call->pixels && plane < end; plane++)
         for (int64_t row = 0; row < rows; row++) {
-            const int64_t first = (n * rows + row) * width;
+            const int64_t n = plane / C, c = plane % C, first = (n * rows + row) * width;
             const REAL *from = (const REAL *)x->data + K(pixel)(x, first) + c * pieces * x->stride[1];
             REAL *values = (REAL *)y->data + K(pixel)(y, first) + c * y->stride[1];
             REAL *to = backward ? (REAL *)dx->data + K(pixel)(dx, first) + c * pieces * dx->stride[1] : NULL;
-            if (x->stride[4] == 1 && y->stride[4] == 1 && (!backward || dx->stride[4] == 1)) {
-                for (int64_t i = 0; i < width; i += LANES) {
-                    const int64_t lanes = width - i < LANES ? width - i : LANES;
-                    vmask which;
-                    vreal best = K(largest)(from + i, x->stride[1], pieces, lanes, &which);
-                    if (!backward) {
-                        if (lanes == LANES) K(store)(values + i, best);
-                        else K(store_tail)(values + i, best, lanes);
-                        continue;
-                    }
-                    const vreal g = lanes == LANES ? K(load)(values + i) : K(load_tail)(values + i, lanes);
-                    for (int64_t m = 0; m < pieces; m++) {
-                        const vreal part = (vreal)((vmask)g & (which == (vmask){0} + (INTEGER)m));
-                        if (lanes == LANES) K(store)(to + m * dx->stride[1] + i, part);
-                        else K(store_tail)(to + m * dx->stride[1] + i, part, lanes);
-                    }
-                }
-                continue;
-            }
-            for (int64_t i = 0; i < width; i++)
+            if (in_rows)
+                K(maxout_row)(from, x->stride[1], values, to, backward ? dx->stride[1] : 0, width, pieces);
+            for (int64_t i = 0; !in_rows && i < width; i++)
                 K(maxout_of_one)(from + i * x->stride[4], x->stride[1], values + i * y->stride[4],
                                  backward ? to + i * dx->stride[4] : NULL, backward ? dx->stride[1] : 0, pieces);
         }
-    }
 }
 
 static void K(maxout_forward)(void *call, int64_t begin, int64_t end, void *scratch) {
@@ -765,7 +769,7 @@ static void K(maxout_backward)(void *call, int64_t begin, int64_t end, void *scr
 
 /* ── Softmax ── */
 
-/* e^(x - m) for x <= m, the rounding of x - m given back. */
+/* e^(x - m) for x <= m, corrected for the rounding of x - m. */
 static inline vreal K(exp_difference)(vreal x, vreal m) {
     vreal d = x - m, back = x - d;
     vreal rest = (x - (d + back)) + (back - m);
@@ -793,14 +797,14 @@ static inline void K(store_part)(REAL *p, vreal v, int64_t lanes) {
     else K(store_tail)(p, v, lanes);
 }
 
-/* What a column's y is made of, from its maximum m, its number of values equal to m, and the sum of the others' e^(x - m):
- * the factor of softmax, or what log-softmax subtracts. NaN where m is not finite. */
+/* From a column's maximum m, the number of values equal to m, and the sum of e^(x - m) of the others: the factor of softmax,
+ * or the term that log-softmax subtracts. NaN if m is not finite. */
 static inline REAL K(softmax_finish)(int logarithm, double m, double equal, double others) {
     const double rest = others + (equal - 1) + (m - m);
     return (REAL)(logarithm ? log1p(rest) : 1 / (1 + rest));
 }
 
-/* Columns side by side: `count` neighbours, whose values lie `step` apart. `sign` is -1 where -x takes x's place. */
+/* `count` adjacent columns, whose values are `step` apart. `sign` is -1 for softmin, which takes -x. */
 static __attribute__((noinline)) void K(softmax_across)(
     const REAL *x, int64_t x_step, REAL *y, int64_t y_step, int64_t length, int64_t count, int logarithm, REAL sign) {
     REAL m[BLOCK], equal[BLOCK], finish[BLOCK];
@@ -840,7 +844,7 @@ static __attribute__((noinline)) void K(softmax_across)(
     }
 }
 
-/* One column, its values side by side. */
+/* One column with contiguous values. */
 static __attribute__((noinline)) void K(softmax_along)(const REAL *x, REAL *y, int64_t length, int logarithm, REAL sign) {
     const REAL low = -sign * (REAL)INFINITY;
     vreal lane = sign * K(load_part)(x, length < LANES ? length : LANES, low), equal = {0};
@@ -925,7 +929,7 @@ static __attribute__((noinline)) void K(softmax_along_backward)(
     }
 }
 
-/* Tasks are columns. Side by side in memory they are taken together; otherwise one by one, brought together where needed. */
+/* Tasks are columns. Adjacent columns are processed together; others one by one, gathered if not contiguous. */
 static void K(softmax_forward)(void *description, int64_t begin, int64_t end, void *scratch) {
     const cnn_softmax *call = description;
     const cnn_elementwise *columns = &call->columns;
@@ -975,7 +979,7 @@ static void K(softmax_backward)(void *description, int64_t begin, int64_t end, v
 
 /* ── Sparsemax ── */
 
-/* Columns a few at a time, in float64 and side by side, whatever the layout; beyond `count` the first is repeated. */
+/* A few columns at a time, in float64, gathered from any layout; beyond `count` the first is repeated. */
 static inline void K(columns_side_by_side)(const REAL *x, int64_t step, int64_t apart, int64_t length, int64_t count, double *to) {
     for (int64_t i = 0; i < length; i++)
         for (int64_t c = 0; c < WIDE; c++) to[i * WIDE + c] = (double)x[i * step + (c < count ? c : 0) * apart];
@@ -986,8 +990,8 @@ static inline vwide K(wide_select)(K(wide_mask) m, vwide a, vwide b) {
     return (vwide)((m & (K(wide_mask))a) | (~m & (K(wide_mask))b));
 }
 
-/* tau is the zero of sum max(u - tau, 0) - 1, which is convex and falls: Newton's method, begun at the largest u less 1, where
- * it is not below 0, comes up to it from the left and ends there, as the set of u > tau only ever becomes smaller. */
+/* tau is the zero of sum max(u - tau, 0) - 1, a convex decreasing function. Newton's method, started at max u - 1, where it is
+ * not negative, converges monotonically from the left and terminates, as the set of u > tau only shrinks. */
 static void K(sparsemax_forward)(void *description, int64_t begin, int64_t end, void *scratch) {
     const cnn_softmax *call = description;
     const cnn_elementwise *columns = &call->columns;

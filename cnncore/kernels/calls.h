@@ -1,11 +1,11 @@
-/* The descriptions of calls: what one operator call is, with every extent known and checked.
+/* The structs of calls: everything about one operator call, with all extents known and checked.
  *
- * geometry.py and operator.py make the numbers, ops/ fills them in, and definition (Cython) and kernel (C) read the same
- * struct: a kernel overrides a definition by taking its place as a task function, nothing else changes.
+ * Python infers the shapes, Cython fills in the struct, and the reference implementation (Cython) and the kernel (C) read
+ * the same one: both are task functions, so a kernel replaces the reference by a pointer.
  *
- * A task function computes tasks begin <= i < end of a call into the call's output. Which thread runs which task is
- * nobody's business: tasks are cut by geometry alone and each output element belongs to one task, so the result does not
- * depend on the number of threads. `scratch` is private to the running worker and at least call->scratch_bytes long.
+ * A task function computes tasks begin <= i < end of a call. Which thread runs a task does not matter: tasks are partitioned
+ * by the shapes alone and every output element belongs to one task, so the result does not depend on the number of threads.
+ * `scratch` is private to the running worker.
  */
 #ifndef CNN_CALLS_H
 #define CNN_CALLS_H
@@ -14,16 +14,16 @@
 
 typedef void (*cnn_task)(void *call, int64_t begin, int64_t end, void *scratch);
 
-/* An array as (N, C, D, H, W): strides count elements, not bytes; layout is nothing but strides.
- * Channels last means stride[1] == 1; plain NCHW means stride[4] == 1. Missing spatial axes have extent 1. */
+/* An array as (N, C, D, H, W); strides count elements, not bytes. The layout is its strides:
+ * channels last means stride[1] == 1, plain NCHW stride[4] == 1. Missing spatial axes have extent 1. */
 typedef struct {
     void *data;
     int64_t shape[5];
     int64_t stride[5];
 } cnn_tensor;
 
-/* Windows of pooling: per spatial axis and output index, in tables, so that kernel/stride/padding, ceil, adaptive, global
- * and fractional windows are one thing. A cell of the window lies at first + i * step, 0 <= i < count, inside the image. */
+/* The windows of a pooling along one axis, as tables by output index, so that windows from kernel, stride and padding,
+ * adaptive, global and fractional windows are handled alike. The cells of a window are first + i * step, 0 <= i < count. */
 typedef struct {
     const int64_t *first;   /* [output] first cell inside the image */
     const int64_t *count;   /* [output] cells inside the image, >= 1 */
@@ -31,40 +31,40 @@ typedef struct {
     const int64_t *extent;  /* [output] cells inside the image and its padding: what count_include_pad divides by */
     int64_t output;         /* number of windows along the axis */
     int64_t input;          /* extent of the image along the axis */
-    int64_t kernel;         /* cells of a whole window */
+    int64_t kernel;         /* cells of a whole window, padding included */
     int64_t step;           /* dilation */
 } cnn_axis;
 
-enum { CNN_POOL_REFUSED_CELLS = 1, CNN_POOL_REFUSED_STATE = 2 };    /* why a strategy has no value for some window */
-enum { CNN_POOL_RANKED = 64 };   /* cells of a window that kernels rank, at most */
-enum { CNN_POOL_VECTORS = 4 };  /* vectors of channels that a pooling kernel takes side by side */
+enum { CNN_POOL_REFUSED_CELLS = 1, CNN_POOL_REFUSED_STATE = 2 };    /* why a strategy is undefined for some window */
+enum { CNN_POOL_RANKED = 64 };   /* the largest window, in cells, that kernels rank */
+enum { CNN_POOL_VECTORS = 4 };  /* adjacent vectors of channels that a pooling kernel processes together */
 
 typedef struct {
     cnn_axis axis[3];       /* D, H, W */
     cnn_tensor x, y;        /* forward: reads x, writes y */
     cnn_tensor dx, dy;      /* backward: reads x, y, dy, writes dx (every element) */
-    cnn_tensor indices;     /* int64: position of the selected cell within its plane; data == NULL where not asked for */
-    cnn_tensor drawn;       /* int64: positions to select instead of drawing them; data == NULL where there are none */
-    double setting[8];      /* numbers of the strategy: p, alpha, ... */
+    cnn_tensor indices;     /* int64: position of the selected cell within its plane; data == NULL if not needed */
+    cnn_tensor drawn;       /* int64: positions to select instead of drawing them; data == NULL: draw */
+    double setting[8];      /* settings of the strategy: p, alpha, ... */
     const double *parameter;    /* [parameter_rows, parameters] learned numbers; plane n C + c has row (n C + c) % parameter_rows */
-    double *gradient;       /* backward: [planes, parameters] what each plane has for their gradients */
+    double *gradient;       /* backward: [planes, parameters] contribution of each plane to their gradients */
     int64_t parameters, parameter_rows;
-    const void *strategy;   /* the definition's functions; kernels do not need it */
+    const void *strategy;   /* functions of the reference implementation; not used by kernels */
     int64_t cells;          /* of the largest window */
     uint64_t seed;
-    uint64_t first_window, first_plane; /* numbers of the first window and plane, for what is drawn */
-    int refused;            /* written by tasks: 0, or why */
-    int add;                /* backward: add to dx instead of writing it */
-    int learns;             /* backward: whether `gradient` is asked for */
-    int64_t room;           /* bytes of scratch before what strategies of whole windows have (kernels/pool_whole.h) */
-    /* How kernels cut the call into tasks (see kernels/pool.h): tasks that work in place, then packed ones. */
-    int64_t in_place;       /* channels taken where they lie, a multiple of the vector; the others are packed */
-    int64_t vectors;        /* in place: vectors of channels per task; backward of what was drawn: channels per task */
+    uint64_t first_window, first_plane; /* numbers of the first window and plane, as counters of the random numbers */
+    int refused;            /* set by tasks: 0, or why */
+    int accumulate;         /* backward: accumulate into dx instead of writing it */
+    int learns;             /* backward: whether `gradient` is needed */
+    int64_t whole_scratch;           /* where in scratch, in bytes, the part of pool_whole.h begins */
+    /* How the kernels partition the call (see pool.h): tasks on channels in place, then tasks on packed planes. */
+    int64_t in_place;       /* channels read in place, a multiple of LANES; the others are packed */
+    int64_t vectors;        /* in place: vectors of channels per task; backward of strategies that draw: channels per task */
     int64_t strip, strips;  /* in place, forward: windows of the sliding axis per task, and tasks along it */
     int64_t tasks_in_place;
     int64_t slide;          /* the sliding axis: the first one with more than a cell or a window */
     int64_t band;           /* packed: its windows per band */
-    int64_t span;           /* packed: the most cells along it that the windows of a band meet */
+    int64_t span;           /* packed: the most cells along it that the windows of a band cover */
 } cnn_pool;
 
 /* Convolution: y[n, k, o] = b[k] + sum over c, t of w[k, c, t] x[n, c, stride o + dilation t - low].
@@ -78,17 +78,17 @@ typedef struct {
     cnn_tensor x, y;
     cnn_tensor w;                               /* (K, C / groups, kd, kh, kw) */
     cnn_tensor b;                               /* one per channel of what is written; data == NULL: none */
-    double lower, upper;                        /* y (or, transposed, x) is held between them; −∞ and ∞ where it is not */
+    double lower, upper;                        /* y (or, transposed, x) is clamped to [lower, upper]; −∞ and ∞: not */
 } cnn_conv;
 
 /* What the convolution kernels run: a correlation of x with packed weights, per axis
  *
  *     y[n, k, o] = b[k] + sum over t, c of panels[t, c, k] x[n, c, stride o + step t + first]       outside the image x is 0
  *
- * Forward is one of them. The gradient of the input is one for each residue of the pixel modulo the stride, with dy as x, the
- * taps that meet the residue as kernel, and every stride-th pixel of dx as y. The gradient of the weights reads x and y (as dy)
- * and writes w. A task is a tile of outputs (images × rows × columns of one depth) and a range of units; a unit is a panel:
- * the output channels of one group that fill two vectors. */
+ * Forward is one correlation. The gradient of the input is one for each residue of the pixel modulo the stride, with dy as x, the
+ * taps of that residue as kernel, and every stride-th pixel of dx as y. The gradient of the weights reads x and y (as dy) and
+ * writes w. A task is a tile of outputs (images × rows × columns of one depth) and a range of units; a unit is a panel: the
+ * output channels of one group that fill two vectors. */
 typedef struct {
     cnn_tensor x, y;
     cnn_tensor w;                   /* (outputs, inputs of a group, taps): what conv_planes reads, conv_weights writes */
@@ -98,15 +98,15 @@ typedef struct {
     const void *panels;             /* from conv_pack */
     const void *bias;               /* from conv_pack, or NULL; for conv_planes plain, bias_stride apart */
     int64_t bias_stride;
-    double lower, upper;            /* the activation of the epilogue holds y between them; −∞ and ∞: none */
-    int64_t add;                    /* 1: added to what y, channels innermost, holds */
+    double lower, upper;            /* fused activation: y is clamped to [lower, upper]; −∞ and ∞: not */
+    int64_t accumulate;             /* 1: y +=, channels innermost */
     int64_t images, rows, columns;  /* a tile; for Winograd `columns` is the number of its tiles in a task */
     int64_t form[2];                /* Winograd: number in cnn_winograd_axes, for H and W */
     const unsigned char *skip;      /* Winograd: 1 for each tile that is not written; NULL: all are */
     int64_t units, unit_count;      /* of a task, in all */
     int64_t channel_blocks, term_blocks;    /* conv_weights: tasks that share the terms of a unit, by inputs and by terms */
     int64_t first_task, tasks;
-    int64_t x_bytes, y_bytes, sum_bytes;    /* parts of the scratch memory */
+    int64_t x_bytes, y_bytes, sum_bytes;    /* sizes of the parts of scratch */
 } cnn_correlation;
 
 typedef struct {
@@ -208,11 +208,11 @@ typedef struct {
     const void *b;                  /* b_step apart; NULL: none */
     int64_t x_row, w_row, y_row, b_step;    /* from row to row */
     int64_t rows, features, outputs;
-    double lower, upper;            /* y is held between them */
+    double lower, upper;            /* y is clamped to [lower, upper] */
 } cnn_linear;
 
-/* Weights in the order of the kernels: panels[group, unit, td, th, tw, c, lane], zeros where a panel is wider than its group.
- * Strides are those of the caller's weights and may be negative: a flipped kernel is a matter of strides. */
+/* Packing of weights: panels[group, unit, td, th, tw, c, lane], zeros where a panel is wider than its group. Strides are those
+ * of the caller's weights and may be negative: a flipped kernel has negative strides. */
 typedef struct {
     const void *w, *b;              /* b == NULL: none */
     int64_t groups, outputs, inputs, taps[3];       /* outputs and inputs of one group */
@@ -224,7 +224,7 @@ typedef struct {
 
 /* Windows one by one: of the image x, into y (their columns, or what is computed from them); backward the same, as dx and dy.
  * The columns of deformable windows have an entry for channel c of group c / inputs, cell t: number
- * (c / inputs) taps inputs + t inputs + c % inputs, so that the channels of a cell lie side by side. */
+ * (c / inputs) taps inputs + t inputs + c % inputs, so that the channels of a cell are contiguous. */
 typedef struct {
     cnn_tensor x, y, w, b;
     cnn_tensor offset, mask, doffset, dmask;    /* data == NULL: none */
@@ -240,16 +240,16 @@ typedef struct {
     cnn_tensor src, dst;
 } cnn_copy;
 
-/* y = sum of coefficient[j] x[j], or y += that. A task is a block of CNN_SUM_BLOCK values where the values of every image are one stretch of
- * memory, in the same order of the axes in all arrays; otherwise a row (n, :, d, h, :). */
+/* y = sum of coefficient[j] x[j], or y += that. A task is a block of CNN_SUM_BLOCK values if every image is contiguous, with
+ * the same order of the axes in all arrays; otherwise a row (n, :, d, h, :). */
 enum { CNN_SUM_BLOCK = 4096 };
 typedef struct {
     const cnn_tensor *x;
     const double *coefficient;
     int64_t count;
     cnn_tensor y;
-    int64_t more;                   /* 1: added to what y holds */
-    int64_t stretch;                /* values in an image's stretch; 0: tasks are rows */
+    int64_t more;                   /* 1: y += */
+    int64_t stretch;                /* values of a contiguous image; 0: tasks are rows */
 } cnn_sum;
 
 /* Padding: per axis D, H, W which input cell each output holds, and which outputs hold each input cell. */
@@ -259,24 +259,24 @@ typedef struct {
     const int64_t *first[3];        /* [input extent + 1] where the cells' targets begin in ... */
     const int64_t *target[3];       /* ... the outputs that hold each input cell, in order */
     double value;
-    /* Along W: the longest run of outputs that hold neighbours, and of cells that one output each holds, also neighbours. */
+    /* Along W: the longest run of outputs that copy adjacent cells, and of cells that adjacent outputs copy once. */
     int64_t run_source, run_target, run;
     int64_t once_source, once_target, once;
 } cnn_pad;
 
-/* One array of an elementwise call: where its first element lies, and how far apart its elements are along the axes. */
+/* One array of an elementwise call: its first element, and its strides along the call's axes. */
 typedef struct {
     void *data;
     int64_t stride[5];
 } cnn_strided;
 
-/* One value in, one value out, everywhere the same formula. The axes are those of y from its widest stride to its narrowest,
- * merged where every array allows it; axes that are missing come first, with extent 1. Two contiguous arrays are one row. */
+/* Elementwise: y = f(x). The axes are those of y from its largest stride to its smallest, merged where every array allows it;
+ * missing axes come first, with extent 1. Two contiguous arrays are one row. */
 typedef struct {
     int64_t size;           /* number of elements: the tasks */
     int64_t extent[5];
     cnn_strided x, dy;
-    cnn_strided p;          /* takes the place of setting[0], one per channel; data == NULL: there is none */
+    cnn_strided p;          /* replaces setting[0], one per channel; data == NULL: none */
     cnn_strided y;          /* forward: y = f(x); backward: dx = dy f'(x) is written here */
     double setting[4];
 } cnn_elementwise;
@@ -286,7 +286,7 @@ typedef struct {
     int64_t x, dy, p, y;
 } cnn_offsets;
 
-/* Offsets of element i; returns how many elements, i included, lie in one row before `end`. */
+/* The offsets of element i; returns how many elements from i on are in the same row and before `end`. */
 static inline int64_t cnn_row(const cnn_elementwise *call, int64_t i, int64_t end, cnn_offsets *at) {
     int64_t rest = call->extent[4] - i % call->extent[4], left = i;
     *at = (cnn_offsets){0, 0, 0, 0};
@@ -301,18 +301,18 @@ static inline int64_t cnn_row(const cnn_elementwise *call, int64_t i, int64_t en
     return rest < end - i ? rest : end - i;
 }
 
-/* Gradients of an activation with one number p per channel. A task is a plane of one channel of one image, or where
- * channels lie innermost (`pixels` > 0) that many neighbouring pixels of all channels. */
+/* Gradients of an activation with a learned number p per channel. A task is a plane of one channel of one image or, if
+ * channels are innermost (`pixels` > 0), that many adjacent pixels of all channels. */
 typedef struct {
     cnn_tensor x, dy, dx;
     const void *p;
     int64_t p_stride;       /* 0: one number for all channels */
-    double *partial;        /* [tasks] or [tasks][C]: every task's share of dp */
+    double *partial;        /* [tasks] or [tasks][C]: each task's contribution to dp */
     int64_t pixels;
     double setting[4];
 } cnn_channelwise;
 
-/* Softmax along one axis: `columns` are the other axes, a column runs along the axis. */
+/* Softmax along one axis: a column is the values along it, `columns` the other axes. */
 typedef struct {
     cnn_elementwise columns;
     int64_t length;                     /* extent of the axis */
@@ -322,16 +322,16 @@ typedef struct {
     int64_t scratch_bytes;
 } cnn_softmax;
 
-/* Maxout: channel c of y is the largest of the channels c pieces ... c pieces + pieces - 1 of x. A task is a plane of y, or
- * where channels lie innermost (`pixels` > 0) that many neighbouring pixels. */
+/* Maxout: channel c of y is the maximum of the channels c pieces ... c pieces + pieces - 1 of x. A task is a plane of y or, if
+ * channels are innermost (`pixels` > 0), that many adjacent pixels. */
 typedef struct {
     cnn_tensor x, y, dy, dx;
     int64_t pieces;
     int64_t pixels;
 } cnn_maxout;
 
-/* Normalisation with statistics over sets of planes. A plane (n, c) is cut into `blocks` blocks of `block` cells, the last
- * one shorter; a task is one block of one plane, or of all channels of an image where channels are innermost.
+/* Normalisation by statistics of sets of planes. A plane (n, c) is split into `blocks` blocks of `block` cells, the last one
+ * shorter; a task is one block of one plane or, if channels are innermost, of all channels of an image.
  *
  *     moments      first = mean of the block, second = sum of (x - mean)^2
  *     transform    y = scale (x - center) + shift
@@ -339,26 +339,26 @@ typedef struct {
  *     gradient     dx = scale dy + slope (x - center) + shift
  */
 typedef struct {
-    cnn_tensor x, y, dy, dx;        /* planes as one axis, (N, C, 1, 1, cells), wherever a kernel runs */
+    cnn_tensor x, y, dy, dx;        /* for kernels as (N, C, 1, 1, cells) */
     int64_t channels_last;
     int64_t block, blocks;
     const void *center, *scale, *shift, *slope;     /* REAL, per image and channel */
-    int64_t image_step;             /* from image to image in these: C, or 0 where all images share them */
+    int64_t image_step;             /* from image to image in these: C, or 0 if all images share them */
     double *first, *second;         /* (N, blocks, C) */
 } cnn_norm;
 
 /* Local response normalisation: y = x s^-beta with s = k + alpha sum of x^2 over channels c - before ... c + after. A task is
- * `block` cells of all channels of an image. Where a square leaves REAL's range a kernel hands the task to `definition`. */
+ * `block` cells of all channels of an image. If a square leaves REAL's range, the kernel hands the task to `reference`. */
 typedef struct {
-    cnn_tensor x, y, dy, dx;        /* planes as one axis wherever a kernel runs */
+    cnn_tensor x, y, dy, dx;        /* for kernels as (N, C, 1, 1, cells) */
     int64_t channels_last;
     int64_t block, blocks;          /* cells in one task; tasks per image */
     int64_t before, after;
     double alpha, beta, k;
-    cnn_task definition;
+    cnn_task reference;
 } cnn_lrn;
 
-/* Where cell number i of all images, their planes in row-major order, lies in a tensor. */
+/* The offset of cell number i of all images, planes in row-major order. */
 static inline int64_t cnn_cell(const cnn_tensor *t, int64_t i) {
     int64_t offset = 0;
     for (int axis = 4; axis > 1 && i > 0; axis--) {
@@ -370,12 +370,12 @@ static inline int64_t cnn_cell(const cnn_tensor *t, int64_t i) {
 
 enum { CNN_LOSS_CELLS = 32, CNN_LOSS_BLOCK = 4096 };
 
-/* Softmax cross-entropy over the classes (axis 1) of every cell. Kernels' tasks are blocks of CNN_LOSS_CELLS cells, those of
- * definitions are cells. `smoothing` is shared out among all classes, the rest belongs to the target. */
+/* Softmax cross-entropy over the classes (axis 1) of every cell. A task is a block of CNN_LOSS_CELLS cells, of the reference
+ * implementation one cell. Label smoothing: `smoothing` is distributed over all classes, the rest goes to the target. */
 typedef struct {
-    cnn_tensor x, dx;               /* dx.data == NULL: not wanted */
-    cnn_tensor labels, dlabels;     /* probabilities of the classes, like x; data == NULL: there are none */
-    const int64_t *classes;         /* [images cells]; below 0: left out; NULL: labels are given */
+    cnn_tensor x, dx;               /* dx.data == NULL: not needed */
+    cnn_tensor labels, dlabels;     /* probabilities of the classes, like x; data == NULL: none */
+    const int64_t *classes;         /* [images cells] class numbers; negative: ignored; NULL: labels are given */
     const double *weight;           /* [classes]; NULL: 1 */
     double smoothing;
     double *largest, *log_sum;      /* [images cells] max x and log sum of e^(x - max x): forward writes, backward reads them */
@@ -392,8 +392,8 @@ typedef struct {
     double scale;
 } cnn_squared_error;
 
-/* An optimizer's update of one parameter: y = w and the state dy, p (data == NULL: none) change in place, x is the gradient.
- * Numbers that an optimizer has not are left alone. */
+/* An optimizer's update of one parameter: y = w and the state dy, p (data == NULL: none) are updated in place, x is the
+ * gradient. Numbers that an optimizer does not have are not read. */
 enum { CNN_UPDATE_BLOCK = 16384 };
 enum {
     CNN_RATE, CNN_DECAY, CNN_MOMENTUM, CNN_BETA_1, CNN_REST_1, CNN_BETA_2, CNN_REST_2, CNN_SCALE, CNN_EPS, CNN_SHRINK,
@@ -417,7 +417,7 @@ typedef struct {
     double scale, shift, fill;
 } cnn_dropout;
 
-/* Random numbers between two bounds: values[i] = low + (high - low) uniform(seed, i). Tasks are pairs of neighbours. */
+/* Uniform random numbers: values[i] = low + (high - low) uniform(seed, i). A task is a pair of adjacent values. */
 typedef struct {
     void *values;
     int64_t size;
@@ -425,7 +425,7 @@ typedef struct {
     double low, high;
 } cnn_between;
 
-/* Pooling by weights that are themselves computed: from a second image, or from how far a cell lies from its surroundings. */
+/* Pooling by computed weights: from a second image, or from the distance of a cell to its surroundings. */
 typedef struct {
     cnn_axis axis[3];
     int64_t cells;                  /* of the largest window */
@@ -435,43 +435,43 @@ typedef struct {
     const double *filter;           /* [channels][taps] of the low-pass, or NULL: the window's mean */
     double *dalpha, *dpower;        /* [images][channels] */
     double *dfilter;                /* [images][channels][taps], or NULL */
-    int64_t taps[3];                /* of the filter: 3, or 1 for axes that are not there */
+    int64_t taps[3];                /* of the filter: 3, or 1 for missing axes */
     double eps;
     int64_t symmetric;
-    int64_t in_place;               /* channels whose vectors lie in memory as they are; the rest is packed */
+    int64_t in_place;               /* channels read in place, a multiple of LANES; the others are packed */
 } cnn_weighted;
 
-/* RoI align: samples on a grid within each bin of some boxes. Of its kernels a task is a box, backward an image, and
- * CNN_BOXES_CHANNELS of the channels. */
+/* RoI align: samples on a grid within each bin of the boxes. A task of the kernels is CNN_BOXES_CHANNELS channels of a box or,
+ * backward, of an image. */
 enum { CNN_BOXES_CHANNELS = 64 };
 typedef struct {
     cnn_tensor x, y;                /* or dx and dy */
     cnn_tensor values;              /* backward of the maximum: x */
     int64_t count;
-    const int64_t *image;           /* [count] which image a box lies in */
+    const int64_t *image;           /* [count] the image of each box */
     const double *box;              /* [count][4] first row and column, height and width of a bin */
     const int64_t *grid;            /* [count][2] rows and columns of samples in a bin */
-    int64_t most;                   /* samples of a box along an axis */
+    int64_t most;                   /* the most samples of a box along an axis */
     int64_t maximum;
 } cnn_boxes;
 
-/* Resampling: of each output along an axis, which inputs it sums and with which weights. */
+/* Resampling along an axis: which inputs each output sums, and their weights. */
 typedef struct {
-    const int64_t *first;           /* [output extent + 1] where its taps begin in ... */
+    const int64_t *first;           /* [output extent + 1] first tap of each output in ... */
     const int64_t *source;          /* ... the inputs */
     const double *weight;           /* ... and their weights */
 } cnn_taps;
 typedef struct {
-    cnn_tensor x, y;                /* or dy and dx, with the taps turned round */
+    cnn_tensor x, y;                /* or dy and dx, with the transposed taps */
     cnn_taps taps[3];
     int64_t channels_last;          /* 1: channels are innermost in both; 0: columns are */
 } cnn_resample;
 
-/* Multiply-adds that depend on nothing but themselves, s = s factor + addend, to see how many there can be in a second. */
+/* Independent chains of multiply-adds, s = s factor + addend: a measurement of the peak rate. */
 typedef struct {
     int64_t steps;
     double factor, addend;
-    double *total, *count;          /* [tasks] the sum of all s of a task, and how many multiply-adds it was */
+    double *total, *count;          /* [tasks] the sum of all s of a task; how many multiply-adds it did */
 } cnn_multiply_adds;
 
 #endif

@@ -318,7 +318,7 @@ static void K(conv_correlate)(void *call, int64_t begin, int64_t end, void *scra
 
         K(product) product = {
             .row = f.column, .step = 1, .offset = offset, .runs = runs.runs, .length = runs.length, .y_row = y_column,
-            .accumulate = (int)p->add, .fetch_y = in_place, .clamp = K(clamps)(p), .lower = (REAL)p->lower,
+            .accumulate = (int)p->accumulate, .fetch_y = in_place, .clamp = K(clamps)(p), .lower = (REAL)p->lower,
                 .upper = (REAL)p->upper
         };
         const int64_t blocks = K(row_blocks)(at.columns, f.column);

@@ -1,13 +1,14 @@
-/* Deformable windows, channels innermost. Definition with its formulas: ops/columns.pyx.
+/* Deformable windows, channels innermost. The reference implementation, with its formulas, is in the family's reference.pyx.
  *
- * A cell of a window is read between four pixels; what they are is worked out once for all channels of an offset group. */
+ * A cell of a window is interpolated between four pixels; they are determined once for all channels of an offset group. */
 
 typedef struct {
     int64_t cell[2];
-    double weight[2], slope[2];     /* 0 where the cell does not count */
+    double weight[2], slope[2];     /* 0 if the cell lies outside the image */
 } K(around);
 
-/* between_zeros of ops/sample.pxd. */
+/* The cells around a position in a zero-padded image (between_zeros of sample.pxd). Unlike the samples of RoI align, whose weights
+ * are REALs in a table for the inner loops, these are float64: they are multiplied with masks and gradients before rounding. */
 static inline int K(place_around)(double position, int64_t extent, K(around) *at) {
     if (!(position > -1 && position < (double)extent)) return 0;
     const double low = __builtin_floor(position);
@@ -20,7 +21,7 @@ static inline int K(place_around)(double position, int64_t extent, K(around) *at
     return 1;
 }
 
-/* Where cell t of window (oh, ow) lies for offset group g; 0 where no pixel counts. */
+/* The pixels around cell t of window (oh, ow) in offset group g; returns 0 if all lie outside the image. */
 static inline int K(deformed)(const cnn_windows *v, int64_t n, int64_t g, int64_t t, int64_t oh, int64_t ow, K(around) *h,
                               K(around) *w) {
     const REAL *offset = (const REAL *)v->offset.data + n * v->offset.stride[0] + 2 * (g * v->taps + t) * v->offset.stride[1]
@@ -37,14 +38,14 @@ static inline double K(mask_of)(const cnn_windows *v, int64_t n, int64_t plane, 
                                         + ow * v->mask.stride[4]];
 }
 
-/* From channel c on, how many lie side by side in the columns; where they do, for cell t. */
+/* *column: where channel c of cell t is in the columns; returns how many channels from c on are contiguous there. */
 static inline int64_t K(column_run)(const cnn_windows *v, int64_t c, int64_t end, int64_t t, int64_t *column) {
     const int64_t group = c / v->inputs;
     *column = group * v->taps * v->inputs + t * v->inputs + c % v->inputs;
     return (group + 1) * v->inputs < end ? (group + 1) * v->inputs - c : end - c;
 }
 
-/* The pixels with a part in the value, and their parts times m; returns how many. */
+/* Offsets of the pixels with a non-zero weight, and their weights times m; returns how many there are. */
 static inline int K(parts_of)(const cnn_windows *v, const K(around) *h, const K(around) *w, double m, int64_t *offset, REAL *part) {
     int count = 0;
     for (int a = 0; a < 2; a++)
@@ -98,6 +99,21 @@ static void K(deform_columns)(void *description, int64_t begin, int64_t end, voi
     }
 }
 
+/* Accumulates the gradients dy of cell t into the channels first <= c < last of dx, all of group g. */
+static inline void K(scatter_cell)(
+    const cnn_windows *v, REAL *dx, const REAL *dy, int64_t t, int64_t first, int64_t last, const int64_t *offset,
+    const REAL *part, int parts
+) {
+    for (int64_t c = first, run, column; c < last; c += run) {
+        run = K(column_run)(v, c, last, t, &column);
+        for (int j = 0; j < parts; j++) {
+            REAL *restrict to = dx + offset[j] + c;
+            const REAL *restrict from = dy + column, factor = part[j];
+            for (int64_t i = 0; i < run; i++) to[i] += factor * from[i];
+        }
+    }
+}
+
 /* Tasks are blocks (n, c) of `block` channels of dx, here x. */
 static void K(deform_backward_input)(void *description, int64_t begin, int64_t end, void *scratch) {
     const cnn_windows *v = description;
@@ -116,19 +132,13 @@ static void K(deform_backward_input)(void *description, int64_t begin, int64_t e
                     const REAL *dy = (const REAL *)v->y.data + n * v->y.stride[0] + oh * v->y.stride[3] + ow * v->y.stride[4];
                     for (int64_t t = 0; t < v->taps; t++) {
                         K(around) h, w;
-                        int64_t offset[4], column;
+                        int64_t offset[4];
                         REAL part[4];
                         if (!K(deformed)(v, n, g, t, oh, ow, &h, &w)) continue;
                         const int parts = K(parts_of)(v, &h, &w, K(mask_of)(v, n, g * v->taps + t, oh, ow), offset, part);
-                        const int64_t stop = last < (g + 1) * channels ? last : (g + 1) * channels;
-                        for (int64_t c = first > g * channels ? first : g * channels, run; c < stop; c += run) {
-                            run = K(column_run)(v, c, stop, t, &column);
-                            for (int j = 0; j < parts; j++) {
-                                REAL *restrict to = dx + offset[j] + c;
-                                const REAL *restrict from = dy + column, factor = part[j];
-                                for (int64_t i = 0; i < run; i++) to[i] += factor * from[i];
-                            }
-                        }
+                        const int64_t low = first > g * channels ? first : g * channels;
+                        const int64_t high = last < (g + 1) * channels ? last : (g + 1) * channels;
+                        K(scatter_cell)(v, dx, dy, t, low, high, offset, part, parts);
                     }
                 }
     }
@@ -145,45 +155,58 @@ static inline double K(dot_product)(const REAL *a, const REAL *b, int64_t count)
     return total;
 }
 
+/* Derivatives of the loss with respect to the position and the mask of a cell. */
+typedef struct {
+    double h, w, mask;
+} K(cell_slopes);
+
+/* Those of cell t of a window in group g, without the factor m of the position's. x and dy begin at channel 0. */
+static inline K(cell_slopes) K(cell_slopes_of)(
+    const cnn_windows *v, const REAL *x, const REAL *dy, int64_t g, int64_t t, const K(around) *h, const K(around) *w
+) {
+    const int64_t channels = v->x.shape[1] / v->groups;
+    K(cell_slopes) d = {0, 0, 0};
+    for (int a = 0; a < 2; a++)
+        for (int b = 0; b < 2; b++) {
+            if (h->slope[a] == 0 || w->slope[b] == 0) continue;
+            const REAL *pixel = x + h->cell[a] * v->x.stride[3] + w->cell[b] * v->x.stride[4];
+            double dot = 0;
+            for (int64_t c = g * channels, run, column; c < (g + 1) * channels; c += run) {
+                run = K(column_run)(v, c, (g + 1) * channels, t, &column);
+                dot += K(dot_product)(pixel + c, dy + column, run);
+            }
+            if (w->weight[b] != 0) d.h += h->slope[a] * w->weight[b] * dot;
+            if (h->weight[a] != 0) d.w += h->weight[a] * w->slope[b] * dot;
+            if (h->weight[a] != 0 && w->weight[b] != 0) d.mask += h->weight[a] * w->weight[b] * dot;
+        }
+    return d;
+}
+
 /* Gradients of offset and mask: tasks are rows (n, oh) of windows. */
 static void K(deform_gradient)(void *description, int64_t begin, int64_t end, void *scratch) {
     const cnn_windows *v = description;
-    const int64_t channels = v->x.shape[1] / v->groups;
+    const cnn_tensor *doffset = &v->doffset, *dmask = &v->dmask;
     (void)scratch;
     for (int64_t task = begin; task < end; task++) {
         const int64_t n = task / v->output[1], oh = task % v->output[1];
         const REAL *x = (const REAL *)v->x.data + n * v->x.stride[0];
-        for (int64_t ow = 0; ow < v->output[2]; ow++) {
-            const REAL *dy = (const REAL *)v->y.data + n * v->y.stride[0] + oh * v->y.stride[3] + ow * v->y.stride[4];
+        for (int64_t ow = 0; ow < v->output[2]; ow++)
             for (int64_t g = 0; g < v->groups; g++)
                 for (int64_t t = 0; t < v->taps; t++) {
-                    K(around) h, w;
+                    const REAL *dy = (const REAL *)v->y.data + n * v->y.stride[0] + oh * v->y.stride[3] + ow * v->y.stride[4];
                     const double m = K(mask_of)(v, n, g * v->taps + t, oh, ow);
-                    double dh = 0, dw = 0, dm = 0;
-                    if (K(deformed)(v, n, g, t, oh, ow, &h, &w))
-                        for (int a = 0; a < 2; a++)
-                            for (int b = 0; b < 2; b++) {
-                                if (h.slope[a] == 0 || w.slope[b] == 0) continue;
-                                const REAL *pixel = x + h.cell[a] * v->x.stride[3] + w.cell[b] * v->x.stride[4];
-                                double dot = 0;
-                                for (int64_t c = g * channels, run, column; c < (g + 1) * channels; c += run) {
-                                    run = K(column_run)(v, c, (g + 1) * channels, t, &column);
-                                    dot += K(dot_product)(pixel + c, dy + column, run);
-                                }
-                                if (w.weight[b] != 0) dh += h.slope[a] * w.weight[b] * dot;
-                                if (h.weight[a] != 0) dw += h.weight[a] * w.slope[b] * dot;
-                                if (h.weight[a] != 0 && w.weight[b] != 0) dm += h.weight[a] * w.weight[b] * dot;
-                            }
-                    if (v->doffset.data != NULL) {
-                        REAL *to = (REAL *)v->doffset.data + n * v->doffset.stride[0]
-                            + 2 * (g * v->taps + t) * v->doffset.stride[1] + oh * v->doffset.stride[3] + ow * v->doffset.stride[4];
-                        to[0] = (REAL)(m * dh);
-                        to[v->doffset.stride[1]] = (REAL)(m * dw);
+                    K(around) h, w;
+                    K(cell_slopes) d = {0, 0, 0};
+                    if (K(deformed)(v, n, g, t, oh, ow, &h, &w)) d = K(cell_slopes_of)(v, x, dy, g, t, &h, &w);
+                    if (doffset->data != NULL) {
+                        REAL *to = (REAL *)doffset->data + n * doffset->stride[0] + 2 * (g * v->taps + t) * doffset->stride[1]
+                            + oh * doffset->stride[3] + ow * doffset->stride[4];
+                        to[0] = (REAL)(m * d.h);
+                        to[doffset->stride[1]] = (REAL)(m * d.w);
                     }
-                    if (v->dmask.data != NULL)
-                        ((REAL *)v->dmask.data)[n * v->dmask.stride[0] + (g * v->taps + t) * v->dmask.stride[1]
-                                                + oh * v->dmask.stride[3] + ow * v->dmask.stride[4]] = (REAL)dm;
+                    if (dmask->data != NULL)
+                        ((REAL *)dmask->data)[n * dmask->stride[0] + (g * v->taps + t) * dmask->stride[1]
+                                              + oh * dmask->stride[3] + ow * dmask->stride[4]] = (REAL)d.mask;
                 }
-        }
     }
 }

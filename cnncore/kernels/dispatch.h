@@ -1,4 +1,4 @@
-/* Which kernels exist, and which CPU target's version of them runs. */
+/* Which kernels exist, and the CPU target whose versions of them run. */
 #ifndef CNN_DISPATCH_H
 #define CNN_DISPATCH_H
 
@@ -18,17 +18,17 @@ typedef struct {
     const cnn_task *kernels[2]; /* by precision, then by CNN_<kernel> */
 } cnn_target;
 
-/* Targets are numbered from the plainest to the most able. Number 0, "definition", has no kernels: definitions run. */
+/* Targets are numbered from the least to the most capable. Number 0 has no kernels: the reference implementations run. */
 int cnn_target_count(void);
 const char *cnn_target_name(int target);
-int cnn_target_supported(int target);       /* compiled in, and both CPU and operating system can run it */
+int cnn_target_supported(int target);       /* compiled in, and supported by CPU and operating system */
 int cnn_target_current(void);
 void cnn_target_select(int target);
 
 const char *cnn_kernel_name(int kernel);
 int cnn_kernel_number(const char *name);    /* -1: no such kernel */
-cnn_task cnn_kernel(int kernel, int precision);    /* of the current target; NULL: let the definition run */
-int cnn_kernel_taken(int kernel);           /* whether cnn_kernel has returned it since this was last asked */
-int64_t cnn_lanes(int precision);           /* of the current target; 1 for "definition" */
+cnn_task cnn_kernel(int kernel, int precision);    /* of the current target; NULL: run the reference implementation */
+int cnn_kernel_taken(int kernel);           /* whether cnn_kernel has returned it since the last such call */
+int64_t cnn_lanes(int precision);           /* of the current target; 1 if it has no kernels */
 
 #endif

@@ -1,4 +1,4 @@
-/* Copies between layouts: runs where both sides lie alike, blocks of LANES × LANES transposed in registers where they do not. */
+/* Copies between layouts: contiguous runs where both sides agree, else blocks of LANES × LANES transposed in registers. */
 
 static inline void K(copy_run)(REAL *dst, const REAL *src, int64_t count) {
     int64_t i = 0;
@@ -25,7 +25,7 @@ static inline void K(transpose_block)(REAL *dst, int64_t dst_row, const REAL *sr
     for (int i = 0; i < LANES; i++) K(store)(dst + i * dst_row, row[i]);
 }
 
-/* dst[j, i] = src[i, j] for so few rows that they fill no vector: the planes of a picture become its pixels. */
+/* dst[j, i] = src[i, j] for fewer rows than a vector has lanes: RGB planes become RGB pixels. */
 static inline __attribute__((always_inline)) void K(interleave)(
     REAL *restrict dst, const REAL *restrict src, int64_t src_row, const int rows, int64_t columns
 ) {
@@ -34,7 +34,7 @@ static inline __attribute__((always_inline)) void K(interleave)(
         for (int i = 0; i < rows; i++) dst[j * rows + i] = src[i * src_row + j];
 }
 
-/* dst[j, i] = src[i, j]: src has `rows` contiguous rows of `columns`, dst the other way round. */
+/* dst[j, i] = src[i, j]: src has `rows` contiguous rows of `columns` values, dst `columns` rows. */
 static void K(transpose)(REAL *dst, int64_t dst_row, const REAL *src, int64_t src_row, int64_t rows, int64_t columns) {
     if (rows == dst_row && (rows == 2 || rows == 3 || rows == 4)) {
         if (rows == 2) K(interleave)(dst, src, src_row, 2, columns);

@@ -1,5 +1,6 @@
-/* Linear layers of few rows: the weights, which are most of the numbers, are read once and as they lie. Definitions with
- * their formulas: ops/conv.pyx, whose kernels take over where rows are many. */
+/* Linear layers of few rows: the weights, which are most of the data, are read once and in place. The reference
+ * implementations, with their formulas, are those of convolution in reference.pyx; for many rows the convolution kernels are
+ * used. */
 
 /* Element l of the result: the sum of the lanes of v[l]. */
 static inline __attribute__((always_inline)) vreal K(sums_of_lanes)(vreal *v) {
@@ -13,7 +14,7 @@ static inline __attribute__((always_inline)) vreal K(sums_of_lanes)(vreal *v) {
     return v[0];
 }
 
-/* LANES outputs from as many rows of w, of which only the first `rows` exist. */
+/* LANES outputs from as many rows of w; only the first `rows` exist. */
 static inline __attribute__((always_inline)) vreal K(products)(
     const REAL *x, const REAL *w, int64_t w_row, int64_t rows, int64_t features) {
     vreal sum[LANES];
@@ -54,6 +55,18 @@ static void K(linear_forward)(void *description, int64_t begin, int64_t end, voi
     }
 }
 
+/* sum += g w for `count` features. */
+static inline void K(add_scaled_row)(vreal *sum, REAL g, const REAL *w, int64_t count) {
+    const vreal factor = K(splat)(g);
+    if (count == CNN_LINEAR_VECTORS * LANES) {
+#pragma GCC unroll 8
+        for (int v = 0; v < CNN_LINEAR_VECTORS; v++) sum[v] += factor * K(load)(w + v * LANES);
+        return;
+    }
+    for (int64_t v = 0; v * LANES < count; v++)
+        sum[v] += factor * (count - v * LANES < LANES ? K(load_tail)(w + v * LANES, count - v * LANES) : K(load)(w + v * LANES));
+}
+
 /* Tasks are CNN_LINEAR_VECTORS * LANES features each: dx = sum of dy w over the outputs, in sums of CNN_LINEAR_TERMS. */
 static void K(linear_backward_input)(void *description, int64_t begin, int64_t end, void *scratch) {
     const cnn_linear *call = description;
@@ -68,18 +81,8 @@ static void K(linear_backward_input)(void *description, int64_t begin, int64_t e
             for (int64_t first = 0; first < call->outputs; first += CNN_LINEAR_TERMS) {
                 const int64_t last = first + CNN_LINEAR_TERMS < call->outputs ? first + CNN_LINEAR_TERMS : call->outputs;
                 vreal sum[CNN_LINEAR_VECTORS] = {{0}};
-                for (int64_t k = first; k < last; k++) {
-                    const REAL *w = (const REAL *)call->w + k * call->w_row + from;
-                    const vreal g = K(splat)(dy[k]);
-                    if (count == CNN_LINEAR_VECTORS * LANES) {
-#pragma GCC unroll 8
-                        for (int v = 0; v < CNN_LINEAR_VECTORS; v++) sum[v] += g * K(load)(w + v * LANES);
-                        continue;
-                    }
-                    for (int64_t v = 0; v * LANES < count; v++)
-                        sum[v] += g * (count - v * LANES < LANES ? K(load_tail)(w + v * LANES, count - v * LANES)
-                                                                 : K(load)(w + v * LANES));
-                }
+                for (int64_t k = first; k < last; k++)
+                    K(add_scaled_row)(sum, dy[k], (const REAL *)call->w + k * call->w_row + from, count);
 #pragma GCC unroll 8
                 for (int v = 0; v < CNN_LINEAR_VECTORS; v++) total[v] += sum[v];
             }

@@ -1,7 +1,7 @@
-/* What the processor can do at most: independent multiply-adds on registers, nothing read and nothing written.
+/* The peak rate of the processor: independent multiply-adds on registers, without any memory access.
  *
- * So many sums side by side that none waits for itself (4 or 5 cycles until a result is there, two multiply-adds a cycle), and
- * so few that all stay in registers. Measured by cnncore.cpu.peak.
+ * Enough accumulators that none waits for its own result (latency 4 or 5 cycles, two multiply-adds per cycle), and few
+ * enough that all stay in registers. Measured by cnncore.cpu.peak.
  */
 enum { K(peak_sums) = VECTOR_REGISTERS - VECTOR_REGISTERS / 4 };
 
@@ -12,7 +12,7 @@ static void K(multiply_add_peak)(void *call, int64_t begin, int64_t end, void *s
         const vreal factor = K(splat)((REAL)c->factor), addend = K(splat)((REAL)c->addend);
         vreal sum[K(peak_sums)];
 #pragma GCC unroll 32
-        for (int k = 0; k < K(peak_sums); k++) sum[k] = K(splat)((REAL)k);    /* equal ones would be computed once */
+        for (int k = 0; k < K(peak_sums); k++) sum[k] = K(splat)((REAL)k);    /* equal chains would be merged by the compiler */
         for (int64_t step = 0; step < c->steps; step++) {
 #pragma GCC unroll 32
             for (int k = 0; k < K(peak_sums); k++) sum[k] = sum[k] * factor + addend;

@@ -1,8 +1,9 @@
-/* Normalisation by statistics, and by neighbouring channels. Definitions with their formulas: ops/norm.pyx. */
+/* Normalisation by statistics, and by adjacent channels (LRN). The reference implementations, with their formulas, are in the
+ * family's reference.pyx. */
 
-#define STRIP 4     /* wide vectors that are summed side by side: one addition need not wait for the one before */
+#define STRIP 4     /* independent accumulators, to hide the latency of the additions */
 
-/* Where a task lies: image n, cells first <= i < last, and where channels are not innermost channel c. */
+/* What a task computes: image n, cells first <= i < last and, if channels are not innermost, channel c. */
 typedef struct {
     int64_t n, c, first, last, part;
 } K(place_of_norm);
@@ -23,7 +24,7 @@ static inline K(place_of_norm) K(norm_place)(const cnn_norm *call, int64_t task)
 }
 #define AT(t) ((REAL *)(t).data + at.n * (t).stride[0] + at.c * (t).stride[1] + at.first * (t).stride[4])
 
-/* Means and squares around them of `vectors` * WIDE neighbouring channels. */
+/* Means, and sums of squared differences from them, of `vectors` * WIDE adjacent channels. */
 static inline __attribute__((always_inline)) void K(moments_of_channels)(
     const REAL *x, int64_t step, int64_t cells, double *mean, double *square, const int vectors) {
     vwide sum[STRIP] = {{0}}, squares[STRIP] = {{0}};
@@ -88,7 +89,7 @@ static void K(norm_moments)(void *call_, int64_t begin, int64_t end, void *scrat
     }
 }
 
-/* Sums of dy and of dy (x - center) over `vectors` * WIDE neighbouring channels. */
+/* Sums of dy and of dy (x - center) of `vectors` * WIDE adjacent channels. */
 static inline __attribute__((always_inline)) void K(sums_of_channels)(
     const REAL *x, int64_t x_step, const REAL *dy, int64_t dy_step, const REAL *center, int64_t cells, double *plain,
     double *weighted, const int vectors) {
@@ -208,18 +209,19 @@ static void K(norm_gradient)(void *call_, int64_t begin, int64_t end, void *scra
 
 /* ── Local response normalisation ──
  *
- * A task is taken as lines of neighbouring values: the channels of each cell, or the cells of each channel. In scratch the
- * lines lie `pitch` apart and the channels `step`, with zeros where a window reaches beyond the image: no edge is special. */
+ * A task is processed as lines of adjacent values: the channels of each cell, or the cells of each channel. In scratch the lines
+ * are `pitch` apart and the channels `step`, padded with zeros so that windows at the first and last channels need no special
+ * case. */
 typedef struct {
     int64_t lines, length, pitch, step;
-    int64_t before, after;          /* channels that a window can meet */
-    REAL *space;                    /* room / 3 REALs each for squares, ratios, powers */
-    int64_t room;
+    int64_t before, after;          /* channels that a window can cover */
+    REAL *scratch;                    /* squares, ratios and powers, padded_size REALs each */
+    int64_t padded_size;
 } K(lrn_block);
 
 static inline REAL K(root)(REAL s) { return sizeof(REAL) == 4 ? (REAL)__builtin_sqrtf((float)s) : (REAL)__builtin_sqrt((double)s); }
 
-/* p = s^-beta; square roots where they do. Which formula a value gets does not depend on its place in the line. */
+/* p = s^-beta, by square roots for common beta. The formula does not depend on a value's position in the line. */
 static void K(lrn_powers)(REAL *restrict p, const REAL *restrict s, int64_t count, double beta) {
     if (beta == 0.75)
         for (int64_t i = 0; i < count; i++) p[i] = 1 / (K(root)(s[i]) * K(root)(K(root)(s[i])));
@@ -246,7 +248,7 @@ static void K(window_sums)(REAL *restrict sum, const REAL *restrict v, int64_t s
         for (int64_t i = 0; i < count; i++) sum[i] += v[j * step + i];
 }
 
-/* The squares of a block's x in scratch; 0 where one, or the sum of a window, could leave REAL's range. */
+/* Stores the squares of a block's x in scratch; returns 0 if one, or the sum of a window, could leave REAL's range. */
 static int K(lrn_squares)(const cnn_lrn *call, const REAL *x, int64_t x_line, const K(lrn_block) *b, REAL *squares) {
     const double largest = (sizeof(REAL) == 4 ? 3e38 : 1e308) / 4 / (1 + call->alpha) / (double)(call->before + call->after + 1);
     const double smallest = sizeof(REAL) == 4 ? 1e-30 : 1e-290;
@@ -264,13 +266,11 @@ static int K(lrn_squares)(const cnn_lrn *call, const REAL *x, int64_t x_line, co
     return !beyond;
 }
 
-static inline int64_t K(least)(int64_t a, int64_t b) { return a < b ? a : b; }
-
-/* Lines of a task, with zeros around them in all of scratch. */
+/* The lines of a task. */
 static K(lrn_block) K(lrn_lines)(const cnn_lrn *call, int64_t task, void *scratch) {
     const int64_t C = call->x.shape[1], first = task % call->blocks * call->block;
-    const int64_t cells = K(least)(call->block, call->x.shape[4] - first);
-    K(lrn_block) b = {.before = K(least)(call->before, C - 1), .after = K(least)(call->after, C - 1), .space = scratch};
+    const int64_t cells = K(smaller)(call->block, call->x.shape[4] - first);
+    K(lrn_block) b = {.before = K(smaller)(call->before, C - 1), .after = K(smaller)(call->after, C - 1), .scratch = scratch};
     if (call->channels_last) {
         b.lines = cells;
         b.length = C;
@@ -281,7 +281,7 @@ static K(lrn_block) K(lrn_lines)(const cnn_lrn *call, int64_t task, void *scratc
         b.length = cells;
         b.pitch = b.step = call->block;
     }
-    b.room = call->block * (C + b.before + b.after);
+    b.padded_size = call->block * (C + b.before + b.after);
     return b;
 }
 
@@ -294,11 +294,11 @@ static void K(lrn_forward)(void *call_, int64_t begin, int64_t end, void *scratc
         const REAL *x = (const REAL *)call->x.data + n * call->x.stride[0] + first * call->x.stride[4];
         REAL *y = (REAL *)call->y.data + n * call->y.stride[0] + first * call->y.stride[4];
         const int64_t x_line = call->x.stride[call->channels_last ? 4 : 1], y_line = call->y.stride[call->channels_last ? 4 : 1];
-        REAL *padded = b.space, *s = padded + b.room, *p = s + b.length;
-        if (task == begin) memset(padded, 0, (size_t)b.room * sizeof(REAL));
+        REAL *padded = b.scratch, *s = padded + b.padded_size, *p = s + b.length;
+        if (task == begin) memset(padded, 0, (size_t)b.padded_size * sizeof(REAL));
         if (!K(lrn_squares)(call, x, x_line, &b, padded + b.before * b.step)) {
-            call->definition(call, task, task + 1, scratch);
-            memset(padded, 0, (size_t)b.room * sizeof(REAL));
+            call->reference(call, task, task + 1, scratch);
+            memset(padded, 0, (size_t)b.padded_size * sizeof(REAL));
             continue;
         }
         for (int64_t line = 0; line < b.lines; line++) {
@@ -324,12 +324,12 @@ static void K(lrn_backward)(void *call_, int64_t begin, int64_t end, void *scrat
         const int axis = call->channels_last ? 4 : 1;
         const int64_t x_line = call->x.stride[axis], dy_line = call->dy.stride[axis], dx_line = call->dx.stride[axis];
         const int64_t window = b.before + 1 + b.after;
-        REAL *padded = b.space, *ratios = padded + b.room, *powers = ratios + b.room;
+        REAL *padded = b.scratch, *ratios = padded + b.padded_size, *powers = ratios + b.padded_size;
         REAL *s = powers + b.lines * b.length;
-        if (task == begin) memset(padded, 0, 2 * (size_t)b.room * sizeof(REAL));
+        if (task == begin) memset(padded, 0, 2 * (size_t)b.padded_size * sizeof(REAL));
         if (!K(lrn_squares)(call, x, x_line, &b, padded + b.before * b.step)) {
-            call->definition(call, task, task + 1, scratch);
-            memset(padded, 0, 2 * (size_t)b.room * sizeof(REAL));
+            call->reference(call, task, task + 1, scratch);
+            memset(padded, 0, 2 * (size_t)b.padded_size * sizeof(REAL));
             continue;
         }
         for (int64_t line = 0; line < b.lines; line++) {
@@ -337,7 +337,7 @@ static void K(lrn_backward)(void *call_, int64_t begin, int64_t end, void *scrat
             K(window_sums)(s, padded + line * b.pitch, b.step, window, b.length);
             for (int64_t i = 0; i < b.length; i++) s[i] = k + alpha * s[i];
             K(lrn_powers)(p, s, b.length, call->beta);
-            /* The windows that hold a channel reach the other way: `after` channels before it. */
+            /* The windows that contain a channel are mirrored: they begin `after` channels before it. */
             REAL *restrict ratio = ratios + b.after * b.step + line * b.pitch;
             const REAL *restrict from = x + line * x_line, *restrict slope = dy + line * dy_line;
             for (int64_t i = 0; i < b.length; i++) ratio[i] = slope[i] * (from[i] * (p[i] / s[i]));
@@ -354,10 +354,11 @@ static void K(lrn_backward)(void *call_, int64_t begin, int64_t end, void *scrat
 
 /* ── Response normalisation within channels ──
  *
- * A task is `block` channels of an image: one plane, or where channels are innermost so many neighbours, whose cells are then
- * runs of `block` values. Sums over boxes are sums along one axis after the other, of whole rows of values. */
+ * A task is `block` channels of an image: one plane or, if channels are innermost, several, whose cells are then runs of `block`
+ * values. Box sums are separable: one axis after the other, on whole rows of values. */
 
-/* to[i] = from[i - before] + ... + from[i + after] along an axis of `extent` places, `step` values apart, as far as they exist. */
+/* to[i] = from[i - before] + ... + from[i + after], as far as they exist, along an axis of `extent` cells that are `step`
+ * apart. */
 static void K(axis_sums)(REAL *restrict to, const REAL *restrict from, int64_t extent, int64_t step, int64_t before, int64_t after) {
     if (before >= extent) before = extent - 1;
     if (after >= extent) after = extent - 1;
@@ -369,7 +370,7 @@ static void K(axis_sums)(REAL *restrict to, const REAL *restrict from, int64_t e
     }
 }
 
-/* The sums over boxes around every place of values[D][H][W][block]; returned in `values` or `other`. */
+/* The box sums around every cell of values[D][H][W][block], in `values` or `other`: whichever is returned. */
 static REAL *K(box_sums)(const cnn_tensor *x, int64_t block, REAL *values, REAL *other, int64_t before, int64_t after) {
     int64_t step = block;
     const int64_t count = x->shape[2] * x->shape[3] * x->shape[4] * block;
@@ -387,13 +388,13 @@ static REAL *K(box_sums)(const cnn_tensor *x, int64_t block, REAL *values, REAL 
     return values;
 }
 
-/* Where a row of cells of a task's channels lies. */
+/* The offset of a row of cells of a task's channels. */
 static inline const REAL *K(norm_row)(const cnn_tensor *t, int64_t n, int64_t c, int64_t row) {
     return (const REAL *)t->data + n * t->stride[0] + c * t->stride[1] + row / t->shape[3] * t->stride[2]
         + row % t->shape[3] * t->stride[3];
 }
 
-/* The squares of a task's values; 0 where one, or the sum of a box, could leave REAL's range. */
+/* Stores the squares of a task's values; returns 0 if one, or the sum of a box, could leave REAL's range. */
 static int K(plane_squares)(const cnn_lrn *call, int64_t n, int64_t c, int64_t block, REAL *squares) {
     const cnn_tensor *x = &call->x;
     double cells = 1;
@@ -434,7 +435,7 @@ static void K(plane_norm_forward)(void *description, int64_t begin, int64_t end,
         const int64_t next = call->block > 1 ? 1 : x->shape[4];
         REAL *squares = scratch, *other = squares + cells * block;
         if (!K(plane_squares)(call, n, c, block, squares)) {
-            call->definition(call, n * x->shape[1] + c, n * x->shape[1] + c + block, scratch);
+            call->reference(call, n * x->shape[1] + c, n * x->shape[1] + c + block, scratch);
             continue;
         }
         REAL *s = K(box_sums)(x, block, squares, other, call->before, call->after);
@@ -461,7 +462,7 @@ static void K(plane_norm_backward)(void *description, int64_t begin, int64_t end
         const int64_t next = call->block > 1 ? 1 : x->shape[4];
         REAL *squares = scratch, *other = squares + cells * block, *powers = other + cells * block;
         if (!K(plane_squares)(call, n, c, block, squares)) {
-            call->definition(call, n * x->shape[1] + c, n * x->shape[1] + c + block, scratch);
+            call->reference(call, n * x->shape[1] + c, n * x->shape[1] + c + block, scratch);
             continue;
         }
         REAL *s = K(box_sums)(x, block, squares, other, call->before, call->after);
@@ -476,7 +477,7 @@ static void K(plane_norm_backward)(void *description, int64_t begin, int64_t end
                 REAL *restrict to = ratio;
                 for (int64_t i = 0; i < run; i++) to[i] = slope[i] * (from[i] * (p[i] / sum[i]));
             }
-        /* The boxes that hold a cell reach the other way. */
+        /* The boxes that contain a cell are mirrored. */
         const REAL *total = K(box_sums)(x, block, ratios, s, call->after, call->before);
         p = powers;
         for (int64_t row = 0; row < rows; row++)

@@ -1,13 +1,13 @@
-/* Strategies that draw cells (training), with the numbers of the definitions and decided in float64 as they do it: the same cells
- * are drawn whatever computes. Planes are always packed; backward knows from the positions all there is to know.
+/* Strategies that draw cells (training). They use the random numbers of the reference implementation and decide in float64 as
+ * it does, so that every target draws the same cells. Planes are always packed; backward needs nothing but the positions.
  */
 
 /* ── Stochastic ─────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* Of WIDE lanes: the first positive cell at which the sum of the cells exceeds a drawn part of their sum, else the last one. */
+/* Of WIDE lanes: the first positive cell at which the cumulative sum exceeds `drawn` times the total, else the last positive. */
 static void K(stochastic_cells)(int64_t n, const REAL *x, vwide largest, vwide drawn, vwide *relative, INTEGER *selected) {
     typedef int64_t mask __attribute__((vector_size(VECTOR_BYTES)));
-    const mask endless = largest == INFINITY;       /* infinite cells count 1, the others 0 */
+    const mask endless = largest == INFINITY;       /* infinite cells have weight 1, the others 0 */
     vwide total = {0}, reached = {0}, cell = {0};
     mask left = ~(mask){0};
     for (int64_t i = 0; i < n; i++) {
@@ -25,7 +25,7 @@ static void K(stochastic_cells)(int64_t n, const REAL *x, vwide largest, vwide d
     }
     for (int l = 0; l < WIDE; l++) selected[l] = (INTEGER)cell[l];
 }
-static vreal K(stochastic_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
+static vreal K(stochastic_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) {
     INTEGER selected[LANES];
     vreal largest = {0}, y = {0};
     vmask refused = {0};
@@ -46,23 +46,23 @@ static vreal K(stochastic_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x
 
 /* ── Rank stochastic ── settings: a, 1 ──────────────────────────────────────────────────────────────────────────────── */
 
-/* Of n cells, the probability to draw one of the first r + 1. */
-static void K(rank_probabilities)(const cnn_pool *c, int64_t n, double *reached) {
+/* cumulative[r]: the probability to draw one of the first r + 1 of n ranks. */
+static void K(rank_probabilities)(const cnn_pool *c, int64_t n, double *cumulative) {
     const double a = c->setting[0];
     double total = 0, sum = 0;
     for (int64_t r = 0; r < n; r++) total += a * pow(1 - a, (double)r);
-    for (int64_t r = 0; r < n; r++) reached[r] = sum += a * pow(1 - a, (double)r) / total;
+    for (int64_t r = 0; r < n; r++) cumulative[r] = sum += a * pow(1 - a, (double)r) / total;
 }
-static vreal K(rank_stochastic_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
+static vreal K(rank_stochastic_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) {
     vmask rank[CNN_POOL_RANKED], drawn = {0};
     vreal y = {0};
-    if (w->memory->n != w->n) {
-        K(rank_probabilities)(c, w->n, w->memory->reached);
-        w->memory->n = w->n;
+    if (w->cache->n != w->n) {
+        K(rank_probabilities)(c, w->n, w->cache->cumulative);
+        w->cache->n = w->n;
     }
     for (int l = 0; l < LANES; l++) {
         int64_t r = 0;
-        while (r < w->n - 1 && !(w->memory->reached[r] > w->drawn[l])) r++;
+        while (r < w->n - 1 && !(w->cache->cumulative[r] > w->drawn[l])) r++;
         drawn[l] = (INTEGER)r;
     }
     K(rank_cells)(w->n, x, rank);
@@ -76,7 +76,7 @@ static vreal K(rank_stochastic_reduce)(const cnn_pool *c, K(cells) *w, const vre
 
 /* ── Max-pooling dropout ── setting: q ──────────────────────────────────────────────────────────────────────────────── */
 
-/* Cells that are dropped become the NaN of which all bits are set; no other NaN is left that has them. */
+/* Dropped cells are marked by the NaN with all bits set; other NaNs are replaced by a canonical one first. */
 static void K(max_dropout_prepare)(const cnn_pool *c, REAL *packed, int64_t plane, int64_t planes, int64_t from, int64_t to) {
     const int64_t slice = K(pool_slice)(c, &c->x), first = from * slice, end = to * slice;
     const uint64_t least = (uint64_t)ceil(c->setting[0] * 9007199254740992.0);
@@ -97,7 +97,7 @@ static void K(max_dropout_prepare)(const cnn_pool *c, REAL *packed, int64_t plan
         }
     }
 }
-static vreal K(max_dropout_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
+static vreal K(max_dropout_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) {
     vreal y = {0};
     w->cell = (vmask){0} - 1;
     for (int64_t i = 0; i < w->n; i++) {
@@ -128,12 +128,13 @@ POOL_INLINE int64_t K(position_offset)(const cnn_tensor *t, int64_t position, in
     const int64_t W = t->shape[4], HW = t->shape[3] * W;
     return position / HW * t->stride[2] + position % HW / W * t->stride[3] + position % W * t->stride[4];
 }
+/* Whether position * stride[4] is the offset of a position: the plane is contiguous but for its innermost stride. */
 static int K(lines_merge)(const cnn_tensor *t) {
     return t->stride[3] == t->shape[4] * t->stride[4] && (t->shape[2] == 1 || t->stride[2] == t->shape[3] * t->stride[3]);
 }
 
-/* dy goes to the cells that were drawn. A task is `vectors` channels of an image. `x`, where given, says which windows have
- * a gradient at all: those with a positive cell. */
+/* dy goes to the cells that were drawn. A task is `vectors` channels of an image. With `reads_x` only windows with a positive
+ * cell have a gradient. */
 POOL_INLINE void K(drawn_backward)(const cnn_pool *c, const int reads_x, int64_t begin, int64_t end) {
     const cnn_tensor *dx = &c->dx, *dy = &c->dy, *x = &c->x, *drawn = &c->drawn;
     const int64_t C = dx->shape[1], block = c->vectors, blocks = (C + block - 1) / block;
@@ -144,7 +145,7 @@ POOL_INLINE void K(drawn_backward)(const cnn_pool *c, const int reads_x, int64_t
         const REAL *share = (const REAL *)dy->data + n * dy->stride[0] + channel * dy->stride[1];
         const REAL *image = (const REAL *)x->data + n * x->stride[0] + channel * x->stride[1];
         const int64_t *position = (const int64_t *)drawn->data + n * drawn->stride[0] + channel * drawn->stride[1];
-        for (int64_t d = 0; !c->add && d < dx->shape[2]; d++)
+        for (int64_t d = 0; !c->accumulate && d < dx->shape[2]; d++)
             for (int64_t h = 0; h < dx->shape[3]; h++)
                 for (int64_t w = 0; w < dx->shape[4]; w++)
                     for (int64_t k = 0; k < channels; k++)

@@ -1,36 +1,37 @@
-/* Strategies that look at a window as a whole: its cells lie in an array of vectors, the same cell of LANES planes in each, and
- * reduce and spread are those of the definitions (ops/pool.pyx) written on vectors. The loops of pool.h gather the cells,
- * wherever they lie, and add what spread leaves to dx.
+/* Strategies that take a window as a whole: its cells are an array of vectors, each with the same cell of LANES planes, and
+ * forward and backward are those of the reference implementation (reference.pyx) written on vectors. The loops at the end of
+ * this file gather the cells and accumulate the gradients into dx.
  *
- * They are called through pointers: beside exponentials, sorting and gathering that costs nothing, and the code stays small.
+ * Strategies are called through pointers: next to exponentials, sorting and gathering the calls cost nothing, and the code
+ * stays small.
  */
 
-/* What a strategy remembers from window to window. */
+/* Of rank-stochastic pooling, kept from window to window: the cumulative probabilities of the ranks. */
 typedef struct {
-    int64_t n;                          /* cells of the windows that it is for; 0: nothing */
-    double reached[CNN_POOL_RANKED];
-} K(memory);
+    int64_t n;                          /* cells of the windows they are for; 0: not computed yet */
+    double cumulative[CNN_POOL_RANKED];
+} K(probability_cache);
 
 typedef struct {
     int64_t n;                  /* cells of the window inside the image */
-    const int64_t *tap;         /* [n] places within the whole kernel */
-    int64_t taps;               /* cells of a whole kernel */
+    const int64_t *tap;         /* [n] position of each cell within the whole kernel */
+    int64_t taps;               /* cells of the whole kernel */
     const vreal *parameter;     /* learned numbers of the channels, array after array */
-    vreal *gradient;            /* spread adds what the window has for their gradients; NULL where nobody asks */
-    vreal *work;                /* [2n] for the strategy's own use */
-    int64_t lanes;              /* that hold a plane */
-    int refused;                /* set by reduce where it has no value for these cells */
-    vmask cell;                 /* set by reduce of a strategy that selects: the cell that y came from, -1 for none */
+    vreal *gradient;            /* backward accumulates their gradients here; NULL if not needed */
+    vreal *work;                /* [2n] scratch of the strategy */
+    int64_t lanes;              /* lanes that hold a plane */
+    int refused;                /* set by forward if the strategy is undefined for these cells */
+    vmask cell;                 /* set by forward of a strategy that selects: the cell y came from, -1 for none */
     const double *drawn;        /* [LANES] for a strategy that draws: uniform in [0, 1) */
-    K(memory) *memory;
-} K(cells);
+    K(probability_cache) *cache;
+} K(whole_window);
 
 struct K(whole_strategy) {
-    vreal (*reduce)(const cnn_pool *c, K(cells) *w, const vreal *x);
-    void (*spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx);
-    int reads_y;                /* whether spread reads y */
-    int selects, draws;         /* whether reduce leaves a cell; whether it draws a number for each window */
-    /* What is done to packed planes before their windows are met: slices from <= i < to of `planes` planes. */
+    vreal (*forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x);
+    void (*backward)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal y, vreal dy, vreal *dx);
+    int reads_y;                /* whether backward reads y */
+    int selects, draws;         /* whether forward sets `cell`; whether it draws a number per window */
+    /* Preprocesses packed planes before their windows are reduced: slices from <= i < to of `planes` planes; NULL: nothing. */
     void (*prepare)(const cnn_pool *c, REAL *packed, int64_t plane, int64_t planes, int64_t from, int64_t to);
 };
 
@@ -41,7 +42,7 @@ static void K(whole_prepare)(
     if (whole->prepare) whole->prepare(c, packed, plane, planes, from, to);
 }
 
-/* ── What several of them need ──────────────────────────────────────────────────────────────────────────────────────── */
+/* ── Shared by several strategies ───────────────────────────────────────────────────────────────────────────────────── */
 
 static vreal K(sum_of_cells)(const vreal *x, int64_t n) {
     vreal sum = {0};
@@ -59,7 +60,7 @@ static vreal K(sum_of_cells)(const vreal *x, int64_t n) {
     return sum;
 }
 
-/* The larger one, the first of equals; NaN is larger than all. */
+/* Whether a ranks before b: larger values first, NaN before all. */
 static inline vmask K(precedes)(vreal a, vreal b) { return (a > b) | ((a != a) & (b == b)); }
 
 static vreal K(largest_of_cells)(const vreal *x, int64_t n) {
@@ -68,7 +69,7 @@ static vreal K(largest_of_cells)(const vreal *x, int64_t n) {
     return largest;
 }
 
-/* Which cells are the first that equal y (or NaN, where y is); `left` begins as all lanes. */
+/* The lanes in which x is the first cell equal to y (or NaN, if y is); `left`: lanes without one so far, initially all. */
 static inline vmask K(first_equal)(vreal x, vreal y, vmask *left) {
     const vmask hit = ((x == y) | ((x != x) & (y != y))) & *left;
     *left &= ~hit;
@@ -80,18 +81,18 @@ static inline vreal K(where)(vmask m, vreal a) { return (vreal)(m & (vmask)a); }
 
 static inline vreal K(logistic)(vreal z) { return 1 / (1 + K(exp)(-z)); }
 
-/* a x + (1 - a) y, where a weight of 0 leaves out what may be infinite. */
+/* a x + (1 - a) y; a weight of 0 removes a term even if it is infinite. */
 static inline vreal K(mixture)(vreal a, vreal x, vreal y) {
     return K(select)(a == 0, (vreal){0}, a * x) + K(select)(a == 1, (vreal){0}, (1 - a) * y);
 }
 
-static vreal K(filtered)(const K(cells) *w, const vreal *x, const vreal *weight) {
+static vreal K(filtered)(const K(whole_window) *w, const vreal *x, const vreal *weight) {
     vreal sum = {0};
     for (int64_t i = 0; i < w->n; i++) sum += weight[w->tap[i]] * x[i];
     return sum;
 }
 
-/* x - y; 0 for equals, infinite as they may be. */
+/* x - y; 0 if they are equal, even infinite. */
 static inline vreal K(distance)(vreal x, vreal y) { return K(select)(x == y, (vreal){0}, x - y); }
 
 static inline int K(any_lane)(vmask m) {
@@ -107,7 +108,7 @@ static vreal K(smallest_of_cells)(const vreal *x, int64_t n) {
     for (int64_t i = 1; i < n; i++) smallest = K(select)((x[i] < smallest) | (x[i] != x[i]), x[i], smallest);
     return smallest;
 }
-static vreal K(min_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
+static vreal K(min_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) {
     const vreal smallest = K(smallest_of_cells)(x, w->n);
     if (c->indices.data != NULL) {
         vmask left = K(all_lanes)();
@@ -115,37 +116,37 @@ static vreal K(min_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
     }
     return smallest;
 }
-static void K(first_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
+static void K(first_backward)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
     vmask left = K(all_lanes)();
     for (int64_t i = 0; i < w->n; i++) dx[i] = K(where)(K(first_equal)(x[i], y, &left), dy);
 }
 
 /* ── Mixed and gated ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* dx of a·max + (1 - a)·mean, the weight a being held fixed. */
-static void K(blend_spread)(int64_t n, const vreal *x, vreal a, vreal largest, vreal dy, vreal *dx) {
+/* dx of a·max + (1 - a)·mean for a fixed weight a. */
+static void K(blend_backward)(int64_t n, const vreal *x, vreal a, vreal largest, vreal dy, vreal *dx) {
     const vreal share = dy * (1 - a) / (REAL)n, first = dy * a;
     vmask left = K(all_lanes)();
     for (int64_t i = 0; i < n; i++) dx[i] = share + K(where)(K(first_equal)(x[i], largest, &left), first);
 }
 
-static vreal K(mixed_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
+static vreal K(mixed_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) {
     return K(mixture)(w->parameter[0], K(largest_of_cells)(x, w->n), K(sum_of_cells)(x, w->n) / (REAL)w->n);
 }
-static void K(mixed_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
+static void K(mixed_backward)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
     const vreal largest = K(largest_of_cells)(x, w->n);
-    K(blend_spread)(w->n, x, w->parameter[0], largest, dy, dx);
+    K(blend_backward)(w->n, x, w->parameter[0], largest, dy, dx);
     if (w->gradient) w->gradient[0] += dy * (largest - K(sum_of_cells)(x, w->n) / (REAL)w->n);
 }
 
-static vreal K(gated_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
+static vreal K(gated_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) {
     const vreal s = K(logistic)(K(filtered)(w, x, w->parameter) + w->parameter[w->taps]);
     return K(mixture)(s, K(largest_of_cells)(x, w->n), K(sum_of_cells)(x, w->n) / (REAL)w->n);
 }
-static void K(gated_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
+static void K(gated_backward)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
     const vreal s = K(logistic)(K(filtered)(w, x, w->parameter) + w->parameter[w->taps]), largest = K(largest_of_cells)(x, w->n);
     const vreal t = dy * s * (1 - s) * (largest - K(sum_of_cells)(x, w->n) / (REAL)w->n);
-    K(blend_spread)(w->n, x, s, largest, dy, dx);
+    K(blend_backward)(w->n, x, s, largest, dy, dx);
     for (int64_t i = 0; i < w->n; i++) dx[i] += t * w->parameter[w->tap[i]];
     if (!w->gradient) return;
     for (int64_t i = 0; i < w->n; i++) w->gradient[w->tap[i]] += t * x[i];
@@ -156,7 +157,7 @@ static void K(gated_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vrea
 
 enum { K(LARGEST_TREE) = 63 };
 
-static void K(grow)(const K(cells) *w, const vreal *x, int nodes, vreal *f, vreal *s) {
+static void K(grow)(const K(whole_window) *w, const vreal *x, int nodes, vreal *f, vreal *s) {
     const vreal *v = w->parameter, *gate = v + (nodes + 1) * w->taps;
     for (int k = nodes; k < 2 * nodes + 1; k++) f[k] = K(filtered)(w, x, v + (k - nodes) * w->taps);
     for (int k = nodes - 1; k >= 0; k--) {
@@ -164,12 +165,12 @@ static void K(grow)(const K(cells) *w, const vreal *x, int nodes, vreal *f, vrea
         f[k] = K(mixture)(s[k], f[2 * k + 1], f[2 * k + 2]);
     }
 }
-static vreal K(tree_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
+static vreal K(tree_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) {
     vreal f[K(LARGEST_TREE)], s[K(LARGEST_TREE)];
     K(grow)(w, x, (int)c->setting[0], f, s);
     return f[0];
 }
-static void K(tree_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
+static void K(tree_backward)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
     const int nodes = (int)c->setting[0];
     vreal f[K(LARGEST_TREE)], s[K(LARGEST_TREE)], G[K(LARGEST_TREE)];
     K(grow)(w, x, nodes, f, s);
@@ -179,7 +180,7 @@ static void K(tree_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal
         G[2 * k + 2] = G[k] * (1 - s[k]);
     }
     for (int64_t i = 0; i < w->n; i++) dx[i] = (vreal){0};
-    for (int k = 0; k < 2 * nodes + 1; k++) {   /* leaves first, as the parameters lie */
+    for (int k = 0; k < 2 * nodes + 1; k++) {   /* leaves first: the order of the parameters */
         const int node = k - nodes - 1;
         vreal share;
         if (k <= nodes)
@@ -205,25 +206,25 @@ static vreal K(nearest_of_cells)(int64_t n, const vreal *x, vreal r) {
 }
 
 /* work[i] = e^(r (x[i] - nearest)), nearest the cell with the largest r x; returns their sum. */
-static vreal K(exponentials)(K(cells) *w, const vreal *x, vreal r, vreal nearest) {
+static vreal K(exponentials)(K(whole_window) *w, const vreal *x, vreal r, vreal nearest) {
     for (int64_t i = 0; i < w->n; i++) w->work[i] = K(exp)(r * K(distance)(x[i], nearest));
-    if (K(any_lane)(r == 0))    /* infinite cells count like others */
+    if (K(any_lane)(r == 0))    /* all weights are equal, infinite cells included */
         for (int64_t i = 0; i < w->n; i++) w->work[i] = K(select)((r == 0) & (x[i] == x[i]), K(splat)(1), w->work[i]);
     return K(sum_of_cells)(w->work, w->n);
 }
 
-/* A cell without weight counts nothing, infinite as it may be. */
+/* weight * x; 0 if the weight is 0, even for an infinite x. */
 static inline vreal K(weighted)(vreal weight, vreal x) { return K(select)(weight == 0, (vreal){0}, weight * x); }
 
 /* ── Soft and auto ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static vreal K(expectation)(K(cells) *w, const vreal *x, vreal alpha) {
+static vreal K(expectation)(K(whole_window) *w, const vreal *x, vreal alpha) {
     const vreal nearest = K(nearest_of_cells)(w->n, x, alpha), scale = 1 / K(exponentials)(w, x, alpha, nearest);
     for (int64_t i = 0; i < w->n; i++) w->work[i] = K(weighted)(w->work[i], K(distance)(x[i], nearest));
     const vreal total = K(sum_of_cells)(w->work, w->n) * scale;
     return K(select)(total == 0, nearest, nearest + total);
 }
-static void K(expectation_spread)(K(cells) *w, const vreal *x, vreal alpha, vreal y, vreal dy, vreal *dx) {
+static void K(expectation_backward)(K(whole_window) *w, const vreal *x, vreal alpha, vreal y, vreal dy, vreal *dx) {
     const vreal share = dy / K(exponentials)(w, x, alpha, K(nearest_of_cells)(w->n, x, alpha));
     for (int64_t i = 0; i < w->n; i++) {
         const vreal d = K(distance)(x[i], y);
@@ -232,18 +233,20 @@ static void K(expectation_spread)(K(cells) *w, const vreal *x, vreal alpha, vrea
     }
     if (w->gradient) w->gradient[0] += share * K(sum_of_cells)(w->work, w->n);
 }
-static vreal K(soft_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) { return K(expectation)(w, x, K(splat)(1)); }
-static void K(soft_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
-    K(expectation_spread)(w, x, K(splat)(1), y, dy, dx);
+static vreal K(soft_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) { return K(expectation)(w, x, K(splat)(1)); }
+static void K(soft_backward)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
+    K(expectation_backward)(w, x, K(splat)(1), y, dy, dx);
 }
-static vreal K(auto_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) { return K(expectation)(w, x, w->parameter[0]); }
-static void K(auto_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
-    K(expectation_spread)(w, x, w->parameter[0], y, dy, dx);
+static vreal K(auto_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) {
+    return K(expectation)(w, x, w->parameter[0]);
+}
+static void K(auto_backward)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
+    K(expectation_backward)(w, x, w->parameter[0], y, dy, dx);
 }
 
 /* ── Log-sum-exp ── setting: mean ───────────────────────────────────────────────────────────────────────────────────── */
 
-/* log(1 + z) for z > -1: the rounding of 1 + z is made good. */
+/* log(1 + z) for z > -1, corrected for the rounding of 1 + z. */
 static inline vreal K(log1p)(vreal z) {
     const vreal u = 1 + z;
     return K(select)(u == 1, z, K(log)(u) * z / (u - 1));
@@ -253,10 +256,10 @@ typedef struct {
     vreal nearest;      /* the cell with the largest r x */
     vreal sum;          /* of e^(r (x[i] - nearest)) */
     vreal above;        /* y - nearest */
-    vreal y;            /* 1/r log(1/n sum of e^(r x)), or without 1/n */
+    vreal y;            /* 1/r log(1/n sum of e^(r x)), with or without 1/n */
 } K(log_mean);
 
-/* The sum of e^(r (x[i] - nearest)) - 1: what small r leave of it would be lost beside 1. */
+/* The sum of e^(r (x[i] - nearest)) - 1, which for small r would cancel if 1 were subtracted afterwards. */
 static vreal K(excess_of_cells)(int64_t n, const vreal *x, vreal r, vreal nearest) {
     vreal run = {0}, total = {0};
     for (int64_t i = 0; i < n; i++) {
@@ -269,8 +272,8 @@ static vreal K(excess_of_cells)(int64_t n, const vreal *x, vreal r, vreal neares
     return total;
 }
 
-/* `exact`: lanes in which y - nearest must have its digits, not only e^(r (y - nearest)). */
-static K(log_mean) K(log_mean_of)(K(cells) *w, const vreal *x, vreal r, vreal nearest, int mean, vmask exact) {
+/* `exact`: lanes in which y - nearest itself must be accurate, not only e^(r (y - nearest)). */
+static K(log_mean) K(log_mean_of)(K(whole_window) *w, const vreal *x, vreal r, vreal nearest, int mean, vmask exact) {
     const REAL n = (REAL)w->n;
     K(log_mean) m;
     m.nearest = nearest;
@@ -285,8 +288,8 @@ static K(log_mean) K(log_mean_of)(K(cells) *w, const vreal *x, vreal r, vreal ne
     return m;
 }
 
-/* Derivative of the mean's y in r where r (x[i] - nearest) are small: ops/pool.pyx has the series. */
-static vreal K(flat_slope)(K(cells) *w, const vreal *x, vreal r, vreal nearest) {
+/* dy/dr of the mean where the r (x[i] - nearest) are small; the series is derived in reference.pyx. */
+static vreal K(flat_slope)(K(whole_window) *w, const vreal *x, vreal r, vreal nearest) {
     enum { TERMS_OF_SERIES = 12 };
     const int64_t n = w->n;
     vreal mean = {0}, total = {0};
@@ -307,8 +310,8 @@ static vreal K(flat_slope)(K(cells) *w, const vreal *x, vreal r, vreal nearest) 
     return total / (REAL)n;
 }
 
-/* Derivative of y in r. Overwrites work. */
-static vreal K(log_mean_slope)(K(cells) *w, const vreal *x, vreal r, const K(log_mean) *m, int mean) {
+/* dy/dr. Overwrites work. */
+static vreal K(log_mean_slope)(K(whole_window) *w, const vreal *x, vreal r, const K(log_mean) *m, int mean) {
     vreal sum = {0}, widest = {0};
     for (int64_t i = 0; i < w->n; i++) {
         const vreal d = K(distance)(x[i], m->nearest), span = K(magnitude)(d);
@@ -320,11 +323,11 @@ static vreal K(log_mean_slope)(K(cells) *w, const vreal *x, vreal r, const K(log
     return mean && K(any_lane)(flat) ? K(select)(flat, K(flat_slope)(w, x, r, m->nearest), slope) : slope;
 }
 
-static vreal K(log_sum_exp_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
+static vreal K(log_sum_exp_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) {
     const vreal r = w->parameter[0];
     return K(log_mean_of)(w, x, r, K(nearest_of_cells)(w->n, x, r), c->setting[0] != 0, K(all_lanes)()).y;
 }
-static void K(log_sum_exp_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
+static void K(log_sum_exp_backward)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
     const int mean = c->setting[0] != 0;
     const vreal r = w->parameter[0];
     const K(log_mean) m = K(log_mean_of)(w, x, r, K(nearest_of_cells)(w->n, x, r), mean, K(all_lanes)());
@@ -336,16 +339,16 @@ static void K(log_sum_exp_spread)(const cnn_pool *c, K(cells) *w, const vreal *x
 
 /* ── Power means ────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* The power mean of the values v >= 0 in the second half of work, which become l = log(v / m), infinite where the mean's
- * derivative is 0. L is the logarithm of the mean over m, slope its derivative in q times the mean. */
-static vreal K(power_mean)(K(cells) *w, vreal q, vreal *L, vreal *slope) {
+/* The power mean of order q of the values v >= 0 in the second half of work, which are replaced by l = log(v / m): infinite
+ * where the derivative with respect to v is 0. L = log(mean / m); slope = d mean / dq. */
+static vreal K(power_mean)(K(whole_window) *w, vreal q, vreal *L, vreal *slope) {
     const int64_t n = w->n;
     vreal *v = w->work + n;
     const vreal m = K(nearest_of_cells)(n, v, q);
     const vmask endless = (m == INFINITY) & (q == 0), as_m = endless | (m == 0) | (m != m);
-    /* The largest becomes 1 and nothing less; where m is infinite so are its equals, and the others 0. */
+    /* v / m is exactly 1 for the largest; if m is infinite, 1 for its equals and 0 for the others. */
     for (int64_t i = 0; i < n; i++) v[i] = K(log)(K(select)(v[i] == m, K(splat)(1), v[i] / m));
-    /* The mean is m e^L: an error of L counts as it is, and of log(sum / n) / q it is a rounding error over q. */
+    /* The mean is m e^L, so an absolute error of L matters; that of log(sum / n) / q is a rounding error divided by q. */
     const K(log_mean) mean = K(log_mean_of)(w, v, q, (vreal){0}, 1, K(magnitude)(q) < (REAL)0.25);
     *L = K(select)(as_m, (vreal){0}, mean.y);
     const vreal M = K(select)(m == INFINITY, m, m * K(exp)(*L));
@@ -355,23 +358,23 @@ static vreal K(power_mean)(K(cells) *w, vreal q, vreal *L, vreal *slope) {
             v[i] = K(select)(endless, (vreal){0}, K(select)(m == 0, K(splat)(INFINITY), v[i]));
     return K(select)(as_m, m, M);
 }
-/* n times its derivative in value i. */
-static inline vreal K(power_share)(const K(cells) *w, int64_t i, vreal q, vreal L) {
+/* n times the derivative of the mean with respect to value i. */
+static inline vreal K(power_share)(const K(whole_window) *w, int64_t i, vreal q, vreal L) {
     const vreal l = w->work[w->n + i];
     return K(select)(K(magnitude)(l) == INFINITY, (vreal){0}, K(exp)((q - 1) * (l - L)));
 }
 
 /* GeM ── setting: eps */
-static vreal K(gem_mean)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal *L, vreal *slope) {
+static vreal K(gem_mean)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal *L, vreal *slope) {
     const vreal eps = K(splat)((REAL)c->setting[0]);
     for (int64_t i = 0; i < w->n; i++) w->work[w->n + i] = K(select)(x[i] <= eps, eps, x[i]);
     return K(power_mean)(w, w->parameter[0], L, slope);
 }
-static vreal K(gem_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
+static vreal K(gem_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) {
     vreal L;
     return K(gem_mean)(c, w, x, &L, NULL);
 }
-static void K(gem_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
+static void K(gem_backward)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
     const vreal eps = K(splat)((REAL)c->setting[0]), p = w->parameter[0], part = dy / (REAL)w->n;
     vreal L, slope;
     K(gem_mean)(c, w, x, &L, w->gradient ? &slope : NULL);
@@ -380,8 +383,8 @@ static void K(gem_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal 
 }
 
 /* α-integration ── setting: eps */
-static vreal K(alpha_order)(const K(cells) *w) { return (REAL)0.5 * (1 - w->parameter[0]); }
-static vreal K(alpha_mean)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal *L, vreal *slope) {
+static vreal K(alpha_order)(const K(whole_window) *w) { return (REAL)0.5 * (1 - w->parameter[0]); }
+static vreal K(alpha_mean)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal *L, vreal *slope) {
     vmask refused = {0};
     for (int64_t i = 0; i < w->n; i++) {
         const vreal v = x[i] + (REAL)c->setting[0];
@@ -391,11 +394,11 @@ static vreal K(alpha_mean)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal
     for (int64_t l = 0; l < w->lanes; l++) w->refused |= refused[l] != 0;
     return K(power_mean)(w, K(alpha_order)(w), L, slope);
 }
-static vreal K(alpha_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
+static vreal K(alpha_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) {
     vreal L;
     return K(alpha_mean)(c, w, x, &L, NULL);
 }
-static void K(alpha_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
+static void K(alpha_backward)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
     const vreal q = K(alpha_order)(w), part = dy / (REAL)w->n;
     vreal L, slope;
     K(alpha_mean)(c, w, x, &L, w->gradient ? &slope : NULL);
@@ -404,19 +407,19 @@ static void K(alpha_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vrea
 }
 
 /* Learned Lp */
-static vreal K(norm_order)(const K(cells) *w) {
+static vreal K(norm_order)(const K(whole_window) *w) {
     const vreal rho = w->parameter[0];
     return 1 + K(select)(rho > 0, rho, (vreal){0}) + K(log1p_of_unit)(K(exp)(-K(magnitude)(rho)));
 }
-static vreal K(learned_norm)(K(cells) *w, const vreal *x, vreal p, vreal *L, vreal *slope) {
+static vreal K(learned_norm)(K(whole_window) *w, const vreal *x, vreal p, vreal *L, vreal *slope) {
     for (int64_t i = 0; i < w->n; i++) w->work[w->n + i] = K(magnitude)(x[i] - w->parameter[1]);
     return K(power_mean)(w, p, L, slope);
 }
-static vreal K(learned_lp_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
+static vreal K(learned_lp_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) {
     vreal L;
     return K(learned_norm)(w, x, K(norm_order)(w), &L, NULL);
 }
-static void K(learned_lp_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
+static void K(learned_lp_backward)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
     const vreal p = K(norm_order)(w), part = dy / (REAL)w->n;
     vreal L, slope;
     K(learned_norm)(w, x, p, &L, w->gradient ? &slope : NULL);
@@ -428,8 +431,8 @@ static void K(learned_lp_spread)(const cnn_pool *c, K(cells) *w, const vreal *x,
 
 /* ── Order ── of at most CNN_POOL_RANKED cells ──────────────────────────────────────────────────────────────────────── */
 
-/* work = the cells from the largest to the smallest, NaN before all: Batcher's network of odd-even merges. */
-static void K(sort_cells)(K(cells) *w, const vreal *x) {
+/* work = the cells in descending order, NaN first: Batcher's odd-even merge sorting network. */
+static void K(sort_cells)(K(whole_window) *w, const vreal *x) {
     const int64_t n = w->n;
     vreal *v = w->work;
     for (int64_t i = 0; i < n; i++) v[i] = x[i];
@@ -445,7 +448,7 @@ static void K(sort_cells)(K(cells) *w, const vreal *x) {
                     }
 }
 
-/* rank[i] = how many cells precede cell i; of equals the first does. */
+/* rank[i] = how many cells precede cell i; among equals the first precedes. */
 static void K(rank_cells)(int64_t n, const vreal *x, vmask *rank) {
     for (int64_t i = 0; i < n; i++) rank[i] = (vmask){0};
     for (int64_t j = 1; j < n; j++)
@@ -456,8 +459,8 @@ static void K(rank_cells)(int64_t n, const vreal *x, vmask *rank) {
         }
 }
 
-/* The sum of weight[r] x(r): cells without weight are left out, but for NaN. */
-static vreal K(ranked_sum)(K(cells) *w, const vreal *x, const vreal *weight) {
+/* The sum of weight[r] x(r); cells of weight 0 do not count, except NaN. */
+static vreal K(ranked_sum)(K(whole_window) *w, const vreal *x, const vreal *weight) {
     vreal sum = {0};
     K(sort_cells)(w, x);
     for (int64_t r = 0; r < w->n; r++)
@@ -476,18 +479,18 @@ static void K(ranked_share)(int64_t n, const vreal *x, const vreal *weight, vrea
 }
 
 /* Median ── setting: mean */
-static void K(median_values)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal *lower, vreal *upper) {
+static void K(median_values)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal *lower, vreal *upper) {
     K(sort_cells)(w, x);
     const vreal first = w->work[0];
     *lower = K(select)(first != first, first, w->work[w->n / 2]);
     *upper = c->setting[0] != 0 ? K(select)(first != first, first, w->work[(w->n - 1) / 2]) : *lower;
 }
-static vreal K(median_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
+static vreal K(median_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) {
     vreal lower, upper;
     K(median_values)(c, w, x, &lower, &upper);
     return K(select)((lower == upper) | (lower != lower), lower, (REAL)0.5 * lower + (REAL)0.5 * upper);
 }
-static void K(median_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
+static void K(median_backward)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
     vreal lower, upper;
     K(median_values)(c, w, x, &lower, &upper);
     vmask low = K(all_lanes)(), high = low;
@@ -498,7 +501,7 @@ static void K(median_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vre
 }
 
 /* Ordinal ── setting: softmax */
-static vreal K(weigh_ranks)(const cnn_pool *c, const K(cells) *w, vreal *weight) {
+static vreal K(weigh_ranks)(const cnn_pool *c, const K(whole_window) *w, vreal *weight) {
     vreal largest = w->parameter[0], total = {0};
     for (int64_t r = 1; r < w->n; r++) largest = K(select)(w->parameter[r] > largest, w->parameter[r], largest);
     for (int64_t r = 0; r < w->n; r++) {
@@ -508,12 +511,12 @@ static vreal K(weigh_ranks)(const cnn_pool *c, const K(cells) *w, vreal *weight)
     for (int64_t r = 0; r < w->n; r++) weight[r] /= total;
     return total;
 }
-static vreal K(ordinal_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
+static vreal K(ordinal_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) {
     vreal weight[CNN_POOL_RANKED];
     K(weigh_ranks)(c, w, weight);
     return K(ranked_sum)(w, x, weight);
 }
-static void K(ordinal_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
+static void K(ordinal_backward)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
     vreal weight[CNN_POOL_RANKED];
     const vreal total = K(weigh_ranks)(c, w, weight);
     K(ranked_share)(w->n, x, weight, dy, dx);
@@ -529,12 +532,12 @@ static void K(average_weights)(const cnn_pool *c, int64_t n, vreal *weight) {
     t = t < n ? t : n;
     for (int64_t r = 0; r < n; r++) weight[r] = K(splat)(r < t ? (REAL)(1 / (double)t) : 0);
 }
-static vreal K(rank_avg_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
+static vreal K(rank_avg_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) {
     vreal weight[CNN_POOL_RANKED];
     K(average_weights)(c, w->n, weight);
     return K(ranked_sum)(w, x, weight);
 }
-static void K(rank_avg_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
+static void K(rank_avg_backward)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
     vreal weight[CNN_POOL_RANKED];
     K(average_weights)(c, w->n, weight);
     K(ranked_share)(w->n, x, weight, dy, dx);
@@ -546,12 +549,12 @@ static void K(falling_weights)(const cnn_pool *c, int64_t n, vreal *weight) {
     power = c->setting[1] != 0 ? a / total : a;
     for (int64_t r = 0; r < n; r++, power *= 1 - a) weight[r] = K(splat)((REAL)power);
 }
-static vreal K(rank_weighted_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
+static vreal K(rank_weighted_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) {
     vreal weight[CNN_POOL_RANKED];
     K(falling_weights)(c, w->n, weight);
     return K(ranked_sum)(w, x, weight);
 }
-static void K(rank_weighted_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
+static void K(rank_weighted_backward)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
     vreal weight[CNN_POOL_RANKED];
     K(falling_weights)(c, w->n, weight);
     K(ranked_share)(w->n, x, weight, dy, dx);
@@ -559,40 +562,40 @@ static void K(rank_weighted_spread)(const cnn_pool *c, K(cells) *w, const vreal 
 
 /* ── Dilation and erosion ───────────────────────────────────────────────────────────────────────────────────────────── */
 
-static vreal K(dilation_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
+static vreal K(dilation_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) {
     for (int64_t i = 0; i < w->n; i++) w->work[i] = x[i] + w->parameter[w->tap[i]];
     return K(largest_of_cells)(w->work, w->n);
 }
-static vreal K(erosion_reduce)(const cnn_pool *c, K(cells) *w, const vreal *x) {
+static vreal K(erosion_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) {
     for (int64_t i = 0; i < w->n; i++) w->work[i] = x[i] - w->parameter[w->tap[i]];
     return K(smallest_of_cells)(w->work, w->n);
 }
-static void K(dilation_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
-    const vreal largest = K(dilation_reduce)(c, w, x);
-    K(first_spread)(c, w, w->work, largest, dy, dx);
+static void K(dilation_backward)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
+    const vreal largest = K(dilation_forward)(c, w, x);
+    K(first_backward)(c, w, w->work, largest, dy, dx);
     if (w->gradient)
         for (int64_t i = 0; i < w->n; i++) w->gradient[w->tap[i]] += dx[i];
 }
-static void K(erosion_spread)(const cnn_pool *c, K(cells) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
-    const vreal smallest = K(erosion_reduce)(c, w, x);
-    K(first_spread)(c, w, w->work, smallest, dy, dx);
+static void K(erosion_backward)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
+    const vreal smallest = K(erosion_forward)(c, w, x);
+    K(first_backward)(c, w, w->work, smallest, dy, dx);
     if (w->gradient)
         for (int64_t i = 0; i < w->n; i++) w->gradient[w->tap[i]] -= dx[i];
 }
 
 /* ── The loops ──────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* Memory of a task: where a window's cells lie in x, in dx, within the kernel and in the plane, the cells and their gradients, and the
- * learned numbers of the task's channels with their gradients, of some windows and of all. */
+/* Scratch of a task: offsets of a window's cells in x and in dx, their taps and positions, the cells and their gradients, and
+ * the learned numbers of the task's channels with partial (REAL) and total (float64) sums of their gradients. */
 typedef struct {
     int64_t *offset, *target, *tap, *place;
     vreal *x, *dx, *work, *parameter, *gradient;
     double *total;
-} K(room);
+} K(whole_scratch);
 
-static K(room) K(room_of)(const cnn_pool *c, REAL *scratch) {
-    K(room) r;
-    r.x = (vreal *)((char *)scratch + c->room);
+static K(whole_scratch) K(whole_scratch_of)(const cnn_pool *c, REAL *scratch) {
+    K(whole_scratch) r;
+    r.x = (vreal *)((char *)scratch + c->whole_scratch);
     r.dx = r.x + c->cells;
     r.work = r.dx + c->cells;
     r.parameter = r.work + 2 * c->cells;
@@ -605,7 +608,7 @@ static K(room) K(room_of)(const cnn_pool *c, REAL *scratch) {
     return r;
 }
 
-/* Number of the plane in lane `at` of a task whose planes begin with `plane`, among all or among those that are packed. */
+/* The number of the plane in lane `at` of a task; `plane`, its first, counts all planes or, if packed, the packed ones. */
 POOL_INLINE int64_t K(plane_of)(const cnn_pool *c, int packed, int64_t plane, int64_t planes, int64_t at) {
     if (!packed) return plane + at;
     const int64_t C = c->x.shape[1], channels = C - c->in_place, p = plane + (at < planes ? at : planes - 1);
@@ -613,7 +616,7 @@ POOL_INLINE int64_t K(plane_of)(const cnn_pool *c, int packed, int64_t plane, in
 }
 
 static void K(whole_begin)(const cnn_pool *c, REAL *scratch, int packed, int64_t plane, int64_t planes, int64_t vectors) {
-    const K(room) r = K(room_of)(c, scratch);
+    const K(whole_scratch) r = K(whole_scratch_of)(c, scratch);
     const int64_t P = c->parameters;
     for (int64_t at = 0; at < vectors * LANES; at++) {
         const double *row = c->parameter + K(plane_of)(c, packed, plane, planes, at) % c->parameter_rows * P;
@@ -623,9 +626,9 @@ static void K(whole_begin)(const cnn_pool *c, REAL *scratch, int packed, int64_t
     for (int64_t k = 0; k < vectors * P * LANES; k++) r.total[k] = 0;
 }
 
-/* What all windows had for the gradients of the learned numbers. */
+/* Writes the gradients of the learned numbers, summed over all windows. */
 static void K(whole_end)(const cnn_pool *c, REAL *scratch, int packed, int64_t plane, int64_t planes, int64_t vectors) {
-    const K(room) r = K(room_of)(c, scratch);
+    const K(whole_scratch) r = K(whole_scratch_of)(c, scratch);
     const int64_t P = c->parameters, held = packed ? planes : vectors * LANES;
     if (!c->learns) return;
     for (int64_t at = 0; at < held; at++) {
@@ -634,10 +637,10 @@ static void K(whole_end)(const cnn_pool *c, REAL *scratch, int packed, int64_t p
     }
 }
 
-/* Places of the cells of window (od, oh, ow), and how many there are. */
+/* Offsets and taps of the cells of window (od, oh, ow); returns how many there are. */
 static int64_t K(whole_cells)(const cnn_pool *c, K(pool_view) x, int64_t od, int64_t oh, int64_t ow, int64_t *offset, int64_t *tap) {
     const cnn_axis *D = &c->axis[0], *H = &c->axis[1], *W = &c->axis[2];
-    const int64_t first = K(view_row)(x, D->first[od], H->first[oh], W->first[ow]);
+    const int64_t first = K(view_offset)(x, D->first[od], H->first[oh], W->first[ow]);
     int64_t n = 0;
     for (int64_t d = 0; d < D->count[od]; d++)
         for (int64_t h = 0; h < H->count[oh]; h++)
@@ -658,9 +661,9 @@ static void K(whole_places)(const cnn_pool *c, int64_t od, int64_t oh, int64_t o
                     + W->first[ow] + w * W->step;
 }
 
-#define POOL_DRAWN (2 * BLOCKS - 2)     /* windows next to each other that draw their numbers together */
+#define POOL_DRAWN (2 * BLOCKS - 2)     /* adjacent windows whose random numbers are drawn together */
 
-/* The numbers of windows ow <= o < end next to each other of each plane. */
+/* The random numbers of the adjacent windows ow <= o < end of each plane. */
 static void K(whole_draw)(
     const cnn_pool *c, int packed, int64_t plane, int64_t planes, int64_t od, int64_t oh, int64_t ow, int64_t end,
     double drawn[LANES][POOL_DRAWN]
@@ -676,8 +679,10 @@ static void K(whole_draw)(
     }
 }
 
-POOL_INLINE K(cells) K(cells_of)(const cnn_pool *c, const K(room) *r, int64_t n, int64_t vector, int64_t planes) {
-    return (K(cells)){
+POOL_INLINE K(whole_window) K(whole_window_of)(
+    const cnn_pool *c, const K(whole_scratch) *r, int64_t n, int64_t vector, int64_t planes
+) {
+    return (K(whole_window)){
         .n = n,
         .tap = r->tap,
         .taps = c->axis[0].kernel * c->axis[1].kernel * c->axis[2].kernel,
@@ -688,30 +693,32 @@ POOL_INLINE K(cells) K(cells_of)(const cnn_pool *c, const K(room) *r, int64_t n,
     };
 }
 
-static void K(reduce_whole)(
+static void K(whole_forward_windows)(
     const struct K(whole_strategy) *whole, const cnn_pool *c, REAL *scratch, K(pool_view) x, K(pool_view) y,
     int64_t *const *index, int packed, int64_t plane, int64_t planes, int64_t vectors, const int64_t *low, const int64_t *high
 ) {
-    const K(room) r = K(room_of)(c, scratch);
+    const K(whole_scratch) r = K(whole_scratch_of)(c, scratch);
     const int selects = whole->selects && c->indices.data != NULL;
     double drawn[LANES][POOL_DRAWN], number[LANES];
-    K(memory) memory = {0};
+    K(probability_cache) cache = {0};
     for (int64_t od = low[0]; od < high[0]; od++)
         for (int64_t oh = low[1]; oh < high[1]; oh++)
             for (int64_t ow = low[2]; ow < high[2]; ow++) {
                 const int64_t n = K(whole_cells)(c, x, od, oh, ow, r.offset, r.tap), at = (ow - low[2]) % POOL_DRAWN;
-                REAL *value = y.data + K(view_row)(y, od, oh, ow);
+                REAL *value = y.data + K(view_offset)(y, od, oh, ow);
                 if (selects) K(whole_places)(c, od, oh, ow, r.place);
                 if (whole->draws && at == 0)
-                    K(whole_draw)(c, packed, plane, planes, od, oh, ow, high[2] - ow < POOL_DRAWN ? high[2] : ow + POOL_DRAWN, drawn);
+                    K(whole_draw)(
+                        c, packed, plane, planes, od, oh, ow, high[2] - ow < POOL_DRAWN ? high[2] : ow + POOL_DRAWN, drawn
+                    );
                 if (whole->draws)
                     for (int l = 0; l < LANES; l++) number[l] = drawn[l][at];
                 for (int64_t v = 0; v < vectors; v++) {
-                    K(cells) w = K(cells_of)(c, &r, n, v, planes);
+                    K(whole_window) w = K(whole_window_of)(c, &r, n, v, planes);
                     w.drawn = number;
-                    w.memory = &memory;
+                    w.cache = &cache;
                     for (int64_t i = 0; i < n; i++) r.x[i] = K(load)(x.data + r.offset[i] + v * LANES);
-                    K(store)(value + v * LANES, whole->reduce(c, &w, r.x));
+                    K(store)(value + v * LANES, whole->forward(c, &w, r.x));
                     if (w.refused) __atomic_store_n((int *)&c->refused, CNN_POOL_REFUSED_CELLS, __ATOMIC_RELAXED);
                     if (!selects) continue;
                     const int64_t *t = c->indices.stride, offset = od * t[2] + oh * t[3] + ow * t[4];
@@ -723,23 +730,23 @@ static void K(reduce_whole)(
             }
 }
 
-static void K(spread_whole)(
+static void K(whole_backward_windows)(
     const struct K(whole_strategy) *whole, const cnn_pool *c, REAL *scratch, K(pool_view) x, K(pool_view) y, K(pool_view) dy,
     K(pool_view) dx, int64_t planes, int64_t vectors, const int64_t *low, const int64_t *high
 ) {
-    const K(room) r = K(room_of)(c, scratch);
+    const K(whole_scratch) r = K(whole_scratch_of)(c, scratch);
     const int64_t P = c->learns ? vectors * c->parameters : 0;
     for (int64_t od = low[0]; od < high[0]; od++)
         for (int64_t oh = low[1]; oh < high[1]; oh++)
             for (int64_t ow = low[2]; ow < high[2]; ow++) {
                 const int64_t n = K(whole_cells)(c, x, od, oh, ow, r.offset, r.tap);
                 K(whole_cells)(c, dx, od, oh, ow, r.target, r.tap);
-                const REAL *value = whole->reads_y ? y.data + K(view_row)(y, od, oh, ow) : NULL;
-                const REAL *share = dy.data + K(view_row)(dy, od, oh, ow);
+                const REAL *value = whole->reads_y ? y.data + K(view_offset)(y, od, oh, ow) : NULL;
+                const REAL *share = dy.data + K(view_offset)(dy, od, oh, ow);
                 for (int64_t v = 0; v < vectors; v++) {
-                    K(cells) w = K(cells_of)(c, &r, n, v, planes);
+                    K(whole_window) w = K(whole_window_of)(c, &r, n, v, planes);
                     for (int64_t i = 0; i < n; i++) r.x[i] = K(load)(x.data + r.offset[i] + v * LANES);
-                    whole->spread(
+                    whole->backward(
                         c, &w, r.x, value ? K(load)(value + v * LANES) : (vreal){0}, K(load)(share + v * LANES), r.dx
                     );
                     for (int64_t i = 0; i < n; i++) {
@@ -747,7 +754,7 @@ static void K(spread_whole)(
                         K(store)(gradient, K(load)(gradient) + r.dx[i]);
                     }
                 }
-                /* Sums of REAL stay short: those of a window's neighbours, then float64. */
+                /* REAL sums stay short: every POOL_RUN windows they are added to the float64 totals. */
                 if (P && (ow % POOL_RUN == POOL_RUN - 1 || ow == high[2] - 1))
                     for (int64_t k = 0; k < P; k++) {
                         for (int l = 0; l < LANES; l++) r.total[k * LANES + l] += r.gradient[k][l];
@@ -758,22 +765,26 @@ static void K(spread_whole)(
 
 static const K(pool_strategy) K(pool_whole) = {.whole = 1, .reads_x = 1, .reads_y = 1};
 
-static void K(pool_forward_whole)(const struct K(whole_strategy) *whole, const cnn_pool *c, int64_t begin, int64_t end, REAL *scratch) {
-    K(pool_forward_of)(&K(pool_whole), whole, c, begin, end, scratch);
+static void K(pool_forward_whole)(
+    const struct K(whole_strategy) *whole, const cnn_pool *c, int64_t begin, int64_t end, REAL *scratch
+) {
+    K(pool_forward_tasks)(&K(pool_whole), whole, c, begin, end, scratch);
 }
-static void K(pool_backward_whole)(const struct K(whole_strategy) *whole, const cnn_pool *c, int64_t begin, int64_t end, REAL *scratch) {
-    K(pool_backward_of)(&K(pool_whole), whole, c, begin, end, scratch);
+static void K(pool_backward_whole)(
+    const struct K(whole_strategy) *whole, const cnn_pool *c, int64_t begin, int64_t end, REAL *scratch
+) {
+    K(pool_backward_tasks)(&K(pool_whole), whole, c, begin, end, scratch);
 }
 
 /* ── Tasks ──────────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 #define POOL_WHOLE_FORWARD(strategy, ...) \
-    static const struct K(whole_strategy) K(strategy##_whole) = {.reduce = K(strategy##_reduce), __VA_ARGS__}; \
+    static const struct K(whole_strategy) K(strategy##_whole) = {.forward = K(strategy##_forward), __VA_ARGS__}; \
     static void K(strategy##_pool_forward)(void *call, int64_t begin, int64_t end, void *scratch) { \
         K(pool_forward_whole)(&K(strategy##_whole), call, begin, end, scratch); \
     }
-#define POOL_WHOLE(strategy, spread_by, ...) \
-    POOL_WHOLE_FORWARD(strategy, .spread = K(spread_by##_spread), __VA_ARGS__) \
+#define POOL_WHOLE(strategy, backward_by, ...) \
+    POOL_WHOLE_FORWARD(strategy, .backward = K(backward_by##_backward), __VA_ARGS__) \
     static void K(strategy##_pool_backward)(void *call, int64_t begin, int64_t end, void *scratch) { \
         K(pool_backward_whole)(&K(strategy##_whole), call, begin, end, scratch); \
     }

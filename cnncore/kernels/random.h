@@ -1,9 +1,10 @@
-/* The generator, and dropout. Definitions with their formulas: ops/random.pyx, ops/random.pxd. */
+/* The random number generator, and dropout. The reference implementations, with their formulas, are in runtime/random.pyx and
+ * .pxd. */
 
 #undef BLOCKS
-#define BLOCKS 32   /* blocks of the generator that are drawn side by side */
+#define BLOCKS 32   /* blocks of the generator that are computed together */
 
-/* Both numbers of each of the pairs of a seed, as multiples of 2^-53: one block of Philox4x32-10 a pair. */
+/* Both numbers of each pair of a seed's sequence, in units of 2^-53: one block of Philox4x32-10 per pair. */
 static inline void K(philox)(uint64_t seed, const uint64_t *pair, uint64_t *even, uint64_t *odd) {
     uint32_t c0[BLOCKS], c1[BLOCKS], c2[BLOCKS] = {0}, c3[BLOCKS] = {0};
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
@@ -25,14 +26,14 @@ static inline void K(philox)(uint64_t seed, const uint64_t *pair, uint64_t *even
     }
 }
 
-/* Those of the pairs first ... first + BLOCKS - 1. */
+/* The same for pairs first ... first + BLOCKS - 1. */
 static inline void K(philox_run)(uint64_t seed, int64_t first, uint64_t *even, uint64_t *odd) {
     uint64_t pair[BLOCKS];
     for (int l = 0; l < BLOCKS; l++) pair[l] = (uint64_t)(first + l);
     K(philox)(seed, pair, even, odd);
 }
 
-/* Tasks are pairs of neighbours. */
+/* Tasks are pairs of adjacent values. */
 static void K(between_draw)(void *description, int64_t begin, int64_t end, void *scratch) {
     const cnn_between *call = description;
     const double low = call->low, unit = (call->high - low) * (1.0 / 9007199254740992.0);
@@ -51,7 +52,7 @@ static void K(between_draw)(void *description, int64_t begin, int64_t end, void 
     }
 }
 
-/* Tasks are pairs of neighbours; whole numbers are compared: k / 2^53 >= p. */
+/* Tasks are pairs of adjacent values. k / 2^53 >= p is decided on integers. */
 static void K(dropout_draw)(void *description, int64_t begin, int64_t end, void *scratch) {
     const cnn_dropout *call = description;
     const uint64_t least = (uint64_t)ceil(call->p * 9007199254740992.0);
@@ -70,13 +71,29 @@ static void K(dropout_draw)(void *description, int64_t begin, int64_t end, void 
     }
 }
 
+/* y = scale x + shift where the mask is not 0, else fill, for `count` contiguous cells; mask_step 0: one mask for all. */
+static inline void K(select_run)(
+    const cnn_dropout *call, const REAL *x, REAL *y, const uint8_t *mask, int64_t mask_step, int64_t count
+) {
+    const REAL scale = (REAL)call->scale, shift = (REAL)call->shift, fill = (REAL)call->fill;
+    if (mask_step != 0)
+        for (int64_t i = 0; i < count; i++) {
+            const REAL kept = scale * x[i] + shift;
+            y[i] = mask[i] ? kept : fill;
+        }
+    else if (*mask)
+        for (int64_t i = 0; i < count; i++) y[i] = scale * x[i] + shift;
+    else
+        for (int64_t i = 0; i < count; i++) y[i] = fill;
+}
+
 /* Tasks are blocks of cells of all channels of an image. */
 static void K(dropout_select)(void *description, int64_t begin, int64_t end, void *scratch) {
     const cnn_dropout *call = description;
     const cnn_tensor *x = &call->x, *y = &call->y;
     const int64_t cells = x->shape[2] * x->shape[3] * x->shape[4];
     const int merged = x->shape[2] == 1 && x->shape[3] == 1 && y->shape[2] == 1 && y->shape[3] == 1;
-    const int by_side = merged && x->stride[4] == 1 && y->stride[4] == 1;
+    const int contiguous = merged && x->stride[4] == 1 && y->stride[4] == 1;
     const REAL scale = (REAL)call->scale, shift = (REAL)call->shift, fill = (REAL)call->fill;
     (void)scratch;
     for (int64_t task = begin; task < end; task++) {
@@ -87,21 +104,11 @@ static void K(dropout_select)(void *description, int64_t begin, int64_t end, voi
             const uint8_t *mask = call->mask + (call->per_channel ? plane : plane * cells + first);
             const REAL *from = (const REAL *)x->data + n * x->stride[0] + c * x->stride[1];
             REAL *to = (REAL *)y->data + n * y->stride[0] + c * y->stride[1];
-            if (by_side && call->per_channel) {
-                if (*mask)
-                    for (int64_t i = 0; i < count; i++) to[first + i] = scale * from[first + i] + shift;
-                else
-                    for (int64_t i = 0; i < count; i++) to[first + i] = fill;
-            } else if (by_side)
-                for (int64_t i = 0; i < count; i++) {
-                    const REAL kept = scale * from[first + i] + shift;
-                    to[first + i] = mask[i] ? kept : fill;
-                }
-            else
-                for (int64_t i = 0; i < count; i++) {
-                    const REAL kept = scale * from[cnn_cell(x, first + i)] + shift;
-                    to[cnn_cell(y, first + i)] = mask[call->per_channel ? 0 : i] ? kept : fill;
-                }
+            if (contiguous) K(select_run)(call, from + first, to + first, mask, !call->per_channel, count);
+            for (int64_t i = 0; !contiguous && i < count; i++) {
+                const REAL kept = scale * from[cnn_cell(x, first + i)] + shift;
+                to[cnn_cell(y, first + i)] = mask[call->per_channel ? 0 : i] ? kept : fill;
+            }
         }
     }
 }

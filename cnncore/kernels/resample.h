@@ -1,10 +1,10 @@
-/* Resampling by taps per axis. Definition with its formula: ops/resample.pyx.
+/* Resampling by taps per axis. The reference implementation, with its formula, is in the family's reference.pyx.
  *
- * A row of y takes two steps: the rows of x that its place on the outer axes taps are added up into scratch, then each of its
- * cells is a sum over that row. Channels innermost, the second step is made of vectors of channels.
+ * A row of y takes two steps: the rows of x under the taps of the outer axes are summed into scratch, then each cell is a
+ * weighted sum over that row. With channels innermost, the second step works on vectors of channels.
  */
 
-/* sum[i] = sum over the taps (j, k) of the outer axes, for `count` values that lie side by side. */
+/* sum[i] = sum over the taps (j, k) of the outer axes, for `count` contiguous values. */
 static inline void K(resample_outer)(
     REAL *sum, const REAL *x, const cnn_resample *call, int64_t d, int64_t h, int64_t count
 ) {
@@ -35,7 +35,7 @@ static inline void K(resample_outer)(
                 const REAL *from = x + D->source[j] * step_d + H->source[k] * step_h + i;
                 a += K(splat)((REAL)(D->weight[j] * H->weight[k])) * (lanes == LANES ? K(load)(from) : K(load_tail)(from, lanes));
             }
-        K(store)(sum + i, a);   /* scratch has room for a whole vector */
+        K(store)(sum + i, a);   /* scratch is padded to a whole vector */
     }
 }
 

@@ -1,10 +1,10 @@
-/* RoI align. Definition with its formulas: ops/sample.pyx.
+/* RoI align. The reference implementation, with its formulas, is in the family's reference.pyx.
  *
- * Where the samples of a box lie between the cells is worked out once per axis and box, and then serves all channels: vectors
- * of them where they are innermost in x, one after the other where planes are apart (a vector then holds one channel).
+ * The cells around the samples of a box, and their weights, are computed once per axis and box for all channels: vectors of
+ * channels where these are innermost in x, otherwise one channel after the other.
  */
 
-/* Where a sample lies along an axis: the cells around it and their parts; the second counts only where its part is not 0. */
+/* Linear interpolation along an axis: the two cells around a sample and their weights; a cell of weight 0 is not read. */
 typedef struct {
     int64_t cell[2];
     REAL weight[2];
@@ -21,7 +21,7 @@ static void K(between_cells)(K(between) *at, double position, int64_t extent) {
     at->weight[0] = (REAL)(1 - (position - (double)at->cell[0]));
 }
 
-/* All samples of box r: rows, then columns from `most` on. */
+/* The samples of box r: along the rows, then, from `most` on, along the columns. */
 static void K(box_samples)(const cnn_boxes *call, int64_t r, K(between) *at) {
     for (int axis = 0; axis < 2; axis++, at += call->most) {
         const double first = call->box[4 * r + axis], bin = call->box[4 * r + 2 + axis];
@@ -38,7 +38,7 @@ static inline vreal K(between_columns)(const REAL *row, int64_t step, const K(be
     if (w->weight[1] != 0) v += w->weight[1] * K(load_apart)(row + w->cell[1] * step, 1, lanes);
     return v;
 }
-/* The value of `lanes` channels, from those of x on, at a sample. */
+/* The interpolated values of `lanes` channels from x on. */
 static inline vreal K(sampled)(const REAL *x, const cnn_tensor *t, const K(between) *h, const K(between) *w, int64_t lanes) {
     if (!h->inside || !w->inside) return (vreal){0};
     vreal v = h->weight[0] * K(between_columns)(x + h->cell[0] * t->stride[3], t->stride[4], w, lanes);
@@ -56,7 +56,7 @@ static inline REAL K(sampled_one)(const REAL *x, const cnn_tensor *t, const K(be
     return v;
 }
 
-/* What a bin is made of: the sum of its samples, or the largest one and its number. */
+/* The reduction of a bin: the sum of its samples; the largest one and its number. */
 typedef struct {
     vreal sum, largest;
     vmask winner;
@@ -127,7 +127,7 @@ static void K(roi_align_forward)(void *description, int64_t begin, int64_t end, 
     }
 }
 
-/* dx += parts of d, of the lanes that `taken` has, to the cells around a sample. */
+/* Accumulates d, in the lanes of `taken`, into the cells around a sample, by their weights. */
 static inline void K(scatter_lanes)(
     REAL *dx, const cnn_tensor *t, const K(between) *h, const K(between) *w, vreal d, vmask taken, int64_t lanes
 ) {
@@ -141,11 +141,62 @@ static inline void K(scatter_lanes)(
             }
 }
 
+/* The gradient d of a bin, of one channel, into the cells around its samples; `winner`: of the maximum, the sample that takes
+ * it. */
+static void K(scatter_bin_of_one)(
+    REAL *dx, const cnn_tensor *t, const K(between) *rows, const K(between) *columns, int64_t A, int64_t B, REAL d, int64_t winner
+) {
+    for (int64_t a = 0; a < A; a++)
+        for (int64_t b = 0; b < B; b++) {
+            const K(between) *h = &rows[a], *w = &columns[b];
+            if ((winner >= 0 && a * B + b != winner) || !h->inside || !w->inside) continue;
+            for (int p = 0; p < 2; p++)
+                for (int q = 0; q < 2; q++)
+                    if (h->weight[p] != 0 && w->weight[q] != 0)
+                        dx[h->cell[p] * t->stride[3] + w->cell[q] * t->stride[4]] += d * (h->weight[p] * w->weight[q]);
+        }
+}
+
+/* The gradient of a box, of the channels first <= c < last of its image. */
+static void K(box_backward)(
+    const cnn_boxes *call, int64_t r, const K(between) *at, const int vectors, int64_t first, int64_t last
+) {
+    const cnn_tensor *x = &call->x, *y = &call->y, *values = &call->values;
+    const int64_t n = call->image[r], A = call->grid[2 * r], B = call->grid[2 * r + 1];
+    for (int64_t c = first; c < last; c += vectors ? LANES : 1) {
+        const int64_t lanes = !vectors ? 1 : last - c < LANES ? last - c : LANES;
+        const REAL *of = (const REAL *)values->data + n * values->stride[0] + c * values->stride[1];
+        const REAL *box = (const REAL *)y->data + r * y->stride[0] + c * y->stride[1];
+        REAL *dx = (REAL *)x->data + n * x->stride[0] + c * x->stride[1];
+        for (int64_t i = 0; i < y->shape[3]; i++)
+            for (int64_t j = 0; j < y->shape[4]; j++) {
+                const K(between) *rows = at + i * A, *columns = at + call->most + j * B;
+                const REAL *from = box + i * y->stride[3] + j * y->stride[4];
+                if (!vectors) {
+                    int64_t winner = -1;
+                    if (call->maximum) K(bin_of_one)(call, r, at, values, of, i, j, &winner);
+                    K(scatter_bin_of_one)(dx, x, rows, columns, A, B, call->maximum ? *from : *from / (REAL)(A * B), winner);
+                    continue;
+                }
+                vreal d = K(load_apart)(from, y->stride[1], lanes);
+                vmask winner = {0}, taken = ~(vmask){0};
+                if (call->maximum) winner = K(bin_of)(call, r, at, values, of, i, j, lanes).winner;
+                else d /= (REAL)(A * B);
+                for (int64_t a = 0; a < A; a++)
+                    for (int64_t b = 0; b < B; b++) {
+                        if (call->maximum) taken = winner == (INTEGER)(a * B + b) - (vmask){0};
+                        K(scatter_lanes)(dx, x, &rows[a], &columns[b], d, taken, lanes);
+                    }
+            }
+    }
+}
+
+/* Tasks are blocks of channels of an image, into which all its boxes accumulate in order. */
 static void K(roi_align_backward)(void *description, int64_t begin, int64_t end, void *scratch) {
     const cnn_boxes *call = description;
-    const cnn_tensor *x = &call->x, *y = &call->y, *values = &call->values;
+    const cnn_tensor *x = &call->x;
     const int64_t C = x->shape[1], blocks = (C + CNN_BOXES_CHANNELS - 1) / CNN_BOXES_CHANNELS;
-    const int vectors = x->stride[1] == 1 && values->stride[1] == 1 && C > 1;
+    const int vectors = x->stride[1] == 1 && call->values.stride[1] == 1 && C > 1;
     K(between) *at = scratch;
     for (int64_t task = begin; task < end; task++) {
         const int64_t n = task / blocks, first = task % blocks * CNN_BOXES_CHANNELS;
@@ -158,46 +209,9 @@ static void K(roi_align_backward)(void *description, int64_t begin, int64_t end,
             for (int64_t h = 0; h < x->shape[3]; h++)
                 for (int64_t w = 0; w < x->shape[4]; w++) image[c * x->stride[1] + h * x->stride[3] + w * x->stride[4]] = 0;
         for (int64_t r = 0; r < call->count; r++) {
-            const int64_t A = call->grid[2 * r], B = call->grid[2 * r + 1];
-            if (call->image[r] != n || A * B == 0) continue;
+            if (call->image[r] != n || call->grid[2 * r] * call->grid[2 * r + 1] == 0) continue;
             K(box_samples)(call, r, at);
-            for (int64_t c = first; c < last; c += vectors ? LANES : 1) {
-                const int64_t lanes = !vectors ? 1 : last - c < LANES ? last - c : LANES;
-                const REAL *of = (const REAL *)values->data + n * values->stride[0] + c * values->stride[1];
-                REAL *dx = image + c * x->stride[1];
-                for (int64_t i = 0; i < y->shape[3]; i++)
-                    for (int64_t j = 0; j < y->shape[4]; j++) {
-                        const K(between) *rows = at + i * A, *columns = at + call->most + j * B;
-                        const REAL *from = (const REAL *)y->data + r * y->stride[0] + c * y->stride[1] + i * y->stride[3]
-                            + j * y->stride[4];
-                        if (!vectors) {
-                            int64_t winner = 0;
-                            const REAL d = call->maximum ? *from : *from / (REAL)(A * B);
-                            if (call->maximum) K(bin_of_one)(call, r, at, values, of, i, j, &winner);
-                            for (int64_t a = 0; a < A; a++)
-                                for (int64_t b = 0; b < B; b++) {
-                                    const K(between) *h = &rows[a], *w = &columns[b];
-                                    if ((call->maximum && a * B + b != winner) || !h->inside || !w->inside) continue;
-                                    for (int p = 0; p < 2; p++)
-                                        for (int q = 0; q < 2; q++)
-                                            if (h->weight[p] != 0 && w->weight[q] != 0)
-                                                dx[h->cell[p] * x->stride[3] + w->cell[q] * x->stride[4]] +=
-                                                    d * (h->weight[p] * w->weight[q]);
-                                }
-                            continue;
-                        }
-                        vreal d = K(load_apart)(from, y->stride[1], lanes);
-                        vmask winner = {0};
-                        if (call->maximum) winner = K(bin_of)(call, r, at, values, of, i, j, lanes).winner;
-                        else d /= (REAL)(A * B);
-                        for (int64_t a = 0; a < A; a++)
-                            for (int64_t b = 0; b < B; b++) {
-                                vmask taken = ~(vmask){0};
-                                if (call->maximum) taken = winner == (INTEGER)(a * B + b) - (vmask){0};
-                                K(scatter_lanes)(dx, x, &rows[a], &columns[b], d, taken, lanes);
-                            }
-                    }
-            }
+            K(box_backward)(call, r, at, vectors, first, last);
         }
     }
 }

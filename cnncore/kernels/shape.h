@@ -1,6 +1,6 @@
-/* Moving and adding values. Definitions with their formulas: ops/shape.pyx. */
+/* Copies, sums and padding. The reference implementations, with their formulas, are in the family's reference.pyx. */
 
-/* y = c x, or y += c x where `more`, for `count` values that lie `step` and `y_step` apart. */
+/* y = c x, or y += c x if `more`, for `count` values that are `step` and `y_step` apart. */
 static inline void K(add_scaled)(REAL *y, int64_t y_step, const REAL *x, int64_t step, REAL c, int more, int64_t count) {
     int64_t i = 0;
     if (step == 1 && y_step == 1) {
@@ -31,7 +31,7 @@ static void K(sum_forward)(void *description, int64_t begin, int64_t end, void *
             }
             continue;
         }
-        /* A row (n, :, d, h, :), along whichever of channels and columns lies closer together in y. */
+        /* A row (n, :, d, h, :); the inner loop is over channels or columns, whichever has the smaller stride in y. */
         const int64_t h = task % y->shape[3], d = task / y->shape[3] % y->shape[2], n = task / y->shape[3] / y->shape[2];
         const int inner = y->stride[1] < y->stride[4] || y->shape[4] == 1 ? 1 : 4, outer = 5 - inner;
         for (int64_t a = 0; a < y->shape[outer]; a++)
@@ -93,7 +93,7 @@ static void K(pad_forward)(void *description, int64_t begin, int64_t end, void *
     }
 }
 
-/* What all outputs that hold an input cell received, in row-major order. */
+/* The sum of dy over all outputs that are copies of an input cell, in row-major order. */
 static inline REAL K(pad_gradient)(const cnn_pad *call, const REAL *dy, int64_t d, int64_t h, int64_t w) {
     const cnn_tensor *y = &call->y;
     double sum = 0;
@@ -105,7 +105,36 @@ static inline REAL K(pad_gradient)(const cnn_pad *call, const REAL *dy, int64_t 
     return (REAL)sum;
 }
 
-/* Tasks are rows (n, :, d, h, :) of dx (here x). A cell that one output holds takes its gradient as it is. */
+/* A row of dx with contiguous channels. `from`: the row of dy that holds its only copies, or NULL. */
+static inline void K(pad_gradient_cells)(
+    const cnn_pad *call, REAL *to, const REAL *from, const REAL *image, int64_t d, int64_t h
+) {
+    const cnn_tensor *x = &call->x, *y = &call->y;
+    for (int64_t w = 0; w < x->shape[4]; w++) {
+        const int64_t tw = call->first[2][w];
+        REAL *cell = to + w * x->stride[4];
+        if (from != NULL && call->first[2][w + 1] - tw == 1 && y->stride[1] == 1)
+            K(copy_run)(cell, from + call->target[2][tw] * y->stride[4], x->shape[1]);
+        else
+            for (int64_t c = 0; c < x->shape[1]; c++) cell[c] = K(pad_gradient)(call, image + c * y->stride[1], d, h, w);
+    }
+}
+
+/* The same of one channel in any layout. */
+static inline void K(pad_gradient_row)(
+    const cnn_pad *call, REAL *row, const REAL *from, const REAL *plane, int64_t d, int64_t h
+) {
+    const int64_t x_step = call->x.stride[4], y_step = call->y.stride[4];
+    const int64_t first = from != NULL ? call->once_source : 0, count = from != NULL ? call->once : 0;
+    for (int64_t w = 0; w < first; w++) row[w * x_step] = K(pad_gradient)(call, plane, d, h, w);
+    if (count && x_step == 1 && y_step == 1)
+        K(copy_run)(row + first, from + call->once_target, count);
+    else
+        for (int64_t w = 0; w < count; w++) row[(first + w) * x_step] = from[(call->once_target + w) * y_step];
+    for (int64_t w = first + count; w < call->x.shape[4]; w++) row[w * x_step] = K(pad_gradient)(call, plane, d, h, w);
+}
+
+/* Tasks are rows (n, :, d, h, :) of dx (here x). A cell that was copied once takes that gradient without a sum. */
 static void K(pad_backward)(void *description, int64_t begin, int64_t end, void *scratch) {
     const cnn_pad *call = description;
     const cnn_tensor *x = &call->x, *y = &call->y;
@@ -117,31 +146,11 @@ static void K(pad_backward)(void *description, int64_t begin, int64_t end, void 
         REAL *to = (REAL *)x->data + n * x->stride[0] + d * x->stride[2] + h * x->stride[3];
         const REAL *image = (const REAL *)y->data + n * y->stride[0];
         const REAL *from = once ? image + call->target[0][td] * y->stride[2] + call->target[1][th] * y->stride[3] : NULL;
-        if (x->stride[1] == 1 && x->shape[1] > 1) {
-            for (int64_t w = 0; w < x->shape[4]; w++) {
-                const int64_t tw = call->first[2][w];
-                REAL *cell = to + w * x->stride[4];
-                if (once && call->first[2][w + 1] - tw == 1 && y->stride[1] == 1)
-                    K(copy_run)(cell, from + call->target[2][tw] * y->stride[4], x->shape[1]);
-                else
-                    for (int64_t c = 0; c < x->shape[1]; c++)
-                        cell[c] = K(pad_gradient)(call, image + c * y->stride[1], d, h, w);
-            }
-            continue;
-        }
-        const int64_t first = once ? call->once_source : 0, count = once ? call->once : 0;
-        for (int64_t c = 0; c < x->shape[1]; c++) {
-            REAL *row = to + c * x->stride[1];
-            const REAL *plane = image + c * y->stride[1];
-            for (int64_t w = 0; w < first; w++) row[w * x->stride[4]] = K(pad_gradient)(call, plane, d, h, w);
-            if (count) {
-                const REAL *run = from + c * y->stride[1] + call->once_target * y->stride[4];
-                if (x->stride[4] == 1 && y->stride[4] == 1) K(copy_run)(row + first, run, count);
-                else
-                    for (int64_t w = 0; w < count; w++) row[(first + w) * x->stride[4]] = run[w * y->stride[4]];
-            }
-            for (int64_t w = first + count; w < x->shape[4]; w++)
-                row[w * x->stride[4]] = K(pad_gradient)(call, plane, d, h, w);
-        }
+        const int channels_last = x->stride[1] == 1 && x->shape[1] > 1;
+        if (channels_last) K(pad_gradient_cells)(call, to, from, image, d, h);
+        for (int64_t c = 0; !channels_last && c < x->shape[1]; c++)
+            K(pad_gradient_row)(
+                call, to + c * x->stride[1], from == NULL ? NULL : from + c * y->stride[1], image + c * y->stride[1], d, h
+            );
     }
 }

@@ -1,7 +1,8 @@
-/* The verbs of the kernels: a vector of REAL lanes, as wide as the target has, from GCC/Clang vector extensions.
+/* Vectors of REAL: vreal has LANES lanes, as wide as the target's registers, by GCC and Clang vector extensions.
  *
- * Arithmetic on `vreal` is written with + - * / and comparisons; the compiler knows the machine. Included once per target
- * and precision by target.h, which defines REAL, INTEGER (as wide as REAL), LANES and K(name).
+ * Arithmetic on a vreal is written with + - * / and comparisons, which the compiler maps to the target's instructions. A
+ * comparison gives a vmask: -1 in the lanes where it holds, 0 elsewhere. Included once per target and precision by target.h,
+ * which defines REAL, INTEGER (as wide as REAL), LANES and K(name).
  */
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define VECTOR_REGISTERS 32
@@ -19,22 +20,22 @@ static inline void K(store)(REAL *p, vreal v) { *(vreal *)p = v; }
 static inline vreal K(splat)(REAL a) { return a - (vreal){0}; }
 static inline vreal K(select)(vmask m, vreal a, vreal b) { return (vreal)((m & (vmask)a) | (~m & (vmask)b)); }
 
-/* a where a > b, else b; where one is NaN, b. Written by lanes because compilers see the machine's own instruction in that. */
+/* a where a > b, else b; b if either is NaN. Written lane by lane, which compilers recognise as the max instruction. */
 static inline vreal K(larger)(vreal a, vreal b) {
     vreal y = {0};
     for (int l = 0; l < LANES; l++) y[l] = a[l] > b[l] ? a[l] : b[l];
     return y;
 }
 
-/* Whether some lane is NaN. */
+/* Whether any lane is NaN. */
 static inline int K(has_nan)(vreal a) {
     INTEGER any = 0;
     for (int l = 0; l < LANES; l++) any |= a[l] != a[l];
     return any != 0;
 }
 
-/* Tails: fewer than LANES lanes, never reading or writing beyond `lanes`. In halves, because copies of a size that the
- * compiler knows are single instructions and others are calls. */
+/* Tails: the first `lanes` < LANES lanes, without reading or writing beyond them. Copied in halves, because a copy of constant
+ * size is one instruction and one of variable size is a call. */
 static inline vreal K(load_tail)(const REAL *p, int64_t lanes) {
     REAL part[LANES] = {0};
     REAL *q = part;
@@ -60,8 +61,8 @@ static inline void K(store_tail)(REAL *p, vreal v, int64_t lanes) {
         }
 }
 
-/* One step of a transposition: lanes whose number has bit `m` change places between a and b. m is a constant wherever this
- * is used. */
+/* One step of a transposition in registers: lanes whose number has bit `m` set in a are exchanged with those without in b. m
+ * is a compile-time constant wherever this is used. */
 static inline __attribute__((always_inline)) void K(exchange)(vreal *a, vreal *b, const int m) {
     const vreal p = *a, q = *b;
 #if defined(__clang__)
@@ -70,7 +71,7 @@ static inline __attribute__((always_inline)) void K(exchange)(vreal *a, vreal *b
         (*b)[l] = l & m ? q[l] : p[l + m];
     }
 #else
-    vmask lane;     /* of p and q together */
+    vmask lane;     /* lane numbers of p followed by q */
 #pragma GCC unroll 16
     for (int l = 0; l < LANES; l++) lane[l] = l & m ? l - m + LANES : l;
     *a = __builtin_shuffle(p, q, lane);

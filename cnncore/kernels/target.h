@@ -1,7 +1,7 @@
 /* Compiles every kernel body once per precision for one CPU target and collects them in the target's table.
  *
  * target_<name>.c defines TARGET and VECTOR_BYTES and includes this file; setup.py gives each of them its compiler flags.
- * Everything is static except the table, so no function compiled for a newer CPU can be linked into an older one's path.
+ * Everything is static except the table, so that the linker cannot merge a function compiled for one CPU with another's.
  */
 #include <math.h>
 #include <stddef.h>

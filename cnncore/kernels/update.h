@@ -1,6 +1,7 @@
-/* Optimizers: a parameter, its gradient and its state in one pass. Definitions with their formulas: ops/update.pyx. */
+/* Optimizers: a parameter, its gradient and its state in one pass. The reference implementations, with their formulas, are in
+ * train/update.pyx. */
 
-/* `lanes` values `step` apart, and back. */
+/* Loads or stores `lanes` values that are `step` apart. */
 static inline vreal K(load_apart)(const REAL *p, int64_t step, int64_t lanes) {
     if (step == 1) return lanes == LANES ? K(load)(p) : K(load_tail)(p, lanes);
     REAL part[LANES] = {0};

@@ -1,18 +1,19 @@
-/* Pooling by computed weights, LANES channels at a time. Definitions with their formulas: ops/weighting.pyx.
+/* Pooling by computed weights, LANES channels at a time. The reference implementations, with their formulas, are in the
+ * family's reference.pyx.
  *
- * A task is an image and LANES of its channels. Where channels are innermost in all arrays, their vectors lie in memory as they
- * are; other layouts, and channels that fill no whole vector, are packed into scratch, plane by plane, so that they do.
+ * A task is LANES channels of an image. If channels are innermost in all arrays, their vectors are read in place; other
+ * layouts, and channels that do not fill a vector, are packed into scratch plane by plane.
  */
 
-/* The arrays of a task as cells of vectors, and room behind them. */
+/* The arrays of a task as cells of vectors; `scratch`: what is left of it after the packed ones. */
 typedef struct {
     K(pool_view) x, y, dx, dy, logit, dlogit;
     int64_t n, channel, lanes;
     int packed;
-    REAL *room;
+    REAL *scratch;
 } K(weighted_task);
 
-/* Copies a task's channels of t into vectors, or out of them. */
+/* Packs a task's channels of t into vectors, or unpacks them. */
 static void K(weighted_copy)(const cnn_tensor *t, const K(weighted_task) *task, REAL *vectors, int out) {
     REAL *image = (REAL *)t->data + task->n * t->stride[0] + task->channel * t->stride[1];
     int64_t columns = t->shape[4], rows = t->shape[3], layers = t->shape[2];
@@ -28,7 +29,7 @@ static void K(weighted_copy)(const cnn_tensor *t, const K(weighted_task) *task, 
 
 enum { K(GIVEN), K(CLEARED), K(WRITTEN) };
 
-/* The cells of t: read as they are, cleared to be added to, or left to be written. */
+/* The cells of t: GIVEN (read), CLEARED (zeroed, to accumulate into), or WRITTEN. */
 static K(pool_view) K(weighted_view)(K(weighted_task) *task, const cnn_tensor *t, const int use) {
     const int64_t cells = t->shape[2] * t->shape[3] * t->shape[4];
     if (!task->packed) {
@@ -36,11 +37,11 @@ static K(pool_view) K(weighted_view)(K(weighted_task) *task, const cnn_tensor *t
         if (use == K(CLEARED))
             for (int64_t d = 0; d < t->shape[2]; d++)
                 for (int64_t h = 0; h < t->shape[3]; h++)
-                    for (int64_t w = 0; w < t->shape[4]; w++) K(store)(v.data + K(view_row)(v, d, h, w), (vreal){0});
+                    for (int64_t w = 0; w < t->shape[4]; w++) K(store)(v.data + K(view_offset)(v, d, h, w), (vreal){0});
         return v;
     }
-    REAL *vectors = task->room;
-    task->room += cells * LANES;
+    REAL *vectors = task->scratch;
+    task->scratch += cells * LANES;
     if (use == K(CLEARED) || task->lanes < LANES) K(fill_zero)(vectors, cells * LANES);
     if (use == K(GIVEN)) K(weighted_copy)(t, task, vectors, 0);
     return (K(pool_view)){vectors, 0, {t->shape[3] * t->shape[4] * LANES, t->shape[4] * LANES, LANES}};
@@ -52,13 +53,13 @@ static void K(unpack_weighted)(const K(weighted_task) *task, const cnn_tensor *t
 
 static K(weighted_task) K(weighted_begin)(const cnn_weighted *call, int64_t number, REAL *scratch) {
     const int64_t C = call->x.shape[1], blocks = (C + LANES - 1) / LANES;
-    K(weighted_task) task = {.n = number / blocks, .channel = number % blocks * LANES, .room = scratch};
+    K(weighted_task) task = {.n = number / blocks, .channel = number % blocks * LANES, .scratch = scratch};
     task.lanes = C - task.channel < LANES ? C - task.channel : LANES;
     task.packed = task.channel + LANES > call->in_place;
     return task;
 }
 
-/* Visits the cells of window (od, oh, ow) in row-major order: `cell` counts them, `d`, `h`, `w` say where they lie. */
+/* Loops over all windows, and over the cells of window (od, oh, ow) in row-major order: cell number `cell` at (d, h, w). */
 #define FOR_WINDOW(call, od, oh, ow)                                                                                           \
     for (int64_t od = 0; od < (call)->axis[0].output; od++)                                                                    \
         for (int64_t oh = 0; oh < (call)->axis[1].output; oh++)                                                                \
@@ -72,10 +73,10 @@ static K(weighted_task) K(weighted_begin)(const cnn_weighted *call, int64_t numb
                  w < w_end; w += (call)->axis[2].step, cell++)
 
 POOL_INLINE vreal K(at_cell)(K(pool_view) v, int64_t d, int64_t h, int64_t w) {
-    return K(load)(v.data + K(view_row)(v, d, h, w));
+    return K(load)(v.data + K(view_offset)(v, d, h, w));
 }
 POOL_INLINE void K(add_at_cell)(K(pool_view) v, int64_t d, int64_t h, int64_t w, vreal a) {
-    REAL *place = v.data + K(view_row)(v, d, h, w);
+    REAL *place = v.data + K(view_offset)(v, d, h, w);
     K(store)(place, K(load)(place) + a);
 }
 
@@ -110,7 +111,7 @@ static void K(importance_pool_forward)(void *description, int64_t begin, int64_t
         t.y = K(weighted_view)(&t, &call->y, K(WRITTEN));
         vreal total;
         FOR_WINDOW(call, od, oh, ow)
-            K(store)(t.y.data + K(view_row)(t.y, od, oh, ow), K(importance)(call, &t, od, oh, ow, t.room, &total));
+            K(store)(t.y.data + K(view_offset)(t.y, od, oh, ow), K(importance)(call, &t, od, oh, ow, t.scratch, &total));
         K(unpack_weighted)(&t, &call->y, t.y);
     }
 }
@@ -126,10 +127,10 @@ static void K(importance_pool_backward)(void *description, int64_t begin, int64_
         t.dlogit = K(weighted_view)(&t, &call->dlogit, K(CLEARED));
         FOR_WINDOW(call, od, oh, ow) {
             vreal total;
-            const vreal y = K(importance)(call, &t, od, oh, ow, t.room, &total);
+            const vreal y = K(importance)(call, &t, od, oh, ow, t.scratch, &total);
             const vreal share = K(at_cell)(t.dy, od, oh, ow) / total;
             FOR_CELL(call, od, oh, ow) {
-                const vreal dx = share * K(load)(t.room + cell * LANES);
+                const vreal dx = share * K(load)(t.scratch + cell * LANES);
                 K(add_at_cell)(t.dx, d, h, w, dx);
                 K(add_at_cell)(t.dlogit, d, h, w, dx * (K(at_cell)(t.x, d, h, w) - y));
             }
@@ -143,7 +144,7 @@ static void K(importance_pool_backward)(void *description, int64_t begin, int64_
 
 #define MOST_TAPS 27
 
-/* A channel's numbers, by lanes. */
+/* The learned numbers of each lane's channel. */
 typedef struct {
     vreal alpha, power, filter[MOST_TAPS];
     int64_t taps;
@@ -159,7 +160,7 @@ static K(detail_numbers) K(detail_numbers_of)(const cnn_weighted *call, const K(
     return s;
 }
 
-/* The cell along an axis under tap `tap` of the filter around the middle of window o; -1 outside the image. */
+/* The cell along an axis under tap `tap` of the filter around the centre of window o; -1 outside the image. */
 POOL_INLINE int64_t K(under_filter)(const cnn_weighted *call, const int axis, int64_t o, int64_t tap) {
     const cnn_axis *a = &call->axis[axis];
     const int64_t cell = a->first[o] + ((a->kernel - 1) / 2 - a->tap[o]) * a->step + tap - call->taps[axis] / 2;
@@ -170,15 +171,15 @@ POOL_INLINE int64_t K(under_filter)(const cnn_weighted *call, const int axis, in
         for (int64_t b = 0; b < (call)->taps[1]; b++)                                                                          \
             for (int64_t c = 0; c < (call)->taps[2]; c++, tap++)
 
-/* What a window comes to; r, the logarithm of rho, and rho of each cell go to `room`. */
+/* The intermediate results of a window; r, log rho and rho of each cell are left in `scratch`. */
 typedef struct {
     vreal mean, M, mean_r, each, total, y, n;
 } K(detail_window);
 
 POOL_INLINE K(detail_window) K(detail)(
-    const cnn_weighted *call, const K(weighted_task) *t, const K(detail_numbers) *s, int64_t od, int64_t oh, int64_t ow, REAL *room
+    const cnn_weighted *call, const K(weighted_task) *t, const K(detail_numbers) *s, int64_t od, int64_t oh, int64_t ow, REAL *scratch
 ) {
-    REAL *r = room, *log_rho = r + call->cells * LANES, *rho = log_rho + call->cells * LANES;
+    REAL *r = scratch, *log_rho = r + call->cells * LANES, *rho = log_rho + call->cells * LANES;
     const REAL count = (REAL)(call->axis[0].count[od] * call->axis[1].count[oh] * call->axis[2].count[ow]);
     K(detail_window) v = {.M = K(splat)(1), .n = K(splat)(count)};
     vreal common = s->alpha, weighted = {0};
@@ -231,13 +232,31 @@ static void K(detail_pool_forward)(void *description, int64_t begin, int64_t end
         t.x = K(weighted_view)(&t, &call->x, K(GIVEN));
         t.y = K(weighted_view)(&t, &call->y, K(WRITTEN));
         FOR_WINDOW(call, od, oh, ow)
-            K(store)(t.y.data + K(view_row)(t.y, od, oh, ow), K(detail)(call, &t, &s, od, oh, ow, t.room).y);
+            K(store)(t.y.data + K(view_offset)(t.y, od, oh, ow), K(detail)(call, &t, &s, od, oh, ow, t.scratch).y);
         K(unpack_weighted)(&t, &call->y, t.y);
     }
 }
 
 POOL_INLINE void K(add_wide)(double *sum, vreal a) {
     for (int l = 0; l < LANES; l++) sum[l] += (double)a[l];
+}
+
+/* The gradient dm of the surroundings' value m of a window with n cells: into dx, and into dfilter where m is filtered. */
+POOL_INLINE void K(detail_mean_backward)(
+    const cnn_weighted *call, const K(weighted_task) *t, const K(detail_numbers) *s, int64_t od, int64_t oh, int64_t ow, vreal dm,
+    vreal n, double (*dfilter)[LANES]
+) {
+    if (!s->taps) {
+        const vreal share = dm / n;
+        FOR_CELL(call, od, oh, ow) K(add_at_cell)(t->dx, d, h, w, share);
+        return;
+    }
+    FOR_TAP(call, od, oh, ow) {
+        const int64_t d = K(under_filter)(call, 0, od, a), h = K(under_filter)(call, 1, oh, b), w = K(under_filter)(call, 2, ow, c);
+        if (d < 0 || h < 0 || w < 0) continue;
+        K(add_wide)(dfilter[tap], dm * K(at_cell)(t->x, d, h, w));
+        K(add_at_cell)(t->dx, d, h, w, dm * s->filter[tap]);
+    }
 }
 
 static void K(detail_pool_backward)(void *description, int64_t begin, int64_t end, void *scratch) {
@@ -248,10 +267,10 @@ static void K(detail_pool_backward)(void *description, int64_t begin, int64_t en
         t.x = K(weighted_view)(&t, &call->x, K(GIVEN));
         t.dy = K(weighted_view)(&t, &call->dy, K(GIVEN));
         t.dx = K(weighted_view)(&t, &call->dx, K(CLEARED));
-        const REAL *r = t.room, *log_rho = r + call->cells * LANES, *rho = log_rho + call->cells * LANES;
+        const REAL *r = t.scratch, *log_rho = r + call->cells * LANES, *rho = log_rho + call->cells * LANES;
         double dalpha[LANES] = {0}, dpower[LANES] = {0}, dfilter[MOST_TAPS][LANES] = {{0}};
         FOR_WINDOW(call, od, oh, ow) {
-            const K(detail_window) v = K(detail)(call, &t, &s, od, oh, ow, t.room);
+            const K(detail_window) v = K(detail)(call, &t, &s, od, oh, ow, t.scratch);
             const vreal dy = K(at_cell)(t.dy, od, oh, ow) / v.total;
             vreal sum_h = {0}, sum_rho = {0}, sum_log = {0}, dm = {0};
             FOR_CELL(call, od, oh, ow) {
@@ -271,18 +290,7 @@ static void K(detail_pool_backward)(void *description, int64_t begin, int64_t en
                 dm -= change;
                 K(add_at_cell)(t.dx, d, h, w, dy * (v.each + p) + change);
             }
-            if (s.taps)
-                FOR_TAP(call, od, oh, ow) {
-                    const int64_t d = K(under_filter)(call, 0, od, a), h = K(under_filter)(call, 1, oh, b);
-                    const int64_t w = K(under_filter)(call, 2, ow, c);
-                    if (d < 0 || h < 0 || w < 0) continue;
-                    K(add_wide)(dfilter[tap], dm * K(at_cell)(t.x, d, h, w));
-                    K(add_at_cell)(t.dx, d, h, w, dm * s.filter[tap]);
-                }
-            else {
-                const vreal share = dm / v.n;
-                FOR_CELL(call, od, oh, ow) K(add_at_cell)(t.dx, d, h, w, share);
-            }
+            K(detail_mean_backward)(call, &t, &s, od, oh, ow, dm, v.n, dfilter);
         }
         K(unpack_weighted)(&t, &call->dx, t.dx);
         for (int64_t l = 0; l < t.lanes; l++) {

@@ -499,7 +499,7 @@ static void K(write_tile)(const K(winograd_task) *t, const cnn_winograd_tile *at
             for (int64_t j = 0; j < at->columns; j++) {
                 REAL *place = to + i * row + j * column + k;
                 vreal value = K(load)(values + (i * outputs + j) * LANES) + b;
-                if (p->add) value += lanes >= LANES ? K(load)(place) : K(load_tail)(place, lanes);
+                if (p->accumulate) value += lanes >= LANES ? K(load)(place) : K(load_tail)(place, lanes);
                 if (clamp) value = K(clamped)(value, lower, upper);
                 if (lanes >= LANES)
                     K(store)(place, value);

@@ -1,4 +1,4 @@
-# Activations: a pair f, f' by precision (CNN_FLOAT32, CNN_FLOAT64), and the kernels that override the loops over them.
+# Activations: a pair f, f' by precision (CNN_FLOAT32, CNN_FLOAT64), and the kernels that replace the loops over them.
 
 from cnncore.ops.dispatch cimport Tensor, cnn_elementwise
 

@@ -1,12 +1,12 @@
 """Activations: y = f(x), one value at a time; a pair of functions f and f′ per activation, and one loop for all.
 
 Each section gives the formula, its derivative, f and f′ (named ..._slope), in this order; ``setting`` holds the numbers
-of the activation. Where the first of them may be learned, one per channel, a third function gives ∂y/∂setting[0].
-Functions of one value compute in long double and round once, in forms that hold over the whole range: no threshold is taken
-for a limit, and ±∞ give the limit. (Where long double is no wider than double, the forms alone keep float64 within a few units
-of the last place.) At the end stand the activations that look at several channels: maxout and softmax.
+of the activation. If the first of them may be learned, one per channel, a third function gives ∂y/∂setting[0].
+Functions of one value compute in long double and round once, in forms that are accurate over the whole range: no cut-off
+replaces a limit, and ±∞ give the limit. (Where long double is no wider than double, these forms keep float64 within a few units
+of the last place.) Activations of several channels, maxout and softmax, are at the end.
 
-A C kernel of the same name (kernels/activation.h) may take a loop's place.
+A C kernel of the same name (activation.h) may replace a loop.
 """
 
 import numpy
@@ -49,7 +49,7 @@ from cnncore.ops.dispatch import kernel_number
 
 
 cdef class Activation:
-    """f and f′ in both precisions, and the kernels that override the loops over them."""
+    """f and f′ in both precisions, and the kernels that replace the loops over them."""
 
     def __repr__(self):
         return f"<activation {self.name}>"
@@ -258,7 +258,7 @@ TANH = activation("tanh", <void *> hyperbolic_tangent[float], <void *> hyperboli
 #     y     = log(1 + e^{βx}) / β = (max(βx, 0) + log(1 + e^{−|βx|})) / β            β = setting[0]
 #     ∂y/∂x = σ(βx)
 #
-# For βx > setting[1], which is ∞ unless a peer is imitated: y = x with slope 1.
+# For βx > setting[1], which is ∞ unless another framework is reproduced: y = x with slope 1.
 
 cdef real softplus(real x, const double *setting) noexcept nogil:
     cdef long double z = <long double> setting[0] * x, e = exp(-fabs(z))
@@ -405,7 +405,7 @@ cdef long double bell(long double x) noexcept nogil:
     return exp(-0.5 * m * m) * exp(-r * (m + 0.5 * r))
 
 cdef long double normal(long double x) noexcept nogil:
-    """Φ(x). What rounding takes from t = −x / √2 is given back in first order, by t² = ½x²: erfc magnifies it x² times."""
+    """Φ(x). The rounding error of t = −x / √2, which erfc magnifies x² times, is corrected to first order by t² = ½x²."""
     cdef long double t = -SQRT_HALF * x, half, rest
     if not 1 < fabs(x) < 40:
         return 0.5 * erfc(t)
@@ -738,7 +738,7 @@ cdef struct Channelwise:
 
 
 cdef void channels_backward(Channelwise *e, int64_t begin, int64_t end, real *scratch) noexcept nogil:
-    """dx = dy f′(x) and this plane's Σ dy ∂y/∂p, in float64. Tasks are planes."""
+    """dx = dy f′(x), and this plane's Σ dy ∂y/∂p in float64. Tasks are planes."""
     cdef void *slope = e.slope[0 if real is float else 1]
     cdef void *parameter_slope = e.parameter_slope[0 if real is float else 1]
     cdef const cnn_tensor *x = &e.call.x
@@ -827,7 +827,7 @@ cdef void maxout_backward(cnn_maxout *call, int64_t begin, int64_t end, real *sc
 #
 # ── Log-softmax ──
 #
-#     y     = xᵢ − m − log S                 S = 1 + rest, and log(1 + rest) keeps its precision where one x dominates
+#     y     = xᵢ − m − log S                 S = 1 + rest, and log(1 + rest) keeps its precision if one x dominates
 #     dx    = dy − e^{yᵢ} Σⱼ dyⱼ
 #
 # Softmin has −x in place of x: y = softmax(−x), and dx gets the other sign.
@@ -980,9 +980,9 @@ cdef int SOFTMAX_FORWARD = kernel_number("softmax_forward"), SOFTMAX_BACKWARD = 
 # ── Calls from Python ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 cdef void merge_axes(cnn_elementwise *call, Tensor X, Tensor DY, Tensor P, Tensor Y, int without=-1):
-    """Describe the elements of the call: axes in the order of Y's memory, merged where all arrays allow it.
+    """Fill in the elements of the call: axes in the order of Y's memory, merged where all arrays allow it.
 
-    Axis ``without`` of the five is left out: the caller walks it.
+    Axis ``without`` of the five is left out: the caller iterates over it.
     """
     cdef cnn_strided *array[4]
     cdef const cnn_tensor *view[4]
@@ -1052,7 +1052,7 @@ cdef Tensor in_place_of_setting(Tensor X, p, bint each):
 
 
 def forward(Activation a, tuple settings, x, y, p=None, bint each=False):
-    """Write y = f(x), arrays of any strides. ``p``, one number, or one per channel or for each value, takes the place of
+    """Write y = f(x), arrays of any strides. ``p``, one number, or one per channel or for each value, replaces
     setting[0]."""
     cdef Tensor X = tensor(x), Y = tensor(y, True)
     cdef Elementwise e
@@ -1086,11 +1086,11 @@ def backward(Activation a, tuple settings, x, dy, dx, p=None, bint each=False):
     run(task, &e, e.call.size, 4096, 0, e.call.size)
 
 
-cdef int64_t BLOCK_OF_PIXELS = 16384     # values of one task where channels lie innermost
+cdef int64_t BLOCK_OF_PIXELS = 16384     # values of one task if channels are innermost
 
 
 cdef int64_t pixels_of_task(cnn_tensor **views, int count):
-    """Pixels of a task where channels lie innermost in all ``views``, else 0: planes. Merges the views' spatial axes."""
+    """Pixels of a task if channels are innermost in all ``views``, else 0 (planes). Merges the views' spatial axes."""
     cdef int i
     cdef bint innermost = True, merges = True
     cdef cnn_tensor *view
@@ -1115,7 +1115,7 @@ cdef int64_t tasks_of(const cnn_tensor *view, int64_t pixels):
 
 
 def backward_with_parameter(Activation a, tuple settings, x, p, dy, dx):
-    """Write dx = dy f′(x); return the tasks' shares of dp as an array (tasks, channels), whose sum over tasks is dp."""
+    """Write dx = dy f′(x); return the tasks' contributions to dp, an array (tasks, channels) whose sum over tasks is dp."""
     cdef Tensor X = tensor(x), DY = tensor(dy), DX = tensor(dx, True)
     cdef Tensor P = per_channel(X, p)
     cdef Channelwise e
@@ -1142,7 +1142,7 @@ def backward_with_parameter(Activation a, tuple settings, x, p, dy, dx):
     cdef int64_t tasks = tasks_of(&e.call.x, e.call.pixels)
     shares = numpy.zeros((tasks if e.call.pixels else X.view.shape[0], C))
     cdef double[:, ::1] partial = shares
-    if X.buffer.len:                    # an empty array leaves every share 0
+    if X.buffer.len:                    # an empty array contributes 0
         e.call.partial = &partial[0, 0]
         run(task, &e, tasks, 1, scratch, X.buffer.len // X.buffer.itemsize)
     return shares
@@ -1166,7 +1166,7 @@ def maxout_forward_pass(x, y):
 
 
 def maxout_backward_pass(x, dy, dx):
-    """Write dx: dy at the piece that won, 0 at the others."""
+    """Write dx: dy at the winning piece, 0 at the others."""
     cdef Tensor X = tensor(x), DY = tensor(dy), DX = tensor(dx, True)
     cdef cnn_maxout call
     cdef cnn_tensor *views[3]
@@ -1189,7 +1189,7 @@ cdef int tensor_axis(int rank, int axis):
 
 
 cdef int64_t columns_of_task(int64_t length):
-    """Neighbouring columns that a thread takes at a time: enough for whole vectors, few enough to stay in the cache."""
+    """Adjacent columns that a thread takes at a time: enough for whole vectors, few enough to stay in the cache."""
     return max(256, 4096 // length)
 
 
@@ -1206,8 +1206,8 @@ def both_parts_backward_pass(x, dy_positive, dy_negative, dx):
     run(task, &call, call.size, 4096, 0, call.size)
 
 
-cdef Tensor describe_columns(cnn_softmax *call, X, DY, Y, int axis):
-    """Fill in ``call`` for arrays whose columns lie along ``axis``; the tensor of X. The caller keeps the arrays."""
+cdef Tensor prepare_columns(cnn_softmax *call, X, DY, Y, int axis):
+    """Fill in ``call`` for arrays whose columns are along ``axis``; returns the tensor of X. The caller keeps the arrays."""
     cdef Tensor x = tensor(X), y = tensor(Y, True), dy = None if DY is None else tensor(DY)
     axis = tensor_axis(x.buffer.ndim, axis)
     merge_axes(&call.columns, x, dy, None, y, axis)
@@ -1220,7 +1220,7 @@ cdef Tensor describe_columns(cnn_softmax *call, X, DY, Y, int axis):
 def softmax_forward_pass(x, y, int axis, bint logarithm, bint negative=False):
     """Write y = softmax(x) along ``axis``, or its logarithm, or that of −x."""
     cdef cnn_softmax call
-    cdef Tensor X = describe_columns(&call, x, None, y, axis)
+    cdef Tensor X = prepare_columns(&call, x, None, y, axis)
     call.logarithm, call.negative = logarithm, negative
     cdef cnn_task task = kernel(SOFTMAX_FORWARD, X.precision)
     if task == NULL:
@@ -1234,7 +1234,7 @@ def softmax_forward_pass(x, y, int axis, bint logarithm, bint negative=False):
 def softmax_backward_pass(y, dy, dx, int axis, bint logarithm, bint negative=False):
     """Write dx from y and dy."""
     cdef cnn_softmax call
-    cdef Tensor Y = describe_columns(&call, y, dy, dx, axis)
+    cdef Tensor Y = prepare_columns(&call, y, dy, dx, axis)
     call.logarithm, call.negative = logarithm, negative
     cdef cnn_task task = kernel(SOFTMAX_BACKWARD, Y.precision)
     if task == NULL:
@@ -1251,7 +1251,7 @@ cdef int64_t MOST_LANES = 8      # float64 values of a vector
 def sparsemax_forward_pass(x, y, int axis):
     """Write y = sparsemax(x) along ``axis``."""
     cdef cnn_softmax call
-    cdef Tensor X = describe_columns(&call, x, None, y, axis)
+    cdef Tensor X = prepare_columns(&call, x, None, y, axis)
     cdef cnn_task task = kernel(SPARSEMAX_FORWARD, X.precision)
     if task == NULL:
         task = (
@@ -1264,7 +1264,7 @@ def sparsemax_forward_pass(x, y, int axis):
 def sparsemax_backward_pass(y, dy, dx, int axis):
     """Write dx from y and dy."""
     cdef cnn_softmax call
-    cdef Tensor Y = describe_columns(&call, y, dy, dx, axis)
+    cdef Tensor Y = prepare_columns(&call, y, dy, dx, axis)
     cdef cnn_task task = kernel(SPARSEMAX_BACKWARD, Y.precision)
     if task == NULL:
         task = (
@@ -1277,7 +1277,7 @@ def sparsemax_backward_pass(y, dy, dx, int axis):
 def hardmax_forward_pass(x, y, int axis):
     """Write y = hardmax(x) along ``axis``."""
     cdef cnn_softmax call
-    cdef Tensor X = describe_columns(&call, x, None, y, axis)
+    cdef Tensor X = prepare_columns(&call, x, None, y, axis)
     cdef cnn_task task = kernel(HARDMAX_FORWARD, X.precision)
     if task == NULL:
         task = (

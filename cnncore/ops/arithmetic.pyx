@@ -1,7 +1,7 @@
 """Arithmetic on values: functions of one, y = f(x), and of two, y = f(x, z).
 
-Each section gives the formula, its derivatives, and the functions in this order, as ops/activation.pyx does, whose loops run
-them; setting[0] is z. All compute in long double and round once.
+Each section gives the formula, its derivatives, and the functions in this order, as the activations do, whose loops run them;
+setting[0] is z. All compute in long double and round once.
 """
 
 from libc.math cimport (
@@ -35,7 +35,7 @@ from cnncore.ops.dispatch cimport real
 cdef long double TWO_OVER_ROOT_PI = 2 / sqrt(acos(-1))
 
 
-# ── Of two ── z = setting[0]; ∂y/∂z is the slope of what is called ..._OTHER ─────────────────────────────────────────
+# ── Of two ── z = setting[0]; ∂y/∂z is the slope of ..._OTHER ─────────────────────────────────────────
 #
 #     plus        y = x + z               ∂y/∂x = 1                   ∂y/∂z = 1
 #     subtract    y = x − z               ∂y/∂x = 1                   ∂y/∂z = −1
@@ -209,11 +209,11 @@ ERF = activation("erf", <void *> error_function[float], <void *> error_function[
                  <void *> error_function_slope[float], <void *> error_function_slope[double])
 
 
-# ── Of one: to whole numbers ──────────────────────────────────────────────────────────────────────────────────────────
+# ── Of one: rounding ──────────────────────────────────────────────────────────────────────────────────────────
 #
 #     floor       y = ⌊x⌋                 ∂y/∂x = 0
 #     ceil        y = ⌈x⌉                 ∂y/∂x = 0
-#     round       y = the whole number next to x, the even one of two          ∂y/∂x = 0
+#     round       y = the integer nearest to x, ties to even          ∂y/∂x = 0
 
 cdef real down(real x, const double *setting) noexcept nogil:
     return <real> floor(x)

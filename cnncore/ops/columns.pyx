@@ -1,5 +1,4 @@
-"""Windows one by one: images as columns of windows and back, convolution with weights of their own for every window,
-and deformable windows.
+"""Windows as columns (im2col) and back, locally connected layers, and deformable windows.
 """
 
 from libc.stdint cimport int64_t
@@ -32,8 +31,8 @@ cdef extern from "calls.h" nogil:
 
 
 cdef struct Tap:                    # one cell of all windows
-    int64_t at[3]                   # its place in the window times the dilation, without the padding
-    int64_t begin[3]                # the windows of each axis whose cell lies inside the image: from begin to end
+    int64_t at[3]                   # its position in the window times the dilation, minus the padding
+    int64_t begin[3]                # per axis, the windows whose cell lies inside the image: begin <= o < end
     int64_t end[3]
 
 
@@ -53,14 +52,14 @@ cdef inline void place_tap(const cnn_windows *v, int64_t t, Tap *tap) noexcept n
 
 
 cdef inline int64_t row_of_cells(const cnn_windows *v, const Tap *tap, int64_t od, int64_t oh) noexcept nogil:
-    """Where the cells of a row of windows lie in a plane of x: that of window 0; −1 where the row lies outside the image."""
+    """Offset in a plane of x of the cells of a row of windows, that of window 0; −1 if the row lies outside the image."""
     if not (tap.begin[0] <= od < tap.end[0] and tap.begin[1] <= oh < tap.end[1]):
         return -1
     return (od * v.stride[0] + tap.at[0]) * v.x.shape[3] * v.x.shape[4] + (oh * v.stride[1] + tap.at[1]) * v.x.shape[4]
 
 
 cdef inline int64_t row_offset(const cnn_windows *v, const Tap *tap, int64_t od, int64_t oh) noexcept nogil:
-    """The same with the strides of x: where the cell of window 0 of the row would lie."""
+    """The same with the strides of x: the offset of the cell of window 0."""
     return ((od * v.stride[0] + tap.at[0]) * v.x.stride[2] + (oh * v.stride[1] + tap.at[1]) * v.x.stride[3]
             + tap.at[2] * v.x.stride[4])
 
@@ -114,7 +113,7 @@ cdef inline void put_plane(const cnn_tensor *x, real *plane, const double *total
 
 
 cdef void fold_planes(cnn_windows *v, int64_t begin, int64_t end, real *scratch) noexcept nogil:
-    """Tasks are planes (n, c) of x, added up in float64 in the order of t."""
+    """Tasks are planes (n, c) of x, accumulated in float64 in the order of t."""
     cdef int64_t task, n, c, i, t, od, oh, ow, row, step = v.stride[2], y_step = v.y.stride[4]
     cdef double *total = <double *> scratch
     cdef double *sums
@@ -142,7 +141,7 @@ cdef void fold_planes(cnn_windows *v, int64_t begin, int64_t end, real *scratch)
         put_plane(&v.x, <real *> v.x.data + plane_offset(&v.x, n, c), total)
 
 
-# ── Locally connected ── weights of their own for every window (LeCun 1989; Taigman et al. 2014) ───────────────────────
+# ── Locally connected ── separate weights for every window (LeCun 1989; Taigman et al. 2014) ───────────────────────
 #
 #     y[n,k,o]  = b + Σ_f w[k,f,o] · x[n,c, s·o + d·t − lo]         f = (c, t): the cells of the window in all channels of the group
 #     dx[n,c,q] = Σ_k Σ_t w[k,(c,t),o] · dy[n,k,o]   over all (o, t) with s·o + d·t − lo = q
@@ -251,7 +250,7 @@ cdef void local_backward_weight(cnn_windows *v, int64_t begin, int64_t end, real
 
 cdef inline bint deformed(const cnn_windows *v, int64_t n, int64_t g, int64_t t, int64_t oh, int64_t ow, Between *h,
                           Between *w, real *kind) noexcept nogil:
-    """The cells around the deformed cell t of window (oh, ow) in offset group g; False where none counts."""
+    """The pixels around the deformed cell t of window (oh, ow) in offset group g; False if none lies inside."""
     cdef const real *offset = (<const real *> v.offset.data + plane_offset(&v.offset, n, 2 * (g * v.taps + t))
                                + oh * v.offset.stride[3] + ow * v.offset.stride[4])
     cdef double row = (oh * v.stride[1] - v.low[1] + t // v.kernel[2] * v.dilation[1]) + <double> offset[0]
@@ -291,7 +290,7 @@ cdef void deformed_columns(cnn_windows *v, int64_t begin, int64_t end, real *scr
 
 
 cdef void deformed_gradient(cnn_windows *v, int64_t begin, int64_t end, real *scratch) noexcept nogil:
-    """dΔ and dm: tasks are rows (n, g, oh)."""
+    """Write dΔ and dm; tasks are rows (n, g, oh)."""
     cdef int64_t task, n, g, t, oh, ow, c, channels = v.x.shape[1] // v.groups
     cdef double m, dh, dw, dm, d
     cdef bint inside
@@ -360,7 +359,7 @@ cdef inline bint channels_innermost(const cnn_tensor *t) noexcept:
 
 
 cdef class Columns:
-    """Columns(window, groups=1, inputs=1): the windows of a described call, as geometry.Window has them. ``groups`` of channels
+    """Columns(window, groups=1, inputs=1): the windows of a call, as in geometry.Window. ``groups`` of channels
     share weights or offsets; ``inputs``: channels of a group of the convolution that follows deformed windows.
     """
     cdef cnn_windows windows
@@ -374,7 +373,7 @@ cdef class Columns:
             self.windows.output[axis] = window.output[axis]
             self.windows.taps *= window.kernel[axis]
 
-    cdef cnn_windows described(self, Tensor x, Tensor y, Tensor w=None, Tensor b=None):  # no-cython-lint
+    cdef cnn_windows prepare_call(self, Tensor x, Tensor y, Tensor w=None, Tensor b=None):  # no-cython-lint
         cdef cnn_windows v = self.windows
         v.x, v.y = x.view, y.view
         v.b.data = v.mask.data = v.doffset.data = v.dmask.data = NULL
@@ -390,42 +389,42 @@ cdef class Columns:
     def unfold(self, x, y):
         """Write the columns (N, C · T, windows)."""
         cdef Tensor X = tensor(x), Y = tensor(y, True)
-        cdef cnn_windows v = self.described(X, Y)
+        cdef cnn_windows v = self.prepare_call(X, Y)
         run(typed(X, <void *> unfold_planes[float], <void *> unfold_planes[double]), &v,
             v.x.shape[0] * v.x.shape[1], 1, 0, self.work(&v))
 
     def fold(self, y, x):
         """Write the image whose pixels are the sums of the columns' entries."""
         cdef Tensor X = tensor(x, True), Y = tensor(y)
-        cdef cnn_windows v = self.described(X, Y)
+        cdef cnn_windows v = self.prepare_call(X, Y)
         run(typed(X, <void *> fold_planes[float], <void *> fold_planes[double]), &v,
             v.x.shape[0] * v.x.shape[1], 1, cells(&v.x) * 8, self.work(&v))
 
     def local_forward(self, x, w, b, y):
         """Write y; b is None, or (1, K, \\*output)."""
         cdef Tensor X = tensor(x), Y = tensor(y, True), W = tensor(w), B = None if b is None else tensor(b)
-        cdef cnn_windows v = self.described(X, Y, W, B)
+        cdef cnn_windows v = self.prepare_call(X, Y, W, B)
         run(typed(X, <void *> local_forward[float], <void *> local_forward[double]), &v,
             v.y.shape[1] * v.output[0] * v.output[1], 1, v.output[2] * 8, self.work(&v) * v.y.shape[1])
 
     def local_backward_input(self, dy, w, dx):
         """Write dx."""
         cdef Tensor X = tensor(dx, True), Y = tensor(dy), W = tensor(w)
-        cdef cnn_windows v = self.described(X, Y, W)
+        cdef cnn_windows v = self.prepare_call(X, Y, W)
         run(typed(X, <void *> local_backward_input[float], <void *> local_backward_input[double]), &v,
             v.x.shape[0] * v.x.shape[1], 1, cells(&v.x) * 8, self.work(&v) * v.y.shape[1])
 
     def local_backward_weight(self, x, dy, dw):
         """Write dw."""
         cdef Tensor X = tensor(x), Y = tensor(dy), W = tensor(dw, True)
-        cdef cnn_windows v = self.described(X, Y, W)
+        cdef cnn_windows v = self.prepare_call(X, Y, W)
         run(typed(X, <void *> local_backward_weight[float], <void *> local_backward_weight[double]), &v,
             v.y.shape[1] * v.output[0] * v.output[1], 1, v.output[2] * 8, self.work(&v) * v.y.shape[1])
 
     def deform(self, x, offset, mask, y):
-        """Write the columns (N, C · T, \\*output) of deformed windows; by a kernel where channels are innermost."""
+        """Write the columns (N, C · T, \\*output) of deformed windows; by a kernel if channels are innermost."""
         cdef Tensor X = tensor(x), O = tensor(offset), M = None if mask is None else tensor(mask), Y = tensor(y, True)
-        cdef cnn_windows v = self.described(X, Y)
+        cdef cnn_windows v = self.prepare_call(X, Y)
         v.offset = O.view
         if M is not None:
             v.mask = M.view
@@ -438,7 +437,7 @@ cdef class Columns:
     def deform_backward_input(self, dy, offset, mask, dx):
         """Write dx."""
         cdef Tensor X = tensor(dx, True), O = tensor(offset), M = None if mask is None else tensor(mask), Y = tensor(dy)
-        cdef cnn_windows v = self.described(X, Y)
+        cdef cnn_windows v = self.prepare_call(X, Y)
         v.offset = O.view
         if M is not None:
             v.mask = M.view
@@ -451,10 +450,10 @@ cdef class Columns:
             v.x.shape[0] * v.x.shape[1], 1, cells(&v.x) * 8, 10 * self.work(&v))
 
     def deform_gradient(self, x, offset, mask, dy, doffset, dmask):
-        """Write doffset and dmask (None: not wanted)."""
+        """Write doffset and dmask (None: not needed)."""
         cdef Tensor X = tensor(x), O = tensor(offset), M = None if mask is None else tensor(mask), Y = tensor(dy)
         cdef Tensor DO = None if doffset is None else tensor(doffset, True), DM = None if dmask is None else tensor(dmask, True)
-        cdef cnn_windows v = self.described(X, Y)
+        cdef cnn_windows v = self.prepare_call(X, Y)
         v.offset = O.view
         if M is not None:
             v.mask = M.view

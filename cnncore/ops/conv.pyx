@@ -18,7 +18,7 @@ from cnncore.ops.dispatch cimport (
     cnn_conv, cnn_copy, cnn_correlation, cnn_correlations, CNN_F25, CNN_F45, CNN_FLOAT32, cnn_largest, cnn_pack,
     cnn_task, cnn_tensor, CNN_WINOGRAD_AXES, cnn_winograd_axes, cnn_winograd_axis, cnn_winograd_inputs,
     cnn_winograd_matrices, cnn_winograd_points, cnn_winograd_start, cnn_winograd_tile, cnn_winograd_tile_of,
-    give_block, kernel, lanes, PANELS, real, run, Shelf, take_block, Tensor, threads_wanted,
+    give_block, kernel, lanes, PANELS, real, run, Shelf, take_block, Tensor, threads_per_call,
 )
 from cnncore.ops.dispatch import kernel_number
 
@@ -357,7 +357,7 @@ cdef int64_t cut_weights(cnn_correlation *p, Precision of) noexcept nogil:
     cdef int64_t taps = p.taps[0] * p.taps[1] * p.taps[2], terms, groups, most, shares
     p.unit_count = p.groups * per_group
     choose_tile(p, WEIGHT_PIXELS, p.x.shape[1] if p.groups == 1 else inputs, of.itemsize)
-    shares = threads_wanted()
+    shares = threads_per_call()
     p.channel_blocks = input_shares(p, shares)
     shares = ceil_div(shares, p.channel_blocks)
     terms = ceil_div(inputs, p.channel_blocks) * taps
@@ -437,7 +437,7 @@ cdef int64_t cut_winograd(cnn_correlation *p, Precision of) noexcept nogil:
     allows; where they are too few for the threads there are, they are made smaller or share the units.
     """
     cdef int64_t wide = 2 * of.lanes, inputs = p.x.shape[1], pitch = ceil_div(inputs, of.lanes) * of.lanes, blocks, ranges
-    cdef int64_t count = cnn_winograd_start(p, 4), threads = threads_wanted(), fields = 1, points = 1, outputs = 1, pixels = 1
+    cdef int64_t count = cnn_winograd_start(p, 4), threads = threads_per_call(), fields = 1, points = 1, outputs = 1, pixels = 1
     cdef const cnn_winograd_axis *form
     cdef int axis
     for axis in range(2):
@@ -1043,7 +1043,7 @@ cdef class Convolution:
         cdef int64_t marked = 0
         for number in range(parts.count):
             p = parts.part + number
-            p.lower, p.upper, p.add, p.skip = call.lower, call.upper, add, NULL
+            p.lower, p.upper, p.accumulate, p.skip = call.lower, call.upper, add, NULL
             simplify(p, of.itemsize)
         how = self.row.forward(parts, of, packed is None and not add, self.row.outputs)
         if not how.mixes:

@@ -1,4 +1,4 @@
-# What every module of ops/ shares: the C descriptions of calls, arrays as tensors, and running tasks.
+# Shared by all Cython modules: the C structs of calls, arrays as tensors, and running tasks.
 
 from libc.stdint cimport int64_t, uint64_t
 
@@ -48,9 +48,9 @@ cdef extern from "calls.h" nogil:
         uint64_t first_window
         uint64_t first_plane
         int refused
-        int add
+        int accumulate
         int learns
-        int64_t room
+        int64_t whole_scratch
         int64_t in_place
         int64_t vectors
         int64_t strip
@@ -85,7 +85,7 @@ cdef extern from "calls.h" nogil:
         const void *bias
         int64_t bias_stride
         double lower, upper
-        int64_t add
+        int64_t accumulate
         int64_t images, rows, columns
         int64_t form[2]
         const unsigned char *skip
@@ -191,7 +191,7 @@ cdef class Tensor:
 
 cdef Tensor tensor(array, bint writable=*)
 
-cdef enum:      # what a kept block of memory is for
+cdef enum:      # purpose of a block that is kept between calls
     SCRATCH = 0
     PANELS = 1
 
@@ -206,5 +206,5 @@ cdef void *take_block(int purpose, int64_t bytes) noexcept nogil
 cdef void give_block(int purpose, void *memory) noexcept nogil
 cdef cnn_task kernel(int number, int precision) noexcept nogil
 cdef int64_t lanes(int precision) noexcept nogil
-cdef int threads_wanted() noexcept nogil
+cdef int threads_per_call() noexcept nogil
 cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t scratch_bytes, double cost) except -1

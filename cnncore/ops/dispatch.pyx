@@ -1,6 +1,6 @@
 """Arrays as tensors, CPU targets, and running the tasks of a call on the threads there are.
 
-The only extension that links the C kernels and the thread pool; the other modules of ``ops`` reach both through it.
+The only extension that links the C kernels and the thread pool; the other modules reach both through it.
 """
 
 import os
@@ -81,7 +81,7 @@ cdef class Tensor:
         cdef int rank = self.buffer.ndim
         cdef int axis, place
         if rank > 5:
-            raise ValueError(f"an array with {rank} dimensions is no (N, C, D, H, W)")
+            raise ValueError(f"an array with {rank} dimensions is not (N, C, D, H, W)")
         cdef char code = self.buffer.format[0]
         self.precision = CNN_FLOAT32 if code == b"f" else CNN_FLOAT64 if code == b"d" else -1
         self.view.data = self.buffer.buf
@@ -99,7 +99,7 @@ cdef class Tensor:
 
 
 cdef Tensor tensor(array, bint writable=False):
-    """Tensor(array, writable), without what calling a class costs."""
+    """Tensor(array, writable), without the overhead of calling a class."""
     cdef Tensor t = Tensor.__new__(Tensor)
     t.hold(array, writable)
     return t
@@ -113,8 +113,8 @@ cdef int signals_arrived() noexcept nogil:
         return check_signals() != 0
 
 
-# Only the main thread sees signals; the others need not take the interpreter lock to ask. A child made by fork runs the
-# thread that forked as its main thread.
+# Only the main thread handles signals; other threads need not take the GIL to check. In a forked child the forking thread is
+# the main thread.
 cdef unsigned long main_thread = threading.main_thread().ident
 
 
@@ -128,20 +128,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=main_thread_changed)
 
 
-# Below this many elementary operations a second thread costs more than it brings.
+# Below this many elementary operations a second thread costs more than it saves.
 cdef double worth_a_thread = 30_000.0
 
-# Below this many the interpreter is not let go meanwhile: that alone would take as long. Signals wait for it anyway.
-cdef double worth_letting_go = 20_000.0
+# Below this many the GIL is not released: that alone would take as long. Signals are handled after the call.
+cdef double worth_releasing_gil = 20_000.0
 
 
-cdef int threads_wanted() noexcept nogil:
-    """The number of threads a large call is spread over: how its work is cut may depend on it, its results may not."""
+cdef int threads_per_call() noexcept nogil:
+    """The number of threads of a large call: the partition into tasks may depend on it, results may not."""
     return thread_count
 
 
 cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t scratch_bytes, double cost) except -1:
-    """Run all tasks of a call; ``cost`` is its number of elementary operations, ``scratch_bytes`` what one worker needs."""
+    """Run all tasks of a call; ``cost``: its number of elementary operations, ``scratch_bytes``: scratch per worker."""
     if tasks <= 0:
         return 0
     cdef int threads = thread_count
@@ -149,7 +149,7 @@ cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t sc
         threads = 1
     if threads > tasks:
         threads = <int> tasks
-    cdef int64_t stride = (scratch_bytes + 127) // 128 * 128     # two workers never share a cache line
+    cdef int64_t stride = (scratch_bytes + 127) // 128 * 128     # workers do not share a cache line
     cdef void *scratch[256]
     cdef char *block = NULL
     cdef int worker, stopped
@@ -161,7 +161,7 @@ cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t sc
         scratch[worker] = block + worker * stride if block != NULL else NULL
         if stride > scratch_bytes:
             cnn_memory_fence(block + worker * stride + scratch_bytes, stride - scratch_bytes)
-    if threads == 1 and cost < worth_letting_go:
+    if threads == 1 and cost < worth_releasing_gil:
         cnn_run_here(task, call, tasks, block)
         if block != NULL:
             cnn_block_give(SCRATCH, block)
@@ -185,9 +185,9 @@ cdef void give_block(int purpose, void *memory) noexcept nogil:
 
 
 cdef class Shelf:
-    """Memory for things that are kept together: taken piece by piece, given back as a whole when the shelf goes.
+    """An arena for packed weights: allocated piece by piece, freed as a whole when the object is deleted.
 
-    Pieces taken one after the other lie one behind the other, on the large pages that none of them would fill alone.
+    Consecutive pieces are adjacent, on huge pages that none of them would fill alone.
     """
 
     cdef void *take(self, int64_t bytes) except NULL:
@@ -215,17 +215,17 @@ cdef class Shelf:
 # ── CPU targets ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 cdef cnn_task kernel(int number, int precision) noexcept nogil:
-    """The current target's kernel, or NULL where the definition is to run."""
+    """The current target's kernel, or NULL to run the reference implementation."""
     return cnn_kernel(number, precision)
 
 
 cdef int64_t lanes(int precision) noexcept nogil:
-    """Values per vector of the current target; 1 where definitions run."""
+    """Values per vector of the current target; 1 for the reference implementations."""
     return cnn_lanes(precision)
 
 
 def kernel_number(name):
-    """The number of the kernel called ``name``, or -1 where there is none: the definition then always runs."""
+    """The number of the kernel called ``name``, or -1 if there is none: the reference implementation then always runs."""
     encoded = name.encode()
     return cnn_kernel_number(encoded)
 
@@ -239,12 +239,12 @@ def kernel_names():
 
 
 def kernels_taken():
-    """Names of the kernels that ran, whoever asked for them, since this was last called."""
+    """Names of the kernels that ran since the last call of this function."""
     return [name for number, name in enumerate(kernel_names()) if cnn_kernel_taken(number)]
 
 
 def targets():
-    """Names of the targets this machine can run, plainest first; "definition" runs no kernel at all."""
+    """Names of the targets this machine can run, the least capable first; "definition" runs no kernel at all."""
     return [cnn_target_name(i).decode() for i in range(cnn_target_count()) if cnn_target_supported(i)]
 
 
@@ -254,7 +254,7 @@ def current_target():
 
 
 def select_target(name):
-    """Make ``name``, one of :func:`targets`, the target that runs."""
+    """Make ``name``, one of :func:`targets`, the current target."""
     for i in range(cnn_target_count()):
         if cnn_target_name(i).decode() == name:
             cnn_target_select(i)
@@ -265,9 +265,9 @@ cdef enum:
 
 
 def multiply_adds(int precision, int64_t steps, int64_t tasks, double factor=0.5, double addend=1.0):
-    """Multiply-adds on registers, ``steps`` rounds in each of up to 1024 tasks: (how many, sum of what they left).
+    """Multiply-adds on registers, ``steps`` rounds in each of up to 1024 tasks: (how many, sum of the results).
 
-    None where the current target has no kernels.
+    None if the current target has no kernels.
     """
     cdef cnn_task task = kernel(kernel_number("multiply_add_peak"), precision)
     cdef double total[MOST_PEAK_TASKS]

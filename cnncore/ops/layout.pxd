@@ -1,4 +1,4 @@
-# Where the values of a tensor lie: planes, cells, single numbers, and whether several arrays may be walked through together.
+# Layout of tensors: offsets of planes, cells and values, and whether several arrays can be traversed together.
 
 from libc.stdint cimport int64_t
 
@@ -15,7 +15,7 @@ cdef inline int64_t size(const cnn_tensor *t) noexcept nogil:
 
 
 cdef inline void merge_cells(cnn_tensor *t) noexcept nogil:
-    """Make the plane one axis, (N, C, 1, 1, D·H·W), where its cells in row-major order lie one stride apart."""
+    """Make the plane one axis, (N, C, 1, 1, D·H·W), if its cells in row-major order are one stride apart."""
     cdef int64_t step = 0, next_ = 0
     cdef int axis
     cdef bint begun = False
@@ -34,7 +34,7 @@ cdef inline void merge_cells(cnn_tensor *t) noexcept nogil:
 
 
 cdef inline int64_t cell_offset(const cnn_tensor *t, int64_t cell) noexcept nogil:
-    """Where cell number ``cell`` of a plane, in row-major order, lies from the plane's first."""
+    """The offset of cell number ``cell`` of a plane, in row-major order, from the plane's first."""
     if t.shape[2] == 1 and t.shape[3] == 1:
         return cell * t.stride[4]
     cdef int64_t row = cell // t.shape[4]
@@ -46,7 +46,7 @@ cdef inline int64_t plane_offset(const cnn_tensor *t, int64_t n, int64_t c) noex
 
 
 cdef inline bint dense(const cnn_tensor *t) noexcept nogil:
-    """Whether the values fill one stretch of memory, in whatever order of the axes, each once."""
+    """Whether the values fill a contiguous block of memory exactly once, in any order of the axes."""
     cdef int64_t filled = 1
     cdef int axis, found
     cdef bint used[5]
@@ -67,7 +67,7 @@ cdef inline bint dense(const cnn_tensor *t) noexcept nogil:
 
 
 cdef inline bint same_order(const cnn_tensor *a, const cnn_tensor *b) noexcept nogil:
-    """Whether two tensors of one shape have the same strides, so that a dense walk meets the same values."""
+    """Whether two tensors of one shape have the same strides, so that a linear traversal pairs the right values."""
     cdef int axis
     for axis in range(5):
         if a.shape[axis] > 1 and a.stride[axis] != b.stride[axis]:
@@ -76,7 +76,7 @@ cdef inline bint same_order(const cnn_tensor *a, const cnn_tensor *b) noexcept n
 
 
 cdef inline bint side_by_side(cnn_tensor **tensors, int count) noexcept nogil:
-    """Whether the cells of every plane of these tensors lie side by side; merges them where they can be."""
+    """Whether the cells of every plane of these tensors are contiguous; merges them if they can be."""
     cdef bint all_ = True
     cdef int i
     for i in range(count):
@@ -87,7 +87,7 @@ cdef inline bint side_by_side(cnn_tensor **tensors, int count) noexcept nogil:
 
 
 cdef inline bint channels_innermost(cnn_tensor **tensors, int count) noexcept nogil:
-    """Whether the channels of every cell lie side by side, and the cells one stride apart; merges them where they can be."""
+    """Whether the channels of every cell are contiguous, and the cells one stride apart; merges them if they can be."""
     cdef bint all_ = True
     cdef int i
     for i in range(count):

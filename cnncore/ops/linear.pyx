@@ -1,8 +1,8 @@
 """Linear layers of few rows, y = x wᵀ + b, by kernels of their own (kernels/linear.h).
 
-A linear layer is a 1×1 convolution on one pixel per row; formulas and definitions are in conv.pyx, and so are the kernels for
-many rows. Each function here returns whether it computed: not without kernels, with many rows, or where the elements of a row
-are not neighbours.
+A linear layer is a 1×1 convolution on one pixel per row; formulas, reference implementations and the kernels for many rows are
+those of convolution (conv.pyx). Each function returns whether it computed: not without kernels, with many rows, or if the
+elements of a row are not contiguous.
 """
 
 from libc.math cimport INFINITY
@@ -29,7 +29,7 @@ cdef int BACKWARD_INPUT = kernel_number("linear_backward_input")
 cdef int BACKWARD_WEIGHT = kernel_number("linear_backward_weight")
 
 cdef enum:
-    FEW_ROWS = 6            # above it the kernels of convolution, which read packed weights, are faster
+    FEW_ROWS = 6            # above it the convolution kernels, which read packed weights, are faster
     SPEED = 8               # multiply-adds in the time of an elementary operation
 
 
@@ -37,8 +37,8 @@ cdef bint in_rows(Tensor t) noexcept:
     return t.view.stride[1] == 1 or t.view.shape[1] == 1
 
 
-cdef cnn_task described(int number, cnn_linear *call, Tensor x, Tensor w, Tensor y) noexcept:
-    """Describe the call; NULL where it is not for these kernels."""
+cdef cnn_task prepare_call(int number, cnn_linear *call, Tensor x, Tensor w, Tensor y) noexcept:
+    """Fill in the call; returns NULL if these kernels do not apply."""
     if x.view.shape[0] > FEW_ROWS or not (in_rows(x) and in_rows(w) and in_rows(y)):
         return NULL
     call.x, call.w, call.y, call.b = x.view.data, w.view.data, y.view.data, NULL
@@ -53,10 +53,10 @@ cdef int run_tasks(cnn_task task, cnn_linear *call, int64_t work, int64_t of_tas
 
 
 def forward(x, w, b, y, double lower=-INFINITY, double upper=INFINITY):
-    """Write y = x wᵀ + b, held between ``lower`` and ``upper``; b may be None."""
+    """Write y = x wᵀ + b, clamped to [``lower``, ``upper``]; b may be None."""
     cdef Tensor X = tensor(x), W = tensor(w), Y = tensor(y, True), B
     cdef cnn_linear call
-    cdef cnn_task task = described(FORWARD, &call, X, W, Y)
+    cdef cnn_task task = prepare_call(FORWARD, &call, X, W, Y)
     if task == NULL:
         return False
     if b is not None:
@@ -71,7 +71,7 @@ def backward_input(dy, w, dx):
     """Write dx = dy w."""
     cdef Tensor DY = tensor(dy), W = tensor(w), DX = tensor(dx, True)
     cdef cnn_linear call
-    cdef cnn_task task = described(BACKWARD_INPUT, &call, DX, W, DY)
+    cdef cnn_task task = prepare_call(BACKWARD_INPUT, &call, DX, W, DY)
     if task == NULL:
         return False
     run_tasks(task, &call, call.features, CNN_LINEAR_VECTORS * lanes(DX.precision))
@@ -82,7 +82,7 @@ def backward_weight(x, dy, dw):
     """Write dw = dyᵀ x."""
     cdef Tensor X = tensor(x), DY = tensor(dy), DW = tensor(dw, True)
     cdef cnn_linear call
-    cdef cnn_task task = described(BACKWARD_WEIGHT, &call, X, DW, DY)
+    cdef cnn_task task = prepare_call(BACKWARD_WEIGHT, &call, X, DW, DY)
     if task == NULL:
         return False
     run_tasks(task, &call, call.outputs, CNN_LINEAR_ROWS)

@@ -1,6 +1,6 @@
-"""Losses: softmax cross-entropy on classes, squared error, cross-entropy of yes and no.
+"""Losses: softmax cross-entropy, negative log-likelihood, squared error, binary cross-entropy.
 
-C kernels of the same names (kernels/loss.h) may take the loops' place.
+C kernels of the same names (loss.h) may replace the loops.
 """
 
 from libc.math cimport exp, fabs, log, log1p
@@ -50,7 +50,7 @@ cdef extern from "calls.h" nogil:
 #
 #     ∂ℓ/∂x_k = p_k Σ v_j q_j − v_k q_k      ∂ℓ/∂t_k = − (1 − ε) v_k log p_k
 #
-# In float64. A class without weight or target adds 0, even where log p = −∞.
+# In float64. A class of weight 0 or target 0 contributes 0, even if log p = −∞.
 
 cdef inline double weighted_target(const cnn_cross_entropy *call, const real *label, int64_t target, int64_t k) noexcept nogil:
     """v_k q_k."""
@@ -160,10 +160,10 @@ cdef Tensor cells_of(array, bint writable=False):
 
 
 cdef class CrossEntropy:
-    """Softmax cross-entropy of ``x`` (N, K, *spatial) with ``target``: int64 class numbers (N, *spatial), or probabilities like x.
+    """Softmax cross-entropy of ``x`` (N, K, *spatial) with ``target``: int64 class numbers (N, *spatial) or probabilities like x.
 
     ``weight``, one number per class, may be None. With ``logarithms`` x holds logarithms of probabilities, and the loss is their
-    negative log-likelihood. Keeps what backward needs: the arrays, the logarithms of the sums, and what the losses were divided by.
+    negative log-likelihood. Keeps what backward needs: the arrays, the logarithms of the sums, and the divisor of the losses.
     """
     cdef cnn_cross_entropy call
     cdef bint logarithms
@@ -207,7 +207,7 @@ cdef class CrossEntropy:
 
     @property
     def first_wrong(self):
-        """The place of the first class number that is none, in row-major order; −1 where all are."""
+        """The position, in row-major order, of the first invalid class number; −1 if all are valid."""
         cdef int64_t i
         if self.call.classes != NULL:
             for i in range(self.count):
@@ -216,7 +216,7 @@ cdef class CrossEntropy:
         return -1
 
     def forward(self, str reduction, y):
-        """Write the losses, their sum or their mean: 0 where there is nothing to take the mean of."""
+        """Write the losses, their sum or their mean: 0 if there is nothing to average."""
         cdef Tensor Y = cells_of(y, True)
         cdef double total = 0
         cdef int64_t i
@@ -233,7 +233,7 @@ cdef class CrossEntropy:
             total += self.call.loss[i]
         self.divisor = 1
         if reduction == "mean":
-            # The weights of the targets; for probabilities, which have no one target, the number of cells.
+            # The sum of the targets' weights; for probabilities, which have no single target, the number of cells.
             self.divisor = 0
             for i in range(self.count):
                 if self.call.classes == NULL or self.call.classes[i] >= 0:
@@ -242,9 +242,9 @@ cdef class CrossEntropy:
         put(Y, 0, total / self.divisor if self.divisor else 0)
 
     def backward(self, bint each, dy, dx, dtarget):
-        """Write dx and dtarget (None: not wanted); ``each``: dy has a number per cell. With logarithms dx is 0 before."""
+        """Write dx and dtarget (None: not needed); ``each``: dy has a number per cell. With logarithms dx is 0 before."""
         cdef Tensor DY = cells_of(dy), DX, DT
-        cdef cnn_cross_entropy call = self.call     # its own: several threads may go backward at once
+        cdef cnn_cross_entropy call = self.call     # a copy: several threads may run backward at once
         cdef double whole
         cdef double *dloss = &whole
         cdef int64_t i
@@ -276,18 +276,18 @@ cdef class CrossEntropy:
             if each:
                 free(dloss)
 
-    cdef int run(self, cnn_cross_entropy *call, int number, void *definition_f32, void *definition_f64,  # no-cython-lint
+    cdef int run(self, cnn_cross_entropy *call, int number, void *reference_f32, void *reference_f64,  # no-cython-lint
                  int rows) except -1:
-        """``rows``: numbers per class and cell of a block that a kernel needs room for."""
+        """``rows``: numbers of scratch per class and cell of a block that a kernel needs."""
         cdef cnn_task task = kernel(number, self.x.precision)
         cdef int64_t tasks = (self.count + CNN_LOSS_CELLS - 1) // CNN_LOSS_CELLS, K = self.x.view.shape[1]
         if task == NULL:
-            task, tasks = <cnn_task> (definition_f32 if self.x.precision == CNN_FLOAT32 else definition_f64), self.count
+            task, tasks = <cnn_task> (reference_f32 if self.x.precision == CNN_FLOAT32 else reference_f64), self.count
         return run(task, call, tasks, 1, rows * K * CNN_LOSS_CELLS * self.x.buffer.itemsize, 5 * size(&self.x.view))
 
 
     cdef int run_cells(self, cnn_cross_entropy *call, void *single, void *double_) except -1:  # no-cython-lint
-        """Run a loop over cells that has no kernel: it does next to nothing for each."""
+        """Run a loop over cells that has no kernel, as it is memory bound."""
         return run(<cnn_task> (single if self.x.precision == CNN_FLOAT32 else double_), call, self.count, 256, 0, self.count)
 
 
@@ -335,7 +335,7 @@ cdef inline int64_t blocks(const cnn_squared_error *call) noexcept:
 
 cdef int pairwise_loss(Tensor X, target, y, bint each, double share, int number,  # no-cython-lint
                        void *single, void *double_) except -1:
-    """Write the losses of pairs (x, t) into y, or where not ``each`` their sum times ``share``."""
+    """Write the losses of pairs (x, t) into y or, unless ``each``, their sum times ``share``."""
     cdef Tensor T = tensor(target), Y = tensor(y, True)
     cdef cnn_squared_error call
     cdef double few[16]
@@ -379,7 +379,7 @@ cdef int pairwise_gradient(x, target, dy, dx, bint each, double scale, int numbe
 
 
 def squared_error(x, target, y, bint each, double share):
-    """Write the squares (x − t)² into y, or where not ``each`` their sum times ``share``."""
+    """Write the squares (x − t)² into y or, unless ``each``, their sum times ``share``."""
     cdef Tensor X = tensor(x)
     pairwise_loss(X, target, y, each, share, SQUARED_ERROR_FORWARD,
                   <void *> squared_error_forward[float], <void *> squared_error_forward[double])
@@ -391,12 +391,12 @@ def squared_error_gradient(x, target, dy, dx, bint each, double scale):
                       <void *> squared_error_backward[float], <void *> squared_error_backward[double])
 
 
-# ── Cross-entropy of yes and no ────────────────────────────────────────────────────────────────────────────────────────
+# ── Binary cross-entropy ───────────────────────────────────────────────────────────────────────────────────────────────
 #
 #     ℓ = − t log σ(x) − (1 − t) log(1 − σ(x)) = max(x, 0) − x t + log(1 + e^−|x|)
 #     ∂ℓ/∂x = σ(x) − t        ∂ℓ/∂t = − x
 #
-# max(x, 0) − x t is taken as x (1 − t) or − x t: 0 where x is infinite and on the right side.
+# max(x, 0) − x t is taken as x (1 − t) or − x t: 0 if x is infinite and has the right sign.
 
 cdef inline double binary_loss(double x, double t) noexcept nogil:
     cdef double share = 1 - t if x > 0 else -t
@@ -443,7 +443,7 @@ cdef int BINARY_BACKWARD = kernel_number("binary_cross_entropy_backward")
 
 
 def binary_cross_entropy(x, target, y, bint each, double share):
-    """Write the losses into y, or where not ``each`` their sum times ``share``."""
+    """Write the losses into y or, unless ``each``, their sum times ``share``."""
     cdef Tensor X = tensor(x)
     pairwise_loss(X, target, y, each, share, BINARY_FORWARD,
                   <void *> binary_cross_entropy_forward[float], <void *> binary_cross_entropy_forward[double])

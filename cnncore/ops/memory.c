@@ -1,7 +1,7 @@
-/* Memory of memory.h. Beside threads.c the only file that calls the operating system, and it can do without.
+/* The allocator of memory.h. Besides threads.c the only file that calls the operating system, which it can do without.
  *
- * Large pages: the weights of a net, tens of megabytes read once per pass, take a table look-up per 4 kB on ordinary pages. On
- * those of 2 MB the convolutions of GoogLeNet take 6 % less time.
+ * Huge pages: the weights of a net, tens of megabytes read once per pass, cost a TLB miss per 4 kB on ordinary pages. On
+ * pages of 2 MB the convolutions of GoogLeNet take 6 % less time.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* madvise */
@@ -18,7 +18,7 @@
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 
-enum { LINE = 64, LARGE_PAGE = 2 << 20, LARGEST_KEPT_BLOCK = -1 }; /* a kept block would hide where the next user's part ends */
+enum { LINE = 64, LARGE_PAGE = 2 << 20, LARGEST_KEPT_BLOCK = -1 }; /* a kept block would hide overruns from the sanitizer */
 
 void cnn_memory_fence(void *from, int64_t bytes) { ASAN_POISON_MEMORY_REGION(from, (size_t)bytes); }
 #else
@@ -40,7 +40,7 @@ void *cnn_memory_take(int64_t bytes)
     void *memory = aligned_alloc((size_t)unit, whole);
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     if (memory && unit == LARGE_PAGE)
-        madvise(memory, whole, MADV_HUGEPAGE); /* refused: ordinary pages do as well */
+        madvise(memory, whole, MADV_HUGEPAGE); /* a hint; ordinary pages work too */
 #endif
     if (memory)
         cnn_memory_fence((char *)memory + bytes, (int64_t)whole - bytes);

@@ -1,24 +1,24 @@
-/* Memory of the kernels: large pieces lie on large pages, and what every call needs for a moment is kept from call to call. */
+/* Memory of the kernels: large allocations on huge pages, and temporary blocks that are kept from call to call. */
 #ifndef CNN_MEMORY_H
 #define CNN_MEMORY_H
 
 #include <stdint.h>
 
-/* Aligned to a cache line and larger by up to a large page; NULL where there is none. */
+/* Aligned to a cache line, and rounded up by at most a huge page; NULL if out of memory. */
 void *cnn_memory_take(int64_t bytes);
 void cnn_memory_give(void *memory);
 
-/* In a build with the address sanitizer, ends the program when these bytes are touched before they are given back: what lies
- * between the parts of one piece of memory, where the sanitizer by itself sees nothing. In other builds, nothing. */
+/* Under the address sanitizer, poisons the gap between two parts of one allocation, where the sanitizer by itself would not
+ * see an overrun; lifted when the memory is freed. In other builds, nothing. */
 void cnn_memory_fence(void *from, int64_t bytes);
 
-/* One block per purpose is kept between calls: a fresh one costs a page fault per 4 kB. Whoever takes it owns it; a second
- * caller at the same time gets a block of its own, and blocks that nobody can keep, or that are too large, are freed. */
+/* One block per purpose is kept between calls, as a fresh one costs a page fault per 4 kB. The caller that takes it owns it; a
+ * concurrent caller gets a block of its own. Blocks that cannot be kept, or are too large, are freed. */
 enum { CNN_SCRATCH, CNN_PANELS, CNN_PURPOSES };
 void *cnn_block_take(int purpose, int64_t bytes);
 void cnn_block_give(int purpose, void *memory);
 
-/* Small things that are kept together come from slabs of this size. Under the address sanitizer each has a slab to itself. */
+/* Small allocations of an arena share slabs of this size. Under the address sanitizer each has its own slab. */
 #if defined(__SANITIZE_ADDRESS__)
 enum { CNN_SLAB = 0 };
 #else

@@ -1,4 +1,4 @@
-# The C descriptions of normalisation calls (calls.h).
+# The C structs of normalisation calls (calls.h).
 
 from libc.stdint cimport int64_t
 
@@ -34,4 +34,4 @@ cdef extern from "calls.h" nogil:
         double alpha
         double beta
         double k
-        cnn_task definition
+        cnn_task reference

@@ -1,7 +1,7 @@
 """Normalisation: by the statistics of sets of values (batch, group, instance, layer), and by neighbouring channels (LRN).
 
-Sums run in float64 whatever the precision, cut into blocks by geometry alone and added in a fixed order. C kernels of the
-same names (kernels/norm.h) may take the loops' place.
+Sums are accumulated in float64 whatever the precision, in blocks that depend on the shapes alone and in a fixed order. C kernels
+of the same names (norm.h) may replace the loops.
 """
 
 from libc.math cimport fabs, pow, sqrt
@@ -25,9 +25,9 @@ from cnncore.ops.dispatch import kernel_number
 #     db = Σ dy          dw = Σ dy x̂
 #     dx = (w dy − Σ (w dy) / m − x̂ Σ (w dy x̂) / m) / √(σ² + ε)        w dy / √(σ² + ε) where μ and σ² are given constants
 #
-# Four loops over blocks of cells carry it: moments and transform forward, sums and gradient backward. What lies between
-# them is a few numbers per channel. `center` is μ in x's precision; what it rounds away of μ goes into shift, so that
-# values far from 0 lose nothing.
+# There are four loops over blocks of cells: moments and transform forward, sums and gradient backward. Between them only a few
+# numbers per channel are computed. `center` is μ in x's precision; its rounding error is added to shift, so that values far
+# from 0 keep their precision.
 
 cdef void norm_moments(cnn_norm *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Mean, and sum of squares around it, of each block."""
@@ -106,7 +106,7 @@ cdef void norm_gradient(cnn_norm *call, int64_t begin, int64_t end, real *scratc
 
 
 cdef inline void block_of(const cnn_norm *call, int64_t task, int64_t *n, int64_t *k, int64_t *c) noexcept nogil:
-    """Image, block and channel of a task of a definition."""
+    """Image, block and channel of a task of the reference loops."""
     c[0] = task % call.x.shape[1]
     k[0] = task // call.x.shape[1] % call.blocks
     n[0] = task // call.x.shape[1] // call.blocks
@@ -118,7 +118,7 @@ cdef int SUMS = kernel_number("norm_sums")
 cdef int GRADIENT = kernel_number("norm_gradient")
 
 cdef enum:
-    BLOCK = 16384           # values in a block: small enough to be read twice from the cache, large enough to be worth a task
+    BLOCK = 16384           # values in a block: small enough to be read twice from the cache, large enough for a task
 
 
 cdef class Statistics:
@@ -143,8 +143,8 @@ cdef class Statistics:
         return np.array([[self.mean[s] for s in range(self.sets)], [self.variance[s] for s in range(self.sets)]])
 
 
-cdef class Room:
-    """Memory for so many float64, as long as it is held."""
+cdef class Scratch:
+    """Memory for a number of float64, freed with the object."""
     cdef double *values
 
     def __cinit__(self, int64_t count):
@@ -157,12 +157,12 @@ cdef class Room:
 
 
 cdef inline double per_channel(Tensor t, int64_t c, double otherwise) noexcept:
-    """Number c of an array of one number per channel that may have been left out."""
+    """Number c of an optional array of one number per channel."""
     return otherwise if t is None else value(t, c * t.view.stride[0])
 
 
 cdef class Normalization:
-    """The sets of a call: of each image or of all together, and so many groups of channels.
+    """The sets of a call: of each image or of all together, and the groups of channels.
 
     Arrays of one number per channel (w, b, running statistics) may be None and have any strides.
     """
@@ -190,7 +190,7 @@ cdef class Normalization:
         return (self.N if self.together else 1) * (self.C // max(self.groups, 1)) * self.P
 
     def given(self, mean, variance):
-        """Statistics that were found elsewhere, one per channel; 0 and 1 where they were left out."""
+        """Given statistics, one per channel; 0 and 1 if left out."""
         cdef Tensor M = None if mean is None else tensor(mean), V = None if variance is None else tensor(variance)
         cdef Statistics statistics = Statistics(self.C)
         cdef int64_t c
@@ -208,9 +208,9 @@ cdef class Normalization:
         cdef double m = max(self.members, 1)
         call.x, used[0] = X.view, &call.x
         cdef bint planes = self.cut(&call, used, 1)
-        cdef Room parts = self.parts(&call)  # no-cython-lint
+        cdef Scratch parts = self.parts(&call)  # no-cython-lint
         self.run(&call, planes, MOMENTS, <void *> norm_moments[float], <void *> norm_moments[double], X.precision)
-        # Parts into wholes: Σ (x − μ)² = Σ over the blocks of Σ (x − mean)² + count (mean − μ)².
+        # Combine the blocks: Σ (x − μ)² = Σ over the blocks of Σ (x − mean)² + count (mean − μ)².
         for n in range(self.N):
             for k in range(call.blocks):
                 count = min(call.block, self.P - k * call.block)
@@ -230,7 +230,7 @@ cdef class Normalization:
         cdef Tensor W = None if w is None else tensor(w), B = None if b is None else tensor(b)
         cdef cnn_norm call
         cdef cnn_tensor *used[2]
-        cdef Room room = self.coefficients(&call, X.precision)  # no-cython-lint
+        cdef Scratch coefficients = self.coefficients(&call, X.precision)  # no-cython-lint
         cdef int64_t n, c, s
         call.x, call.y = X.view, Y.view
         used[0], used[1] = &call.x, &call.y
@@ -243,12 +243,12 @@ cdef class Normalization:
                  <void *> norm_transform[double], X.precision)
 
     def backward(self, x, w, Statistics statistics, double eps, bint constant, dy, dx, dw, db):
-        """Write dx, dw and db; None is not wanted. ``constant``: μ and σ² do not depend on x."""
+        """Write dx, dw and db (None: not needed). ``constant``: μ and σ² do not depend on x."""
         cdef Tensor X = tensor(x), DY = tensor(dy), W = None if w is None else tensor(w), DX, result
         cdef cnn_norm call
         cdef cnn_tensor *used[3]
         cdef int64_t images = 1 if self.together else self.N, sets = self.sets()
-        cdef Room room = self.coefficients(&call, X.precision), parts, sums = Room(3 * sets + 2 * self.C)  # no-cython-lint
+        cdef Scratch coefficients = self.coefficients(&call, X.precision), parts, sums = Scratch(3 * sets + 2 * self.C)  # no-cython-lint
         cdef double *inverse = sums.values                  # 1 / √(σ² + ε), Σ w dy and Σ w dy x̂ of each set
         cdef double *plain = inverse + sets
         cdef double *weighted = plain + sets
@@ -309,46 +309,46 @@ cdef class Normalization:
                     plain[s] += weight * sum_dy
                     weighted[s] += weight * sum_dyx
 
-    cdef Room coefficients(self, cnn_norm *call, int precision):
-        """Room for μ, scale, shift and slope per image and channel, in the call's precision."""
+    cdef Scratch coefficients(self, cnn_norm *call, int precision):
+        """Memory for μ, scale, shift and slope per image and channel, in the call's precision."""
         cdef int64_t images = 1 if self.together else self.N, bytes_ = images * self.C * (4 if precision == CNN_FLOAT32 else 8)
-        cdef Room room = Room(4 * images * self.C)
-        cdef char *data = <char *> room.values
+        cdef Scratch memory = Scratch(4 * images * self.C)
+        cdef char *data = <char *> memory.values
         call.center, call.scale, call.shift, call.slope = data, data + bytes_, data + 2 * bytes_, data + 3 * bytes_
         call.image_step = 0 if self.together else self.C
-        return room
+        return memory
 
     cdef void set_coefficients(self, cnn_norm *call, int precision, int64_t i, double center, double scale, double shift,
                                double slope, bint gradient=False) noexcept:
-        """Coefficients number i, rounded; what μ loses by that goes into the shift."""
+        """Coefficients number i, rounded; the rounding error of μ is added to the shift."""
         store(<void *> call.center, precision, i, center)
         store(<void *> call.scale, precision, i, scale)
         store(<void *> call.slope, precision, i, slope)
-        # What multiplies x − center.
+        # The factor of x − center.
         shift -= (center - rounded(call.center, precision, i)) * (slope if gradient else scale)
         store(<void *> call.shift, precision, i, shift)
 
-    cdef Room parts(self, cnn_norm *call):
-        """Room for two sums per block and channel."""
+    cdef Scratch parts(self, cnn_norm *call):
+        """Memory for two sums per block and channel."""
         cdef int64_t count = self.N * call.blocks * self.C
-        cdef Room room = Room(2 * count)
-        call.first, call.second = room.values, room.values + count
-        return room
+        cdef Scratch memory = Scratch(2 * count)
+        call.first, call.second = memory.values, memory.values + count
+        return memory
 
-    cdef int run(self, cnn_norm *call, bint planes, int number, void *definition_f32, void *definition_f64,  # no-cython-lint
+    cdef int run(self, cnn_norm *call, bint planes, int number, void *reference_f32, void *reference_f64,  # no-cython-lint
                  int precision) except -1:
-        """Run one of the four loops over the tensors it uses, cut before: as kernel where there is one for their layouts."""
+        """Run one of the four loops over the tensors it uses; by a kernel if there is one for their layouts."""
         cdef cnn_task task = kernel(number, precision)
         cdef int64_t tasks = self.N * call.blocks
         if task == NULL or not (call.channels_last or planes):
-            task = <cnn_task> (definition_f32 if precision == CNN_FLOAT32 else definition_f64)
+            task = <cnn_task> (reference_f32 if precision == CNN_FLOAT32 else reference_f64)
             call.channels_last = False
         if call.channels_last:
             return run(task, call, tasks, 1, 0, 2 * size(&call.x))
         return run(task, call, tasks * self.C, 1 + BLOCK // max(self.P, 1), 0, 2 * size(&call.x))
 
     cdef bint cut(self, cnn_norm *call, cnn_tensor **used, int count) noexcept:
-        """Cut the planes into blocks; whether the cells of all planes lie side by side."""
+        """Split the planes into blocks; returns whether the cells of all planes are contiguous."""
         cdef bint planes = side_by_side(used, count)
         call.channels_last = channels_innermost(used, count)
         call.block = max(BLOCK // self.C, 16) if call.channels_last else BLOCK
@@ -373,7 +373,7 @@ cdef inline void store(void *numbers, int precision, int64_t i, double number) n
 #
 #     dx_c = dy_c s_c^−β − 2 (α/n) β x_c Σ dy_j y_j / s_j   over the channels j whose sum holds c: c − ⌊(n − 1)/2⌋ to c + ⌊n/2⌋
 #
-# In float64. Squares of values above 1e100 would leave its range: x is then shrunk by q = 1 / max |x|, and
+# In float64. Squares of values above 1e100 would leave its range: x is then scaled by q = 1 / max |x|, and
 # s = (k q² + (α/n) Σ (q x)²) / q² keeps s^−β = (…)^−β q^2β finite.
 
 cdef double shrinking(const real *x, const cnn_tensor *t) noexcept nogil:
@@ -456,14 +456,14 @@ cdef void lrn_backward_f64(cnn_lrn *call, int64_t begin, int64_t end, void *scra
 #
 #     dx_i = dy_i s_i^−β − 2 a β x_i Σ dy_j y_j / s_j   over the cells j whose sum holds i
 #
-# In float64, axis by axis: a sum over a box is sums along W of sums along H of sums along D. Nothing is subtracted again.
+# In float64, axis by axis: a sum over a box is sums along W of sums along H of sums along D. No running sum that subtracts again.
 
 cdef void box_sums(double *values, double *line, const cnn_tensor *t, int64_t before, int64_t after) noexcept nogil:
     """Replace each cell of a plane, in row-major order, by the sum from ``before`` cells before it to ``after`` after it."""
     cdef int64_t axis, i, j, number, first, outer, step = 1
     for axis in range(4, 1, -1):
         if t.shape[axis] > 1:
-            # Runs of `step` neighbours behind one another along the axis: whole rows of numbers are added.
+            # Runs of `step` values are adjacent along the axis: whole rows of numbers are added.
             for outer in range(cells(t) // (t.shape[axis] * step)):
                 first = outer * t.shape[axis] * step
                 for i in range(t.shape[axis]):
@@ -568,7 +568,7 @@ cdef class PlaneResponseNormalization:
         cdef Tensor X = tensor(x), Y = tensor(y, True)
         cdef cnn_lrn call = self.numbers
         call.x, call.y = X.view, Y.view
-        call.definition = (<cnn_task> plane_norm_forward_f32 if X.precision == CNN_FLOAT32
+        call.reference = (<cnn_task> plane_norm_forward_f32 if X.precision == CNN_FLOAT32
                            else <cnn_task> plane_norm_forward_f64)
         self.run(&call, [&call.x, &call.y], 2, PLANE_NORM_FORWARD, X.precision)
 
@@ -577,7 +577,7 @@ cdef class PlaneResponseNormalization:
         cdef Tensor X = tensor(x), DY = tensor(dy), DX = tensor(dx, True)
         cdef cnn_lrn call = self.numbers
         call.x, call.dy, call.dx = X.view, DY.view, DX.view
-        call.definition = (<cnn_task> plane_norm_backward_f32 if X.precision == CNN_FLOAT32
+        call.reference = (<cnn_task> plane_norm_backward_f32 if X.precision == CNN_FLOAT32
                            else <cnn_task> plane_norm_backward_f64)
         self.run(&call, [&call.x, &call.dy, &call.dx], 3, PLANE_NORM_BACKWARD, X.precision)
 
@@ -592,8 +592,8 @@ cdef class PlaneResponseNormalization:
         call.block = min(C, lanes(precision)) if channels else 1
         call.blocks = (C + call.block - 1) // call.block
         if task == NULL or not (channels or rows):
-            task, call.block, call.blocks = call.definition, 1, C
-        # Squares, ratios and powers of a task; the definition needs three planes in float64.
+            task, call.block, call.blocks = call.reference, 1, C
+        # Squares, ratios and powers of a task; the reference needs three planes in float64.
         return run(task, call, call.x.shape[0] * call.blocks, 1, 3 * P * max(call.block, 2) * sizeof(double),
                    20 * size(&call.x))
 
@@ -619,7 +619,7 @@ cdef class ResponseNormalization:
         cdef Tensor X = tensor(x), Y = tensor(y, True)
         cdef cnn_lrn call
         call.x, call.y = X.view, Y.view
-        call.definition = <cnn_task> lrn_forward_f32 if X.precision == CNN_FLOAT32 else <cnn_task> lrn_forward_f64
+        call.reference = <cnn_task> lrn_forward_f32 if X.precision == CNN_FLOAT32 else <cnn_task> lrn_forward_f64
         self.run(&call, [&call.x, &call.y], 2, LRN_FORWARD, X.precision)
 
     def backward(self, x, dy, dx):
@@ -627,7 +627,7 @@ cdef class ResponseNormalization:
         cdef Tensor X = tensor(x), DY = tensor(dy), DX = tensor(dx, True)
         cdef cnn_lrn call
         call.x, call.dy, call.dx = X.view, DY.view, DX.view
-        call.definition = <cnn_task> lrn_backward_f32 if X.precision == CNN_FLOAT32 else <cnn_task> lrn_backward_f64
+        call.reference = <cnn_task> lrn_backward_f32 if X.precision == CNN_FLOAT32 else <cnn_task> lrn_backward_f64
         self.run(&call, [&call.x, &call.dy, &call.dx], 3, LRN_BACKWARD, X.precision)
 
     cdef int run(self, cnn_lrn *call, cnn_tensor **used, int count, int number, int precision) except -1:  # no-cython-lint
@@ -637,12 +637,12 @@ cdef class ResponseNormalization:
         call.channels_last = channels_innermost(used, count)
         call.before, call.after = self.before, self.after
         call.alpha, call.beta, call.k = self.alpha, self.beta, self.k
-        # Cells of all channels that stay in the cache while they are read twice. In planes in long runs: each has its own page.
+        # As many cells of all channels as stay in the cache while they are read twice; of planes long runs, as each has its page.
         call.block = min(max((4096 if call.channels_last else 32768) // C // 16 * 16, 16), cells(&call.x))
         call.blocks = (cells(&call.x) + call.block - 1) // call.block
         if task == NULL or not (call.channels_last or planes):
-            task = call.definition
-        # Squares, ratios and powers of a block with its borders, and two lines; the definition needs less.
-        cdef int64_t room = call.block * (C + min(call.before, C) + min(call.after, C))
-        cdef int64_t scratch = (3 * room + 2 * max(C, call.block)) * sizeof(double)
+            task = call.reference
+        # Squares, ratios and powers of a block with its padding, and two lines; the reference needs less.
+        cdef int64_t padded_size = call.block * (C + min(call.before, C) + min(call.after, C))
+        cdef int64_t scratch = (3 * padded_size + 2 * max(C, call.block)) * sizeof(double)
         return run(task, call, call.x.shape[0] * call.blocks, 1, scratch, 30 * size(&call.x))

@@ -1,12 +1,12 @@
-# Pooling: what a strategy of your own needs. A pair of functions and one line make one (see pool.pyx):
+# Pooling: the interface of a strategy of your own, which is a pair of functions and one line (see pool.pyx):
 #
-#     from cnncore.ops.pool cimport Window, definition, real
+#     from cnncore.ops.pool cimport Window, reference, real
 #
-#     cdef real range_reduce(const real *x, Window *window) noexcept nogil: ...
-#     cdef void range_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil: ...
+#     cdef real range_forward(const real *x, Window *window) noexcept nogil: ...
+#     cdef void range_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil: ...
 #
-#     RANGE = definition("range", <void *> range_reduce[float], <void *> range_reduce[double],
-#                        <void *> range_spread[float], <void *> range_spread[double], saves=("x",))
+#     RANGE = reference("range", <void *> range_forward[float], <void *> range_forward[double],
+#                       <void *> range_backward[float], <void *> range_backward[double], saves=("x",))
 
 from libc.stdint cimport int64_t, uint64_t
 
@@ -15,36 +15,36 @@ from cnncore.ops.dispatch cimport Tensor, cnn_axis, cnn_pool, cnn_tensor, real
 cdef struct Window:
     int64_t n                   # cells inside the image
     int64_t size                # cells inside the image and its padding
-    int64_t taps                # cells of a whole kernel
+    int64_t taps                # cells of the whole kernel
     const int64_t *tap          # [n] position of each cell within the whole kernel
-    const double *setting       # numbers of the strategy, in the order of Strategy.numbers; those not named are 0
+    const double *setting       # settings of the strategy, in the order of Strategy.numbers; others are 0
     const double *parameter     # learned numbers of this window's channel, array after array
-    double *gradient            # spread adds dy ∂y/∂parameter here
-    double *work                # [2n] for the strategy's own use
+    double *gradient            # backward accumulates dy ∂y/∂parameter here
+    double *work                # [2n] scratch of the strategy
     int64_t *order              # [2n] the same, for strategies that need "order"
     int64_t *place              # [n] row-major position of each cell in its plane, for those that need "place"
-    int64_t selected            # the cell that y came from, where there is one: written by reduce, read by spread
+    int64_t selected            # the cell that y came from, if there is one: set by forward, read by backward
     bint given                  # `selected` was drawn before (a replay, or the forward pass): do not draw again
-    uint64_t seed, position     # what a random strategy draws from: the call's seed, the number of this window in y
+    uint64_t seed, position     # of a random strategy: the call's seed, and the window's number in y as its counter
     uint64_t plane              # number of the plane, for those that need "place"
-    bint refused                # set by reduce where the strategy has no value for these cells
+    bint refused                # set by forward if the strategy is undefined for these cells
 
 cdef struct Functions:          # by precision: CNN_FLOAT32, CNN_FLOAT64
-    void *reduce[2]
-    void *spread[2]
-    bint ranks, places, may_select_none     # what the strategy needs: "order", "place", to select "none" of the cells
-    bint whole                  # its kernel takes the "cells" of a window together (kernels/pool_whole.h)
-    bint selects, draws         # and "selects" one, "draws" one: forward leaves its position (kernels/pool_drawn.h)
+    void *forward[2]
+    void *backward[2]
+    bint ranks, places, may_select_none     # `needs`: "order", "place", or that it may select "none" of the cells
+    bint whole                  # `needs` "cells": its kernel takes those of a window together (pool_whole.h)
+    bint selects, draws         # it "selects" a cell, whose position forward stores, or "draws" it (pool_drawn.h)
 
-cdef class Definition:
-    """What a strategy does to one window, in both precisions, and the kernels that override the loop over windows."""
+cdef class Reference:
+    """A strategy's functions in both precisions, and the kernels that replace the loop over windows."""
     cdef Functions functions
     cdef readonly str name
-    cdef readonly tuple saves       # which of "x" and "y" spread reads
-    cdef readonly str requires      # what its x must be, for the error where reduce refuses a window
+    cdef readonly tuple saves       # which of "x" and "y" backward reads
+    cdef readonly str requires      # what x must be, for the error if forward refuses a window
     cdef int forward_kernel, backward_kernel
 
-cdef Definition definition(name, void *reduce_f32, void *reduce_f64, void *spread_f32, void *spread_f64,
+cdef Reference reference(name, void *forward_f32, void *forward_f64, void *backward_f32, void *backward_f64,
                            tuple saves=*, tuple needs=*, str requires=*)
 
 cdef class Numbers:

@@ -1,7 +1,7 @@
 # Written by tools/generate.py from the Cython source.
 from typing import Any
 
-class Definition:
+class Reference:
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
 MAX: Any

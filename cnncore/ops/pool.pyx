@@ -1,14 +1,14 @@
 """Pooling: what a strategy does to one window, forward and backward, and the loop over windows that all of them share.
 
-A strategy's definition is a pair of functions on the cells of one window, in row-major order, padding left out:
+A strategy's reference implementation is a pair of functions on the cells of one window, in row-major order, without padding:
 
-    reduce(x, window) → y                 the window's value
-    spread(x, window, y, dy, dx)          dx[i] = dy · ∂y/∂x[i], for every cell
+    forward(x, window) → y                the window's value
+    backward(x, window, y, dy, dx)        dx[i] = dy · ∂y/∂x[i], for every cell
 
-Learned numbers of the window's channel are window.parameter[k]; spread adds dy · ∂y/∂parameter[k] to window.gradient[k].
-They carry the mathematics and never meet a stride, a rank or a layout. The loop gathers the cells of each window, calls the
-strategy, and puts the result back; gradients of overlapping windows add up in the order of the windows. A C kernel of the
-same name (kernels/pool.h) may take the loop's place.
+Learned numbers of the window's channel are window.parameter[k]; backward accumulates dy · ∂y/∂parameter[k] into
+window.gradient[k]. The functions are pure mathematics: no stride, rank or layout. The loop gathers the cells of each window,
+calls the strategy, and stores the result; gradients of overlapping windows are accumulated in the order of the windows. A C
+kernel of the same name (pool.h, pool_whole.h, pool_drawn.h) may replace the loop.
 """
 
 from libc.math cimport INFINITY, exp, expm1, fabs, log, log1p, pow
@@ -22,23 +22,23 @@ from cnncore.ops.dispatch import kernel_number
 from cnncore.ops.random cimport uniform
 
 
-cdef class Definition:
+cdef class Reference:
 
     def __repr__(self):
-        return f"<definition of {self.name} pooling>"
+        return f"<reference implementation of {self.name} pooling>"
 
 
-cdef Definition definition(name, void *reduce_f32, void *reduce_f64, void *spread_f32, void *spread_f64,
-                           tuple saves=("x", "y"), tuple needs=(), str requires=""):
-    cdef Definition d = Definition()
-    d.name = name
-    d.saves = saves
-    d.requires = requires
-    d.functions = Functions([reduce_f32, reduce_f64], [spread_f32, spread_f64],
+cdef Reference reference(name, void *forward_f32, void *forward_f64, void *backward_f32, void *backward_f64,
+                          tuple saves=("x", "y"), tuple needs=(), str requires=""):
+    cdef Reference r = Reference()
+    r.name = name
+    r.saves = saves
+    r.requires = requires
+    r.functions = Functions([forward_f32, forward_f64], [backward_f32, backward_f64],
                             "order" in needs, "place" in needs, "none" in needs, "cells" in needs, "selects" in needs, "draws" in needs)
-    d.forward_kernel = kernel_number(f"{name}_pool_forward")
-    d.backward_kernel = kernel_number(f"{name}_pool_backward")
-    return d
+    r.forward_kernel = kernel_number(f"{name}_pool_forward")
+    r.backward_kernel = kernel_number(f"{name}_pool_backward")
+    return r
 
 
 # ── Max pooling ── winner takes all ────────────────────────────────────────────────────────────────────────────────────
@@ -46,7 +46,7 @@ cdef Definition definition(name, void *reduce_f32, void *reduce_f64, void *sprea
 #     y      = max xᵢ
 #     ∂y/∂xᵢ = 1 for the first i with xᵢ = y, else 0        NaN wins: the first NaN is the maximum
 
-cdef real max_reduce(const real *x, Window *window) noexcept nogil:
+cdef real max_forward(const real *x, Window *window) noexcept nogil:
     cdef int64_t i, best = 0
     for i in range(1, window.n):
         if x[i] > x[best] or (x[i] != x[i] and x[best] == x[best]):
@@ -54,13 +54,13 @@ cdef real max_reduce(const real *x, Window *window) noexcept nogil:
     window.selected = best
     return x[best]
 
-cdef void max_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+cdef void max_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
     cdef int64_t i
-    max_reduce(x, window)
+    max_forward(x, window)
     for i in range(window.n):
         dx[i] = dy if i == window.selected else 0
 
-MAX = definition("max", <void *> max_reduce[float], <void *> max_reduce[double], <void *> max_spread[float], <void *> max_spread[double])
+MAX = reference("max", <void *> max_forward[float], <void *> max_forward[double], <void *> max_backward[float], <void *> max_backward[double])
 
 
 # ── Sum pooling ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -75,15 +75,15 @@ cdef inline double sum_of(const real *x, int64_t n) noexcept nogil:
         total += x[i]
     return total
 
-cdef real sum_reduce(const real *x, Window *window) noexcept nogil:
+cdef real sum_forward(const real *x, Window *window) noexcept nogil:
     return <real> sum_of(x, window.n)
 
-cdef void sum_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+cdef void sum_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
     cdef int64_t i
     for i in range(window.n):
         dx[i] = dy
 
-SUM = definition("sum", <void *> sum_reduce[float], <void *> sum_reduce[double], <void *> sum_spread[float], <void *> sum_spread[double], saves=())
+SUM = reference("sum", <void *> sum_forward[float], <void *> sum_forward[double], <void *> sum_backward[float], <void *> sum_backward[double], saves=())
 
 
 # ── Average pooling ── LeCun et al. 1989 ───────────────────────────────────────────────────────────────────────────────
@@ -97,16 +97,16 @@ cdef inline double divisor(const Window *window) noexcept nogil:
         return divisor_override
     return window.size if count_include_pad else window.n
 
-cdef real avg_reduce(const real *x, Window *window) noexcept nogil:
+cdef real avg_forward(const real *x, Window *window) noexcept nogil:
     return <real> (sum_of(x, window.n) / divisor(window))
 
-cdef void avg_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+cdef void avg_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
     cdef real share = <real> (dy / divisor(window))
     cdef int64_t i
     for i in range(window.n):
         dx[i] = share
 
-AVG = definition("avg", <void *> avg_reduce[float], <void *> avg_reduce[double], <void *> avg_spread[float], <void *> avg_spread[double], saves=())
+AVG = reference("avg", <void *> avg_forward[float], <void *> avg_forward[double], <void *> avg_backward[float], <void *> avg_backward[double], saves=())
 
 
 # ── Lp pooling ── Sermanet, Chintala & LeCun 2012, arXiv:1204.3968, unweighted; Gülçehre et al. 2014, arXiv:1311.1780 ──
@@ -117,7 +117,7 @@ AVG = definition("avg", <void *> avg_reduce[float], <void *> avg_reduce[double],
 # Powers are taken of uᵢ = |xᵢ| / m with m = max |xᵢ|, so that none overflows: y = m t, t = (1/q Σ uᵢᵖ)^(1/p).
 
 cdef inline double relative(double magnitude, double m) noexcept nogil:
-    """magnitude / m; where m = ∞ the infinite cells, growing alike, have 1 and the others 0."""
+    """magnitude / m; if m = ∞, 1 for infinite cells and 0 for the others (the limit if they grow alike)."""
     if m == INFINITY and magnitude == magnitude:
         return magnitude == INFINITY
     return magnitude / m
@@ -143,14 +143,14 @@ cdef inline double lp_factor(const real *x, Window *window, double m) noexcept n
         total += pow(relative(fabs(x[i]), m), p)
     return pow(total / window.n if mean else total, 1 / p)
 
-cdef real lp_reduce(const real *x, Window *window) noexcept nogil:
+cdef real lp_forward(const real *x, Window *window) noexcept nogil:
     cdef double p = window.setting[0]
     cdef double m = largest_magnitude(x, window)
     if m == 0 or m != m or p == INFINITY:
         return <real> m
     return <real> (m * lp_factor(x, window, m))
 
-cdef void lp_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+cdef void lp_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
     cdef double p = window.setting[0], mean = window.setting[1], t
     cdef double m = largest_magnitude(x, window)
     cdef double q = window.n if mean else 1
@@ -163,7 +163,7 @@ cdef void lp_spread(const real *x, Window *window, real y, real dy, real *dx) no
     for i in range(window.n):
         dx[i] = <real> (dy / q * sign(x[i]) * pow(relative(fabs(x[i]), m) / t, p - 1))
 
-LP = definition("lp", <void *> lp_reduce[float], <void *> lp_reduce[double], <void *> lp_spread[float], <void *> lp_spread[double], saves=("x",))
+LP = reference("lp", <void *> lp_forward[float], <void *> lp_forward[double], <void *> lp_backward[float], <void *> lp_backward[double], saves=("x",))
 
 
 # ── Stochastic pooling, training ── Zeiler & Fergus 2013, arXiv:1301.3557, eq. 5-6 ─────────────────────────────────────
@@ -187,7 +187,7 @@ cdef inline double relative_sum(const real *x, Window *window, double *m) noexce
             total += relative(x[i], m[0])
     return total
 
-cdef real stochastic_reduce(const real *x, Window *window) noexcept nogil:
+cdef real stochastic_forward(const real *x, Window *window) noexcept nogil:
     cdef double m, reached = 0, total = relative_sum(x, window, &m)
     cdef int64_t i
     if window.given:
@@ -197,21 +197,21 @@ cdef real stochastic_reduce(const real *x, Window *window) noexcept nogil:
     for i in range(window.n):
         reached += relative(x[i], m) if m > 0 else 0
         if x[i] > 0:
-            window.selected = i         # should rounding leave `reached` below `drawn`, the last positive cell is taken
+            window.selected = i         # if rounding keeps `reached` below `drawn`, the last positive cell
             if reached > drawn:
                 break
     return x[window.selected]
 
-cdef void stochastic_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+cdef void stochastic_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
     cdef int64_t i
     cdef double m
     cdef bint nothing = relative_sum(x, window, &m) == 0
     for i in range(window.n):
         dx[i] = dy if i == window.selected and not nothing else 0
 
-STOCHASTIC = definition("stochastic", <void *> stochastic_reduce[float], <void *> stochastic_reduce[double],
-                        <void *> stochastic_spread[float], <void *> stochastic_spread[double], saves=("x",), needs=("cells", "selects", "draws"),
-                        requires="x ≥ 0 everywhere and no NaN (it draws cells with probability x / Σx): apply relu first")
+STOCHASTIC = reference("stochastic", <void *> stochastic_forward[float], <void *> stochastic_forward[double],
+                       <void *> stochastic_backward[float], <void *> stochastic_backward[double], saves=("x",), needs=("cells", "selects", "draws"),
+                       requires="x ≥ 0 everywhere and no NaN (it draws cells with probability x / Σx): apply relu first")
 
 
 # ── Stochastic pooling, inference: probability weighting ── eq. 7 ──────────────────────────────────────────────────────
@@ -228,21 +228,21 @@ cdef inline double weighted(const real *x, Window *window, double m, double tota
         squares += u * u
     return squares / total
 
-cdef real probability_weighted_reduce(const real *x, Window *window) noexcept nogil:
+cdef real probability_weighted_forward(const real *x, Window *window) noexcept nogil:
     cdef double m, total = relative_sum(x, window, &m)
     return <real> (m * weighted(x, window, m, total)) if total > 0 else 0
 
-cdef void probability_weighted_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+cdef void probability_weighted_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
     cdef double m, total = relative_sum(x, window, &m)
     cdef double ratio = weighted(x, window, m, total) if total > 0 else 0
     cdef int64_t i
     for i in range(window.n):
         dx[i] = <real> (dy * (2 * relative(x[i], m) - ratio) / total) if total > 0 else 0
 
-PROBABILITY_WEIGHTED = definition("probability_weighted",
-                                  <void *> probability_weighted_reduce[float], <void *> probability_weighted_reduce[double],
-                                  <void *> probability_weighted_spread[float], <void *> probability_weighted_spread[double],
-                                  saves=("x",), needs=(), requires=STOCHASTIC.requires)
+PROBABILITY_WEIGHTED = reference("probability_weighted",
+                                 <void *> probability_weighted_forward[float], <void *> probability_weighted_forward[double],
+                                 <void *> probability_weighted_backward[float], <void *> probability_weighted_backward[double],
+                                 saves=("x",), needs=(), requires=STOCHASTIC.requires)
 
 
 # ── Min pooling ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -250,7 +250,7 @@ PROBABILITY_WEIGHTED = definition("probability_weighted",
 #     y      = min xᵢ
 #     ∂y/∂xᵢ = 1 for the first i with xᵢ = y, else 0        NaN wins: the first NaN is the minimum
 
-cdef real min_reduce(const real *x, Window *window) noexcept nogil:
+cdef real min_forward(const real *x, Window *window) noexcept nogil:
     cdef int64_t i, best = 0
     for i in range(1, window.n):
         if x[i] < x[best] or (x[i] != x[i] and x[best] == x[best]):
@@ -258,14 +258,14 @@ cdef real min_reduce(const real *x, Window *window) noexcept nogil:
     window.selected = best
     return x[best]
 
-cdef void min_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+cdef void min_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
     cdef int64_t i
-    min_reduce(x, window)
+    min_forward(x, window)
     for i in range(window.n):
         dx[i] = dy if i == window.selected else 0
 
-MIN = definition("min", <void *> min_reduce[float], <void *> min_reduce[double],
-                 <void *> min_spread[float], <void *> min_spread[double], saves=("x", "y"), needs=("cells", "selects"))
+MIN = reference("min", <void *> min_forward[float], <void *> min_forward[double],
+                <void *> min_backward[float], <void *> min_backward[double], saves=("x", "y"), needs=("cells", "selects"))
 
 
 # ── Order of a window's cells ──────────────────────────────────────────────────────────────────────────────────────────
@@ -304,7 +304,7 @@ cdef inline void rank_cells(const real *x, Window *window) noexcept nogil:
         length *= 2
 
 cdef inline real ranked_sum(const real *x, Window *window) noexcept nogil:
-    """Σ w₍ᵣ₎ x₍ᵣ₎ with the weights in window.work; those of 0 leave their cell out, infinite as it may be."""
+    """Σ w₍ᵣ₎ x₍ᵣ₎ with the weights in window.work; a weight of 0 removes its cell even if infinite."""
     cdef double total = 0
     cdef int64_t r
     for r in range(window.n):
@@ -342,19 +342,19 @@ cdef inline void middle_cells(const real *x, Window *window, int64_t *lower, int
     lower[0], upper[0] = first_equal(x, window.n, x[lower[0]]), first_equal(x, window.n, x[upper[0]])
     window.selected = lower[0]
 
-cdef real median_reduce(const real *x, Window *window) noexcept nogil:
+cdef real median_forward(const real *x, Window *window) noexcept nogil:
     cdef int64_t lower, upper
     middle_cells(x, window, &lower, &upper)
     return x[lower] if lower == upper else <real> (0.5 * x[lower] + 0.5 * x[upper])
 
-cdef void median_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+cdef void median_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
     cdef int64_t i, lower, upper
     middle_cells(x, window, &lower, &upper)
     for i in range(window.n):
         dx[i] = <real> (0.5 * dy) * ((i == lower) + (i == upper))
 
-MEDIAN = definition("median", <void *> median_reduce[float], <void *> median_reduce[double],
-                    <void *> median_spread[float], <void *> median_spread[double], saves=("x",), needs=("order", "cells"))
+MEDIAN = reference("median", <void *> median_forward[float], <void *> median_forward[double],
+                   <void *> median_backward[float], <void *> median_backward[double], saves=("x",), needs=("order", "cells"))
 
 
 # ── Mixed pooling ── Lee, Gallagher & Tu 2016, arXiv:1509.08985, eq. 1; with a drawn from {0, 1}: Yu et al. 2014 ───────
@@ -363,26 +363,26 @@ MEDIAN = definition("median", <void *> median_reduce[float], <void *> median_red
 #     ∂y/∂xᵢ = a·1[i first of the largest] + (1 − a)/n          ∂y/∂a = max xᵢ − mean xᵢ
 
 cdef inline double blend(double a, double largest, double mean) noexcept nogil:
-    """a largest + (1 − a) mean, where a weight of 0 leaves out what may be infinite."""
+    """a largest + (1 − a) mean; a weight of 0 removes a term even if it is infinite."""
     return (0 if a == 0 else a * largest) + (0 if a == 1 else (1 - a) * mean)
 
-cdef real mixed_reduce(const real *x, Window *window) noexcept nogil:
-    return <real> blend(window.parameter[0], max_reduce(x, window), sum_of(x, window.n) / window.n)
+cdef real mixed_forward(const real *x, Window *window) noexcept nogil:
+    return <real> blend(window.parameter[0], max_forward(x, window), sum_of(x, window.n) / window.n)
 
-cdef void mixed_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
-    cdef double a = window.parameter[0], largest = max_reduce(x, window)
+cdef void mixed_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    cdef double a = window.parameter[0], largest = max_forward(x, window)
     cdef int64_t i
     for i in range(window.n):
         dx[i] = <real> (dy * ((a if i == window.selected else 0) + (1 - a) / window.n))
     window.gradient[0] += dy * (largest - sum_of(x, window.n) / window.n)
 
-MIXED = definition("mixed", <void *> mixed_reduce[float], <void *> mixed_reduce[double],
-                   <void *> mixed_spread[float], <void *> mixed_spread[double], saves=("x",), needs=("cells",))
+MIXED = reference("mixed", <void *> mixed_forward[float], <void *> mixed_forward[double],
+                  <void *> mixed_backward[float], <void *> mixed_backward[double], saves=("x",), needs=("cells",))
 
 
 # ── Gated pooling ── Lee, Gallagher & Tu 2016, arXiv:1509.08985, eq. 3 ─────────────────────────────────────────────────
 #
-#     s      = σ(Σ wᵢ xᵢ + b)              w by the cell's place in the kernel: what lies in the padding adds nothing
+#     s      = σ(Σ wᵢ xᵢ + b)              w by the cell's position in the kernel; padding does not contribute
 #     y      = s max xᵢ + (1 − s) mean xᵢ
 #     ∂y/∂xᵢ = s·1[i first of the largest] + (1 − s)/n + t wᵢ       t = s(1 − s)(max xᵢ − mean xᵢ)
 #     ∂y/∂wᵢ = t xᵢ                  ∂y/∂b = t
@@ -391,28 +391,28 @@ cdef inline double logistic(double z) noexcept nogil:
     return 1 / (1 + exp(-z)) if z >= 0 else exp(z) / (1 + exp(z))
 
 cdef inline double weighted_cells(const real *x, Window *window, const double *weight) noexcept nogil:
-    """Σ weightᵢ xᵢ, weights by the cells' places in the kernel."""
+    """Σ weightᵢ xᵢ, weights by the cells' positions in the kernel."""
     cdef double total = 0
     cdef int64_t i
     for i in range(window.n):
         total += weight[window.tap[i]] * x[i]
     return total
 
-cdef real gated_reduce(const real *x, Window *window) noexcept nogil:
+cdef real gated_forward(const real *x, Window *window) noexcept nogil:
     cdef double s = logistic(weighted_cells(x, window, window.parameter) + window.parameter[window.taps])
-    return <real> blend(s, max_reduce(x, window), sum_of(x, window.n) / window.n)
+    return <real> blend(s, max_forward(x, window), sum_of(x, window.n) / window.n)
 
-cdef void gated_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+cdef void gated_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
     cdef double s = logistic(weighted_cells(x, window, window.parameter) + window.parameter[window.taps])
-    cdef double t = dy * s * (1 - s) * (max_reduce(x, window) - sum_of(x, window.n) / window.n)
+    cdef double t = dy * s * (1 - s) * (max_forward(x, window) - sum_of(x, window.n) / window.n)
     cdef int64_t i
     for i in range(window.n):
         dx[i] = <real> (dy * ((s if i == window.selected else 0) + (1 - s) / window.n) + t * window.parameter[window.tap[i]])
         window.gradient[window.tap[i]] += t * x[i]
     window.gradient[window.taps] += t
 
-GATED = definition("gated", <void *> gated_reduce[float], <void *> gated_reduce[double],
-                   <void *> gated_spread[float], <void *> gated_spread[double], saves=("x",), needs=("cells",))
+GATED = reference("gated", <void *> gated_forward[float], <void *> gated_forward[double],
+                  <void *> gated_backward[float], <void *> gated_backward[double], saves=("x",), needs=("cells",))
 
 
 # ── Tree pooling ── Lee, Gallagher & Tu 2016, arXiv:1509.08985, eq. 5-7 ────────────────────────────────────────────────
@@ -438,13 +438,13 @@ cdef inline double grow(const real *x, Window *window, int nodes, double *f, dou
         f[k] = blend(s[k], f[2 * k + 1], f[2 * k + 2])
     return f[0]
 
-cdef real tree_reduce(const real *x, Window *window) noexcept nogil:
+cdef real tree_forward(const real *x, Window *window) noexcept nogil:
     cdef int nodes = <int> window.setting[0]    # inner ones
     cdef double f[LARGEST_TREE]
     cdef double s[LARGEST_TREE]
     return <real> grow(x, window, nodes, f, s)
 
-cdef void tree_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+cdef void tree_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
     cdef int nodes = <int> window.setting[0], k
     cdef double f[LARGEST_TREE]
     cdef double s[LARGEST_TREE]
@@ -457,7 +457,7 @@ cdef void tree_spread(const real *x, Window *window, real y, real dy, real *dx) 
         G[2 * k + 1], G[2 * k + 2] = G[k] * s[k], G[k] * (1 - s[k])
     for i in range(window.n):
         total = 0
-        for k in range(2 * nodes + 1):      # leaves first, as the parameters lie
+        for k in range(2 * nodes + 1):      # leaves first: the order of the parameters
             share = G[nodes + k] if k <= nodes else (
                 G[k - nodes - 1] * s[k - nodes - 1] * (1 - s[k - nodes - 1]) * (f[2 * (k - nodes) - 1] - f[2 * (k - nodes)]))
             place = k * window.taps + window.tap[i]
@@ -465,13 +465,13 @@ cdef void tree_spread(const real *x, Window *window, real y, real dy, real *dx) 
             window.gradient[place] += share * x[i]
         dx[i] = <real> total
 
-TREE = definition("tree", <void *> tree_reduce[float], <void *> tree_reduce[double],
-                  <void *> tree_spread[float], <void *> tree_spread[double], saves=("x",), needs=("cells",))
+TREE = reference("tree", <void *> tree_forward[float], <void *> tree_forward[double],
+                 <void *> tree_backward[float], <void *> tree_backward[double], saves=("x",), needs=("cells",))
 
 
 # ── Softmax of a window's cells ────────────────────────────────────────────────────────────────────────────────────────
 #
-#     wᵢ = e^{r xᵢ} / Σ e^{r xⱼ}        the largest exponent is taken off before: none overflows, infinite cells included
+#     wᵢ = e^{r xᵢ} / Σ e^{r xⱼ}        the largest exponent is subtracted first: no overflow, infinite cells included
 
 cdef inline double softmax_of(const real *x, Window *window, double r, double *nearest, double *excess) noexcept nogil:
     """window.work[i] = wᵢ; returns Σ e^{r (xᵢ − nearest)}, nearest the cell with the largest r xᵢ; ``excess`` = Σ (e^… − 1)."""
@@ -491,7 +491,7 @@ cdef inline double softmax_of(const real *x, Window *window, double r, double *n
     return total
 
 cdef inline double distance(double x, double y) noexcept nogil:
-    """x − y; 0 for equals, infinite as they may be."""
+    """x − y; 0 if they are equal, even infinite."""
     return 0 if x == y else x - y
 
 
@@ -509,7 +509,7 @@ cdef inline real expectation(const real *x, Window *window, double alpha) noexce
             total += window.work[i] * distance(x[i], nearest)
     return <real> (nearest + total if total != 0 or total != total else nearest)
 
-cdef inline double expectation_spread(const real *x, Window *window, double alpha, double y, double dy, real *dx) noexcept nogil:
+cdef inline double expectation_backward(const real *x, Window *window, double alpha, double y, double dy, real *dx) noexcept nogil:
     """dx; returns ∂y/∂α."""
     cdef double nearest, excess, total = 0, w
     cdef int64_t i
@@ -520,23 +520,23 @@ cdef inline double expectation_spread(const real *x, Window *window, double alph
         total += w * distance(x[i], y) * distance(x[i], y) if w != 0 else 0
     return total
 
-cdef real soft_reduce(const real *x, Window *window) noexcept nogil:
+cdef real soft_forward(const real *x, Window *window) noexcept nogil:
     return expectation(x, window, 1)
 
-cdef void soft_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
-    expectation_spread(x, window, 1, y, dy, dx)
+cdef void soft_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    expectation_backward(x, window, 1, y, dy, dx)
 
-SOFT = definition("soft", <void *> soft_reduce[float], <void *> soft_reduce[double],
-                  <void *> soft_spread[float], <void *> soft_spread[double], saves=("x", "y"), needs=("cells",))
+SOFT = reference("soft", <void *> soft_forward[float], <void *> soft_forward[double],
+                 <void *> soft_backward[float], <void *> soft_backward[double], saves=("x", "y"), needs=("cells",))
 
-cdef real auto_reduce(const real *x, Window *window) noexcept nogil:
+cdef real auto_forward(const real *x, Window *window) noexcept nogil:
     return expectation(x, window, window.parameter[0])
 
-cdef void auto_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
-    window.gradient[0] += dy * expectation_spread(x, window, window.parameter[0], y, dy, dx)
+cdef void auto_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    window.gradient[0] += dy * expectation_backward(x, window, window.parameter[0], y, dy, dx)
 
-AUTO = definition("auto", <void *> auto_reduce[float], <void *> auto_reduce[double],
-                  <void *> auto_spread[float], <void *> auto_spread[double], saves=("x", "y"), needs=("cells",))
+AUTO = reference("auto", <void *> auto_forward[float], <void *> auto_forward[double],
+                 <void *> auto_backward[float], <void *> auto_backward[double], saves=("x", "y"), needs=("cells",))
 
 
 # ── Log-sum-exp pooling ── Pinheiro & Collobert 2015, arXiv:1411.6228, eq. 6; log-average-exp: Lowe et al. 2021, arXiv:2111.01742
@@ -584,11 +584,11 @@ cdef inline double log_mean(const real *x, Window *window, double r, bint mean, 
         return sum_of(x, window.n) / window.n
     return nearest if above == 0 else nearest + above
 
-cdef real log_sum_exp_reduce(const real *x, Window *window) noexcept nogil:
+cdef real log_sum_exp_forward(const real *x, Window *window) noexcept nogil:
     cdef double slope
     return <real> log_mean(x, window, window.parameter[0], window.setting[0] != 0, &slope)
 
-cdef void log_sum_exp_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+cdef void log_sum_exp_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
     cdef double r = window.parameter[0], slope
     cdef double value = log_mean(x, window, r, window.setting[0] != 0, &slope)
     cdef bint nothing = value == -INFINITY if r > 0 else r < 0 and value == INFINITY      # e^{r x} = 0 in all cells
@@ -597,8 +597,8 @@ cdef void log_sum_exp_spread(const real *x, Window *window, real y, real dy, rea
         dx[i] = 0 if nothing else <real> (dy * window.work[i])
     window.gradient[0] += dy * slope
 
-LOG_SUM_EXP = definition("log_sum_exp", <void *> log_sum_exp_reduce[float], <void *> log_sum_exp_reduce[double],
-                         <void *> log_sum_exp_spread[float], <void *> log_sum_exp_spread[double], saves=("x",), needs=("cells",))
+LOG_SUM_EXP = reference("log_sum_exp", <void *> log_sum_exp_forward[float], <void *> log_sum_exp_forward[double],
+                        <void *> log_sum_exp_backward[float], <void *> log_sum_exp_backward[double], saves=("x",), needs=("cells",))
 
 
 # ── Power mean ── of values ≥ 0, the heart of the three poolings below ─────────────────────────────────────────────────
@@ -652,11 +652,11 @@ cdef inline double gem_mean(const real *x, Window *window, double *L, double *sl
         window.work[window.n + i] = eps if x[i] <= eps else x[i]
     return power_mean(window, window.parameter[0], L, slope)
 
-cdef real gem_reduce(const real *x, Window *window) noexcept nogil:
+cdef real gem_forward(const real *x, Window *window) noexcept nogil:
     cdef double L, slope
     return <real> gem_mean(x, window, &L, &slope)
 
-cdef void gem_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+cdef void gem_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
     cdef double L, slope, eps = window.setting[0]
     cdef int64_t i
     gem_mean(x, window, &L, &slope)
@@ -664,8 +664,8 @@ cdef void gem_spread(const real *x, Window *window, real y, real dy, real *dx) n
         dx[i] = 0 if x[i] <= eps else <real> (dy * power_share(window, i, window.parameter[0], L))
     window.gradient[0] += dy * slope
 
-GEM = definition("gem", <void *> gem_reduce[float], <void *> gem_reduce[double],
-                 <void *> gem_spread[float], <void *> gem_spread[double], saves=("x",), needs=("cells",))
+GEM = reference("gem", <void *> gem_forward[float], <void *> gem_forward[double],
+                <void *> gem_backward[float], <void *> gem_backward[double], saves=("x",), needs=("cells",))
 
 
 # ── α-integration ── Eom & Choi 2018, arXiv:1811.03436; Amari 2007 ─────────────────────────────────────────────────────
@@ -682,11 +682,11 @@ cdef inline double alpha_mean(const real *x, Window *window, double *L, double *
             window.refused = True
     return power_mean(window, 0.5 * (1 - window.parameter[0]), L, slope)
 
-cdef real alpha_reduce(const real *x, Window *window) noexcept nogil:
+cdef real alpha_forward(const real *x, Window *window) noexcept nogil:
     cdef double L, slope
     return <real> alpha_mean(x, window, &L, &slope)
 
-cdef void alpha_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+cdef void alpha_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
     cdef double L, slope
     cdef int64_t i
     alpha_mean(x, window, &L, &slope)
@@ -694,9 +694,9 @@ cdef void alpha_spread(const real *x, Window *window, real y, real dy, real *dx)
         dx[i] = <real> (dy * power_share(window, i, 0.5 * (1 - window.parameter[0]), L))
     window.gradient[0] -= 0.5 * dy * slope
 
-ALPHA = definition("alpha", <void *> alpha_reduce[float], <void *> alpha_reduce[double],
-                   <void *> alpha_spread[float], <void *> alpha_spread[double], saves=("x",), needs=("cells",),
-                   requires="x + eps > 0 everywhere and no NaN: apply relu or softplus first, and give eps > 0 where x can be 0")
+ALPHA = reference("alpha", <void *> alpha_forward[float], <void *> alpha_forward[double],
+                  <void *> alpha_backward[float], <void *> alpha_backward[double], saves=("x",), needs=("cells",),
+                  requires="x + eps > 0 everywhere and no NaN: apply relu or softplus first, and give eps > 0 where x can be 0")
 
 
 # ── Lp pooling with learned p ── Gülçehre, Cho, Pascanu & Bengio 2014, arXiv:1311.1780, eq. 3-4 ────────────────────────
@@ -716,11 +716,11 @@ cdef inline double learned_norm(const real *x, Window *window, double *L, double
         window.work[window.n + i] = fabs(x[i] - c)
     return power_mean(window, norm_order(window), L, slope)
 
-cdef real learned_lp_reduce(const real *x, Window *window) noexcept nogil:
+cdef real learned_lp_forward(const real *x, Window *window) noexcept nogil:
     cdef double L, slope
     return <real> learned_norm(x, window, &L, &slope)
 
-cdef void learned_lp_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+cdef void learned_lp_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
     cdef double L, slope, share, total = 0
     cdef int64_t i
     learned_norm(x, window, &L, &slope)
@@ -731,8 +731,8 @@ cdef void learned_lp_spread(const real *x, Window *window, real y, real dy, real
     window.gradient[0] += dy * logistic(window.parameter[0]) * slope
     window.gradient[1] -= total
 
-LEARNED_LP = definition("learned_lp", <void *> learned_lp_reduce[float], <void *> learned_lp_reduce[double],
-                        <void *> learned_lp_spread[float], <void *> learned_lp_spread[double], saves=("x",), needs=("cells",))
+LEARNED_LP = reference("learned_lp", <void *> learned_lp_forward[float], <void *> learned_lp_forward[double],
+                       <void *> learned_lp_backward[float], <void *> learned_lp_backward[double], saves=("x",), needs=("cells",))
 
 
 # ── Ordinal pooling ── Deliège, Istasse, Kumar, De Vleeschouwer & Van Droogenbroeck 2021, arXiv:2109.01561 ─────────────
@@ -754,19 +754,19 @@ cdef inline double weigh_ranks(const real *x, Window *window) noexcept nogil:
         window.work[r] /= total
     return total
 
-cdef real ordinal_reduce(const real *x, Window *window) noexcept nogil:
+cdef real ordinal_forward(const real *x, Window *window) noexcept nogil:
     weigh_ranks(x, window)
     return ranked_sum(x, window)
 
-cdef void ordinal_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+cdef void ordinal_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
     cdef double softmax = window.setting[0], total = weigh_ranks(x, window)
     cdef int64_t r
     ranked_share(window, dy, dx)
     for r in range(window.n):
         window.gradient[r] += dy * (x[window.order[r]] - y) * (window.work[r] if softmax else 1 / total)
 
-ORDINAL = definition("ordinal", <void *> ordinal_reduce[float], <void *> ordinal_reduce[double],
-                     <void *> ordinal_spread[float], <void *> ordinal_spread[double], saves=("x", "y"), needs=("order", "cells"))
+ORDINAL = reference("ordinal", <void *> ordinal_forward[float], <void *> ordinal_forward[double],
+                    <void *> ordinal_backward[float], <void *> ordinal_backward[double], saves=("x", "y"), needs=("order", "cells"))
 
 
 # ── Rank-based pooling ── Shi, Ye & Wu 2016, Neural Networks 83 ────────────────────────────────────────────────────────
@@ -783,19 +783,19 @@ cdef inline void rank_average(const real *x, Window *window) noexcept nogil:
     for r in range(window.n):
         window.work[r] = 1.0 / t if r < t else 0
 
-cdef real rank_avg_reduce(const real *x, Window *window) noexcept nogil:
+cdef real rank_avg_forward(const real *x, Window *window) noexcept nogil:
     rank_average(x, window)
     return ranked_sum(x, window)
 
-cdef void rank_avg_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+cdef void rank_avg_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
     rank_average(x, window)
     ranked_share(window, dy, dx)
 
-RANK_AVG = definition("rank_avg", <void *> rank_avg_reduce[float], <void *> rank_avg_reduce[double],
-                      <void *> rank_avg_spread[float], <void *> rank_avg_spread[double], saves=("x",), needs=("order", "cells"))
+RANK_AVG = reference("rank_avg", <void *> rank_avg_forward[float], <void *> rank_avg_forward[double],
+                     <void *> rank_avg_backward[float], <void *> rank_avg_backward[double], saves=("x",), needs=("order", "cells"))
 
 cdef inline double rank_weights(const real *x, Window *window) noexcept nogil:
-    """The cells in order, window.work = p, normalized if so wanted; returns Σ p."""
+    """The cells in order, window.work = p, normalized if set; returns Σ p."""
     cdef double a = window.setting[0], normalized = window.setting[1], total = 0
     cdef int64_t r
     rank_cells(x, window)
@@ -806,18 +806,18 @@ cdef inline double rank_weights(const real *x, Window *window) noexcept nogil:
         window.work[r] /= total if normalized else 1
     return total
 
-cdef real rank_weighted_reduce(const real *x, Window *window) noexcept nogil:
+cdef real rank_weighted_forward(const real *x, Window *window) noexcept nogil:
     rank_weights(x, window)
     return ranked_sum(x, window)
 
-cdef void rank_weighted_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+cdef void rank_weighted_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
     rank_weights(x, window)
     ranked_share(window, dy, dx)
 
-RANK_WEIGHTED = definition("rank_weighted", <void *> rank_weighted_reduce[float], <void *> rank_weighted_reduce[double],
-                           <void *> rank_weighted_spread[float], <void *> rank_weighted_spread[double], saves=("x",), needs=("order", "cells"))
+RANK_WEIGHTED = reference("rank_weighted", <void *> rank_weighted_forward[float], <void *> rank_weighted_forward[double],
+                          <void *> rank_weighted_backward[float], <void *> rank_weighted_backward[double], saves=("x",), needs=("order", "cells"))
 
-cdef real rank_stochastic_reduce(const real *x, Window *window) noexcept nogil:
+cdef real rank_stochastic_forward(const real *x, Window *window) noexcept nogil:
     cdef double reached = 0, drawn
     cdef int64_t r
     if not window.given:
@@ -830,14 +830,14 @@ cdef real rank_stochastic_reduce(const real *x, Window *window) noexcept nogil:
                 break
     return x[window.selected]
 
-cdef void selected_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+cdef void selected_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
     """The cell that was drawn takes dy."""
     cdef int64_t i
     for i in range(window.n):
         dx[i] = dy if i == window.selected else 0
 
-RANK_STOCHASTIC = definition("rank_stochastic", <void *> rank_stochastic_reduce[float], <void *> rank_stochastic_reduce[double],
-                             <void *> selected_spread[float], <void *> selected_spread[double], saves=(), needs=("order", "cells", "selects", "draws"))
+RANK_STOCHASTIC = reference("rank_stochastic", <void *> rank_stochastic_forward[float], <void *> rank_stochastic_forward[double],
+                            <void *> selected_backward[float], <void *> selected_backward[double], saves=(), needs=("order", "cells", "selects", "draws"))
 
 
 # ── Max-pooling dropout, training ── Wu & Gu 2015, arXiv:1512.01400, eq. 4-7 ───────────────────────────────────────────
@@ -845,9 +845,9 @@ RANK_STOCHASTIC = definition("rank_stochastic", <void *> rank_stochastic_reduce[
 #     y      = max of the cells that are kept, each with probability 1 − q; 0 where none is
 #     ∂y/∂xᵢ = 1 for the first of the largest that are kept, else 0
 #
-# A cell of the image is kept or dropped for all windows that meet it. Outside training: rank weighted with a = 1 − q.
+# A cell of the image is kept or dropped for all windows that contain it. Outside training: rank weighted with a = 1 − q.
 
-cdef real max_dropout_reduce(const real *x, Window *window) noexcept nogil:
+cdef real max_dropout_forward(const real *x, Window *window) noexcept nogil:
     cdef double q = window.setting[0]
     cdef uint64_t planes = <uint64_t> window.plane << 40
     cdef int64_t i, best = -1
@@ -858,9 +858,9 @@ cdef real max_dropout_reduce(const real *x, Window *window) noexcept nogil:
         window.selected = best
     return x[window.selected] if window.selected >= 0 else 0
 
-MAX_DROPOUT = definition("max_dropout", <void *> max_dropout_reduce[float], <void *> max_dropout_reduce[double],
-                         <void *> selected_spread[float], <void *> selected_spread[double], saves=(),
-                         needs=("place", "none", "cells", "selects", "draws"))
+MAX_DROPOUT = reference("max_dropout", <void *> max_dropout_forward[float], <void *> max_dropout_forward[double],
+                        <void *> selected_backward[float], <void *> selected_backward[double], saves=(),
+                        needs=("place", "none", "cells", "selects", "draws"))
 
 
 # ── Morphological pooling ── grey-scale dilation and erosion: Serra 1982; learned: Franchi, Fehri & Yao 2020 ───────────
@@ -868,7 +868,7 @@ MAX_DROPOUT = definition("max_dropout", <void *> max_dropout_reduce[float], <voi
 #     dilation  y = max(xᵢ + fᵢ)       ∂y/∂xᵢ = ∂y/∂fᵢ = 1 for the first i with xᵢ + fᵢ = y, else 0
 #     erosion   y = min(xᵢ − fᵢ)       ∂y/∂xᵢ = −∂y/∂fᵢ = 1 for the first i with xᵢ − fᵢ = y, else 0        NaN wins
 
-cdef real dilation_reduce(const real *x, Window *window) noexcept nogil:
+cdef real dilation_forward(const real *x, Window *window) noexcept nogil:
     cdef real raised, best = 0
     cdef int64_t i
     for i in range(window.n):
@@ -878,15 +878,15 @@ cdef real dilation_reduce(const real *x, Window *window) noexcept nogil:
             window.selected = i
     return best
 
-cdef void dilation_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
-    dilation_reduce(x, window)
-    selected_spread(x, window, y, dy, dx)
+cdef void dilation_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    dilation_forward(x, window)
+    selected_backward(x, window, y, dy, dx)
     window.gradient[window.tap[window.selected]] += dy
 
-DILATION = definition("dilation", <void *> dilation_reduce[float], <void *> dilation_reduce[double],
-                      <void *> dilation_spread[float], <void *> dilation_spread[double], saves=("x",), needs=("cells",))
+DILATION = reference("dilation", <void *> dilation_forward[float], <void *> dilation_forward[double],
+                     <void *> dilation_backward[float], <void *> dilation_backward[double], saves=("x",), needs=("cells",))
 
-cdef real erosion_reduce(const real *x, Window *window) noexcept nogil:
+cdef real erosion_forward(const real *x, Window *window) noexcept nogil:
     cdef real lowered, best = 0
     cdef int64_t i
     for i in range(window.n):
@@ -896,13 +896,13 @@ cdef real erosion_reduce(const real *x, Window *window) noexcept nogil:
             window.selected = i
     return best
 
-cdef void erosion_spread(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
-    erosion_reduce(x, window)
-    selected_spread(x, window, y, dy, dx)
+cdef void erosion_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
+    erosion_forward(x, window)
+    selected_backward(x, window, y, dy, dx)
     window.gradient[window.tap[window.selected]] -= dy
 
-EROSION = definition("erosion", <void *> erosion_reduce[float], <void *> erosion_reduce[double],
-                     <void *> erosion_spread[float], <void *> erosion_spread[double], saves=("x",), needs=("cells",))
+EROSION = reference("erosion", <void *> erosion_forward[float], <void *> erosion_forward[double],
+                    <void *> erosion_backward[float], <void *> erosion_backward[double], saves=("x",), needs=("cells",))
 
 
 # ── The loop over windows ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -969,7 +969,7 @@ cdef inline int64_t cell_at(const cnn_pool *call, int64_t od, int64_t oh, int64_
 
 
 cdef inline bint recall(const cnn_pool *call, int64_t plane, int64_t od, int64_t oh, int64_t ow, Window *window) noexcept nogil:
-    """Make the window select what ``call.drawn`` says, where there is one; False where that lies outside the window."""
+    """Let the window select the cell in ``call.drawn``, if given; False if that lies outside the window."""
     cdef int64_t position
     window.given = call.drawn.data != NULL
     if window.given:
@@ -981,13 +981,13 @@ cdef inline bint recall(const cnn_pool *call, int64_t plane, int64_t od, int64_t
 
 cdef extern from *:
     """
-    /* Several workers may say so at once. */
+    /* Atomic, as several workers may do so at once. */
     static void cnn_refuse(cnn_pool *call, int why) { __atomic_store_n(&call->refused, why, __ATOMIC_RELAXED); }
     """
     void refuse "cnn_refuse"(cnn_pool *call, int why) noexcept nogil
 
 cdef inline void prepare(const cnn_pool *call, void *scratch, Window *window) noexcept nogil:
-    """What all windows of a call have in common; ``scratch`` is the part that gather_bytes keeps for strategies."""
+    """Fill in what all windows of a call share; ``scratch`` is the strategies' part of gather_bytes."""
     cdef const Functions *functions = <const Functions *> call.strategy
     window.setting, window.seed = call.setting, call.seed
     window.taps = call.axis[0].kernel * call.axis[1].kernel * call.axis[2].kernel
@@ -997,7 +997,7 @@ cdef inline void prepare(const cnn_pool *call, void *scratch, Window *window) no
 
 
 cdef inline void enter(const cnn_pool *call, int64_t plane, int64_t od, int64_t oh, int64_t ow, Window *window) noexcept nogil:
-    """What belongs to one window, its cells having been counted."""
+    """Fill in what belongs to one window; its cells have been counted."""
     cdef int64_t i
     window.size = window_size(call, od, oh, ow)
     window.position = call.first_window + (
@@ -1011,11 +1011,11 @@ cdef inline void enter(const cnn_pool *call, int64_t plane, int64_t od, int64_t 
 
 
 cdef void pool_forward(cnn_pool *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
-    """Tasks are planes (n, c): gather the cells of each window, reduce, store y and where it came from."""
+    """Tasks are planes (n, c): gather the cells of each window, apply the strategy, store y and its position."""
     cdef int64_t *offset = <int64_t *> scratch
     cdef int64_t *tap = offset + call.cells
     cdef real *x = <real *> (tap + call.cells)
-    cdef void *reduce = (<const Functions *> call.strategy).reduce[0 if real is float else 1]
+    cdef void *strategy_forward = (<const Functions *> call.strategy).forward[0 if real is float else 1]
     cdef int64_t plane, od, oh, ow, i
     cdef const real *image
     cdef real *y
@@ -1036,7 +1036,7 @@ cdef void pool_forward(cnn_pool *call, int64_t begin, int64_t end, real *scratch
                         refuse(call, CNN_POOL_REFUSED_STATE)
                         return
                     y[cell_offset(&call.y, od, oh, ow)] = (
-                        (<real (*)(const real *, Window *) noexcept nogil> reduce)(x, &window))
+                        (<real (*)(const real *, Window *) noexcept nogil> strategy_forward)(x, &window))
                     if window.refused:
                         refuse(call, CNN_POOL_REFUSED_CELLS)
                         return
@@ -1047,13 +1047,13 @@ cdef void pool_forward(cnn_pool *call, int64_t begin, int64_t end, real *scratch
 
 
 cdef void pool_backward(cnn_pool *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
-    """Tasks are planes: gather as in forward, spread dy over the cells, add to dx (windows may overlap)."""
+    """Tasks are planes: gather as in forward, apply the strategy, accumulate into dx (windows may overlap)."""
     cdef int64_t *offset = <int64_t *> scratch
     cdef int64_t *tap = offset + call.cells
     cdef int64_t *target = tap + call.cells
     cdef real *x = <real *> (target + call.cells)
     cdef real *part = x + call.cells
-    cdef void *spread = (<const Functions *> call.strategy).spread[0 if real is float else 1]
+    cdef void *strategy_backward = (<const Functions *> call.strategy).backward[0 if real is float else 1]
     cdef int64_t plane, od, oh, ow, i, d, h, w
     cdef const real *image
     cdef const real *y
@@ -1070,7 +1070,7 @@ cdef void pool_backward(cnn_pool *call, int64_t begin, int64_t end, real *scratc
         window.gradient = call.gradient + plane * call.parameters
         for i in range(call.parameters):
             window.gradient[i] = 0
-        if not call.add:
+        if not call.accumulate:
             for d in range(call.dx.shape[2]):
                 for h in range(call.dx.shape[3]):
                     for w in range(call.dx.shape[4]):
@@ -1084,7 +1084,7 @@ cdef void pool_backward(cnn_pool *call, int64_t begin, int64_t end, real *scratc
                     recall(call, plane, od, oh, ow, &window)
                     for i in range(window.n):
                         x[i] = image[offset[i]]
-                    (<void (*)(const real *, Window *, real, real, real *) noexcept nogil> spread)(
+                    (<void (*)(const real *, Window *, real, real, real *) noexcept nogil> strategy_backward)(
                         x, &window, y[cell_offset(&call.y, od, oh, ow)], dy[cell_offset(&call.dy, od, oh, ow)], part)
                     for i in range(window.n):
                         dx[target[i]] += part[i]
@@ -1098,7 +1098,7 @@ cdef class Windows:
         cdef int i
         cdef Tensor table
         cells = positions = 1
-        self.tables = [tensor(t) for t in tables]       # keeps their memory
+        self.tables = [tensor(t) for t in tables]       # keeps their memory alive
         for i in range(3):
             table = self.tables[i]
             self.axis[i].first = <const int64_t *> table.view.data
@@ -1119,7 +1119,7 @@ cdef class Windows:
 
 
 cdef class Numbers:
-    """What a strategy computes with beside x: its settings, the learned numbers, its seed, the cells it has drawn."""
+    """The inputs of a strategy besides x: its settings, the learned numbers, the seed, cells drawn earlier."""
 
     def __init__(self, tuple settings=(), parameters=None, uint64_t seed=0, drawn=None, uint64_t first_window=0,
                  uint64_t first_plane=0):
@@ -1129,7 +1129,7 @@ cdef class Numbers:
         self.drawn = None if drawn is None else tensor(drawn)
 
 
-cdef void describe(cnn_pool *call, Definition strategy, Windows windows, Numbers numbers):
+cdef void prepare_call(cnn_pool *call, Reference strategy, Windows windows, Numbers numbers):
     cdef int i
     for i in range(3):
         call.axis[i] = windows.axis[i]
@@ -1139,8 +1139,8 @@ cdef void describe(cnn_pool *call, Definition strategy, Windows windows, Numbers
     call.strategy = &strategy.functions
     call.seed, call.first_window, call.first_plane = numbers.seed, numbers.first_window, numbers.first_plane
     call.refused = 0
-    call.add = call.learns = 0
-    call.room = 0
+    call.accumulate = call.learns = 0
+    call.whole_scratch = 0
     call.indices.data = NULL
     call.drawn.data = NULL
     call.parameter = call.gradient = NULL
@@ -1162,18 +1162,18 @@ cdef double work(const cnn_pool *call, const cnn_tensor *y):
 
 
 cdef int64_t gather_bytes(const cnn_pool *call):
-    """Scratch of the definitions: offsets, taps, targets, cells and their gradients of one window; what strategies use."""
+    """Scratch of the reference: offsets, taps, targets, cells and gradients of one window, and the strategies' own."""
     cdef const Functions *functions = <const Functions *> call.strategy
     return call.cells * (7 + (2 if functions.ranks else 0) + (1 if functions.places else 0)) * 8
 
 
-# ── How kernels cut a call into tasks ──────────────────────────────────────────────────────────────────────────────────
+# ── How a call is partitioned into tasks ──────────────────────────────────────────────────────────────────────────────────
 
 cdef enum:
-    BAND_BYTES = 192 * 1024             # packed cells of a band: a part of the second-level cache
-    LARGEST_BAND_BYTES = 128 * 1024 * 1024  # above it the definition runs: it packs one window of one plane
+    BAND_BYTES = 192 * 1024             # packed cells of a band: a fraction of the L2 cache
+    LARGEST_BAND_BYTES = 128 * 1024 * 1024  # above it the reference runs, which gathers one window of one plane
     LARGEST_WHOLE_WINDOW = 64 * 1024    # cells that kernels hold as vectors
-    TASKS = 32                          # tasks aimed at, whatever the number of threads
+    TASKS = 32                          # target number of tasks, whatever the number of threads
 
 
 cdef inline bint channels_last(const cnn_tensor *t) noexcept nogil:
@@ -1181,7 +1181,7 @@ cdef inline bint channels_last(const cnn_tensor *t) noexcept nogil:
 
 
 cdef int64_t slice_cells(const cnn_tensor *t, int slide) noexcept nogil:
-    """Cells of ``t`` behind one cell of the sliding axis."""
+    """Cells of ``t`` per cell of the sliding axis."""
     cdef int64_t cells = 1
     cdef int axis
     for axis in range(slide + 1, 3):
@@ -1190,7 +1190,7 @@ cdef int64_t slice_cells(const cnn_tensor *t, int slide) noexcept nogil:
 
 
 cdef int64_t span_of(const cnn_axis *axis, int64_t band) noexcept nogil:
-    """The most cells that ``band`` windows next to each other meet."""
+    """The most cells that ``band`` adjacent windows cover."""
     cdef int64_t most = 0, start = 0, stop, span
     while start < axis.output:
         stop = min(start + band, axis.output) - 1
@@ -1200,14 +1200,14 @@ cdef int64_t span_of(const cnn_axis *axis, int64_t band) noexcept nogil:
     return most
 
 
-cdef int64_t cut(cnn_pool *call, Windows windows, const cnn_tensor *image, const cnn_tensor *reduced, int64_t lanes,  # no-cython-lint
+cdef int64_t partition(cnn_pool *call, Windows windows, const cnn_tensor *image, const cnn_tensor *reduced, int64_t lanes,  # no-cython-lint
                  int64_t itemsize, bint in_place, bint backward, int64_t *scratch_bytes) noexcept nogil:
-    """Fill in how the kernels cut the call; returns the number of tasks, or -1 where a band would be too large to pack."""
+    """Fill in how the kernels partition the call; returns the number of tasks, or -1 if a band is too large to pack."""
     cdef const cnn_axis *axis = &windows.axis[windows.slide]
     cdef int64_t N = image.shape[0], C = image.shape[1], arrays = 2 if backward else 1, groups, planes, blocks, size
     call.slide = windows.slide
     call.in_place = C // lanes * lanes if in_place else 0
-    # A task takes all vectors of a cell, so that it reads memory in order; fewer, where that would leave too few tasks.
+    # A task takes all vectors of a cell, to read memory in order; fewer, if that would leave too few tasks.
     call.vectors = max(1, call.in_place // lanes)
     if call.indices.data != NULL:
         call.vectors = min(call.vectors, CNN_POOL_VECTORS)
@@ -1238,41 +1238,41 @@ cdef int64_t cut(cnn_pool *call, Windows windows, const cnn_tensor *image, const
 
 
 cdef bint takes(const cnn_pool *call, int64_t lanes, bint positions):  # no-cython-lint
-    """Whether a kernel that takes windows as a whole has room for them, and leaves positions if they are wanted; it draws anew."""
+    """Whether a kernel on whole windows applies: they fit, positions are not needed or it stores them, nothing is replayed."""
     cdef const Functions *functions = <const Functions *> call.strategy
-    # Kernels rank by comparing every pair of cells, of many planes at once: sorting one by one overtakes that some time.
+    # Kernels rank by comparing all pairs of cells, vectorised over planes; sorting plane by plane is faster from some size on.
     cdef int64_t most = min(8 * lanes, CNN_POOL_RANKED) if functions.ranks else LARGEST_WHOLE_WINDOW
     return not functions.whole or (call.cells <= most and call.drawn.data == NULL and (functions.selects or not positions))
 
 
-cdef void add_room(cnn_pool *call, int64_t lanes, int64_t itemsize, int64_t *scratch_bytes):  # no-cython-lint
-    """Scratch behind that of packed bands: places, cells and their gradients of one window, learned numbers of a task's channels."""
+cdef void add_whole_scratch(cnn_pool *call, int64_t lanes, int64_t itemsize, int64_t *scratch_bytes):  # no-cython-lint
+    """Append to scratch: offsets, cells and gradients of one window, learned numbers of a task's channels."""
     if (<const Functions *> call.strategy).whole:
-        call.room = (scratch_bytes[0] + 63) // 64 * 64
-        scratch_bytes[0] = call.room + call.cells * (4 * lanes * itemsize + 4 * 8) + (
+        call.whole_scratch = (scratch_bytes[0] + 63) // 64 * 64
+        scratch_bytes[0] = call.whole_scratch + call.cells * (4 * lanes * itemsize + 4 * 8) + (
             call.vectors * call.parameters * lanes * (2 * itemsize + 8))
 
 
-def forward(Definition strategy, Windows windows, Numbers numbers, x, y, indices=None):
-    """Write y, and the positions it came from, from x.
+def forward(Reference strategy, Windows windows, Numbers numbers, x, y, indices=None):
+    """Write y, and its positions in x.
 
     Returns why the strategy refused: "" if it did not, "cells" or "drawn".
     """
     cdef Tensor X = tensor(x), Y = tensor(y, True), I
     cdef cnn_pool call
     cdef int64_t tasks = -1, scratch_bytes = 0, itemsize = 4 if X.precision == CNN_FLOAT32 else 8
-    describe(&call, strategy, windows, numbers)
+    prepare_call(&call, strategy, windows, numbers)
     call.x, call.y = X.view, Y.view
     if indices is not None:
         I = tensor(indices, True)
         call.indices = I.view
     cdef cnn_task task = kernel(strategy.forward_kernel, X.precision)
-    # A position is a lane of the kernels: 32 bits wide in float32.
+    # Kernels keep a position in a lane, which has 32 bits in float32.
     if task != NULL and (indices is None or itemsize == 8 or windows.positions < 2**31) and (
             takes(&call, lanes(X.precision), indices is not None)):
-        tasks = cut(&call, windows, &call.x, &call.y, lanes(X.precision), itemsize,
+        tasks = partition(&call, windows, &call.x, &call.y, lanes(X.precision), itemsize,
                     channels_last(&call.x) and channels_last(&call.y) and not strategy.functions.draws, False, &scratch_bytes)
-        add_room(&call, lanes(X.precision), itemsize, &scratch_bytes)
+        add_whole_scratch(&call, lanes(X.precision), itemsize, &scratch_bytes)
     if tasks < 0:
         task = <cnn_task> pool_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> pool_forward[double]
         tasks, scratch_bytes = X.view.shape[0] * X.view.shape[1], gather_bytes(&call)
@@ -1280,20 +1280,20 @@ def forward(Definition strategy, Windows windows, Numbers numbers, x, y, indices
     return "cells" if call.refused == CNN_POOL_REFUSED_CELLS else "drawn" if call.refused == CNN_POOL_REFUSED_STATE else ""
 
 
-def backward(Definition strategy, Windows windows, Numbers numbers, x, y, dy, dx, gradient=None, bint add=False, bint learns=True):
-    """Write dx from dy, or with ``add`` add to it, from x and y as far as the strategy saves them, else None.
+def backward(Reference strategy, Windows windows, Numbers numbers, x, y, dy, dx, gradient=None, bint add=False, bint learns=True):
+    """Write dx, or with ``add`` accumulate into it, from dy and those of x and y that the strategy saves; the others are None.
 
-    ``gradient``, float64 of (planes, learned numbers), receives what each plane has for the gradients of the learned numbers,
-    where somebody ``learns`` of it.
+    ``gradient``, float64 of (planes, learned numbers), receives each plane's contribution to the gradients of the learned
+    numbers, if it ``learns`` any.
     """
     cdef Tensor DY = tensor(dy), DX = tensor(dx, True), G
-    # What the strategy does not read may be anything of the right shape.
+    # An array that the strategy does not read may be any of the right shape.
     cdef Tensor X = DX if x is None else tensor(x), Y = DY if y is None else tensor(y)
     cdef cnn_pool call
     cdef int64_t tasks = -1, scratch_bytes = 0, itemsize = 4 if X.precision == CNN_FLOAT32 else 8
-    describe(&call, strategy, windows, numbers)
+    prepare_call(&call, strategy, windows, numbers)
     call.x, call.y, call.dy, call.dx = X.view, Y.view, DY.view, DX.view
-    call.add = add
+    call.accumulate = add
     call.learns = learns and gradient is not None
     if gradient is not None:
         G = tensor(gradient, True)
@@ -1303,10 +1303,10 @@ def backward(Definition strategy, Windows windows, Numbers numbers, x, y, dy, dx
         call.vectors = lanes(X.precision) if channels_last(&call.dx) else 1
         tasks = DX.view.shape[0] * ((DX.view.shape[1] + call.vectors - 1) // call.vectors)
     elif task != NULL and takes(&call, lanes(X.precision), False):
-        tasks = cut(&call, windows, &call.dx, &call.dy, lanes(X.precision), itemsize,
+        tasks = partition(&call, windows, &call.dx, &call.dy, lanes(X.precision), itemsize,
                     channels_last(&call.x) and channels_last(&call.y) and channels_last(&call.dy) and channels_last(&call.dx),
                     True, &scratch_bytes)
-        add_room(&call, lanes(X.precision), itemsize, &scratch_bytes)
+        add_whole_scratch(&call, lanes(X.precision), itemsize, &scratch_bytes)
     if tasks < 0:
         task = <cnn_task> pool_backward[float] if X.precision == CNN_FLOAT32 else <cnn_task> pool_backward[double]
         tasks, scratch_bytes = X.view.shape[0] * X.view.shape[1], gather_bytes(&call)
@@ -1348,7 +1348,7 @@ cdef inline void sift(const real *x, int64_t *heap, int64_t k, int64_t at) noexc
     heap[at] = cell
 
 cdef void k_max_rows(Rows *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
-    """Tasks are rows: the k first in rank on a heap, the last of them on top; then they are handed out in their order."""
+    """Tasks are rows: the k first in rank on a heap, the last of them on top, then written in their order in the row."""
     cdef int64_t L = call.whole.shape[4], k = call.chosen.shape[4], row, i, kept
     cdef real *x = scratch
     cdef int64_t *heap = <int64_t *> (<double *> scratch + L)
@@ -1370,7 +1370,7 @@ cdef void k_max_rows(Rows *call, int64_t begin, int64_t end, real *scratch) noex
             sift(x, heap, k, i)
         least = x[heap[0]]
         for i in range(k, L):
-            if not x[i] <= least and precedes(x[i], least):     # the first comparison alone decides nearly always
+            if not x[i] <= least and precedes(x[i], least):     # the first comparison decides in nearly all cases
                 heap[0] = i
                 sift(x, heap, k, 0)
                 least = x[heap[0]]

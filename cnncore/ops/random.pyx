@@ -64,7 +64,7 @@ def fill_uniform(uint64_t seed, uint64_t start, out):
 #     y = scale x + shift where m = 1, else fill        dx = scale dy where m = 1, else 0
 
 cdef void draw_mask(cnn_dropout *call, int64_t begin, int64_t end, void *scratch) noexcept nogil:
-    """Tasks are pairs of neighbours."""
+    """Tasks are pairs of adjacent values."""
     cdef int64_t i
     cdef double numbers[2]
     for i in range(begin, end):
@@ -128,18 +128,18 @@ def select(x, mask, double scale, double shift, double fill, y):
     cdef cnn_task task = kernel(SELECT, X.precision)
     if task == NULL:
         task = <cnn_task> dropout[float] if X.precision == CNN_FLOAT32 else <cnn_task> dropout[double]
-    # Cells that stay in the cache while the channels are gone through, where these lie innermost.
+    # As many cells as stay in the cache while the channels are processed, if these are innermost.
     call.block = 64 if X.view.stride[1] == 1 else 4096
     call.blocks = (cells(&X.view) + call.block - 1) // call.block
     run(task, &call, X.view.shape[0] * call.blocks, 1, 0, 2 * size(&X.view))
 
 
-# ── Numbers between two bounds ────────────────────────────────────────────────────────────────────────────────────────
+# ── Uniform numbers in a range ────────────────────────────────────────────────────────────────────────────────────────
 #
 #     v_i = low + (high − low) uniform(seed, i)             i: position of the value in row-major order
 
 cdef void fill_between(cnn_between *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
-    """Tasks are pairs of neighbours."""
+    """Tasks are pairs of adjacent values."""
     cdef int64_t i
     cdef double numbers[2]
     cdef real *values = <real *> call.values

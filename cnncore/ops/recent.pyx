@@ -1,8 +1,8 @@
-"""Calls bound before: the short way from the arguments of a call to its description.
+"""A cache of recent calls: from the arguments of a call straight to its checked form.
 
-operator.py checks the arguments of a call and describes it. What it found depends on little: for an array on its shape and
-element type, for anything else on which object it is. Here that is remembered for a few calls of each operator, so that the
-next call like one of them is not checked again.
+operator.py checks the arguments of a call and infers the shapes. The outcome depends on little: for an array on its shape and
+element type, for anything else on the identity of the object. It is cached for a few calls of each operator, so that the next
+call like one of them is not checked again.
 """
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Release
@@ -17,10 +17,10 @@ cdef extern from "Python.h":
 cdef enum:
     MOST_ARGUMENTS = 8
     MOST_AXES = 5
-    MOST_CALLS = 8          # remembered per operator
+    MOST_CALLS = 8          # cached per operator
 
 cdef object NDARRAY = numpy.ndarray
-cdef object ARRAY = object()            # stands for an argument of which only shape and type count
+cdef object ARRAY = object()            # marks an argument of which only shape and type matter
 
 
 cdef struct Form:
@@ -30,9 +30,9 @@ cdef struct Form:
 
 
 cdef bint form_of(array, Form *form) noexcept:
-    """Shape and type of a numpy array that calls take as it is: native byte order, aligned, whole elements as strides.
+    """Shape and type of a numpy array that calls use without conversion: native byte order, aligned, strides of whole elements.
 
-    Arrays of numbers other than floats are taken as they are only where they are contiguous.
+    Arrays of numbers other than floats are used without conversion only if they are contiguous.
     """
     cdef Py_buffer buffer
     cdef int axis
@@ -63,7 +63,7 @@ cdef bint same_form(const Form *a, const Form *b) noexcept:
 
 
 cdef bint unchanging(value):
-    """Whether an object stands for the same setting as long as it lives."""
+    """Whether an object is immutable, so that its identity determines the setting."""
     kind = type(value)
     if kind is tuple:
         for part in value:
@@ -74,18 +74,18 @@ cdef bint unchanging(value):
 
 
 cdef class Bound:
-    """One call: what its arguments were like, and what was made of them."""
+    """One call: the properties of its arguments, and its checked form."""
     cdef int count                      # arguments by position
     cdef Form form[MOST_ARGUMENTS]      # of those that are arrays; the others:
     cdef tuple constants                # by position, the arrays as ARRAY
     cdef tuple names, values            # settings
-    cdef tuple left_out                 # None for every optional array that was not given
+    cdef tuple left_out                 # None for every optional array that was left out
     cdef int arrays                     # the first of the arguments are arrays of the call, or None; settings follow
     cdef object call, wanted
 
 
 cdef class Recent:
-    """The calls of one operator that were bound lately."""
+    """The recent calls of one operator."""
     cdef list calls
 
     def __cinit__(self):
@@ -111,7 +111,7 @@ cdef class Recent:
         return None
 
     def keep(self, tuple arguments, dict settings, arrays, call, wanted):
-        """Remember how a call was bound, if the next one like it can be known by its looks."""
+        """Cache a call, if the next one like it can be recognised by the properties of its arguments."""
         cdef Bound bound = Bound()
         cdef Py_ssize_t count = len(arguments), i
         if count > MOST_ARGUMENTS or not all(map(unchanging, settings.values())):
@@ -139,7 +139,7 @@ cdef class Recent:
 
 
 cdef bint fits(Bound bound, tuple arguments, dict settings, const Form *form, const bint *taken):
-    """Whether a call looks like the one that was bound."""
+    """Whether a call has the properties of the cached one."""
     cdef Py_ssize_t i
     for i in range(bound.count):
         if taken[i]:
@@ -158,7 +158,7 @@ cdef bint fits(Bound bound, tuple arguments, dict settings, const Form *form, co
 
 
 def is_ready(array, tuple shape, dtype):
-    """Whether ``array`` is a numpy array of this shape and type that calls take as it is."""
+    """Whether ``array`` is a numpy array of this shape and type that calls use without conversion."""
     cdef Form form
     cdef int axis
     if not form_of(array, &form) or form.axes != len(shape) or form.code != (<str> dtype.char)[0]:

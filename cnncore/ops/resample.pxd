@@ -1,4 +1,4 @@
-# The C description of a resampling call (calls.h).
+# The C struct of a resampling call (calls.h).
 
 from libc.stdint cimport int64_t
 

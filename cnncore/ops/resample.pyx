@@ -2,8 +2,8 @@
 
     y[d, h, w] = Σ a_D[d, i] a_H[h, j] a_W[w, k] x[i, j, k]
 
-The few weights that are not 0 of each axis are its taps. Blurring with any border rule, wavelets and interpolation at given
-positions are such tables. The gradient is a resampling too, with the taps turned round: dx[i] = Σ a[o, i] dy[o].
+The non-zero weights of each axis are its taps. Blurring with any border rule, wavelets and interpolation at given positions are
+such tables. The gradient is a resampling with the transposed taps: dx[i] = Σ a[o, i] dy[o].
 """
 
 from libc.stdint cimport int64_t

@@ -1,9 +1,9 @@
-# Reading and writing an image at real positions: the value between four cells, by the weights of linear interpolation.
+# Bilinear interpolation: reading an image at real positions, between four cells, and the gradients of that.
 #
 #     v(h, w) = Σ_a Σ_b weight_h[a] · weight_w[b] · x[cell_h[a], cell_w[b]]          a, b ∈ {0, 1}
 #
-# `read` is v, `scatter` adds dv · ∂v/∂x to dx, `slope` is ∂v/∂h or ∂v/∂w. At whole positions, where v has a kink, the cell
-# [⌊h⌋, ⌊h⌋ + 1) to the right is taken.
+# `read` is v, `scatter` accumulates dv · ∂v/∂x into dx, `slope` is ∂v/∂h or ∂v/∂w. At integer positions, where v has a kink,
+# the derivative to the right is taken.
 
 from libc.math cimport floor
 from libc.stdint cimport int64_t
@@ -12,12 +12,12 @@ from cnncore.ops.dispatch cimport real
 
 cdef struct Between:            # along one axis: the two cells around a position
     int64_t cell[2]
-    double weight[2]            # their parts of the value; 0 where the cell does not count
-    double slope[2]             # the weights' derivatives by the position: −1 and 1, 0 where the cell does not count
+    double weight[2]            # their weights; 0 if the cell does not count
+    double slope[2]             # ∂weight/∂position: −1 and 1, 0 if the cell does not count
 
 
 cdef inline bint between_clamped(double position, int64_t extent, Between *at) noexcept nogil:
-    """The cells of a position in [−1, extent], nearest cell beyond the first and the last; False where it lies farther out."""
+    """The cells around a position in [−1, extent], which is clamped to the image; False if it lies farther out."""
     cdef bint flat
     if not -1 <= position <= extent:
         return False
@@ -32,7 +32,7 @@ cdef inline bint between_clamped(double position, int64_t extent, Between *at) n
 
 
 cdef inline bint between_zeros(double position, int64_t extent, Between *at) noexcept nogil:
-    """The cells of a position in an image that is 0 outside; False where no cell counts."""
+    """The cells around a position in a zero-padded image; False if none lies inside."""
     cdef double low = floor(position)
     cdef int a
     cdef bint inside
@@ -48,7 +48,7 @@ cdef inline bint between_zeros(double position, int64_t extent, Between *at) noe
 
 cdef inline double weighted_cells(const real *x, int64_t step_h, int64_t step_w, const Between *h, const Between *w,
                                   const double *weight_h, const double *weight_w) noexcept nogil:
-    """Cells without weight are not read: what they hold (NaN, say) does not show."""
+    """Cells of weight 0 are not read, so that NaN in them does not spread."""
     cdef double total = 0
     cdef int a, b
     for a in range(2):
@@ -59,7 +59,7 @@ cdef inline double weighted_cells(const real *x, int64_t step_h, int64_t step_w,
 
 
 cdef inline double read(const real *x, int64_t step_h, int64_t step_w, const Between *h, const Between *w) noexcept nogil:
-    """The value between the cells of a plane whose rows lie ``step_h`` and columns ``step_w`` apart."""
+    """The interpolated value in a plane whose rows are ``step_h`` and columns ``step_w`` apart."""
     return weighted_cells(x, step_h, step_w, h, w, h.weight, w.weight)
 
 
@@ -73,7 +73,7 @@ cdef inline double slope_w(const real *x, int64_t step_h, int64_t step_w, const 
 
 cdef inline void scatter(real *dx, int64_t step_h, int64_t step_w, const Between *h, const Between *w,
                          double dv) noexcept nogil:
-    """Add what the cells get of ``dv``, the gradient of the value between them."""
+    """Accumulate the gradient ``dv`` of the value into the cells, by their weights."""
     cdef int a, b
     for a in range(2):
         for b in range(2):

@@ -1,8 +1,7 @@
-"""Pooling of boxes, and the way back from pooled values to their places: what reads and writes at given positions.
+"""Pooling of boxes, and max unpooling: operators that read and write at given positions.
 
-RoI align reads between the cells (sample.pxd has the interpolation), position-sensitive RoI pooling averages whole cells,
-max unpooling writes single ones. Forward, tasks are boxes and channels; backward, planes of dx, which every box of the image
-adds to in the order of the boxes.
+RoI align interpolates between cells (see sample.pxd), position-sensitive RoI pooling averages whole cells, max unpooling writes
+single ones. Forward, tasks are boxes and channels; backward, planes of dx, into which all boxes of an image accumulate in order.
 """
 
 from libc.math cimport INFINITY
@@ -22,7 +21,7 @@ cdef extern from "calls.h" nogil:
         cnn_tensor x, y                 # backward: dx and dy
         cnn_tensor values               # backward of the maximum: x
         int64_t count
-        const int64_t *image            # [count] which image a box lies in
+        const int64_t *image            # [count] the image of each box
         const double *box               # [count][4] first row and column, height and width of a bin
         const int64_t *grid             # [count][2] rows and columns of samples in a bin
         int64_t most                    # samples of a box along an axis
@@ -40,7 +39,7 @@ cdef extern from "calls.h" nogil:
 
 cdef inline bint sample_at(const cnn_boxes *call, int64_t r, int64_t i, int64_t j, int64_t a, int64_t b,
                            Between *h, Between *w) noexcept nogil:
-    """Where sample (a, b) of bin (i, j) lies; False outside the image."""
+    """The cells around sample (a, b) of bin (i, j); False outside the image."""
     cdef const double *box = call.box + 4 * r
     cdef const int64_t *grid = call.grid + 2 * r
     return (between_clamped(box[0] + i * box[2] + (a + 0.5) * box[2] / grid[0], call.x.shape[3], h)
@@ -49,7 +48,7 @@ cdef inline bint sample_at(const cnn_boxes *call, int64_t r, int64_t i, int64_t 
 
 cdef inline double box_value(const cnn_boxes *call, const real *x, const cnn_tensor *image, int64_t r, int64_t i, int64_t j,
                              int64_t *winner) noexcept nogil:
-    """y of a bin, and which of its samples it came from where it is the maximum."""
+    """y of a bin and, for the maximum, which of its samples it came from."""
     cdef int64_t A = call.grid[2 * r], B = call.grid[2 * r + 1], a, b
     cdef double value, total = 0, best = -INFINITY
     cdef Between h, w
@@ -181,20 +180,20 @@ cdef void position_sensitive_backward(Bins *call, int64_t begin, int64_t end, re
 
 # ── Max unpooling ── Zeiler & Fergus 2014, arXiv:1311.2901, section 2.1 ────────────────────────────────────────────────
 #
-#     y[index[i]] = x[i], y = 0 elsewhere          several i of one index: the last in row-major order, or their sum
+#     y[index[i]] = x[i], y = 0 elsewhere          several i with one index: the last in row-major order, or their sum
 #     dx[i] = dy[index[i]]                         of several, the one that was written, or all of them
 
 cdef struct Unpooling:
     cnn_tensor x, y                 # backward: dx and dy
     cnn_tensor index                # of x's shape, in row-major order
-    bint add                        # whether values of one index add up
-    bint whole                      # whether indices count through all planes
-    bint repeats                    # backward: whether some index comes twice in its plane
+    bint add                        # whether values with one index are summed
+    bint whole                      # whether indices are positions in the whole array, not in a plane
+    bint repeats                    # backward: whether some index occurs twice in its plane
     int wrong, repeated             # found by forward
 
 
 cdef inline int64_t step_of(const cnn_tensor *t) noexcept nogil:
-    """The step from cell to cell of a plane; 0 where there is not one for all."""
+    """The step from cell to cell of a plane; 0 if it is not uniform."""
     return t.stride[4] if t.shape[2] == 1 and t.shape[3] == 1 else 0
 
 
@@ -203,7 +202,7 @@ cdef inline int64_t offset(const cnn_tensor *t, int64_t step, int64_t cell) noex
 
 
 cdef inline int64_t first_place(const Unpooling *call, int64_t n, int64_t c) noexcept nogil:
-    """What the indices of a plane begin with."""
+    """The first index of a plane."""
     return (n * call.y.shape[1] + c) * cells(&call.y) if call.whole else 0
 
 
@@ -244,7 +243,7 @@ cdef void unpool_forward(Unpooling *call, int64_t begin, int64_t end, real *scra
 
 cdef void unpool_backward(Unpooling *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Tasks are planes (n, c)."""
-    cdef int64_t *last = <int64_t *> scratch    # which value a cell of y holds, where several were written
+    cdef int64_t *last = <int64_t *> scratch    # which value a cell of y holds, if several were written
     cdef int64_t task, n, c, i, Q = cells(&call.x), base
     cdef int64_t x_step = step_of(&call.x), y_step = step_of(&call.y)
     cdef const int64_t *index
@@ -268,7 +267,7 @@ cdef void unpool_backward(Unpooling *call, int64_t begin, int64_t end, real *scr
 
 cdef extern from *:
     """
-    /* Several workers may say so at once. */
+    /* Atomic, as several workers may do so at once. */
     static void cnn_say(int *flag) { __atomic_store_n(flag, 1, __ATOMIC_RELAXED); }
     """
     void say "cnn_say"(int *flag) noexcept nogil
@@ -297,7 +296,7 @@ cdef class BoxSamples:
             self.most = max(self.most, bins * max(count[2 * r], count[2 * r + 1]))
             self.samples = max(self.samples, count[2 * r] * count[2 * r + 1])
 
-    cdef void describe(self, cnn_boxes *call, Tensor x, Tensor y) noexcept:
+    cdef void prepare_call(self, cnn_boxes *call, Tensor x, Tensor y) noexcept:
         call.x, call.y, call.values = x.view, y.view, x.view
         call.count = self.image.view.shape[0]
         call.image = <const int64_t *> self.image.view.data
@@ -305,29 +304,29 @@ cdef class BoxSamples:
         call.grid = <const int64_t *> self.grid.view.data
         call.most, call.maximum = self.most, self.maximum
 
-    cdef int apply(self, cnn_boxes *call, int number, cnn_task definition, int precision, int64_t of) except -1:  # no-cython-lint
-        """By the kernel where there is one and its tables fit; else by the definition. ``of``: boxes, or images."""
+    cdef int apply(self, cnn_boxes *call, int number, cnn_task reference, int precision, int64_t of) except -1:  # no-cython-lint
+        """Run the kernel if there is one and its tables fit, else the reference. ``of``: number of boxes, or of images."""
         cdef int64_t C = call.x.shape[1]
         cdef double work = 10.0 * call.count * C * cells(&call.y) * self.samples
         cdef cnn_task task = kernel(number, precision)
-        # Samples are numbered in a lane of 32 bits; an entry of the tables takes at most 40 bytes.
+        # Kernels number samples in a lane, which has 32 bits in float32; an entry of the tables takes at most 40 bytes.
         if task == NULL or self.samples >= 2 ** 31 or self.most > LARGEST_TABLE:
-            return run(definition, call, of * C, 1, 0, work)
+            return run(reference, call, of * C, 1, 0, work)
         return run(task, call, of * ((C + CNN_BOXES_CHANNELS - 1) // CNN_BOXES_CHANNELS), 1, 2 * self.most * 48, work)
 
     def forward(self, x, y):
         """Write y."""
         cdef Tensor X = tensor(x), Y = tensor(y, True)
         cdef cnn_boxes call
-        self.describe(&call, X, Y)
+        self.prepare_call(&call, X, Y)
         self.apply(&call, ROI_ALIGN_FORWARD, <cnn_task> roi_align_forward[float] if X.precision == CNN_FLOAT32
                  else <cnn_task> roi_align_forward[double], X.precision, call.count)
 
     def backward(self, x, dy, dx):
-        """Write dx; x is read where y is a maximum, and may be None otherwise."""
+        """Write dx; x is read for the maximum only, and may be None otherwise."""
         cdef Tensor DY = tensor(dy), DX = tensor(dx, True), X = DX if x is None else tensor(x)
         cdef cnn_boxes call
-        self.describe(&call, DX, DY)
+        self.prepare_call(&call, DX, DY)
         call.values = X.view
         self.apply(&call, ROI_ALIGN_BACKWARD, <cnn_task> roi_align_backward[float] if DX.precision == CNN_FLOAT32
                  else <cnn_task> roi_align_backward[double], DX.precision, DX.view.shape[0])
@@ -373,7 +372,7 @@ cdef double work(const Unpooling *call):
 
 
 def unpool(x, index, y, bint add, bint whole):
-    """Write y; returns whether values replaced others, or None where an index lies outside."""
+    """Write y; returns whether values replaced others, or None if an index lies outside."""
     cdef Tensor X = tensor(x), I = tensor(index), Y = tensor(y, True)
     cdef Unpooling call
     describe(&call, X, I, Y, add, whole)

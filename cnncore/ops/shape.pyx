@@ -37,7 +37,7 @@ cdef extern from "calls.h" nogil:
 #     dx_j = c_j dy
 
 cdef void sum_stretch(const cnn_sum *call, int64_t n, int64_t first, real *kind) noexcept nogil:
-    """A block of image n from its value number ``first`` on, in arrays that are one stretch of memory per image."""
+    """A block of image n from value number ``first`` on, in arrays with contiguous images."""
     cdef real *y = <real *> call.y.data + n * call.y.stride[0] + first
     cdef const real *x
     cdef real coefficient
@@ -56,7 +56,7 @@ cdef void sum_stretch(const cnn_sum *call, int64_t n, int64_t first, real *kind)
 
 
 cdef void sum_row(const cnn_sum *call, int64_t n, int64_t d, int64_t h, real *kind) noexcept nogil:
-    """Row (n, :, d, h, :), along whichever of channels and columns lies closer together in y."""
+    """Row (n, :, d, h, :); the inner loop is over channels or columns, whichever has the smaller stride in y."""
     cdef int outer = 1, inner = 4
     if call.y.stride[1] < call.y.stride[4] or call.y.shape[4] == 1:
         outer, inner = 4, 1
@@ -83,7 +83,7 @@ cdef void sum_row(const cnn_sum *call, int64_t n, int64_t d, int64_t h, real *ki
 
 
 cdef void sum_forward(cnn_sum *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
-    """Tasks are blocks of an image's stretch of memory, or rows (n, :, d, h, :)."""
+    """Tasks are blocks of contiguous images, or rows (n, :, d, h, :)."""
     cdef int64_t task, d, h, blocks = (call.stretch + CNN_SUM_BLOCK - 1) // CNN_SUM_BLOCK
     for task in range(begin, end):
         if call.stretch:
@@ -99,7 +99,7 @@ cdef double ONE = 1.0
 
 
 cdef bint one_stretch(const cnn_tensor *x, const cnn_tensor *y) noexcept:
-    """Whether the values of every image are one stretch of memory in y, and in the same order in x."""
+    """Whether every image is contiguous in y, and has the same order in x."""
     cdef cnn_tensor image = y[0]
     image.shape[0] = 1
     if not dense(&image):
@@ -129,7 +129,7 @@ cdef int run_sum(const cnn_tensor *x, const double *coefficients, int64_t count,
 
 
 cdef int run_copy(const cnn_tensor *x, const cnn_tensor *y, int precision) except -1:
-    """Write x into y: a sum of one, or where they lie differently by the kernel that knows about layouts."""
+    """Write x into y: a sum of one array or, if the layouts differ, by the transposing kernel."""
     cdef cnn_copy call
     cdef cnn_task task = kernel(COPY, precision)
     if task == NULL or one_stretch(x, y):
@@ -187,12 +187,12 @@ def join(arrays, int axis, y):
 
 
 def part(y, int axis, arrays):
-    """Write the parts of y into the arrays; an integer in the place of an array is an extent that nobody wants."""
+    """Write the parts of y into the arrays; an integer instead of an array is an extent to skip."""
     pass_parts(arrays, axis, y, False)
 
 
 cdef int pass_parts(arrays, int axis, y, bint into_y) except -1:
-    """Between y and arrays side by side in it; an integer in place of an array is an extent to skip."""
+    """Copy between y and the arrays that are concatenated in it; an integer instead of an array is an extent to skip."""
     cdef Tensor Y = tensor(y, into_y), X
     cdef cnn_tensor place = Y.view
     cdef int itemsize = Y.buffer.itemsize, rank = Y.buffer.ndim
@@ -317,7 +317,7 @@ cdef void pad_forward(const cnn_pad *call, int64_t begin, int64_t end, real *scr
 
 
 cdef void pad_backward(const cnn_pad *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
-    """Tasks are rows (n, :, d, h, :) of dx: every cell adds what its copies received, in row-major order, in float64."""
+    """Tasks are rows (n, :, d, h, :) of dx: a cell sums the gradients of its copies, in row-major order, in float64."""
     cdef int64_t task, n, c, w, d, h, td, th, tw
     cdef const real *dy
     cdef real *dx
@@ -360,7 +360,7 @@ cdef void longest_run(const int64_t *places, const int64_t *counted, int64_t cou
 
 
 cdef class Padding:
-    """Padding by tables: per axis D, H, W the input cell that each output cell holds, or −1."""
+    """Padding by tables: per axis D, H, W the input cell that each output cell copies, or −1."""
     cdef cnn_pad tables
     cdef list held
 
@@ -371,7 +371,7 @@ cdef class Padding:
         self.tables.value = value
         for axis in range(3):
             source = np.ascontiguousarray(sources[axis], np.int64)
-            # Outputs ordered by the cell they hold; those that hold none come first and are skipped.
+            # Outputs sorted by the cell they copy; those without one come first and are skipped.
             target = np.argsort(source, kind="stable").astype(np.int64)
             first = np.searchsorted(source[target], np.arange(extents[axis] + 1)).astype(np.int64)
             held_source, held_first, held_target = tensor(source), tensor(first), tensor(target)

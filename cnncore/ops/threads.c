@@ -1,16 +1,16 @@
-/* The thread pool of threads.h: why not OpenMP is told in docs/architecture.md, how it works here.
+/* The thread pool of threads.h. docs/architecture.md says why it is not OpenMP.
  *
- * A region is one call of cnn_parallel. Its tasks are cut into as many shares as threads are wanted. Each thread works off
- * its own share, by an atomic counter, and then what is left of the others'. In a chain of regions a thread thus comes back
- * to the part of the arrays that it wrote before and that lies in its own cache. The caller never relies on a worker: it
- * works until all counters are exhausted and then waits only for workers that took a seat. A worker that is asleep or not
- * scheduled costs speed, never progress.
+ * A region is one call of cnn_parallel. Its tasks are divided into one share per thread. Each thread runs its own share, by an
+ * atomic counter, and then steals from the others'. In a sequence of regions a thread thus returns to the part of the arrays
+ * that it wrote before and that is in its own cache. The caller never depends on a worker: it runs tasks until all counters
+ * are exhausted and then waits only for workers that have joined. A worker that is asleep or not scheduled costs speed, never
+ * progress.
  *
- * Everything a worker and the caller must agree on is one atomic word, the door:
- *     seats free (upper 16 bits) | workers seated (lower 16 bits).
- * A worker takes a seat by one compare-and-swap, which also gives it its slot number; only then does it look at the
- * region. The caller closes the door (no free seats) and waits until no one is seated. As the region is read only from
- * a seat, it can live on the caller's stack.
+ * All synchronisation between workers and caller goes through one atomic word, the roster:
+ *     open slots (upper 16 bits) | active workers (lower 16 bits).
+ * A worker joins by one compare-and-swap, which also gives it its slot number; only then does it read the region. The caller
+ * closes the roster (no open slots) and waits until no worker is active. As only active workers read the region, it can be on
+ * the caller's stack.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* names and CPUs of threads */
@@ -40,7 +40,7 @@ struct region {
     void *const *scratch;
 };
 
-static _Thread_local bool inside;       /* this thread runs the tasks of some region: calls made now are nested */
+static _Thread_local bool inside;       /* this thread is running tasks of a region: calls made now are nested */
 static _Thread_local int64_t last_poll; /* per thread, as poll concerns the calling thread */
 
 static int64_t now(void)
@@ -54,32 +54,32 @@ static int64_t now(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static bool asked_to_stop(cnn_poll poll)
+static bool stop_requested(cnn_poll poll)
 {
-    if (!poll || (uint64_t)(now() - last_poll) < (uint64_t)POLL_INTERVAL) /* unsigned: a clock set back polls at once */
+    if (!poll || (uint64_t)(now() - last_poll) < (uint64_t)POLL_INTERVAL) /* unsigned: if the clock was set back, poll at once */
         return false;
     bool stop = poll() != 0;
-    last_poll = now(); /* after poll, which may have waited for the interpreter */
+    last_poll = now(); /* after poll, which may have waited for the GIL */
     return stop;
 }
 
-/* The floating-point environment of the caller, and the default one meanwhile. On x86-64 tasks compute in vector registers
- * only, whose control word takes 5 ns to exchange; the whole environment takes 200. */
+/* Saves the caller's floating-point environment and installs the default one. On x86-64 tasks compute in vector registers only:
+ * exchanging their control word takes 5 ns, the whole environment 200. */
 #if defined(__x86_64__)
 typedef unsigned environment;
 
-static environment take_default_environment(void)
+static environment enter_default_environment(void)
 {
     unsigned callers = __builtin_ia32_stmxcsr();
     __builtin_ia32_ldmxcsr(0x1F80); /* round to nearest, keep subnormals, trap nothing */
     return callers;
 }
 
-static void give_back_environment(environment callers) { __builtin_ia32_ldmxcsr(callers); }
+static void restore_environment(environment callers) { __builtin_ia32_ldmxcsr(callers); }
 #else
 typedef fenv_t environment;
 
-static environment take_default_environment(void)
+static environment enter_default_environment(void)
 {
     fenv_t callers;
     fegetenv(&callers);
@@ -87,10 +87,10 @@ static environment take_default_environment(void)
     return callers;
 }
 
-static void give_back_environment(environment callers) { fesetenv(&callers); }
+static void restore_environment(environment callers) { fesetenv(&callers); }
 #endif
 
-/* Returns where the next chunk begins. */
+/* Returns the begin of the next chunk. */
 static int64_t run_chunk(const struct region *region, int64_t begin, int slot)
 {
     int64_t end = region->tasks - begin > region->grain ? begin + region->grain : region->tasks;
@@ -101,7 +101,7 @@ static int64_t run_chunk(const struct region *region, int64_t begin, int slot)
 static int run_alone(const struct region *region, cnn_poll poll)
 {
     for (int64_t begin = 0; begin < region->tasks;) {
-        if (asked_to_stop(poll))
+        if (stop_requested(poll))
             return 1;
         begin = run_chunk(region, begin, 0);
     }
@@ -128,43 +128,43 @@ void cnn_threads_shutdown(void) {}
 #include <stdalign.h>
 #include <stdatomic.h>
 
-enum { SEAT = 1 << 16, SEATED = SEAT - 1, CACHE_LINE = 64, STACK_SIZE = 1 << 20 };
+enum { OPEN_SLOT = 1 << 16, ACTIVE = OPEN_SLOT - 1, CACHE_LINE = 64, STACK_SIZE = 1 << 20 };
 
-/* Waiting spins before it sleeps: waking a sleeper costs 5 us here and 50 us there. After the first part it offers the
- * CPU to others at every turn, because on a busy machine the one waited for may need this very CPU. */
+/* Waiting threads spin before they sleep, as waking one costs 5 to 50 us. After SPIN_GREEDY they yield in every iteration: on a
+ * busy machine the thread waited for may need this very CPU. */
 static const int64_t SPIN_GREEDY = 10 * 1000, SPIN_TOTAL = 50 * 1000; /* nanoseconds */
 
 struct share {
-    alignas(CACHE_LINE) atomic_int_least64_t next; /* chunk to hand out; counting chunks, not tasks, cannot overflow */
+    alignas(CACHE_LINE) atomic_int_least64_t next; /* next chunk; counting chunks, not tasks, cannot overflow */
     int64_t end;
     int64_t next_at_fork;
 };
 
 static struct {
-    atomic_bool taken;           /* some thread runs a region on the pool */
-    const struct region *region; /* this, shares and the ends of shares are read only from a seat */
+    atomic_bool taken;           /* some thread is running a region on the pool */
+    const struct region *region; /* this, shares and the ends of shares are read only by active workers */
     int shares;
-    atomic_int cpu;              /* where the caller runs; -1: unknown */
+    atomic_int cpu;              /* CPU of the caller; -1: unknown */
     atomic_int limit;            /* cnn_threads_limit */
-    atomic_int workers;          /* existing ones; changed under the lock */
-    atomic_uint generation;      /* workers of an older generation end */
-    alignas(CACHE_LINE) atomic_uint door;
+    atomic_int workers;          /* existing workers; changed under the lock */
+    atomic_uint generation;      /* workers of an older generation exit */
+    alignas(CACHE_LINE) atomic_uint roster;
     struct share share[MOST_THREADS];
-    alignas(CACHE_LINE) atomic_int sleepers;       /* asleep and not yet called; changed under the lock */
+    alignas(CACHE_LINE) atomic_int sleepers;       /* asleep and not yet woken; changed under the lock */
     atomic_bool caller_sleeps;
     pthread_mutex_t lock;        /* never held while tasks, poll or joins run */
-    pthread_cond_t called, finished;
-    int calls;                   /* sleepers called that have not yet left; under the lock, as is the rest */
-    int obtainable;              /* workers the system lets us have, as far as known */
+    pthread_cond_t woken, finished;
+    int wakeups;                   /* sleepers woken that have not yet returned; under the lock, as is the rest */
+    int obtainable;              /* workers that the system can create, as far as known */
     bool fork_ready;
     pthread_t thread[MOST_THREADS - 1];
 } pool = {.limit = MOST_THREADS,
           .lock = PTHREAD_MUTEX_INITIALIZER,
-          .called = PTHREAD_COND_INITIALIZER,
+          .woken = PTHREAD_COND_INITIALIZER,
           .finished = PTHREAD_COND_INITIALIZER,
           .obtainable = MOST_THREADS - 1};
 
-static _Thread_local bool leads; /* the region on the pool is this thread's */
+static _Thread_local bool leads; /* this thread runs the region on the pool */
 
 static void relax(void)
 {
@@ -175,12 +175,12 @@ static void relax(void)
 #endif
 }
 
-/* Spins until some of the door's bits in `mask` are set (or, if not `set`, none). False: still not so. */
+/* Spins until some of the roster's bits in `mask` are set (or, if not `set`, none). False: still not so. */
 static bool spin_until(unsigned mask, bool set)
 {
     for (int64_t start = now();;) {
         for (int i = 0; i < 8; i++) {
-            if (((atomic_load_explicit(&pool.door, memory_order_acquire) & mask) != 0) == set)
+            if (((atomic_load_explicit(&pool.roster, memory_order_acquire) & mask) != 0) == set)
                 return true;
             relax();
         }
@@ -192,7 +192,7 @@ static bool spin_until(unsigned mask, bool set)
     }
 }
 
-static void cut_into_shares(int64_t chunks, int shares)
+static void divide_into_shares(int64_t chunks, int shares)
 {
     pool.shares = shares;
     for (int i = 0; i < shares; i++) {
@@ -201,21 +201,21 @@ static void cut_into_shares(int64_t chunks, int shares)
     }
 }
 
-static void hand_out_no_more(void)
+static void stop_handing_out(void)
 {
     for (int i = 0; i < pool.shares; i++)
         atomic_store_explicit(&pool.share[i].next, pool.share[i].end, memory_order_relaxed);
 }
 
-/* Hands out chunks to this thread until none are left. Relaxed counting suffices: the door orders the memory. */
+/* Runs chunks on this thread until none is left. Relaxed counting suffices: the roster orders memory accesses. */
 static int run_chunks(int slot, cnn_poll poll)
 {
     const struct region *region = pool.region;
     for (int i = 0; i < pool.shares; i++) {
         struct share *share = &pool.share[(slot + i) % pool.shares];
         for (;;) {
-            if (asked_to_stop(poll)) {
-                hand_out_no_more();
+            if (stop_requested(poll)) {
+                stop_handing_out();
                 return 1;
             }
             int64_t chunk = atomic_fetch_add_explicit(&share->next, 1, memory_order_relaxed);
@@ -238,10 +238,10 @@ static int this_cpu(void)
 
 /* ---- Worker side ---- */
 
-/* Schedulers may wake a worker on the CPU of the thread that called it and keep both there although another CPU is idle
- * or runs something of low priority; two threads are then no faster than one. The worker moves away by leaving that CPU
- * out of its affinity for a moment. */
-static void leave_callers_cpu(void)
+/* Schedulers may wake a worker on the CPU of the calling thread and keep both there although another CPU is idle or runs
+ * something of low priority; two threads are then no faster than one. The worker migrates by excluding that CPU from its
+ * affinity mask for a moment. */
+static void migrate_from_callers_cpu(void)
 {
 #if defined(__linux__)
     cpu_set_t allowed, others;
@@ -255,40 +255,40 @@ static void leave_callers_cpu(void)
 #endif
 }
 
-/* Slot number 1, 2, ..., or 0 if no seat is free. */
-static int take_seat(void)
+/* Returns the slot number 1, 2, ..., or 0 if no slot is open. */
+static int join(void)
 {
-    unsigned door = atomic_load(&pool.door);
-    while (door / SEAT)
-        if (atomic_compare_exchange_weak(&pool.door, &door, door - SEAT + 1))
-            return (int)(door / SEAT);
+    unsigned roster = atomic_load(&pool.roster);
+    while (roster / OPEN_SLOT)
+        if (atomic_compare_exchange_weak(&pool.roster, &roster, roster - OPEN_SLOT + 1))
+            return (int)(roster / OPEN_SLOT);
     return 0;
 }
 
-/* A worker leaves when no chunk is left, so it takes the free seats away too. */
-static void leave_seat(void)
+/* A worker leaves when no chunk is left, so it closes the open slots too. */
+static void leave(void)
 {
-    unsigned door = atomic_load(&pool.door);
-    while (!atomic_compare_exchange_weak(&pool.door, &door, (door & SEATED) - 1))
+    unsigned roster = atomic_load(&pool.roster);
+    while (!atomic_compare_exchange_weak(&pool.roster, &roster, (roster & ACTIVE) - 1))
         ;
-    if ((door & SEATED) == 1 && atomic_load(&pool.caller_sleeps)) {
+    if ((roster & ACTIVE) == 1 && atomic_load(&pool.caller_sleeps)) {
         pthread_mutex_lock(&pool.lock);
         pthread_cond_signal(&pool.finished);
         pthread_mutex_unlock(&pool.lock);
     }
 }
 
-/* No call is lost: either offer_seats sees this sleeper, or the sleeper sees the seats (both sequentially consistent,
- * each writes first and then looks). */
-static void sleep_until_called(unsigned generation)
+/* No wake-up is lost: either open_slots sees this sleeper, or the sleeper sees the slots (both sequentially consistent,
+ * each writes before it reads). */
+static void sleep_until_woken(unsigned generation)
 {
     pthread_mutex_lock(&pool.lock);
     atomic_fetch_add(&pool.sleepers, 1);
-    if (!(atomic_load(&pool.door) / SEAT))
-        while (!pool.calls && atomic_load(&pool.generation) == generation)
-            pthread_cond_wait(&pool.called, &pool.lock);
-    if (pool.calls)
-        pool.calls--; /* the caller has already counted one sleeper less */
+    if (!(atomic_load(&pool.roster) / OPEN_SLOT))
+        while (!pool.wakeups && atomic_load(&pool.generation) == generation)
+            pthread_cond_wait(&pool.woken, &pool.lock);
+    if (pool.wakeups)
+        pool.wakeups--; /* the caller has decremented sleepers already */
     else
         atomic_fetch_sub(&pool.sleepers, 1);
     pthread_mutex_unlock(&pool.lock);
@@ -298,22 +298,22 @@ static void *worker(void *argument)
 {
     unsigned generation = (unsigned)(uintptr_t)argument;
     inside = true;
-    fesetenv(FE_DFL_ENV); /* a new thread inherits its creator's, which may flush subnormals */
+    fesetenv(FE_DFL_ENV); /* inherited from the creator, which may flush subnormals */
 #if defined(__linux__)
     pthread_setname_np(pthread_self(), "cnncore");
 #elif defined(__APPLE__)
     pthread_setname_np("cnncore");
 #endif
     while (atomic_load(&pool.generation) == generation) {
-        if (!spin_until(~(unsigned)SEATED, true)) {
-            sleep_until_called(generation);
+        if (!spin_until(~(unsigned)ACTIVE, true)) {
+            sleep_until_woken(generation);
             continue;
         }
-        leave_callers_cpu(); /* before sitting down: the caller of a short region does not wait for the move */
-        int slot = take_seat();
+        migrate_from_callers_cpu(); /* before joining: the caller of a short region does not wait for the migration */
+        int slot = join();
         if (slot) {
             run_chunks(slot, NULL);
-            leave_seat();
+            leave();
         }
     }
     return NULL;
@@ -321,48 +321,48 @@ static void *worker(void *argument)
 
 /* ---- Caller side ---- */
 
-/* Opens the door and calls as many sleepers as there are seats the waking workers will not fill. */
-static void offer_seats(int seats)
+/* Opens slots and wakes as many sleepers as there are slots that waking workers will not fill. */
+static void open_slots(int slots)
 {
-    atomic_store(&pool.door, (unsigned)seats * SEAT);
-    if (seats <= atomic_load(&pool.workers) - atomic_load(&pool.sleepers))
+    atomic_store(&pool.roster, (unsigned)slots * OPEN_SLOT);
+    if (slots <= atomic_load(&pool.workers) - atomic_load(&pool.sleepers))
         return;
     pthread_mutex_lock(&pool.lock);
     int sleepers = atomic_load(&pool.sleepers);
-    int calls = seats - (atomic_load(&pool.workers) - sleepers);
-    calls = calls < sleepers ? calls : sleepers;
-    if (calls > 0) {
-        pool.calls += calls;
-        atomic_fetch_sub(&pool.sleepers, calls);
+    int wakeups = slots - (atomic_load(&pool.workers) - sleepers);
+    wakeups = wakeups < sleepers ? wakeups : sleepers;
+    if (wakeups > 0) {
+        pool.wakeups += wakeups;
+        atomic_fetch_sub(&pool.sleepers, wakeups);
     }
     pthread_mutex_unlock(&pool.lock);
-    if (calls <= 0)
+    if (wakeups <= 0)
         return;
-    for (int i = 0; i < calls; i++)
-        pthread_cond_signal(&pool.called);
-    sched_yield(); /* to a worker put on this very CPU, which could not move away before it runs */
+    for (int i = 0; i < wakeups; i++)
+        pthread_cond_signal(&pool.woken);
+    sched_yield(); /* to a worker placed on this very CPU, which cannot migrate before it runs */
 }
 
-/* Closes the door and waits until no worker is seated. Returns 1 if poll asked to stop (`stopped`: it did before). */
+/* Closes the roster and waits until no worker is active. Returns 1 if poll asked to stop (`stopped`: it did before). */
 static int wait_for_workers(cnn_poll poll, int stopped)
 {
-    atomic_fetch_and(&pool.door, SEATED);
-    if (spin_until(SEATED, false))
+    atomic_fetch_and(&pool.roster, ACTIVE);
+    if (spin_until(ACTIVE, false))
         return stopped;
     pthread_mutex_lock(&pool.lock);
     for (;;) {
         atomic_store(&pool.caller_sleeps, true);
-        if (!(atomic_load(&pool.door) & SEATED))
+        if (!(atomic_load(&pool.roster) & ACTIVE))
             break;
-        struct timespec until; /* of the wall clock: the one condition variables know everywhere */
+        struct timespec until; /* wall clock: the only one that condition variables support everywhere */
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_nsec += (int32_t)POLL_INTERVAL;
         until.tv_sec += until.tv_nsec / 1000000000;
         until.tv_nsec %= 1000000000;
         pthread_cond_timedwait(&pool.finished, &pool.lock, &until);
         pthread_mutex_unlock(&pool.lock);
-        if (!stopped && asked_to_stop(poll)) {
-            hand_out_no_more();
+        if (!stopped && stop_requested(poll)) {
+            stop_handing_out();
             stopped = 1;
         }
         pthread_mutex_lock(&pool.lock);
@@ -372,9 +372,9 @@ static int wait_for_workers(cnn_poll poll, int stopped)
     return stopped;
 }
 
-/* ---- Fork: only the forking thread lives on in the child, and every lock may be held by one that does not ---- */
+/* ---- Fork: only the forking thread exists in the child, and any lock may be held by another one ---- */
 
-/* A fork out of poll: let the workers finish and hand out no more, so that neither side misses a chunk. */
+/* poll may fork: workers finish their chunks and get no more, so that neither process misses a chunk. */
 static void before_fork(void)
 {
     if (leads) {
@@ -394,37 +394,37 @@ static void after_fork(void)
 static void after_fork_in_child(void)
 {
     pthread_mutex_init(&pool.lock, NULL);
-    pthread_cond_init(&pool.called, NULL);
+    pthread_cond_init(&pool.woken, NULL);
     pthread_cond_init(&pool.finished, NULL);
     atomic_store(&pool.taken, leads);
-    atomic_store(&pool.door, 0);
+    atomic_store(&pool.roster, 0);
     atomic_store(&pool.workers, 0);
     atomic_store(&pool.sleepers, 0);
     atomic_store(&pool.caller_sleeps, false);
-    pool.calls = 0;
+    pool.wakeups = 0;
     pool.obtainable = MOST_THREADS - 1;
     after_fork();
 }
 
 /* ---- Starting and ending workers ---- */
 
-/* Tries to have `wanted` workers; returns how many of them there are. */
-static int have_workers(int wanted)
+/* Tries to have `requested` workers; returns how many there are. */
+static int create_workers(int requested)
 {
     int workers = atomic_load_explicit(&pool.workers, memory_order_relaxed);
-    if (workers >= wanted)
-        return wanted;
+    if (workers >= requested)
+        return requested;
     pthread_mutex_lock(&pool.lock);
-    if (!pool.fork_ready) /* without the handlers a forked child would wait for workers it does not have */
+    if (!pool.fork_ready) /* without the handlers a forked child would wait for workers that it does not have */
         pool.fork_ready = pthread_atfork(before_fork, after_fork, after_fork_in_child) == 0;
-    wanted = !pool.fork_ready ? 0 : wanted < pool.obtainable ? wanted : pool.obtainable;
+    requested = !pool.fork_ready ? 0 : requested < pool.obtainable ? requested : pool.obtainable;
     workers = atomic_load(&pool.workers);
-    if (workers >= wanted) {
+    if (workers >= requested) {
         pthread_mutex_unlock(&pool.lock);
-        return wanted;
+        return requested;
     }
-    /* Signals belong to the interpreter's threads; a worker keeps only those it raises itself (crash reports). The mask
-     * is set here because it is inherited: a worker never runs with another one. */
+    /* Signals are handled by the interpreter's threads; workers keep only those they raise themselves (crash reports). The
+     * mask is set here because threads inherit it: a worker never runs with another one. */
     sigset_t blocked, mask;
     sigfillset(&blocked);
     sigdelset(&blocked, SIGSEGV);
@@ -437,9 +437,9 @@ static int have_workers(int wanted)
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_SIZE);
     void *generation = (void *)(uintptr_t)atomic_load(&pool.generation);
-    for (; workers < wanted; workers++) {
+    for (; workers < requested; workers++) {
         if (pthread_create(&pool.thread[workers], &attributes, worker, generation)) {
-            pool.obtainable = wanted = workers; /* not tried again at every call; see cnn_threads_limit */
+            pool.obtainable = requested = workers; /* not tried again at every call; see cnn_threads_limit */
             break;
         }
         atomic_store(&pool.workers, workers + 1);
@@ -447,7 +447,7 @@ static int have_workers(int wanted)
     pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
     pthread_mutex_unlock(&pool.lock);
-    return wanted;
+    return requested;
 }
 
 int cnn_threads_available(void) { return 1; }
@@ -471,18 +471,18 @@ void cnn_threads_shutdown(void)
     for (int i = 0; i < workers; i++)
         ended[i] = pool.thread[i];
     atomic_fetch_add(&pool.generation, 1);
-    pthread_cond_broadcast(&pool.called);
+    pthread_cond_broadcast(&pool.woken);
     pthread_mutex_unlock(&pool.lock);
-    for (int i = 0; i < workers; i++) /* one that is seated first finishes its chunks; its region goes on without it */
+    for (int i = 0; i < workers; i++) /* an active one finishes its chunks first; its region continues without it */
         pthread_join(ended[i], NULL);
 }
 
-/* Also runs if poll ends its thread, as CPython before 3.14 does at exit to threads that ask for the interpreter: workers
- * must not be left on that thread's stack. */
+/* Also runs if poll ends its thread, as CPython before 3.14 does at exit to threads that request the GIL: workers must not keep
+ * using that thread's stack. */
 static void finish_region(void *unused)
 {
     (void)unused;
-    hand_out_no_more();
+    stop_handing_out();
     wait_for_workers(NULL, 1);
     leads = false;
     atomic_store_explicit(&pool.taken, false, memory_order_release);
@@ -503,10 +503,10 @@ static int run_shared(const struct region *region, int threads, cnn_poll poll)
     leads = true;
     int stopped;
     pthread_cleanup_push(finish_region, NULL);
-    int seats = have_workers(threads - 1);
-    cut_into_shares(chunks, seats + 1);
-    if (seats > 0)
-        offer_seats(seats);
+    int slots = create_workers(threads - 1);
+    divide_into_shares(chunks, slots + 1);
+    if (slots > 0)
+        open_slots(slots);
     stopped = wait_for_workers(poll, run_chunks(0, poll));
     pthread_cleanup_pop(1);
     return stopped;
@@ -522,17 +522,17 @@ int cnn_parallel(cnn_task task, void *call, int64_t tasks, int64_t grain, void *
         return run_alone(&region, NULL);
     if (tasks < 1)
         return 0;
-    environment callers = take_default_environment();
+    environment callers = enter_default_environment();
     inside = true;
     int stopped = run_shared(&region, threads, poll);
     inside = false;
-    give_back_environment(callers);
+    restore_environment(callers);
     return stopped;
 }
 
 void cnn_run_here(cnn_task task, void *call, int64_t tasks, void *scratch)
 {
-    environment callers = take_default_environment();
+    environment callers = enter_default_environment();
     task(call, 0, tasks, scratch);
-    give_back_environment(callers);
+    restore_environment(callers);
 }

@@ -1,7 +1,7 @@
 """Optimizers' updates: parameter, gradient and state in one pass over memory, in place.
 
-Every value by itself, so the number of threads never shows. C kernels of the same names (kernels/update.h) may take the
-loops' place. Arrays of one shape in any layouts, in the parameter's precision, in which the updates compute.
+Values are independent, so results do not depend on the number of threads. C kernels of the same names (update.h) may replace the
+loops. Arrays have one shape, any layouts, and the parameter's precision, in which the updates compute.
 """
 
 from libc.math cimport sqrt

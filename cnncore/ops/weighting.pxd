@@ -1,4 +1,4 @@
-# The C description of a pooling by computed weights (calls.h).
+# The C struct of a pooling by computed weights (calls.h).
 
 from libc.stdint cimport int64_t
 

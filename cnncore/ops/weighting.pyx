@@ -1,7 +1,7 @@
-"""Pooling by computed weights, y = Σ wᵢ xᵢ / Σ wᵢ: the weights come from a second image, or from how far each cell lies from
-its surroundings. C kernels of the same names (kernels/weighting.h) may take the loops' place.
+"""Pooling by computed weights, y = Σ wᵢ xᵢ / Σ wᵢ: the weights come from a second image, or from the distance of each cell
+to its surroundings. C kernels of the same names (weighting.h) may replace the loops.
 
-Tasks are planes (n, c). The functions on one window carry the mathematics: they get its cells in row-major order.
+Tasks are planes (n, c). The functions on one window are pure mathematics: they get its cells in row-major order.
 """
 
 from libc.math cimport exp, fabs, log
@@ -19,7 +19,7 @@ from cnncore.ops.pool cimport Windows
 #     ∂y/∂xᵢ = wᵢ / Σ w
 #     ∂y/∂lᵢ = wᵢ (xᵢ − y) / Σ w
 
-cdef double importance_reduce(const double *x, const double *l, int64_t n, double *w, double *total) noexcept nogil:
+cdef double window_importance(const double *x, const double *l, int64_t n, double *w, double *total) noexcept nogil:
     cdef double largest = l[0], weighted = 0
     cdef int64_t i
     for i in range(1, n):
@@ -32,8 +32,8 @@ cdef double importance_reduce(const double *x, const double *l, int64_t n, doubl
         weighted += w[i] * x[i]
     return weighted / total[0]
 
-cdef void importance_spread(const double *x, const double *l, int64_t n, double dy, double *w, double *dx, double *dl) noexcept nogil:
-    cdef double total, y = importance_reduce(x, l, n, w, &total)
+cdef void window_importance_backward(const double *x, const double *l, int64_t n, double dy, double *w, double *dx, double *dl) noexcept nogil:
+    cdef double total, y = window_importance(x, l, n, w, &total)
     cdef int64_t i
     for i in range(n):
         dx[i] = dy * w[i] / total
@@ -59,7 +59,7 @@ cdef struct Detail:
     double total                    # Σ w
     double dalpha, dpower, dm
 
-cdef double detail_reduce(const double *x, int64_t n, double m, Detail *s, double *r, double *log_rho, double *rho) noexcept nogil:
+cdef double window_detail(const double *x, int64_t n, double m, Detail *s, double *r, double *log_rho, double *rho) noexcept nogil:
     cdef double weighted = 0
     cdef int64_t j
     s.M, s.mean_r, s.common, s.total = 1, 0, s.alpha, 0
@@ -79,10 +79,10 @@ cdef double detail_reduce(const double *x, int64_t n, double m, Detail *s, doubl
         weighted += (s.each + rho[j]) * x[j]
     return weighted / s.total
 
-cdef void detail_spread(const double *x, int64_t n, double m, double dy, Detail *s, double *r, double *log_rho, double *rho,
+cdef void window_detail_backward(const double *x, int64_t n, double m, double dy, Detail *s, double *r, double *log_rho, double *rho,
                         double *dx) noexcept nogil:
-    """dx without what comes through m: dm is left in s, with the window's part of dα and dλ."""
-    cdef double y = detail_reduce(x, n, m, s, r, log_rho, rho), sum_h = 0, sum_rho = 0, h, d
+    """dx without the part through m: dm is left in s, with the window's part of dα and dλ."""
+    cdef double y = window_detail(x, n, m, s, r, log_rho, rho), sum_h = 0, sum_rho = 0, h, d
     cdef int64_t j
     s.dpower = s.dm = 0
     for j in range(n):
@@ -105,7 +105,7 @@ cdef void detail_spread(const double *x, int64_t n, double m, double dy, Detail 
 
 cdef inline int64_t offsets(const cnn_weighted *call, int64_t od, int64_t oh, int64_t ow, const cnn_tensor *image,
                             int64_t *offset) noexcept nogil:
-    """Where the cells of window (od, oh, ow) lie in a plane of ``image``; returns how many there are."""
+    """Offsets of the cells of window (od, oh, ow) in a plane of ``image``; returns how many there are."""
     cdef int64_t n = 0, d, h, w
     for d in range(call.axis[0].count[od]):
         for h in range(call.axis[1].count[oh]):
@@ -118,7 +118,7 @@ cdef inline int64_t offsets(const cnn_weighted *call, int64_t od, int64_t oh, in
 
 
 cdef inline int64_t under_filter(const cnn_weighted *call, int axis, int64_t o, int64_t t) noexcept nogil:
-    """The cell along an axis under tap ``t`` of the filter around the middle of window ``o``; -1 outside the image."""
+    """The cell along an axis under tap ``t`` of the filter around the centre of window ``o``; -1 outside the image."""
     cdef const cnn_axis *a = &call.axis[axis]
     cdef int64_t cell = a.first[o] + ((a.kernel - 1) // 2 - a.tap[o]) * a.step + t - call.taps[axis] // 2
     return cell if 0 <= cell < a.input else -1
@@ -126,7 +126,7 @@ cdef inline int64_t under_filter(const cnn_weighted *call, int axis, int64_t o, 
 
 cdef inline bint under(const cnn_weighted *call, int64_t od, int64_t oh, int64_t ow, const cnn_tensor *image, int64_t t,
                        int64_t *place) noexcept nogil:
-    """Where the cell under tap number ``t`` of the filter lies in a plane of ``image``; False outside the image."""
+    """Offset in a plane of ``image`` of the cell under tap number ``t`` of the filter; False outside the image."""
     cdef int64_t d = under_filter(call, 0, od, t // (call.taps[1] * call.taps[2]))
     cdef int64_t h = under_filter(call, 1, oh, t // call.taps[2] % call.taps[1])
     cdef int64_t w = under_filter(call, 2, ow, t % call.taps[2])
@@ -187,7 +187,7 @@ cdef void importance_forward(cnn_weighted *call, int64_t begin, int64_t end, rea
                     offsets(call, od, oh, ow, &call.logit, offset)
                     for i in range(count):
                         l[i] = logit[offset[i]]
-                    y[at(&call.y, od, oh, ow)] = <real> importance_reduce(x, l, count, w, &total)
+                    y[at(&call.y, od, oh, ow)] = <real> window_importance(x, l, count, w, &total)
 
 
 cdef void importance_backward(cnn_weighted *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
@@ -221,7 +221,7 @@ cdef void importance_backward(cnn_weighted *call, int64_t begin, int64_t end, re
                     offsets(call, od, oh, ow, &call.logit, offset)
                     for i in range(count):
                         l[i] = logit[offset[i]]
-                    importance_spread(x, l, count, dy[at(&call.dy, od, oh, ow)], w, dx, dl)
+                    window_importance_backward(x, l, count, dy[at(&call.dy, od, oh, ow)], w, dx, dl)
                     offsets(call, od, oh, ow, &call.dx, offset)
                     for i in range(count):
                         gradient[offset[i]] += <real> dx[i]
@@ -250,7 +250,7 @@ cdef void detail_forward(cnn_weighted *call, int64_t begin, int64_t end, real *s
                     count = offsets(call, od, oh, ow, &call.x, offset)
                     for i in range(count):
                         x[i] = image[offset[i]]
-                    y[at(&call.y, od, oh, ow)] = <real> detail_reduce(
+                    y[at(&call.y, od, oh, ow)] = <real> window_detail(
                         x, count, surroundings(call, image, c, od, oh, ow, x, count), &s, room, room + call.cells,
                         room + 2 * call.cells)
 
@@ -283,7 +283,7 @@ cdef void detail_backward(cnn_weighted *call, int64_t begin, int64_t end, real *
                     count = offsets(call, od, oh, ow, &call.x, offset)
                     for i in range(count):
                         x[i] = image[offset[i]]
-                    detail_spread(x, count, surroundings(call, image, c, od, oh, ow, x, count), dy[at(&call.dy, od, oh, ow)],
+                    window_detail_backward(x, count, surroundings(call, image, c, od, oh, ow, x, count), dy[at(&call.dy, od, oh, ow)],
                                   &s, room, room + call.cells, room + 2 * call.cells, dx)
                     call.dalpha[task] += s.dalpha
                     call.dpower[task] += s.dpower
@@ -307,7 +307,7 @@ cdef int DETAIL_FORWARD = kernel_number("detail_pool_forward")
 cdef int DETAIL_BACKWARD = kernel_number("detail_pool_backward")
 
 
-cdef void describe(cnn_weighted *call, Windows windows) noexcept:
+cdef void prepare_call(cnn_weighted *call, Windows windows) noexcept:
     cdef int i
     for i in range(3):
         call.axis[i] = windows.axis[i]
@@ -317,12 +317,12 @@ cdef void describe(cnn_weighted *call, Windows windows) noexcept:
 
 
 cdef enum:
-    LARGEST_SCRATCH = 64 * 1024 * 1024      # of a worker; above it the definition runs
+    LARGEST_SCRATCH = 64 * 1024 * 1024      # of a worker; above it the reference runs
 
 
-cdef int run_call(cnn_weighted *call, cnn_task definition, int number, int precision, cnn_tensor **used, int count,  # no-cython-lint
+cdef int run_call(cnn_weighted *call, cnn_task reference, int number, int precision, cnn_tensor **used, int count,  # no-cython-lint
                   double cost) except -1:
-    """By the kernel where there is one and what it packs fits; else by the definition. ``used``: the arrays it packs."""
+    """Run the kernel if there is one and its packed arrays fit, else the reference. ``used``: the arrays it packs."""
     cdef cnn_task task = kernel(number, precision)
     cdef int64_t N = used[0].shape[0], C = used[0].shape[1], L = lanes(precision), vectors = 3 * call.cells, scratch
     cdef double work = cost * call.cells * N * C
@@ -335,7 +335,7 @@ cdef int run_call(cnn_weighted *call, cnn_task definition, int number, int preci
     call.in_place = C // L * L if innermost else 0
     scratch = vectors * L * (4 if precision == CNN_FLOAT32 else 8)
     if task == NULL or scratch > LARGEST_SCRATCH:
-        return run(definition, call, N * C, 1, call.cells * 6 * sizeof(double), work)
+        return run(reference, call, N * C, 1, call.cells * 6 * sizeof(double), work)
     return run(task, call, N * ((C + L - 1) // L), 1, scratch, work)
 
 
@@ -343,7 +343,7 @@ def importance(Windows windows, x, logit, y):
     """Write y."""
     cdef Tensor X = tensor(x), L = tensor(logit), Y = tensor(y, True)
     cdef cnn_weighted call
-    describe(&call, windows)
+    prepare_call(&call, windows)
     call.x, call.logit, call.y = X.view, L.view, Y.view
     cdef cnn_tensor *used[3]
     used[0], used[1], used[2] = &call.x, &call.logit, &call.y
@@ -355,7 +355,7 @@ def importance_gradients(Windows windows, x, logit, dy, dx, dlogit):
     """Write dx and dlogit."""
     cdef Tensor X = tensor(x), L = tensor(logit), DY = tensor(dy), DX = tensor(dx, True), DL = tensor(dlogit, True)
     cdef cnn_weighted call
-    describe(&call, windows)
+    prepare_call(&call, windows)
     call.x, call.logit, call.dy, call.dx, call.dlogit = X.view, L.view, DY.view, DX.view, DL.view
     cdef cnn_tensor *used[5]
     used[0], used[1], used[2], used[3], used[4] = &call.x, &call.logit, &call.dy, &call.dx, &call.dlogit
@@ -375,9 +375,9 @@ cdef class DetailPreserving:
         self.filter = None if filter_ is None else tensor(filter_)
         self.taps, self.eps, self.symmetric = taps, eps, symmetric
 
-    cdef void describe(self, cnn_weighted *call, Windows windows) noexcept:
+    cdef void prepare_call(self, cnn_weighted *call, Windows windows) noexcept:
         cdef int i
-        describe(call, windows)
+        prepare_call(call, windows)
         call.alpha, call.power = <const double *> self.alpha.view.data, <const double *> self.power.view.data
         call.eps, call.symmetric = self.eps, self.symmetric
         if self.filter is not None:
@@ -389,7 +389,7 @@ cdef class DetailPreserving:
         """Write y."""
         cdef Tensor X = tensor(x), Y = tensor(y, True)
         cdef cnn_weighted call
-        self.describe(&call, windows)
+        self.prepare_call(&call, windows)
         call.x, call.y = X.view, Y.view
         cdef cnn_tensor *used[2]
         used[0], used[1] = &call.x, &call.y
@@ -397,11 +397,11 @@ cdef class DetailPreserving:
                    DETAIL_FORWARD, X.precision, used, 2, 20)
 
     def backward(self, Windows windows, x, dy, dx, dalpha, dpower, dfilter):
-        """Write dx, and of each plane its part of the others: (N, C), (N, C), and (N, C, taps) or None, float64."""
+        """Write dx, and each plane's contribution to the others: (N, C), (N, C), and (N, C, taps) or None, float64."""
         cdef Tensor X = tensor(x), DY = tensor(dy), DX = tensor(dx, True)
         cdef Tensor DA = tensor(dalpha, True), DP = tensor(dpower, True), DF
         cdef cnn_weighted call
-        self.describe(&call, windows)
+        self.prepare_call(&call, windows)
         call.x, call.dy, call.dx = X.view, DY.view, DX.view
         call.dalpha, call.dpower, call.dfilter = <double *> DA.view.data, <double *> DP.view.data, NULL
         if dfilter is not None:
