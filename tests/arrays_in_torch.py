@@ -126,6 +126,21 @@ def scatter_nd(s, x, indices, updates):
 COMPARED = {"equal": "eq", "not_equal": "ne", "less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge"}
 
 
+def straight_through(x):
+    """The nearest integer, with the slope of x itself."""
+    return x + (torch.round(x) - x).detach()
+
+
+def quantize(s, x, scale, zero_point=None):
+    zero_point = torch.zeros_like(scale) if zero_point is None else zero_point
+    return torch.clamp(straight_through(x / scale) + zero_point, s["low"], s["high"])
+
+
+def fake_quantize(s, x, scale, zero_point=None):
+    zero_point = torch.zeros_like(scale) if zero_point is None else zero_point
+    return (quantize(s, x, scale, zero_point) - zero_point) * scale
+
+
 def function(name):
     return lambda s, x: getattr(torch, name)(x)
 
@@ -178,6 +193,9 @@ ORACLES |= {
     "scatter_elements": scatter_elements,
     "gather_nd": gather_nd,
     "scatter_nd": scatter_nd,
+    "quantize": quantize,
+    "fake_quantize": fake_quantize,
+    "arange_like": lambda s, x: s["start"] + s["step"] * torch.arange(x.shape[s["axis"]], dtype=x.dtype),
 }
 ORACLES |= {
     name: (lambda torch_name: lambda s, x, z: getattr(torch, torch_name)(x, z))(n) for name, n in COMPARED.items()

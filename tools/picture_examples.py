@@ -98,7 +98,7 @@ class Example:
 def run(op, arrays, settings):
     """The example of a call. dy is 1 at the place nearest to the middle of y whose gradient is not zero."""
     y, backward = op.with_backward(*arrays, **settings)
-    y = first(y)
+    x, y = arrays[0], first(y)
 
     def gradient(place):
         dy = np.zeros_like(y)
@@ -109,17 +109,31 @@ def run(op, arrays, settings):
     if is_composition(op):  # the branch that sees most
         middles = [(*leading, *(extent // 2 for extent in y.shape[-2:])) for leading in np.ndindex(y.shape[:-2])]
         place = max(middles, key=lambda place: np.count_nonzero(gradient(place)))
-    else:
+    elif op.yields == "real":
         place = next((place for place in places(y.shape) if gradient(place).any()), next(places(y.shape)))
+    else:  # without gradients: the first place that depends on a cell of its own plane
+        near = list(itertools.islice(places(y.shape), MOST_PLACES))
+        place = next(
+            (place for place in near if window(op, arrays, settings, place, plane_of(x, place)).any()), near[0]
+        )
     dx = gradient(place)
     # The first plane that holds gradient: of an image the last two axes.
     leading = tuple(int(i) for i in np.argwhere(dx.any(axis=(-2, -1)) if dx.ndim > 2 else np.ones(()))[:1].ravel())
-    leading = leading or (0,) * max(dx.ndim - 2, 0)
+    leading = leading or (plane_of(x, place) if op.yields != "real" else (0,) * max(dx.ndim - 2, 0))
     return Example(op, arrays, settings, y, place, dx, leading, window(op, arrays, settings, place, leading))
 
 
 # What a cell becomes, to see what depends on it: by the kind of dtype.
-OTHER_VALUES = {"f": (math.nan, 10.0, -10.0), "i": (0, 1, 2), "b": (False, True)}
+OTHER_VALUES = {"f": (math.nan, 10.0, -10.0, 0.0, math.inf), "i": (0, 1, 2), "b": (False, True)}
+MOST_PLACES = 40  # that are looked at
+MOST_VALUES = 12  # of other arrays that a cell becomes: comparisons tell those
+
+
+def plane_of(x, place):
+    """The index of the plane of x in the same position as that of a place of y."""
+    return tuple(min(i, extent - 1) for i, extent in zip(place, x.shape[:-2], strict=False)) + (0,) * max(
+        x.ndim - 2 - len(place), 0
+    )
 
 
 def places(shape):
@@ -139,6 +153,10 @@ def window(op, arrays, settings, place, leading):
     x, *others = arrays
     rng = np.random.default_rng(0)
     images = [x, *(rng.permutation(x.ravel()).reshape(x.shape) for _ in range(8))]
+    values = list(OTHER_VALUES[x.dtype.kind])
+    values += [
+        v for z in others if z is not None and z.dtype.kind == "f" == x.dtype.kind for v in z.ravel()[:MOST_VALUES]
+    ]
 
     def result(changed):
         try:
@@ -151,7 +169,7 @@ def window(op, arrays, settings, place, leading):
         for before in images:
             y = result(before)
             for cell in np.argwhere(~seen):
-                for value in OTHER_VALUES[x.dtype.kind][: 3 if before is x else 2]:
+                for value in values[: None if before is x else 2]:
                     changed = before.copy()
                     changed[(*leading, *cell)] = value
                     after = result(changed)
@@ -179,8 +197,11 @@ def seen_whole(op, rank):
         for arrays, settings in examples(op, rank, seed):
             y = first(op(*arrays, **settings))
             if all(fits(a) for a in (arrays[0], y)):
-                break
-        drawn = run(op, arrays, settings)
+                drawn = run(op, arrays, settings)
+                if drawn.window.any():
+                    break
+        else:
+            drawn = run(op, arrays, settings)
         if not is_composition(op) or all(stage.value.any() for stage in stages_of(drawn).values()):
             break
     return drawn

@@ -94,7 +94,7 @@ def algorithm_costs(window, images, inputs, outputs, groups=1):
 
     >>> from cnncore.geometry import window
     >>> algorithm_costs(window("conv", (56, 56), (3, 3), padding=1), images=1, inputs=64, outputs=192)
-    {'direct': 346816512, 'winograd_4x4': 97542144, 'winograd_2x2': 173408256}
+    {'direct': 346816512, 'winograd_4x4': 97542144, 'winograd_4x2': 130056192, 'winograd_2x2': 173408256}
     >>> algorithm_costs(window("conv", (7, 7), (7, 7), padding=3), images=1, inputs=64, outputs=192)
     {'direct': 29503488}
     """

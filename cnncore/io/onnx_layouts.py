@@ -209,12 +209,10 @@ def channels_last(name, rank, readers, shape, arrays):
                 waiting += node.outputs
             elif kind in ELEMENTWISE or kind in QUANTIZING or kind in ("Pad", "Resize", "Slice"):
                 waiting += node.outputs
-    if LAST in found:
-        return FIRST not in found
-    if found:
-        return FIRST not in found
-    # Nothing shows it: of an open extent in the place of the channels there are no weights.
-    return not isinstance(shape[1], int) and isinstance(shape[-1], int)
+    second, last = isinstance(shape[1], int), isinstance(shape[-1], int)
+    if FIRST in found or (second and not last):  # channels are known: of an open extent there are no weights
+        return False
+    return bool(found) or (last and not second)
 
 
 def padded_last(node, rank, arrays):

@@ -4,7 +4,7 @@ from typing import Any
 class Statistics:
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
-class Room:
+class Scratch:
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
 class Normalization:

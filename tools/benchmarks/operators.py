@@ -177,6 +177,12 @@ SAMPLES = {
 }
 
 
+ROLE_VALUES = {  # of a first array that is no real numbers
+    "index": lambda x: np.floor(np.abs(x)).astype(np.int64),
+    "mask": lambda x: x > 0,
+}
+
+
 def values(rng, shape, domain, dtype):
     """Random numbers in the domain that a case asks for."""
     x = rng.random(shape, np.float32).astype(dtype)  # [0, 1)
@@ -199,6 +205,11 @@ def sample(op, shape, dtype):
     x = values(rng, shape, case.domain, dtype)
     make = chosen.arrays or case.arrays
     rest = () if make is None else make(rng, x)
+    if op.name == "where":  # the condition comes first
+        condition, *rest = rest
+        x, rest = condition, (x, *rest)
+    elif op.arrays[0].role in ROLE_VALUES:
+        x = ROLE_VALUES[op.arrays[0].role](x)
     return (x, *(a.astype(dtype) if a is not None and a.dtype.kind == "f" else a for a in rest)), settings
 
 
