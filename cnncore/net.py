@@ -321,7 +321,7 @@ class Net:
         >>> import numpy as np, cnncore
         >>> net = cnncore.models.lenet(seed=None).with_layout("channels_last")
         >>> net.layout, net(np.zeros((2, 32, 32, 1), np.float32)).shape
-        ({'image': 'NHWC'}, (2, 10))
+        ({'input': 'NHWC'}, (2, 10))
         """
         if layout not in ("channels_first", "channels_last"):
             raise SettingError(f"with_layout: layout is {layout!r}; expected 'channels_first' or 'channels_last'")
