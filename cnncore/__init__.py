@@ -10,11 +10,11 @@ Operators (``cnncore.OPS``), each with its explicit backward pass::
 import importlib
 
 try:
-    from . import cpu
+    from .runtime import cpu
 except ImportError as error:
     from pathlib import Path
 
-    if (Path(__file__).parent / "ops" / "dispatch.pyx").exists():
+    if (Path(__file__).parent / "runtime" / "dispatch.pyx").exists():
         raise ImportError(
             "this is cnncore's source tree, where it is not compiled: run from another directory to use the installed "
             "package, or compile here with `pip install -e .`"
@@ -22,7 +22,6 @@ except ImportError as error:
     raise
 
 from ._version import __version__
-from .catalog import GRIDS, OPS, find
 from .errors import (
     CnnError,
     DataError,
@@ -35,28 +34,29 @@ from .errors import (
     SettingError,
     ShapeError,
 )
-from .threads import get_num_threads, set_num_threads, threads
+from .operators.registry import GRIDS, OPS, find
+from .runtime.threads import get_num_threads, set_num_threads, threads
 
 globals().update(OPS | GRIDS)
 
 # Imported when first used, which keeps `import cnncore` short: modules, and names with the module they come from.
 LAZY = {
-    "explain": None,
+    "explain": "vision.explain",
     "io": None,
     "models": None,
     "testing": None,
     "train": None,
-    "Graph": "graph",
-    "conv_to_linear": "conversion",
-    "linear_to_conv": "conversion",
-    "load": "graph",
+    "Graph": "nets.build",
+    "conv_to_linear": "nets.conversion",
+    "linear_to_conv": "nets.conversion",
+    "load": "nets.build",
 }
 
 
 def __getattr__(name):
     if name in LAZY:
         module = importlib.import_module(f"{__name__}.{LAZY[name] or name}")
-        value = globals()[name] = getattr(module, name) if LAZY[name] else module
+        value = globals()[name] = getattr(module, name, module) if LAZY[name] else module
         return value
     op = find(name)  # a point of a grid: cnncore.fractional_gem_pool
     if op is not None:

@@ -8,12 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import run_python
+from support.processes import ROOT, run_python
 
 import cnncore
-from cnncore.ops import dispatch
+from cnncore.runtime import dispatch
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "cnncore"
 
 # From the lowest layer to the highest; a module may import its own layer and those before it. A package stands for all of
@@ -90,7 +89,7 @@ def test_cython_imports_only_cython():
         for module in re.findall(r"^\s*(?:from\s+(\S+)\s+c?import|c?import\s+(\S+))", path.read_text(), re.MULTILINE):
             name = module[0] or module[1]
             if name.startswith("cnncore") or name.startswith("."):
-                assert name.startswith(("cnncore.ops", ".")), f"{path.name} imports {name}"
+                assert name.startswith(("cnncore.runtime", ".")), f"{path.name} imports {name}"
         assert "cimport numpy" not in path.read_text(), f"{path.name}: pointers and buffers are enough"
 
 
@@ -295,7 +294,7 @@ def installed_code():
     objdump = shutil.which("objdump")
     if platform.machine().lower() not in ("x86_64", "amd64") or not objdump:
         pytest.skip("needs objdump and an x86 machine")
-    installed = Path(cnncore.ops.dispatch.__file__).parent.parent
+    installed = Path(cnncore.runtime.dispatch.__file__).parent.parent
     libraries = sorted(p for p in installed.rglob("*") if p.suffix in (".so", ".pyd"))
     return {
         path.name.split(".")[0]: subprocess.run(

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.processes import ROOT
 
 import cnncore
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "contributing.md"
-COMPILED = Path(cnncore.ops.dispatch.__file__).parent
+COMPILED = Path(cnncore.runtime.dispatch.__file__).parent
 SOURCE = ROOT / "cnncore" / "ops" / "pool.pyx"
 LOOP_BANNER = "# ── The loop over windows"
 

@@ -21,7 +21,7 @@ from benchmarks.report import into_page, table
 
 import cnncore
 from cnncore import cpu
-from cnncore.families.convolution import MEASURED_ALGORITHMS
+from cnncore.operators.convolution.implementation import MEASURED_ALGORITHMS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 RESULTS = ("y", "dx", "dw")
@@ -82,7 +82,7 @@ class Reference:
 def layers(net, x):
     """(path, input, weights, stride, padding, outputs) of every distinct convolution of ``net``, with what it meets."""
     seen, found = set(), []
-    calls, _ = cnncore.plan.describe(net.graph, [x.shape], net.dtype)
+    calls, _ = cnncore.nets.plan.describe(net.graph, [x.shape], net.dtype)
     for node, call in zip(net.graph.nodes, calls, strict=True):
         if node.op is not cnncore.conv:
             continue

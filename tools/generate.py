@@ -14,17 +14,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from cnncore.io.onnx_export.export.export import alone, written
+from cnncore.io.onnx_export.export.nodes import REFUSED
 from literature import ENTRIES
 from pictures import picture
 
 import cnncore
 from cnncore import models
-from cnncore.catalog import FAMILIES, GRIDS
-from cnncore.catalog.peers import PEERS, peers_sentence
 from cnncore.errors import CnnError
-from cnncore.io.onnx_export import alone, written
-from cnncore.io.onnx_nodes import REFUSED
-from cnncore.operator import REQUIRED
+from cnncore.operators.peers import PEERS, peers_sentence
+from cnncore.operators.registry import FAMILIES, GRIDS
+from cnncore.operators.schema import REQUIRED
 
 ROOT = Path(__file__).resolve().parent.parent
 

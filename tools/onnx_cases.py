@@ -11,10 +11,9 @@ import onnx
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
+from cnncore.io.onnx_import.load.load import OPERATORS  # noqa: E402
+from cnncore.io.onnx_import.load.shapes import ON_NUMBERS  # noqa: E402
 from test_onnx_nodes import all_cases, skipped  # noqa: E402
-
-from cnncore.io.onnx_import import OPERATORS  # noqa: E402
-from cnncore.io.onnx_shapes import ON_NUMBERS  # noqa: E402
 
 
 def page():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import cnncore
-from cnncore.families.composition import Composition
+from cnncore.operators.blocks.implementation import Composition
 
 ROWS, COLUMNS = 9, 10  # the largest plane that is drawn whole with numbers
 MOST_ROWS, MOST_COLUMNS = 12, 14  # and without

@@ -28,9 +28,9 @@ from picture_examples import (
 )
 
 import cnncore
-from cnncore.families.activation import RandomSlopes
-from cnncore.families.elementwise import Elementwise, Parametric
-from cnncore.operator import REQUIRED
+from cnncore.operators.activation.elementwise import Elementwise, Parametric
+from cnncore.operators.activation.implementation import RandomSlopes
+from cnncore.operators.schema import REQUIRED
 
 LARGEST = 16_000  # bytes
 MARGIN = 8

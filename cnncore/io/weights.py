@@ -12,18 +12,17 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .. import model_file
-from ..errors import DataError, DtypeError, ModelFileError, SettingError
-from ..layers import unknown
+from ..checks import choice
+from ..errors import DataError, DtypeError, ModelFileError, SettingError, unknown
 from ..models.googlenet import TORCH_NAMES as googlenet_names
 from ..models.mobilenet import torch_names as mobilenet_names
 from ..models.resnet import torch_names as resnet_names
 from ..models.vgg import CONFIGURATIONS
 from ..models.vgg import torch_names as vgg_names
-from ..net import Net
-from ..operator import choice
-from ..plan import describe
-from ..train.data_files import npz_arrays
+from ..nets import model_file
+from ..nets.net import Net
+from ..nets.plan import describe
+from .npz import npz_arrays
 
 __all__ = ["WeightsReport", "load_safetensors", "load_weights", "save_safetensors"]
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..catalog import OPS
+from ..checks import integer, number
 from ..errors import DataError, SettingError
-from ..geometry import integer
-from ..operator import number
+from ..operators.registry import OPS
 from . import checkpoint
 from .augment import ORDER_OF_BATCHES, Augment, batch_plan, uniform
 from .optimizers import SGD

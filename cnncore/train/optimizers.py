@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 
+from ..checks import number
 from ..errors import SettingError
-from ..operator import number
-from ..ops import update
+from . import update
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "optimizer"]
 

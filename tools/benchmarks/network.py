@@ -70,7 +70,7 @@ def labels(batch, classes, seed=1):
 
 def described(net, shape):
     """(node, call) pairs of a net on inputs of ``shape``."""
-    from cnncore.plan import describe
+    from cnncore.nets.plan import describe
 
     calls, _ = describe(net.graph, (tuple(shape),), net.dtype, seed=net.seed)
     return list(zip(net.graph.nodes, calls, strict=True))
@@ -78,7 +78,7 @@ def described(net, shape):
 
 def window(call):
     """Kernel, stride, padding as (low, high), dilation of a convolution or pooling, one entry per axis."""
-    from cnncore import geometry
+    from cnncore.operators import geometry
 
     settings, extents = call.settings, call.shapes[0][2:]
     rank = len(extents)
@@ -86,7 +86,7 @@ def window(call):
     per_axis = {"kernel": kernel, "stride": settings["stride"], "dilation": settings["dilation"]}
     if per_axis["stride"] is None:
         per_axis["stride"] = kernel
-    made = {name: geometry.per_axis(call.op.name, name, value, rank) for name, value in per_axis.items()}
+    made = {name: per_axis(call.op.name, name, value, rank) for name, value in per_axis.items()}
     made["padding"] = geometry.padding_pairs(
         call.op.name, settings["padding"], extents, made["kernel"], made["stride"], made["dilation"]
     )

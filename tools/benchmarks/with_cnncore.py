@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 import cnncore
-from cnncore.ops.dispatch import Shelf
+from cnncore.runtime.dispatch import Shelf
 from cnncore.train import SGD, Trainer
 
 from . import network, operators
