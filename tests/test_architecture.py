@@ -278,7 +278,7 @@ def test_no_kernel_uses_mmx():
     assert not re.findall(r"%mm[0-7]\b.*", code.stdout)
 
 
-@pytest.mark.parametrize("source", ["kernels/dispatch.c", "ops/threads.c"])
+@pytest.mark.parametrize("source", ["kernels/dispatch.c", "runtime/threads.c"])
 def test_code_that_chooses_the_target_is_free_of_avx(source, tmp_path):
     """It shares an extension with the targets' code, so it is compiled for itself."""
     code, _ = disassembly(PACKAGE / source, ["-O3", *flags_in(assigned("FLAGS"))], tmp_path)

@@ -43,7 +43,7 @@ def page():
         "subnormal number to 1e4, random and round ones. y / slope; where a slope is a sum whose terms cancel (SiLU and those "
         "like it), the unit is that of the larger term. Kernels: the worst of the CPU targets "
         f"{', '.join(cnncore.cpu.targets()[1:])}. Correct rounding is 0.5. Written by `python tools/accuracy_of_activations.py "
-        "--docs`; tests/test_activations.py holds every target to limits close to these."
+        "--docs`; tests/operators/activation/test_activations.py holds every target to limits close to these."
     )
     yield ""
     yield "| activation | definition, float64 | kernels, float64 | definition, float32 | kernels, float32 |"

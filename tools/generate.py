@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from cnncore.io.onnx_export.export.export import alone, written
-from cnncore.io.onnx_export.export.nodes import REFUSED
+from cnncore.io.onnx_export.export import alone, written
+from cnncore.io.onnx_export.nodes import REFUSED
 from literature import ENTRIES
 from pictures import picture
 

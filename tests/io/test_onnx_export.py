@@ -8,9 +8,9 @@ import sys
 
 import numpy as np
 import pytest
-from cnncore.io.onnx_export.export.export import alone, written
-from cnncore.io.onnx_export.export.nodes import EXPORTERS, REFUSED
-from cnncore.io.onnx_export.export.pooling import STRATEGIES
+from cnncore.io.onnx_export.export import alone, written
+from cnncore.io.onnx_export.nodes import EXPORTERS, REFUSED
+from cnncore.io.onnx_export.pooling import STRATEGIES
 from support.cases import operators
 from support.oracles import compared_with
 
@@ -139,7 +139,7 @@ def test_operators_in_the_oldest_version(op):
 def test_every_operator_has_a_form_or_a_reason():
     grid = {op.name for op in cnncore.pool.pairs.values()}
     assert set(cnncore.pool.strategies) == set(STRATEGIES), (
-        "say in cnncore/io/onnx_pooling.py how a strategy is written"
+        "say in cnncore/io/onnx_export/pooling.py how a strategy is written"
     )
     for name in cnncore.OPS:
         assert (name in EXPORTERS or name in grid) != (name in REFUSED), name

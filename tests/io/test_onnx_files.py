@@ -274,7 +274,7 @@ def test_names_that_are_paths(tmp_path, monkeypatch):
 
 def test_attributes_of_every_type_for_every_operator(rng):
     """Each known operator with attributes and inputs that make no sense."""
-    from cnncore.io.onnx_import.load.operators import OPERATORS
+    from cnncore.io.onnx_import.operators import OPERATORS
 
     arrays = {
         "f": weight(2, 3),

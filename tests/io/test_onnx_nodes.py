@@ -18,8 +18,8 @@ from cnncore import ModelFileError
 
 onnx = pytest.importorskip("onnx")
 
-from cnncore.io.onnx_import.load.load import OPERATORS  # noqa: E402
-from cnncore.io.onnx_import.load.shapes import ON_NUMBERS  # noqa: E402
+from cnncore.io.onnx_import.load import OPERATORS  # noqa: E402
+from cnncore.io.onnx_import.shapes import ON_NUMBERS  # noqa: E402
 
 # Which inputs of a node are images; the others are numbers that a file holds. What is not named: the first alone.
 EVERY = tuple(range(20))

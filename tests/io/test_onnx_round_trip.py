@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from cnncore.io.onnx_export.export.export import alone
+from cnncore.io.onnx_export.export import alone
 from support.cases import operators
 from support.processes import package_folder
 from test_onnx_export import SMALLER, assert_same, inference, session

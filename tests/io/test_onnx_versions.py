@@ -198,7 +198,7 @@ def test_floats_of_8_bits(name, bits, right):
     kind = {"FLOAT8E4M3FN": "float8_e4m3fn", "FLOAT8E5M2": "float8_e5m2", "FLOAT8E8M0": "float8_e8m0fnu"}.get(
         name, f"float8_{name[6:].lower()}"
     )
-    from cnncore.io.onnx_import.load.tensors import NUMBERS, TYPES, small_floats
+    from cnncore.io.onnx_import.tensors import NUMBERS, TYPES, small_floats
 
     every = np.arange(256, dtype=np.uint8).view(getattr(ml_dtypes, kind)).astype(np.float32)
     assert np.array_equal(small_floats(8, *TYPES[NUMBERS[name.lower()]].floats), every, equal_nan=True)

@@ -3,7 +3,7 @@
     cnncore.io.save_onnx(net, "net.onnx")
 
 The batch, and the image size where the net leaves it open, stay open in the file. Every operator has a short function that
-writes it, as a node of ONNX or as a composition of several (onnx_nodes.py, onnx_compositions.py, onnx_pooling.py); what ONNX
+writes it, as a node of ONNX or as a composition of several (nodes.py, compositions.py, pooling.py); what ONNX
 cannot say is refused by the node's name.
 """
 

@@ -382,7 +382,7 @@ def pooled(w, n):
     s, kind = n.settings, n.op.kind
     strategy = STRATEGIES.get(kind.strategy.name)
     if strategy is None:
-        n.refuse(f"its strategy {kind.strategy.name!r} is not among those of io/onnx_pooling.py", "add it there")
+        n.refuse(f"its strategy {kind.strategy.name!r} is not among those of io/onnx_export/pooling.py", "add it there")
     if s.get("training"):
         n.refuse(
             "training=True draws at random, which ONNX cannot repeat", "leave training out: the net's mode decides"

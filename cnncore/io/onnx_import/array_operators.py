@@ -1,6 +1,6 @@
 """ONNX operators on arrays as nodes of a graph: comparisons, logic, choices; what finds, picks, puts and sums along axes.
 
-One short function each, as in onnx_operators.py.
+One short function each, as in operators.py.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """ONNX files as plain, checked data.
 
 The bytes of the file are parsed by the onnx package and by nothing else of it: no checker, no shape inference. Beside the
-file only those arrays are read that it says to be there (onnx_external.py). What comes out are dataclasses of numbers,
+file only those arrays are read that it says to be there (external.py). What comes out are dataclasses of numbers,
 strings and arrays: every array has as many numbers as its shape says, every name that is read is made before, in the order
 of the nodes, the nodes of the file's own functions stand in the place of those that call them, and nothing is larger than a
 network could need.

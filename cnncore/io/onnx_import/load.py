@@ -2,9 +2,9 @@
 
     net = cnncore.io.load_onnx("model.onnx")
 
-The file is read by onnx_file.py. Here its nodes become nodes of a graph, one after the other: onnx_operators.py has a short
+The file is read by file.py. Here its nodes become nodes of a graph, one after the other: operators.py has a short
 function per ONNX operator. What depends on no input is computed at once; what depends on the size of an image alone is
-followed as arithmetic on extents (onnx_shapes.py), so that batch and image size stay open.
+followed as arithmetic on extents (shapes.py), so that batch and image size stay open.
 """
 
 import json

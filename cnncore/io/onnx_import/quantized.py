@@ -1,7 +1,7 @@
 """Quantized ONNX files: 8-bit numbers as the real numbers that they stand for.
 
 A quantized value q on a grid of scale s and zero point z stands for (q − z) s. A net keeps that real number (the operator
-``fake_quantize``), which is what the next node asks for; only what takes the integers as such gets them (onnx_grids.py).
+``fake_quantize``), which is what the next node asks for; only what takes the integers as such gets them (grids.py).
 Weights become real numbers at once. The results are those of integer arithmetic but for the rounding of sums, and so within
 one step of the output's scale of a runtime's.
 """

@@ -2,7 +2,7 @@
 
 Files compute with the size of the image beyond what a setting can say: a grid of anchors has a place for each cell, a mask is
 as large as a feature map, coordinates are divided by the width. Here such a size, a polynomial in open extents
-(onnx_shapes.py), becomes nodes: ``arange_like`` of a value that has the extent; what is longer is put together, what is
+(shapes.py), becomes nodes: ``arange_like`` of a value that has the extent; what is longer is put together, what is
 rounded is taken with a stride.
 """
 

@@ -1,4 +1,4 @@
-"""Convolution, transposed convolution and linear layers: three primitives (ops/conv.pyx) in different orders."""
+"""Convolution, transposed convolution and linear layers: three primitives (operators/convolution/reference.pyx) in different orders."""
 
 import math
 from dataclasses import dataclass

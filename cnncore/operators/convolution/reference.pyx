@@ -152,7 +152,7 @@ cdef void conv_backward_bias(cnn_conv *call, int64_t begin, int64_t end, real *s
         db[k * call.b.stride[0]] = <real> db_element(call, <const real *> call.y.data, k)
 
 
-# ── Kernels ── how a call becomes correlations, panels and tiles (kernels/conv.h) ───────────────────────────────────────
+# ── Kernels ── how a call becomes correlations, panels and tiles (operators/convolution/kernels/conv.h) ───────────────────────────────────────
 
 cdef int COPY = kernel_number("copy_layout")
 cdef int CHANNEL_SUMS = kernel_number("conv_channel_sums")
@@ -259,7 +259,7 @@ cdef inline bint prefers_planes(const cnn_correlation *p, int64_t lane_count) no
 
 
 cdef int64_t gathered(const cnn_correlation *p, int axis, int64_t outputs) noexcept nogil:
-    """Pixels gathered along an axis for ``outputs`` outputs: reach_of in kernels/conv.h."""
+    """Pixels gathered along an axis for ``outputs`` outputs: reach_of in operators/convolution/kernels/conv.h."""
     cdef int64_t dense = (outputs - 1) * p.stride[axis] + (p.taps[axis] - 1) * p.step[axis] + 1
     return min(dense, outputs * p.taps[axis])
 
@@ -412,7 +412,7 @@ cdef int64_t WINOGRAD_INPUT_BYTES = 640 * 1024
 cdef int64_t WINOGRAD_TILES = 56
 # With fewer tiles in a block the multiplication would not run at its speed.
 cdef int64_t WINOGRAD_LEAST_TILES = 14
-# From point to point lies a line of the cache more than the values need (winograd_pitch in kernels/winograd.h).
+# From point to point lies a line of the cache more than the values need (winograd_pitch in operators/convolution/kernels/winograd.h).
 cdef int64_t CACHE_LINE = 64
 
 
@@ -481,7 +481,7 @@ cdef int64_t cut_winograd_weights(cnn_correlation *p, Precision of) noexcept nog
 
 
 cdef int64_t panel_width(const cnn_pack *v, Precision of) noexcept nogil:
-    """Output channels of all units of a group, the last one filled up to one vector or two: cut_of in kernels/conv.h."""
+    """Output channels of all units of a group, the last one filled up to one vector or two: cut_of in operators/convolution/kernels/conv.h."""
     cdef int64_t wide = 2 * of.lanes, outputs = v.groups * v.outputs if v.shared else v.outputs
     cdef int64_t units = ceil_div(outputs, wide), last = outputs - (units - 1) * wide
     return (units - 1) * wide + (wide if last > of.lanes else of.lanes)

@@ -1,6 +1,6 @@
 """Pooling: a strategy (what happens to the cells of a window) on a scheme of windows (where they lie).
 
-The two are independent. A :class:`Strategy` is a definition in ops/pool.pyx with its settings, its learned arrays and its
+The two are independent. A :class:`Strategy` is a definition in operators/pooling/reference.pyx with its settings, its learned arrays and its
 twin outside training; a :class:`Scheme` (windows.py) lays out windows. ``Pooling(strategy, scheme)`` computes any pair, and
 :class:`Grid` is all of them, ``cnncore.pool``. Named operators are points of that grid.
 """

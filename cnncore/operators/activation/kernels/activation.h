@@ -388,7 +388,7 @@ static inline vreal K(dish_slope)(vreal x, const vreal *s) {
     return K(select)(x < 0, y + (vreal)((vmask)(y * (2 * q_lost * r - h_lost / h)) & (a < FAR)), above);
 }
 
-/* Arithmetic of x and z = s[0]: see ops/arithmetic.pyx. */
+/* Arithmetic of x and z = s[0]: see operators/arrays/arithmetic.pyx. */
 
 static inline vreal K(plus)(vreal x, const vreal *s) { return x + s[0]; }
 static inline vreal K(subtract)(vreal x, const vreal *s) { return x - s[0]; }
