@@ -62,7 +62,7 @@ class KinkWarning(UserWarning):
     """Elements lie so close to a kink that their gradient was checked beside it."""
 
 
-def unknown(place, what, name, names, then):
+def unknown_name(place, what, name, names, then):
     """The text of an error about a name that is not among ``names``, with the nearest one."""
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -80,7 +80,7 @@ def shape_text(shape, batch=True):
 _SHAPE = re.compile(r"\((?:None|\d+)(?:, (?:None|\d+))*,?\)")
 
 
-def relocated(error, op, path, branches=()):
+def with_node_path(error, op, path, branches=()):
     """The same error with the node's path in place of the operator's name, and the branches' shapes where several join."""
     text = str(error)
     text = text.removeprefix(f"{op.name}: ").removeprefix("layer: ")

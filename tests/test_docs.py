@@ -68,7 +68,7 @@ def test_coverage_page_knows_every_id():
     rows = {m[1]: m[2] for m in re.finditer(r"^\| ([CPAL]\d\d) \| .* \| (.*) \|$", page, flags=re.MULTILINE)}
     assert len(rows) == 142
     for op in cnncore.OPS.values():
-        for entry in op.catalogue:
+        for entry in op.literature:
             assert f"[{op.name}](" in rows[entry], f"{op.name}: {entry}"
 
 

@@ -13,8 +13,8 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 LAYERS = [
     ("kernels", "C11, SIMD by vector extensions; one table per CPU target and precision"),
     ("ops", "typed Cython: definition of every operator, forward and backward; tensors; threads"),
-    ("operator", "Op, Kind, Call: binding, checking, describing a call once"),
-    ("families", "one Kind per family: pooling, convolution, elementwise, normalisation, joins, losses"),
+    ("operator", "Op, Implementation, Call: binding, checking, describing a call once"),
+    ("families", "one Implementation per family: pooling, convolution, elementwise, normalisation, joins, losses"),
     ("catalog", "one row per operator: formula, gradient, edges, cases, source"),
     ("layers", "parameters + an operator + initialisation"),
     ("graph + plan", "branches and joins, shapes, buffers by lifetime, gradients summed at joins"),

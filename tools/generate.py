@@ -14,14 +14,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from cnncore.io.onnx_export.export import alone, written
-from cnncore.io.onnx_export.nodes import REFUSED
 from literature import ENTRIES
 from pictures import picture
 
 import cnncore
 from cnncore import models
 from cnncore.errors import CnnError
+from cnncore.io.onnx_export.export import alone, written
+from cnncore.io.onnx_export.nodes import REFUSED
 from cnncore.operators.peers import PEERS, peers_sentence
 from cnncore.operators.registry import FAMILIES, GRIDS
 from cnncore.operators.schema import REQUIRED
@@ -186,7 +186,7 @@ def operator_section(op):
     def block(text):
         return ["```text", *inspect.cleandoc(text).splitlines(), "```", ""]
 
-    lines = [f"## {op.name}", "", f"{op.summary} *Catalogue: {', '.join(op.catalogue)}.*", ""]
+    lines = [f"## {op.name}", "", f"{op.summary} *Catalogue: {', '.join(op.literature)}.*", ""]
     lines += [f"`cnncore.{op.name}{op.__signature__}`", "", f"![{op.name}](pictures/{op.name}.svg)", ""]
     lines += [*block(op.formula), "Gradients, with dy = ∂L/∂y:", "", *block(op.gradient)]
     lines += ["| argument | default | meaning |", "|---|---|---|"]
@@ -214,7 +214,7 @@ def coverage_page():
     """docs/coverage.md: the operators of the literature, and which of ours they are."""
     named = {}
     for op in cnncore.OPS.values():
-        for entry in op.catalogue:
+        for entry in op.literature:
             named.setdefault(entry, []).append(op)
     covered = [entry for entry in ENTRIES if entry in named]
     lines = [

@@ -11,9 +11,10 @@ import onnx
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
+from test_onnx_nodes import all_cases, skipped  # noqa: E402
+
 from cnncore.io.onnx_import.load import OPERATORS  # noqa: E402
 from cnncore.io.onnx_import.shapes import ON_NUMBERS  # noqa: E402
-from test_onnx_nodes import all_cases, skipped  # noqa: E402
 
 
 def page():

@@ -271,7 +271,7 @@ def first(arrays):
 
 def is_composition(op):
     """Whether the operator is made of steps."""
-    return isinstance(op.kind, Composition)
+    return isinstance(op.implementation, Composition)
 
 
 @dataclass
@@ -292,7 +292,7 @@ def stages_of(drawn):
     arrays = dict(zip((row.name for row in op.arrays), drawn.arrays, strict=False))
     x = op.arrays[0].name
     stages, merged = {x: Stage(x, arrays[x], ())}, {x: x}
-    for step in op.kind.steps(op, shapes, op.full_settings(drawn.settings)):
+    for step in op.implementation.steps(op, shapes, op.full_settings(drawn.settings)):
         taken = [None if name is None else arrays[name] for name in step.inputs]
         arrays[step.name] = first(step.op(*taken, **step.settings))
         inputs = tuple(merged[name] for name in step.inputs if name in merged)

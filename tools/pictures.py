@@ -70,7 +70,7 @@ def picture(op):
 
 def is_curve(op):
     """Whether y is a function of a single value of x."""
-    return isinstance(getattr(op.kind, "kind", op.kind), (Elementwise, Parametric, RandomSlopes))
+    return isinstance(getattr(op.implementation, "kind", op.implementation), (Elementwise, Parametric, RandomSlopes))
 
 
 def document(width, height, title, body):
@@ -222,7 +222,7 @@ def panels_of(drawn, numbers=True):
     op, arrays = drawn.op, drawn.arrays
     rows = op.rows(len(arrays))
     x, second = (
-        f"{row.name}{i if op.several else ''}" for i, row in enumerate((rows[0], rows[min(1, len(rows) - 1)]), 1)
+        f"{row.name}{i if op.variadic else ''}" for i, row in enumerate((rows[0], rows[min(1, len(rows) - 1)]), 1)
     )
     limits = {} if numbers else {"most_rows": MOST_ROWS, "most_columns": MOST_COLUMNS}
     shown = [panel(x, arrays[0], drawn.leading, drawn.window, "x", **limits)]

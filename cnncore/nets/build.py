@@ -25,7 +25,7 @@ def build(graph, seed=0, dtype="float32", tune=False):
     which takes some passes and changes results by rounding; the choices are saved with the net.
     """
     net = Net(graph.structure(), seed=seed, dtype=dtype)
-    net.tunes = bool(tune)
+    net.auto_tune = bool(tune)
     return net
 
 
@@ -58,7 +58,7 @@ def load(path, tune=False):
         tuned = Tuning.from_data(model["tuned"]) if "tuned" in model else ()
     except CnnError as error:
         raise ModelFileError(f"{path}: {error}") from None
-    net.steps, net.metadata, net.tuned, net.tunes = model["steps"], model["metadata"], tuned, bool(tune)
+    net.steps, net.metadata, net.tuned, net.auto_tune = model["steps"], model["metadata"], tuned, bool(tune)
     return net
 
 

@@ -13,7 +13,7 @@ Nothing is computed here but shapes. The methods follow from the operators' rows
 from contextlib import contextmanager
 
 from ..checks import FLOATS, choice, flag, integer
-from ..errors import CnnError, GraphError, SettingError, relocated, shape_text, unknown
+from ..errors import CnnError, GraphError, SettingError, shape_text, unknown_name, with_node_path
 from ..operators.registry import GRIDS, OPS, find
 from ..operators.schema import ACCEPTED_ROLES
 from .layers import bound, owned_arrays, signature, split_settings
@@ -194,7 +194,7 @@ class Graph:
             row = rows[name]
             op = find(row["operator"])
             if op is None:
-                raise GraphError(unknown(name, "operator", row["operator"], list(OPS), "There are"))
+                raise GraphError(unknown_name(name, "operator", row["operator"], list(OPS), "There are"))
             values = [None if v is None else g._named(name, v) for v in row["inputs"]]
             settings = {key: _tuples(value) for key, value in row["settings"].items()}
             values, settings = bound(name, op, values, settings, lambda a: isinstance(a, Value))
@@ -203,7 +203,7 @@ class Graph:
                 raise GraphError(f"{name}: its output {shape_text(made.shape)} exceeds {most_extent} along an axis")
         for name in description["outputs"]:
             if name not in g._names:
-                raise GraphError(unknown("output", "node", name, list(g._names), "There are"))
+                raise GraphError(unknown_name("output", "node", name, list(g._names), "There are"))
         g.output(*(g._values[g._names[name]] for name in description["outputs"]))
         return g
 
@@ -217,7 +217,7 @@ class Graph:
         if name.startswith("__"):
             raise AttributeError(name)
         raise AttributeError(
-            unknown("graph", "operator", name, [*OPS, "input", "output", "scope", "build"], "There are")
+            unknown_name("graph", "operator", name, [*OPS, "input", "output", "scope", "build"], "There are")
         )
 
     def __dir__(self):
@@ -245,10 +245,10 @@ class Graph:
             passed = split_settings(path, op, settings)[1]
             owned = owned_arrays(path, op, shapes, settings)
             arguments, indices, every = self._arguments(op, values, owned)
-            call = op.describe(every, FLOATS[0], passed)
+            call = op.infer(every, FLOATS[0], passed)
         except CnnError as error:
-            raise relocated(error, op, path, names) from None
-        if asked and not op.kind.returns_indices(call):
+            raise with_node_path(error, op, path, names) from None
+        if asked and not op.implementation.returns_indices(call):
             raise SettingError(
                 f"{path}: return_indices asks for a second result that a graph has no value for; leave it out"
             )
@@ -263,7 +263,7 @@ class Graph:
         """(value numbers, those of indices by argument, shapes) for every array argument, those that the layer owns included."""
         own = {p.name for p in op.layer.parameters}
         rest = iter(values)
-        rows = op.rows(len(values)) if op.several else op.arrays
+        rows = op.rows(len(values)) if op.variadic else op.arrays
         ordered = [None if row.name in own else next(rest) for row in rows]
         for row, value in zip(rows, ordered, strict=True):
             if value is not None and value.role not in ACCEPTED_ROLES[row.role]:
@@ -285,7 +285,7 @@ class Graph:
         if beside == INDICES[1:] and self._names.get(made) in self._indices:
             return self._indices[self._names[made]]
         if name not in self._names:
-            raise GraphError(unknown(place, "value", name, list(self._names), "There are"))
+            raise GraphError(unknown_name(place, "value", name, list(self._names), "There are"))
         return self._values[self._names[name]]
 
     def _value(self, path, shape, role="real"):
@@ -308,7 +308,7 @@ class Graph:
     @staticmethod
     def _operator(path, what, name):
         if not isinstance(name, str) or name not in OPS:
-            raise SettingError(unknown(path, what, name, list(OPS), "There are"))
+            raise SettingError(unknown_name(path, what, name, list(OPS), "There are"))
         return OPS[name]
 
     # ── Names ──

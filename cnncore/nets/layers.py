@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ..checks import integer
-from ..errors import GraphError, SettingError, ShapeError, shape_text, unknown
+from ..errors import GraphError, SettingError, ShapeError, shape_text, unknown_name
 from ..operators import geometry
 from ..operators.schema import REQUIRED
 from .initialisers import INITIALISERS, plain_fans
 
-__all__ = ["INITIALISERS", "Owned", "bound", "owned_arrays", "shape_text", "signature"]
+__all__ = ["INITIALISERS", "ParameterSpec", "bound", "owned_arrays", "shape_text", "signature"]
 
 
 # ── Initialisers ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -35,7 +35,7 @@ __all__ = ["INITIALISERS", "Owned", "bound", "owned_arrays", "shape_text", "sign
 # ── Arguments of a layer ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Owned(NamedTuple):
+class ParameterSpec(NamedTuple):
     """An array that a node owns, as its row's ``Parameter`` makes it for the node's settings and input."""
 
     argument: int
@@ -58,10 +58,10 @@ def signature(op):
     """How ``op`` is called on a graph: values, required layer settings, its own settings, other layer settings."""
     by_name, by_position = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
     made = [
-        inspect.Parameter(a.name, by_position if not a.several else inspect.Parameter.VAR_POSITIONAL)
+        inspect.Parameter(a.name, by_position if not a.variadic else inspect.Parameter.VAR_POSITIONAL)
         for a in graph_arrays(op)
     ]
-    only_named = by_name if op.several else by_position
+    only_named = by_name if op.variadic else by_position
     for s in ordered_settings(op):
         if s.default is not REQUIRED or only_named is by_name:
             made.append(inspect.Parameter(s.name, only_named, default=_shown_default(s)))
@@ -111,7 +111,7 @@ def bound(path, op, arguments, keywords, is_value):
             f"{path}: argument {len(given) + 1} is an array; a graph is built from values: start with g.input(…), "
             f"build a net, and give the array to the net"
         )
-    if not op.several:
+    if not op.variadic:
         if len(given) > len(arrays):
             names = ", ".join(a.name for a in arrays)
             raise GraphError(f"{path}: takes {len(arrays)} value{'s' * (len(arrays) != 1)} ({names}), got {len(given)}")
@@ -128,7 +128,7 @@ def bound(path, op, arguments, keywords, is_value):
             f"{path}: value {missing.name!r} ({missing.meaning}) is missing; call g.{op.name}{signature(op)}"
         )
     names = [s.name for s in ordered_settings(op)]
-    if rest and op.several:
+    if rest and op.variadic:
         raise SettingError(f"{path}: {op.name} takes its settings by name; call g.{op.name}{signature(op)}")
     if len(rest) > len(names):
         raise SettingError(f"{path}: takes at most {len(names)} settings; call g.{op.name}{signature(op)}")
@@ -137,7 +137,7 @@ def bound(path, op, arguments, keywords, is_value):
     for name, value in keywords.items():
         known = aliases.get(name, name)
         if known not in names:
-            raise SettingError(unknown(path, "setting", name, names, "It takes"))
+            raise SettingError(unknown_name(path, "setting", name, names, "It takes"))
         if known in settings:
             raise SettingError(f"{path}: setting {known!r} is given twice, by position and by name")
         settings[known] = value
@@ -156,7 +156,7 @@ def split_settings(path, op, settings):
 
 
 def owned_arrays(path, op, shapes, settings):
-    """The arrays that a node owns, from the shapes of its values: a tuple of :class:`Owned`."""
+    """The arrays that a node owns, from the shapes of its values: a tuple of :class:`ParameterSpec`."""
     own, passed = split_settings(path, op, settings)
     everything = {**op.full_settings(passed), **own}
     names = [a.name for a in op.arrays]
@@ -179,7 +179,7 @@ def owned_arrays(path, op, shapes, settings):
         geometry.checked_bytes(path, shape, 8)
         initial = everything.get(row.initial, row.initial) if isinstance(row.initial, str) else row.initial
         made.append(
-            Owned(
+            ParameterSpec(
                 argument=names.index(row.name),
                 name=f"{path}.{row.name}",
                 shape=shape,
@@ -196,7 +196,7 @@ def owned_arrays(path, op, shapes, settings):
 def _checked_initial(path, initial):
     if isinstance(initial, str):
         if initial not in INITIALISERS:
-            raise SettingError(unknown(path, "initialiser", initial, list(INITIALISERS), "There are"))
+            raise SettingError(unknown_name(path, "initialiser", initial, list(INITIALISERS), "There are"))
         return initial
     if isinstance(initial, bool) or not isinstance(initial, (int, float, np.number)) or not math.isfinite(initial):
         raise SettingError(f"{path}: an initialiser is a name or a finite number, got {initial!r}")

@@ -13,7 +13,7 @@ from collections import OrderedDict
 import numpy as np
 
 from ..checks import FLOATS, index_array, integer, mask_array, ordinary_array
-from ..errors import DtypeError, GraphError, SettingError, ShapeError, shape_text, unknown
+from ..errors import DtypeError, GraphError, SettingError, ShapeError, shape_text, unknown_name
 from ..runtime import cpu
 from . import drawing, model_file, surgery
 from .graph import Graph
@@ -28,7 +28,7 @@ from .tuning import Tuning, is_tuned, tune
 __all__ = ["Arrays", "Backward", "Net", "Structure"]
 
 MOST_PLANS = 32
-TUNING_ROUNDS = 3  # of a net that tunes itself
+TUNING_ROUNDS = 3  # of a net that auto_tune itself
 MOST_PLAN_BYTES = 1 << 30  # of the arenas of all plans but the newest
 
 
@@ -45,7 +45,7 @@ class Net:
     exact       True: convolutions compute in direct order; False (at first): each by the cheapest algorithm, Winograd included
     frozen      a set of parameter names for which no gradients are computed
     tuned       a :class:`tuning.Tuning`: which algorithm :meth:`tune` found the fastest for which call; ``exact`` ignores it
-    tunes       True: the first call on inputs of a new shape measures what ``tuned`` does not say yet; False at first
+    auto_tune       True: the first call on inputs of a new shape measures what ``tuned`` does not say yet; False at first
     metadata    a dict of plain values (JSON) that is saved with the net: class names, normalisation …
     steps       how many training passes have drawn random numbers: the next pass draws those of this number
 
@@ -65,7 +65,7 @@ class Net:
         self.training = False
         self.exact = False
         self.tuned = ()
-        self.tunes = False
+        self.auto_tune = False
         self.frozen = set()
         self.metadata = {}
         self.steps = 0
@@ -73,7 +73,7 @@ class Net:
 
     def _start(self):
         self._plans = OrderedDict()
-        self._met = set()  # shapes and modes whose choices were looked at, where the net tunes itself
+        self._met = set()  # shapes and modes whose choices were looked at, where the net auto_tune itself
         self._lock = threading.Lock()
 
     def __getstate__(self):
@@ -150,26 +150,26 @@ class Net:
         results, _, _ = self._run(xs, training, Mode(kept=numbers))
         return dict(zip(dict.fromkeys(names), results[len(self.graph.outputs) :], strict=True))
 
-    def with_backward(self, *xs, training=None, wanted=True, repeatable=True, step=None):
+    def with_backward(self, *xs, training=None, needs_gradient=True, repeatable=True, step=None):
         """``y, backward``: the outputs, and the function that takes their gradients to those of inputs and parameters.
 
         ``backward(dy)`` (``backward(dy1, dy2)`` for two outputs; None stands for zeros) returns one gradient per input, a lone
-        one bare; those of the parameters are then in ``backward.gradients``, name → array. ``wanted``: whether input gradients
-        are computed, for all or one per input; ``repeatable=False`` lets backward run once only and takes less memory.
+        one bare; those of the parameters are then in ``backward.gradients``, name → array. ``needs_gradient``: whether input
+        gradients are computed, for all or one per input  ``repeatable=False`` lets backward run once only and takes less memory.
         ``step`` chooses the random numbers of a training pass instead of the next ones.
 
         A backward holds the memory of its pass until it is deleted: let go of it before the next pass when memory is short.
         """
         inputs = len(self.graph.inputs)
-        wanted = tuple(wanted) if hasattr(wanted, "__len__") else (wanted,) * inputs
-        if len(wanted) != inputs:
-            raise SettingError(f"with_backward: wanted has {len(wanted)} entries for {inputs} inputs")
+        needs_gradient = tuple(needs_gradient) if hasattr(needs_gradient, "__len__") else (needs_gradient,) * inputs
+        if len(needs_gradient) != inputs:
+            raise SettingError(f"with_backward: needs_gradient has {len(needs_gradient)} entries for {inputs} inputs")
         lost = self.frozen - self.parameters.keys()
         if lost:
-            raise SettingError(unknown("frozen", "parameter", min(lost), list(self.parameters), "There are"))
+            raise SettingError(unknown_name("frozen", "parameter", min(lost), list(self.parameters), "There are"))
         mode = Mode(
             backward=True,
-            wanted=tuple(map(bool, wanted)),
+            needs_gradient=tuple(map(bool, needs_gradient)),
             repeatable=bool(repeatable),
             frozen=frozenset(self.frozen),
         )
@@ -179,7 +179,7 @@ class Net:
     def _run(self, xs, training, mode, step=None):
         training = self.training if training is None else bool(training)
         xs = self._checked_inputs(xs)
-        if self.tunes and not self.exact:
+        if self.auto_tune and not self.exact:
             self._tune_once(tuple(x.shape for x in xs), mode.backward)
         mode = mode._replace(training=training, target=cpu.target(), exact=bool(self.exact), tuned=self.tuned)
         plan = self._plan(tuple(x.shape for x in xs), mode)
@@ -378,7 +378,7 @@ class Net:
 
     def _with_settings_in(self, made):
         """``made``, with the mode, choices, steps and metadata of this net."""
-        made.training, made.exact, made.tuned, made.tunes = self.training, self.exact, self.tuned, self.tunes
+        made.training, made.exact, made.tuned, made.auto_tune = self.training, self.exact, self.tuned, self.auto_tune
         made.steps, made.frozen = self.steps, set(self.frozen) & made.parameters.keys()
         made.metadata = json.loads(json.dumps(self.metadata))
         return made
@@ -521,7 +521,7 @@ class Backward:
         self.gradients = {}
 
     def __call__(self, *dys, gradients=None):
-        """Gradients of the wanted inputs, a lone one bare; None where none is wanted.
+        """Gradients of the needs_gradient inputs, a lone one bare; None where none is needs_gradient.
 
         ``gradients``, a dict name → array, receives those of the parameters: in the arrays it holds, new ones for the others.
         """

@@ -5,7 +5,7 @@ from collections.abc import MutableMapping
 
 import numpy as np
 
-from ..errors import ShapeError, unknown
+from ..errors import ShapeError, unknown_name
 
 
 class Arrays(MutableMapping):
@@ -34,7 +34,7 @@ class Arrays(MutableMapping):
             self._taken[name] += 1
             return array
         except KeyError:
-            raise KeyError(unknown(self._what, "name", name, list(self._arrays), "There are")) from None
+            raise KeyError(unknown_name(self._what, "name", name, list(self._arrays), "There are")) from None
 
     def __setitem__(self, name, numbers):
         before = self[name]

@@ -25,14 +25,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import CnnError, relocated
+from ..errors import CnnError, with_node_path
 from ..operators.convolution.reference import copy_layout
 from ..operators.schema import ROLE_DTYPES
 from ..operators.shape.reference import accumulate
-from ..runtime.dispatch import Shelf
+from ..runtime.dispatch import PackedWeights
 from .initialisers import drawn_seed
 
-__all__ = ["Mode", "Plan", "describe"]
+__all__ = ["Mode", "Plan", "infer"]
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 MOST_SPARE_WORKSPACES = 8
@@ -46,7 +46,7 @@ class Mode(NamedTuple):
 
     training: bool = False
     backward: bool = False
-    wanted: tuple = ()  # per input: whether its gradient is asked for
+    needs_gradient: tuple = ()  # per input: whether its gradient is asked for
     repeatable: bool = True  # whether backward may run more than once: what it reads is then kept until the end
     frozen: frozenset = frozenset()  # names of parameters whose gradients nobody asks for
     kept: tuple = ()  # numbers of further values to be returned
@@ -88,7 +88,7 @@ class Place(NamedTuple):
 class Forward(NamedTuple):
     """A step: run node number ``node``; ``arguments`` are the places of its values, ``owned`` (argument, name) pairs.
 
-    ``lines``: the nodes that multiply and shift the channels of what the node makes, whose numbers become part of its own arrays.
+    ``affine``: the nodes that multiply and shift the channels of what the node makes, whose numbers become part of its arrays.
     A join without ``call`` only has ``copies``: the parts that their makers could not write in place.
     """
 
@@ -98,7 +98,7 @@ class Forward(NamedTuple):
     owned: tuple
     out: Place
     epilogue: object = None
-    lines: tuple = ()
+    affine: tuple = ()
     indices: tuple = ()  # (argument, number of the value beside which they were made)
     copies: tuple = ()
     redrawn: bool = False  # whether the call is described again for every training step, with a new seed
@@ -109,11 +109,11 @@ class Backward(NamedTuple):
 
     node: int
     dy: Place
-    wanted: tuple
+    needs_gradient: tuple
     written: tuple = ()  # (argument, place)
     added: tuple = ()  # (argument, place of what is added: a temporary or a part of dy, place it is added to)
     owned: tuple = ()  # (argument, name)
-    adds: bool = False  # the operator itself adds the gradient of its first array to what its place holds
+    accumulates: bool = False  # the operator itself adds the gradient of its first array to what its place holds
     join: bool = False
 
 
@@ -123,12 +123,12 @@ class Plan:
     def __init__(self, structure, shapes, dtype, mode, seed):
         self.structure, self.dtype, self.mode, self.seed = structure, dtype, mode, seed
         self.nodes, self.inputs = structure.nodes, len(structure.inputs)
-        self.describe(shapes)
+        self.infer(shapes)
         self.order()
         self.lifetimes()
         self.buffers()
         self.steps()
-        self.pieces = self.cut_batch()
+        self.pieces = self.split_batch()
         self.lock = threading.Lock()
         self.spare = []
 
@@ -150,10 +150,10 @@ class Plan:
 
     # ── Phase 1: describe ──
 
-    def describe(self, shapes):
+    def infer(self, shapes):
         """Every node's call with real extents, and which of them are joins."""
-        self.calls, self.shapes = describe(self.structure, shapes, self.dtype, self.mode, self.seed)
-        self.parts = [node.op.kind.parts(call) for node, call in zip(self.nodes, self.calls, strict=True)]
+        self.calls, self.shapes = infer(self.structure, shapes, self.dtype, self.mode, self.seed)
+        self.parts = [node.op.implementation.parts(call) for node, call in zip(self.nodes, self.calls, strict=True)]
 
     # ── Phase 2: order ──
 
@@ -171,47 +171,49 @@ class Plan:
         self.indexed = {
             value for node in self.nodes for _, value in node.indices if self.real[value]
         }  # indices beside y
-        self.needed = [self.mode.backward and wanted for wanted in self.mode.wanted] or [False] * self.inputs
+        self.needed = [self.mode.backward and needs_gradient for needs_gradient in self.mode.needs_gradient] or [
+            False
+        ] * self.inputs
         self.needed = [n and real for n, real in zip(self.needed, self.real, strict=False)]
-        self.wanted = []
+        self.needs_gradient = []
         for node in self.nodes:
             rows = node.op.rows(len(node.arguments))
-            wanted = [
+            needs_gradient = [
                 value is not None and self.needed[value] and row.differentiable
                 for value, row in zip(node.arguments, rows, strict=True)
             ]
             for owned in node.owned:
-                wanted[owned.argument] = (
+                needs_gradient[owned.argument] = (
                     self.mode.backward
                     and owned.trained
                     and owned.name not in self.mode.frozen
                     and rows[owned.argument].differentiable
                 )
-            self.wanted.append(tuple(wanted))
-            self.needed.append(any(wanted))
+            self.needs_gradient.append(tuple(needs_gradient))
+            self.needed.append(any(needs_gradient))
 
         self.fused_into = {}  # node -> the one before it that does its work while writing its y
-        self.lines, self.epilogues = {}, {}  # the node that does it -> lines that are part of its arrays; activation
+        self.affine, self.epilogues = {}, {}  # the node that does it -> lines that are part of its arrays; activation
         for number in range(len(self.nodes)):
             if number not in self.fused_into:
                 self.fuse_followers(number)
 
     def fuse_followers(self, number):
         """Find what is done along with node ``number``: lines (batch normalisation in inference), then an activation."""
-        kind, call, last = self.nodes[number].op.kind, self.calls[number], number
+        implementation, call, last = self.nodes[number].op.implementation, self.calls[number], number
         while (following := self.lone_follower(last)) is not None:
             after, activation = self.nodes[following], self.calls[following]
             if (
                 self.takes_lines(number)
-                and after.op.kind.is_line(activation)
+                and after.op.implementation.is_affine(activation)
                 and len(after.owned) == sum(shape is not None for shape in activation.shapes[1:])
             ):
-                self.lines.setdefault(number, []).append(following)
+                self.affine.setdefault(number, []).append(following)
             elif (
                 len(after.arguments) == 1
-                and after.op.kind.saves == ("y",)
-                and not (self.mode.backward and self.saved_by(number, "y") and any(self.wanted[number]))
-                and kind.takes_epilogue(call, activation)
+                and after.op.implementation.saves == ("y",)
+                and not (self.mode.backward and self.saved_by(number, "y") and any(self.needs_gradient[number]))
+                and implementation.fuses_activation(call, activation)
             ):
                 self.epilogues[number] = following
             else:
@@ -234,10 +236,10 @@ class Plan:
         node, mode = self.nodes[number], self.mode
         owned = len(node.owned) > 0 and all(value is None for value in node.arguments[1:])
         inference = not (mode.training or mode.backward or mode.exact)
-        return inference and owned and node.op.kind.takes_line(self.calls[number])
+        return inference and owned and node.op.implementation.folds_affine(self.calls[number])
 
     def saved_by(self, number, name):
-        saves = self.nodes[number].op.kind.saves
+        saves = self.nodes[number].op.implementation.saves
         return saves is None or name in saves
 
     # ── Phase 3: lifetimes ──
@@ -251,7 +253,7 @@ class Plan:
         for number, node in enumerate(self.nodes):
             rows = node.op.rows(len(node.arguments))
             backward = None
-            if any(self.wanted[number]) and self.parts[number] is None:
+            if any(self.needs_gradient[number]) and self.parts[number] is None:
                 backward = self.end if self.mode.repeatable else self.backward_step(number)
             for value, row in zip(node.arguments, rows, strict=True):
                 if value is not None:
@@ -307,7 +309,7 @@ class Plan:
         for number, argument in self.consumers[value]:
             node, step = self.nodes[number], self.forward_step(number)
             if (
-                node.op.kind.in_place
+                node.op.implementation.in_place
                 and self.parts[number] is None
                 and argument == 0
                 and node.arguments.count(value) == 1
@@ -334,7 +336,7 @@ class Plan:
                 place.buffer.use(self.results_step + 1)
         for number in reversed(range(len(self.nodes))):
             dy = self.gradient_places[self.inputs + number]
-            if dy is None or not any(self.wanted[number]):
+            if dy is None or not any(self.needs_gradient[number]):
                 continue
             dy.buffer.use(self.backward_step(number))
             self.backward_steps.append(self.gradient_step(number, dy))
@@ -342,25 +344,25 @@ class Plan:
             if self.gradient_places[value] is not None:
                 self.gradient_places[value].buffer.use(self.end)
 
-    def adds(self, number):
+    def accumulates(self, number):
         """Whether a node's operator adds to a gradient by itself, which saves a temporary array and two walks through memory."""
-        return self.parts[number] is None and self.nodes[number].op.kind.adds(self.calls[number])
+        return self.parts[number] is None and self.nodes[number].op.implementation.accumulates(self.calls[number])
 
     def gradient_step(self, number, dy):
         """The backward step of a node, with places for the gradients of its values."""
-        node, wanted, parts = self.nodes[number], self.wanted[number], self.parts[number]
+        node, needs_gradient, parts = self.nodes[number], self.needs_gradient[number], self.parts[number]
         step = self.backward_step(number)
-        lone = sum(wanted) == 1
-        written, added, named, adds = [], [], [], False
+        lone = sum(needs_gradient) == 1
+        written, added, named, accumulates = [], [], [], False
         for owned in node.owned:
-            if wanted[owned.argument]:
+            if needs_gradient[owned.argument]:
                 named.append((owned.argument, owned.name))
         for argument, value in enumerate(node.arguments):
-            if value is None or not wanted[argument]:
+            if value is None or not needs_gradient[argument]:
                 continue
             place = self.gradient_places[value]
-            if place is not None and argument == 0 and place.buffer is not dy.buffer and self.adds(number):
-                adds = True
+            if place is not None and argument == 0 and place.buffer is not dy.buffer and self.accumulates(number):
+                accumulates = True
                 written.append((argument, place))
             elif place is not None:
                 addend = dy.part(parts[argument]) if parts is not None else self.new_place(self.shapes[value])
@@ -370,13 +372,18 @@ class Plan:
                 place = dy.part(parts[argument])  # nothing to do: the part of dy is the gradient
             else:
                 over = (
-                    node.op.kind.in_place and lone and argument == 0 and self.shapes[value] == self.calls[number].output
+                    node.op.implementation.in_place
+                    and lone
+                    and argument == 0
+                    and self.shapes[value] == self.calls[number].output
                 )
                 place = dy if over else self.new_place(self.shapes[value])
                 written.append((argument, place))
             place.buffer.use(step)
             self.gradient_places[value] = place
-        return Backward(number, dy, wanted, tuple(written), tuple(added), tuple(named), adds, parts is not None)
+        return Backward(
+            number, dy, needs_gradient, tuple(written), tuple(added), tuple(named), accumulates, parts is not None
+        )
 
     # ── Phase 5: steps ──
 
@@ -407,7 +414,7 @@ class Plan:
                     owned=tuple((owned.argument, owned.name) for owned in node.owned),
                     out=out,
                     epilogue=None if activation is None else self.calls[activation],
-                    lines=tuple(self.lines.get(number, ())),
+                    affine=tuple(self.affine.get(number, ())),
                     indices=node.indices,
                     copies=copies,
                     redrawn=self.mode.training and "seed" in node.op.settings and "seed" not in node.settings,
@@ -416,14 +423,14 @@ class Plan:
         reached = {name for step in self.backward_steps for _, name in step.owned}
         self.unreached = [
             owned
-            for node, wanted in zip(self.nodes, self.wanted, strict=True)
+            for node, needs_gradient in zip(self.nodes, self.needs_gradient, strict=True)
             for owned in node.owned
-            if wanted[owned.argument] and owned.name not in reached
+            if needs_gradient[owned.argument] and owned.name not in reached
         ]
 
     # ── Large batches ──
 
-    def cut_batch(self):
+    def split_batch(self):
         """In how many pieces inference takes the batch: as large as their values stay in the processor's cache.
 
         A batch of sixteen pictures in eight pieces is quicker by a seventh than at once, and takes an eighth of the memory.
@@ -431,7 +438,9 @@ class Plan:
         images = {shape[0] if shape else None for shape in self.shapes}
         if self.mode.backward or self.mode.training or len(images) > 1 or not images.isdisjoint((None, 0, 1)):
             return 1
-        if not all(node.op.kind.takes_pieces(call) for node, call in zip(self.nodes, self.calls, strict=True)):
+        if not all(
+            node.op.implementation.splits_batch(call) for node, call in zip(self.nodes, self.calls, strict=True)
+        ):
             return 1
         (count,) = images
         at_once = max(1, CACHED_BYTES * count // max(1, self.arena_bytes))
@@ -478,7 +487,9 @@ class Plan:
                 indices[value] = x
             else:
                 copy_layout(x, view)
-        for number, kind, call, views, owned, taken, out, options, folded, copies, redrawn in clock(workspace.forward):
+        for number, implementation, call, views, owned, taken, out, options, folded, copies, redrawn in clock(
+            workspace.forward
+        ):
             for to, source in copies:
                 copy_layout(source, to)
             if call is None:
@@ -493,10 +504,10 @@ class Plan:
             if redrawn:
                 call = described(self.structure, number, self.shapes, self.dtype, self.mode, self.seed, step)
             try:
-                y, extras, saved = kind.forward(call, arrays, out, **options)
+                y, extras, saved = implementation.forward(call, arrays, out, **options)
             except CnnError as error:
                 node = self.nodes[number]
-                raise relocated(error, node.op, node.path) from None
+                raise with_node_path(error, node.op, node.path) from None
             if out is None:
                 indices[self.inputs + number] = y
             elif y is not out:
@@ -522,7 +533,7 @@ class Plan:
         return results, tape, updates
 
     def run_backward(self, workspace, tape, dys, gradients, clock=iter):
-        """Gradients of the wanted inputs as fresh plain arrays; those of parameters are put into ``gradients`` by name.
+        """Gradients of the needs_gradient inputs as fresh plain arrays; those of parameters are put into ``gradients`` by name.
 
         Arrays that ``gradients`` already holds are written, so that they can be reused from step to step.
         """
@@ -531,10 +542,12 @@ class Plan:
                 view[...] = 0
             elif view is not None:
                 copy_layout(dy, view)
-        for number, kind, dy, wanted, written, added, owned, options, join in clock(workspace.backward):
+        for number, implementation, dy, needs_gradient, written, added, owned, options, join in clock(
+            workspace.backward
+        ):
             if not join:
                 call, saved = tape[number]
-                out = [None] * len(wanted)
+                out = [None] * len(needs_gradient)
                 for argument, view in written:
                     out[argument] = view
                 for argument, view, _ in added:
@@ -544,7 +557,7 @@ class Plan:
                     if array is None:
                         array = gradients[name] = np.empty(call.shapes[argument], self.dtype)
                     out[argument] = array
-                found = kind.backward(call, saved, dy, wanted, out, **options)
+                found = implementation.backward(call, saved, dy, needs_gradient, out, **options)
                 for argument, array in enumerate(out):
                     if array is not None and found[argument] is not array:
                         array[...] = found[argument]
@@ -559,7 +572,7 @@ class Plan:
         ]
 
 
-def describe(structure, shapes, dtype, mode=INFERENCE, seed=0):
+def infer(structure, shapes, dtype, mode=INFERENCE, seed=0):
     """(calls, shapes of all values) of a graph on inputs of ``shapes``; errors carry the node's path."""
     shapes, calls = list(shapes), []
     for number in range(len(structure.nodes)):
@@ -587,13 +600,13 @@ def described(structure, number, shapes, dtype, mode, seed, step):
     for argument, value in node.indices:  # those of a node have the shape of its value
         arrays[argument] = shapes[value]
     try:
-        call = node.op.describe(tuple(arrays), dtype, settings)
+        call = node.op.infer(tuple(arrays), dtype, settings)
         if left_open and mode.tuned and not mode.exact:
-            call = node.op.describe(call.shapes, dtype, {**settings, "algorithm": mode.tuned.algorithm(call, mode)})
+            call = node.op.infer(call.shapes, dtype, {**settings, "algorithm": mode.tuned.algorithm(call, mode)})
         return call
     except CnnError as error:
         names = [(structure.names[v], shapes[v]) for v in node.arguments if v is not None]
-        raise relocated(error, node.op, node.path, names) from None
+        raise with_node_path(error, node.op, node.path, names) from None
 
 
 def plain_copy(view):
@@ -633,13 +646,15 @@ class Folded:
     """
 
     def __init__(self, plan, step, packed):
-        self.kind, self.call, self.packed = plan.nodes[step.node].op.kind, step.call, packed
-        self.lines = []
-        for number in step.lines:
+        self.implementation, self.call, self.packed = plan.nodes[step.node].op.implementation, step.call, packed
+        self.affine = []
+        for number in step.affine:
             node = plan.nodes[number]
             owned = {owned.argument: owned.name for owned in node.owned}
-            self.lines.append((node.op.kind, plan.calls[number], [owned.get(i) for i in range(len(node.arguments))]))
-        self.names = [name for _, _, names in self.lines for name in names if name is not None]
+            self.affine.append(
+                (node.op.implementation, plan.calls[number], [owned.get(i) for i in range(len(node.arguments))])
+            )
+        self.names = [name for _, _, names in self.affine for name in names if name is not None]
         self.made = None  # argument → array
 
     def refresh(self):
@@ -652,9 +667,11 @@ class Folded:
         """``arrays`` of the node with the lines in them; ``owned_arrays`` has those of the lines."""
         if self.made is None:
             folded = arrays
-            for kind, call, names in self.lines:
-                scale, shift = kind.line(call, [None if name is None else owned_arrays[name] for name in names])
-                folded = self.kind.with_line(self.call, folded, scale, shift)
+            for implementation, call, names in self.affine:
+                scale, shift = implementation.affine(
+                    call, [None if name is None else owned_arrays[name] for name in names]
+                )
+                folded = self.implementation.fold_affine(self.call, folded, scale, shift)
             # None of the net's own arrays is kept: who refers to one may be changing it (net.Arrays.versions).
             self.made = {i: f for i, (a, f) in enumerate(zip(arrays, folded, strict=True)) if f is not a}
         elif getattr(self.packed, "filled", False):
@@ -682,7 +699,7 @@ class Workspace:
                 array = array[index]
             return array
 
-        shelf = Shelf()
+        arena = PackedWeights()
         self.packed = []  # (what is kept, names of the arrays it is made from), and the versions it was made from
         self.packed_versions = []
         self.fresh = None  # all versions at the last refresh
@@ -693,10 +710,10 @@ class Workspace:
             names = tuple(name for _, name in step.owned)
             kept = folded = None
             if step.owned and step.call is not None:
-                kept = given["packed"] = plan.nodes[step.node].op.kind.packing(step.call, shelf)
+                kept = given["packed"] = plan.nodes[step.node].op.implementation.packing(step.call, arena)
             if kept is None:
                 given.pop("packed", None)
-            if step.lines:
+            if step.affine:
                 kept = folded = Folded(plan, step, kept)
                 names += tuple(folded.names)
             if kept is not None:
@@ -710,7 +727,7 @@ class Workspace:
         self.forward = [
             (
                 step.node,
-                plan.nodes[step.node].op.kind,
+                plan.nodes[step.node].op.implementation,
                 step.call,
                 [view(place) for place in step.arguments],
                 step.owned,
@@ -727,13 +744,13 @@ class Workspace:
         self.backward = [
             (
                 step.node,
-                plan.nodes[step.node].op.kind,
+                plan.nodes[step.node].op.implementation,
                 view(step.dy),
-                step.wanted,
+                step.needs_gradient,
                 [(argument, view(place)) for argument, place in step.written],
                 [(argument, view(addend), view(place)) for argument, addend, place in step.added],
                 step.owned,
-                {"adding": True} if step.adds else {},
+                {"accumulate": True} if step.accumulates else {},
                 step.join,
             )
             for step in plan.backward_steps

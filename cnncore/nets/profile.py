@@ -17,7 +17,7 @@ from ..operators.schema import ROLE_DTYPES
 from ..runtime import cpu
 from ..runtime.threads import get_num_threads
 from .drawing import Table
-from .plan import Mode, Plan, describe
+from .plan import Mode, Plan, infer
 
 __all__ = ["Passes", "Profile", "algorithms", "pieces_of", "profile"]
 
@@ -58,7 +58,7 @@ class Passes:
         mode = Mode(
             training=training,
             backward=training,
-            wanted=(False,) * len(shapes),
+            needs_gradient=(False,) * len(shapes),
             repeatable=False,
             frozen=frozenset(net.frozen),
             target=cpu.target(),
@@ -298,14 +298,14 @@ def profile(net, shapes, rounds, training, progress=None):
             continue  # part of another node's step, or nothing to do
         there = back = None
         if number in forward:
-            there = Work(forward[number], node.op.kind.multiply_adds(call), bytes_forward(call))
+            there = Work(forward[number], node.op.implementation.multiply_adds(call), bytes_forward(call))
         if number in backward:
             back = Work(backward[number], *work_backward(plan, number))
         rows.append(
             Row(
                 path=node.path,
                 operator=" + ".join(fused.get(number, [node.op.name])),
-                algorithm=node.op.kind.algorithm(computed[number]),
+                algorithm=node.op.implementation.algorithm(computed[number]),
                 output=call.output,
                 forward=there,
                 backward=back,
@@ -347,9 +347,9 @@ def work_backward(plan, number):
     Each gradient takes as many multiply-adds as the forward pass, except that of a bias, which takes none. Read are dy and
     what the kind says that it saves; written are the gradients. A join hands out parts of dy, which moves nothing.
     """
-    node, call, wanted = plan.nodes[number], plan.calls[number], plan.wanted[number]
+    node, call, needs_gradient = plan.nodes[number], plan.calls[number], plan.needs_gradient[number]
     products = sum(
-        want and len(shape) > 1 for want, shape in zip(wanted, call.shapes, strict=True) if shape is not None
+        want and len(shape) > 1 for want, shape in zip(needs_gradient, call.shapes, strict=True) if shape is not None
     )
     if plan.parts[number] is not None:
         return 0, 0
@@ -357,8 +357,8 @@ def work_backward(plan, number):
     saved = zip(rows, call.shapes, strict=True)
     shapes = [call.output, *(shape for row, shape in saved if shape is not None and plan.saved_by(number, row.name))]
     shapes += [call.output] if plan.saved_by(number, "y") else []
-    shapes += [shape for want, shape in zip(wanted, call.shapes, strict=True) if want]
-    return products * node.op.kind.multiply_adds(call), call.dtype.itemsize * sum(map(math.prod, shapes))
+    shapes += [shape for want, shape in zip(needs_gradient, call.shapes, strict=True) if want]
+    return products * node.op.implementation.multiply_adds(call), call.dtype.itemsize * sum(map(math.prod, shapes))
 
 
 # ── How each node is computed ──────────────────────────────────────────────────────────────────────────────────────────
@@ -407,11 +407,11 @@ def algorithms(net, shapes, training):
     mode = Mode(training=training, backward=training, target=cpu.target(), exact=bool(net.exact), tuned=net.tuned)
     shapes = pieces_of(net, shapes, mode)[0]
     rows = []
-    for node, call in zip(net.graph.nodes, describe(net.graph, shapes, net.dtype, mode, net.seed)[0], strict=True):
-        costs = node.op.kind.algorithms(call)
+    for node, call in zip(net.graph.nodes, infer(net.graph, shapes, net.dtype, mode, net.seed)[0], strict=True):
+        costs = node.op.implementation.algorithms(call)
         if not costs:
             continue
-        name = node.op.kind.algorithm(call)
+        name = node.op.implementation.algorithm(call)
         images, weights = call.shapes[:2]
         rows.append(
             Choice(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import GraphError, SettingError, unknown
+from ..errors import GraphError, SettingError, unknown_name
 from ..operators.registry import find
 
 INPUT_FLAGS = ("channels_last", "takes_integers")  # of an input, said in a description where they hold
@@ -68,7 +68,7 @@ class Node(NamedTuple):
     arguments: tuple
     settings: dict  # of the operator, as given
     given: dict  # all settings as given, those of the layer too
-    owned: tuple  # the arrays it owns, layers.Owned
+    owned: tuple  # the arrays it owns, layers.ParameterSpec
     indices: tuple = ()  # (argument, value number) for every argument that is no real numbers
 
 
@@ -103,7 +103,7 @@ class Structure:
     def number(self, name, place="net"):
         """The number of the value called ``name``."""
         if name not in self.names:
-            raise GraphError(unknown(place, "node", name, self.names, "There are"))
+            raise GraphError(unknown_name(place, "node", name, self.names, "There are"))
         return self.names.index(name)
 
     def description(self):

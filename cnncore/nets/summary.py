@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ..errors import shape_text
 from . import drawing
-from .plan import describe
+from .plan import infer
 
 MOST_NAMES = 48  # characters for the inputs of a node in a table
 
@@ -91,7 +91,7 @@ def _reach(reach):
 def summarised(net, shapes):
     """The summary of ``net`` for inputs of ``shapes``."""
     structure = net.graph
-    calls, every_shape = describe(structure, shapes, net.dtype)
+    calls, every_shape = infer(structure, shapes, net.dtype)
     fields = [(tuple(Fraction(1) for _ in row.size), tuple(Fraction(1) for _ in row.size)) for row in structure.inputs]
     rows = []
     for node, call in zip(structure.nodes, calls, strict=True):
@@ -103,7 +103,7 @@ def summarised(net, shapes):
                 output=call.output,
                 parameters=sum(math.prod(owned.shape) for owned in node.owned if owned.trained),
                 state=sum(math.prod(owned.shape) for owned in node.owned if not owned.trained),
-                multiply_adds=node.op.kind.multiply_adds(call),
+                multiply_adds=node.op.implementation.multiply_adds(call),
                 receptive_field=None if fields[-1] is None else fields[-1][0],
                 inputs=(
                     *(structure.names[v] for v in node.arguments if v is not None),
@@ -123,7 +123,7 @@ def receptive_field(fields, node, call):
 
     A window of reach k and stride s over values that reach r and lie j apart reaches r + (k − 1) j, and its values lie s j apart.
     """
-    window = node.op.kind.receptive_window(call)
+    window = node.op.implementation.receptive_window(call)
     if not node.arguments or all(a is None for a in node.arguments):
         return UNSEEING
     fields = [f for f in fields if f is not UNSEEING]

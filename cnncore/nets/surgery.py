@@ -21,7 +21,7 @@ from ..errors import GraphError, ShapeError, shape_text
 from ..operators.activation.elementwise import Elementwise
 from .conversion import conv_to_linear, linear_to_conv
 from .graph import Graph
-from .plan import describe
+from .plan import infer
 from .structure import INDICES
 
 __all__ = ["to_fully_connected", "to_fully_convolutional", "with_classes", "with_outputs"]
@@ -116,7 +116,7 @@ def value_shapes(structure, place, size=None):
                     f"{place}: size is {extents}; the net's input {row.name} is {shape_text(row.shape)}, give extents that fit it"
                 )
         shapes.append(row.shape if row.channels is None else (None, row.channels, *extents))
-    _, every = describe(structure, shapes, FLOATS[0])
+    _, every = infer(structure, shapes, FLOATS[0])
     nodes = {node.path: node for node in structure.nodes}
     return dict(zip(structure.names, every, strict=True)), nodes
 
@@ -287,7 +287,7 @@ def head_after(name, consumers, nodes, flattening, rows, shapes):
                 continue
             if node.op.name in LINEAR and (node.op.name != "conv" or one_by_one(node)):
                 continue
-            if node.op.name not in PER_PLACE | PAIRWISE and not isinstance(node.op.kind, Elementwise):
+            if node.op.name not in PER_PLACE | PAIRWISE and not isinstance(node.op.implementation, Elementwise):
                 return None, path
             found = "per place"
     for path in seen - {name}:  # a join with an image: it is what the image is multiplied by that follows, not a head
@@ -320,7 +320,7 @@ def slid_over(place, node, settings, inputs, windows, shapes):
             f"{place}: {node.path} joins features of different windows, {', '.join(map(str, sorted(found)))}"
         )
     (window,) = found
-    if isinstance(node.op.kind, Elementwise) or name in PAIRWISE | {"dropout", "alpha_dropout"}:
+    if isinstance(node.op.implementation, Elementwise) or name in PAIRWISE | {"dropout", "alpha_dropout"}:
         return window
     if name not in PER_PLACE:
         raise GraphError(
@@ -460,5 +460,5 @@ def stays_flat(name, rows, nodes, shapes, flat):
         return whole and plain
     if not all(value in flat for value in values):
         return False
-    alike = isinstance(node.op.kind, Elementwise) or node.op.name in PER_PLACE | {AVERAGE}
+    alike = isinstance(node.op.implementation, Elementwise) or node.op.name in PER_PLACE | {AVERAGE}
     return alike and node.op.full_settings(node.settings).get("axis", 1) == 1

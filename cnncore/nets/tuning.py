@@ -15,7 +15,7 @@ from ..errors import SettingError
 from ..operators.convolution.implementation import MEASURED_ALGORITHMS
 from ..runtime import cpu
 from .drawing import Table
-from .plan import Mode, describe
+from .plan import Mode, infer
 from .profile import Passes, pieces_of
 
 __all__ = ["Everywhere", "Tuning", "is_tuned", "tune"]
@@ -77,7 +77,7 @@ class Tuning(Mapping):
     def algorithm(self, call, mode):
         """What computes ``call`` in a plan of ``mode``; "auto" where that was not measured or does not fit."""
         found = self._choices.get(description(call, mode.target, mode.backward), "auto")
-        return found if found in call.op.kind.algorithms(call) else "auto"
+        return found if found in call.op.implementation.algorithms(call) else "auto"
 
     def as_data(self):
         """Plain data, for model files."""
@@ -102,7 +102,7 @@ class Everywhere(NamedTuple):
 
     def algorithm(self, call, mode):
         """As :meth:`Tuning.algorithm`."""
-        return self.name if self.name in call.op.kind.algorithms(call) else "direct"
+        return self.name if self.name in call.op.implementation.algorithms(call) else "direct"
 
 
 def description(call, target, backward):
@@ -143,7 +143,7 @@ def tune(net, shapes, training, rounds, progress=None):
             if progress is not None:
                 progress(number * total + done, len(sizes) * total, name)
 
-        calls, _ = describe(net.graph, size, net.dtype, mode, net.seed)
+        calls, _ = infer(net.graph, size, net.dtype, mode, net.seed)
         measure(net, size, calls, training, rounds, shown, rows)
     names = [name for name in MEASURED_ALGORITHMS if any(name in row.seconds for row in rows.values())]
     return Tuning({row.call: row.fastest for row in rows.values()}), measured_table(list(rows.values()), names)
@@ -154,7 +154,7 @@ def open_calls(net, calls, training):
     return {
         number: description(call, cpu.target(), training)
         for number, (node, call) in enumerate(zip(net.graph.nodes, calls, strict=True))
-        if "algorithm" not in node.settings and len(node.op.kind.algorithms(call)) > 1
+        if "algorithm" not in node.settings and len(node.op.implementation.algorithms(call)) > 1
     }
 
 
@@ -162,7 +162,7 @@ def is_tuned(net, shapes, training):
     """Whether ``net.tuned`` has a choice for every call that leaves one on inputs of ``shapes``."""
     mode = Mode(training=training, backward=training, target=cpu.target())
     for size in pieces_of(net, shapes, mode):
-        calls, _ = describe(net.graph, size, net.dtype, mode, net.seed)
+        calls, _ = infer(net.graph, size, net.dtype, mode, net.seed)
         if not set(open_calls(net, calls, training).values()) <= set(net.tuned):
             return False
     return True
@@ -171,7 +171,7 @@ def is_tuned(net, shapes, training):
 def measure(net, shapes, calls, training, rounds, progress, rows):
     """Put a :class:`Measured` per distinct call into ``rows``; ``calls``: those of the nodes by cost."""
     open_ = open_calls(net, calls, training)
-    costs = {number: calls[number].op.kind.algorithms(calls[number]) for number in open_}
+    costs = {number: calls[number].op.implementation.algorithms(calls[number]) for number in open_}
     names = [name for name in MEASURED_ALGORITHMS if any(name in fits for fits in costs.values())]
     passes = {name: Passes(net, shapes, training, Everywhere(name), whole=True) for name in names}
     found = {name: [] for name in names}
@@ -184,7 +184,7 @@ def measure(net, shapes, calls, training, rounds, progress, rows):
         seconds = {
             name: sum(median_of(found[name], number) for number in same) for name in names if name in costs[same[0]]
         }
-        by_cost = calls[same[0]].op.kind.algorithm(calls[same[0]])
+        by_cost = calls[same[0]].op.implementation.algorithm(calls[same[0]])
         fastest = min(seconds, key=seconds.get)
         if seconds[fastest] > WORTH_A_CHANGE * seconds[by_cost]:
             fastest = by_cost

@@ -28,8 +28,8 @@ class Derived:
 
 def signature(op):
     """How the operator is called, for help() and error messages: arrays and settings by position or by name."""
-    several = op.several
-    names = [(a.name, None if a.optional else REQUIRED) for a in op.arrays if not a.several]
+    several = op.variadic
+    names = [(a.name, None if a.optional else REQUIRED) for a in op.arrays if not a.variadic]
     names += [(s.name, s.default) for s in op.settings_list if not several]
     # By position or by name, as long as Python's order (required ones first) allows it; then by name only.
     kind, ended = inspect.Parameter.POSITIONAL_OR_KEYWORD, False
@@ -60,7 +60,7 @@ def docstring(op):
         return textwrap.indent(textwrap.dedent(text).strip("\n"), "    ")
 
     arrays = "\n".join(
-        f"{'*' * a.several}{a.name} : {DOCUMENTED_ROLES.get(a.role, 'array')}{', one or more' if a.several else ''}"
+        f"{'*' * a.variadic}{a.name} : {DOCUMENTED_ROLES.get(a.role, 'array')}{', one or more' if a.variadic else ''}"
         f"{', optional' if a.optional else ''}\n    {a.meaning}"
         for a in op.arrays
     )

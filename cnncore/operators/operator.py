@@ -1,8 +1,8 @@
-"""What an operator is: a row of the catalogue that can be called.
+"""What an operator is: a schema of the registry that can be called.
 
-An :class:`Op` is data (name, formula, settings, cases, source) plus a :class:`Kind`, the way its family is computed. Here the
-arguments of a call are bound, checked and described once, in a frozen :class:`Call` that forward and backward share; below
-this module inputs are trusted, above it nobody checks again.
+An :class:`Op` is data (name, formula, settings, cases, source) plus an :class:`Implementation`, the way its family is
+computed. Here the arguments of a call are bound, checked and described once, in a frozen :class:`Call` that forward and
+backward share; below this module inputs are trusted, above it nobody checks again.
 
     y = op(x, kernel_size=3)
     y, backward = op.with_backward(x, kernel_size=3)
@@ -23,7 +23,7 @@ from . import geometry
 from .documentation import Derived, docstring, signature
 from .schema import ALONE, REQUIRED, ROLE_DTYPES, Array, Case, Layer, Setting
 
-__all__ = ["REQUIRED", "Array", "Call", "Case", "Kind", "Layer", "Op", "Setting"]
+__all__ = ["REQUIRED", "Array", "Call", "Case", "Implementation", "Layer", "Op", "Setting"]
 
 
 # ── Calls ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -54,12 +54,12 @@ class Call:
         """The array for the gradient of array argument number ``argument``."""
         return np.empty(self.shapes[argument], self.dtype) if out is None else out
 
-    def gradients(self, wanted, out=None):
-        """Arrays for all gradients, None for those not ``wanted``."""
-        return tuple(self.gradient(i, out and out[i]) if want else None for i, want in enumerate(wanted))
+    def gradients(self, needs_gradient, out=None):
+        """Arrays for all gradients, None for those not ``needs_gradient``."""
+        return tuple(self.gradient(i, out and out[i]) if want else None for i, want in enumerate(needs_gradient))
 
 
-class Kind:
+class Implementation:
     """How a family of operators is computed. Subclasses live in cnncore/families."""
 
     # What the plan of a graph may do with buffers. What stands here is always right; a family that allows more says so.
@@ -67,7 +67,7 @@ class Kind:
     per_image = False  # each image's y depends on that image alone (outside training)
     saves = None  # names of the arrays (and "y") that backward still reads; None: all of them and y
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         """Check the call; return (shape of y, geometry). Extents may be None (open): then so are those that follow from them."""
         raise NotImplementedError
 
@@ -75,8 +75,8 @@ class Kind:
         """Return (y, extras, saved): y is ``out`` where given; extras a tuple of further outputs; saved goes to backward."""
         raise NotImplementedError
 
-    def backward(self, call, saved, dy, wanted, out=None):
-        """Return one gradient per array argument: None where ``wanted`` is False or the argument has none.
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        """Return one gradient per array argument: None where ``needs_gradient`` is False or the argument has none.
 
         ``out``, where given, holds one array or None per argument, to be written instead of a new one.
         """
@@ -90,11 +90,11 @@ class Kind:
         """
         return None
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         """Whether a batch may be cut into pieces that are computed one after the other, with the same results."""
         return self.per_image and not call.settings.get("training", False)
 
-    def takes_epilogue(self, call, activation):
+    def fuses_activation(self, call, activation):
         """Whether forward takes ``epilogue=activation``, the call of an elementwise operator, and applies it to y.
 
         Only with activations whose ``saves`` are ("y",): their saved tuple is then (y,).
@@ -108,30 +108,30 @@ class Kind:
         """
         return False
 
-    def is_line(self, call):
-        """Whether y = scale · x + shift, with numbers per channel that do not depend on x: those of :meth:`line`."""
+    def is_affine(self, call):
+        """Whether y = scale · x + shift, with numbers per channel that do not depend on x: those of :meth:`affine`."""
         return False
 
-    def line(self, call, arrays):
-        """(scale, shift) of every channel, float64, from the arrays of a call that is a line; arrays[0], x, is not looked at."""
+    def affine(self, call, arrays):
+        """(scale, shift) of every channel, float64, from the arrays of a call that is affine; arrays[0], x, is not looked at."""
         raise NotImplementedError
 
-    def takes_line(self, call):
-        """Whether a line after the call can be part of the arrays that its node owns: :meth:`with_line`."""
+    def folds_affine(self, call):
+        """Whether an affine map after the call can be part of the arrays that its node owns: :meth:`fold_affine`."""
         return False
 
-    def with_line(self, call, arrays, scale, shift):
+    def fold_affine(self, call, arrays, scale, shift):
         """The arrays with which the call gives scale · y + shift."""
         raise NotImplementedError
 
-    def adds(self, call):
-        """Whether backward takes ``adding=True``, and then adds the gradient of its first array to what ``out`` holds of it."""
+    def accumulates(self, call):
+        """Whether backward takes ``accumulate=True``: it adds the gradient of its first array to what ``out`` holds of it."""
         return False
 
-    def packing(self, call, shelf):
+    def packing(self, call, arena):
         """What a node of a plan keeps from call to call, such as weights in the order of the kernels; None: nothing.
 
-        ``shelf`` has the memory for what all nodes keep. What is returned is handed to forward as ``packed``. Its
+        ``arena`` has the memory for what all nodes keep. What is returned is handed to forward as ``packed``. Its
         ``refresh()`` is called before a forward pass when arrays that the node owns may have changed.
         """
         return None
@@ -167,7 +167,7 @@ class Op:
     """
 
     name: str
-    kind: Kind
+    implementation: Implementation
     summary: str
     formula: str
     gradient: str
@@ -182,7 +182,7 @@ class Op:
     accumulates: str = "in x's dtype"
     returns: str = "array y"
     yields: str = "real"  # what y holds: "real" numbers, "index" (int64) or "mask" (booleans), which have no gradient
-    catalogue: tuple[str, ...] = ()
+    literature: tuple[str, ...] = ()
     smooth: bool = True  # differentiable everywhere; otherwise samples keep away from kinks and ties
     linear: tuple[str, ...] = ()  # array arguments in which y is linear: checked by the adjoint identity
     proof: str = "gradient"  # "gradient", or why a numerical derivative is not the right proof
@@ -191,9 +191,9 @@ class Op:
 
     def __post_init__(self):
         settings = {s.name: s.default for s in self.settings_list}
-        several = self.arrays[-1].several if self.arrays else False
+        variadic = self.arrays[-1].variadic if self.arrays else False
         put = object.__setattr__
-        put(self, "several", several)
+        put(self, "variadic", variadic)
         put(self, "settings", MappingProxyType(settings))
         put(self, "_by_name", {s.name: s for s in self.settings_list})
         put(self, "_aliases", {s.alias: s.name for s in self.settings_list if s.alias})
@@ -214,21 +214,23 @@ class Op:
 
     def __call__(self, *arguments, out=None, **settings):
         arrays, call, _ = self._recent.find(arguments, settings) or self._bind(arguments, settings)
-        y, extras, _ = self.kind.forward(call, arrays, None if out is None else self._checked_out(call, out, arrays))
+        y, extras, _ = self.implementation.forward(
+            call, arrays, None if out is None else self._checked_out(call, out, arrays)
+        )
         return (y, *extras) if extras else y
 
     def with_backward(self, *arguments, out=None, **settings):
         """``y, backward``: y as from a plain call, and the function that takes dy to the gradients of the arrays given."""
-        arrays, call, wanted = self._recent.find(arguments, settings) or self._bind(arguments, settings)
-        y, extras, saved = self.kind.forward(
+        arrays, call, needs_gradient = self._recent.find(arguments, settings) or self._bind(arguments, settings)
+        y, extras, saved = self.implementation.forward(
             call, arrays, None if out is None else self._checked_out(call, out, arrays)
         )
 
         def backward(dy):
             if self.yields != "real":
                 return ()
-            gradients = self.kind.backward(call, saved, self.checked_dy(call, dy), wanted)
-            given = [g for g, want in zip(gradients, wanted, strict=True) if want]
+            gradients = self.implementation.backward(call, saved, self.checked_dy(call, dy), needs_gradient)
+            given = [g for g, want in zip(gradients, needs_gradient, strict=True) if want]
             return given[0] if len(given) == 1 else tuple(given)
 
         return ((y, *extras) if extras else y), backward
@@ -243,7 +245,7 @@ class Op:
     def _bind(self, given, settings):
         """Check a call unlike those remembered: its arrays, its description, and which of the arrays have a gradient."""
         arguments, kept = given, dict(settings)
-        if self.several and len(arguments) == len(self.arrays) and isinstance(arguments[-1], (list, tuple)):
+        if self.variadic and len(arguments) == len(self.arrays) and isinstance(arguments[-1], (list, tuple)):
             arguments = (*arguments[:-1], *arguments[-1])
         rows = self.rows(len(arguments))
         count = len(rows)
@@ -267,33 +269,33 @@ class Op:
         except TypeError:  # a setting that cannot be hashed, such as a list
             key, call = None, None
         if call is None:
-            call = self.describe(shapes, dtype, settings)
+            call = self.infer(shapes, dtype, settings)
             if key is not None:
                 if len(self._calls) >= 256:
                     self._calls.clear()
                 self._calls[key] = call
-        arrays, wanted = tuple(arrays), self.wanted(arrays)
+        arrays, needs_gradient = tuple(arrays), self.needs_gradient(arrays)
         if arguments is given:
-            self._recent.keep(given, kept, arrays, call, wanted)
-        return arrays, call, wanted
+            self._recent.keep(given, kept, arrays, call, needs_gradient)
+        return arrays, call, needs_gradient
 
     def rows(self, count):
         """The row of each of ``count`` arrays: the last one repeats where it stands for several."""
-        if not self.several:
+        if not self.variadic:
             return self.arrays
         return self.arrays + self.arrays[-1:] * (count - len(self.arrays))
 
-    def wanted(self, arrays):
+    def needs_gradient(self, arrays):
         """Which of a call's arrays, as bound, have a gradient: real numbers in a differentiable place."""
         return tuple(
             row.differentiable and given is not None and given.dtype.kind == "f"
             for row, given in zip(self.rows(len(arrays)), arrays, strict=True)
         )
 
-    def describe(self, shapes, dtype, settings):
+    def infer(self, shapes, dtype, settings):
         """The checked description of a call with arrays of ``shapes``; extents may be None where they are still open."""
         full = self.full_settings(settings)
-        output, geometry_ = self.kind.describe(self, shapes, dtype, full)
+        output, geometry_ = self.implementation.infer(self, shapes, dtype, full)
         if None not in output:
             geometry.checked_bytes(self.name, output, ROLE_DTYPES.get(self.yields, dtype).itemsize)
         return Call(self, shapes, dtype, MappingProxyType(full), output, geometry_)

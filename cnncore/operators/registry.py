@@ -35,7 +35,7 @@ FAMILIES = {
 OPS = MappingProxyType({row.name: row for rows in FAMILIES.values() for row in rows})
 
 # Operators made on demand from two independent halves, by the name that stands for all of them.
-GRIDS = MappingProxyType({"pool": Grid([row for row in pooling.ROWS if type(row.kind) is Pooling], SCHEMES)})
+GRIDS = MappingProxyType({"pool": Grid([row for row in pooling.ROWS if type(row.implementation) is Pooling], SCHEMES)})
 
 
 def find(name):

@@ -44,7 +44,7 @@ class Array:
     """An array argument. ``role``: "real" (float32 or float64, all the same), "index" (integers, taken as int64), "mask"
     (booleans), "either" (class numbers or probabilities, as losses take them; only the latter have a gradient), or "any"
     (each of the first three).
-    ``several``, for the last array only: any number of them, one or more, as a join takes its branches, one after the other
+    ``variadic``, for the last array only: any number of them, one or more, as a join takes its branches, one after the other
     or as one list; settings are then given by name.
     """
 
@@ -53,7 +53,7 @@ class Array:
     optional: bool = False
     differentiable: bool = True
     role: str = "real"
-    several: bool = False
+    variadic: bool = False
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,7 @@ cdef enum:      # purpose of a block that is kept between calls
     SCRATCH = 0
     PANELS = 1
 
-cdef class Shelf:
+cdef class PackedWeights:
     """Memory for things that are kept together."""
     cdef char *newest       # slab: its first bytes lead to the one before
     cdef char *next

@@ -184,7 +184,7 @@ cdef void give_block(int purpose, void *memory) noexcept nogil:
     cnn_block_give(purpose, memory)
 
 
-cdef class Shelf:
+cdef class PackedWeights:
     """An arena for packed weights: allocated piece by piece, freed as a whole when the object is deleted.
 
     Consecutive pieces are adjacent, on huge pages that none of them would fill alone.

@@ -81,7 +81,7 @@ cdef class Bound:
     cdef tuple names, values            # settings
     cdef tuple left_out                 # None for every optional array that was left out
     cdef int arrays                     # the first of the arguments are arrays of the call, or None; settings follow
-    cdef object call, wanted
+    cdef object call, needs_gradient
 
 
 cdef class Recent:
@@ -92,7 +92,7 @@ cdef class Recent:
         self.calls = []
 
     def find(self, tuple arguments, dict settings):
-        """(arrays, call, wanted) as kept for a call like this one, or None."""
+        """(arrays, call, needs_gradient) as kept for a call like this one, or None."""
         cdef Form form[MOST_ARGUMENTS]
         cdef bint taken[MOST_ARGUMENTS]
         cdef Py_ssize_t count = len(arguments), i
@@ -107,10 +107,10 @@ cdef class Recent:
                     arguments = arguments[:bound.arrays]
                 if bound.left_out is not None:
                     arguments += bound.left_out
-                return arguments, bound.call, bound.wanted
+                return arguments, bound.call, bound.needs_gradient
         return None
 
-    def keep(self, tuple arguments, dict settings, arrays, call, wanted):
+    def keep(self, tuple arguments, dict settings, arrays, call, needs_gradient):
         """Cache a call, if the next one like it can be recognised by the properties of its arguments."""
         cdef Bound bound = Bound()
         cdef Py_ssize_t count = len(arguments), i
@@ -133,7 +133,7 @@ cdef class Recent:
             if any(array is not None for array in arrays[count:]):
                 return
             bound.left_out = (None,) * (len(arrays) - count)
-        bound.call, bound.wanted = call, wanted
+        bound.call, bound.needs_gradient = call, needs_gradient
         self.calls.insert(0, bound)
         del self.calls[MOST_CALLS:]
 

@@ -215,7 +215,7 @@ def _operator_subject(op, arrays, settings, seed):
     bound, call = op.bind(arrays, dict(settings))  # settings may follow the arrays by position, arrays come by name
     rows = op.rows(len(bound))
     names = [row.name for row in rows]
-    if op.several:
+    if op.variadic:
         first = len(op.arrays) - 1
         names[first:] = [f"{rows[first].name}[{i}]" for i in range(len(bound) - first)]
     owned = _own_arrays(op.name, names, bound)
@@ -224,7 +224,7 @@ def _operator_subject(op, arrays, settings, seed):
         lambda *given: op.with_backward(*given, **call.settings),
         names,
         owned,
-        [i for i, wanted in enumerate(op.wanted(owned)) if wanted],
+        [i for i, needs_gradient in enumerate(op.needs_gradient(owned)) if needs_gradient],
         value=lambda *given: op(*given, **call.settings),
     )
 

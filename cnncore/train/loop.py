@@ -176,7 +176,7 @@ class Trainer:
 
     def _step(self, x, target, learning_rate):
         """(loss, first output) of a step. The image's own gradient is not computed: nobody asks for it in training."""
-        outputs, backward = self.net.with_backward(x, training=True, wanted=False, repeatable=False)
+        outputs, backward = self.net.with_backward(x, training=True, needs_gradient=False, repeatable=False)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         value, gradients = 0.0, []
         for output, weight in zip(outputs, self.loss_weights, strict=True):

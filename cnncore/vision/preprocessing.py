@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import DataError, DtypeError, ModelFileError, SettingError, ShapeError, unknown
+from ..errors import DataError, DtypeError, ModelFileError, SettingError, ShapeError, unknown_name
 from . import images
 
 __all__ = ["PRESETS", "Preprocessing", "read_classes"]
@@ -174,7 +174,7 @@ def read_classes(path):
 def preset(name):
     """The entries of a preset, by name; None for those that it leaves as they are when missing."""
     if name not in PRESETS:
-        raise SettingError(unknown("preprocessing", "collection", name, list(PRESETS), "There are"))
+        raise SettingError(unknown_name("preprocessing", "collection", name, list(PRESETS), "There are"))
     return dict.fromkeys(ENTRIES) | PRESETS[name]
 
 

@@ -481,9 +481,11 @@ def test_check_succeeds_and_fails(tmp_path, monkeypatch, capsys):
     code, out, error = run_here(["check", "relu", "--quiet"], tmp_path)
     assert code == 0 and len(out.splitlines()) <= 2 and "all passed" in out
 
-    kind = type(cnncore.relu.kind)
-    honest = kind.backward
-    monkeypatch.setattr(kind, "backward", lambda *a, **k: tuple(None if d is None else -d for d in honest(*a, **k)))
+    implementation = type(cnncore.relu.implementation)
+    honest = implementation.backward
+    monkeypatch.setattr(
+        implementation, "backward", lambda *a, **k: tuple(None if d is None else -d for d in honest(*a, **k))
+    )
     assert cli.main(["check", "relu"]) == 1
     assert "FAILED" in capsys.readouterr().out
 

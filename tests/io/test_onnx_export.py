@@ -8,14 +8,14 @@ import sys
 
 import numpy as np
 import pytest
-from cnncore.io.onnx_export.export import alone, written
-from cnncore.io.onnx_export.nodes import EXPORTERS, REFUSED
-from cnncore.io.onnx_export.pooling import STRATEGIES
 from support.cases import operators
 from support.oracles import compared_with
 
 import cnncore
 from cnncore.errors import CnnError, DataError, ModelFileError, SettingError, ShapeError
+from cnncore.io.onnx_export.export import alone, written
+from cnncore.io.onnx_export.nodes import EXPORTERS, REFUSED
+from cnncore.io.onnx_export.pooling import STRATEGIES
 from cnncore.models import NETWORKS
 
 onnx = pytest.importorskip("onnx")
@@ -154,7 +154,7 @@ PAIRS = [pytest.param(op, id=op.name) for (_, windows), op in cnncore.pool.pairs
 def test_the_grid_of_pooling(op):
     """Every strategy on every scheme of windows; regions of interest by their maximum only."""
     count, refused = compared(op)
-    if op.kind.scheme.name == "roi":
+    if op.implementation.scheme.name == "roi":
         assert count == 0 and all("regions of interest" in reason for reason in refused)
     else:
         assert count > 0 and all("input_shape=" in reason for reason in refused)
@@ -580,7 +580,9 @@ def test_refusals_name_the_node_and_the_way_out():
 
 
 def test_an_operator_of_ones_own_is_refused_by_name():
-    mine = cnncore.operators.operator.Op("mine", cnncore.OPS["relu"].kind, "", "", "", "", "activation", (), "")
+    mine = cnncore.operators.operator.Op(
+        "mine", cnncore.OPS["relu"].implementation, "", "", "", "", "activation", (), ""
+    )
     g = cnncore.Graph()
     g.output(g.apply(mine, g.input(1)))
     with pytest.raises(SettingError, match=r"^mine: it cannot be written to ONNX: .*leave it out"):

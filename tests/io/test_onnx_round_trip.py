@@ -4,7 +4,6 @@ import re
 
 import numpy as np
 import pytest
-from cnncore.io.onnx_export.export import alone
 from support.cases import operators
 from support.processes import package_folder
 from test_onnx_export import SMALLER, assert_same, inference, session
@@ -12,6 +11,7 @@ from test_onnx_import import page, seeded
 
 import cnncore
 from cnncore.errors import CnnError, ModelFileError, SettingError
+from cnncore.io.onnx_export.export import alone
 from cnncore.models import NETWORKS
 
 onnx = pytest.importorskip("onnx")

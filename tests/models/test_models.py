@@ -86,7 +86,7 @@ def test_googlenet_runs_and_trains_on_any_size(googlenet, rng):
 def test_auxiliary_classifiers(rng):
     net = models.googlenet(classes=7, aux=True)
     x = rng.standard_normal((1, 3, 224, 224), np.float32)
-    ys, backward = net.with_backward(x, training=True, wanted=False, repeatable=False)
+    ys, backward = net.with_backward(x, training=True, needs_gradient=False, repeatable=False)
     assert [y.shape for y in ys] == [(1, 7)] * 3
     backward(*(np.full_like(y, weight) for y, weight in zip(ys, (1, 0.3, 0.3), strict=True)))
     assert all(gradient.any() for name, gradient in backward.gradients.items() if name.endswith("classifier.b"))
@@ -134,7 +134,7 @@ def test_small_inception_learns(rng):
     target = np.arange(16) % 2
     x[target == 1, :, :, 6:] += 2
     for _ in range(40):
-        y, backward = net.with_backward(x, training=True, wanted=False, repeatable=False)
+        y, backward = net.with_backward(x, training=True, needs_gradient=False, repeatable=False)
         loss, loss_backward = cnncore.softmax_cross_entropy.with_backward(y, target)
         backward(loss_backward(np.ones((), np.float32)))
         for name, gradient in backward.gradients.items():

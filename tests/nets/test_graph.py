@@ -12,7 +12,7 @@ import pytest
 import cnncore
 from cnncore.errors import DataError, DtypeError, GraphError, SettingError, ShapeError
 from cnncore.nets import layers, plan
-from cnncore.operators.operator import Kind, Op
+from cnncore.operators.operator import Implementation, Op
 from cnncore.operators.schema import Array, Layer, Parameter, Setting
 
 # ── Operators that only tests know ─────────────────────────────────────────────────────────────────────────────────────
@@ -26,13 +26,13 @@ def toy(name, kind, *, arrays=ONE, settings=(), layer=None):
     return Op(name, kind, arrays=arrays, settings_list=settings, layer=layer or Layer(), **text)
 
 
-class Beside(Kind):
+class Beside(Implementation):
     """Its arrays side by side along channels; ``aliased=False`` hides from the plan that it is nothing but that."""
 
     def __init__(self, aliased=True):
         self.aliased = aliased
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         if len({s[2:] for s in shapes}) > 1:
             raise ShapeError(f"{op.name}: the extents of its inputs differ; they must be equal.")
         return (shapes[0][0], sum(s[1] for s in shapes), *shapes[0][2:]), None
@@ -50,16 +50,16 @@ class Beside(Kind):
             y[index] = x
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         return tuple(dy[index] for index in self.slices(call))
 
 
-class Total(Kind):
+class Total(Implementation):
     """The sum of its arrays."""
 
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         if len(set(shapes)) > 1:
             raise ShapeError(f"{op.name}: its inputs differ in shape; they must be equal.")
         return shapes[0], None
@@ -69,17 +69,17 @@ class Total(Kind):
         y[...] = sum(arrays)
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         return tuple(dy.copy() for _ in call.shapes)
 
 
-class Cube(Kind):
+class Cube(Implementation):
     """x³, which may be written over x when nobody needs x any more; backward reads x."""
 
     in_place = True
     saves = ("x",)
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         return shapes[0], None
 
     def forward(self, call, arrays, out=None):
@@ -87,17 +87,17 @@ class Cube(Kind):
         np.power(arrays[0], 3, out=y)
         return y, (), (arrays[0],)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         return (3 * saved[0] ** 2 * dy,)
 
 
-class Product(Kind):
+class Product(Implementation):
     """The product of two arrays, written over the first; backward writes the first gradient over dy before the second."""
 
     in_place = True
     saves = ("x", "z")
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         return shapes[0], None
 
     def forward(self, call, arrays, out=None):
@@ -106,7 +106,7 @@ class Product(Kind):
         y *= arrays[1]
         return y, (), tuple(arrays)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         x, z = saved
         gradients = []
         for i, factor in enumerate((z, x + 1)):
@@ -115,12 +115,12 @@ class Product(Kind):
         return tuple(gradients)
 
 
-class Noise(Kind):
+class Noise(Implementation):
     """x plus a number drawn from the seed in training."""
 
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         return shapes[0], None
 
     def forward(self, call, arrays, out=None):
@@ -128,14 +128,14 @@ class Noise(Kind):
         y[...] = arrays[0] + (call.settings["seed"] if call.settings["training"] else 0)
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         return (dy,)
 
 
-class Counted(Kind):
+class Counted(Implementation):
     """x · scale, and a state that counts training passes."""
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         return shapes[0], None
 
     def forward(self, call, arrays, out=None):
@@ -144,17 +144,17 @@ class Counted(Kind):
         y[...] = x * scale
         return y, ((count + 1,) if call.settings["training"] else ()), (x, scale)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         x, scale = saved
         return dy * scale, np.array([(dy * x).sum()]), None
 
 
-class Fails(Kind):
+class Fails(Implementation):
     """Raises when it meets a value above 100."""
 
     error = DtypeError
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         return shapes[0], None
 
     def forward(self, call, arrays, out=None):
@@ -164,11 +164,11 @@ class Fails(Kind):
         y[...] = arrays[0]
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         return (dy,)
 
 
-SEVERAL = (Array("x", "values", several=True),)
+SEVERAL = (Array("x", "values", variadic=True),)
 BESIDE = toy("beside", Beside(), arrays=SEVERAL)
 COPIED = toy("copied", Beside(aliased=False), arrays=SEVERAL)
 TOTAL = toy("total", Total(), arrays=SEVERAL)
@@ -346,10 +346,10 @@ def test_an_operator_of_two_arrays_that_writes_over_the_first(rng):
     a, b = (cnncore.conv(v, *(net.parameters[f"{n}.{w}"] for w in "wb")) for v, n in ((x, "conv"), (z, "conv_2")))
     np.testing.assert_allclose(net(x, z), np.concatenate([(a + 1) * b, (b + 1) * b], 1), rtol=1e-12)
     check_gradients(net, x, z)
-    for wanted in ((True, False), (False, True)):
-        y, backward = net.with_backward(x, z, wanted=wanted)
+    for needs_gradient in ((True, False), (False, True)):
+        y, backward = net.with_backward(x, z, needs_gradient=needs_gradient)
         y_all, backward_all = net.with_backward(x, z)
-        assert np.array_equal(backward(np.ones_like(y)), backward_all(np.ones_like(y_all))[wanted.index(True)])
+        assert np.array_equal(backward(np.ones_like(y)), backward_all(np.ones_like(y_all))[needs_gradient.index(True)])
 
 
 def test_random_graphs_equal_their_copied_twins(rng):
@@ -495,9 +495,9 @@ def test_only_wanted_gradients_are_computed(rng):
     asked = []
 
     class Spy(Cube):
-        def backward(self, call, saved, dy, wanted, out=None):
-            asked.append(wanted)
-            return super().backward(call, saved, dy, wanted, out)
+        def backward(self, call, saved, dy, needs_gradient, out=None):
+            asked.append(needs_gradient)
+            return super().backward(call, saved, dy, needs_gradient, out)
 
     g = cnncore.Graph()
     x = g.input(1)
@@ -505,7 +505,7 @@ def test_only_wanted_gradients_are_computed(rng):
     g.output(g.conv(h, 1, 1))
     net = g.build(dtype="float64")
     x = rng.standard_normal((1, 1, 2, 2))
-    y, backward = net.with_backward(x, wanted=False)
+    y, backward = net.with_backward(x, needs_gradient=False)
     assert backward(np.ones_like(y)) is None and not asked
     assert set(backward.gradients) == {"conv.w", "conv.b"}
     net.frozen = {"conv.w", "conv.b"}
@@ -539,7 +539,7 @@ def test_a_pass_that_is_not_repeatable_runs_backward_once(rng):
 
 def test_a_value_that_no_gradient_reaches_has_gradient_zero():
     class Blocks(Total):
-        def backward(self, call, saved, dy, wanted, out=None):
+        def backward(self, call, saved, dy, needs_gradient, out=None):
             return (None,) * len(call.shapes)
 
     blocked = (Array("x", "values", differentiable=False),)
@@ -1010,11 +1010,13 @@ def test_joins_cost_nothing_and_buffers_are_reused():
     assert not set(joins) & {step.node for step in made.forward_steps}
     everything = sum(np.prod(s) * 4 for s in made.shapes)
     assert made.arena_bytes < everything / 2
-    once = net._plan((x.shape,), plan.Mode(backward=True, wanted=(True,), repeatable=False))
-    twice = net._plan((x.shape,), plan.Mode(backward=True, wanted=(True,), repeatable=True))
+    once = net._plan((x.shape,), plan.Mode(backward=True, needs_gradient=(True,), repeatable=False))
+    twice = net._plan((x.shape,), plan.Mode(backward=True, needs_gradient=(True,), repeatable=True))
     assert made.arena_bytes < once.arena_bytes <= twice.arena_bytes < 2 * everything
     lenet, shape = cnncore.models.lenet(), (2, 1, 32, 32)
-    once, twice = (lenet._plan((shape,), plan.Mode(backward=True, wanted=(True,), repeatable=r)) for r in (False, True))
+    once, twice = (
+        lenet._plan((shape,), plan.Mode(backward=True, needs_gradient=(True,), repeatable=r)) for r in (False, True)
+    )
     assert once.arena_bytes < twice.arena_bytes
 
 
@@ -1040,8 +1042,8 @@ def test_buffers_alive_at_the_same_time_lie_apart():
     net = two_modules(COPIED).build()
     for mode in (
         plan.Mode(),
-        plan.Mode(backward=True, wanted=(True,)),
-        plan.Mode(backward=True, wanted=(True,), repeatable=False),
+        plan.Mode(backward=True, needs_gradient=(True,)),
+        plan.Mode(backward=True, needs_gradient=(True,), repeatable=False),
     ):
         made = net._plan(((1, 2, 8, 8),), mode)
         for i, a in enumerate(made.all_buffers):
@@ -1155,7 +1157,7 @@ def test_a_net_survives_an_error_in_the_middle(error, monkeypatch, rng):
 # ── Epilogues ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Doubling(Kind):
+class Doubling(Implementation):
     """2x, and an activation on top if the plan asks for it."""
 
     saves = ()
@@ -1163,10 +1165,10 @@ class Doubling(Kind):
     def __init__(self):
         self.fused = []
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         return shapes[0], None
 
-    def takes_epilogue(self, call, activation):
+    def fuses_activation(self, call, activation):
         return activation.op.name in ("relu", "cube")
 
     def forward(self, call, arrays, out=None, epilogue=None):
@@ -1174,10 +1176,10 @@ class Doubling(Kind):
         y[...] = 2 * arrays[0]
         if epilogue is not None:
             self.fused.append(epilogue.op.name)
-            epilogue.op.kind.forward(epilogue, (y.copy(),), y)
+            epilogue.op.implementation.forward(epilogue, (y.copy(),), y)
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         return (2 * dy,)
 
 
@@ -1190,14 +1192,14 @@ class Exponential(Doubling):
         y, _, _ = super().forward(call, (np.expm1(arrays[0]) / 2,), out, epilogue)
         return y, (), (y,)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         return ((saved[0] + 1) * dy,)
 
 
 def test_an_epilogue_is_fused_where_the_producer_takes_it(rng):
     kinds = [Doubling() for _ in range(6)]
     kinds[4] = Exponential()
-    assert cnncore.relu.kind.saves == ("y",)  # or nothing below is fused
+    assert cnncore.relu.implementation.saves == ("y",)  # or nothing below is fused
     g = cnncore.Graph()
     x = g.input(2)
     made = [g.apply(toy("doubling", kind), x) for kind in kinds]

@@ -78,11 +78,11 @@ def passes(op, arrays, settings, layout):
     """y, extras and gradients with x, dy, y and dx in ``layout``, as the plan of a graph calls a kind."""
     x, *rest = arrays
     arrays, call = op.bind((layout(x), *rest), settings)
-    y, extras, saved = op.kind.forward(call, arrays, layout(np.full(call.output, np.nan, call.dtype)))
+    y, extras, saved = op.implementation.forward(call, arrays, layout(np.full(call.output, np.nan, call.dtype)))
     dy = layout(np.cos(np.arange(y.size, dtype=call.dtype) * 3).reshape(y.shape))
-    wanted = op.wanted(arrays)
+    needs_gradient = op.needs_gradient(arrays)
     out = [layout(np.full(x.shape, np.nan, call.dtype)), *(None for _ in rest)]
-    gradients = op.kind.backward(call, saved, dy, wanted, out)
+    gradients = op.implementation.backward(call, saved, dy, needs_gradient, out)
     return [np.array(a) for a in (y, *extras, *gradients) if a is not None]
 
 

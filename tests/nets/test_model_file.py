@@ -105,7 +105,15 @@ def test_what_cannot_be_saved(tmp_path):
     with pytest.raises(SettingError, match=r"net.metadata must hold plain values"):
         net.save(tmp_path / "x.model")
     own = cnncore.operators.operator.Op(
-        "own", cnncore.relu.kind, summary="", formula="", gradient="", paper="", family="", cases=(), example=""
+        "own",
+        cnncore.relu.implementation,
+        summary="",
+        formula="",
+        gradient="",
+        paper="",
+        family="",
+        cases=(),
+        example="",
     )
     g = cnncore.Graph()
     g.output(g.apply(own, g.input(1)))

@@ -9,7 +9,7 @@ import pytest
 import cnncore
 import cnncore.nets.net as net_module
 from cnncore import cpu
-from cnncore.nets.plan import Mode, describe
+from cnncore.nets.plan import Mode, infer
 from cnncore.nets.profile import Clock
 from cnncore.nets.tuning import Tuning, description, tune
 from cnncore.operators.convolution.implementation import MEASURED_ALGORITHMS
@@ -245,7 +245,7 @@ def test_the_graph_can_settle_the_algorithm_of_a_node(algorithm):
 
 def call_of(net, shape, path, training=False):
     """The key of a node's call in ``net.tuned``."""
-    calls, _ = describe(net.graph, [shape], net.dtype, Mode())
+    calls, _ = infer(net.graph, [shape], net.dtype, Mode())
     (number,) = [i for i, node in enumerate(net.graph.nodes) if node.path == path]
     return description(calls[number], cpu.target(), training)
 
@@ -274,11 +274,11 @@ def test_a_net_that_tunes_itself_measures_new_shapes_once(tmp_path, monkeypatch)
     shape, measured = (1, 16, 20, 20), []
     net = branching()
     monkeypatch.setattr(net_module, "tune", lambda *a: measured.append(a[1]) or tune(*a))
-    assert not net.tunes
+    assert not net.auto_tune
     x = np.zeros(shape, np.float32)
     net(x)
     assert not measured and not net.tuned
-    net.tunes = True
+    net.auto_tune = True
     net(x)
     net(x)
     assert measured == [(shape,)] and call_of(net, shape, "first") in net.tuned

@@ -147,7 +147,7 @@ def test_unknown_settings_are_named_with_a_suggestion(op):
             op(*arrays, **{**case.settings, name + "z": 1})
 
 
-@pytest.mark.parametrize("op", operators(where=lambda op: not op.several))
+@pytest.mark.parametrize("op", operators(where=lambda op: not op.variadic))
 def test_too_many_arguments(op):
     case = op.cases[0]
     arrays = case.sample(case.ranks[0])
@@ -213,7 +213,7 @@ def test_every_array_one_longer_and_one_shorter(op, case):
                 refused_or_right(op, (*arrays[:i], other, *arrays[i + 1 :]), case.settings)
 
 
-@pytest.mark.parametrize("op", operators(where=lambda op: len(op.arrays) > 1 or op.several))
+@pytest.mark.parametrize("op", operators(where=lambda op: len(op.arrays) > 1 or op.variadic))
 def test_precisions_are_not_mixed(op):
     case = op.cases[0]
     arrays = case.sample(case.ranks[0])

@@ -828,16 +828,16 @@ def compare(op, arrays, settings, limit):
     y, backward = op.with_backward(*arrays, **settings)
     y = np.asarray(first(y))
     bound, _ = op.bind(arrays, dict(settings))
-    wanted = op.wanted(bound)
+    needs_gradient = op.needs_gradient(bound)
     if op.name in STRATEGIES:  # composed in float32, these lose more digits than an operator may
         arrays = [a.astype(np.float64) if a is not None and a.dtype.kind == "f" else a for a in arrays]
     tensors = [
         None if a is None else torch.from_numpy(np.array(a)).requires_grad_(w)
-        for a, w in zip(arrays, wanted, strict=False)
+        for a, w in zip(arrays, needs_gradient, strict=False)
     ]
     expected = ORACLES[op.name](full, *tensors)
     assert tuple(expected.shape) == y.shape
-    if op.yields != "real" or not any(wanted):  # without gradients
+    if op.yields != "real" or not any(needs_gradient):  # without gradients
         np.testing.assert_array_equal(y, expected.numpy())
         compared_with("PyTorch", op)
         return
@@ -845,7 +845,7 @@ def compare(op, arrays, settings, limit):
     expected.backward(torch.from_numpy(np.array(dy)).to(expected.dtype))
     compared_with("PyTorch", op)
     found = [y, *as_list(backward(dy))]
-    right = [expected.detach().numpy()] + [t.grad.numpy() for t, w in zip(tensors, wanted, strict=False) if w]
+    right = [expected.detach().numpy()] + [t.grad.numpy() for t, w in zip(tensors, needs_gradient, strict=False) if w]
     for number, (a, b) in enumerate(zip(found, right, strict=True)):
         difference = np.abs(a - b).max(initial=0)
         what = "y" if number == 0 else f"gradient {number - 1}"

@@ -9,7 +9,7 @@ from support.cases import as_list, both_passes, cases, first, operators
 
 import cnncore
 from cnncore import CnnError
-from cnncore.operators.operator import Kind
+from cnncore.operators.operator import Implementation
 from cnncore.operators.schema import ROLE_DTYPES
 from cnncore.runtime import dispatch
 
@@ -139,7 +139,7 @@ def test_targets_and_layouts_agree(op, case):
                         assert a is None or np.array_equal(a, b), f"{what}: an input was changed"
 
 
-@pytest.mark.parametrize(("op", "case"), cases(where=lambda op: op.kind.per_image))
+@pytest.mark.parametrize(("op", "case"), cases(where=lambda op: op.implementation.per_image))
 def test_images_apart_give_the_same_results(op, case):
     """What a kind says of itself when it is ``per_image``: a net's inference cuts large batches on its word."""
     for rank, dtype in every_dtype_and_rank(case):
@@ -148,10 +148,10 @@ def test_images_apart_give_the_same_results(op, case):
         shapes += (None,) * (len(op.arrays) - len(arrays))
         # Arrays that meet x by broadcasting have its images.
         images = [
-            i == 0 or row.several or row.role == "index" or op.family == "arrays"
+            i == 0 or row.variadic or row.role == "index" or op.family == "arrays"
             for i, row in enumerate(op.rows(len(arrays))[: len(arrays)])
         ]
-        if not op.kind.takes_pieces(op.describe(shapes, np.dtype(dtype), case.settings)):
+        if not op.implementation.splits_batch(op.infer(shapes, np.dtype(dtype), case.settings)):
             continue
         whole = first(op(*arrays, **case.settings))
         if not whole.shape or not len(arrays[0]) or len(whole) != len(arrays[0]):
@@ -203,56 +203,64 @@ def test_out(op, case):
                         assert np.count_nonzero(whole == 77) == whole.size - out.size, "written beside out"
 
 
-@pytest.mark.parametrize(("op", "case"), cases(where=lambda op: type(op.kind).adds is not Kind.adds))
+@pytest.mark.parametrize(
+    ("op", "case"), cases(where=lambda op: type(op.implementation).adds is not Implementation.adds)
+)
 def test_gradients_are_added_where_a_kind_says_so(op, case, rng):
     """What a kind says of itself by ``adds``: a plan hands it the sum of the other consumers' gradients on its word."""
     for rank, dtype in every_dtype_and_rank(case):
         arrays = case.sample(rank, dtype)
         arrays += (None,) * (len(op.arrays) - len(arrays))
-        call = op.describe(tuple(None if a is None else a.shape for a in arrays), np.dtype(dtype), case.settings)
-        if not op.kind.adds(call):
+        call = op.infer(tuple(None if a is None else a.shape for a in arrays), np.dtype(dtype), case.settings)
+        if not op.implementation.accumulates(call):
             continue
-        wanted = (True,) + (False,) * (len(arrays) - 1)
+        needs_gradient = (True,) + (False,) * (len(arrays) - 1)
         for target in cnncore.cpu.targets():
             with cnncore.cpu.target(target):
-                y, _, saved = op.kind.forward(call, arrays)
+                y, _, saved = op.implementation.forward(call, arrays)
                 dy = rng.standard_normal(y.shape).astype(dtype)
                 before = rng.standard_normal(arrays[0].shape).astype(dtype)
-                alone = op.kind.backward(call, saved, dy, wanted)[0]
+                alone = op.implementation.backward(call, saved, dy, needs_gradient)[0]
                 for layout in (np.ascontiguousarray, strided, channels_last):
                     dx = layout(before.copy())
-                    op.kind.backward(call, saved, dy, wanted, (dx,) + (None,) * (len(arrays) - 1), adding=True)
+                    op.implementation.backward(
+                        call, saved, dy, needs_gradient, (dx,) + (None,) * (len(arrays) - 1), accumulate=True
+                    )
                     assert_close([dx], [before + alone], LIMIT[dtype], f"rank {rank}, {target}, {layout.__name__}")
 
 
-@pytest.mark.parametrize(("op", "case"), cases(where=lambda op: type(op.kind).takes_line is not Kind.takes_line))
+@pytest.mark.parametrize(
+    ("op", "case"), cases(where=lambda op: type(op.implementation).folds_affine is not Implementation.folds_affine)
+)
 def test_lines_become_part_of_the_arrays_where_a_kind_says_so(op, case, rng):
-    """What a kind says of itself by ``takes_line``: a plan folds batch normalisation into its weights on its word."""
+    """What a kind says of itself by ``folds_affine``: a plan folds batch normalisation into its weights on its word."""
     for rank, dtype in every_dtype_and_rank(case):
         arrays = case.sample(rank, dtype)
         arrays += (None,) * (len(op.arrays) - len(arrays))
-        call = op.describe(tuple(None if a is None else a.shape for a in arrays), np.dtype(dtype), case.settings)
-        if not op.kind.takes_line(call):
+        call = op.infer(tuple(None if a is None else a.shape for a in arrays), np.dtype(dtype), case.settings)
+        if not op.implementation.folds_affine(call):
             continue
         scale, shift = rng.uniform(-2, 2, call.output[1]), rng.standard_normal(call.output[1])
         per_channel = (1, -1, *(1,) * (len(call.output) - 2))
-        y = op.kind.forward(call, arrays)[0] * scale.reshape(per_channel) + shift.reshape(per_channel)
-        folded = op.kind.with_line(call, arrays, scale, shift)
+        y = op.implementation.forward(call, arrays)[0] * scale.reshape(per_channel) + shift.reshape(per_channel)
+        folded = op.implementation.fold_affine(call, arrays, scale, shift)
         assert folded[0] is arrays[0] and all(a.dtype == dtype for a in folded)
-        assert_close([op.kind.forward(call, folded)[0]], [y.astype(dtype)], LIMIT[dtype], f"rank {rank}")
+        assert_close([op.implementation.forward(call, folded)[0]], [y.astype(dtype)], LIMIT[dtype], f"rank {rank}")
 
 
-@pytest.mark.parametrize(("op", "case"), cases(where=lambda op: type(op.kind).is_line is not Kind.is_line))
+@pytest.mark.parametrize(
+    ("op", "case"), cases(where=lambda op: type(op.implementation).is_affine is not Implementation.is_affine)
+)
 def test_lines_are_lines(op, case):
     for rank, dtype in every_dtype_and_rank(case):
         arrays = case.sample(rank, dtype)
         arrays += (None,) * (len(op.arrays) - len(arrays))
-        call = op.describe(tuple(None if a is None else a.shape for a in arrays), np.dtype(dtype), case.settings)
-        if op.kind.is_line(call):
-            scale, shift = op.kind.line(call, arrays)
+        call = op.infer(tuple(None if a is None else a.shape for a in arrays), np.dtype(dtype), case.settings)
+        if op.implementation.is_affine(call):
+            scale, shift = op.implementation.affine(call, arrays)
             per_channel = (1, -1, *(1,) * (len(call.output) - 2))
             y = arrays[0] * scale.reshape(per_channel) + shift.reshape(per_channel)
-            assert_close([op.kind.forward(call, arrays)[0]], [y.astype(dtype)], LIMIT[dtype], f"rank {rank}")
+            assert_close([op.implementation.forward(call, arrays)[0]], [y.astype(dtype)], LIMIT[dtype], f"rank {rank}")
 
 
 @pytest.mark.parametrize("op", operators())
@@ -382,7 +390,7 @@ def test_row_is_complete(op):
     for section in SECTIONS:
         assert f"\n{section}\n{'-' * len(section)}\n" in op.__doc__
     # Operators on arrays as such belong to no entry.
-    assert op.catalogue or op.family == "arrays", "which entry of the catalogue of the literature is it?"
+    assert op.literature or op.family == "arrays", "which entry of the catalogue of the literature is it?"
     assert getattr(cnncore, op.name) is op and op.name in cnncore.__all__
 
 
@@ -427,7 +435,7 @@ def test_plain_call_and_with_backward_agree(op, case):
 
 @pytest.mark.parametrize(("op", "case"), cases())
 def test_output_shape_is_known_before_running(op, case):
-    """describe() says y's shape from shapes alone, and open extents give open extents."""
+    """infer() says y's shape from shapes alone, and open extents give open extents."""
     for rank in case.ranks:
         arrays = case.sample(rank)
         bound, call = op.bind(arrays, dict(case.settings))
@@ -439,5 +447,5 @@ def test_output_shape_is_known_before_running(op, case):
         open_batch = [(None, *shapes[0][1:]), *shapes[1:]]
         if any(s is not None and s and s[0] == shapes[0][0] for s in shapes[1:]):
             continue  # other arrays have one entry per image: their batch would be open too
-        output = op.describe(tuple(open_batch), np.dtype(np.float64), dict(case.settings)).output
+        output = op.infer(tuple(open_batch), np.dtype(np.float64), dict(case.settings)).output
         assert all(o in (None, e) for o, e in zip(output, y.shape, strict=True))

@@ -284,7 +284,7 @@ def oracle(strategy, scheme, draws=""):
 
 def of_operator(op):
     """The oracle of a row of pooling, taking its arrays by position; windows that it draws itself are asked for."""
-    strategy, scheme = op.kind.strategy, op.kind.scheme
+    strategy, scheme = op.implementation.strategy, op.implementation.scheme
 
     def pooled(s, x, *rest):
         arrays = {row.name: a for row, a in zip(op.arrays[1:], rest, strict=False) if a is not None}
@@ -292,7 +292,7 @@ def of_operator(op):
         if scheme.draws and (scheme.draws == "always" or s["training"]):
             asked = op(x, *rest, **{**{k: v for k, v in s.items() if k in op.settings}, "return_state": True})
             arrays["starts"] = asked[-1]
-            arrays.pop(op.kind.window_state, None)
+            arrays.pop(op.implementation.window_state, None)
             if s.get("compat") == "torch":
                 return fractional_as_torch(name, s, x, arrays)
         return oracle(name, scheme.name, strategy.draws)(s, x, arrays)
@@ -337,5 +337,5 @@ JUDGED_BY_PEERS = {
 ORACLES = {
     name: of_operator(op)
     for name, op in cnncore.OPS.items()
-    if getattr(op.kind, "scheme", None) and name not in JUDGED_BY_PEERS
+    if getattr(op.implementation, "scheme", None) and name not in JUDGED_BY_PEERS
 } | {"k_max_pool": k_max_pool}

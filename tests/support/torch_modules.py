@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-# Kind of input → shape, and the axes that may stay open beside the batch.
+# Implementation of input → shape, and the axes that may stay open beside the batch.
 SHAPES = {"image": (2, 4, 12, 10), "line": (2, 4, 12), "volume": (2, 4, 6, 8, 6), "vector": (2, 6), "tokens": (2, 5, 8)}
 OPEN = {"image": (2, 3), "line": (2,), "volume": (2, 3, 4), "vector": (), "tokens": (1,)}
 

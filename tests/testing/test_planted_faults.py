@@ -1,7 +1,7 @@
 """Deliberately wrong backward passes, planted in every operator: the gradient check finds each of them.
 
-A fault takes the place of the row's ``kind.backward``; everything else stays. A fault counts as planted where it changes
-some gradient of the sample by more than rounding (ignoring the padding is no fault where there is none).
+A fault takes the place of ``implementation.backward``; everything else stays. It counts as planted where it changes some
+gradient of the sample by more than rounding (ignoring the padding is no fault where there is none).
 """
 
 import dataclasses
@@ -17,17 +17,17 @@ from cnncore.testing import check_adjoint, check_gradient
 
 
 class Faulty:
-    """A kind whose backward is made wrong by ``fault(backward, call, dy, gradients)``."""
+    """An implementation whose backward is made wrong by ``fault(backward, call, dy, gradients)``."""
 
-    def __init__(self, kind, fault):
-        self.kind, self.fault = kind, fault
+    def __init__(self, implementation, fault):
+        self.implementation, self.fault = implementation, fault
 
     def __getattr__(self, name):
-        return getattr(self.kind, name)
+        return getattr(self.implementation, name)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         def right(dy):
-            return list(self.kind.backward(call, saved, np.array(dy, order="C"), wanted))
+            return list(self.implementation.backward(call, saved, np.array(dy, order="C"), needs_gradient))
 
         given = [None if g is None else np.array(g) for g in right(dy)]
         wrong = self.fault(right, call, dy, given)
@@ -36,7 +36,7 @@ class Faulty:
 
 def with_fault(op, fault):
     """The operator with a wrong backward."""
-    return dataclasses.replace(op, kind=Faulty(op.kind, fault))
+    return dataclasses.replace(op, implementation=Faulty(op.implementation, fault))
 
 
 def on_each(change):

@@ -38,7 +38,7 @@ def test_a_row_can_be_timed_or_is_named_as_not_timed(op):
     y, backward = op.with_backward(*arrays, **settings)
     y = standard.first(y)
     assert np.isfinite(y).all()
-    if any(op.wanted(op.bind(arrays, dict(settings))[0])):
+    if any(op.needs_gradient(op.bind(arrays, dict(settings))[0])):
         backward(standard.output_gradient(y))
 
 

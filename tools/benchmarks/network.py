@@ -70,9 +70,9 @@ def labels(batch, classes, seed=1):
 
 def described(net, shape):
     """(node, call) pairs of a net on inputs of ``shape``."""
-    from cnncore.nets.plan import describe
+    from cnncore.nets.plan import infer
 
-    calls, _ = describe(net.graph, (tuple(shape),), net.dtype, seed=net.seed)
+    calls, _ = infer(net.graph, (tuple(shape),), net.dtype, seed=net.seed)
     return list(zip(net.graph.nodes, calls, strict=True))
 
 
@@ -184,7 +184,7 @@ def convolutions(net, shape):
             "w": call.shapes[1],
             "y": call.output,
             "times": 1,
-            "multiply_adds": node.op.kind.multiply_adds(call),
+            "multiply_adds": node.op.implementation.multiply_adds(call),
             **settings,
         }
     return list(found.values())

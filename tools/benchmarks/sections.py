@@ -232,7 +232,9 @@ def closed(contestants_):
 
 def multiply_adds(run, batch, size):
     """Multiply-adds of one forward pass."""
-    return sum(node.op.kind.multiply_adds(call) for node, call in network.described(run.net, (batch, 3, size, size)))
+    return sum(
+        node.op.implementation.multiply_adds(call) for node, call in network.described(run.net, (batch, 3, size, size))
+    )
 
 
 def inference(run):
@@ -268,7 +270,7 @@ def reference(run, section, shape):
     x = network.images(shape, dtype="float64")
     if section == "inference":
         return {"y": np.concatenate([net(image[None]) for image in x])}
-    y, backward = net.with_backward(x, training=False, wanted=False)
+    y, backward = net.with_backward(x, training=False, needs_gradient=False)
     _, loss_backward = cnncore.softmax_cross_entropy.with_backward(y, network.labels(len(x), y.shape[1]))
     dy = loss_backward(np.ones(()))
     backward(dy[0] if isinstance(dy, tuple) else dy)

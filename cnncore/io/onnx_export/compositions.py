@@ -189,10 +189,10 @@ def sparsemax(w, n):
 def composed(w, n):
     """A composition of the catalogue: its steps, one after the other."""
     values = dict(zip((row.name for row in n.op.arrays), n.terms, strict=True))
-    steps = n.op.kind.steps(n.op, n.shapes, n.settings)
+    steps = n.op.implementation.steps(n.op, n.shapes, n.settings)
     for step, made in zip(steps, n.call.geometry, strict=True):
         rows = [row.name for row in step.op.arrays]
-        given = dict(zip(rows if not step.op.several else [rows[-1]] * len(step.inputs), step.inputs, strict=False))
+        given = dict(zip(rows if not step.op.variadic else [rows[-1]] * len(step.inputs), step.inputs, strict=False))
         arrays = {row: n.array(name) for row, name in given.items() if name is not None and n.array(name) is not None}
         terms = [None if name is None else values[name] for name in step.inputs]
         labels = {row: name for row, name in given.items() if row in arrays}

@@ -15,9 +15,9 @@ import numpy as np
 from ..._version import __version__
 from ...checks import FLOATS
 from ...errors import CnnError, ModelFileError, SettingError, ShapeError, shape_text
-from ...nets.layers import Owned
+from ...nets.layers import ParameterSpec
 from ...nets.net import Net
-from ...nets.plan import describe
+from ...nets.plan import infer
 from ...nets.structure import Input, Node, Structure
 from ...operators.pooling.implementation import Pooling
 from ..files import write_atomically
@@ -171,7 +171,7 @@ def exporter(op):
     """The function that writes an operator, or one that says why there is none."""
     if op.name in EXPORTERS:
         return EXPORTERS[op.name]
-    if isinstance(op.kind, Pooling) and op.name not in REFUSED:
+    if isinstance(op.implementation, Pooling) and op.name not in REFUSED:
         return pooled
 
     def refuse(w, n):
@@ -187,7 +187,7 @@ def written(net, input_shape=None, opset=NEWEST_OPSET, fold=False):
     """The graph of a net's inference, in a :class:`Writer`."""
     structure = net.graph
     shapes = input_shapes(net, input_shape)
-    calls, every = describe(structure, shapes, FLOATS[0], seed=net.seed)
+    calls, every = infer(structure, shapes, FLOATS[0], seed=net.seed)
     arrays, folded = node_arrays(net, calls), {}
     if fold:
         folded = fold_normalisations(structure, calls, arrays)
@@ -288,7 +288,7 @@ def batch_names(structure, shapes, every):
     if len(shapes) != 1 or shapes[0][0] is not None:  # each input may have a batch of its own
         return known
     try:
-        trials = [describe(structure, [(batch, *shapes[0][1:])], FLOATS[0])[1] for batch in (2, 3)]
+        trials = [infer(structure, [(batch, *shapes[0][1:])], FLOATS[0])[1] for batch in (2, 3)]
     except CnnError:  # a node asks for another number of images
         return known
     return known | {
@@ -347,7 +347,7 @@ def alone(op, arrays, settings, size=None):
             if array is not None:
                 name = f"{op.name}.{row.name}"
                 update = own[row.name].update
-                owned.append(Owned(argument, name, array.shape, 0.0, (1, 1), update, True))
+                owned.append(ParameterSpec(argument, name, array.shape, 0.0, (1, 1), update, True))
                 numbers[name] = array.astype(np.float32)
             continue
         role = {"i": "index", "b": "mask"}.get(array.dtype.kind, "real")
@@ -357,7 +357,7 @@ def alone(op, arrays, settings, size=None):
             indices.append((argument, len(inputs)))
         arguments.append(len(inputs) if role == "real" else None)
         spatial = array.shape[2:] if size == "known" else (None,) * (array.ndim - 2)
-        name = row.name if not op.several else f"{row.name}_{argument}"
+        name = row.name if not op.variadic else f"{row.name}_{argument}"
         inputs.append(Input(name, array.shape[1] if array.ndim > 1 else None, spatial, role))
     arguments += [None] * (len(op.rows(len(arrays))) - len(arguments))
     node = Node(op.name, op, tuple(arguments), dict(settings), dict(settings), tuple(owned), tuple(indices))

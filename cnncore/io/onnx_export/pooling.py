@@ -379,40 +379,43 @@ def fractional_windows(w, n, s):
 
 def pooled(w, n):
     """A pooling of the grid: its strategy on the windows of its scheme."""
-    s, kind = n.settings, n.op.kind
-    strategy = STRATEGIES.get(kind.strategy.name)
+    s, implementation = n.settings, n.op.implementation
+    strategy = STRATEGIES.get(implementation.strategy.name)
     if strategy is None:
-        n.refuse(f"its strategy {kind.strategy.name!r} is not among those of io/onnx_export/pooling.py", "add it there")
+        n.refuse(
+            f"its strategy {implementation.strategy.name!r} is not among those of io/onnx_export/pooling.py",
+            "add it there",
+        )
     if s.get("training"):
         n.refuse(
             "training=True draws at random, which ONNX cannot repeat", "leave training out: the net's mode decides"
         )
 
     def on(windows):
-        if s.get("return_indices") and kind.strategy.name == "max":
+        if s.get("return_indices") and implementation.strategy.name == "max":
             y, n.indices = windows.max_and_place(n.x)
             if n.indices is not None:
                 return windows.finished(y)
         return windows.finished(strategy(w, n, windows, n.x))
 
-    if kind.scheme.name == "kernel":
+    if implementation.scheme.name == "kernel":
         return on(
             kernel_windows(w, n, *(s[name] for name in ("kernel_size", "stride", "padding", "dilation", "ceil_mode")))
         )
-    if kind.scheme.name == "global":
+    if implementation.scheme.name == "global":
         return on(GlobalWindow(w, n, s["keepdims"]))
-    if kind.scheme.name == "adaptive":
+    if implementation.scheme.name == "adaptive":
         return on(adaptive_windows(w, n, s["output_size"]))
-    if kind.scheme.name == "fractional":
+    if implementation.scheme.name == "fractional":
         return on(fractional_windows(w, n, s))
-    if kind.scheme.name == "pyramid":
+    if implementation.scheme.name == "pyramid":
         levels = [w("Flatten", on(adaptive_windows(w, n, level))) for level in s["levels"]]
         return w("Concat", *levels, axis=1)
-    if kind.scheme.name == "s3":
+    if implementation.scheme.name == "s3":
         y = on(kernel_windows(w, n, s["kernel_size"], 1, "same_upper"))
         stride = per_axis(n.path, "stride", s["stride"], len(n.spatial), minimum=1)
         return w("AveragePool", y, kernel_shape=list(stride), strides=list(stride))
-    if kind.strategy.name == "max" and len(n.spatial) == 2:  # regions of interest
+    if implementation.strategy.name == "max" and len(n.spatial) == 2:  # regions of interest
         shape = per_axis(n.path, "output_size", s["output_size"], 2, minimum=1)
         return w("MaxRoiPool", n.x, n.term("rois"), pooled_shape=list(shape), spatial_scale=s["spatial_scale"])
     return n.refuse(

@@ -54,7 +54,7 @@ def stacked(n, values, axis, step):
     if not values:
         n.refuse("it makes no turn, and what its turns make is needed")
     if all(isinstance(v, np.ndarray) for v in values):
-        n.make_room((len(values), values[0].size))
+        n.check_size_limit((len(values), values[0].size))
         if any(map(is_open, values)):
             values = [v.astype(object) for v in values]
         return np.stack(values, axis)

@@ -294,7 +294,7 @@ class Importer:
         if all(isinstance(v, np.ndarray) for v in n.inputs if v is not None) and any(v is not None for v in n.inputs):
             given = [v for v in n.inputs if v is not None]
             if node.op_type in ON_NUMBERS:
-                n.make_room(np.broadcast_shapes(*(v.shape for v in given)))
+                n.check_size_limit(np.broadcast_shapes(*(v.shape for v in given)))
             made = folded(node.op_type, given)
             if made is not None:
                 return (made,)
@@ -597,7 +597,7 @@ class Imported:
         name = self.node.outputs[place] if place < len(self.node.outputs) else ""
         return self.importer.is_needed(name)
 
-    def make_room(self, shape):
+    def check_size_limit(self, shape):
         """Refuse numbers made from nothing, or from few, that would not fit into memory with the others."""
         count = math.prod(int(n) for n in shape)
         if any(n < 0 for n in shape) or self.importer.made + count > MOST_VALUES:

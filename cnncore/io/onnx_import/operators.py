@@ -1042,7 +1042,7 @@ def reduced_sizes(n, x, axes, keepdims):
 def concat(n):
     axis = n.attribute("axis", 1)
     if all(map(is_constant, n.inputs)):
-        n.make_room((sum(v.size for v in n.inputs),))
+        n.check_size_limit((sum(v.size for v in n.inputs),))
         return np.concatenate([as_objects(v, n.inputs) for v in n.inputs], axis)
     rank = next(v.rank for v in n.inputs if not is_constant(v))
     axis = n.axis(axis, rank)
@@ -1274,7 +1274,7 @@ def gather(n):
     axis, x = n.attribute("axis", 0), n.inputs[0]
     indices = n.array(1, "indices")
     if is_constant(x):
-        n.make_room((indices.size, x.size // max(x.shape[axis], 1)))
+        n.check_size_limit((indices.size, x.size // max(x.shape[axis], 1)))
         return np.asarray(np.take(x, indices.astype(np.int64), axis), x.dtype)
     x = n.live()
     axis %= x.rank
@@ -1450,7 +1450,7 @@ def expand(n):
     wanted, x = n.sizes(1, "its shape"), n.inputs[0]
     if is_constant(x) and all(isinstance(e, int) for e in wanted):
         shape = np.broadcast_shapes(x.shape, tuple(wanted))
-        n.make_room(shape)
+        n.check_size_limit(shape)
         return np.broadcast_to(x, shape).copy()
     x = n.live()
     own = (1,) * (len(wanted) - x.rank) + x.extents
@@ -1485,7 +1485,7 @@ def tile(n):
     if any(isinstance(r, Extent) for r in repeats):
         return tiled_openly(n, n.live(), repeats)
     if is_constant(x):
-        n.make_room([a * b for a, b in zip(x.shape, repeats, strict=True)])
+        n.check_size_limit([a * b for a, b in zip(x.shape, repeats, strict=True)])
         return np.tile(x, repeats)
     return n.add(
         "tile", x, repeats=tuple(repeats), extents=tuple(e * r for e, r in zip(x.extents, repeats, strict=True))
@@ -1704,7 +1704,7 @@ def constant_of_shape(n):
     value = n.node.attributes.get("value", np.zeros(1, np.float32))
     if any(isinstance(e, Extent) for e in shape):
         return repeated(n, n.holding(n.importer.live(value.reshape(-1)[:1], n.name), value), shape)
-    n.make_room(shape)
+    n.check_size_limit(shape)
     return np.full(shape, value.reshape(-1)[0], value.dtype)
 
 
@@ -1791,7 +1791,7 @@ def range_(n):
     if not step or not all(map(np.isfinite, (start, limit, step))):
         n.refuse(f"it counts from {start} to {limit} in steps of {step}")
     count = max(0, math.ceil((limit - start) / step))
-    n.make_room((count,))
+    n.check_size_limit((count,))
     return np.asarray(start + step * np.arange(count), n.inputs[0].dtype if not is_open(n.inputs[0]) else None)
 
 

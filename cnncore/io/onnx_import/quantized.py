@@ -75,7 +75,7 @@ def real_value(n, place, grid):
     """Input number ``place`` as the real numbers that its integers stand for on a grid: an array, or a value of the graph."""
     x = n.inputs[place]
     if is_constant(x):
-        n.make_room(x.shape)
+        n.check_size_limit(x.shape)
         zero = 0 if grid.zero is None else grid.zero
         if not (is_constant(grid.scale) and (grid.zero is None or is_constant(zero))):
             x = n.importer.live(np.asarray(x, np.float32), f"{n.name}/integers")
@@ -115,7 +115,7 @@ def quantize_linear(n):
     x, kind = n.inputs[0], n.attribute("output_dtype", 0) or NUMBERS["uint8"]
     grid = grid_from(n, x, 1, 2, kind)
     if is_constant(x) and is_constant(grid.scale):
-        n.make_room(x.shape)
+        n.check_size_limit(x.shape)
         z = 0 if grid.zero is None else grid.zero
         with np.errstate(all="ignore"):
             q = np.clip(np.rint(x.astype(np.float32) / grid.scale) + z, grid.low, grid.high)

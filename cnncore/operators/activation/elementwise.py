@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import ShapeError
-from ..operator import Kind
+from ..operator import Implementation
 from . import reference
 
 __all__ = ["Elementwise", "Parametric", "check_axes", "with_few_axes"]
@@ -43,7 +43,7 @@ def with_few_axes(*arrays):
 
 
 @dataclass(frozen=True)
-class Elementwise(Kind):
+class Elementwise(Implementation):
     """``function`` on every value; ``numbers`` names the settings passed to it.
 
     Where a setting decides about the function, ``function`` is a callable that takes the settings and returns it. Where the
@@ -62,7 +62,7 @@ class Elementwise(Kind):
     def saves(self):
         return ("y",) if self.of_y else ("x",)
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         check_axes(op.name, shapes[0], MOST_AXES)
         return shapes[0], self.choose(op, settings)
 
@@ -73,7 +73,7 @@ class Elementwise(Kind):
             reference.forward(*call.geometry, part, part_y)
         return y, (), (y if self.of_y else x,)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         (x,) = saved
         dx = call.gradient(0, out and out[0])
         for part in with_few_axes(x, dy, dx):
@@ -89,7 +89,7 @@ class Elementwise(Kind):
 
 
 @dataclass(frozen=True)
-class Parametric(Kind):
+class Parametric(Implementation):
     """``function`` on every value of x, its first number p learned: one for all, or one per channel (axis 1) of x.
 
     Arrays are x and ``parameter``; where that is optional and left out, the setting ``otherwise`` takes its place.
@@ -106,7 +106,7 @@ class Parametric(Kind):
     def saves(self):
         return ("x", self.parameter)
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, p = shapes
         check_axes(op.name, x)
         if p is not None and p not in ((), (1,)):
@@ -124,10 +124,10 @@ class Parametric(Kind):
         reference.forward(*call.geometry, x, y, p)
         return y, (), (x, p)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         x, p = saved
         dx = call.gradient(0, out and out[0])
-        if p is None or not wanted[1]:
+        if p is None or not needs_gradient[1]:
             reference.backward(*call.geometry, x, dy, dx, p)
             return dx, None
         dp = call.gradient(1, out and out[1])

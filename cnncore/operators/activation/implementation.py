@@ -7,20 +7,20 @@ import numpy as np
 from ...checks import integer
 from ...errors import SettingError, ShapeError
 from ...runtime import random
-from ..operator import Kind
+from ..operator import Implementation
 from . import reference
 from .elementwise import check_axes
 
 __all__ = ["BothParts", "Gated", "Hardmax", "Maxout", "RandomSlopes", "Softmax", "Sparsemax"]
 
 
-class Maxout(Kind):
+class Maxout(Implementation):
     """The largest of every ``pieces`` neighbouring channels."""
 
     per_image = True
     saves = ("x",)
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         pieces = settings["pieces"]
         check_axes(op.name, x)
@@ -43,7 +43,7 @@ class Maxout(Kind):
         reference.maxout_forward_pass(x, y)
         return y, (), (x,)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         (x,) = saved
         dx = call.gradient(0, out and out[0])
         reference.maxout_backward_pass(x, dy, dx)
@@ -74,20 +74,20 @@ def part(array, axis, number, extent):
     return array[(slice(None),) * axis + (slice(number * extent, (number + 1) * extent),)]
 
 
-class AlongAxis(Kind):
+class AlongAxis(Implementation):
     """What columns along the setting ``axis`` become; images stay apart unless that is the axis of the images."""
 
     per_image = True
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         axis = checked_axis(op, x, settings)
         if x[axis] == 0:
             raise ShapeError(f"{op.name}: input {x} is empty along axis {axis}: there is no largest value")
         return x, axis
 
-    def takes_pieces(self, call):
-        return super().takes_pieces(call) and call.settings["axis"] % len(call.output) != 0
+    def splits_batch(self, call):
+        return super().splits_batch(call) and call.settings["axis"] % len(call.output) != 0
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Softmax(AlongAxis):
         reference.softmax_forward_pass(x, y, call.geometry, self.logarithm, self.negative)
         return y, (), (y,)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         (y,) = saved
         dx = call.gradient(0, out and out[0])
         reference.softmax_backward_pass(y, dy, dx, call.geometry, self.logarithm, self.negative)
@@ -124,7 +124,7 @@ class Sparsemax(AlongAxis):
         reference.sparsemax_forward_pass(x, y, call.geometry)
         return y, (), (y,)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         (y,) = saved
         dx = call.gradient(0, out and out[0])
         reference.sparsemax_backward_pass(y, dy, dx, call.geometry)
@@ -142,19 +142,19 @@ class Hardmax(AlongAxis):
         reference.hardmax_forward_pass(x, y, call.geometry)
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         dx[...] = 0
         return (dx,)
 
 
-class Gated(Kind):
+class Gated(Implementation):
     """The first half along the setting ``axis``, each value times a sigmoid of its partner in the second half."""
 
     per_image = True
     saves = ("x",)
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         axis = checked_axis(op, x, settings)
         if x[axis] is None:
@@ -167,8 +167,8 @@ class Gated(Kind):
         half = x[axis] // 2
         return with_extent(x, axis, half), (axis, half)
 
-    def takes_pieces(self, call):
-        return super().takes_pieces(call) and call.geometry[0] != 0
+    def splits_batch(self, call):
+        return super().splits_batch(call) and call.geometry[0] != 0
 
     def forward(self, call, arrays, out=None):
         (x,) = arrays
@@ -177,7 +177,7 @@ class Gated(Kind):
         reference.forward(reference.GATE, (0.0,), part(x, axis, 1, half), y, part(x, axis, 0, half), True)
         return y, (), (x,)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         (x,) = saved
         axis, half = call.geometry
         dx = call.gradient(0, out and out[0])
@@ -187,19 +187,19 @@ class Gated(Kind):
         return (dx,)
 
 
-class BothParts(Kind):
+class BothParts(Implementation):
     """The positive and the negative part, one after the other along the setting ``axis``."""
 
     per_image = True
     saves = ("x",)
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         axis = checked_axis(op, x, settings)
         return with_extent(x, axis, None if x[axis] is None else 2 * x[axis]), axis
 
-    def takes_pieces(self, call):
-        return super().takes_pieces(call) and call.geometry != 0
+    def splits_batch(self, call):
+        return super().splits_batch(call) and call.geometry != 0
 
     def forward(self, call, arrays, out=None):
         (x,) = arrays
@@ -209,7 +209,7 @@ class BothParts(Kind):
         reference.forward(reference.NEGATIVE_PART, (), x, part(y, axis, 1, x.shape[axis]))
         return y, (), (x,)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         (x,) = saved
         axis = call.geometry
         dx = call.gradient(0, out and out[0])
@@ -218,12 +218,12 @@ class BothParts(Kind):
         return (dx,)
 
 
-class RandomSlopes(Kind):
+class RandomSlopes(Implementation):
     """Leaky ReLU whose slope is drawn for each value in training, between two bounds, and is their mean otherwise."""
 
     per_image = True
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, state = shapes
         check_axes(op.name, x)
         if state is not None and state != x:
@@ -247,7 +247,7 @@ class RandomSlopes(Kind):
             return y, (), (x, slopes)
         return y, (np.full(call.output, call.geometry, call.dtype) if slopes is None else slopes,), (x, slopes)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         x, slopes = saved
         dx = call.gradient(0, out and out[0])
         reference.backward(reference.LEAKY_RELU, (call.geometry,), x, dy, dx, slopes, True)

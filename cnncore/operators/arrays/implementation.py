@@ -11,7 +11,7 @@ from ...errors import SettingError, ShapeError
 from .. import geometry
 from ..activation import reference as activation
 from ..activation.elementwise import with_few_axes
-from ..operator import Kind
+from ..operator import Implementation
 from ..shape import reference as shape
 from . import reduction
 
@@ -183,7 +183,7 @@ def summed_to(x, out):
 
 
 @dataclass(frozen=True)
-class Pairwise(Kind):
+class Pairwise(Implementation):
     """y = f(x, z) for values that meet by broadcasting; ``other`` has the slope with respect to z; ``reads``: what both need."""
 
     function: activation.Activation
@@ -197,7 +197,7 @@ class Pairwise(Kind):
     def saves(self):
         return self.reads
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         return broadcast(op, shapes), None
 
     def forward(self, call, arrays, out=None):
@@ -207,9 +207,9 @@ class Pairwise(Kind):
             activation.forward(self.function, (0.0,), part_x, part_y, part_z, True)
         return y, (), (x, z)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         x, z = (spread(a, call.output) for a in saved)
-        gradients = call.gradients(wanted, out)
+        gradients = call.gradients(needs_gradient, out)
         # Where x's gradient is written over dy, that of z is not asked for.
         for argument in (1, 0):
             gradient = gradients[argument]
@@ -224,7 +224,7 @@ class Pairwise(Kind):
                 summed_to(whole, gradient)
         return gradients
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return all(len(s) == len(call.output) and s[:1] == call.output[:1] for s in call.shapes)
 
     def receptive_window(self, call):
@@ -241,25 +241,28 @@ def target_shape(op, shapes, settings):
     return settings["shape"] if like is None else like
 
 
-class Expand(Kind):
+class Expand(Implementation):
     """x repeated along axes of extent 1, and along new ones before its own."""
 
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x = shapes[0]
         target = target_shape(op, shapes, settings)
         rank = max(len(x), len(target))
         check_axes(op, x, MOST_COMPUTED_AXES)
         wide = (1,) * (rank - len(target)) + tuple(target)
         own = (1,) * (rank - len(x)) + tuple(x)
-        for axis, (H, wanted) in enumerate(zip(own, wide, strict=True)):
-            if H not in (None, 1) and wanted not in (None, 1, H):
+        for axis, (H, needs_gradient) in enumerate(zip(own, wide, strict=True)):
+            if H not in (None, 1) and needs_gradient not in (None, 1, H):
                 raise ShapeError(
-                    f"{op.name}: input {x} has {H} values along an axis that is to have {wanted} (axis {axis} of "
+                    f"{op.name}: input {x} has {H} values along an axis that is to have {needs_gradient} (axis {axis} of "
                     f"{target}); only an extent of 1 can grow"
                 )
-        output = tuple(H if wanted == 1 or H not in (None, 1) else wanted for H, wanted in zip(own, wide, strict=True))
+        output = tuple(
+            H if needs_gradient == 1 or H not in (None, 1) else needs_gradient
+            for H, needs_gradient in zip(own, wide, strict=True)
+        )
         check_axes(op, output, MOST_COMPUTED_AXES)
         return output, None
 
@@ -268,7 +271,7 @@ class Expand(Kind):
         shape.copy(spread(arrays[0], y.shape), y)
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         summed_to(dy, dx)
         return (dx, *(None,) * (len(call.shapes) - 1))
@@ -281,7 +284,7 @@ class Expand(Kind):
 
 
 @dataclass(frozen=True)
-class Reduction(Kind):
+class Reduction(Implementation):
     """One value for all along ``axes``; geometry: the axes from 0 on."""
 
     function: reduction.Reduction
@@ -292,7 +295,7 @@ class Reduction(Kind):
     def saves(self):
         return () if self.function in (reduction.SUM, reduction.MEAN) else ("x",)
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         check_axes(op, x, MOST_COMPUTED_AXES)
         check_gradient_fits(op, x, dtype)
@@ -310,7 +313,7 @@ class Reduction(Kind):
         reduction.forward(self.function, x, self.with_all_axes(call, y))
         return y, (), (x if self.saves else None,)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         x = dx if saved[0] is None else saved[0]  # sums do not look at it
         if saved[0] is None:
@@ -323,7 +326,7 @@ class Reduction(Kind):
         """y with an axis of extent 1 for every axis that was reduced."""
         return y if y.ndim == len(call.shapes[0]) else np.expand_dims(y, call.geometry)
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return 0 not in call.geometry
 
     def receptive_window(self, call):
@@ -333,13 +336,13 @@ class Reduction(Kind):
 # ── Products of matrices ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class MatrixProduct(Kind):
+class MatrixProduct(Implementation):
     """The matrices in the last two axes of x and z multiplied, those before broadcast. NumPy's BLAS computes."""
 
     per_image = True
     saves = ("x", "z")
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, z = shapes
         for name, s in zip("xz", shapes, strict=True):
             if not 2 <= len(s) <= MOST_COMPUTED_AXES:
@@ -359,16 +362,16 @@ class MatrixProduct(Kind):
         np.matmul(x, z, out=y)
         return y, (), (x, z)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         x, z = saved
-        gradients = call.gradients(wanted, out)
+        gradients = call.gradients(needs_gradient, out)
         products = (lambda: np.matmul(dy, z.swapaxes(-1, -2)), lambda: np.matmul(x.swapaxes(-1, -2), dy))
         for product, gradient in zip(products, gradients, strict=True):
             if gradient is not None:
                 summed_to(product(), gradient)
         return gradients
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return len(call.output) > 2 and all(len(s) == len(call.output) and s[0] == call.output[0] for s in call.shapes)
 
     def multiply_adds(self, call):
@@ -389,7 +392,7 @@ def moved(x, y):
         y[...] = x
 
 
-class Reshape(Kind):
+class Reshape(Implementation):
     """The values of x in row-major order, in another shape."""
 
     saves = ()
@@ -413,7 +416,7 @@ class Reshape(Kind):
             entries.append(None if any(x[a] is None for a in axes) else math.prod(x[a] for a in axes))
         return entries
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x = shapes[0]
         check_axes(op, x, MOST_AXES)
         asked = target_shape(op, shapes, settings)
@@ -458,7 +461,7 @@ class Reshape(Kind):
         self.pass_on(arrays[0], y)
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         self.pass_on(dy, dx)
         return (dx, *(None,) * (len(call.shapes) - 1))
@@ -471,7 +474,7 @@ class Reshape(Kind):
         else:
             moved(x.reshape(y.shape), y)
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         x, y = call.shapes[0], call.output
         asked = call.settings["shape"]
         return bool(x) and bool(y) and x[0] == y[0] and (asked is None or asked[0] in (0, ("axis", 0)))
@@ -483,7 +486,7 @@ class Reshape(Kind):
 class Squeeze(Reshape):
     """Without axes of extent 1."""
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         check_axes(op, x, MOST_AXES)
         if settings["axes"] is None:
@@ -495,14 +498,14 @@ class Squeeze(Reshape):
                 raise ShapeError(f"{op.name}: input {x} has {x[axis]} values along axis {axis}; only 1 can be left out")
         return tuple(H for axis, H in enumerate(x) if axis not in axes), axes
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return bool(call.output) and 0 not in call.geometry
 
 
 class Unsqueeze(Reshape):
     """With further axes of extent 1."""
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         rank = len(x) + len(settings["axes"])
         axes = axes_within(op, settings["axes"], rank, f"a result of {rank} dimensions")
@@ -510,16 +513,16 @@ class Unsqueeze(Reshape):
         rest = iter(x)
         return tuple(1 if axis in axes else next(rest) for axis in range(rank)), axes
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return 0 not in call.geometry
 
 
-class Transpose(Kind):
+class Transpose(Implementation):
     """The axes of x in another order; geometry: the order, and the one that turns it back."""
 
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         check_axes(op, x, MOST_AXES)
         axes = tuple(reversed(range(len(x)))) if settings["axes"] is None else settings["axes"]
@@ -533,12 +536,12 @@ class Transpose(Kind):
         moved(arrays[0].transpose(call.geometry[0]), y)
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         moved(dy.transpose(call.geometry[1]), dx)
         return (dx,)
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return call.geometry[0][:1] == (0,)
 
     def receptive_window(self, call):
@@ -546,12 +549,12 @@ class Transpose(Kind):
         return ((1, 1),) * (len(axes) - 2) if axes == tuple(range(len(axes))) else None
 
 
-class Tile(Kind):
+class Tile(Implementation):
     """x side by side with itself."""
 
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         check_axes(op, x, MOST_AXES)
         repeats = settings["repeats"]
@@ -571,24 +574,24 @@ class Tile(Kind):
         self.apart(call, y)[...] = arrays[0].reshape(tuple(itertools.chain.from_iterable((1, H) for H in own)))
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         dx[...] = self.apart(call, dy).sum(axis=tuple(range(0, 2 * dx.ndim, 2)), dtype=np.float64)
         return (dx,)
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return call.settings["repeats"][:1] == (1,)
 
     def receptive_window(self, call):
         return None
 
 
-class Gather(Kind):
+class Gather(Implementation):
     """Chosen places along one axis; geometry: the axis, and the places from 0 on."""
 
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         check_axes(op, x, MOST_AXES)
         check_gradient_fits(op, x, dtype)
@@ -621,26 +624,26 @@ class Gather(Kind):
             moved(source, to)
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         dx[...] = 0
         for to, source in self.pairs(call, dx, dy):
             to += source
         return (dx,)
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return call.geometry[0] > 0
 
     def receptive_window(self, call):
         return None
 
 
-class ArangeLike(Kind):
+class ArangeLike(Implementation):
     """Numbers at even distances, as many as x has values along an axis. Geometry: that axis, from 0 on."""
 
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         check_axes(op, x, MOST_AXES)
         (axis,) = axes_within(op, (settings["axis"],), len(x), f"input {x}")
@@ -651,19 +654,19 @@ class ArangeLike(Kind):
         y[...] = call.settings["start"] + call.settings["step"] * np.arange(y.size)
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         return (None,)
 
     def receptive_window(self, call):
         return ()
 
 
-class Constant(Kind):
+class Constant(Implementation):
     """An array that does not depend on any other."""
 
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (value,) = shapes
         check_axes(op, value, MOST_AXES)
         return tuple(value), None
@@ -673,7 +676,7 @@ class Constant(Kind):
         moved(arrays[0], y)
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         moved(dy, dx)
         return (dx,)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ...errors import CnnError
-from ..operator import Kind, Op
+from ..operator import Implementation, Op
 from ..shape import reference as shape
 from ..shape.implementation import empty_image
 
@@ -39,17 +39,17 @@ class Described:
 
 def overwrites(call):
     """Whether a call may write y where its first array lies, and does not need that array again."""
-    kind = call.op.kind
+    implementation = call.op.implementation
     return (
-        kind.in_place
+        implementation.in_place
         and call.output == call.shapes[0]
-        and kind.saves is not None
-        and call.op.arrays[0].name not in kind.saves
+        and implementation.saves is not None
+        and call.op.arrays[0].name not in implementation.saves
     )
 
 
 @dataclass(frozen=True)
-class Composition(Kind):
+class Composition(Implementation):
     """``steps(op, shapes, settings)`` gives the steps of a call, as a tuple of :class:`Step`; the last one's result is y.
 
     Joins are never copied to: what they join is computed in its place. Values between the steps lie like the first array.
@@ -59,7 +59,7 @@ class Composition(Kind):
 
     per_image = True
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         steps = self.steps(op, shapes, settings)
         numbers = {row.name: i for i, row in enumerate(op.arrays)}
         known = list(shapes)
@@ -69,7 +69,7 @@ class Composition(Kind):
             given = [None if i is None else known[i] for i in taken]
             given += [None] * (len(step.op.arrays) - len(given))
             try:
-                call = step.op.describe(tuple(given), dtype, dict(step.settings))
+                call = step.op.infer(tuple(given), dtype, dict(step.settings))
             except CnnError as error:
                 arrays = ", ".join(
                     n for n, i in zip(step.inputs, taken, strict=True) if i is not None and known[i] is not None
@@ -94,14 +94,14 @@ class Composition(Kind):
             call, place, fused = calls[number], None, None
             if len(consumers[number]) == 1:
                 ((following, argument),) = consumers[number]
-                kind, after = calls[following].op.kind, calls[following]
-                parts = None if None in after.output else kind.parts(after)
-                saves = call.op.kind.saves
+                implementation, after = calls[following].op.implementation, calls[following]
+                parts = None if None in after.output else implementation.parts(after)
+                saves = call.op.implementation.saves
                 if parts is not None:
                     place = (following, parts[argument])
                 elif argument == 0 and overwrites(after) and saves is not None and "y" not in saves:
                     place = (following, None)
-                    if kind.saves == ("y",) and call.op.kind.takes_epilogue(call, after):
+                    if implementation.saves == ("y",) and call.op.implementation.fuses_activation(call, after):
                         fused = after
                         steps[following] = Described(after, inputs[following], steps[following].place, done=True)
             steps[number] = Described(call, inputs[number], place, fused)
@@ -122,10 +122,10 @@ class Composition(Kind):
                     values[first + following] if index is None else values[first + following][index]
                 )
         for number, step in enumerate(steps):
-            y, kind = values[first + number], step.call.op.kind
+            y, implementation = values[first + number], step.call.op.implementation
             given = [None if i is None else values[i] for i in step.inputs]
             given += [None] * (len(step.call.shapes) - len(given))
-            parts = kind.parts(step.call)
+            parts = implementation.parts(step.call)
             if step.done:
                 saved[number] = (y,)
             elif parts is not None:
@@ -136,13 +136,13 @@ class Composition(Kind):
                 options = {} if step.fused is None else {"epilogue": step.fused}
                 if packed is not None and packed.steps[number] is not None:
                     options["packed"] = packed.steps[number]
-                _, _, saved[number] = kind.forward(step.call, tuple(given), y, **options)
+                _, _, saved[number] = implementation.forward(step.call, tuple(given), y, **options)
         return values[-1], (), (values, saved)
 
-    def backward(self, call, saved, dy, wanted, out=None):
-        steps, first = call.geometry, len(wanted)
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        steps, first = call.geometry, len(needs_gradient)
         _, kept = saved
-        needed = list(wanted)
+        needed = list(needs_gradient)
         for step in steps:
             needed.append(any(i is not None and needed[i] for i in step.inputs))
         gradients = Gradients(call, first, out)
@@ -151,36 +151,36 @@ class Composition(Kind):
             step, place = steps[number], first + number
             if not needed[place] or gradients.found[place] is None:
                 continue
-            kind, dy_here = step.call.op.kind, gradients.found[place]
+            implementation, dy_here = step.call.op.implementation, gradients.found[place]
             rows = step.call.op.rows(len(step.call.shapes))
             asked = tuple(
                 row.differentiable and argument < len(step.inputs) and step.inputs[argument] is not None
                 and needed[step.inputs[argument]]
                 for argument, row in enumerate(rows)
             )  # fmt: skip
-            parts = kind.parts(step.call)
+            parts = implementation.parts(step.call)
             if parts is not None:
                 for i, want, index in zip(step.inputs, asked, parts, strict=False):
                     if want:
                         gradients.lend(i, dy_here[index])
                 continue
-            over = kind.in_place and sum(asked) == 1 and asked[0] and place in gradients.own
+            over = implementation.in_place and sum(asked) == 1 and asked[0] and place in gradients.own
             places = [
                 gradients.place(i, over and dy_here) if want else None
                 for i, want in zip(step.inputs, asked, strict=False)
             ]
             places += [None] * (len(asked) - len(places))
-            made = kind.backward(step.call, kept[number], dy_here, asked, places)
+            made = implementation.backward(step.call, kept[number], dy_here, asked, places)
             for i, want, gradient in zip(step.inputs, asked, made, strict=False):
                 if want:
                     gradients.take(i, gradient)
-        return gradients.results(wanted)
+        return gradients.results(needs_gradient)
 
-    def packing(self, call, shelf):
-        return Packings([step.call.op.kind.packing(step.call, shelf) for step in call.geometry])
+    def packing(self, call, arena):
+        return Packings([step.call.op.implementation.packing(step.call, arena) for step in call.geometry])
 
     def multiply_adds(self, call):
-        return sum(step.call.op.kind.multiply_adds(step.call) or 0 for step in call.geometry)
+        return sum(step.call.op.implementation.multiply_adds(step.call) or 0 for step in call.geometry)
 
     def receptive_window(self, call):
         rank = len(call.shapes[0]) - 2
@@ -188,7 +188,7 @@ class Composition(Kind):
         windows = {0: ((1, 1),) * rank}  # of the values that depend on the image
         for number, step in enumerate(call.geometry):
             reaching = [windows[i] for i in step.inputs if i in windows]
-            own = step.call.op.kind.receptive_window(step.call)
+            own = step.call.op.implementation.receptive_window(step.call)
             if not reaching or own is None:
                 return None
             widest = [max(branch[axis] for branch in reaching) for axis in range(rank)]
@@ -255,10 +255,10 @@ class Gradients:
         shape.copy(part, memory)
         self.take(i, memory)
 
-    def results(self, wanted):
+    def results(self, needs_gradient):
         """The gradients asked for; those of arrays that no step reads are 0."""
         made = []
-        for i, want in enumerate(wanted):
+        for i, want in enumerate(needs_gradient):
             if want and self.found[i] is None:
                 self.found[i] = self.call.gradient(i, self.out and self.out[i])
                 self.found[i][...] = 0

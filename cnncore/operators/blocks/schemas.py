@@ -264,7 +264,7 @@ ROWS = (
         "separable_conv",
         Composition(separable_steps),
         family="convolution",
-        catalogue=("C07",),
+        literature=("C07",),
         summary="A depthwise convolution, then a 1×1 convolution over all channels: far fewer weights than a full one.",
         formula="""
             h[n, c·M + m, o] = Σ_t w[c·M + m, 0, t] · x[n, c, s·o + d·t − lo]
@@ -323,7 +323,7 @@ ROWS = (
         "mlpconv",
         Composition(mlpconv_steps),
         family="convolution",
-        catalogue=("C18",),
+        literature=("C18",),
         summary="A small network with two hidden layers slides over the image in place of a linear filter.",
         formula="""
             h₁ = f(conv(x, w1, b1)),   h₂ = f(conv(h₁, w2, b2)),   y = f(conv(h₂, w3, b3))
@@ -382,7 +382,7 @@ ROWS = (
         "inception",
         Composition(inception_steps),
         family="convolution",
-        catalogue=("C19",),
+        literature=("C19",),
         summary="The Inception module: 1×1, 3×3 and 5×5 convolutions and a 3×3 max pooling of one image, side by side.",
         formula="""
             y = concat(f₁(x), f₃(r₃(x)), f₅(r₅(x)), f_p(max pool 3×3 of x)),   every f and r: ReLU of a convolution, stride 1

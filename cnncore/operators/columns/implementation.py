@@ -10,7 +10,7 @@ from ...errors import SettingError, ShapeError
 from .. import geometry
 from ..convolution import reference as conv
 from ..convolution.implementation import Convolution, check_groups, check_weights
-from ..operator import Kind
+from ..operator import Implementation
 from ..shape import reference as shape
 from ..shape.implementation import channels_innermost
 from . import reference
@@ -23,13 +23,13 @@ def described(window, groups=1, inputs=1):
     return None if None in window.output or None in window.low else reference.Columns(window, groups, inputs)
 
 
-class Unfold(Kind):
+class Unfold(Implementation):
     """Every window of x as a column; geometry: the windows."""
 
     per_image = True
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         extents = geometry.spatial(op.name, x)
         window = geometry.window(
@@ -44,7 +44,7 @@ class Unfold(Kind):
         call.geometry.unfold(x, y)
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         call.geometry.fold(dy, dx)
         return (dx,)
@@ -53,13 +53,13 @@ class Unfold(Kind):
         return None
 
 
-class Fold(Kind):
+class Fold(Implementation):
     """An image from its columns: every pixel is the sum of its copies."""
 
     per_image = True
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         if len(x) != 3:
             raise ShapeError(f"{op.name}: input has {len(x)} dimensions {x}; expected columns (N, C · T, windows)")
@@ -88,7 +88,7 @@ class Fold(Kind):
         call.geometry.fold(x, y)
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         call.geometry.unfold(dy, dx)
         return (dx,)
@@ -97,13 +97,13 @@ class Fold(Kind):
         return None
 
 
-class LocallyConnected(Kind):
+class LocallyConnected(Implementation):
     """A convolution whose weights differ from window to window: w (K, C / groups · T, \\*output)."""
 
     per_image = True
     saves = ("x", "w")
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, w, b = shapes
         extents = geometry.spatial(op.name, x)
         groups = settings["groups"]
@@ -140,9 +140,9 @@ class LocallyConnected(Kind):
         call.geometry.local_forward(x, w, b, y)
         return y, (), (x, w)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         x, w = saved
-        dx, dw, db = call.gradients(wanted, out)
+        dx, dw, db = call.gradients(needs_gradient, out)
         if dx is not None:
             call.geometry.local_backward_input(dy, w, dx)
         if dw is not None:
@@ -175,13 +175,13 @@ class DeformedGeometry:
     multiply_adds: int | None
 
 
-class DeformableConvolution(Kind):
+class DeformableConvolution(Implementation):
     """A convolution that reads every cell of a window at a place of its own: columns of these, then a 1×1 convolution."""
 
     per_image = False  # offset and mask have images too
     saves = ("x", "offset", "w", "mask")
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, offset, w, b, mask = shapes
         extents = geometry.spatial(op.name, x, (2,))
         groups, shared = settings["groups"], settings["offset_groups"]
@@ -226,10 +226,10 @@ class DeformableConvolution(Kind):
         g.sums.forward(deformed, self.kernels(call, w), b, y)
         return y, (), (x, offset, w, mask)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         x, offset, w, mask = saved
         g = call.geometry
-        dx, doffset, dw, db, dmask = call.gradients(wanted, out)
+        dx, doffset, dw, db, dmask = call.gradients(needs_gradient, out)
         image = with_channels_innermost(x)
         if dw is not None:
             rows = np.empty(g.weights, call.dtype)
@@ -297,9 +297,9 @@ class PartialConvolution(Convolution):
     per_image = False  # the mask has images too
     saves = ("x", "mask", "w")
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, mask, w, b = shapes
-        described_ = super().describe(op, (x, w, b), dtype, {**settings, "padding_mode": "zeros"})
+        described_ = super().infer(op, (x, w, b), dtype, {**settings, "padding_mode": "zeros"})
         one = (x[0], 1, *x[2:])
         if not (fits(mask, x) or fits(mask, one)):
             raise ShapeError(
@@ -333,13 +333,13 @@ class PartialConvolution(Convolution):
         extras = ((share > 0).astype(call.dtype),) if call.settings["return_mask"] else ()
         return y, extras, (known, w, kept, share)
 
-    def adds(self, call):
+    def accumulates(self, call):
         return False  # what the primitives give is not yet dx: the mask follows
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         known, w, kept, share = saved
         primitives = call.geometry.primitives
-        dx, _, dw, db = call.gradients(wanted, out)
+        dx, _, dw, db = call.gradients(needs_gradient, out)
         scaled = dy * share
         if dx is not None:
             primitives.backward_input(scaled, w, dx)
@@ -350,8 +350,8 @@ class PartialConvolution(Convolution):
             conv.backward_bias(np.where(share > 0, dy, call.dtype.type(0)), db)
         return dx, None, dw, db
 
-    def takes_epilogue(self, call, activation):
+    def fuses_activation(self, call, activation):
         return False
 
-    def takes_line(self, call):
+    def folds_affine(self, call):
         return False  # where nothing is known y is 0, with and without a bias

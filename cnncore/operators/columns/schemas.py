@@ -94,7 +94,7 @@ ROWS = (
         "unfold",
         Unfold(),
         family="convolution",
-        catalogue=("C11",),
+        literature=("C11",),
         summary="Every window of an image as a column: im2col, what makes a convolution a matrix product.",
         formula="""
             y[n, c·T + t, o] = x[n,c, s·o + d·t − lo], 0 outside the image
@@ -129,7 +129,7 @@ ROWS = (
         "fold",
         Fold(),
         family="convolution",
-        catalogue=("C11",),
+        literature=("C11",),
         summary="An image from the columns of its windows, added up where windows overlap: col2im, the adjoint of unfold.",
         formula="y[n,c,q] = Σ x[n, c·T + t, o]   over all (o, t) with s·o + d·t − lo = q",
         gradient="dx[n, c·T + t, o] = dy[n,c, s·o + d·t − lo], 0 outside the image: unfold of dy",
@@ -162,7 +162,7 @@ ROWS = (
         "locally_connected_conv",
         LocallyConnected(),
         family="convolution",
-        catalogue=("C13",),
+        literature=("C13",),
         summary="A convolution whose weights are not shared: every window has its own.",
         formula="""
             y[n,k,o] = b[k,o] + Σ_c Σ_t w[k, c·T + t, o] · x[n,c, s·o + d·t − lo]
@@ -220,7 +220,7 @@ ROWS = (
         "deformable_conv",
         DeformableConvolution(),
         family="convolution",
-        catalogue=("C15",),
+        literature=("C15",),
         summary="A convolution whose windows are bent: every cell of every window is read at a place of its own.",
         formula="""
             y[n,k,o] = b[k] + Σ_c Σ_t w[k,c,t] · m[n,t,o] · v_c(p),   p = s·o + d·t − lo + Δ[n,t,o]
@@ -287,7 +287,7 @@ ROWS = (
         "partial_conv",
         PartialConvolution(),
         family="convolution",
-        catalogue=("C16",),
+        literature=("C16",),
         summary="A convolution of images with missing pixels: what is known of a window stands for all of it.",
         formula="""
             y[n,k,o] = b[k] + T C / m[n,o] · Σ_c Σ_t w[k,c,t] · M x [n,c, s·o + d·t − lo]   where m > 0, else 0

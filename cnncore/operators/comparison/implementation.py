@@ -6,22 +6,22 @@ import numpy as np
 
 from ..activation.elementwise import check_axes
 from ..arrays.implementation import MOST_AXES, broadcast, spread, summed_to
-from ..operator import Kind
+from ..operator import Implementation
 from . import reference
 
 __all__ = ["Comparison", "Conversion", "Infinite", "Logic", "Negation", "NotANumber", "Where"]
 
 
-class WithoutGradient(Kind):
+class WithoutGradient(Implementation):
     """What is true or false, or a whole number, does not change with what it is made of."""
 
     per_image = True
     saves = ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         return (None,) * len(call.shapes)
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return all(len(s) == len(call.output) and s[:1] == call.output[:1] for s in call.shapes)
 
     def receptive_window(self, call):
@@ -31,7 +31,7 @@ class WithoutGradient(Kind):
 class OfOneArray(WithoutGradient):
     """A value of y for each value of x."""
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         check_axes(op.name, shapes[0], MOST_AXES)
         return shapes[0], None
 
@@ -42,7 +42,7 @@ class Comparison(WithoutGradient):
 
     outcomes: tuple[int, int, int, int]
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         return broadcast(op, shapes), None
 
     def forward(self, call, arrays, out=None):
@@ -76,7 +76,7 @@ class Logic(WithoutGradient):
     both: bool
     one: bool
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         return broadcast(op, shapes), None
 
     def forward(self, call, arrays, out=None):
@@ -94,13 +94,13 @@ class Negation(OfOneArray):
         return y, (), ()
 
 
-class Where(Kind):
+class Where(Implementation):
     """x where the condition holds, z elsewhere; all three meet by broadcasting."""
 
     per_image = True
     saves = ("condition",)
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         return broadcast(op, shapes), None
 
     def forward(self, call, arrays, out=None):
@@ -109,8 +109,8 @@ class Where(Kind):
         reference.choose(condition, x, z, y)
         return y, (), (condition,)
 
-    def backward(self, call, saved, dy, wanted, out=None):
-        gradients = call.gradients((False, *wanted[1:]), out)
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        gradients = call.gradients((False, *needs_gradient[1:]), out)
         for kept, gradient in ((True, gradients[1]), (False, gradients[2])):
             if gradient is None:
                 continue
@@ -120,7 +120,7 @@ class Where(Kind):
                 summed_to(whole, gradient)
         return gradients
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return all(len(s) == len(call.output) and s[:1] == call.output[:1] for s in call.shapes)
 
     def receptive_window(self, call):
@@ -141,8 +141,8 @@ class Conversion(OfOneArray):
         np.copyto(y, x, casting="unsafe")
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
-        if not wanted[0]:
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        if not needs_gradient[0]:
             return (None,)
         dx = call.gradient(0, out and out[0])
         dx[...] = dy

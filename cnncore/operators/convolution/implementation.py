@@ -1,4 +1,4 @@
-"""Convolution, transposed convolution and linear layers: three primitives (operators/convolution/reference.pyx) in different orders."""
+"""Convolution, transposed convolution and linear layers: three primitives (reference.pyx) in different orders."""
 
 import math
 from dataclasses import dataclass
@@ -11,10 +11,9 @@ from ...errors import SettingError, ShapeError
 from .. import geometry
 from ..activation import reference as activations
 from ..activation.elementwise import Elementwise
-from ..operator import Kind
+from ..operator import Implementation
 from ..schema import Setting
 from ..shape.implementation import PaddedImage
-from ..shape.reference import accumulate
 from . import linear
 from . import reference as conv
 
@@ -200,7 +199,7 @@ def check_bias(place, b, channels, form):
         )
 
 
-class Convolution(Kind):
+class Convolution(Implementation):
     """y = w ∗ x + b by the three primitives in their plain order.
 
     Variants differ in what their settings mean (``plain``) and in how their weights lie (``kernels``, ``into_kernels``).
@@ -221,7 +220,7 @@ class Convolution(Kind):
         """Let ``write`` fill the gradient of the weights, seen as that of the plain convolution."""
         write(dw)
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, w, b = shapes
         extents = geometry.spatial(op.name, x)
         w, settings = self.plain(op.name, x, w, settings)
@@ -251,28 +250,28 @@ class Convolution(Kind):
         call.geometry.primitives.forward(image, self.kernels(call, w), b, y, packed, *bounds(epilogue))
         return y, (), (x, w)
 
-    def packing(self, call, shelf):
-        return call.geometry.primitives.pack(shelf)
+    def packing(self, call, arena):
+        return call.geometry.primitives.pack(arena)
 
-    def takes_line(self, call):
+    def folds_affine(self, call):
         return True
 
-    def with_line(self, call, arrays, scale, shift):
+    def fold_affine(self, call, arrays, scale, shift):
         x, w, b = arrays
         per_output = scale.reshape(-1, *(1,) * (w.ndim - 1))
         return x, (w * per_output).astype(call.dtype), with_bias(call, b, scale, shift)
 
-    def backward(self, call, saved, dy, wanted, out=None, adding=False):
+    def backward(self, call, saved, dy, needs_gradient, out=None, accumulate=False):
         x, w = saved
         primitives, padding = call.geometry.primitives, call.geometry.padding
-        dx, dw, db = call.gradients(wanted, out)
-        if dx is not None and not (adding and primitives.add_backward_input(dy, self.kernels(call, w), dx)):
-            total, dx = dx, np.empty_like(dx) if adding else dx
+        dx, dw, db = call.gradients(needs_gradient, out)
+        if dx is not None and not (accumulate and primitives.add_backward_input(dy, self.kernels(call, w), dx)):
+            total, dx = dx, np.empty_like(dx) if accumulate else dx
             image = dx if padding is None else padding.empty(dx)
             primitives.backward_input(dy, self.kernels(call, w), image)
             if padding is not None:
                 padding.tables.backward(image, dx)
-            if adding:
+            if accumulate:
                 accumulate(dx, total)
                 dx = total
         if dw is not None:
@@ -282,10 +281,10 @@ class Convolution(Kind):
             conv.backward_bias(dy, db)
         return dx, dw, db
 
-    def takes_epilogue(self, call, activation):
+    def fuses_activation(self, call, activation):
         return bounds(activation) is not None
 
-    def adds(self, call):
+    def accumulates(self, call):
         return call.geometry.padding is None
 
     def multiply_adds(self, call):
@@ -371,7 +370,7 @@ class LinearAsConvolution(Convolution):
 class TransposedConvolution(Convolution):
     """y with x = w ∗ y's shapes: what a convolution's backward_input does to its dy, done to x."""
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, w, b = shapes
         extents = geometry.spatial(op.name, x)
         groups = settings["groups"]
@@ -402,23 +401,23 @@ class TransposedConvolution(Convolution):
         call.geometry.primitives.backward_input(x, w, y, b, packed, *bounds(epilogue))
         return y, (), (x, w)
 
-    def packing(self, call, shelf):
-        return call.geometry.primitives.pack(shelf, backward=True)
+    def packing(self, call, arena):
+        return call.geometry.primitives.pack(arena, backward=True)
 
-    def with_line(self, call, arrays, scale, shift):
+    def fold_affine(self, call, arrays, scale, shift):
         x, w, b = arrays
         groups = call.geometry.groups
         by_group = w.reshape(groups, len(w) // groups, *w.shape[1:])
         per_output = scale.reshape(groups, 1, -1, *(1,) * (w.ndim - 2))
         return x, (by_group * per_output).reshape(w.shape).astype(call.dtype), with_bias(call, b, scale, shift)
 
-    def adds(self, call):
+    def accumulates(self, call):
         return False  # its gradient of x is a forward pass of the primitives, which writes
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         x, w = saved
         primitives = call.geometry.primitives
-        dx, dw, db = call.gradients(wanted, out)
+        dx, dw, db = call.gradients(needs_gradient, out)
         if dx is not None:
             primitives.forward(dy, w, None, dx)
         if dw is not None:
@@ -436,13 +435,13 @@ class TransposedConvolution(Convolution):
         ]
 
 
-class Linear(Kind):
+class Linear(Implementation):
     """y = x wᵀ + b on the last axis of x: a 1×1 convolution on one pixel per row."""
 
     per_image = True
     saves = ("x", "w")
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, w, b = shapes
         if len(x) == 0:
             raise ShapeError(f"{op.name}: input is a single number; expected (N, features) or (..., features)")
@@ -472,13 +471,13 @@ class Linear(Kind):
         into(y, (len(x), len(w)), write)
         return y, (), (x, w)
 
-    def packing(self, call, shelf):
-        return call.geometry.primitives.pack(shelf)
+    def packing(self, call, arena):
+        return call.geometry.primitives.pack(arena)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         x, w = saved
         primitives = call.geometry.primitives
-        dx, dw, db = call.gradients(wanted, out)
+        dx, dw, db = call.gradients(needs_gradient, out)
         if dy.ndim != 2:
             dy = dy.reshape(len(x), len(w))
 
@@ -494,13 +493,13 @@ class Linear(Kind):
             conv.backward_bias(dy, db)
         return dx, dw, db
 
-    def takes_epilogue(self, call, activation):
+    def fuses_activation(self, call, activation):
         return bounds(activation) is not None
 
-    def takes_line(self, call):
+    def folds_affine(self, call):
         return len(call.output) == 2  # elsewhere the features are not the channels
 
-    def with_line(self, call, arrays, scale, shift):
+    def fold_affine(self, call, arrays, scale, shift):
         x, w, b = arrays
         return x, (w * scale[:, None]).astype(call.dtype), with_bias(call, b, scale, shift)
 
@@ -518,7 +517,7 @@ def bounds(activation):
     """
     if activation is None:
         return ()
-    if not isinstance(activation.op.kind, Elementwise):
+    if not isinstance(activation.op.implementation, Elementwise):
         return None
     function, numbers = activation.geometry
     return (0.0, math.inf) if function is activations.RELU else numbers if function is activations.CLIP else None

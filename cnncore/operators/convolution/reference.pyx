@@ -18,7 +18,7 @@ from cnncore.runtime.dispatch cimport (
     cnn_conv, cnn_copy, cnn_correlation, cnn_correlations, CNN_F25, CNN_F45, CNN_FLOAT32, cnn_largest, cnn_pack,
     cnn_task, cnn_tensor, CNN_WINOGRAD_AXES, cnn_winograd_axes, cnn_winograd_axis, cnn_winograd_inputs,
     cnn_winograd_matrices, cnn_winograd_points, cnn_winograd_start, cnn_winograd_tile, cnn_winograd_tile_of,
-    give_block, kernel, lanes, PANELS, real, run, Shelf, take_block, Tensor, threads_per_call,
+    give_block, kernel, lanes, PANELS, real, run, PackedWeights, take_block, Tensor, threads_per_call,
 )
 from cnncore.runtime.dispatch import kernel_number
 
@@ -893,9 +893,9 @@ cdef class Packed:
     """Weights and bias of one convolution in the order of the kernels, for one direction, precision and CPU target.
 
     Made by :meth:`Convolution.pack`; valid until the weights change: then :meth:`refresh`, at the next call they are packed
-    anew, into the same memory: that of a shelf, or without one a block of memory for the moment.
+    anew, into the same memory: that of a arena, or without one a block of memory for the moment.
     """
-    cdef Shelf shelf
+    cdef PackedWeights arena
     cdef void *memory
     cdef int64_t bytes
     cdef int64_t lanes
@@ -903,8 +903,8 @@ cdef class Packed:
     cdef readonly bint backward
     cdef readonly bint filled
 
-    def __cinit__(self, bint backward=False, Shelf shelf=None):
-        self.backward, self.shelf = backward, shelf
+    def __cinit__(self, bint backward=False, PackedWeights arena=None):
+        self.backward, self.arena = backward, arena
 
     def refresh(self):
         """The weights have changed."""
@@ -913,7 +913,7 @@ cdef class Packed:
     cdef int reserve(self, int64_t bytes, int64_t lanes, const Correlator *how) except -1:  # no-cython-lint
         if bytes > self.bytes:
             self.release()
-            self.memory = take_block(PANELS, bytes) if self.shelf is None else self.shelf.take(bytes)
+            self.memory = take_block(PANELS, bytes) if self.arena is None else self.arena.take(bytes)
             if self.memory == NULL:
                 raise MemoryError(f"no memory for {bytes} bytes of packed weights")
             self.bytes, self.filled = bytes, False
@@ -922,7 +922,7 @@ cdef class Packed:
         return 0
 
     cdef void release(self) noexcept:
-        if self.memory != NULL and self.shelf is None:
+        if self.memory != NULL and self.arena is None:
             give_block(PANELS, self.memory)
         self.memory, self.bytes = NULL, 0
 
@@ -953,9 +953,9 @@ cdef class Convolution:
         """The name of the algorithm that computes."""
         return self.row.name
 
-    def pack(self, shelf, backward=False):
-        """Memory, on ``shelf``, for packed weights: for :meth:`forward`, or with ``backward`` for :meth:`backward_input`."""
-        return Packed(backward, shelf)
+    def pack(self, arena, backward=False):
+        """Memory, on ``arena``, for packed weights: for :meth:`forward`, or with ``backward`` for :meth:`backward_input`."""
+        return Packed(backward, arena)
 
     def forward(self, x, w, b, y, Packed packed=None, double lower=-INFINITY, double upper=INFINITY):
         """Write y from x, w and b, held between ``lower`` and ``upper``; b may be None. With ``packed`` weights of earlier calls are

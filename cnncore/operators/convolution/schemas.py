@@ -124,7 +124,7 @@ ROWS = (
         "conv",
         Convolution(),
         family="convolution",
-        catalogue=("C01", "C02", "C03", "C04", "C05", "C09", "C10"),
+        literature=("C01", "C02", "C03", "C04", "C05", "C09", "C10"),
         summary="Slides a kernel over the image: the weighted sum of each window, one kernel per output channel.",
         formula="""
             y[n,k,o] = b[k] + Σ_c Σ_t w[k,c,t] · x[n,c, s·o + d·t − lo]
@@ -184,7 +184,7 @@ ROWS = (
         "conv_transpose",
         TransposedConvolution(),
         family="convolution",
-        catalogue=("C08",),
+        literature=("C08",),
         summary="The adjoint of a convolution: every pixel adds its multiple of the kernel to the result.",
         formula="""
             y[n,k,q] = b[k] + Σ_c Σ_t w[c,k,t] · x[n,c,o]   over all (o, t) with s·o + d·t − lo = q
@@ -233,7 +233,7 @@ ROWS = (
         "depthwise_conv",
         DepthwiseConvolution(),
         family="convolution",
-        catalogue=("C06",),
+        literature=("C06",),
         summary="Convolves every channel by itself, with one kernel or several for each.",
         formula="""
             y[n, c·M + m, o] = b[c·M + m] + Σ_t w[c·M + m, 0, t] · x[n, c, s·o + d·t − lo],   m = 0 … M − 1
@@ -289,7 +289,7 @@ ROWS = (
         "causal_conv",
         CausalConvolution(),
         family="convolution",
-        catalogue=("C14",),
+        literature=("C14",),
         summary="Convolution along time that never looks ahead: y at t depends on x up to t.",
         formula="y[n,k,o] = b[k] + Σ_c Σ_t w[k,c,t] · x[n,c, s·o + d·t − d(k − 1)],   x = 0 before the beginning",
         gradient="""
@@ -327,7 +327,7 @@ ROWS = (
         "flipped_conv",
         FlippedConvolution(),
         family="convolution",
-        catalogue=("C20",),
+        literature=("C20",),
         summary="Convolution as mathematics defines it: the kernel is read from its end to its beginning.",
         formula="""
             y[n,k,o] = b[k] + Σ_c Σ_t w[k,c, e − t] · x[n,c, s·o + d·t − lo],   e: the last tap of the kernel
@@ -372,7 +372,7 @@ ROWS = (
         "linear_as_conv",
         LinearAsConvolution(),
         family="convolution",
-        catalogue=("C12",),
+        literature=("C12",),
         summary="A linear classifier of flattened images, slid over images of any size.",
         formula="""
             y[n,k,o] = b[k] + Σ_c Σ_t w[k, f(c,t)] · x[n,c, s·o + t],   t over an image of image_size
@@ -428,7 +428,7 @@ ROWS = (
         "linear",
         Linear(),
         family="convolution",
-        catalogue=("L01",),
+        literature=("L01",),
         summary="Every output is a weighted sum of all features.",
         formula="y[n,k] = b[k] + Σ_c w[k,c] · x[n,c]",
         gradient="""

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...errors import ShapeError
 from ...runtime import random
-from ..operator import Kind
+from ..operator import Implementation
 
 __all__ = ["Dropping", "alpha_dropout_numbers", "dropout_numbers"]
 
@@ -30,7 +30,7 @@ def alpha_dropout_numbers(p):
 
 
 @dataclass(frozen=True)
-class Dropping(Kind):
+class Dropping(Implementation):
     """y = scale x + shift where the mask is True, else fill; ``numbers`` gives these three from p."""
 
     numbers: object
@@ -40,7 +40,7 @@ class Dropping(Kind):
     in_place = True
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, state = shapes
         if not 1 + self.per_channel <= len(x) <= 5:
             raise ShapeError(f"{op.name}: input has {len(x)} dimensions {x}; expected {1 + self.per_channel} to 5")
@@ -64,7 +64,7 @@ class Dropping(Kind):
         random.select(x, mask, *numbers, y)
         return y, (mask,) if settings["return_state"] else (), (mask, numbers[0])
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         mask, scale = saved
         dx = call.gradient(0, out and out[0])
         random.select(dy, mask, scale, 0.0, 0.0, dx)

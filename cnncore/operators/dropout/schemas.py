@@ -30,7 +30,7 @@ DROPOUT = (
         "dropout",
         Dropping(dropout_numbers),
         family="layers",
-        catalogue=("L06",),
+        literature=("L06",),
         summary="Drops values at random and scales the others up, so that the mean stays.",
         formula="y = m x / (1 − p),   m = 0 with probability p, else 1;   outside training y = x",
         gradient="dx = m dy / (1 − p)",
@@ -59,7 +59,7 @@ DROPOUT = (
         "spatial_dropout",
         Dropping(dropout_numbers, per_channel=True),
         family="layers",
-        catalogue=("L07",),
+        literature=("L07",),
         summary="Drops whole channels at random and scales the others up, so that the mean stays.",
         formula="""
             y = m x / (1 − p),   m = 0 with probability p, else 1, one for each channel of each image;   outside training y = x
@@ -85,7 +85,7 @@ DROPOUT = (
         "alpha_dropout",
         Dropping(alpha_dropout_numbers),
         family="layers",
-        catalogue=("L08",),
+        literature=("L08",),
         summary="Drops values to what selu makes of −∞, and keeps mean 0 and variance 1.",
         formula="""
             y = a (m x + α′ (1 − m)) + b,   m = 0 with probability p, else 1;   outside training y = x
@@ -110,7 +110,7 @@ DROPOUT = (
         "feature_alpha_dropout",
         Dropping(alpha_dropout_numbers, per_channel=True),
         family="layers",
-        catalogue=("L09",),
+        literature=("L09",),
         summary="Drops whole channels to what selu makes of −∞, and keeps mean 0 and variance 1.",
         formula="""
             y = a (m x + α′ (1 − m)) + b,   m = 0 with probability p, else 1, one for each channel of each image

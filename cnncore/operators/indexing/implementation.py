@@ -8,7 +8,7 @@ import numpy as np
 from ...errors import SettingError, ShapeError
 from ..arrays.implementation import MOST_AXES, axes_within, broadcast, check_axes, check_gradient_fits
 from ..comparison.implementation import WithoutGradient
-from ..operator import Kind
+from ..operator import Implementation
 from . import reference
 
 __all__ = [
@@ -47,7 +47,7 @@ class Place(WithoutGradient):
 
     largest: bool
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         axis = axis_of(op, x, settings)
         check_gradient_fits(op, x, dtype)
@@ -63,20 +63,20 @@ class Place(WithoutGradient):
             reference.place(self.largest, call.settings["last"], axis, x, line)
         return y, (), ()
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return call.geometry > 0
 
     def receptive_window(self, call):
         return None
 
 
-class TopK(Kind):
+class TopK(Implementation):
     """The k largest values along an axis, or the smallest, in order, and where they are; geometry: the axis."""
 
     per_image = True
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         axis, k = axis_of(op, x, settings), settings["k"]
         check_gradient_fits(op, x, dtype)
@@ -93,7 +93,7 @@ class TopK(Kind):
             reference.best(call.settings["largest"], call.geometry, x, y, indices)
         return y, ((indices,) if call.settings["return_indices"] else ()), indices
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         dx[...] = 0
         np.put_along_axis(dx, saved, dy, call.geometry)
@@ -102,7 +102,7 @@ class TopK(Kind):
     def returns_indices(self, call):
         return call.settings["return_indices"]
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return call.geometry > 0 and not call.settings["return_indices"]
 
     def receptive_window(self, call):
@@ -110,7 +110,7 @@ class TopK(Kind):
 
 
 @dataclass(frozen=True)
-class Cumulative(Kind):
+class Cumulative(Implementation):
     """The sums, or products, of the values along an axis up to each of them; geometry: the axis."""
 
     product: bool
@@ -121,7 +121,7 @@ class Cumulative(Kind):
     def saves(self):
         return ("x",) if self.product else ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         return x, axis_of(op, x, settings)
 
@@ -133,7 +133,7 @@ class Cumulative(Kind):
             accumulate(s["exclusive"], s["reverse"], call.geometry, x, y)
         return y, (), (x if self.product else None,)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         s = call.settings
         dx = call.gradient(0, out and out[0])
         if not dx.size:
@@ -144,7 +144,7 @@ class Cumulative(Kind):
             reference.cumulative_sum(s["exclusive"], not s["reverse"], call.geometry, dy, dx)
         return (dx,)
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return call.geometry > 0
 
     def receptive_window(self, call):
@@ -154,13 +154,13 @@ class Cumulative(Kind):
 # ── Triangles ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Triangle(Kind):
+class Triangle(Implementation):
     """The matrices in the last two axes, 0 on one side of a diagonal."""
 
     per_image = True
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         check_axes(op, x, MOST_AXES)
         if len(x) < 2:
@@ -182,25 +182,25 @@ class Triangle(Kind):
         self.keep(call, arrays[0], y)
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         self.keep(call, dy, dx)
         return (dx,)
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return len(call.output) > 2
 
     def receptive_window(self, call):
         return None
 
 
-class OneHot(Kind):
+class OneHot(Implementation):
     """``on`` in the place that an integer names along a new axis, ``off`` in all others; geometry: the axis."""
 
     per_image = True
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (indices,) = shapes
         check_axes(op, (*indices, 1), MOST_AXES)
         rank = len(indices) + 1
@@ -215,10 +215,10 @@ class OneHot(Kind):
         y[...] = np.where(named == classes, call.settings["on"], call.settings["off"])
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         return (None,)
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return call.geometry > 0
 
     def receptive_window(self, call):
@@ -242,7 +242,7 @@ def checked_positions(op, indices, extents):
     return at
 
 
-class Positions(Kind):
+class Positions(Implementation):
     """Rows (P, S) of x that are taken, or that rows of updates are put to."""
 
     per_image = False
@@ -272,8 +272,8 @@ class Taking(Positions):
             y[...] = rows
         return y, (), (at,)
 
-    def backward(self, call, saved, dy, wanted, out=None):
-        if not wanted[0]:
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        if not needs_gradient[0]:
             return (None, None)
         (at,) = saved
         dx = call.gradient(0, out and out[0])
@@ -299,7 +299,7 @@ class Putting(Positions):
         y[...] = rows.reshape(y.shape)
         return y, (), (x, updates, at)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         x, updates, at = saved
         reduction, (P, S) = call.settings["reduction"], self.layout(call)
         dy = np.ascontiguousarray(dy).reshape(P, S)
@@ -313,7 +313,7 @@ class Putting(Positions):
             reference.put(reduction, self.rows(call, x).copy(), at, u, winner)
             dx = np.where(winner == -1, dy, 0)
             du = np.where(winner[at] == np.arange(len(at))[:, None], dy[at], 0)
-        gradients = call.gradients((wanted[0], False, wanted[2]), out)
+        gradients = call.gradients((needs_gradient[0], False, needs_gradient[2]), out)
         for gradient, found in ((gradients[0], dx), (gradients[2], du)):
             if gradient is not None:
                 gradient[...] = found.reshape(gradient.shape)
@@ -363,7 +363,7 @@ def positions_of_elements(call, x, indices):
 class GatherElements(Taking):
     """For each index the value of x there along the axis, and where the index stands along all others."""
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, indices = shapes
         check_gradient_fits(op, x, dtype)
         axis = describe_elements(op, x, indices, settings)
@@ -379,7 +379,7 @@ class GatherElements(Taking):
 class ScatterElements(Putting):
     """x with each update at its index along the axis, and where it stands along all others."""
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, indices, updates = shapes
         axis = describe_elements(op, x, indices, settings)
         same_updates(op, updates, indices)
@@ -414,7 +414,7 @@ def tuple_length(op, x, indices, batch=0):
 class GatherSlices(Taking):
     """For each tuple of indices the part of x at that place of its first axes, after those of the batch."""
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, indices = shapes
         batch = settings["batch_dims"]
         check_gradient_fits(op, x, dtype)
@@ -442,7 +442,7 @@ class GatherSlices(Taking):
 class ScatterSlices(Putting):
     """x with each update as its part at a place of the first axes."""
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, indices, updates = shapes
         count = tuple_length(op, x, indices)
         same_updates(op, updates, (*indices[:-1], *x[count:]))

@@ -10,7 +10,7 @@ from ...errors import SettingError, ShapeError
 from ..activation import reference as activation
 from ..arrays import arithmetic
 from ..arrays.implementation import broadcast, spread, summed_to
-from ..operator import Kind
+from ..operator import Implementation
 from ..shape import reference as shape
 
 __all__ = ["Concatenation", "Sum"]
@@ -47,13 +47,13 @@ def common_extents(op, shapes, but=None):
     return merged
 
 
-class Concatenation(Kind):
+class Concatenation(Implementation):
     """y holds the arrays one after the other along ``axis``; geometry: the index into y of each."""
 
     per_image = True
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         check_rank(op, shapes)
         rank = len(shapes[0])
         axis = integer(op.name, "axis", settings["axis"], -rank)
@@ -77,9 +77,9 @@ class Concatenation(Kind):
         shape.join(arrays, len(call.geometry[0]) - 1, y)
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         axis = len(call.geometry[0]) - 1
-        gradients = call.gradients(wanted, out)
+        gradients = call.gradients(needs_gradient, out)
         # Of those nobody wants the extent alone says where the next one begins.
         shape.part(dy, axis, [call.shapes[i][axis] if g is None else g for i, g in enumerate(gradients)])
         return gradients
@@ -89,13 +89,13 @@ class Concatenation(Kind):
 
 
 @dataclass(frozen=True)
-class Sum(Kind):
+class Sum(Implementation):
     """y = Σ c_j x_j."""
 
     per_image = True
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         check_rank(op, shapes)
         coefficients = settings["coefficients"]
         if coefficients is None:
@@ -116,8 +116,8 @@ class Sum(Kind):
         shape.add([spread(x, y.shape) for x in arrays], call.geometry, y)
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
-        gradients = call.gradients(wanted, out)
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        gradients = call.gradients(needs_gradient, out)
         for coefficient, dx in zip(call.geometry, gradients, strict=True):
             if dx is None:
                 continue
@@ -128,5 +128,5 @@ class Sum(Kind):
                 dx *= coefficient
         return gradients
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return all(s[0] == call.output[0] for s in call.shapes)

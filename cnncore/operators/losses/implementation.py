@@ -9,7 +9,7 @@ from ...errors import DtypeError, SettingError, ShapeError
 from .. import geometry
 from ..activation.elementwise import check_axes
 from ..arrays.implementation import broadcast, spread
-from ..operator import Kind
+from ..operator import Implementation
 from ..shape import reference as shape
 from . import reference
 
@@ -17,12 +17,12 @@ __all__ = ["BinaryCrossEntropy", "MeanSquaredError", "NegativeLogLikelihood", "S
 
 
 @dataclass(frozen=True)
-class SoftmaxCrossEntropy(Kind):
+class SoftmaxCrossEntropy(Implementation):
     """Classes are axis 1; targets are their numbers, without that axis, or probabilities, with it."""
 
     saves = ("x", "target")
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, target, weight = shapes
         geometry.spatial(op.name, x, (0, 1, 2, 3))
         cells = (x[0], *x[2:])
@@ -51,8 +51,8 @@ class SoftmaxCrossEntropy(Kind):
         entropy.forward(settings["reduction"], y)
         return y, (), entropy
 
-    def backward(self, call, saved, dy, wanted, out=None):
-        dx, dtarget, _ = call.gradients(wanted, out)
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        dx, dtarget, _ = call.gradients(needs_gradient, out)
         saved.backward(call.settings["reduction"] == "none", dy, dx, dtarget)
         return dx, dtarget, None
 
@@ -68,12 +68,12 @@ def check_classes(place, entropy, x, target, settings):
 
 
 @dataclass(frozen=True)
-class NegativeLogLikelihood(Kind):
+class NegativeLogLikelihood(Implementation):
     """Classes are axis 1 of x, which holds logarithms of probabilities; targets are their numbers, without that axis."""
 
     saves = ("x", "target")
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, target, weight = shapes
         geometry.spatial(op.name, x, (0, 1, 2, 3))
         cells = (x[0], *x[2:])
@@ -91,7 +91,7 @@ class NegativeLogLikelihood(Kind):
         likelihood.forward(call.settings["reduction"], y)
         return y, (), likelihood
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         dx[...] = 0  # one class of each cell has a gradient
         saved.backward(call.settings["reduction"] == "none", dy, dx, None)
@@ -103,12 +103,12 @@ def fits(shape, expected):
     return len(shape) == len(expected) and all(a == b or None in (a, b) for a, b in zip(shape, expected, strict=True))
 
 
-class PairLoss(Kind):
+class PairLoss(Implementation):
     """A loss of pairs (x, target): of each, their sum, or their mean; geometry: (whether of each, the share of a pair)."""
 
     saves = ("x", "target")
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, target = shapes[:2]
         check_axes(op.name, x)
         if not fits(target, x):
@@ -128,10 +128,10 @@ class MeanSquaredError(PairLoss):
         reference.squared_error(x, target, y, *call.geometry)
         return y, (), (x, target)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         x, target = saved
         each, share = call.geometry
-        dx, dtarget = call.gradients(wanted, out)
+        dx, dtarget = call.gradients(needs_gradient, out)
         if dx is not None:
             reference.squared_error_gradient(x, target, dy, dx, each, 2 * share)
         if dtarget is not None:
@@ -144,11 +144,11 @@ class BinaryCrossEntropy(PairLoss):
 
     saves = ("x", "target", "weight", "pos_weight")
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         for row, given in zip(op.arrays[2:], shapes[2:], strict=True):
             if given is not None and broadcast(op, (shapes[0], given)) != tuple(shapes[0]):
                 raise ShapeError(f"{op.name}: {row.name} has shape {given}; it must broadcast to that of x {shapes[0]}")
-        return super().describe(op, shapes, dtype, settings)
+        return super().infer(op, shapes, dtype, settings)
 
     def forward(self, call, arrays, out=None):
         x, target, *weights = arrays
@@ -163,10 +163,10 @@ class BinaryCrossEntropy(PairLoss):
         y[...] = losses if each else losses.sum() * share
         return y, (), (x, target, weights)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         x, target, weights = saved
         each, share = call.geometry
-        dx, dtarget, *_ = call.gradients((*wanted[:2], False, False), out)
+        dx, dtarget, *_ = call.gradients((*needs_gradient[:2], False, False), out)
         if weights is not None:
             slope = np.empty(x.shape, np.float64)
             for gradient, function in (

@@ -48,7 +48,7 @@ LOSSES = (
         "softmax_cross_entropy",
         SoftmaxCrossEntropy(),
         family="layers",
-        catalogue=("L14",),
+        literature=("L14",),
         summary="How far the classes' probabilities, as softmax makes them of x, are from the right class.",
         formula="""
             ℓ = − Σ v_k q_k log p_k,   p = softmax(x) along the classes k, v = weight
@@ -102,7 +102,7 @@ LOSSES = (
         "nll_loss",
         NegativeLogLikelihood(),
         family="layers",
-        catalogue=("L15",),
+        literature=("L15",),
         summary="How improbable the right classes are, from logarithms of probabilities (multinomial logistic loss).",
         formula="""
             ℓ = − v_t x_t,   t = target, v = weight
@@ -149,7 +149,7 @@ LOSSES = (
         "binary_cross_entropy",
         BinaryCrossEntropy(),
         family="layers",
-        catalogue=("L16",),
+        literature=("L16",),
         summary="How far the probabilities that sigmoid makes of x are from yes (1) and no (0), value by value.",
         formula="""
             ℓ = − t log σ(x) − (1 − t) log(1 − σ(x)) = max(x, 0) − x t + log(1 + e^−|x|),   t = target
@@ -197,7 +197,7 @@ LOSSES = (
         "mean_squared_error",
         MeanSquaredError(),
         family="layers",
-        catalogue=("L17",),
+        literature=("L17",),
         summary="The mean of the squared differences.",
         formula="L = Σ (x − target)² / Z,   Z: number of values; reduction='sum': 1",
         gradient="dx = 2 (x − target) dL / Z,   dtarget = −dx",

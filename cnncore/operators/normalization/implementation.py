@@ -7,7 +7,7 @@ import numpy as np
 
 from ...errors import SettingError, ShapeError
 from .. import geometry
-from ..operator import Kind
+from ..operator import Implementation
 from ..shape import reference as shape
 from ..shape.implementation import channels_innermost
 from . import reference
@@ -38,7 +38,7 @@ class Saved:
     constant: bool
 
 
-class Normalization(Kind):
+class Normalization(Implementation):
     """What batch and group normalisation share: y and the gradients from the statistics of each set.
 
     ``call.geometry`` is the sets, an ops.norm.Normalization; None while an extent is open.
@@ -57,8 +57,8 @@ class Normalization(Kind):
         call.geometry.forward(x, w, b, statistics, self.eps(call), y)
         return y, Saved(x, w, statistics, constant)
 
-    def backward(self, call, saved, dy, wanted, out=None):
-        dx, dw, db, *rest = call.gradients(wanted, out)
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        dx, dw, db, *rest = call.gradients(needs_gradient, out)
         call.geometry.backward(saved.x, saved.w, saved.statistics, self.eps(call), saved.constant, dy, dx, dw, db)
         return (dx, dw, db, *rest)
 
@@ -67,7 +67,7 @@ class Normalization(Kind):
 class BatchNorm(Normalization):
     """One set per channel, over all images; running statistics stand in for it outside training."""
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x = shapes[0]
         geometry.spatial(op.name, x, RANKS)
         check_per_channel(op, shapes)
@@ -97,10 +97,10 @@ class BatchNorm(Normalization):
                 variance += settings["momentum"] * (now_variance * (m / (m - 1)) - variance)
         return y, (mean.astype(call.dtype), variance.astype(call.dtype)), saved
 
-    def is_line(self, call):
+    def is_affine(self, call):
         return not (call.settings["training"] or call.settings["return_statistics"])
 
-    def line(self, call, arrays):
+    def affine(self, call, arrays):
         _, w, b, running_mean, running_var = arrays
         scale = 1 / np.sqrt(running_var.astype(np.float64) + self.eps(call))
         if w is not None:
@@ -116,7 +116,7 @@ class GroupNorm(Normalization):
 
     groups: str | int | None
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x = shapes[0]
         geometry.spatial(op.name, x, RANKS)
         check_per_channel(op, shapes)
@@ -138,10 +138,10 @@ class LayerNorm(GroupNorm):
     place within them: these are then the channels of images that have nothing else.
     """
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         last = settings["normalized_shape"]
         if last is None:
-            return super().describe(op, shapes, dtype, settings)
+            return super().infer(op, shapes, dtype, settings)
         x, *others = shapes
         if not len(last) <= len(x) <= MOST_AXES or any(
             H not in (None, want) for H, want in zip(x[len(x) - len(last) :], last, strict=True)
@@ -176,10 +176,10 @@ class LayerNorm(GroupNorm):
         y[...] = flat.reshape(y.shape)
         return y, (), Saved(x, w, statistics, False)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         if call.settings["normalized_shape"] is None:
-            return super().backward(call, saved, dy, wanted, out)
-        gradients = call.gradients(wanted, out)
+            return super().backward(call, saved, dy, needs_gradient, out)
+        gradients = call.gradients(needs_gradient, out)
         flat = [
             None if g is None else np.empty(saved.x.shape if i == 0 else saved.x.shape[1:], g.dtype)
             for i, g in enumerate(gradients)
@@ -191,7 +191,7 @@ class LayerNorm(GroupNorm):
                 gradient[...] = found.reshape(gradient.shape)
         return gradients
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         last = call.settings["normalized_shape"]
         return last is None or len(call.output) > len(last)
 
@@ -200,7 +200,7 @@ class LayerNorm(GroupNorm):
 class Scale(Normalization):
     """w x + b per channel: normalisation by mean 0 and variance 1, with nothing added."""
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x = shapes[0]
         geometry.spatial(op.name, x, RANKS)
         check_per_channel(op, shapes)
@@ -214,23 +214,23 @@ class Scale(Normalization):
         y, saved = self.normalized(call, x, w, b, call.geometry.given(None, None), True, out)
         return y, (), saved
 
-    def is_line(self, call):
+    def is_affine(self, call):
         return True
 
-    def line(self, call, arrays):
+    def affine(self, call, arrays):
         _, w, b = arrays
         channels = call.shapes[0][1]
         return (np.ones(channels) if w is None else w.astype(np.float64)), (np.zeros(channels) if b is None else b)
 
 
 @dataclass(frozen=True)
-class LocalResponseNorm(Kind):
+class LocalResponseNorm(Implementation):
     """Each value by the squares of its neighbours in the channel direction."""
 
     per_image = True
     saves = ("x",)
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         geometry.spatial(op.name, x, RANKS)
         size = settings["size"]
@@ -244,7 +244,7 @@ class LocalResponseNorm(Kind):
         call.geometry.forward(in_order_of(y, x), y)
         return y, (), (x,)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         (x,) = saved
         dx = call.gradient(0, out and out[0])
         call.geometry.backward(in_order_of(dx, x), in_order_of(dx, dy), dx)
@@ -252,13 +252,13 @@ class LocalResponseNorm(Kind):
 
 
 @dataclass(frozen=True)
-class PlaneResponseNorm(Kind):
+class PlaneResponseNorm(Implementation):
     """Each value by the squares of its neighbours in the same channel."""
 
     per_image = True
     saves = ("x",)
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         rank = len(geometry.spatial(op.name, x))
         size = settings["size"]
@@ -272,7 +272,7 @@ class PlaneResponseNorm(Kind):
         call.geometry.forward(x, y)
         return y, (), (x,)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         (x,) = saved
         dx = call.gradient(0, out and out[0])
         call.geometry.backward(x, dy, dx)

@@ -60,7 +60,7 @@ NORMALIZATION = (
         "batch_norm",
         BatchNorm(),
         family="layers",
-        catalogue=("L05",),
+        literature=("L05",),
         summary="Each channel with mean 0 and variance 1 over the batch, then scaled and shifted.",
         formula="""
             y = w x̂ + b,   x̂ = (x − μ) / √(σ² + ε)
@@ -127,7 +127,7 @@ NORMALIZATION = (
         "group_norm",
         GroupNorm("groups"),
         family="layers",
-        catalogue=("L24",),
+        literature=("L24",),
         summary="Each group of channels of an image with mean 0 and variance 1, then scaled and shifted.",
         formula="""
             y = w x̂ + b,   x̂ = (x − μ) / √(σ² + ε)
@@ -158,7 +158,7 @@ NORMALIZATION = (
         "instance_norm",
         GroupNorm(None),
         family="layers",
-        catalogue=("L24",),
+        literature=("L24",),
         summary="Each channel of each image with mean 0 and variance 1, then scaled and shifted.",
         formula="""
             y = w x̂ + b,   x̂ = (x − μ) / √(σ² + ε)
@@ -187,7 +187,7 @@ NORMALIZATION = (
         "layer_norm",
         LayerNorm(1),
         family="layers",
-        catalogue=("L23",),
+        literature=("L23",),
         summary="All values of an image together with mean 0 and variance 1, then scaled and shifted by channel.",
         formula="""
             y = w x̂ + b,   x̂ = (x − μ) / √(σ² + ε)
@@ -242,7 +242,7 @@ NORMALIZATION = (
         "scale",
         Scale(),
         family="layers",
-        catalogue=("L02",),
+        literature=("L02",),
         summary="Each channel scaled and shifted by numbers of its own.",
         formula="y_c = w_c x_c + b_c",
         gradient="dx_c = w_c dy_c,   dw_c = Σ dy_c x_c,   db_c = Σ dy_c",
@@ -269,7 +269,7 @@ NORMALIZATION = (
         "local_response_norm",
         LocalResponseNorm(),
         family="layers",
-        catalogue=("L03",),
+        literature=("L03",),
         summary="Divides each value by the activity of the channels around it.",
         formula="""
             y_c = x_c s_c^−β,   s_c = k + (α/n) Σ x_j²   over the channels j = c − ⌊n/2⌋ … c + ⌊(n − 1)/2⌋ that exist, n = size
@@ -309,7 +309,7 @@ NORMALIZATION = (
         "response_norm_within_channel",
         PlaneResponseNorm(),
         family="layers",
-        catalogue=("L04",),
+        literature=("L04",),
         summary="Divides each value by the activity around it in its own channel.",
         formula="""
             y_i = x_i s_i^−β,   s_i = k + (α / n^rank) Σ x_j²   over the n × … × n cells j around i that exist, n = size

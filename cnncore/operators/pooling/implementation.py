@@ -1,7 +1,7 @@
 """Pooling: a strategy (what happens to the cells of a window) on a scheme of windows (where they lie).
 
-The two are independent. A :class:`Strategy` is a definition in operators/pooling/reference.pyx with its settings, its learned arrays and its
-twin outside training; a :class:`Scheme` (windows.py) lays out windows. ``Pooling(strategy, scheme)`` computes any pair, and
+The two are independent. A :class:`Strategy` is a reference implementation in reference.pyx with its
+settings, its learned arrays and its twin outside training; a :class:`Scheme` (windows.py) lays out windows. ``Pooling(strategy, scheme)`` computes any pair, and
 :class:`Grid` is all of them, ``cnncore.pool``. Named operators are points of that grid.
 """
 
@@ -18,7 +18,7 @@ from ...checks import flag, whole
 from ...errors import DataError, SettingError, ShapeError
 from ...runtime import random
 from .. import geometry
-from ..operator import Kind, Op
+from ..operator import Implementation, Op
 from ..schema import Array, Case, Layer, Parameter, Setting
 from . import reference
 from .windows import RETURN_STATE, SCHEMES, SEED, TRAINING, Layout, Part, Scheme
@@ -135,7 +135,7 @@ class Described(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Pooling(Kind):
+class Pooling(Implementation):
     """``strategy`` on the windows that ``scheme`` makes of a call.
 
     Arrays: x, those of the scheme, those of the strategy, then what may be given back instead of drawn: ``state`` of the
@@ -159,7 +159,7 @@ class Pooling(Kind):
         """The name of the array that holds the scheme's drawn state."""
         return ("window_state" if self.strategy.draws else "state") if self.scheme.draws else ""
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         strategy, scheme = self.strategy, self.scheme
         given = {array.name: shape for array, shape in zip(op.arrays, shapes, strict=False)}
         layout = scheme.lay_out(op, shapes[0], settings, given)
@@ -232,8 +232,8 @@ class Pooling(Kind):
             hint = " Settings go by name: kernel_size=2." if len(shape) < 2 else ""
             raise ShapeError(f"{op.name}: state has shape {shape}; expected {expected}.{hint}")
 
-    def takes_pieces(self, call):
-        return super().takes_pieces(call) and call.geometry.layout.pieces
+    def splits_batch(self, call):
+        return super().splits_batch(call) and call.geometry.layout.pieces
 
     def returns_indices(self, call):
         return call.geometry.returns == ("indices",)
@@ -339,14 +339,14 @@ class Pooling(Kind):
 
     # ── Backward ──
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         x, y, ran = saved
         d = call.geometry
         channels = call.shapes[0][1]
         dx = call.gradient(0, out and out[0])
         if d.plain is not None:
             reference.backward(d.definition, d.plain, d.numbers, x, y, dy, dx)
-            return (dx,) + (None,) * (len(wanted) - 1)
+            return (dx,) + (None,) * (len(needs_gradient) - 1)
         if d.layout.average is not None:
             whole_dy = np.empty(call.shapes[0], call.dtype)
             reference.backward(reference.AVG, d.layout.average, reference.Numbers(), None, None, dy, whole_dy)
@@ -368,18 +368,18 @@ class Pooling(Kind):
                 dx_part,
                 gradient,
                 add,
-                any(wanted[1:]),
+                any(needs_gradient[1:]),
             )
             if total is not None:
                 total[_channels(part)] += gradient.reshape(*dy_part.shape[:2], total.shape[1]).sum(0)
-        return (dx, *self._gradients(call, total, wanted, out))
+        return (dx, *self._gradients(call, total, needs_gradient, out))
 
-    def _gradients(self, call, total, wanted, out):
+    def _gradients(self, call, total, needs_gradient, out):
         """Gradients of the arrays after x: those of learned ones from the channels' totals."""
         columns = dict(zip((learned.name for learned in self.strategy.learned), call.geometry.columns, strict=False))
         gradients = []
         for i, array in enumerate(call.op.arrays[1:], 1):
-            if total is None or array.name not in columns or not wanted[i]:
+            if total is None or array.name not in columns or not needs_gradient[i]:
                 gradients.append(None)
                 continue
             gradient = call.gradient(i, out and out[i])
@@ -413,22 +413,22 @@ class Choosing(Pooling):
 
     choices: tuple = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (chosen,) = (s for s in self.choices if s.name == settings["strategy"])
-        return Pooling(chosen, self.scheme).describe(op, shapes, dtype, settings)
+        return Pooling(chosen, self.scheme).infer(op, shapes, dtype, settings)
 
 
 # ── k-max ── Kalchbrenner, Grefenstette & Blunsom 2014, arXiv:1404.2188 ────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
-class KMax(Kind):
+class KMax(Implementation):
     """The k largest values along the last axis, in their order; k is a setting, or follows from a layer's number."""
 
     per_image = True
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         spatial = geometry.spatial(op.name, shapes[0])
         k, layer, layers, L = settings["k"], settings["layer"], settings["layers"], spatial[-1]
         if (layer is None) != (layers is None) or (layer is not None and layer > layers):
@@ -450,7 +450,7 @@ class KMax(Kind):
     def returns_indices(self, call):
         return call.settings["return_indices"]
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         reference.k_max_backward(dy, saved[0], dx)
         return (dx,)
@@ -462,7 +462,7 @@ class KMax(Kind):
 # ── Rows ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def pooling_row(name, strategy, scheme, *, example, catalogue=(), cases=None, edges=None, kind=None, **row):
+def pooling_row(name, strategy, scheme, *, example, literature=(), cases=None, edges=None, kind=None, **row):
     """The row of ``strategy`` on ``scheme``: what both say of themselves, and what ``row`` says otherwise.
 
     Cases without arrays get those that strategy and scheme sample.
@@ -522,7 +522,7 @@ def pooling_row(name, strategy, scheme, *, example, catalogue=(), cases=None, ed
         kind,
         arrays=tuple(arrays),
         edges=(*padding, *scheme.edges, *strategy.edges) if edges is None else edges,
-        catalogue=catalogue,
+        literature=literature,
         cases=(),
         example=example,
         **(defaults | row),
@@ -545,7 +545,7 @@ def grid_cases(strategy, scheme):
 
 def _completed(op, case, number):
     """A case with the domain of its strategy, and arrays where it has none: learned ones by turns shared or per channel."""
-    strategy, scheme = op.kind.strategy, op.kind.scheme
+    strategy, scheme = op.implementation.strategy, op.implementation.scheme
     if case.domain == "any" and strategy.domain != "any":
         case = case.but(domain=strategy.domain)
     if case.arrays is not None or not (strategy.learned or scheme.arrays or strategy.draws):
@@ -569,7 +569,7 @@ def _completed(op, case, number):
 
 
 def _layer(strategy, scheme):
-    """A layer that owns the strategy's learned arrays: those that settings can stand for, if it is so wanted."""
+    """A layer that owns the strategy's learned arrays: those that settings can stand for, if it is so needs_gradient."""
     if not strategy.learned or strategy.draws == "planes":
         return Layer()
 
@@ -630,9 +630,11 @@ class Grid:
     choices = ("strategy", "windows")
 
     def __init__(self, rows, schemes):
-        self._rows = {(row.kind.strategy.name, row.kind.scheme.name): row for row in rows}
+        self._rows = {(row.implementation.strategy.name, row.implementation.scheme.name): row for row in rows}
         self._made = {}
-        self.strategies = MappingProxyType({row.kind.strategy.name: row.kind.strategy for row in rows})
+        self.strategies = MappingProxyType(
+            {row.implementation.strategy.name: row.implementation.strategy for row in rows}
+        )
         self.schemes = MappingProxyType(dict(schemes))
         every = [(s, w) for s in self.strategies for w in self.schemes]
         self.refused = MappingProxyType({pair: reason for pair in every if (reason := self._reason(*pair))})
@@ -666,7 +668,7 @@ class Grid:
                 name,
                 self.strategies[strategy],
                 self.schemes[windows],
-                catalogue=("P00",),
+                literature=("P00",),
                 example=f"""
                     >>> import cnncore
                     >>> cnncore.pool.operator({strategy!r}, {windows!r}).name

@@ -243,7 +243,7 @@ ROWS = (
         "max_pool",
         MAX,
         KERNEL,
-        catalogue=("P01", "P02", "P04"),
+        literature=("P01", "P02", "P04"),
         cases=CASES,
         example="""
             >>> import numpy as np, cnncore
@@ -260,7 +260,7 @@ ROWS = (
         "avg_pool",
         AVG,
         KERNEL,
-        catalogue=("P03", "P04"),
+        literature=("P03", "P04"),
         formula="""
             y = 1/q Σ xᵢ over the window's cells inside the image
             q = divisor_override, where given; else the window's cells inside the image and its padding, or with
@@ -308,7 +308,7 @@ ROWS = (
             paper=f"no paper of its own; n times the average of {LECUN}",
         ),
         KERNEL,
-        catalogue=("P05",),
+        literature=("P05",),
         cases=CASES,
         example="""
             >>> import numpy as np, cnncore
@@ -324,7 +324,7 @@ ROWS = (
         "lp_pool",
         LP,
         KERNEL,
-        catalogue=("P08",),
+        literature=("P08",),
         cases=(
             Case(kernel_size=2),
             Case(kernel_size=3, stride=2, padding=1, p=3.0),
@@ -373,7 +373,7 @@ ROWS = (
             paper="Zeiler & Fergus 2013, ICLR, arXiv:1301.3557, eq. 5-7",
         ),
         KERNEL,
-        catalogue=("P15",),
+        literature=("P15",),
         cases=(*CASES, Case(kernel_size=2, training=True)),
         example="""
             >>> import numpy as np, cnncore
@@ -391,7 +391,7 @@ ROWS = (
         "global_avg_pool",
         AVG,
         GLOBAL,
-        catalogue=("P33",),
+        literature=("P33",),
         summary="The average of each channel: what lets a network take images of any size.",
         formula="y[n, c] = 1/n Σ xᵢ over all n positions of the plane",
         accumulates=f"a plane's sum in float64 {RUNS}",
@@ -415,7 +415,7 @@ ROWS = (
         "global_max_pool",
         MAX,
         GLOBAL,
-        catalogue=("P34",),
+        literature=("P34",),
         summary="The largest value of each channel.",
         formula="y[n, c] = max xᵢ over all positions of the plane",
         accumulates="nothing",
@@ -436,7 +436,7 @@ ROWS = (
         "global_lp_pool",
         LP,
         GLOBAL,
-        catalogue=("P35",),
+        literature=("P35",),
         summary="The p-norm of each channel.",
         formula="y[n, c] = (1/q Σ |xᵢ|ᵖ)^(1/p) over all n positions of the plane; q = n with mean=True, else 1",
         settings_list=(*LP.settings, *GLOBAL.settings),
@@ -456,7 +456,7 @@ ROWS = (
         "adaptive_avg_pool",
         AVG,
         ADAPTIVE,
-        catalogue=("P36",),
+        literature=("P36",),
         summary="Averages over output_size windows that share out the image, whatever its size.",
         paper=TORCH_WINDOWS,
         cases=ADAPTIVE_CASES,
@@ -474,7 +474,7 @@ ROWS = (
         "adaptive_max_pool",
         MAX,
         ADAPTIVE,
-        catalogue=("P37",),
+        literature=("P37",),
         summary="Maxima of output_size windows that share out the image, whatever its size.",
         formula="y = max xᵢ over the window's cells",
         paper=TORCH_WINDOWS,
@@ -508,7 +508,7 @@ ROWS = (
             paper="no paper of its own; −max(−x), the erosion by a flat element of Serra 1982",
         ),
         KERNEL,
-        catalogue=("P06",),
+        literature=("P06",),
         cases=few_cases(),
         example="""
             >>> import numpy as np, cnncore
@@ -549,7 +549,7 @@ ROWS = (
             paper="Tukey 1977, Exploratory Data Analysis; no canonical paper in neural networks",
         ),
         KERNEL,
-        catalogue=("P07",),
+        literature=("P07",),
         cases=few_cases(Case(kernel_size=2, even="mean", ranks=(2,))),
         example="""
             >>> import numpy as np, cnncore
@@ -568,7 +568,7 @@ ROWS = (
         Strategy(
             "learned_lp",
             reference.LEARNED_LP,
-            summary="The mean p-norm of each window with learned p, and a learned centre if wanted.",
+            summary="The mean p-norm of each window with learned p, and a learned centre if needs_gradient.",
             formula="y = (1/n Σ |xᵢ − c|^p)^(1/p) over the window's n cells inside the image, p = 1 + ln(1 + e^ρ)",
             gradient="""
                 ∂y/∂xᵢ = 1/n sign(xᵢ − c) (|xᵢ − c| / y)^(p − 1), 0 where y = 0
@@ -602,7 +602,7 @@ ROWS = (
             paper="Gülçehre, Cho, Pascanu & Bengio 2014, ECML, arXiv:1311.1780, equations 3-4",
         ),
         KERNEL,
-        catalogue=("P09",),
+        literature=("P09",),
         cases=few_cases(),
         example="""
             >>> import numpy as np, cnncore
@@ -636,7 +636,7 @@ ROWS = (
             paper=f"{LEE}, equation 1",
         ),
         KERNEL,
-        catalogue=("P19",),
+        literature=("P19",),
         cases=few_cases(),
         example="""
             >>> import numpy as np, cnncore
@@ -671,7 +671,7 @@ ROWS = (
             paper="Yu, Wang, Chen & Wei 2014, RSKT, doi:10.1007/978-3-319-11740-9_34",
         ),
         KERNEL,
-        catalogue=("P18",),
+        literature=("P18",),
         cases=few_cases(Case(kernel_size=2, frequency=0.3, training=True, ranks=(2,))),
         example="""
             >>> import numpy as np, cnncore
@@ -722,7 +722,7 @@ ROWS = (
             paper=f"{LEE}, equation 3",
         ),
         KERNEL,
-        catalogue=("P20",),
+        literature=("P20",),
         cases=few_cases(),
         example="""
             >>> import numpy as np, cnncore
@@ -779,7 +779,7 @@ ROWS = (
             paper=f"{LEE}, equations 5-7",
         ),
         KERNEL,
-        catalogue=("P21",),
+        literature=("P21",),
         cases=few_cases(Case(kernel_size=2, levels=3, ranks=(2,))),
         example="""
             >>> import numpy as np, cnncore
@@ -813,7 +813,7 @@ ROWS = (
             paper="Stergiou, Poppe & Kalliatakis 2021, ICCV, arXiv:2101.00440, equations 1-2",
         ),
         KERNEL,
-        catalogue=("P22",),
+        literature=("P22",),
         cases=few_cases(),
         example="""
             >>> import numpy as np, cnncore
@@ -860,7 +860,7 @@ ROWS = (
             paper="McFee, Salamon & Bello 2018, IEEE/ACM TASLP, arXiv:1804.10070, equation 7",
         ),
         KERNEL,
-        catalogue=("P23",),
+        literature=("P23",),
         cases=few_cases(alpha=0.5),
         example="""
             >>> import numpy as np, cnncore
@@ -879,7 +879,7 @@ ROWS = (
         "log_sum_exp_pool",
         LOG_SUM_EXP,
         KERNEL,
-        catalogue=("P24",),
+        literature=("P24",),
         cases=few_cases(Case(kernel_size=2, r=2.0, mean=True, arrays=None, ranks=(2,))),
         example="""
             >>> import numpy as np, cnncore
@@ -897,7 +897,7 @@ ROWS = (
         "gem_pool",
         GEM,
         KERNEL,
-        catalogue=("P25",),
+        literature=("P25",),
         cases=few_cases(Case(kernel_size=2, p=2.5, eps=1e-3, ranks=(2,))),
         example="""
             >>> import numpy as np, cnncore
@@ -949,7 +949,7 @@ ROWS = (
             paper="Eom & Choi 2018, arXiv:1811.03436; Amari 2007, Neural Computation 19(10)",
         ),
         KERNEL,
-        catalogue=("P26",),
+        literature=("P26",),
         cases=few_cases(Case(kernel_size=2, alpha=1.0, eps=0.1, ranks=(2,))),
         example="""
             >>> import numpy as np, cnncore
@@ -996,7 +996,7 @@ ROWS = (
             paper="Deliège, Istasse, Kumar et al. 2021, arXiv:2109.01561; Kumar 2018, arXiv:1804.02702",
         ),
         KERNEL,
-        catalogue=("P30",),
+        literature=("P30",),
         cases=few_cases(Case(kernel_size=2, softmax=True, ranks=(2,))),
         example="""
             >>> import numpy as np, cnncore
@@ -1027,7 +1027,7 @@ ROWS = (
             paper=SHI,
         ),
         KERNEL,
-        catalogue=("P31",),
+        literature=("P31",),
         cases=few_cases(t=3),
         example="""
             >>> import numpy as np, cnncore
@@ -1061,7 +1061,7 @@ ROWS = (
             paper=SHI,
         ),
         KERNEL,
-        catalogue=("P31",),
+        literature=("P31",),
         cases=few_cases(a=0.3, normalized=True),
         example="""
             >>> import numpy as np, cnncore
@@ -1098,7 +1098,7 @@ ROWS = (
             paper=SHI,
         ),
         KERNEL,
-        catalogue=("P31",),
+        literature=("P31",),
         cases=few_cases(Case(kernel_size=2, a=0.3, training=True, ranks=(2,))),
         example="""
             >>> import numpy as np, cnncore
@@ -1140,7 +1140,7 @@ ROWS = (
             paper="Wu & Gu 2015, arXiv:1512.01400, equations 4-9",
         ),
         KERNEL,
-        catalogue=("P17",),
+        literature=("P17",),
         cases=few_cases(Case(kernel_size=2, q=0.3, training=True, ranks=(2,))),
         example="""
             >>> import numpy as np, cnncore
@@ -1175,7 +1175,7 @@ ROWS = (
             paper=SERRA,
         ),
         KERNEL,
-        catalogue=("P52",),
+        literature=("P52",),
         cases=few_cases(),
         example="""
             >>> import numpy as np, cnncore
@@ -1213,7 +1213,7 @@ ROWS = (
             paper=SERRA,
         ),
         KERNEL,
-        catalogue=("P52",),
+        literature=("P52",),
         cases=few_cases(),
         example="""
             >>> import numpy as np, cnncore
@@ -1232,7 +1232,7 @@ ROWS = (
         "fractional_max_pool",
         MAX,
         FRACTIONAL,
-        catalogue=("P10", "P11", "P12", "P13"),
+        literature=("P10", "P11", "P12", "P13"),
         summary="Maxima of windows at random steps of 1 and 2, or any two neighbours: smaller by a factor that is no integer.",
         cases=(
             Case(spatial=7, kernel_size=2, output_size=4, ranks=(1, 2)),
@@ -1256,7 +1256,7 @@ ROWS = (
         "fractional_avg_pool",
         AVG,
         FRACTIONAL,
-        catalogue=("P14",),
+        literature=("P14",),
         summary="Averages of windows at random steps of 1 and 2, or any two neighbours.",
         cases=(
             Case(spatial=7, kernel_size=2, output_size=4, mode="random", ranks=(1, 2)),
@@ -1275,7 +1275,7 @@ ROWS = (
         "s3_pool",
         MAX,
         S3,
-        catalogue=("P16",),
+        literature=("P16",),
         summary="Max pooling of step 1, then rows and columns picked at random, strip by strip; outside training averages.",
         gradient="to the picked rows and columns (training) or 1/s per axis to each (else), then as in max_pool",
         settings_list=S3.settings,
@@ -1301,7 +1301,7 @@ ROWS = (
         MAX,
         PYRAMID,
         kind=Choosing(MAX, PYRAMID, (MAX, AVG)),
-        catalogue=("P38",),
+        literature=("P38",),
         summary="Maxima or averages of several levels of adaptive windows: as many numbers for every image size.",
         formula="y = the maxima (or averages) of level² windows per channel for each level, 2 axes; level, level³ for 1, 3",
         gradient="the sum over levels of what max_pool (or avg_pool) gives",
@@ -1330,7 +1330,7 @@ ROWS = (
         "roi_max_pool",
         MAX,
         ROI,
-        catalogue=("P39",),
+        literature=("P39",),
         summary="Maxima of output_size windows that share out each region of interest.",
         settings_list=ROI.settings,
         returns="array y",
@@ -1351,7 +1351,7 @@ ROWS = (
         "global_gem_pool",
         GEM,
         GLOBAL,
-        catalogue=("P25",),
+        literature=("P25",),
         summary="The generalised mean of each channel: what image retrieval describes an image by.",
         cases=(Case(), Case(p=-2.0, eps=1e-3, keepdims=True, ranks=(2,))),
         example="""
@@ -1365,7 +1365,7 @@ ROWS = (
         "global_log_sum_exp_pool",
         LOG_SUM_EXP,
         GLOBAL,
-        catalogue=("P24",),
+        literature=("P24",),
         summary="A smooth maximum of each channel.",
         cases=(Case(), Case(r=3.0, mean=True, keepdims=True, ranks=(2,))),
         example="""
@@ -1379,7 +1379,7 @@ ROWS = (
         "k_max_pool",
         KMax(),
         family="pooling",
-        catalogue=("P32",),
+        literature=("P32",),
         summary="The k largest values along the last axis, in the order in which they stand.",
         formula="""
             y = those k of the L values of each row that no other L − k exceed, in their order

@@ -222,14 +222,14 @@ def lay_out_fractional(op, shape, settings, shapes):
         raise SettingError(
             f"{op.name}: compat='torch' is mode='pseudorandom' with overlapping=True and a kernel_size; PyTorch has no other"
         )
-    state = shapes.get(op.kind.window_state)
+    state = shapes.get(op.implementation.window_state)
     if None in spatial:
         return Layout(output, None, pieces=compat is None, bind=lambda *_: None)
     kept = (rank, max(output) + (not overlapping))
     if compat == "torch":
         kept = (*shape[:2], rank)
     if state is not None and None not in kept and state != kept:
-        raise ShapeError(f"{op.name}: {op.kind.window_state} has shape {state}; expected {kept}")
+        raise ShapeError(f"{op.name}: {op.implementation.window_state} has shape {state}; expected {kept}")
 
     def tables_of(starts):
         tables = [
@@ -260,14 +260,16 @@ def lay_out_fractional(op, shape, settings, shapes):
             random.fill_uniform(seed, WINDOW_NUMBERS, numbers)
             given = starts_of(numbers)
         elif given.dtype != np.int64:
-            raise DataError(f"{op.name}: {op.kind.window_state} holds where windows start, integers; got {given.dtype}")
+            raise DataError(
+                f"{op.name}: {op.implementation.window_state} holds where windows start, integers; got {given.dtype}"
+            )
         for axis, (H, O) in enumerate(zip(spatial, output, strict=True)):
             row = given[axis, : O + (not overlapping)]
             ends = (row[0] >= 0 and row[-1] <= H - kernel[axis]) if overlapping else (row[0] == 0 and row[-1] == H)
             if not ends or (np.diff(row) < (0 if overlapping else 1)).any():
                 raise DataError(
-                    f"{op.name}: {op.kind.window_state} holds windows outside the image; pass what the same call returned with "
-                    f"return_state=True"
+                    f"{op.name}: {op.implementation.window_state} holds windows outside the image; pass what the same call "
+                    f"returned with return_state=True"
                 )
         return (Part(tables_of(given)),), given
 
@@ -279,7 +281,9 @@ def lay_out_fractional(op, shape, settings, shapes):
             # The rounding to float32 may give 1, which is not in [0, 1).
             given = np.minimum(numbers, 1 - np.finfo(dtype).epsneg).astype(dtype)
         elif given.dtype != dtype or not ((given >= 0) & (given < 1)).all():
-            raise DataError(f"{op.name}: {op.kind.window_state} must hold numbers in [0, 1) of x's dtype {dtype}")
+            raise DataError(
+                f"{op.name}: {op.implementation.window_state} must hold numbers in [0, 1) of x's dtype {dtype}"
+            )
         samples = given[..., ::-1] if rank == 2 else given
         return tuple(
             Part(
@@ -291,7 +295,7 @@ def lay_out_fractional(op, shape, settings, shapes):
         ), given
 
     def bind(shape, dtype, arrays):
-        given = arrays.get(op.kind.window_state)
+        given = arrays.get(op.implementation.window_state)
         return drawn_as_torch(shape, dtype, given) if compat == "torch" else drawn(given)
 
     if compat is None and state is None:
@@ -494,7 +498,7 @@ def lay_out_s3(op, shape, settings, shapes):
     if any(O == 0 for O in output):
         raise ShapeError(f"{op.name}: input {spatial} is smaller than stride {stride}")
     training, seed = settings["training"], settings["seed"]
-    state = shapes.get(op.kind.window_state)
+    state = shapes.get(op.implementation.window_state)
     if not training and (state is not None or settings["return_state"]):
         raise SettingError(f"{op.name}: a state is what training draws; use training=True, or leave state out")
     if None in spatial:
@@ -505,10 +509,12 @@ def lay_out_s3(op, shape, settings, shapes):
         average = reference.Windows(geometry.axes(op.name, step), step.input, step.kernel, step.dilation)
         return Layout(output, (Part(reference.Windows(tables, w.input, w.kernel, w.dilation)),), average=average)
     if state is not None and state != (rank, max(output)):
-        raise ShapeError(f"{op.name}: {op.kind.window_state} has shape {state}; expected {(rank, max(output))}")
+        raise ShapeError(
+            f"{op.name}: {op.implementation.window_state} has shape {state}; expected {(rank, max(output))}"
+        )
 
     def bind(shape, dtype, arrays):
-        picks = arrays.get(op.kind.window_state)
+        picks = arrays.get(op.implementation.window_state)
         if picks is None:
             picks = np.full((rank, max(output)), -1, np.int64)
             for axis, (H, g, s) in enumerate(zip(spatial, grid, stride, strict=True)):
@@ -520,8 +526,8 @@ def lay_out_s3(op, shape, settings, shapes):
             rows = picks[axis, :O]
             if picks.dtype != np.int64 or not ((rows >= 0) & (rows < H)).all() or (np.diff(rows) < 1).any():
                 raise DataError(
-                    f"{op.name}: {op.kind.window_state} must hold the rows picked along each axis, in order, as returned with "
-                    "return_state=True"
+                    f"{op.name}: {op.implementation.window_state} must hold the rows picked along each axis, in order, as "
+                    "returned with return_state=True"
                 )
             place = 3 - rank + axis
             chosen[place] = np.ascontiguousarray(tables[place][:, rows])

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...errors import SettingError, ShapeError
 from ..arrays.implementation import MOST_AXES, broadcast, spread, summed_to
-from ..operator import Kind
+from ..operator import Implementation
 from . import reference
 
 __all__ = ["MOST_INTEGER", "Quantization"]
@@ -15,7 +15,7 @@ MOST_INTEGER = 2**31
 
 
 @dataclass(frozen=True)
-class Quantization(Kind):
+class Quantization(Implementation):
     """x on the grid of scale and zero point, which broadcast to x's shape; ``fake``: as the real numbers of the grid."""
 
     fake: bool
@@ -23,7 +23,7 @@ class Quantization(Kind):
     per_image = True
     saves = ("x", "scale", "zero_point")
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, low, high = shapes[0], settings["low"], settings["high"]
         if low >= high:
             raise SettingError(
@@ -51,10 +51,10 @@ class Quantization(Kind):
         reference.run(self.fake, "value", low, high, *self.arrays(call, arrays), y)
         return y, (), tuple(arrays)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         low, high = call.settings["low"], call.settings["high"]
         arrays = self.arrays(call, saved)
-        gradients = call.gradients(wanted, out)
+        gradients = call.gradients(needs_gradient, out)
         for by, gradient in zip("xsz", gradients, strict=True):
             if gradient is None:
                 continue
@@ -65,7 +65,7 @@ class Quantization(Kind):
                 summed_to(whole, gradient)
         return gradients
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return all(s is None or (len(s) == len(call.output) and s[:1] == call.output[:1]) for s in call.shapes)
 
     def receptive_window(self, call):

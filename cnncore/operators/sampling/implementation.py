@@ -10,7 +10,7 @@ import numpy as np
 from ...checks import per_axis
 from ...errors import DataError, SettingError, ShapeError
 from .. import geometry
-from ..operator import Kind
+from ..operator import Implementation
 from ..shape import reference as shape
 from . import reference
 
@@ -24,10 +24,10 @@ FARTHEST = 2.0**31  # corner of a box
 
 
 @dataclass(frozen=True)
-class Boxes(Kind):
+class Boxes(Implementation):
     """What pooling of boxes shares: x, rois (R, 4) as x1 y1 x2 y2, batch_indices (R,), and y (R, channels, I, J)."""
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, rois, images = shapes
         geometry.spatial(op.name, x, (2,))
         if len(rois) != 2 or rois[1] != 4:
@@ -96,7 +96,7 @@ class SampledBoxes(Boxes):
         samples.forward(x, y)
         return y, (), (samples, x if settings["mode"] == "max" else None)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         samples, x = saved
         dx = call.gradient(0, out and out[0])
         samples.backward(x, dy, dx)
@@ -138,7 +138,7 @@ class PositionSensitiveBoxes(Boxes):
         bins.forward(x, y)
         return y, (), bins
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         saved.backward(dy, dx)
         return dx, None, None
@@ -152,16 +152,16 @@ def away_from_zero(a):
 # ── Places that a pooling returned ─────────────────────────────────────────────────────────────────────────────────────
 
 
-class Unpooling(Kind):
+class Unpooling(Implementation):
     """Values back to the places that max pooling took them from."""
 
     per_image = True
     saves = ("indices",)
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return call.settings["compat"] != "onnx"  # whose indices count through all images
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, indices = shapes
         extents = geometry.spatial(op.name, x)
         if indices != x and None not in x:
@@ -210,7 +210,7 @@ class Unpooling(Kind):
             )
         return y, (), (indices, repeats)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         settings = call.settings
         indices, repeats = saved
@@ -230,7 +230,7 @@ class Unpooling(Kind):
 # ── One phase of a grid ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class PolyphaseSelection(Kind):
+class PolyphaseSelection(Implementation):
     """Of the s × s ways to take every s-th cell, the one with the largest norm, per image."""
 
     per_image = True
@@ -239,7 +239,7 @@ class PolyphaseSelection(Kind):
     def receptive_window(self, call):
         return tuple((s, s) for s in call.geometry)
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         extents = geometry.spatial(op.name, shapes[0])
         stride = per_axis(op.name, "stride", settings["stride"], len(extents), 1)
         output = tuple(None if H is None else H // s for H, s in zip(extents, stride, strict=True))
@@ -266,7 +266,7 @@ class PolyphaseSelection(Kind):
             shape.copy(components[component][n : n + 1], y[n : n + 1])
         return y, (chosen.astype(np.int64),) if call.settings["return_indices"] else (), chosen
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         dx[...] = 0
         components = list(self.phases(call, dx))

@@ -360,7 +360,7 @@ cdef class BoxBins:
                  else <cnn_task> position_sensitive_backward[double], DX, DY, DX.view.shape[0] * DX.view.shape[1])
 
 
-cdef void describe(Unpooling *call, Tensor x, Tensor index, Tensor y, bint add, bint whole):  # no-cython-lint
+cdef void infer(Unpooling *call, Tensor x, Tensor index, Tensor y, bint add, bint whole):  # no-cython-lint
     call.x, call.index, call.y = x.view, index.view, y.view
     call.add, call.whole, call.repeats, call.wrong, call.repeated = add, whole, False, 0, 0
     merge_cells(&call.x)
@@ -375,7 +375,7 @@ def unpool(x, index, y, bint add, bint whole):
     """Write y; returns whether values replaced others, or None if an index lies outside."""
     cdef Tensor X = tensor(x), I = tensor(index), Y = tensor(y, True)
     cdef Unpooling call
-    describe(&call, X, I, Y, add, whole)
+    infer(&call, X, I, Y, add, whole)
     run(<cnn_task> unpool_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> unpool_forward[double],
         &call, X.view.shape[0] * X.view.shape[1], 1, cells(&Y.view), work(&call))
     return None if call.wrong else bool(call.repeated)
@@ -385,7 +385,7 @@ def unpool_gradient(dy, index, dx, bint add, bint whole, bint repeats):
     """Write dx; the indices and ``repeats``, whether values replaced others, are those of a forward pass."""
     cdef Tensor DX = tensor(dx, True), I = tensor(index), DY = tensor(dy)
     cdef Unpooling call
-    describe(&call, DX, I, DY, add, whole)
+    infer(&call, DX, I, DY, add, whole)
     call.repeats = repeats
     run(<cnn_task> unpool_backward[float] if DX.precision == CNN_FLOAT32 else <cnn_task> unpool_backward[double],
         &call, DX.view.shape[0] * DX.view.shape[1], 1, cells(&DY.view) * sizeof(int64_t) if repeats else 0, work(&call))

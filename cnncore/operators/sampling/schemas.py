@@ -62,7 +62,7 @@ ROWS = (
         "max_unpool",
         Unpooling(),
         family="pooling",
-        catalogue=("P42",),
+        literature=("P42",),
         summary="Pooled values back to the places they came from, 0 elsewhere: the way back from max_pool.",
         formula="y[index[i]] = x[i] in each plane, y = 0 elsewhere",
         gradient="dx[i] = dy[index[i]];   of several i of one index, with duplicates='last', the last alone",
@@ -115,7 +115,7 @@ ROWS = (
         "roi_align",
         SampledBoxes(),
         family="pooling",
-        catalogue=("P40",),
+        literature=("P40",),
         summary="Boxes of an image cut into bins, each the mean or maximum of samples between the cells.",
         formula="""
             bin (i, j) of a box has A × B samples at
@@ -174,7 +174,7 @@ ROWS = (
         "position_sensitive_roi_pool",
         PositionSensitiveBoxes(),
         family="pooling",
-        catalogue=("P41",),
+        literature=("P41",),
         summary="Boxes of an image cut into bins, each the mean of a channel of its own: a bin looks for one part of "
         "a thing.",
         formula="y[r, c, i, j] = 1/n Σ x[c I J + i J + j] over the n whole cells of bin (i, j) of I × J",
@@ -216,7 +216,7 @@ ROWS = (
         "polyphase_pool",
         PolyphaseSelection(),
         family="pooling",
-        catalogue=("P51",),
+        literature=("P51",),
         summary="Every s-th cell, from the offset at which they have the largest norm: a shifted image gives the same "
         "values.",
         formula="y = xₒ with ‖xₒ‖ₚ the largest,  xₒ[i] = x[s i + o], o one of the sᵈ offsets, the same for all "

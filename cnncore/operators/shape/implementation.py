@@ -10,7 +10,7 @@ import numpy as np
 from ...checks import integer, per_axis
 from ...errors import SettingError, ShapeError
 from .. import geometry
-from ..operator import Kind
+from ..operator import Implementation
 from . import reference
 
 __all__ = [
@@ -38,13 +38,13 @@ def empty_image(shape, like):
     return np.moveaxis(np.empty((shape[0], *shape[2:], shape[1]), like.dtype), -1, 1)
 
 
-class Flatten(Kind):
+class Flatten(Implementation):
     """Axes from ``start_dim`` on become one, in row-major order."""
 
     per_image = True
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         if not 1 <= len(x) <= 5:
             raise ShapeError(f"{op.name}: input has {len(x)} dimensions {x}; expected 1 to 5")
@@ -68,7 +68,7 @@ class Flatten(Kind):
             reference.copy(x.reshape(y.shape), y)
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         reference.copy(dy.reshape(dx.shape), dx)
         return (dx,)
@@ -104,13 +104,13 @@ class PaddedImage:
         return y
 
 
-class Pad(Kind):
+class Pad(Implementation):
     """Cells around the image, made from it or constant; negative padding cuts off."""
 
     per_image = True
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         extents = geometry.spatial(op.name, x)
         pairs, output = geometry.padded(op.name, extents, settings["padding"], settings["mode"])
@@ -122,13 +122,13 @@ class Pad(Kind):
         call.geometry.tables.forward(x, y)
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         call.geometry.tables.backward(dy, dx)
         return (dx,)
 
 
-class Slice(Kind):
+class Slice(Implementation):
     """Part of x along one axis, from start to stop; geometry: the axis and the index into x."""
 
     per_image = True
@@ -139,7 +139,7 @@ class Slice(Kind):
         start, stop, step = slice(settings["start"], settings["stop"], settings["stride"]).indices(extent)
         return start, stop, step
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         if not 1 <= len(x) <= 5:
             raise ShapeError(f"{op.name}: input has {len(x)} dimensions {x}; expected 1 to 5")
@@ -164,13 +164,13 @@ class Slice(Kind):
         reference.copy(x[call.geometry[1]], y)
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         dx[...] = 0
         reference.copy(dy, dx[call.geometry[1]])
         return (dx,)
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return call.geometry[0] > 0
 
     def receptive_window(self, call):
@@ -204,13 +204,13 @@ class Part(Slice):
         return start, start + parts[part], 1
 
 
-class ChannelShuffle(Kind):
+class ChannelShuffle(Implementation):
     """The channels of all groups in turn: (groups, C / groups) becomes (C / groups, groups)."""
 
     per_image = True
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         geometry.spatial(op.name, x, (0, 1, 2, 3))
         groups = settings["groups"]
@@ -233,14 +233,14 @@ class ChannelShuffle(Kind):
         self.move(arrays[0], y, call.settings["groups"])
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         self.move(dy, dx, dx.shape[1] // call.settings["groups"])
         return (dx,)
 
 
 @dataclass(frozen=True)
-class PixelShuffle(Kind):
+class PixelShuffle(Implementation):
     """Blocks of channels become blocks of pixels, or with ``inverse`` pixels become channels; geometry: factors of D, H, W."""
 
     inverse: bool
@@ -248,7 +248,7 @@ class PixelShuffle(Kind):
     per_image = True
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         extents = geometry.spatial(op.name, x)
         factor = per_axis(op.name, "factor", settings["factor"], len(extents), minimum=1)
@@ -283,7 +283,7 @@ class PixelShuffle(Kind):
         self.move(call, x, y, self.inverse)
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         self.move(call, dy, dx, not self.inverse)
         return (dx,)

@@ -41,7 +41,7 @@ SHAPE = (
         "split",
         Part(),
         family="layers",
-        catalogue=("L11",),
+        literature=("L11",),
         summary="One of the parts into which an axis is cut: what concat had joined.",
         formula="y = x from s to s + n along axis,   s: sum of the extents of the parts before, n: that of the part",
         gradient="dx = dy where the part lies, 0 elsewhere",
@@ -79,7 +79,7 @@ SHAPE = (
         "slice",
         Slice(),
         family="layers",
-        catalogue=("L11",),
+        literature=("L11",),
         summary="Part of one axis, from start to stop.",
         formula="y[…, i, …] = x[…, start + i · stride, …] along axis, as x[start:stop:stride] in Python",
         gradient="dx = dy where y comes from, 0 elsewhere",
@@ -114,7 +114,7 @@ SHAPE = (
         "channel_shuffle",
         ChannelShuffle(),
         family="layers",
-        catalogue=("C17",),
+        literature=("C17",),
         summary="The channels of all groups in turn, so that the next grouped convolution sees every group.",
         formula="y[n, j G + g, …] = x[n, g K + j, …],   K = C / G channels of each of G groups",
         gradient="dx[n, g K + j, …] = dy[n, j G + g, …]: channel_shuffle of dy with K groups",
@@ -138,7 +138,7 @@ SHAPE = (
         "pixel_shuffle",
         PixelShuffle(False),
         family="layers",
-        catalogue=("C17",),
+        literature=("C17",),
         summary="Blocks of channels become blocks of pixels: upsampling by a convolution before it.",
         formula="""
             CRD   y[n, c, h r + i, w r + j] = x[n, c r² + i r + j, h, w]
@@ -165,7 +165,7 @@ SHAPE = (
         "pixel_unshuffle",
         PixelShuffle(True),
         family="layers",
-        catalogue=("C17",),
+        literature=("C17",),
         summary="Blocks of pixels become blocks of channels: nothing is lost where the image gets smaller.",
         formula="""
             CRD   y[n, c r² + i r + j, h, w] = x[n, c, h r + i, w r + j]
@@ -195,7 +195,7 @@ SHAPE = (
         "flatten",
         Flatten(),
         family="layers",
-        catalogue=("L12",),
+        literature=("L12",),
         summary="Makes one axis of several, in row-major order.",
         formula="y[n, (c H + h) W + w] = x[n, c, h, w]",
         gradient="dx[n, c, h, w] = dy[n, (c H + h) W + w]",
@@ -215,7 +215,7 @@ SHAPE = (
         "pad",
         Pad(),
         family="layers",
-        catalogue=("L18", "L19", "L20", "L21", "L22"),
+        literature=("L18", "L19", "L20", "L21", "L22"),
         summary="Cells around the image: constant, mirrored, repeated, or from the other end.",
         formula="""
             y[o] = x[f(o − lo)], along each axis, with f(i) = i for 0 ≤ i < H and outside

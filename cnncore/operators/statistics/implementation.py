@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import ShapeError
 from .. import geometry
-from ..operator import Kind, Op
+from ..operator import Implementation, Op
 
 __all__ = ["Attention", "Bilinear", "Covariance", "Strips", "VectorsOfLocallyAggregatedDescriptors"]
 
@@ -65,17 +65,17 @@ def unit_gradient(u, norm, du, axes):
     return np.where(norm == 0, 0, (du - u * (u * du).sum(axis=axes, keepdims=True)) / np.where(norm == 0, 1, norm))
 
 
-class Statistics(Kind):
-    """What these kinds share: results computed by numpy and put where they are wanted."""
+class Statistics(Implementation):
+    """What these kinds share: results computed by numpy and put where they are needs_gradient."""
 
     per_image = True
 
     def receptive_window(self, call):
         return None
 
-    def put(self, call, wanted, out, *gradients):
-        """The gradients that are wanted, in x's dtype, in arrays of their own or in ``out``."""
-        results = call.gradients(wanted, out)
+    def put(self, call, needs_gradient, out, *gradients):
+        """The gradients that are needs_gradient, in x's dtype, in arrays of their own or in ``out``."""
+        results = call.gradients(needs_gradient, out)
         for result, gradient in zip(results, gradients, strict=True):
             if result is not None:
                 result[...] = gradient.reshape(result.shape)
@@ -95,10 +95,10 @@ class Attention(Statistics):
 
     saves = ("x", "v", "w", "u")
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return call.shapes[4] is None  # a mask would have to be cut with x
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, v, w, u, mask = shapes
         extents = geometry.spatial(op.name, x)
         if len(v) != 2:
@@ -133,7 +133,7 @@ class Attention(Statistics):
         return y, (weights,) if call.settings["return_weights"] else (), (X, v, w, u, t, gate, a)
 
     @through
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         X, v, w, u, t, gate, a = saved
         da = (dy[:, None].astype(np.float64) @ X)[:, 0]
         ds = softmax_gradient(a, da, 1).astype(call.dtype)
@@ -147,7 +147,7 @@ class Attention(Statistics):
             dx += u.T @ dq
             du = (dq @ X.swapaxes(1, 2)).sum(axis=0)
         dw = ((t if gate is None else t * gate).astype(np.float64) @ ds[:, :, None]).sum(axis=(0, 2))
-        return self.put(call, wanted, out, dx, dv, dw, du, None)
+        return self.put(call, needs_gradient, out, dx, dv, dw, du, None)
 
 
 # ── Strip pooling ── Hou, Zhang, Cheng & Feng 2020, arXiv:2003.13328, eq. 1-5 ──────────────────────────────────────────
@@ -168,7 +168,7 @@ class Strips(Statistics):
         """Of rows (N, C, H), and of columns (N, C, W)."""
         return self.pooling(x, output_size=(None, 1))[:, :, :, 0], self.pooling(x, output_size=(1, None))[:, :, 0]
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, w_rows, w_columns = shapes
         geometry.spatial(op.name, x, (2,))
         for name, w in (("w_rows", w_rows), ("w_columns", w_columns)):
@@ -193,7 +193,7 @@ class Strips(Statistics):
         return y, (), (x, w_rows, w_columns, rows, columns, gate)
 
     @through
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         x, w_rows, w_columns, rows, columns, gate = saved
         dz = dy if gate is None else dy * x * gate * (1 - gate)
         # Each of the W cells of a row has 1/W of its gradient, Σ dz: the mean of dz.
@@ -201,7 +201,7 @@ class Strips(Statistics):
         H, W = call.shapes[0][2:]
         drows, dw_rows = filter_gradients(rows, w_rows, drows, W)
         dcolumns, dw_columns = filter_gradients(columns, w_columns, dcolumns, H)
-        results = call.gradients(wanted, out)
+        results = call.gradients(needs_gradient, out)
         if results[0] is not None:
             np.add(drows[:, :, :, None], dcolumns[:, :, None], out=results[0])
             if gate is not None:
@@ -247,7 +247,7 @@ class Covariance(Statistics):
 
     saves = ("x",)
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         geometry.spatial(op.name, shapes[0])
         C = shapes[0][1]
         return (shapes[0][0], None if C is None else C * (C + 1) // 2), None
@@ -278,7 +278,7 @@ class Covariance(Statistics):
         return y, (), (X, mean, P, trace, some, steps, S)
 
     @through
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         X, mean, P, trace, some, steps, S = saved
         C, n = X.shape[1:]
         dP = np.zeros(P.shape)
@@ -292,7 +292,7 @@ class Covariance(Statistics):
                 E = T.swapaxes(1, 2) @ E - 0.5 * dT @ Y.swapaxes(1, 2)
             dtrace -= (G * P).sum(axis=(1, 2), keepdims=True) / some**2
             dP = np.where(trace == 0, 0, G / some + dtrace * np.eye(C))
-        (dx,) = call.gradients(wanted, out)
+        (dx,) = call.gradients(needs_gradient, out)
         if dx is not None:
             factor, mean = ((dP + dP.swapaxes(1, 2)) / n).astype(call.dtype), mean.astype(call.dtype)
             for i, image in enumerate(X):
@@ -312,10 +312,10 @@ class Bilinear(Statistics):
 
     saves = ("x", "z")
 
-    def takes_pieces(self, call):
+    def splits_batch(self, call):
         return call.shapes[1] is None  # z would have to be cut with x
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, z = shapes
         extents = geometry.spatial(op.name, x)
         if z is not None:
@@ -339,7 +339,7 @@ class Bilinear(Statistics):
         return y, (), (*arrays, B, root, u, norm)
 
     @through
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         x, z, B, root, u, norm = saved
         dB = dy.astype(np.float64).reshape(B.shape)
         if norm is not None:
@@ -349,9 +349,9 @@ class Bilinear(Statistics):
         X = points(x)
         dB /= X.shape[2]
         if z is None:
-            return self.put(call, wanted, out, (dB + dB.swapaxes(1, 2)).astype(call.dtype) @ X, None)
+            return self.put(call, needs_gradient, out, (dB + dB.swapaxes(1, 2)).astype(call.dtype) @ X, None)
         dB = dB.astype(call.dtype)
-        return self.put(call, wanted, out, dB @ points(z), dB.swapaxes(1, 2) @ X)
+        return self.put(call, needs_gradient, out, dB @ points(z), dB.swapaxes(1, 2) @ X)
 
 
 # ── NetVLAD ── Arandjelović, Gronat, Torii, Pajdla & Sivic 2016, arXiv:1511.07247, eq. 3-4 ─────────────────────────────
@@ -367,7 +367,7 @@ class VectorsOfLocallyAggregatedDescriptors(Statistics):
 
     saves = ("x", "w", "c")
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, w, c, b = shapes
         geometry.spatial(op.name, x)
         if len(w) != 2 or w[0] == 0:
@@ -392,7 +392,7 @@ class VectorsOfLocallyAggregatedDescriptors(Statistics):
         return y, (), (X, w, c, a, V, near, far)
 
     @through
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         X, w, c, a, V, near, far = saved
         G = dy.reshape(V.shape)
         if near is not None:
@@ -404,4 +404,4 @@ class VectorsOfLocallyAggregatedDescriptors(Statistics):
         dx = G.swapaxes(1, 2) @ a + w.T @ ds
         dw = (ds @ X.swapaxes(1, 2)).sum(axis=0, dtype=np.float64)
         dc = -(a.sum(axis=2, dtype=np.float64)[:, :, None] * G).sum(axis=0)
-        return self.put(call, wanted, out, dx, dw, dc, ds.sum(axis=(0, 2), dtype=np.float64))
+        return self.put(call, needs_gradient, out, dx, dw, dc, ds.sum(axis=(0, 2), dtype=np.float64))

@@ -67,7 +67,7 @@ ROWS = (
         "attention_pool",
         Attention(),
         family="pooling",
-        catalogue=("P43",),
+        literature=("P43",),
         summary="The mean of all cells, each weighted by a learned score of what it holds.",
         formula="""
             tᵢ = tanh(v xᵢ), with u ⊙ σ(u xᵢ);   a = softmax over the cells of wᵀ tᵢ;   y = Σ aᵢ xᵢ
@@ -126,7 +126,7 @@ ROWS = (
         "strip_pool",
         Strips(replace(next(row for row in pooling.ROWS if row.name == "adaptive_avg_pool"), name="strip_pool")),
         family="pooling",
-        catalogue=("P44",),
+        literature=("P44",),
         summary="The means of the cell's row and of its column: what lies far away along either axis, and nothing "
         "else.",
         formula="""
@@ -174,7 +174,7 @@ ROWS = (
         "covariance_pool",
         Covariance(),
         family="pooling",
-        catalogue=("P48",),
+        literature=("P48",),
         summary="How the channels vary together over the image: the square root of their covariance matrix.",
         formula="""
             P = 1/n Σ (xᵢ − μ)(xᵢ − μ)ᵀ over the n cells;   Y = P / tr P, Z = 1
@@ -211,7 +211,7 @@ ROWS = (
         "bilinear_pool",
         Bilinear(),
         family="pooling",
-        catalogue=("P49",),
+        literature=("P49",),
         summary="Products of all pairs of channels of two images, averaged over the cells: which features occur "
         "together.",
         formula="B = 1/n Σ xᵢ zᵢᵀ over the n cells;   s = sign(B) √(|B| + ε);   y = s / ‖s‖",
@@ -247,7 +247,7 @@ ROWS = (
         "net_vlad",
         VectorsOfLocallyAggregatedDescriptors(),
         family="pooling",
-        catalogue=("P50",),
+        literature=("P50",),
         summary="How far the cells near each of some clusters lie from its centre: an image in one vector.",
         formula="""
             a = softmax over k of (wₖᵀ xᵢ + bₖ);   Vₖ = Σᵢ aₖᵢ (xᵢ − cₖ)

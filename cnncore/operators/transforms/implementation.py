@@ -10,7 +10,7 @@ from ... import threads
 from ...checks import has_length, integer, per_axis
 from ...errors import SettingError, ShapeError
 from .. import geometry
-from ..operator import Kind, Op
+from ..operator import Implementation, Op
 from . import reference
 
 __all__ = ["Blur", "Haar", "Hartley", "MaxBlur", "Spectral"]
@@ -49,7 +49,7 @@ def unchanged(extent):
     return Axis(extent, extent, lambda: (np.arange(extent), np.arange(extent), np.ones(extent)))
 
 
-class Resampling(Kind):
+class Resampling(Implementation):
     """y = a weighted sum of cells of x, axis by axis; ``axis(op, H, settings)`` describes one of them.
 
     ``call.geometry`` is one Axis for each of D, H, W; None while an extent is open.
@@ -58,7 +58,7 @@ class Resampling(Kind):
     per_image = True
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         extents = geometry.spatial(op.name, shapes[0])
         axes = [self.axis(op, H, s) for H, s in zip(extents, self.per_axis(op, len(extents), settings), strict=True)]
         output = (*shapes[0][:2], *(a if a is None else a.outputs for a in axes))
@@ -69,7 +69,7 @@ class Resampling(Kind):
         reference.apply(tuple(axis.forward for axis in call.geometry), arrays[0], y)
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         reference.apply(tuple(axis.backward for axis in call.geometry), dy, dx)
         return (dx,)
@@ -147,7 +147,7 @@ class Haar(Resampling):
 
 
 @dataclass(frozen=True)
-class MaxBlur(Kind):
+class MaxBlur(Implementation):
     """A maximum at every cell, then a blur: ``pooling`` and ``blurring`` are the two operators, under this one's "
     "name."""
 
@@ -157,30 +157,32 @@ class MaxBlur(Kind):
     per_image = True
     saves = ("x",)
 
-    def describe(self, op, shapes, dtype, settings):
-        first = self.pooling.describe(
+    def infer(self, op, shapes, dtype, settings):
+        first = self.pooling.infer(
             shapes, dtype, {"kernel_size": settings["kernel_size"], "stride": 1, "padding": settings["padding"]}
         )
         names = ("stride", "filter_size", "padding_mode")
-        second = self.blurring.describe((first.output,), dtype, {name: settings[name] for name in names})
+        second = self.blurring.infer((first.output,), dtype, {name: settings[name] for name in names})
         return second.output, (first, second)
 
     def forward(self, call, arrays, out=None):
         first, second = call.geometry
         y = call.empty(out)
-        largest, _, saved = self.pooling.kind.forward(first, arrays, empty_like_in_order(arrays[0], first.output))
-        self.blurring.kind.forward(second, (largest,), y)
+        largest, _, saved = self.pooling.implementation.forward(
+            first, arrays, empty_like_in_order(arrays[0], first.output)
+        )
+        self.blurring.implementation.forward(second, (largest,), y)
         return y, (), saved
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         first, second = call.geometry
         between = empty_like_in_order(dy, first.output)
-        self.blurring.kind.backward(second, (), dy, (True,), (between,))
-        return self.pooling.kind.backward(first, saved, between, (True,), out)
+        self.blurring.implementation.backward(second, (), dy, (True,), (between,))
+        return self.pooling.implementation.backward(first, saved, between, (True,), out)
 
     def receptive_window(self, call):
         windows = (
-            op.kind.receptive_window(part)
+            op.implementation.receptive_window(part)
             for op, part in zip((self.pooling, self.blurring), call.geometry, strict=True)
         )
         return tuple((reach + size - 1, s) for (reach, _), (size, s) in zip(*windows, strict=True))
@@ -216,7 +218,7 @@ def output_extents(op, extents, output_size):
     return output
 
 
-class LowFrequencies(Kind):
+class LowFrequencies(Implementation):
     """What spectra of which the middle stays share: shapes, and axes that keep their extent."""
 
     per_image = True
@@ -225,7 +227,7 @@ class LowFrequencies(Kind):
     def receptive_window(self, call):
         return None  # a frequency is made of all cells
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         extents = geometry.spatial(op.name, shapes[0])
         output = output_extents(op, extents, settings["output_size"])
         axes = [axis for axis, (H, h) in enumerate(zip(extents, output, strict=True), 2) if h != H]
@@ -236,7 +238,7 @@ class LowFrequencies(Kind):
         y[...] = self.reduced(call, arrays[0])
         return y, (), ()
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         dx[...] = self.extended(call, dy)
         return (dx,)

@@ -39,7 +39,7 @@ BLUR = Op(
     "blur_pool",
     Blur(),
     family="pooling",
-    catalogue=("P27",),
+    literature=("P27",),
     summary="Every s-th cell of the image after a binomial filter: what the coarser grid cannot show is taken out "
     "first.",
     formula="y[o] = Σₖ b[k] x̃[s o + k − ⌊(f − 1)/2⌋] along each axis;   b[k] = C(f − 1, k) / 2^(f − 1), x̃ the "
@@ -75,7 +75,7 @@ ROWS = (
             replace(BLUR, name="max_blur_pool"),
         ),
         family="pooling",
-        catalogue=("P27",),
+        literature=("P27",),
         summary="The maximum of the window at every cell, then every s-th cell of that after a binomial filter.",
         formula="y = blur_pool(max_pool(x, kernel_size, stride=1))",
         gradient="dx: of the blur, then of the maximum (see blur_pool and max_pool)",
@@ -106,7 +106,7 @@ ROWS = (
         "wavelet_pool",
         Haar(),
         family="pooling",
-        catalogue=("P47",),
+        literature=("P47",),
         summary="The low-pass band of a Haar wavelet transform: what is left when the details are dropped.",
         formula="y[o] = (x[2o] + x[2o + 1]) / √2 along each axis, `levels` times;   in two dimensions 2 · the average "
         "of 2 × 2 cells",
@@ -136,7 +136,7 @@ ROWS = (
         "spectral_pool",
         Spectral(),
         family="pooling",
-        catalogue=("P45",),
+        literature=("P45",),
         summary="The image's low frequencies: the middle of its Fourier spectrum, transformed back at the smaller "
         "size.",
         formula="""
@@ -182,7 +182,7 @@ ROWS = (
         "hartley_pool",
         Hartley(),
         family="pooling",
-        catalogue=("P46",),
+        literature=("P46",),
         summary="The image's low frequencies by a real transform: the middle of its Hartley spectrum, transformed "
         "back.",
         formula="""

@@ -138,7 +138,7 @@ class Resize(Upsampling):
 
     saves = ()
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         x, like = (*shapes, None)[:2]
         if like is not None:
             if len(like) != len(x):
@@ -148,7 +148,7 @@ class Resize(Upsampling):
             if settings["size"] is not None or settings["scale"] is not None:
                 raise SettingError(f"{op.name}: the size is that of like; leave out size and scale")
             settings = {**settings, "like": tuple(like[2:])}
-        return super().describe(op, (x,), dtype, settings)
+        return super().infer(op, (x,), dtype, settings)
 
     def per_axis(self, op, rank, settings):
         if "like" in settings:
@@ -160,8 +160,8 @@ class Resize(Upsampling):
             return None
         return super().axis(op, H, settings)
 
-    def backward(self, call, saved, dy, wanted, out=None):
-        gradients = super().backward(call, saved, dy, wanted, out)
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        gradients = super().backward(call, saved, dy, needs_gradient, out)
         return (*gradients, *(None,) * (len(call.shapes) - 1))
 
     def receptive_window(self, call):

@@ -23,7 +23,7 @@ ROWS = (
         "nearest_upsample",
         NearestUpsampling(),
         family="layers",
-        catalogue=("L25",),
+        literature=("L25",),
         summary="An image on a finer grid: every pixel of y is the nearest one of x.",
         formula="""
             y[o] = x[round(p(o))], along each axis;   H inputs, O outputs, r = scale, or O/H where size is given
@@ -72,7 +72,7 @@ ROWS = (
         "linear_upsample",
         LinearUpsampling(),
         family="layers",
-        catalogue=("L26",),
+        literature=("L26",),
         summary="An image on a finer grid, interpolated between pixels: bilinear for images, trilinear for volumes.",
         formula="""
             y[o] = (1 − f) x[i] + f x[i + 1], along each axis;   i = ⌊p⌋, f = p − i, p = p(o) within 0 … H − 1
@@ -163,7 +163,7 @@ ROWS = (
         accumulates="in x's dtype; the definition in float64",
         linear=("x",),
         paper="Keys 1981, IEEE Trans. ASSP 29(6), doi:10.1109/TASSP.1981.1163711; ONNX operator Resize, 2019",
-        catalogue=("L26",),
+        literature=("L26",),
         cases=(
             Case(scale=1.5, coordinates="half_pixel_symmetric", spatial=3),
             Case(scale=2, mode="cubic", spatial=3, ranks=(1, 2)),

@@ -7,7 +7,7 @@ import numpy as np
 from ...checks import per_axis
 from ...errors import ShapeError
 from .. import geometry
-from ..operator import Kind
+from ..operator import Implementation
 from ..pooling.windows import KERNEL
 from . import reference
 
@@ -21,10 +21,10 @@ class Described(NamedTuple):
     receptive: tuple
 
 
-class Weighted(Kind):
+class Weighted(Implementation):
     """What both share: x first, and windows of kernel_size, stride, padding, dilation and ceil_mode."""
 
-    def describe(self, op, shapes, dtype, settings):
+    def infer(self, op, shapes, dtype, settings):
         layout = KERNEL.lay_out(op, shapes[0], settings, {})
         self.check(op, *shapes)
         windows = None if layout.parts is None else layout.parts[0].windows
@@ -51,11 +51,11 @@ class LocalImportance(Weighted):
         reference.importance(call.geometry.windows, x, logit, y)
         return y, (), (x, logit)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         x, logit = saved
         dx, dlogit = (call.gradient(i, out and out[i]) for i in range(2))
         reference.importance_gradients(call.geometry.windows, x, logit, dy, dx, dlogit)
-        return tuple(g if want else None for g, want in zip((dx, dlogit), wanted, strict=True))
+        return tuple(g if want else None for g, want in zip((dx, dlogit), needs_gradient, strict=True))
 
 
 class DetailPreserving(Weighted):
@@ -99,7 +99,7 @@ class DetailPreserving(Weighted):
         numbers.forward(call.geometry.windows, x, y)
         return y, (), (x, w, numbers)
 
-    def backward(self, call, saved, dy, wanted, out=None):
+    def backward(self, call, saved, dy, needs_gradient, out=None):
         x, w, numbers = saved
         planes = x.shape[:2]
         dx = call.gradient(0, out and out[0])
@@ -114,9 +114,9 @@ class DetailPreserving(Weighted):
             dlam,
             None if dw is None else dw.reshape(*planes, 3 ** (x.ndim - 2)),
         )
-        results = [dx if wanted[0] else None]
+        results = [dx if needs_gradient[0] else None]
         for i, part in enumerate((dalpha, dlam, dw), 1):
-            result = call.gradient(i, out and out[i]) if wanted[i] else None
+            result = call.gradient(i, out and out[i]) if needs_gradient[i] else None
             if result is not None:
                 result[...] = part.sum(axis=0)
             results.append(result)

@@ -37,7 +37,7 @@ ROWS = (
         "local_importance_pool",
         LocalImportance(),
         family="pooling",
-        catalogue=("P28",),
+        literature=("P28",),
         summary="The mean of each window, every cell weighted by its importance: a second image, learned by any "
         "sub-network.",
         formula="y = Σ wᵢ xᵢ / Σ wᵢ,   wᵢ = e^(lᵢ − max l) over the window's cells inside the image",
@@ -71,7 +71,7 @@ ROWS = (
         "detail_preserving_pool",
         DetailPreserving(),
         family="pooling",
-        catalogue=("P29",),
+        literature=("P29",),
         summary="The mean of each window, every cell weighted by how far it lies from its surroundings: details stay.",
         formula="""
             Δⱼ = xⱼ − m,   m = the window's mean, or with w Σ wₜ xₜ over the 3×… cells around its middle

@@ -12,7 +12,7 @@ from cnncore.operators.schema import REQUIRED
 TARGETS = cnncore.cpu.targets()
 DTYPES = (np.float32, np.float64)
 MOST_LANES = 16
-ELEMENTWISE = [name for name, op in cnncore.OPS.items() if isinstance(op.kind, Elementwise)]
+ELEMENTWISE = [name for name, op in cnncore.OPS.items() if isinstance(op.implementation, Elementwise)]
 
 
 def needed(op):
@@ -320,20 +320,20 @@ def test_channel_slice_of_a_concatenation(name, target, rng):
 def test_in_place(name, target, rng):
     """Families that say ``in_place`` keep the promise: y over x, dx over dy, in every layout."""
     op = cnncore.OPS[name]
-    assert op.kind.in_place
+    assert op.implementation.in_place
     for shape, axes in (((3, 40, 5), (0, 1, 2)), ((3, 5, 40), (0, 2, 1))):
         x = rng.standard_normal(shape).transpose(axes)
         rest = (rng.uniform(0.1, 0.5, x.shape[1]),) if name == "prelu" else ()
         dy = rng.standard_normal(shape).transpose(axes)
         with cnncore.cpu.target(target):
             arrays, call = op.bind((x, *rest), needed(op))
-            y, _, saved = op.kind.forward(call, arrays)
-            expected = op.kind.backward(call, saved, dy, (True,) * len(arrays))[0]
+            y, _, saved = op.implementation.forward(call, arrays)
+            expected = op.implementation.backward(call, saved, dy, (True,) * len(arrays))[0]
             over = dy.copy(order="K")
-            op.kind.backward(call, saved, over, (True,) * len(arrays), [over, *[None] * len(rest)])
+            op.implementation.backward(call, saved, over, (True,) * len(arrays), [over, *[None] * len(rest)])
             np.testing.assert_array_equal(over, expected)
             over = x.copy(order="K")
-            op.kind.forward(call, [over, *arrays[1:]], over)
+            op.implementation.forward(call, [over, *arrays[1:]], over)
             np.testing.assert_array_equal(over, y)
 
 
@@ -407,8 +407,8 @@ def test_learned_numbers_of_any_stride(rng):
             y, backward = cnncore.prelu.with_backward(given, a)
             expected, plain = cnncore.prelu.with_backward(x, a.copy())
             np.testing.assert_array_equal(y, expected)
-            for found, wanted in zip(backward(dy), plain(dy), strict=True):
-                np.testing.assert_allclose(found, wanted, rtol=1e-14)
+            for found, needs_gradient in zip(backward(dy), plain(dy), strict=True):
+                np.testing.assert_allclose(found, needs_gradient, rtol=1e-14)
 
 
 def test_wrong_number_of_learned_numbers():

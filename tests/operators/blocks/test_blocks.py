@@ -114,13 +114,13 @@ def test_the_block_is_the_module_of_its_operators(rng):
 
 def test_multiply_adds_and_reach_of_a_block():
     x, w1, b1 = (2, 4, 9, 8), (5, 4, 3, 3), (5,)
-    call = cnncore.mlpconv.describe((x, w1, b1, (6, 5, 1, 1), None, (7, 6, 1, 1), None), np.dtype("f"), {"stride": 2})
+    call = cnncore.mlpconv.infer((x, w1, b1, (6, 5, 1, 1), None, (7, 6, 1, 1), None), np.dtype("f"), {"stride": 2})
     pixels = 2 * 4 * 3
-    assert call.op.kind.multiply_adds(call) == pixels * (5 * 4 * 9 + 6 * 5 + 7 * 6)
-    assert call.op.kind.receptive_window(call) == ((3, 2), (3, 2))
+    assert call.op.implementation.multiply_adds(call) == pixels * (5 * 4 * 9 + 6 * 5 + 7 * 6)
+    assert call.op.implementation.receptive_window(call) == ((3, 2), (3, 2))
     shapes = (x, (1, 4, 1, 1), None, (1, 4, 3, 3), None, (1, 4, 5, 5), None, *[None] * 6)
-    call = cnncore.inception.describe(shapes, np.dtype("f"), {"reduction": False})
-    assert call.op.kind.receptive_window(call) == ((5, 1), (5, 1))
+    call = cnncore.inception.infer(shapes, np.dtype("f"), {"reduction": False})
+    assert call.op.implementation.receptive_window(call) == ((5, 1), (5, 1))
 
 
 SEES_ALL = ("deformable_conv", "unfold and fold")
@@ -157,16 +157,16 @@ def test_only_what_is_wanted_is_computed(rng):
     x, w1, w3, w5 = (rng.standard_normal(s) for s in ((2, 3, 4, 5), (2, 3, 1, 1), (1, 3, 3, 3), (2, 3, 5, 5)))
     op = cnncore.inception
     arrays, call = op.bind((x,), {"w1": w1, "w3": w3, "w5": w5, "reduction": False})
-    y, _, saved = op.kind.forward(call, arrays)
+    y, _, saved = op.implementation.forward(call, arrays)
     dy = rng.standard_normal(y.shape)
-    everything = op.kind.backward(call, saved, dy, op.wanted(arrays))
+    everything = op.implementation.backward(call, saved, dy, op.needs_gradient(arrays))
     for i, expected in enumerate(everything):
         if expected is None:
             continue
-        wanted = tuple(j == i for j in range(len(arrays)))
+        needs_gradient = tuple(j == i for j in range(len(arrays)))
         given = [None] * len(arrays)
         given[i] = np.full_like(expected, np.nan)
-        found = op.kind.backward(call, saved, dy, wanted, given)
+        found = op.implementation.backward(call, saved, dy, needs_gradient, given)
         np.testing.assert_array_equal(found[i], expected)
         assert found[i] is given[i]
         assert all(g is None for j, g in enumerate(found) if j != i)

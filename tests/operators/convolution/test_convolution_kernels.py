@@ -18,7 +18,7 @@ from cnncore import cpu
 from cnncore.operators import geometry
 from cnncore.operators.convolution import reference as primitives
 from cnncore.operators.convolution.implementation import ALGORITHM, MEASURED_ALGORITHMS, algorithm_costs
-from cnncore.runtime.dispatch import Shelf
+from cnncore.runtime.dispatch import PackedWeights
 
 TARGETS = [target for target in cpu.targets() if target != "definition"]
 # Of the largest value: a sum of some hundred products, each rounded once by the kernel and not at all by the definition.
@@ -186,7 +186,7 @@ def test_any_geometry(target, call, dtype, layouts, biased, seed):
     transposed, shape, weights, outputs, settings = call
     op = cnncore.conv_transpose if transposed else cnncore.conv
     try:
-        op.describe((shape, weights, None), np.dtype(dtype), settings)
+        op.infer((shape, weights, None), np.dtype(dtype), settings)
     except cnncore.ShapeError:
         hypothesis.reject()
     rng = np.random.default_rng(seed)
@@ -266,7 +266,7 @@ def test_packed_weights_are_reused_until_refreshed(target, backward):
     rng = np.random.default_rng(6)
     x, w, b = arrays(rng, (2, 20, 9, 9), (20, 20, 3, 3), np.float32, 20)
     convolution = primitives.Convolution(1, (1, 1, 1), (1, 1, 1), (0, 1, 1))
-    packed = convolution.pack(Shelf(), backward)
+    packed = convolution.pack(PackedWeights(), backward)
     y, first, second = np.empty_like(x), np.empty_like(x), np.empty_like(x)
     run = (
         (lambda w, out: convolution.backward_input(x, w, out, b, packed))
@@ -557,13 +557,16 @@ def test_values_stay_in_the_windows_that_see_them(name, kernel, settings, target
 def test_activation_in_a_graph(activation, epilogue):
     """The plan fuses what holds y between bounds into the convolution before it; other activations follow on their own."""
     rng = np.random.default_rng(11)
-    kind, call = cnncore.conv.kind, cnncore.conv.describe(((1, 3, 5, 5), (4, 3, 3, 3), None), np.dtype(np.float32), {})
+    implementation, call = (
+        cnncore.conv.implementation,
+        cnncore.conv.infer(((1, 3, 5, 5), (4, 3, 3, 3), None), np.dtype(np.float32), {}),
+    )
     activation = cnncore.OPS[activation]
-    follower = activation.describe((call.output,), call.dtype, {})
-    assert kind.takes_epilogue(call, follower) == epilogue
+    follower = activation.infer((call.output,), call.dtype, {})
+    assert implementation.fuses_activation(call, follower) == epilogue
     if epilogue:
         x, w, _ = arrays(rng, (1, 3, 5, 5), (4, 3, 3, 3), np.float32)
-        y, _, saved = kind.forward(call, (x, w, None), epilogue=follower)
+        y, _, saved = implementation.forward(call, (x, w, None), epilogue=follower)
         assert np.array_equal(y, activation(cnncore.conv(x, w)))
         assert len(saved) == 2
 
@@ -609,17 +612,17 @@ def test_nothing_outside_the_arrays_is_touched(target, order, start):
     ]
     plain = (0, 1, 2, 3)
     for dtype, (x_shape, w_shape, outputs, settings) in itertools.product((np.float32, np.float64), cases):
-        y_shape = cnncore.conv.describe((x_shape, w_shape, None), np.dtype(dtype), settings).output
+        y_shape = cnncore.conv.infer((x_shape, w_shape, None), np.dtype(dtype), settings).output
         with contextlib.ExitStack() as stack, cpu.target(target):
             place = lambda shape, order: stack.enter_context(guarded(shape, dtype, order, start))  # noqa: E731, B023
             x, w, b = place(x_shape, order), place(w_shape, plain), place((outputs,), (0,))
             dx, dw, db = place(x_shape, order), place(w_shape, plain), place((outputs,), (0,))
             y = place(y_shape, order)
             x[...], w[...], b[...] = 1, 1, 1
-            call = cnncore.conv.describe((x_shape, w_shape, (outputs,)), np.dtype(dtype), settings)
-            cnncore.conv.kind.forward(call, (x, w, b), y)
+            call = cnncore.conv.infer((x_shape, w_shape, (outputs,)), np.dtype(dtype), settings)
+            cnncore.conv.implementation.forward(call, (x, w, b), y)
             assert np.isfinite(y).all()
-            cnncore.conv.kind.backward(call, (x, w), y, (True, True, True), (dx, dw, db))
+            cnncore.conv.implementation.backward(call, (x, w), y, (True, True, True), (dx, dw, db))
             del x, w, b, dx, dw, db, y
 
 
@@ -698,7 +701,7 @@ def test_gradients_are_added_to_what_is_there(algorithm, kernel, settings, adds,
     groups = settings.get("groups", 1)
     x = np.zeros((2, 22, 11, 13), dtype)
     w = rng.standard_normal((44, 22 // groups, kernel, kernel)).astype(dtype)
-    call = cnncore.conv.describe((x.shape, w.shape, None), x.dtype, {**settings, "algorithm": algorithm})
+    call = cnncore.conv.infer((x.shape, w.shape, None), x.dtype, {**settings, "algorithm": algorithm})
     dy = channels_last(rng.standard_normal(call.output).astype(dtype))
     before = rng.standard_normal(x.shape).astype(dtype)
     with cpu.target(target):
@@ -713,7 +716,9 @@ def test_gradients_are_added_to_what_is_there(algorithm, kernel, settings, adds,
             )
             # The operator does it in every case.
             dx = lay(before)
-            found = call.op.kind.backward(call, (x, w), dy, (True, False, False), (dx, None, None), adding=True)
+            found = call.op.implementation.backward(
+                call, (x, w), dy, (True, False, False), (dx, None, None), accumulate=True
+            )
             assert found[0] is dx
             np.testing.assert_allclose(dx, before + alone, rtol=0, atol=TOLERANCE[x.dtype] * np.abs(alone).max())
         planes = before.copy()

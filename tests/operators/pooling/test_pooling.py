@@ -76,10 +76,10 @@ LAYOUTS = (np.ascontiguousarray, channels_last, channel_slice, every_second, rev
 def passes(op, x, dy, settings, lay_x=np.ascontiguousarray, lay_y=np.ascontiguousarray):
     """y and dx, with x and dx in one layout, y and dy in the other; whatever is not written stays NaN."""
     arrays, call = op.bind((lay_x(x),), settings)
-    y, extras, saved = op.kind.forward(call, arrays, lay_y(np.full(call.output, np.nan, x.dtype)))
+    y, extras, saved = op.implementation.forward(call, arrays, lay_y(np.full(call.output, np.nan, x.dtype)))
     if dy is None:
         return y
-    (dx,) = op.kind.backward(call, saved, lay_y(dy), (True,), (lay_x(np.full(x.shape, np.nan, x.dtype)),))
+    (dx,) = op.implementation.backward(call, saved, lay_y(dy), (True,), (lay_x(np.full(x.shape, np.nan, x.dtype)),))
     return [y, dx, *extras]
 
 
@@ -327,8 +327,8 @@ def test_nothing_is_read_or_written_beyond_an_array(dtype, target):
                     place = (lambda s: np.moveaxis(guarded((s[0], *s[2:], s[1])), -1, 1)) if last else guarded
                     x, y, dy, dx = place(shape), place(call.output), place(call.output), place(shape)
                     x[...], dy[...] = 1, 1
-                    _, _, saved = op.kind.forward(call, [x], y)
-                    op.kind.backward(call, saved, dy, (True,), (dx,))
+                    _, _, saved = op.implementation.forward(call, [x], y)
+                    op.implementation.backward(call, saved, dy, (True,), (dx,))
                     assert np.isfinite(y).all() and np.isfinite(dx).all()
     finally:
         for _, guard in held:

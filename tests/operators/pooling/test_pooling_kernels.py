@@ -125,4 +125,4 @@ def test_what_a_value_sees(name, rng):
     dx = as_list(backward(dy))[0]
     _, call = op.bind(arrays, dict(settings))
     box = tuple(int(np.ptp(places)) + 1 for places in np.nonzero(dx[0, 0]))
-    assert box == tuple(reach for reach, _ in op.kind.receptive_window(call))
+    assert box == tuple(reach for reach, _ in op.implementation.receptive_window(call))
