@@ -23,7 +23,7 @@ COLUMNS = [(dtype, definition) for dtype in (np.float64, np.float32) for definit
 
 
 def worst(name, dtype, definition):
-    """The largest distances of y and of the slope: of the definition, or of all kernels."""
+    """The largest distances of y and of the slope: of the reference implementation, or of all kernels."""
     reference = Reference(name, sweep(dtype, np.random.default_rng(0), PLACES))
     targets = cnncore.cpu.targets()[:1] if definition else cnncore.cpu.targets()[1:]
     largest = np.zeros(2)

@@ -61,7 +61,7 @@ STYLE = (
 
 def picture(op):
     """The SVG of an operator."""
-    with cnncore.cpu.target("definition"):
+    with cnncore.cpu.target("reference"):
         svg = curves(op) if is_curve(op) else panels(op)
     if len(svg.encode()) > LARGEST:
         raise ValueError(f"the picture of {op.name} has {len(svg.encode())} bytes, more than {LARGEST}")

@@ -60,7 +60,7 @@ def info(options):
     print(f"{'operator':<24} runs as (float32)")
     for op in OPS.values():
         names = kernels_of(op)
-        print(f"{op.name:<24} {'kernel: ' + ', '.join(names) if names else 'definition'}")
+        print(f"{op.name:<24} {'kernel: ' + ', '.join(names) if names else 'reference'}")
     return 0
 
 
@@ -84,7 +84,7 @@ def run_case(op, arrays, settings):
 
 
 def check(options):
-    """Hold the backward passes against scipy's numerical derivatives, and every kernel against its definition."""
+    """Hold the backward passes against scipy's numerical derivatives, and every kernel against its reference implementation."""
     from .testing import check_operators
 
     for name in options.name:
@@ -127,7 +127,7 @@ def bench(options):
     for name in options.name:
         known_operator(name)
     print(f"target {cpu.target()}, {get_num_threads()} threads, float32; medians of interleaved runs, milliseconds")
-    print(f"{'operator':<24} {'case':<40} {'forward':>9} {'backward':>9} {'definition':>11} {'faster':>8}")
+    print(f"{'operator':<24} {'case':<40} {'forward':>9} {'backward':>9} {'reference':>11} {'faster':>8}")
     repeats = 3 if options.quick else 9
     for name in options.name or OPS:
         op = known_operator(name)
@@ -138,15 +138,15 @@ def bench(options):
 
 
 def bench_line(op, case, rank, repeats):
-    """One line of the table: medians of runs of the current target's kernels and of the definition, in turn."""
+    """One line of the table: medians of runs of the current target's kernels and of the reference implementation, in turn."""
     arrays = case.sample(rank, np.float32)
     current = cpu.target()
-    times = {current: [], "definition": []}
+    times = {current: [], "reference": []}
     for _ in range(repeats):
         for target, found in times.items():
             with cpu.target(target):
                 found.append(run_case(op, arrays, case.settings))
     forward, back = (1e3 * float(np.median([pair[i] for pair in times[current]])) for i in (0, 1))
-    definition = 1e3 * float(np.median([sum(pair) for pair in times["definition"]]))
-    faster = definition / max(forward + back, 1e-6)
-    return f"{op.name:<24} {case!s:<40.40} {forward:>9.3f} {back:>9.3f} {definition:>11.3f} {faster:>7.1f}×"
+    reference = 1e3 * float(np.median([sum(pair) for pair in times["reference"]]))
+    faster = reference / max(forward + back, 1e-6)
+    return f"{op.name:<24} {case!s:<40.40} {forward:>9.3f} {back:>9.3f} {reference:>11.3f} {faster:>7.1f}×"

@@ -8,6 +8,7 @@ dx = backward(dy)                            # parameter gradients are then in b
 import copy
 import json
 import threading
+import warnings
 from collections import OrderedDict
 
 import numpy as np
@@ -150,16 +151,19 @@ class Net:
         results, _, _ = self._run(xs, training, Mode(kept=numbers))
         return dict(zip(dict.fromkeys(names), results[len(self.graph.outputs) :], strict=True))
 
-    def with_backward(self, *xs, training=None, needs_gradient=True, repeatable=True, step=None):
+    def with_backward(self, *xs, training=None, needs_gradient=True, repeatable=True, step=None, wanted=None):
         """``y, backward``: the outputs, and the function that takes their gradients to those of inputs and parameters.
 
         ``backward(dy)`` (``backward(dy1, dy2)`` for two outputs; None stands for zeros) returns one gradient per input, a lone
         one bare; those of the parameters are then in ``backward.gradients``, name → array. ``needs_gradient``: whether input
-        gradients are computed, for all or one per input  ``repeatable=False`` lets backward run once only and takes less memory.
-        ``step`` chooses the random numbers of a training pass instead of the next ones.
+        gradients are computed, for all or one per input; ``repeatable=False`` lets backward run once only and takes less
+        memory. ``step`` chooses the random numbers of a training pass instead of the next ones.
 
         A backward holds the memory of its pass until it is deleted: let go of it before the next pass when memory is short.
         """
+        if wanted is not None:
+            warnings.warn("with_backward: wanted= is called needs_gradient= now", DeprecationWarning, stacklevel=2)
+            needs_gradient = wanted
         inputs = len(self.graph.inputs)
         needs_gradient = tuple(needs_gradient) if hasattr(needs_gradient, "__len__") else (needs_gradient,) * inputs
         if len(needs_gradient) != inputs:

@@ -2,7 +2,7 @@
 
 A profile runs whole passes, so that every node meets the caches as the node before has left them. Each pass is a round; a node's
 time is the median over the rounds. Bytes are those of arrays that a node must read or write once, from their shapes: what a
-cache saves or a kernel reads twice is not in them. GFLOP/s count the multiply-adds of the definition, two operations each; an
+cache saves or a kernel reads twice is not in them. GFLOP/s count the multiply-adds of the reference, two operations each; an
 algorithm that needs fewer can exceed the peak.
 """
 
@@ -111,7 +111,7 @@ class Passes:
 
 
 class Work(NamedTuple):
-    """What a node does forward, or backward: seconds, multiply-adds of the definition, bytes read and written."""
+    """What a node does forward, or backward: seconds, multiply-adds of the reference implementation, bytes read and written."""
 
     seconds: float = 0.0
     multiply_adds: int = 0
@@ -318,7 +318,7 @@ def profile(net, shapes, rounds, training, progress=None):
         "threads": get_num_threads(),
         "rounds": rounds,
         "training": training,
-        "peak_gflops": None if plan.mode.target == "definition" else cpu.peak(net.dtype),
+        "peak_gflops": None if plan.mode.target == "reference" else cpu.peak(net.dtype),
         "left_ms": {  # within each round: disturbances of nodes, which medians leave out, do not count as left
             "forward": 1e3 * median([p.whole_forward - sum(p.forward.values()) for p in found]),
             "backward": 1e3 * median([p.whole_backward - sum(p.backward.values()) for p in found]),

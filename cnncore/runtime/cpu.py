@@ -3,7 +3,7 @@
     cnncore.cpu.targets()                      what this machine can run, plainest first
     cnncore.cpu.peak("float32", threads=2)     how many GFLOP/s it can do at most
     cnncore.cpu.target()                       what runs now
-    with cnncore.cpu.target("baseline"): …     force one; "definition" runs no kernel at all
+    with cnncore.cpu.target("baseline"): …     force one; "reference" runs no kernel at all
 
 CNNCORE_TARGET in the environment chooses at import.
 """
@@ -14,9 +14,9 @@ import warnings
 
 import numpy as np
 
-from .. import threads as native
 from ..errors import DtypeError, SettingError
 from . import dispatch
+from . import threads as native
 
 __all__ = ["kernels", "kernels_taken", "peak", "target", "targets"]
 
@@ -31,7 +31,7 @@ def targets():
 
     >>> import cnncore
     >>> cnncore.cpu.targets()[:2]
-    ['definition', 'baseline']
+    ['reference', 'baseline']
     """
     return dispatch.targets()
 
@@ -46,9 +46,22 @@ def target(name=None):
     """
     if name is None:
         return dispatch.current_target()
+    name = _current_name(name, stacklevel=3)
     if name not in targets():
         raise SettingError(f"cpu.target: {name!r} is not among the targets of this machine: {', '.join(targets())}")
     return _Forced(name)
+
+
+def _current_name(name, stacklevel):
+    """``name``, or what a target is called now that earlier versions called so."""
+    if name != "definition":
+        return name
+    warnings.warn(
+        "the target 'definition' is called 'reference' now; the old name goes with the next version",
+        DeprecationWarning,
+        stacklevel=stacklevel,
+    )
+    return "reference"
 
 
 class _Forced:
@@ -79,7 +92,7 @@ def peak(dtype="float32", threads=None):
     """The most that this machine computes with the target that runs now, in GFLOP/s: a multiply-add counts as two operations.
 
     Measured anew in some hundredths of a second, by multiply-adds on registers that do not wait for each other; no
-    convolution of the same target that multiplies as often as its definition can be faster. ``threads``: their number;
+    convolution of the same target that multiplies as often as its reference can be faster. ``threads``: their number;
     as many as calls may use where it is not given.
 
     >>> import cnncore
@@ -99,14 +112,14 @@ def peak(dtype="float32", threads=None):
             took = time.perf_counter() - began
             if found is None:
                 raise SettingError(
-                    f"cpu.peak: the target {target()!r} runs definitions, which have no peak; choose another cpu.target"
+                    f"cpu.peak: the target {target()!r} runs references, which have no peak; choose another cpu.target"
                 )
             best = min(best, took / found[0])
     return 2e-9 / best
 
 
 def _choose():
-    wanted = os.environ.get("CNNCORE_TARGET", "")
+    wanted = _current_name(os.environ.get("CNNCORE_TARGET", ""), stacklevel=2)
     if wanted and wanted not in targets():
         warnings.warn(
             f"CNNCORE_TARGET={wanted} is not among the targets of this machine ({', '.join(targets())}); {targets()[-1]} runs",

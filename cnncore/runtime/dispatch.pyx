@@ -244,7 +244,7 @@ def kernels_taken():
 
 
 def targets():
-    """Names of the targets this machine can run, the least capable first; "definition" runs no kernel at all."""
+    """Names of the targets this machine can run, the least capable first; "reference" runs no kernel at all."""
     return [cnn_target_name(i).decode() for i in range(cnn_target_count()) if cnn_target_supported(i)]
 
 

@@ -26,7 +26,7 @@ class Row:
     gradient: float | None = None  # backward against the numerical derivative
     adjoint: float | None = None  # ⟨A u, g⟩ against ⟨u, Aᵀ g⟩, for arguments in which y is linear
     float32: float | None = None  # float32 against float64, y and gradients
-    kernels: float | None = None  # every CPU target against the definition, in units of the dtype's eps
+    kernels: float | None = None  # every CPU target against the reference implementation, in units of the dtype's eps
     verdict: str = "ok"
 
     @property
@@ -96,7 +96,7 @@ def check_operator(operator, seed=0):
     """Check every case of an operator in every rank; return one :class:`Row` for each.
 
     Gradient against the numerical derivative; adjoint identity where y is linear; float32 against float64, forward and
-    backward; the kernels of every CPU target of this machine against the definition.
+    backward; the kernels of every CPU target of this machine against the reference implementation.
 
     >>> import cnncore
     >>> {row.verdict for row in cnncore.testing.check_operator("relu")}
@@ -223,7 +223,7 @@ def _kernel_error(op, single, settings):
     largest = 0.0
     for dtype, limit in KERNEL_LIMITS.items():
         arrays = [a.astype(dtype) if a is not None and a.dtype.kind == "f" else a for a in single]
-        with cpu.target("definition"):
+        with cpu.target("reference"):
             expected = _both_passes(op, arrays, settings)
         for target in cpu.targets()[1:]:
             with cpu.target(target):
@@ -232,7 +232,7 @@ def _kernel_error(op, single, settings):
                 error = _relative(a, b)
                 if not error <= limit:
                     raise GradientError(
-                        f"{op.name}: {name} of target {target} in {dtype} is {error:.2g} off the definition "
+                        f"{op.name}: {name} of target {target} in {dtype} is {error:.2g} off the reference implementation "
                         f"(allowed {limit:.0g})"
                     )
                 largest = max(largest, error / np.finfo(dtype).eps)

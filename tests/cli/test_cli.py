@@ -471,7 +471,7 @@ def test_info_tells_kernels_from_definitions(tmp_path):
     lines = {line.split()[0]: line for line in text.splitlines() if line}
     assert all(name in lines for name in cnncore.OPS)
     assert "kernel: " in lines["conv"] and "conv_" in lines["conv"]
-    plain = run("info", cwd=tmp_path, CNNCORE_TARGET="definition").stdout
+    plain = run("info", cwd=tmp_path, CNNCORE_TARGET="reference").stdout
     assert "kernel: " not in plain and f"numpy {np.__version__}" in plain
 
 

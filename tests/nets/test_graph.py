@@ -425,11 +425,11 @@ def test_inputs_of_any_layout(form, rng):
     assert np.array_equal(net(other), net(x))
 
 
-@pytest.mark.parametrize("target", [t for t in cnncore.cpu.targets() if t != "definition"])
+@pytest.mark.parametrize("target", [t for t in cnncore.cpu.targets() if t != "reference"])
 def test_targets_and_threads(target, rng):
     net = fill(two_modules(channels=5).build())
     x = rng.standard_normal((3, 5, 17, 13), np.float32)
-    with cnncore.cpu.target("definition"):
+    with cnncore.cpu.target("reference"):
         expected = net(x)
     with cnncore.cpu.target(target):
         with cnncore.threads(1):
@@ -1500,7 +1500,7 @@ def test_an_input_of_indices(rng, tmp_path):
     y, backward = net.with_backward(x, boxes, images)
     assert len(backward(np.ones_like(y))) == 2  # indices have no gradient
 
-    def of_image(x):  # the boxes' gradient is 0 by definition, not by the numbers
+    def of_image(x):  # the boxes' gradient is 0 by its nature, not by the numbers
         y, backward = net.with_backward(x, boxes, images)
         return y, lambda dy: backward(dy)[0]
 

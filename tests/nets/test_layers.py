@@ -122,7 +122,7 @@ def test_kernels_against_definitions(name, layout, dtype):
         (op, rest), settings = KERNEL_CASES[name](C, rng)
         op = cnncore.OPS[op]
         arrays = [a.astype(dtype) for a in (rng.standard_normal((3, C, H, W)) + 3, *rest)]
-        with cnncore.cpu.target("definition"):
+        with cnncore.cpu.target("reference"):
             expected = passes(op, arrays, settings, LAYOUTS[layout])
         for target in cnncore.cpu.targets()[1:]:
             with cnncore.cpu.target(target):

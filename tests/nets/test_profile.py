@@ -20,8 +20,8 @@ KERNEL_TARGETS = cpu.targets()[1:]
 
 @pytest.fixture
 def _kernels():
-    """A target with kernels: definitions have no peak, and compute the same whatever the algorithm."""
-    if cpu.target() == "definition":
+    """A target with kernels: reference implementations have no peak, and compute the same whatever the algorithm."""
+    if cpu.target() == "reference":
         cpu.target(KERNEL_TARGETS[0])
 
 
@@ -61,7 +61,7 @@ def test_peak_is_faster_with_wider_vectors_and_refuses_what_has_none():
         assert found[target]["float32"] > 1.3 * found[target][np.float64] > 0
     if "avx2" in found:
         assert found["avx2"]["float32"] > 1.3 * found["baseline"]["float32"]
-    with cpu.target("definition"), pytest.raises(cnncore.SettingError, match="definition"):
+    with cpu.target("reference"), pytest.raises(cnncore.SettingError, match="reference"):
         cpu.peak()
     with pytest.raises(cnncore.DtypeError, match="int8"):
         cpu.peak("int8")
@@ -161,7 +161,7 @@ def test_a_training_profile_has_backward_steps_and_changes_nothing():
 def test_a_profile_of_definitions_has_no_peak():
     g = cnncore.Graph()
     g.output(g.relu(g.conv(g.input(channels=2), 2, 1, name="conv"), name="relu"))
-    with cpu.target("definition"):
+    with cpu.target("reference"):
         found = g.build().profile((1, 2, 3, 3), rounds=1)
     assert found.facts["peak_gflops"] is None and "peak " not in str(found).splitlines()[0]
     assert found.data()["nodes"][0]["forward"]["share_of_peak"] is None

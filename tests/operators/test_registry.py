@@ -14,7 +14,7 @@ from cnncore.operators.schema import ROLE_DTYPES
 from cnncore.runtime import dispatch
 
 DTYPES = (np.float32, np.float64)
-# Largest difference from the definition allowed, relative to the largest value of the result.
+# Largest difference from the reference implementation allowed, relative to the largest value of the result.
 LIMIT = {np.float32: 2e-5, np.float64: 1e-12}
 
 
@@ -102,9 +102,9 @@ def result_dtype(op, arrays, dtype):
 
 
 def definition_results(op, case, rank, dtype):
-    """Arrays, dy, and what the definition makes of them on one thread: the reference of all other ways."""
+    """Arrays, dy, and what the reference implementation makes of them on one thread: the reference of all other ways."""
     arrays = case.sample(rank, dtype)
-    with cnncore.cpu.target("definition"), cnncore.threads(1):
+    with cnncore.cpu.target("reference"), cnncore.threads(1):
         dy = random_dy(np.asarray(first(op(*arrays, **case.settings))))
         return arrays, dy, [np.asarray(r) for r in both_passes(op, arrays, case.settings, dy)]
 
@@ -340,7 +340,7 @@ def test_every_element_of_the_results_is_written(op, case, monkeypatch):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
 @pytest.mark.parametrize("op", operators(where=lambda op: op.arrays[0].role in ("real", "either")))
 def test_special_values_in_every_lane(op, value):
-    """A NaN or infinity in any channel, with any number of channels beside it: targets do what the definition does."""
+    """A NaN or infinity in any channel, with any number of channels beside it: targets do what the reference does."""
     case = op.cases[0]
     rank = min((r for r in case.ranks if r), default=case.ranks[0])
     for channels in range(1, 18):
@@ -361,7 +361,7 @@ def test_special_values_in_every_lane(op, value):
                                 return str(error)
 
                     with np.errstate(all="ignore"):
-                        expected = outcome("definition")
+                        expected = outcome("reference")
                         for target in cnncore.cpu.targets()[1:]:
                             found = outcome(target)
                             what = f"{channels} channels, {value} at {place}, {target}, {layout.__name__}"

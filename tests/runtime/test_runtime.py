@@ -233,14 +233,14 @@ def test_unknown_target_in_the_environment_warns():
 
 def test_forcing_a_target():
     before = cnncore.cpu.target()
-    with cnncore.cpu.target("definition"):
-        assert cnncore.cpu.target() == "definition"
+    with cnncore.cpu.target("reference"):
+        assert cnncore.cpu.target() == "reference"
         with pytest.raises(SettingError, match="not among the targets"):
             cnncore.cpu.target("quantum")
         with pytest.raises(ZeroDivisionError), cnncore.cpu.target("baseline"):
             assert cnncore.cpu.target() == "baseline"
             raise ZeroDivisionError
-        assert cnncore.cpu.target() == "definition"
+        assert cnncore.cpu.target() == "reference"
     assert cnncore.cpu.target() == before
 
 
@@ -248,7 +248,7 @@ def test_forcing_a_target():
 
 # Calls of several seconds each; a callable makes the arrays in the child.
 LONG = {
-    "conv, definition": "cnncore.cpu.target('definition'); x = np.ones((4, 64, 96, 96), 'f'); w = np.ones((64, 64, 5, 5), 'f')"
+    "conv, definition": "cnncore.cpu.target('reference'); x = np.ones((4, 64, 96, 96), 'f'); w = np.ones((64, 64, 5, 5), 'f')"
     "\nrun = lambda: cnncore.conv(x, w, padding=2)",
     "conv, many short calls": "x = np.ones((1, 8, 16, 16)); w = np.ones((8, 8, 3, 3))\n"
     "def run():\n    end = time.monotonic() + 20\n    while time.monotonic() < end: cnncore.conv(x, w)",

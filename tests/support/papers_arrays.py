@@ -1,4 +1,4 @@
-"""Interpolation written from its definitions in plain loops."""
+"""Interpolation written from its formulas in plain loops."""
 
 import math
 

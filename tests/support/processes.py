@@ -17,8 +17,8 @@ ROOT = TESTS.parent
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 # Builds that look for errors take ten times as long.
 SLOW = SANITIZED or os.environ.get("CNNCORE_DEBUG", "0") not in ("", "0")
-# Definitions would train for an hour what kernels train in a minute: where they are forced, they read what kernels trained.
-TRAINING_TARGET = cnncore.cpu.targets()[-1] if cnncore.cpu.target() == "definition" else cnncore.cpu.target()
+# References would train for an hour what kernels train in a minute: where they are forced, they read what kernels trained.
+TRAINING_TARGET = cnncore.cpu.targets()[-1] if cnncore.cpu.target() == "reference" else cnncore.cpu.target()
 
 
 def package_folder(name):

@@ -70,7 +70,7 @@ def test_what_y_sees_is_framed(op):
         # Nothing outside the frame matters.
         x = shown.arrays[0].copy()
         x[shown.leading] = np.where(shown.window, x[shown.leading], 0.55)
-        with cnncore.cpu.target("definition"):
+        with cnncore.cpu.target("reference"):
             y = first(op(x, *shown.arrays[1:], **shown.settings))
         np.testing.assert_allclose(y[shown.place], shown.y[shown.place], rtol=1e-12)
 
@@ -109,7 +109,7 @@ def test_a_dark_page_has_colours_of_its_own():
 def test_a_composition_shows_its_steps(name):
     """Each step once, with what it makes; the last one makes y."""
     drawn = example(cnncore.OPS[name])
-    with cnncore.cpu.target("definition"):
+    with cnncore.cpu.target("reference"):
         stages = stages_of(drawn)
     np.testing.assert_array_equal(list(stages.values())[-1].value, drawn.y)
     words = [t.text for t in ElementTree.fromstring(pictures.picture(cnncore.OPS[name])).iter(f"{SVG}text")]

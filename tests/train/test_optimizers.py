@@ -1,4 +1,4 @@
-"""Optimizers' updates: every target as the definition, any layout, any number of threads the same bits."""
+"""Optimizers' updates: every target as the reference implementation, any layout, any number of threads the same bits."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def trained(make, w, gradients):
 def test_updates(rng, make, dtype, shape):
     start = np.asarray(rng.standard_normal(shape), dtype)
     gradients = rng.standard_normal((3, *shape)).astype(dtype)
-    with cnncore.cpu.target("definition"):
+    with cnncore.cpu.target("reference"):
         expected = trained(make, start.copy(), gradients)
     limit = 1e-6 if dtype == np.float32 else 1e-14
     for target in cnncore.cpu.targets():

@@ -11,11 +11,9 @@ from .implementation import BothParts, Gated, Hardmax, Maxout, RandomSlopes, Sof
 __all__ = ["ROWS"]
 
 ANY = "any shape of at most 5 axes → the same"
-ROUNDED = (
-    "nothing; the definition computes in long double and rounds once, kernels are within 2 units in the last place"
-)
+ROUNDED = "nothing; the reference computes in long double and rounds once, kernels are within 2 units in the last place"
 ROUNDED_TO_4 = (
-    "nothing; the definition computes in long double and rounds once, kernels are within 4 units in the last place"
+    "nothing; the reference computes in long double and rounds once, kernels are within 4 units in the last place"
 )
 
 # Klambauer et al. 2017, equation 14, to float64.
@@ -347,7 +345,7 @@ ROWS = (
             "at the knees (±3 for the defaults) the slope is 0",
             "beside the lower knee: α(x + β/α) is computed, as αx + β would cancel",
             "−∞: 0, ∞: 1; NaN: y = NaN, slope 0",
-            "two definitions go by this name: α = 1/6 (PyTorch, Keras 3) and α = 0.2 (ONNX, Keras 2: compat='onnx')",
+            "two formulas go by this name: α = 1/6 (PyTorch, Keras 3) and α = 0.2 (ONNX, Keras 2: compat='onnx')",
         ),
         accumulates="nothing",
         smooth=False,
@@ -539,7 +537,7 @@ ROWS = (
         gradient="∂y/∂x = σ(x) σ(−x) (2 + x(1 − 2σ(x)))",
         shape=ANY,
         edges=("−∞: 0, ∞: 1, both with slope 0; NaN: NaN",),
-        accumulates="nothing; the definition computes in long double, kernels are within 6 units of the larger term",
+        accumulates="nothing; the reference computes in long double, kernels are within 6 units of the larger term",
         paper="Elfwing, Uchibe & Doya 2017, arXiv:1702.03118, equation 10",
         cases=(Case(),),
         example="""

@@ -149,7 +149,7 @@ ROWS = (
             "rows at the high end that no window reaches: their gradient is exactly 0",
             "no images (N = 0): y and dx are empty, dw and db are 0",
         ),
-        accumulates="in the arrays' dtype; the definition (algorithm='definition') in float64",
+        accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
         linear=("x", "w"),
         paper="LeCun et al. 1989, doi:10.1162/neco.1989.1.4.541; arithmetic of windows: Dumoulin & Visin 2016, "
         "arXiv:1603.07285; dilation: Yu & Koltun 2016, arXiv:1511.07122; 1×1: Lin, Chen & Yan 2014, arXiv:1312.4400",
@@ -207,7 +207,7 @@ ROWS = (
             "padding 'same_upper' and 'same_lower': H·s outputs",
             "no images (N = 0): y and dx are empty, dw and db are 0",
         ),
-        accumulates="in the arrays' dtype; the definition (algorithm='definition') in float64",
+        accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
         linear=("x", "w"),
         paper="Zeiler, Krishnan, Taylor & Fergus 2010, doi:10.1109/CVPR.2010.5539957; "
         "Dumoulin & Visin 2016, arXiv:1603.07285 §4",
@@ -255,7 +255,7 @@ ROWS = (
             "padding and padding_mode: as conv",
             "no images (N = 0): y and dx are empty, dw and db are 0",
         ),
-        accumulates="in the arrays' dtype; the definition (algorithm='definition') in float64",
+        accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
         linear=("x", "w"),
         paper="Howard et al. 2017, arXiv:1704.04861, section 3.1; Chollet 2017, CVPR, arXiv:1610.02357",
         cases=(
@@ -308,7 +308,7 @@ ROWS = (
             "padded by d(k − 1) zeros at the low end alone",
             "no images (N = 0): y and dx are empty, dw and db are 0",
         ),
-        accumulates="in the arrays' dtype; the definition (algorithm='definition') in float64",
+        accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
         linear=("x", "w"),
         paper="van den Oord et al. 2016, WaveNet, arXiv:1609.03499, section 2.1",
         cases=(
@@ -349,7 +349,7 @@ ROWS = (
             "kernel of one pixel: conv",
             "no images (N = 0): y and dx are empty, dw and db are 0",
         ),
-        accumulates="in the arrays' dtype; the definition (algorithm='definition') in float64",
+        accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
         linear=("x", "w"),
         paper="Bracewell 1965, The Fourier Transform and Its Applications, chapter 3; "
         "Dumoulin & Visin 2016, arXiv:1603.07285",
@@ -408,7 +408,7 @@ ROWS = (
             "an image of image_size: y is what linear makes of it, with axes of extent 1",
             "cnncore.linear_to_conv and cnncore.conv_to_linear convert the weights themselves",
         ),
-        accumulates="in the arrays' dtype; the definition (algorithm='definition') in float64",
+        accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
         linear=("x", "w"),
         paper="Sermanet et al. 2014, OverFeat, ICLR, arXiv:1312.6229, section 3.5; Long, Shelhamer & Darrell 2015, CVPR, "
         "arXiv:1411.4038, section 3.1",

@@ -1,8 +1,8 @@
 """Pooling: a strategy (what happens to the cells of a window) on a scheme of windows (where they lie).
 
-The two are independent. A :class:`Strategy` is a reference implementation in reference.pyx with its
-settings, its learned arrays and its twin outside training; a :class:`Scheme` (windows.py) lays out windows. ``Pooling(strategy, scheme)`` computes any pair, and
-:class:`Grid` is all of them, ``cnncore.pool``. Named operators are points of that grid.
+The two are independent. A :class:`Strategy` is a reference implementation in reference.pyx with its settings, its learned
+arrays and its twin outside training; a :class:`Scheme` (windows.py) lays out windows. ``Pooling(strategy, scheme)`` computes
+any pair, and :class:`Grid` is all of them, ``cnncore.pool``. Named operators are points of that grid.
 """
 
 import difflib
@@ -81,13 +81,13 @@ class Learned:
 class Strategy:
     """A pooling strategy.
 
-    ``numbers`` are what its definition gets as settings: names of settings (None as 0) or numbers. ``inference`` is the
+    ``numbers`` are what its reference gets as settings: names of settings (None as 0) or numbers. ``inference`` is the
     definition outside training of a random strategy, with ``inference_numbers``; ``draws`` says what it draws: "cells", a
     state of positions in y's shape, or "planes", a 0 or 1 per image and channel that stands for its learned number.
     """
 
     name: str
-    definition: object
+    reference: object
     summary: str
     formula: str
     gradient: str
@@ -122,9 +122,9 @@ class Strategy:
 class Described(NamedTuple):
     """What a call's settings come to, worked out once for all calls of these shapes and settings."""
 
-    definition: object
+    reference: object
     layout: Layout
-    settings: tuple  # numbers of the definition
+    settings: tuple  # numbers of the reference implementation
     numbers: object  # pool.Numbers of calls that draw and learn nothing
     seed: int
     draws: str  # what this call draws: "cells", "planes", or nothing
@@ -151,7 +151,7 @@ class Pooling(Implementation):
 
     @property
     def saves(self):
-        kept = set(self.strategy.definition.saves)
+        kept = set(self.strategy.reference.saves)
         return tuple(name for name in ("x", "y") if name in kept)
 
     @property
@@ -175,7 +175,7 @@ class Pooling(Implementation):
             self._check_state(op, given["state"], state, settings)
         columns, defaults = self._check_learned(op, given, shapes[0], settings)
         twin = strategy.inference is not None and not draws
-        definition = strategy.inference if twin else strategy.definition
+        chosen = strategy.inference if twin else strategy.reference
         names = strategy.inference_numbers if twin else strategy.numbers
         numbers = tuple(
             float((settings.get(n) or 0) if isinstance(n, str) else n(op.name, settings) if callable(n) else n)
@@ -188,7 +188,7 @@ class Pooling(Implementation):
         whole = layout.bind is None and layout.average is None and not layout.gaps and len(layout.parts or ()) == 1
         plain = whole and numbered is not None and not returns and layout.parts[0] == Part(layout.parts[0].windows)
         return output, Described(
-            definition=definition,
+            reference=chosen,
             layout=layout,
             settings=numbers,
             numbers=numbered,
@@ -243,8 +243,8 @@ class Pooling(Implementation):
     def forward(self, call, arrays, out=None):
         x, d = arrays[0], call.geometry
         if d.plain is not None:  # the usual case by itself: small calls feel every line
-            y, saves = call.empty(out), d.definition.saves
-            refused = reference.forward(d.definition, d.plain, d.numbers, x, y)
+            y, saves = call.empty(out), d.reference.saves
+            refused = reference.forward(d.reference, d.plain, d.numbers, x, y)
             if refused:
                 self._refuse(call, refused)
             return y, (), (x if "x" in saves else None, y if "y" in saves else None, None)
@@ -286,7 +286,7 @@ class Pooling(Implementation):
                 )
             y_part = part.of_y(values, x.shape[1])
             at = None if positions is None else part.of_y(positions, x.shape[1])
-            refused = reference.forward(d.definition, part.windows, numbers, part.of_x(x), y_part, at)
+            refused = reference.forward(d.reference, part.windows, numbers, part.of_x(x), y_part, at)
             if refused:
                 self._refuse(call, refused)
             if d.draws == "cells":
@@ -297,7 +297,7 @@ class Pooling(Implementation):
                 first_plane += y_part.shape[0] * y_part.shape[1]
         if layout.average is not None:
             reference.forward(reference.AVG, layout.average, reference.Numbers(), values, y)
-        saves = d.definition.saves
+        saves = d.reference.saves
         extras = {"indices": positions, "state": state, "window_state": window_state}
         saved = (x if "x" in saves else None, values if "y" in saves else None, tuple(ran))
         return y, tuple(extras[name] for name in d.returns), saved
@@ -305,9 +305,7 @@ class Pooling(Implementation):
     def _refuse(self, call, why):
         d = call.geometry
         if why == "cells":
-            raise DataError(
-                f"{call.op.name}: x has values that it is not defined for; it needs {d.definition.requires}"
-            )
+            raise DataError(f"{call.op.name}: x has values that it is not defined for; it needs {d.reference.requires}")
         raise DataError(
             f"{call.op.name}: state holds positions outside their windows; pass what the same call returned with "
             f"return_state=True"
@@ -345,7 +343,7 @@ class Pooling(Implementation):
         channels = call.shapes[0][1]
         dx = call.gradient(0, out and out[0])
         if d.plain is not None:
-            reference.backward(d.definition, d.plain, d.numbers, x, y, dy, dx)
+            reference.backward(d.reference, d.plain, d.numbers, x, y, dy, dx)
             return (dx,) + (None,) * (len(needs_gradient) - 1)
         if d.layout.average is not None:
             whole_dy = np.empty(call.shapes[0], call.dtype)
@@ -359,7 +357,7 @@ class Pooling(Implementation):
             dy_part, dx_part = part.of_y(dy, channels), part.of_x(dx)
             gradient = None if total is None else np.empty((dy_part.shape[0] * dy_part.shape[1], total.shape[1]))
             reference.backward(
-                d.definition,
+                d.reference,
                 part.windows,
                 numbers,
                 None if x is None else part.of_x(x),

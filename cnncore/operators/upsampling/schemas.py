@@ -95,7 +95,7 @@ ROWS = (
             POSITIONS,
             "size below H: interpolated at fewer places; pixels in between are not averaged",
         ),
-        accumulates="in x's dtype; the definition in float64",
+        accumulates="in x's dtype; the reference implementation in float64",
         linear=("x",),
         paper="Gonzalez & Woods 2018, Digital Image Processing, section 2.4; ONNX operator Resize, 2019",
         cases=(
@@ -160,7 +160,7 @@ ROWS = (
             "PyTorch's interpolate in mode bicubic: half_pixel or align_corners; its antialias: exclude_outside and c = −0.5",
             POSITIONS,
         ),
-        accumulates="in x's dtype; the definition in float64",
+        accumulates="in x's dtype; the reference implementation in float64",
         linear=("x",),
         paper="Keys 1981, IEEE Trans. ASSP 29(6), doi:10.1109/TASSP.1981.1163711; ONNX operator Resize, 2019",
         literature=("L26",),

@@ -34,7 +34,7 @@ LIMITS = {
     "scaled_tanh": (2.5, 2.5),
 }
 ELEMENTARY = {np.float32: (2, 2), np.float64: (2, 2.1)}
-# A definition computes in long double and rounds once: correctly, but for a few numbers in a thousand.
+# A reference implementation computes in long double and rounds once: correctly, but for a few numbers in a thousand.
 WIDE = np.finfo(np.longdouble).nmant >= 63
 ROUNDED_ONCE = {np.float32: (0.51, 0.51), np.float64: (0.75, 0.75)}
 
@@ -51,7 +51,7 @@ def test_against_many_digits(name, dtype, rng):
             distances = reference.distances()
         compared_with("60 digits of mpmath", reference.op)
         limits = LIMITS.get(reference.op.name, ELEMENTARY[dtype])
-        if target == "definition" and (WIDE or dtype == np.float32):
+        if target == "reference" and (WIDE or dtype == np.float32):
             limits = ROUNDED_ONCE[dtype] if name != "gelu_tanh" else (1.3, 1.3)
         for what, far, limit in zip(("y", "slope"), distances, limits, strict=True):
             worst = far.argmax()
@@ -64,7 +64,7 @@ def test_kernels_agree_with_the_definition(name, dtype, rng):
     op = cnncore.OPS[name]
     x = sweep(dtype, rng, 20_000)
     for case in op.cases:
-        with cnncore.cpu.target("definition"):
+        with cnncore.cpu.target("reference"):
             y, backward = op.with_backward(x, **case.settings)
             slope = backward(np.ones_like(x))
         # The definition's own error counts too. Where αx + β or f′ cancels, the unit is that of its terms, above ½. A factor
@@ -381,7 +381,7 @@ def test_gradient_of_learned_numbers_is_summed_in_float64(name, target, rng):
     dy = rng.standard_normal(x.shape).astype(np.float32)
     p = rng.uniform(0.2, 0.4, 5).astype(np.float32)
     op = cnncore.OPS[name]
-    with cnncore.cpu.target("definition"):
+    with cnncore.cpu.target("reference"):
         exact_x, exact_p = op.with_backward(x.astype(np.float64), p.astype(np.float64))[1](dy.astype(np.float64))
         _, exact_one = op.with_backward(x.astype(np.float64), p[:1].astype(np.float64))[1](dy.astype(np.float64))
     terms = np.abs(dy * x).sum()
@@ -487,8 +487,8 @@ def test_softmax_along_every_axis_and_layout(shape, target, rng):
         x = (rng.standard_normal(shape) * 5).astype(dtype)
         dy = rng.standard_normal(shape).astype(dtype)
         wide = x.astype(np.longdouble)
-        # The definition rounds x − m in float64, and e^(x − m) magnifies that; kernels give the rounding back.
-        rounds = (target == "definition" and dtype == np.float64) or np.finfo(np.longdouble).nmant < 63
+        # The reference implementation rounds x − m in float64, and e^(x − m) magnifies that; kernels give the rounding back.
+        rounds = (target == "reference" and dtype == np.float64) or np.finfo(np.longdouble).nmant < 63
         eps = np.finfo(dtype).eps * (15 if rounds else 1)
         for axis in range(-len(shape), len(shape)):
             y = softmax_in_long_double(wide, axis)
@@ -517,7 +517,7 @@ def test_softmax_of_distant_values(target):
             with cnncore.cpu.target(target):
                 y = cnncore.softmax(given)
                 log = cnncore.log_softmax(given)
-            rounds = (target == "definition" and dtype == np.float64) or np.finfo(np.longdouble).nmant < 63
+            rounds = (target == "reference" and dtype == np.float64) or np.finfo(np.longdouble).nmant < 63
             limit = {"rtol": (40 if rounds else 2.5) * np.finfo(dtype).eps, "atol": 0}
             for column in range(columns):
                 np.testing.assert_allclose(y[0, :, column], (exact[0] / (1 + rest)).astype(dtype), **limit)
@@ -661,7 +661,7 @@ def test_halves_that_do_not_exist_are_refused():
 def test_slopes_depend_on_seed_and_position_alone(target, rng):
     x = rng.standard_normal((2, 3, 7, 5))
     settings = {"training": True, "return_state": True}
-    with cnncore.cpu.target("definition"):
+    with cnncore.cpu.target("reference"):
         expected, slopes = cnncore.rrelu(x, **settings)
     for threads in (1, 3):
         with cnncore.cpu.target(target), cnncore.threads(threads):

@@ -72,7 +72,7 @@ def test_training_changes_what_inference_computes(name, rng):
         array += 0.01
     assert not np.allclose(net(x), before)
     target = cnncore.cpu.target()
-    with cnncore.cpu.target("definition"):
+    with cnncore.cpu.target("reference"):
         expected = net(x)
     with cnncore.cpu.target(target):
         np.testing.assert_allclose(net(x), expected, rtol=1e-10, atol=1e-10)
@@ -379,7 +379,7 @@ def test_deformable_kernels_with_groups_of_any_size(rng, groups, shared, layout)
         )
         return (y, *backward(np.cos(np.arange(y.size)).reshape(y.shape)))
 
-    with cnncore.cpu.target("definition"):
+    with cnncore.cpu.target("reference"):
         expected = everything()
     for target in cnncore.cpu.targets()[1:]:
         with cnncore.cpu.target(target):
@@ -390,7 +390,7 @@ def test_deformable_kernels_with_groups_of_any_size(rng, groups, shared, layout)
 @pytest.mark.parametrize("channels", [1, 3, 15, 17, 40])
 @pytest.mark.parametrize("beta", [0.75, 0.6])
 def test_response_norm_kernels_of_any_number_of_channels(rng, channels, beta):
-    """Blocks of channels side by side, the last one with fewer; a value that overflows sends its block to the definition."""
+    """Blocks of channels side by side, the last one with fewer; a value that overflows sends its block to the reference."""
     x = rng.standard_normal((2, channels, 5, 6)).astype("f")
     large = x.copy()
     large[1, channels - 1, 2, 3] = 1e30
@@ -402,7 +402,7 @@ def test_response_norm_kernels_of_any_number_of_channels(rng, channels, beta):
             y, backward = cnncore.response_norm_within_channel.with_backward(given, **settings)
             return y, backward(given / np.abs(given).max())
 
-        with cnncore.cpu.target("definition"):
+        with cnncore.cpu.target("reference"):
             expected = everything()
         for target in cnncore.cpu.targets()[1:]:
             with cnncore.cpu.target(target):

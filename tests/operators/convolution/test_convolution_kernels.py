@@ -1,4 +1,4 @@
-"""Convolution kernels: on every CPU target equal to the definition, for every geometry, layout and number of threads."""
+"""Convolution kernels: on every CPU target equal to the reference, for every geometry, layout and number of threads."""
 
 import contextlib
 import ctypes
@@ -20,8 +20,8 @@ from cnncore.operators.convolution import reference as primitives
 from cnncore.operators.convolution.implementation import ALGORITHM, MEASURED_ALGORITHMS, algorithm_costs
 from cnncore.runtime.dispatch import PackedWeights
 
-TARGETS = [target for target in cpu.targets() if target != "definition"]
-# Of the largest value: a sum of some hundred products, each rounded once by the kernel and not at all by the definition.
+TARGETS = [target for target in cpu.targets() if target != "reference"]
+# Of the largest value: a sum of some hundred products, each rounded once by the kernel and not at all by the reference.
 TOLERANCE = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-12}
 
 
@@ -66,8 +66,8 @@ def everything(op, x, w, b, dy, settings, layouts=(np.ascontiguousarray,) * 4):
 
 
 def compare(op, x, w, b, settings, target, layouts=(np.ascontiguousarray,) * 4, seed=0):
-    """The target's kernels against the definition."""
-    with cpu.target("definition"):
+    """The target's kernels against the reference implementation."""
+    with cpu.target("reference"):
         shape = op(x, w, b, **settings).shape
         dy = np.random.default_rng(seed).standard_normal(shape).astype(x.dtype)
         expected = everything(op, x, w, b, dy, settings)
@@ -154,7 +154,7 @@ def test_depthwise_windows_at_every_border(target, dtype):
 
 @st.composite
 def convolutions(draw):
-    """Any convolution of rank 1 to 3 that the definition computes in reasonable time."""
+    """Any convolution of rank 1 to 3 that the reference implementation computes in reasonable time."""
     rank = draw(st.integers(1, 3))
     transposed = draw(st.booleans())
     groups, inputs, outputs = draw(
@@ -291,7 +291,7 @@ def test_packed_weights_are_reused_until_refreshed(target, backward):
             np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("target", ["definition", *TARGETS])
+@pytest.mark.parametrize("target", ["reference", *TARGETS])
 def test_bounds_in_the_epilogue(target):
     rng = np.random.default_rng(7)
     for (weights, groups), (lower, upper) in itertools.product(
@@ -311,7 +311,7 @@ def test_bounds_in_the_epilogue(target):
             assert np.array_equal(clipped, held, equal_nan=True)
 
 
-@pytest.mark.parametrize("target", ["definition", *TARGETS])
+@pytest.mark.parametrize("target", ["reference", *TARGETS])
 def test_layouts_are_copied(target):
     rng = np.random.default_rng(8)
     for shape in ((1, 1, 1), (2, 3, 5), (2, 40, 7, 7), (1, 70, 3, 33), (2, 17, 2, 5, 18)):
@@ -399,7 +399,7 @@ def test_winograd(target, form, images, channels, extents, padding, dtype, layou
         padding = tuple((low - 1, high - 1) for low, high in padding)
     settings = dict(padding=padding, stride=stride)
     x, w, b = arrays(rng, (images, channels[0], *extents), (channels[1], channels[0], size, size), dtype, channels[1])
-    with cpu.target("definition"):
+    with cpu.target("reference"):
         dy = rng.standard_normal(cnncore.conv(x, w, b, **settings).shape).astype(dtype)
         expected = everything(cnncore.conv, x, w, b, dy, settings)
     with cpu.target(target):
@@ -487,7 +487,7 @@ def test_depthwise_windows_of_every_width(stride, target):
             settings = dict(stride=stride, padding=(padding, padding[::-1]))
             if extent + 1 + sum(padding) < size:
                 continue
-            with cpu.target("definition"):
+            with cpu.target("reference"):
                 expected = cnncore.depthwise_conv(x, w, b, **settings)
             with cpu.target(target):
                 for layout in (np.ascontiguousarray, channels_last):
@@ -513,7 +513,7 @@ WINDOWS = (
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name, kernel, settings", WINDOWS)
 def test_values_stay_in_the_windows_that_see_them(name, kernel, settings, target):
-    """A value that is not finite, or huge, in x or dy: y, dx and dw are what the definition says everywhere else.
+    """A value that is not finite, or huge, in x or dy: y, dx and dw are what the reference implementation says everywhere else.
 
     All algorithms: sums over tiles, and products with the zeros of padding, must not spread it.
     """
@@ -532,7 +532,7 @@ def test_values_stay_in_the_windows_that_see_them(name, kernel, settings, target
         array = given[of]
         at = (1, 3, *np.minimum(place, np.array(array.shape[2:]) - 1))
         array[at] = strange
-        with cpu.target("definition"), np.errstate(all="ignore"):
+        with cpu.target("reference"), np.errstate(all="ignore"):
             expected = everything(op, given["x"], w, None, given["dy"], settings)[:3]
             array[at] = np.nan
             marked = everything(op, given["x"], w, None, given["dy"], settings)[:3]

@@ -1,4 +1,4 @@
-"""Losses: kernels against definitions at sizes beyond the catalogue's cases, and where the formula meets its limits."""
+"""Losses: kernels against references at sizes beyond the catalogue's cases, and where the formula meets its limits."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def both(op, arrays, settings, dy):
 
 
 def assert_as_defined(op, arrays, settings, dtype, dy):
-    with cnncore.cpu.target("definition"):
+    with cnncore.cpu.target("reference"):
         expected = both(op, arrays, settings, dy)
     for target in cnncore.cpu.targets():
         with cnncore.cpu.target(target):
@@ -42,7 +42,7 @@ def assert_as_defined(op, arrays, settings, dtype, dy):
                 x, *rest = arrays
                 for e, f in zip(expected, both(op, (layout(x) if x.ndim > 1 else x, *rest), settings, dy), strict=True):
                     assert e.shape == f.shape
-                    # p − q cancels: a gradient that is 0 in the definition may be a rounding of dy here.
+                    # p − q cancels: a gradient that is 0 in the reference implementation may be a rounding of dy here.
                     share = 1 if "reduction" in settings else 1 / max(dy.size, 1)
                     scale = max(np.abs(e).max(initial=0), np.abs(dy).max(initial=1) * share)
                     limit = (1e-6 if dtype == np.float32 else 1e-14) * scale

@@ -73,7 +73,7 @@ def test_as_the_papers_say(strategy, windows):
 
 @pytest.mark.parametrize(("strategy", "windows"), PAIRS)
 def test_every_target_and_layout(strategy, windows):
-    """In float32, channels last as in a plan and as NumPy has them, 19 channels: as the definition has it in float64."""
+    """In float32, channels last as in a plan and as NumPy has them, 19 channels: as the reference has it in float64."""
     op = GRID.operator(strategy, windows)
     case = op.cases[0].but(channels=19, batch=2)
     arrays = case.sample(2, np.float32)
@@ -84,7 +84,7 @@ def test_every_target_and_layout(strategy, windows):
         y = np.asarray(first(y))
         return [y, *as_list(backward(np.random.default_rng(1).standard_normal(y.shape).astype(y.dtype)))]
 
-    with cpu.target("definition"):
+    with cpu.target("reference"):
         expected = both(exact)
     last = np.moveaxis(np.ascontiguousarray(np.moveaxis(arrays[0], 1, -1)), -1, 1)
     for target in cpu.targets():

@@ -1,4 +1,4 @@
-"""Pooling: definitions against windows written out by hand and against PyTorch, kernels against definitions on every target."""
+"""Pooling: references against windows written out by hand and against PyTorch, kernels against references on every target."""
 
 import contextlib
 import ctypes
@@ -12,8 +12,8 @@ import pytest
 import cnncore
 from cnncore import cpu
 
-TARGETS = [target for target in cpu.targets() if target != "definition"]
-# Of the window's sum of magnitudes. Kernels add float32 in runs of 32 cells, definitions in float64.
+TARGETS = [target for target in cpu.targets() if target != "reference"]
+# Of the window's sum of magnitudes. Kernels add float32 in runs of 32 cells, reference implementations in float64.
 TOLERANCE = {np.dtype(np.float32): 3e-6, np.dtype(np.float64): 1e-14}
 INF = float("inf")
 
@@ -84,8 +84,8 @@ def passes(op, x, dy, settings, lay_x=np.ascontiguousarray, lay_y=np.ascontiguou
 
 
 def compare(op, x, settings, targets=TARGETS, layouts=((np.ascontiguousarray,) * 2,), exact=False, seed=0):
-    """Kernels against the definition, for y and dx."""
-    with cpu.target("definition"):
+    """Kernels against the reference implementation, for y and dx."""
+    with cpu.target("reference"):
         y = passes(op, x, None, settings)
         dy = np.random.default_rng(seed).standard_normal(y.shape).astype(x.dtype)
         expected = passes(op, x, dy, settings)
@@ -100,7 +100,7 @@ def compare(op, x, settings, targets=TARGETS, layouts=((np.ascontiguousarray,) *
                         assert error <= TOLERANCE[x.dtype], f"{target} is off by {error:.3g}"  # NaN fails too
 
 
-# ── Definitions against windows written out by hand ────────────────────────────────────────────────────────────────────
+# ── References against windows written out by hand ────────────────────────────────────────────────────────────────────
 
 
 def windows_of(H, k, s, d, lo, hi, ceil):
@@ -148,7 +148,7 @@ def by_hand(op, settings, cells, size):
 
 @pytest.mark.parametrize("op, settings, exact", STRATEGIES)
 def test_every_small_geometry(op, settings, exact, rng):
-    """All (H, k, s, d, lo, hi, ceil) in a box: the definition equals the formula, every kernel equals the definition."""
+    """All (H, k, s, d, lo, hi, ceil) in a box: the reference equals the formula, every kernel equals the reference."""
     assert len(GEOMETRIES) > 1500
     for H, k, s, d, lo, hi, ceil in GEOMETRIES:
         windows, sizes = windows_of(H, k, s, d, lo, hi, ceil)
@@ -161,7 +161,7 @@ def test_every_small_geometry(op, settings, exact, rng):
             for o, (cells, size) in enumerate(zip(windows, sizes, strict=True)):
                 y[0, c, o], weight = by_hand(op, settings, x[0, c, cells], size)
                 dx[0, c, cells] += dy[0, c, o] * weight
-        with cpu.target("definition"):
+        with cpu.target("reference"):
             got = passes(op, x, dy, geometry)
         np.testing.assert_allclose(got[0], y, rtol=1e-13, atol=1e-14)
         np.testing.assert_allclose(got[1], dx, rtol=1e-12, atol=1e-13)
@@ -701,7 +701,7 @@ def test_probability_weighting_on_every_target(rng, shape, scale, dtype):
     ):
         if min(shape[2:]) < np.min(settings["kernel_size"]):
             continue
-        with cnncore.cpu.target("definition"):
+        with cnncore.cpu.target("reference"):
             expected, backward = cnncore.stochastic_pool.with_backward(x, **settings, training=False)
             dy = rng.standard_normal(expected.shape).astype(dtype)
             dx = backward(dy)

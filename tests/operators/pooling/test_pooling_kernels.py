@@ -1,4 +1,4 @@
-"""Kernels of the poolings that are no strategy on windows against their definitions: many channels, odd sizes, every layout."""
+"""Kernels of the poolings that are no strategy on windows against their references: many channels, odd sizes, every layout."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from support.cases import as_list
 
 import cnncore
 
-TARGETS = [target for target in cnncore.cpu.targets() if target != "definition"]
+TARGETS = [target for target in cnncore.cpu.targets() if target != "reference"]
 LIMIT = {np.float32: 1e-5, np.float64: 1e-13}
 CHANNELS = (1, 5, 16, 19, 70)  # less and more than a vector, and than the channels of a task
 
@@ -74,7 +74,7 @@ def test_kernels_against_definitions(name, extents, rng):
         arrays = [x, *make(rng, x)]
         for dtype, limit in LIMIT.items():
             given = [a.astype(dtype) if a.dtype.kind == "f" else a for a in arrays]
-            with cnncore.cpu.target("definition"):
+            with cnncore.cpu.target("reference"):
                 dy = rng.standard_normal(op(*given, **settings).shape).astype(dtype)
                 expected = results(op, given, settings, dy)
             for target in TARGETS:

@@ -1,4 +1,4 @@
-"""Kernels of strategies that take windows as a whole against their definitions: ties, infinities, NaN, wide ranges of values."""
+"""Kernels of strategies that take windows as a whole against their references: ties, infinities, NaN, wide ranges of values."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from support.cases import as_list, first
 import cnncore
 from cnncore import cpu
 
-TARGETS = [target for target in cpu.targets() if target != "definition"]
+TARGETS = [target for target in cpu.targets() if target != "reference"]
 # Relative to the largest value of an array. Where a window's cells differ by a part e of themselves, derivatives by learned
 # numbers are made of that part, which float32 knows to 1e-7 / e; the rounding of a y that windows share adds up.
 LIMIT = {np.float32: 2e-5, np.float64: 2e-12}
@@ -119,7 +119,7 @@ def test_kernels_against_definitions(name, style, rng):
         learned = [] if make is None else make(rng, channels, geometry["kernel_size"])
         arrays = [a.astype(dtype) for a in (x, *learned)]
         given = {**geometry, **settings}
-        with cpu.target("definition"):
+        with cpu.target("reference"):
             expected = results(op, arrays, given)
         if style == "constant" and dtype is np.float32:
             limit = 30 * 1e-7 / NEARLY_CONSTANT
@@ -220,7 +220,7 @@ def test_the_same_cells_are_drawn_whatever_computes(name, style, rng):
                 (y, state), backward = op.with_backward(x, **given)
                 return y, state, *as_list(backward(np.random.default_rng(1).standard_normal(y.shape).astype(y.dtype)))
 
-            with cpu.target("definition"):
+            with cpu.target("reference"):
                 expected = drawn(x)
             for target, threads in ((target, threads) for target in TARGETS for threads in (1, 2)):
                 with cpu.target(target), cnncore.threads(threads):

@@ -1,6 +1,6 @@
 /* Convolution kernels: channels innermost, a tile of outputs at a time, all on the multiplication of gemm.h.
  *
- * Definitions with their formulas: operators/convolution/reference.pyx. A tile reads x in place where channels are innermost and no tap falls outside
+ * Reference implementations with their formulas: operators/convolution/reference.pyx. A tile reads x in place where channels are innermost and no tap falls outside
  * the image; otherwise the pixels it needs are gathered into scratch memory, channels innermost, with zeros for the
  * padding: one copy that also turns NCHW around. A tile of y whose channels are not innermost is turned around on its way out.
  */
