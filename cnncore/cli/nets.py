@@ -171,7 +171,7 @@ def export(options):
             if getattr(options, name):
                 raise SettingError(f"export: --{name} belongs to ONNX files; leave it out for {output}")
     net = opened(options)
-    arrays = {**net.parameters, **net.state}
+    arrays = {**net.parameters, **net.buffers}
     if kind == ".onnx":
         from .io import save_onnx
 

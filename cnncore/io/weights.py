@@ -254,7 +254,7 @@ def load_weights(net, source, names="torch", layout="OIHW", strict=False):
         if not np.isfinite(array).all():
             raise ModelFileError(f"{place}: {loaded[ours]} holds NaN, or numbers out of the range of {net.dtype}")
     for ours, array in converted.items():
-        (net.parameters if ours in net.parameters else net.state)[ours] = array
+        (net.parameters if ours in net.parameters else net.buffers)[ours] = array
     return report
 
 

@@ -29,7 +29,7 @@ from .tuning import Tuning, is_tuned, tune
 __all__ = ["Arrays", "Backward", "Net", "Structure"]
 
 MOST_PLANS = 32
-TUNING_ROUNDS = 3  # of a net that auto_tune itself
+TUNING_ROUNDS = 3  # of a net that tunes itself
 MOST_PLAN_BYTES = 1 << 30  # of the arenas of all plans but the newest
 
 
@@ -41,12 +41,12 @@ class Net:
 
     graph       its :class:`Structure`: inputs, nodes, outputs
     parameters  name → array; assign or edit in place
-    state       name → array: what training forward passes update (running statistics)
+    buffers     name → array: what training forward passes update (running statistics); also called ``state``
     training    whether calls run in training mode unless they say ``training=…``; False at first
     exact       True: convolutions compute in direct order; False (at first): each by the cheapest algorithm, Winograd included
     frozen      a set of parameter names for which no gradients are computed
     tuned       a :class:`tuning.Tuning`: which algorithm :meth:`tune` found the fastest for which call; ``exact`` ignores it
-    auto_tune       True: the first call on inputs of a new shape measures what ``tuned`` does not say yet; False at first
+    auto_tune   True: the first call on inputs of a new shape measures what ``tuned`` does not say yet; False at first
     metadata    a dict of plain values (JSON) that is saved with the net: class names, normalisation …
     steps       how many training passes have drawn random numbers: the next pass draws those of this number
 
@@ -62,7 +62,7 @@ class Net:
             drawn_from = None if seed is None else self.seed
             arrays = {name: initialised(row, drawn_from, self.dtype) for name, row in owned.items()}
         self.parameters = Arrays("parameters", {name: arrays[name] for name, row in owned.items() if row.trained})
-        self.state = Arrays("state", {name: arrays[name] for name, row in owned.items() if not row.trained})
+        self.buffers = Arrays("buffers", {name: arrays[name] for name, row in owned.items() if not row.trained})
         self.training = False
         self.exact = False
         self.tuned = ()
@@ -74,7 +74,7 @@ class Net:
 
     def _start(self):
         self._plans = OrderedDict()
-        self._met = set()  # shapes and modes whose choices were looked at, where the net auto_tune itself
+        self._met = set()  # shapes and modes whose choices were looked at, where the net tunes itself
         self._lock = threading.Lock()
 
     def __getstate__(self):
@@ -120,6 +120,22 @@ class Net:
         made._start()
         return made
 
+    # ── Earlier names ──
+
+    @property
+    def state(self):
+        """The ``buffers``."""
+        return self.buffers
+
+    @property
+    def tunes(self):
+        """Whether the net tunes itself: ``auto_tune``."""
+        return self.auto_tune
+
+    @tunes.setter
+    def tunes(self, value):
+        self.auto_tune = value
+
     # ── Modes ──
 
     def train(self):
@@ -134,7 +150,7 @@ class Net:
 
     def astype(self, dtype):
         """A new net with the same graph and the same numbers in another precision."""
-        arrays = {**self.parameters, **self.state}
+        arrays = {**self.parameters, **self.buffers}
         made = Net(self.graph, self.seed, dtype, {name: np.array(a, dtype=dtype) for name, a in arrays.items()})
         return self._with_settings_in(made)
 
@@ -191,8 +207,8 @@ class Net:
             with self._lock:
                 step = self.steps
                 self.steps += 1
-        versions = {**self.parameters.versions(), **self.state.versions()}
-        arrays = {**self.parameters._arrays, **self.state._arrays}
+        versions = {**self.parameters.versions(), **self.buffers.versions()}
+        arrays = {**self.parameters._arrays, **self.buffers._arrays}
         if plan.pieces > 1:
             return self._run_in_pieces(plan, xs, mode, arrays, versions), None, plan
         workspace = plan.take()
@@ -203,7 +219,7 @@ class Net:
             if updates:
                 with self._lock:  # all running statistics of a pass, or none
                     for name, array in updates.items():
-                        self.state[name] = array
+                        self.buffers[name] = array
             if mode.backward:
                 backward = Backward(plan, workspace, tape, self)
         finally:
@@ -370,7 +386,7 @@ class Net:
     def _rebuilt(self, operation, seed=None):
         """The net after ``operation``: what it holds no new arrays for keeps those of this net, what is fresh is drawn."""
         structure = Graph.from_description(operation.description).structure()
-        known = {**self.parameters, **self.state, **operation.arrays}
+        known = {**self.parameters, **self.buffers, **operation.arrays}
         drawn = {owned.name for node in structure.nodes if node.path in operation.fresh for owned in node.owned}
         arrays = {
             name: initialised(owned, self.seed if seed is None else seed, self.dtype)
@@ -499,7 +515,7 @@ class Net:
         }
         if self.tuned:
             model["tuned"] = self.tuned.as_data()
-        model_file.write(path, model, {**self.parameters, **self.state})
+        model_file.write(path, model, {**self.parameters, **self.buffers})
 
 
 def checked_dtype(dtype):

@@ -93,7 +93,7 @@ class Passes:
 
     def once(self):
         """A :class:`Pass`."""
-        arrays = {**self.net.parameters._arrays, **self.net.state._arrays}
+        arrays = {**self.net.parameters._arrays, **self.net.buffers._arrays}
         forward, backward, backward_took = Clock(), Clock(), 0.0
         began = time.perf_counter()
         for plan, workspace, xs in self.pieces:

@@ -94,7 +94,7 @@ def check_gradient(function, *arrays, step=None, tolerance=1e-8, seed=0, method=
         raise SettingError(f"check_gradient: tolerance must lie between 0 and 1, got {tolerance!r}")
     subject = _subject(function, arrays, settings, seed)
     # Running statistics of a net, which training passes replace.
-    state = dict(getattr(function, "state", {})) if subject.parameters else {}
+    state = dict(getattr(function, "buffers", {})) if subject.parameters else {}
     try:
         return _check(subject, STEPS if step is None else (float(step),), tolerance, seed, method)
     finally:

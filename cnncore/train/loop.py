@@ -291,7 +291,7 @@ class Trainer:
 
     def arrays(self):
         """Every array that training changes: parameters and running statistics, by name."""
-        return {**self.net.parameters, **self.net.state}
+        return {**self.net.parameters, **self.net.buffers}
 
     def save(self, path, notes=None):
         """Write everything that a continued training needs to one file; ``notes``, plain values (JSON), are kept with it."""
@@ -303,7 +303,7 @@ class Trainer:
 
     def restore_arrays(self, arrays):
         """Write ``arrays`` (as from :meth:`arrays`) into the net."""
-        for target in (self.net.parameters, self.net.state):
+        for target in (self.net.parameters, self.net.buffers):
             for name in target:
                 target[name] = arrays[name]
 

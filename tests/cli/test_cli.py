@@ -188,7 +188,7 @@ def test_names_of_classes_are_text_in_the_report(tmp_path):
 
 def weights(folder):
     net = cnncore.load(folder / "model.safetensors")
-    return {**net.parameters, **net.state}
+    return {**net.parameters, **net.buffers}
 
 
 def test_same_seed_same_weights_whatever_the_threads(tmp_path, shapes, trained):

@@ -406,8 +406,8 @@ def small_net(dtype="float32", training=None):
     g.output(g.linear(g.global_avg_pool(h), 5, name="scores"))
     net = g.build(seed=3, dtype=dtype)
     rng = np.random.default_rng(5)
-    for name, array in net.state.items():
-        net.state[name] = rng.uniform(0.5, 2, array.shape) if "var" in name else rng.standard_normal(array.shape)
+    for name, array in net.buffers.items():
+        net.buffers[name] = rng.uniform(0.5, 2, array.shape) if "var" in name else rng.standard_normal(array.shape)
     for name in net.parameters:
         if name.startswith(("norm", "kept")):
             net.parameters[name] = rng.uniform(0.5, 2, net.parameters[name].shape)
@@ -431,7 +431,7 @@ def test_names_numbers_and_metadata(rng):
     net.metadata = {"classes": ["a", "b", "ç", "d", "e"], "mean": [0.5, 0.25, 0.1], "resize": 256}
     model = onnx.load_from_string(cnncore.io.save_onnx(net))
     weights = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
-    for name, array in {**net.parameters, **net.state}.items():
+    for name, array in {**net.parameters, **net.buffers}.items():
         np.testing.assert_array_equal(weights[name], array)
     outputs = {name for node in model.graph.node for name in node.output}
     assert {"first", "norm", "relu", "second", "norm_2", "kept", "global_avg_pool", "scores"} <= outputs
@@ -457,9 +457,9 @@ def test_inputs_and_outputs_keep_the_names_of_the_file_they_came_from(rng):
 
 def test_writing_is_repeatable_and_leaves_the_net_alone(rng):
     net = small_net()
-    before = {name: a.copy() for name, a in {**net.parameters, **net.state}.items()}
+    before = {name: a.copy() for name, a in {**net.parameters, **net.buffers}.items()}
     assert cnncore.io.save_onnx(net, fold=True) == cnncore.io.save_onnx(net, fold=True)
-    for name, array in {**net.parameters, **net.state}.items():
+    for name, array in {**net.parameters, **net.buffers}.items():
         np.testing.assert_array_equal(array, before[name])
 
 

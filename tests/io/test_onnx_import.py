@@ -199,7 +199,7 @@ def test_weights_and_names():
     net = assert_same(model(nodes, {"x": ["N", 3, 8, 8]}, ["y"], arrays, metadata=metadata), (2, 3, 8, 8))
     assert list(net.parameters) == ["features/0/Conv.w", "features/0/Conv.b", "features/0/Conv_2.w"]
     assert np.array_equal(net.parameters["features/0/Conv.w"], arrays["w"])
-    assert list(net.state) == ["k.value"]
+    assert list(net.buffers) == ["k.value"]
     assert net.metadata["classes"] == ["cat", "dog"] and net.metadata["author"] == "nobody"
     assert net.metadata["onnx"]["inputs"] == {"x": "x"} and net.metadata["onnx"]["outputs"] == ["y"]
 
@@ -266,11 +266,11 @@ def test_an_imported_net_is_trained_saved_and_exported(tmp_path, rng):
     assert np.array_equal(cnncore.load(tmp_path / "net")(x), net(x))
     assert np.abs(session(cnncore.io.save_onnx(net)).run(None, {"x": x})[0] - net(x)).max() < 1e-5
     trainer = cnncore.train.Trainer(net, optimizer=cnncore.train.SGD(0.1), loss="softmax_cross_entropy")
-    constants = {name: net.state[name].copy() for name in net.state if name.endswith(".value")}
+    constants = {name: net.buffers[name].copy() for name in net.buffers if name.endswith(".value")}
     labels = (x.mean((1, 2, 3)) > 0).astype(np.int64)
     losses = [trainer.step(x, labels) for _ in range(30)]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
-    assert constants and all(np.array_equal(net.state[name], a) for name, a in constants.items())
+    assert constants and all(np.array_equal(net.buffers[name], a) for name, a in constants.items())
 
 
 def test_gradients_of_an_imported_net(rng):

@@ -33,7 +33,7 @@ def test_networks_come_back(name, rng):
     net = NETWORKS[name](**SMALLER.get(name, {}), seed=None)
     for array in net.parameters.values():
         array[...] = rng.uniform(-1, 1, array.shape) / np.sqrt(np.prod(array.shape[1:]) / 3)
-    for array in net.state.values():
+    for array in net.buffers.values():
         array[...] = rng.uniform(0.5, 1.5, array.shape)
     net.metadata = {"classes": ["a", "b"], "mean": [0.5]}
     (row,) = net.graph.inputs
@@ -43,7 +43,7 @@ def test_networks_come_back(name, rng):
     back = cnncore.io.load_onnx(content)
     x = rng.standard_normal((2, row.channels, *size)).astype(np.float32)
     assert relative_error(back(x), net(x)) < 1e-5
-    ours, theirs = {**net.parameters, **net.state}, {**back.parameters, **back.state}
+    ours, theirs = {**net.parameters, **net.buffers}, {**back.parameters, **back.buffers}
     assert set(ours) <= set(theirs)
     for array in ours:
         np.testing.assert_array_equal(theirs[array], ours[array])

@@ -23,7 +23,7 @@ def small_net(dtype="float32", seed=0):
 
 
 def everything(net):
-    return {**net.parameters, **net.state}
+    return {**net.parameters, **net.buffers}
 
 
 def torch_arrays(net):

@@ -147,8 +147,8 @@ def test_gradients_of_a_whole_network(rng):
     from test_graph import check_gradients
 
     net = models.small_inception(classes=3, dtype="float64")
-    for name in net.state:  # away from 0 and 1
-        net.state[name] = rng.uniform(0.5, 1.5, net.state[name].shape)
+    for name in net.buffers:  # away from 0 and 1
+        net.buffers[name] = rng.uniform(0.5, 1.5, net.buffers[name].shape)
     check_gradients(net, rng.standard_normal((2, 1, 8, 9)), tolerance=1e-5)
 
 
@@ -174,7 +174,7 @@ def test_check_gradient_finds_one_wrong_element_in_a_whole_network(rng):
     right = net.with_backward
 
     class Wrong:
-        parameters, state, frozen = net.parameters, net.state, ()
+        parameters, state, frozen = net.parameters, net.buffers, ()
 
         def with_backward(self, x):
             y, backward = right(x)
@@ -319,7 +319,7 @@ def test_settings_of_networks_are_checked():
 def test_without_a_seed_weights_are_zero_and_normalisations_neutral():
     net = models.resnet18(seed=None)
     assert not net.parameters["conv1.w"].any() and (net.parameters["conv1_norm.w"] == 1).all()
-    assert (net.state["conv1_norm.running_var"] == 1).all() and net.seed == 0
+    assert (net.buffers["conv1_norm.running_var"] == 1).all() and net.seed == 0
 
 
 # ── Training and gradients ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -377,8 +377,8 @@ def test_gradients_of_published_networks(make, shape, rng):
     net = make()
     for array in net.parameters.values():  # away from the zeros that biases start with, which are kinks
         array += 0.05 * rng.standard_normal(array.shape) * (np.abs(array).mean() + 0.1)
-    for name, array in net.state.items():
-        net.state[name] = rng.uniform(0.5, 1.5, array.shape)
+    for name, array in net.buffers.items():
+        net.buffers[name] = rng.uniform(0.5, 1.5, array.shape)
     with cnncore.cpu.target(TRAINING_TARGET):
         errors = directional_errors(net, rng.standard_normal(shape), rng)
     assert len(errors) == len(net.parameters) + 1

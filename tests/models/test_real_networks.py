@@ -89,7 +89,7 @@ def test_a_network_is_its_pytorch_twin(name, training):
         close(gradient, gradients[report.loaded[ours]].grad)
     if training:
         statistics = dict(twin.named_buffers())
-        for ours, array in net.state.items():
+        for ours, array in net.buffers.items():
             close(array, statistics[report.loaded[ours]])
 
 
@@ -255,12 +255,12 @@ def test_fine_tuning_a_fresh_classifier(mobilenet, photos, tmp_path):
         np.arange(20) // 10
     )  # a distinction that ImageNet's classes do not make: the first ten photos, or the others
     net = mobilenet.with_classes(2, seed=1, freeze=True)
-    before = {name: array.copy() for name, array in {**net.parameters, **net.state}.items()}
+    before = {name: array.copy() for name, array in {**net.parameters, **net.buffers}.items()}
     trainer = cnncore.train.Trainer(net, cnncore.train.SGD(0.02, momentum=0.9))
     small = np.ascontiguousarray(x[:, :, ::2, ::2])  # half the size: a network without fixed size takes it
     losses = [trainer.step(small, labels) for _ in range(6)]
     assert losses[-1] < 0.5 * losses[0]
-    now = {**net.parameters, **net.state}
+    now = {**net.parameters, **net.buffers}
     changed = {name for name in before if not np.array_equal(before[name], now[name])}
     assert changed == {"classifier.w", "classifier.b"}
     net.save(tmp_path / "tuned.model")

@@ -598,24 +598,24 @@ def test_state_changes_in_training_only(rng):
     g = cnncore.Graph()
     g.output(g.apply(FAILS, g.apply(COUNTED, g.input(2), name="n")))
     net = g.build(dtype="float64")
-    assert list(net.parameters) == ["n.scale"] and list(net.state) == ["n.count"] and net.parameters["n.scale"] == 2
+    assert list(net.parameters) == ["n.scale"] and list(net.buffers) == ["n.count"] and net.parameters["n.scale"] == 2
     assert net.decays("n.scale") and not net.decays("n.count")
     x = rng.standard_normal((1, 2, 2, 2))
     net(x)
     net.with_backward(x)
-    assert net.state["n.count"] == 0
+    assert net.buffers["n.count"] == 0
     y, backward = net.with_backward(x, training=True)
     backward(y)
-    assert net.state["n.count"] == 1 and set(backward.gradients) == {"n.scale"}
+    assert net.buffers["n.count"] == 1 and set(backward.gradients) == {"n.scale"}
     with pytest.raises(DtypeError):
         net(x + 1000, training=True)
-    assert net.state["n.count"] == 1  # a pass that fails leaves the state as it was
+    assert net.buffers["n.count"] == 1  # a pass that fails leaves the state as it was
     net.train()
     net(x)
-    assert net.state["n.count"] == 2
+    assert net.buffers["n.count"] == 2
     net.eval()
     net(x)
-    assert net.state["n.count"] == 2
+    assert net.buffers["n.count"] == 2
 
 
 # ── Parameters ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1366,8 +1366,8 @@ def normalized_convolutions(dtype):
     g.output(g.hard_tanh(g.batch_norm(g.linear(g.global_avg_pool(h), 3)), min_val=-9, max_val=9))
     net = g.build(dtype=dtype)
     rng = np.random.default_rng(3)
-    for name, array in {**net.parameters, **net.state}.items():
-        held = net.state if name in net.state else net.parameters
+    for name, array in {**net.parameters, **net.buffers}.items():
+        held = net.buffers if name in net.buffers else net.parameters
         held[name] = (
             rng.uniform(0.5, 2, array.shape) if name.endswith("running_var") else rng.standard_normal(array.shape) / 2
         )
@@ -1391,7 +1391,7 @@ def test_batch_norm_is_part_of_the_convolution_before_it_in_inference(dtype, lim
         for _ in range(3):  # packed at the first call, without the folded weights from the second on
             np.testing.assert_allclose(net(x), expected, rtol=0, atol=limit * np.abs(expected).max())
         for held, name in (
-            (net.state, "batch_norm.running_var"),
+            (net.buffers, "batch_norm.running_var"),
             (net.parameters, "scale.b"),
             (net.parameters, "conv.w"),
         ):
@@ -1408,7 +1408,7 @@ def test_batch_norm_is_part_of_the_convolution_before_it_in_inference(dtype, lim
         assert len(packed) == 4
         for kept, before in zip(packed, made, strict=True):
             assert kept.made and all(array is before[i] for i, array in kept.made.items())
-        assert all(None not in net.__dict__[held].versions().values() for held in ("parameters", "state"))
+        assert all(None not in net.__dict__[held].versions().values() for held in ("parameters", "buffers"))
     assert rows["conv"] == "conv + batch_norm + relu6"
     assert rows["depthwise_conv"] == "depthwise_conv + batch_norm + scale + hard_tanh"
     assert rows["conv_transpose"] == "conv_transpose + batch_norm" and rows["tanh"] == "tanh"

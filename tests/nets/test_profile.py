@@ -142,7 +142,7 @@ def test_a_training_profile_has_backward_steps_and_changes_nothing():
     h = g.dropout(g.batch_norm(h, name="norm"), 0.5, name="dropout")
     g.output(g.linear(g.global_avg_pool(h), 2, name="classifier"))
     net = g.build(seed=1)
-    arrays = {name: array.copy() for name, array in {**net.parameters, **net.state}.items()}
+    arrays = {name: array.copy() for name, array in {**net.parameters, **net.buffers}.items()}
     net.frozen = {"classifier.b"}
     found = net.profile((2, 3, 9, 9), rounds=2, training=True)
     rows = {row.path: row for row in found.rows}
@@ -153,7 +153,7 @@ def test_a_training_profile_has_backward_steps_and_changes_nothing():
     assert rows["conv/relu"].forward is None and rows["conv/relu"].backward.seconds > 0
     assert found.stages == ("forward", "backward") and found.whole("backward") > 0
     assert "backward" in str(found).splitlines()[1]
-    for name, array in {**net.parameters, **net.state}.items():
+    for name, array in {**net.parameters, **net.buffers}.items():
         assert np.array_equal(array, arrays[name]), name
     assert net.steps == 0
 

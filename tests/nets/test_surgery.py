@@ -69,7 +69,7 @@ def mixed_head(operators, size=None):
         h = operator(g, h)
     g.output(h)
     net = g.build(dtype="float64")
-    for index, array in enumerate([*net.parameters.values(), *net.state.values()]):
+    for index, array in enumerate([*net.parameters.values(), *net.buffers.values()]):
         array += np.random.default_rng(index).uniform(0.1, 0.5, array.shape)
     return net
 
@@ -350,11 +350,11 @@ def test_fresh_classifiers(rng, make, shape):
 def test_a_fresh_classifier_can_be_trained_alone(rng):
     """It is then a linear classifier on features that stay what they are, for all batch normalisation and dropout before it."""
     net = models.mobilenet_v2(classes=4, alpha=0.35, dtype="float64")
-    for name, array in net.state.items():
-        net.state[name] = rng.uniform(0.5, 1.5, array.shape)
+    for name, array in net.buffers.items():
+        net.buffers[name] = rng.uniform(0.5, 1.5, array.shape)
     x, labels = rng.standard_normal((6, 3, 32, 32)), np.arange(6) % 2
     made = net.with_classes(2, freeze=True)
-    before = {name: array.copy() for name, array in {**made.parameters, **made.state}.items()}
+    before = {name: array.copy() for name, array in {**made.parameters, **made.buffers}.items()}
     features, w, b = net.with_outputs("average")(x), before["classifier.w"], before["classifier.b"]
     trainer = cnncore.train.Trainer(made, cnncore.train.SGD(0.1))
     description = {row["name"]: row["settings"] for row in made.graph.description()["nodes"]}
@@ -365,7 +365,7 @@ def test_a_fresh_classifier_can_be_trained_alone(rng):
         dy = loss_backward(np.ones(()))
         w, b = w - 0.1 * dy.T @ features, b - 0.1 * dy.sum(axis=0)
     np.testing.assert_allclose(made.parameters["classifier.w"], w, rtol=1e-9, atol=1e-12)
-    for name, array in {**made.parameters, **made.state}.items():
+    for name, array in {**made.parameters, **made.buffers}.items():
         assert name.startswith("classifier") or np.array_equal(array, before[name]), name
 
 

@@ -233,11 +233,11 @@ def branching_net(dtype="float64", outputs=1):
 def test_net(outputs, training, rng, method):
     net = branching_net(outputs=outputs)
     x = rng.standard_normal((3, 2, 5, 4))
-    before = {k: v.copy() for k, v in [*net.parameters.items(), *net.state.items()]}
+    before = {k: v.copy() for k, v in [*net.parameters.items(), *net.buffers.items()]}
     steps = net.steps
     assert check_gradient(net, x, training=training, method=method) <= 1e-8
     for name, array in before.items():
-        assert np.array_equal(array, (net.parameters if name in net.parameters else net.state)[name]), name
+        assert np.array_equal(array, (net.parameters if name in net.parameters else net.buffers)[name]), name
     assert net.steps == steps
 
 
@@ -251,7 +251,7 @@ def test_wrong_gradient_of_a_net_is_named(wrong, rng):
     net = branching_net()
 
     class Wrong:
-        parameters, state, frozen = net.parameters, net.state, ()
+        parameters, state, frozen = net.parameters, net.buffers, ()
 
         def with_backward(self, x):
             y, backward = net.with_backward(x)

@@ -493,7 +493,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(tmp_path, method):
     broken = make()
     fit(broken, Checkpoint(file, {"why": "test"}), StopAfter(2))
     resumed = make()
-    for arrays in (resumed.net.parameters, resumed.net.state):
+    for arrays in (resumed.net.parameters, resumed.net.buffers):
         for array in arrays.values():
             array += 1  # everything must come from the file
     assert resumed.restore(file) == {"why": "test"}

@@ -271,7 +271,7 @@ def node_arrays(net, calls):
         rows = node.op.rows(len(call.shapes))
         own = {}
         for owned in node.owned:
-            array = (net.parameters if owned.trained else net.state)[owned.name]
+            array = (net.parameters if owned.trained else net.buffers)[owned.name]
             with np.errstate(over="ignore"):
                 own[rows[owned.argument].name] = kept = np.asarray(array, np.float32)
             if not np.array_equal(np.isfinite(kept), np.isfinite(array)):

@@ -888,7 +888,7 @@ CONSTANTS = (
         arrays=(Array("value", "the array"),),
         shape="any shape of at most 8 axes → the same",
         edges=(
-            "in a graph it has no input: g.constant((1, 3, 1, 1)) makes one, net.state['constant.value'] holds its numbers; "
+            "in a graph it has no input: g.constant((1, 3, 1, 1)) makes one, net.buffers['constant.value'] holds its numbers; "
             "with trained=True they are a parameter",
             "it has no batch: its shape is what it says",
         ),

@@ -208,7 +208,7 @@ def test_constants_of_a_net(trained, tmp_path, rng):
     shift = g.constant((1, 3, 1, 1), initial=0.5, trained=trained, name="shift")
     g.output(g.global_avg_pool(g.add(g.multiply(x, shift), g.conv(x, 3, kernel_size=1))))
     net = g.build(dtype="float64")
-    owner = net.parameters if trained else net.state
+    owner = net.parameters if trained else net.buffers
     assert np.array_equal(owner["shift.value"], np.full((1, 3, 1, 1), 0.5))
     owner["shift.value"] = rng.standard_normal((1, 3, 1, 1))
     x = rng.standard_normal((2, 3, 4, 5))
