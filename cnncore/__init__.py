@@ -8,6 +8,8 @@ Operators (``cnncore.OPS``), each with its explicit backward pass::
 """
 
 import importlib
+import sys
+import types
 
 try:
     from .runtime import cpu
@@ -41,9 +43,11 @@ globals().update(OPS | GRIDS)
 
 # Imported when first used, which keeps `import cnncore` short: modules, and names with the module they come from.
 LAZY = {
+    "classify": "vision.classify",
     "explain": "vision.explain",
     "io": None,
     "models": None,
+    "preprocessing": "vision.preprocessing",
     "testing": None,
     "train": None,
     "Graph": "nets.build",
@@ -53,10 +57,25 @@ LAZY = {
 }
 
 
+class Moved(types.ModuleType):
+    """A module under a name by which it is imported too: that of its place in the package is another."""
+
+    def __getattr__(self, name):
+        if name.startswith("__") and name != "__all__":  # what the interpreter asks of any module loads nothing
+            raise AttributeError(name)
+        return getattr(importlib.import_module(f"{__package__}.{LAZY[self.__name__.rpartition('.')[2]]}"), name)
+
+
+for _name in ("classify", "explain", "preprocessing"):
+    sys.modules[f"{__name__}.{_name}"] = Moved(f"{__name__}.{_name}")
+sys.modules[f"{__name__}.cpu"] = cpu
+
+
 def __getattr__(name):
     if name in LAZY:
-        module = importlib.import_module(f"{__name__}.{LAZY[name] or name}")
-        value = globals()[name] = getattr(module, name, module) if LAZY[name] else module
+        path = LAZY[name] or name
+        module = importlib.import_module(f"{__name__}.{path}")
+        value = globals()[name] = module if path.rpartition(".")[2] == name else getattr(module, name)
         return value
     op = find(name)  # a point of a grid: cnncore.fractional_gem_pool
     if op is not None:

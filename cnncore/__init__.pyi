@@ -1,4 +1,4 @@
-# Written by tools/generate.py from the catalogue.
+# Written by tools/generate.py from the registry.
 from collections.abc import Callable
 from typing import Any
 

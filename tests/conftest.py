@@ -1,4 +1,4 @@
-"""What the tests derived from the catalogue share: one parameter per operator and case, named after them.
+"""What the tests derived from the registry share: one parameter per operator and case, named after them.
 
 ``pytest -k lp_pool`` runs everything about one operator, because every test id begins with the operator's name.
 """
@@ -56,11 +56,11 @@ def pytest_testnodedown(node, error):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """How many comparisons were made with which judge."""
+    """How many comparisons were made with which oracle."""
     for line in NOTES:
         terminalreporter.write_line(line)
     for oracle in dict.fromkeys(oracle for oracle, _ in COMPARED):
-        counts = {name: count for (judge, name), count in COMPARED.items() if judge == oracle}
+        counts = {name: count for (judged_by, name), count in COMPARED.items() if judged_by == oracle}
         terminalreporter.write_line(f"{oracle}: {sum(counts.values())} comparisons of {len(counts)} operators")
     if COMPARED:
         terminalreporter.write_line(f"{len({name for _, name in COMPARED})} of {len(cnncore.OPS)} operators compared")

@@ -34,7 +34,7 @@ def recipe():
     """The two blocks of the page: the section (Cython) and the row (Python)."""
     text = PAGE.read_text(encoding="utf-8")
     (section,) = re.findall(r"```cython\n(.*?)```", text, flags=re.DOTALL)
-    (row,) = re.findall(r"```python\n(    pooling_row\(.*?)```", text, flags=re.DOTALL)
+    (row,) = re.findall(r"```python\n(    pooling_schema\(.*?)```", text, flags=re.DOTALL)
     return section, row
 
 

@@ -43,8 +43,8 @@ USUAL_SIZE = {1: 28, 3: 224}  # digits, and the photographs of ImageNet
 
 def model_or_network(name, seed=0):
     """A net from a model file, ours or an ONNX file, or one of that seed from the name of a network in cnncore.models."""
-    from .classify import read_model
-    from .models import NETWORKS
+    from ..models import NETWORKS
+    from ..vision.classify import read_model
 
     if name not in NETWORKS or os.path.exists(name):
         if not (os.path.exists(name) or os.sep in name or name.endswith((".safetensors", ".onnx"))):
@@ -58,9 +58,9 @@ def model_or_network(name, seed=0):
 
 def opened(options, fresh=True):
     """The net that the options name, with what they say of weights, classes, preprocessing; ``fresh``: drawn weights will do."""
-    from .classify import read_model
-    from .models import NETWORKS
-    from .preprocessing import Preprocessing
+    from ..models import NETWORKS
+    from ..vision.classify import read_model
+    from ..vision.preprocessing import Preprocessing
 
     named = options.model in NETWORKS and not os.path.exists(options.model)
     if named and options.weights is None and not fresh:
@@ -76,7 +76,7 @@ def opened(options, fresh=True):
     else:
         net, _ = read_model(options.model)
     if options.weights is not None:
-        from .io import load_weights
+        from ..io import load_weights
 
         layout = "HWIO" if options.weight_names == "keras" else "OIHW"
         load_weights(net, options.weights, names=options.weight_names, layout=layout, strict=True)
@@ -95,7 +95,7 @@ def opened(options, fresh=True):
 
 def described(options):
     """What the options say of preprocessing and classes, as entries of a net's metadata."""
-    from .preprocessing import preset, read_classes
+    from ..vision.preprocessing import preset, read_classes
 
     entries = {} if options.preprocessing is None else preset(options.preprocessing)
     for name in ("mean", "std", "scale", "resize"):
@@ -159,7 +159,7 @@ def turns_under(line):
 
 def export(options):
     """Convert a model: the kind of OUTPUT follows from its suffix."""
-    from .images import write_atomically
+    from ..io.files import write_atomically
 
     output = pathlib.Path(options.output)
     kind = output.suffix.lower()
@@ -173,7 +173,7 @@ def export(options):
     net = opened(options)
     arrays = {**net.parameters, **net.buffers}
     if kind == ".onnx":
-        from .io import save_onnx
+        from ..io import save_onnx
 
         chosen = {"fold": options.fold} | ({} if options.opset is None else {"opset": options.opset})
         shape = None

@@ -85,7 +85,7 @@ def run_case(op, arrays, settings):
 
 def check(options):
     """Hold the backward passes against scipy's numerical derivatives, and every kernel against its reference implementation."""
-    from .testing import check_operators
+    from ..testing import check_operators
 
     for name in options.name:
         if name not in GRIDS:

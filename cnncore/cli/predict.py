@@ -11,7 +11,7 @@ from .progress import ProgressLine
 
 def predict(options):
     """Classify image files with a trained model, each at its own size or as the model's preprocessing says."""
-    from .classify import Classifier
+    from ..vision.classify import Classifier
 
     if options.top < 1:
         raise SettingError(f"predict: --top must be at least 1, got {options.top}")
@@ -41,7 +41,7 @@ def predict(options):
                 top = prediction.top(options.top)
                 entry["top"] = [{"class": name, "probability": p} for name, p in top]
                 if maps:
-                    from .explain import write_map
+                    from ..vision.explain import write_map
 
                     write_map(maps[file], prediction, classifier.activation_map(prediction))
                     entry["cam"] = str(maps[file])
@@ -80,7 +80,7 @@ def size_note(odd, classifier):
 
 def image_files(names):
     """The files named, and the images in the folders named."""
-    from .train.data_files import IMAGE_SUFFIXES
+    from ..vision.images import IMAGE_SUFFIXES
 
     files = []
     for name in names:

@@ -15,7 +15,7 @@ MOST_CONFUSION_COLUMNS = 20
 
 def train(options):
     """Train a network and test it on images held out; without options, on handwritten digits in about a minute."""
-    from .train.job import Job, Options, new_folder
+    from ..train.job import Job, Options, new_folder
 
     began = time.perf_counter()
     given = {
@@ -35,7 +35,7 @@ def train(options):
     try:
         tested = job.run([shown])
         shown.line.clear()
-        from .classify import Classifier, accuracy_by_size
+        from ..vision.classify import Classifier, accuracy_by_size
         from .report import write_report
 
         by_size = accuracy_by_size(Classifier(job.net), job.held_out)

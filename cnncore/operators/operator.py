@@ -159,7 +159,7 @@ class Implementation:
 
 @dataclass(frozen=True, eq=False)
 class Op:
-    """One operator: a row of the catalogue, callable.
+    """One operator: a schema of the registry, callable.
 
     ``y = op(*arrays, **settings)`` and ``y, backward = op.with_backward(*arrays, **settings)``; settings may also follow the
     arrays by position. ``backward(dy)`` returns the gradient of every differentiable array argument given, in argument

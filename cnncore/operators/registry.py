@@ -1,4 +1,4 @@
-"""The catalogue: one row per operator, the only place where an operator is registered.
+"""The registry: one row per operator, the only place where an operator is registered.
 
 Tests, gradient checks, documentation, benchmarks, type stubs and the command line are derived from these rows.
 """
@@ -25,17 +25,19 @@ from .weighting import schemas as weighting
 __all__ = ["GRIDS", "OPS", "find"]
 
 FAMILIES = {
-    "convolution": (*convolution.ROWS, *columns.ROWS, *blocks.ROWS),
-    "pooling": (*pooling.ROWS, *sampling.ROWS, *statistics.ROWS, *transforms.ROWS, *weighting.ROWS),
-    "activation": activation.ROWS,
-    "layers": (*layers.ROWS, *upsampling.ROWS),
-    "arrays": (*arrays.ROWS, *comparison.ROWS, *indexing.ROWS, *quantization.ROWS),
+    "convolution": (*convolution.SCHEMAS, *columns.SCHEMAS, *blocks.SCHEMAS),
+    "pooling": (*pooling.SCHEMAS, *sampling.SCHEMAS, *statistics.SCHEMAS, *transforms.SCHEMAS, *weighting.SCHEMAS),
+    "activation": activation.SCHEMAS,
+    "layers": (*layers.SCHEMAS, *upsampling.SCHEMAS),
+    "arrays": (*arrays.SCHEMAS, *comparison.SCHEMAS, *indexing.SCHEMAS, *quantization.SCHEMAS),
 }
 
 OPS = MappingProxyType({row.name: row for rows in FAMILIES.values() for row in rows})
 
 # Operators made on demand from two independent halves, by the name that stands for all of them.
-GRIDS = MappingProxyType({"pool": Grid([row for row in pooling.ROWS if type(row.implementation) is Pooling], SCHEMES)})
+GRIDS = MappingProxyType(
+    {"pool": Grid([row for row in pooling.SCHEMAS if type(row.implementation) is Pooling], SCHEMES)}
+)
 
 
 def find(name):

@@ -35,7 +35,7 @@ def check_gradient(function, *arrays, step=None, tolerance=1e-8, seed=0, method=
     Parameters
     ----------
     function : Op, net, or callable
-        An operator of the catalogue; a net (its parameters are checked too); or any ``function(*arrays, **settings)`` that
+        An operator of the registry; a net (its parameters are checked too); or any ``function(*arrays, **settings)`` that
         returns ``(y, backward)``, where ``backward(dy)`` returns one gradient per float array, a lone one bare. Of several
         outputs the first is differentiated.
     *arrays : float64 arrays
@@ -681,7 +681,7 @@ def _raise_kink(subject, i, curve, reach, settled, y, j):
         named = ", ".join(_element(name, _unravel(s, x)) for s in ties[:3])
         reason = f"; it ties with {named}{' …' if len(ties) > 3 else ''} (= {x.flat[j]:.9g})"
     advice = (
-        f"A numerical derivative cannot judge there. Move it away: distinct values, none at a kink, such as {name} + "
+        f"A numerical derivative proves nothing there. Move it away: distinct values, none at a kink, such as {name} + "
         f"1e-3 * rng.standard_normal({name}.shape)"
     )
     size = max(np.abs(y).max(), 1e-300)

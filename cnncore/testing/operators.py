@@ -112,7 +112,7 @@ def check_operators(names=None, *, progress=None, stream=None, seed=0):
     The name of a grid, such as "pool", stands for all of its operators. ``progress(done, total, row)`` is called after every
     row; ``stream`` receives the table line by line.
     """
-    from .catalog import GRIDS, OPS
+    from ..operators.registry import GRIDS, OPS
 
     if names is not None:
         names = [op for name in names for op in (GRIDS[name].pairs.values() if name in GRIDS else (_operator(name),))]
@@ -135,7 +135,7 @@ def check_operators(names=None, *, progress=None, stream=None, seed=0):
 
 
 def _operator(operator):
-    from .catalog import OPS, find
+    from ..operators.registry import OPS, find
 
     if isinstance(operator, Op):
         return operator

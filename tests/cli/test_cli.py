@@ -20,7 +20,7 @@ import pytest
 from support.processes import SLOW, TRAINING_TARGET
 
 import cnncore
-from cnncore.cli import main as cli
+from cnncore import cli
 from cnncore.train import Job, Options
 from cnncore.train.data import digits, digits_split
 from cnncore.vision.classify import Classifier

@@ -41,11 +41,11 @@ def session(content):
 def assert_same(content, *shapes, limit=1e-5, net=None, xs=None):
     """The net of a file gives what ONNX Runtime gives, on inputs of each of the shapes; returns the net."""
     net = cnncore.io.load_onnx(content) if net is None else net
-    judge = session(content)
+    runtime = session(content)
     rng = np.random.default_rng(0)
     given = [(rng.standard_normal(shape).astype("f"),) for shape in shapes] if xs is None else xs
     for x in given:
-        right = judge.run(None, dict(zip((i.name for i in judge.get_inputs()), x, strict=True)))
+        right = runtime.run(None, dict(zip((i.name for i in runtime.get_inputs()), x, strict=True)))
         found = net(*x)
         found = found if isinstance(found, tuple) else (found,)
         for y, r in zip(found, right, strict=True):

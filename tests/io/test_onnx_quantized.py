@@ -304,9 +304,9 @@ def test_quantized_mobilenet(mobilenet, form):
             mobilenet, path, Calibration(name), quantization.QuantFormat[form], per_channel=True, reduce_range=True
         )
     net = cnncore.io.load_onnx(path)
-    judge = session(path.read_bytes())
+    runtime = session(path.read_bytes())
     x = images(8)[6:]
-    right = np.concatenate([judge.run(None, {judge.get_inputs()[0].name: image[None]})[0] for image in x])
+    right = np.concatenate([runtime.run(None, {runtime.get_inputs()[0].name: image[None]})[0] for image in x])
     plain = session(mobilenet.read_bytes())
     exact = np.concatenate([plain.run(None, {plain.get_inputs()[0].name: image[None]})[0] for image in x])
     y = np.concatenate([net(image[None]) for image in x])

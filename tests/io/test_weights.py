@@ -77,7 +77,7 @@ def test_round_trip(tmp_path, rng):
 
 
 def test_the_safetensors_package_agrees(tmp_path, rng):
-    package = pytest.importorskip("safetensors.numpy", reason="the package judges our files: pip install safetensors")
+    package = pytest.importorskip("safetensors.numpy", reason="the package checks our files: pip install safetensors")
     arrays = {
         "x/y.w": rng.standard_normal((2, 3, 1)).astype(np.float32),
         "n": np.arange(5, dtype=np.int32),

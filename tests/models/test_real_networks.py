@@ -8,7 +8,7 @@ import cnncore
 from cnncore import models
 from cnncore.vision import images
 
-torch = pytest.importorskip("torch", reason="PyTorch judges these networks: pip install torch")
+torch = pytest.importorskip("torch", reason="PyTorch checks these networks: pip install torch")
 from support import torch_networks  # noqa: E402  imports torch
 from torch.nn import functional as F  # noqa: E402
 
@@ -307,7 +307,7 @@ def prepared(pictures, size, mean, std):
 
 
 def onnx_scores(file, x):
-    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime judges files: pip install onnxruntime")
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime checks files: pip install onnxruntime")
     session = runtime.InferenceSession(file)
     return session.run(None, {session.get_inputs()[0].name: x})[0]
 

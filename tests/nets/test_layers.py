@@ -1,4 +1,4 @@
-"""Normalisation, losses, joins, shape and random operators: what the catalogue-derived tests cannot know."""
+"""Normalisation, losses, joins, shape and random operators: what the registry-derived tests cannot know."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""PyTorch as an independent judge: every row that PyTorch can express, forward and automatic derivative."""
+"""PyTorch as an oracle: every row that PyTorch can express, forward and automatic derivative."""
 
 import importlib
 import itertools
@@ -807,7 +807,7 @@ ORACLES = {
 ORACLES |= importlib.import_module("support.compositions_of_pooling").ORACLES | STRATEGIES
 ORACLES |= importlib.import_module("support.arrays_in_torch").ORACLES
 
-# Rows that PyTorch cannot judge, and who does.
+# Rows that PyTorch cannot check, and what does.
 NO_ORACLE = {
     "dropout": "draws its own numbers: test_layers.py compares with the state it returns",
     "spatial_dropout": "as dropout",

@@ -1,4 +1,4 @@
-"""ONNX Runtime as a second judge, forward: every row and case that one ONNX node expresses."""
+"""ONNX Runtime as a second oracle, forward: every row and case that one ONNX node expresses."""
 
 import numpy as np
 import pytest

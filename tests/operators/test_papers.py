@@ -1,4 +1,4 @@
-"""The papers as judges: naive transcriptions of the formulas in tests/support/papers_*.py.
+"""The papers as oracles: naive transcriptions of the formulas in tests/support/papers_*.py.
 
 They are plain loops that know nothing of our code.
 

@@ -1,4 +1,4 @@
-"""Every row of the catalogue, every case: all the ways to call it give the same result, and the row is complete."""
+"""Every operator of the registry, every case: all the ways to call it give the same result, and the row is complete."""
 
 import doctest
 import pickle
@@ -390,7 +390,7 @@ def test_row_is_complete(op):
     for section in SECTIONS:
         assert f"\n{section}\n{'-' * len(section)}\n" in op.__doc__
     # Operators on arrays as such belong to no entry.
-    assert op.literature or op.family == "arrays", "which entry of the catalogue of the literature is it?"
+    assert op.literature or op.family == "arrays", "which entry of the registry of the literature is it?"
     assert getattr(cnncore, op.name) is op and op.name in cnncore.__all__
 
 

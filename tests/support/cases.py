@@ -8,7 +8,7 @@ from cnncore.testing import named_cases
 
 
 def cases(*, ranks=False, where=lambda op: True):
-    """Parameters (op, case), or (op, case, rank), for every row of the catalogue that ``where`` accepts."""
+    """Parameters (op, case), or (op, case, rank), for every operator of the registry that ``where`` accepts."""
     named = [(op, *c) for op in filter(where, cnncore.OPS.values()) for c in named_cases(op)]
     if not ranks:
         return [pytest.param(op, case, id=f"{op.name}-{name}") for op, case, name in named]
@@ -20,7 +20,7 @@ def cases(*, ranks=False, where=lambda op: True):
 
 
 def operators(where=lambda op: True):
-    """One parameter per row of the catalogue."""
+    """One parameter per operator."""
     return [pytest.param(op, id=op.name) for op in filter(where, cnncore.OPS.values())]
 
 

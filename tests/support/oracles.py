@@ -12,5 +12,5 @@ def note(line):
 
 
 def compared_with(oracle, op):
-    """Count a comparison of an operator's y, and gradients where there are any, with an independent judge."""
+    """Count a comparison of an operator's y, and gradients where there are any, with an oracle."""
     COMPARED[oracle, op.name] += 1

@@ -174,7 +174,7 @@ def lp(s, v, t, p, drawn):
 VALUES = {
     "max": lambda s, v, t, p, drawn: max(v),
     "min": lambda s, v, t, p, drawn: min(v),
-    "avg": lambda s, v, t, p, drawn: np.mean(v),  # count_include_pad: on kernel windows PyTorch is the judge
+    "avg": lambda s, v, t, p, drawn: np.mean(v),  # count_include_pad: on kernel windows PyTorch is the oracle
     "sum": lambda s, v, t, p, drawn: sum(v),
     "lp": lp,
     "median": median,
@@ -327,7 +327,7 @@ def k_max_pool(s, x):
     return y
 
 
-# PyTorch and ONNX Runtime judge these on kernel, adaptive and global windows.
+# PyTorch and ONNX Runtime check these on kernel, adaptive and global windows.
 JUDGED_BY_PEERS = {
     f"{prefix}{name}_pool"
     for prefix in ("", "adaptive_", "global_")

@@ -7,13 +7,13 @@ from support.cases import cases
 import cnncore
 from cnncore import DtypeError, GradientError, KinkError, KinkWarning, SettingError
 from cnncore.testing import (
-    ADJOINT_LIMIT,
     check_adjoint,
     check_gradient,
     check_operator,
     check_operators,
     format_table,
 )
+from cnncore.testing.operators import ADJOINT_LIMIT
 
 
 @pytest.mark.parametrize(("op", "case", "rank"), cases(ranks=True, where=lambda op: op.proof == "gradient"))

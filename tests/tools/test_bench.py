@@ -1,4 +1,4 @@
-"""The benchmark: every row of the catalogue is covered, turns are interleaved, peers compute the same as cnncore."""
+"""The benchmark: every operator of the registry is covered, turns are interleaved, peers compute the same as cnncore."""
 
 import importlib.util
 import json
@@ -26,7 +26,7 @@ def bench(*arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=250, check=True).stdout
 
 
-# ── The catalogue is covered ───────────────────────────────────────────────────────────────────────────────────────────
+# ── The registry is covered ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("op", operators())

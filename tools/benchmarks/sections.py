@@ -436,7 +436,7 @@ COMPARED = (2, 8, 14, 14)
 
 
 def operator_lines():
-    """(name, shape and settings, peer) of every row of the catalogue, or why it is not timed."""
+    """(name, shape and settings, peer) of every operator of the registry, or why it is not timed."""
     lines = []
     for name, op in cnncore.OPS.items():
         if name in operators.NOT_TIMED:
@@ -454,7 +454,7 @@ def operator_lines():
 
 
 def operator_rows(run, section, shape, rounds, seconds, job_of):
-    """One row per operator of the catalogue, cnncore against PyTorch."""
+    """One row per operator of the registry, cnncore against PyTorch."""
     for threads in run.threads:
         run.limits.measure(threads)
         with run.started(section, (*own(run.targets), *OPERATORS), threads) as started:
@@ -490,7 +490,7 @@ def same_results(row, op, started):
 
 
 def operator_section(run):
-    """Every row of the catalogue at the standard size, forward and backward."""
+    """Every operator of the registry at the standard size, forward and backward."""
 
     def job(row, name, _):
         return {"kind": "operator", "name": name, "shape": run.standard, "dtype": "float32"}

@@ -1,4 +1,4 @@
-"""Operators that ONNX lacks, written with those it has: the formulas of the catalogue, in its letters."""
+"""Operators that ONNX lacks, written with those it has: the formulas of the registry, in its letters."""
 
 import math
 
@@ -187,7 +187,7 @@ def sparsemax(w, n):
 
 
 def composed(w, n):
-    """A composition of the catalogue: its steps, one after the other."""
+    """A composition of the registry: its steps, one after the other."""
     values = dict(zip((row.name for row in n.op.arrays), n.terms, strict=True))
     steps = n.op.implementation.steps(n.op, n.shapes, n.settings)
     for step, made in zip(steps, n.call.geometry, strict=True):

@@ -424,7 +424,7 @@ def pooled(w, n):
     )
 
 
-# ── Strategies ── in the letters of the catalogue; each returns y before ``finished`` ────────────────────────────────────
+# ── Strategies ── in the letters of the registry; each returns y before ``finished`` ────────────────────────────────────
 
 STRATEGIES = {}
 

@@ -8,7 +8,7 @@ from . import reference
 from .elementwise import Elementwise, Parametric
 from .implementation import BothParts, Gated, Hardmax, Maxout, RandomSlopes, Softmax, Sparsemax
 
-__all__ = ["ROWS"]
+__all__ = ["SCHEMAS"]
 
 ANY = "any shape of at most 5 axes → the same"
 ROUNDED = "nothing; the reference computes in long double and rounds once, kernels are within 2 units in the last place"
@@ -95,7 +95,7 @@ def one_number(value):
     return lambda rng, x: (rng.uniform(value, value, 1),)
 
 
-ROWS = (
+SCHEMAS = (
     Op(
         "identity",
         Elementwise(reference.IDENTITY, of_y=True),

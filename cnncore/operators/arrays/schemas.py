@@ -32,7 +32,7 @@ from .implementation import (
     target_list,
 )
 
-__all__ = ["ROWS"]
+__all__ = ["SCHEMAS"]
 
 ANY = "any shape of at most 8 axes → the same"
 ROUNDED = "nothing; computes in long double and rounds once"
@@ -912,4 +912,4 @@ CONSTANTS = (
     ),
 )
 
-ROWS = (*PAIRWISE, *FUNCTIONS, *REDUCTIONS, *PRODUCTS, *SHAPES_OF_ARRAYS, *CONSTANTS)
+SCHEMAS = (*PAIRWISE, *FUNCTIONS, *REDUCTIONS, *PRODUCTS, *SHAPES_OF_ARRAYS, *CONSTANTS)

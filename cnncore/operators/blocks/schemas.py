@@ -2,17 +2,17 @@
 
 from ...checks import choice, flag, has_length, integer, whole
 from ...errors import SettingError, ShapeError
-from ..activation.schemas import ROWS as ACTIVATIONS
+from ..activation.schemas import SCHEMAS as ACTIVATIONS
 from ..convolution.implementation import ALGORITHM, DEPTHWISE_SETTINGS
 from ..convolution.schemas import BIAS, CHANNELS, INITIAL, KERNEL_SIZE, bias, depthwise_weights, kernel_extents
-from ..convolution.schemas import ROWS as CONVOLUTIONS
-from ..normalization.schemas import ROWS as LAYERS
+from ..convolution.schemas import SCHEMAS as CONVOLUTIONS
+from ..normalization.schemas import SCHEMAS as LAYERS
 from ..operator import Op
-from ..pooling.schemas import ROWS as POOLINGS
+from ..pooling.schemas import SCHEMAS as POOLINGS
 from ..schema import REQUIRED, Array, Case, Layer, Parameter, Setting
 from .implementation import Composition, Step
 
-__all__ = ["ROWS"]
+__all__ = ["SCHEMAS"]
 
 OPS = {row.name: row for row in (*CONVOLUTIONS, *ACTIVATIONS, *POOLINGS, *LAYERS)}
 ADDED_ONCE = "in the arrays' dtype, as its steps do"
@@ -259,7 +259,7 @@ def inception_rows():
     return tuple(rows)
 
 
-ROWS = (
+SCHEMAS = (
     Op(
         "separable_conv",
         Composition(separable_steps),

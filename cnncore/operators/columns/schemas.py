@@ -12,7 +12,7 @@ from ..operator import Op
 from ..schema import REQUIRED, Array, Case, Layer, Parameter, Setting
 from .implementation import DeformableConvolution, Fold, LocallyConnected, PartialConvolution, Unfold
 
-__all__ = ["ROWS"]
+__all__ = ["SCHEMAS"]
 
 WINDOW = Setting("kernel_size", REQUIRED, "extent of the windows: an integer, or one per axis")
 BY_NAME = {s.name: s for s in CONV_SETTINGS}
@@ -89,7 +89,7 @@ def partial_arrays(outputs, kernel, groups=1, whole_pixels=False, biased=True):
     return arrays
 
 
-ROWS = (
+SCHEMAS = (
     Op(
         "unfold",
         Unfold(),

@@ -9,7 +9,7 @@ from ..schema import Array, Case, Setting
 from . import reference
 from .implementation import Comparison, Conversion, Infinite, Logic, Negation, NotANumber, Where
 
-__all__ = ["ROWS"]
+__all__ = ["SCHEMAS"]
 
 SAME_SHAPE = "any shape of at most 8 axes → the same"
 SHAPES = "shapes of at most 8 axes that broadcast → the common one"
@@ -420,4 +420,4 @@ CONVERSIONS = (
     ),
 )
 
-ROWS = (*COMPARISONS, *FINITE, *LOGIC, *CHOICE, *CONVERSIONS)
+SCHEMAS = (*COMPARISONS, *FINITE, *LOGIC, *CHOICE, *CONVERSIONS)

@@ -20,7 +20,7 @@ from .implementation import (
     TransposedConvolution,
 )
 
-__all__ = ["ROWS"]
+__all__ = ["SCHEMAS"]
 
 CHANNELS = Setting("channels", REQUIRED, "number of output channels", whole(1))
 KERNEL_SIZE = Setting("kernel_size", REQUIRED, "extent of the kernel: an integer, or one per axis")
@@ -119,7 +119,7 @@ def linear_arrays(rng, x):
     return rng.standard_normal((4, x.shape[-1])), rng.standard_normal(4)
 
 
-ROWS = (
+SCHEMAS = (
     Op(
         "conv",
         Convolution(),

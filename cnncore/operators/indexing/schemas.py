@@ -19,7 +19,7 @@ from .implementation import (
     Triangle,
 )
 
-__all__ = ["ROWS"]
+__all__ = ["SCHEMAS"]
 
 NUMPY = "NumPy, Harris et al. 2020, Nature, doi:10.1038/s41586-020-2649-2"
 AXIS = Setting("axis", 1, "the axis along which they lie", whole(-8, 7))
@@ -444,4 +444,4 @@ POSITIONS = (
     ),
 )
 
-ROWS = (*PLACES, *BEST, *SUMS, *TRIANGLES, *POSITIONS)
+SCHEMAS = (*PLACES, *BEST, *SUMS, *TRIANGLES, *POSITIONS)

@@ -10,7 +10,7 @@ from ..schema import REQUIRED, Array, Case, Layer, Parameter, Setting, X, per_ch
 from ..shape.schemas import SHAPE
 from .implementation import BatchNorm, GroupNorm, LayerNorm, LocalResponseNorm, PlaneResponseNorm, Scale
 
-__all__ = ["ROWS"]
+__all__ = ["SCHEMAS"]
 
 SAME_SHAPE = "(N, C, \\*spatial) → the same; 0 to 3 spatial axes"
 
@@ -354,4 +354,4 @@ def weighted_yes_or_no(rng, x):
     return *yes_or_no(rng, x), rng.uniform(0.5, 2, x.shape), rng.uniform(0.5, 3, (x.shape[1], *[1] * (x.ndim - 2)))
 
 
-ROWS = (*NORMALIZATION, *DROPOUT, *JOINS, *SHAPE, *LOSSES)
+SCHEMAS = (*NORMALIZATION, *DROPOUT, *JOINS, *SHAPE, *LOSSES)

@@ -33,7 +33,7 @@ __all__ = [
     "Strategy",
     "per_rank",
     "per_tap",
-    "pooling_row",
+    "pooling_schema",
 ]
 
 RETURN_INDICES = Setting(
@@ -460,7 +460,7 @@ class KMax(Implementation):
 # ── Rows ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def pooling_row(name, strategy, scheme, *, example, literature=(), cases=None, edges=None, kind=None, **row):
+def pooling_schema(name, strategy, scheme, *, example, literature=(), cases=None, edges=None, kind=None, **row):
     """The row of ``strategy`` on ``scheme``: what both say of themselves, and what ``row`` says otherwise.
 
     Cases without arrays get those that strategy and scheme sample.
@@ -662,7 +662,7 @@ class Grid:
             return self._rows[pair]
         if pair not in self._made:
             name = self._name(*pair)
-            self._made[pair] = pooling_row(
+            self._made[pair] = pooling_schema(
                 name,
                 self.strategies[strategy],
                 self.schemes[windows],

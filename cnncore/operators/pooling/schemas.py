@@ -1,6 +1,6 @@
 """Rows of the pooling strategies, each on the window scheme that it is known by.
 
-A row of ``pooling_row`` pairs a Strategy with a scheme; ``cnncore.pool`` has all other pairs.
+A row of ``pooling_schema`` pairs a Strategy with a scheme; ``cnncore.pool`` has all other pairs.
 """
 
 import math
@@ -10,10 +10,10 @@ from ...errors import SettingError
 from ..operator import Op
 from ..schema import Case, Setting
 from . import reference
-from .implementation import Choosing, KMax, Learned, Strategy, per_rank, per_tap, pooling_row
+from .implementation import Choosing, KMax, Learned, Strategy, per_rank, per_tap, pooling_schema
 from .windows import ADAPTIVE, FRACTIONAL, GLOBAL, KERNEL, PYRAMID, ROI, S3
 
-__all__ = ["ROWS"]
+__all__ = ["SCHEMAS"]
 
 OVERLAPS = "gradients of overlapping windows in dx's dtype, in the order of the windows"
 RUNS = "(kernels: float32 in short runs whose sums are float64)"
@@ -238,8 +238,8 @@ LOG_SUM_EXP = Strategy(
 )
 
 
-ROWS = (
-    pooling_row(
+SCHEMAS = (
+    pooling_schema(
         "max_pool",
         MAX,
         KERNEL,
@@ -256,7 +256,7 @@ ROWS = (
                      [0., 0., 1., 0.]]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "avg_pool",
         AVG,
         KERNEL,
@@ -292,7 +292,7 @@ ROWS = (
             array([[[1. , 1. , 3.5, 3.5]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "sum_pool",
         Strategy(
             "sum",
@@ -320,7 +320,7 @@ ROWS = (
             array([[[1., 2., 2., 1.]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "lp_pool",
         LP,
         KERNEL,
@@ -344,7 +344,7 @@ ROWS = (
             array([[[ 0.6, -0.8,  0. ,  0. ]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "stochastic_pool",
         Strategy(
             "stochastic",
@@ -387,7 +387,7 @@ ROWS = (
             True
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "global_avg_pool",
         AVG,
         GLOBAL,
@@ -411,7 +411,7 @@ ROWS = (
                      [2., 2.]]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "global_max_pool",
         MAX,
         GLOBAL,
@@ -432,7 +432,7 @@ ROWS = (
                     [1., 0., 0.]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "global_lp_pool",
         LP,
         GLOBAL,
@@ -452,7 +452,7 @@ ROWS = (
                     [ 0.,  0.,  0.]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "adaptive_avg_pool",
         AVG,
         ADAPTIVE,
@@ -470,7 +470,7 @@ ROWS = (
             array([[[1., 1., 4., 3., 3.]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "adaptive_max_pool",
         MAX,
         ADAPTIVE,
@@ -489,7 +489,7 @@ ROWS = (
             array([[[ 0.,  0., 11.,  0.,  0.]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "min_pool",
         Strategy(
             "min",
@@ -520,7 +520,7 @@ ROWS = (
             array([[[0., 1., 0., 1., 0., 0.]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "median_pool",
         Strategy(
             "median",
@@ -563,7 +563,7 @@ ROWS = (
             array([[[3.5]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "learned_lp_pool",
         Strategy(
             "learned_lp",
@@ -614,7 +614,7 @@ ROWS = (
             array([[[ 0.1, -0.7,  0. ,  0. ]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "mixed_pool",
         Strategy(
             "mixed",
@@ -651,7 +651,7 @@ ROWS = (
             array([5.])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "random_mixed_pool",
         Strategy(
             "random_mixed",
@@ -685,7 +685,7 @@ ROWS = (
                     [6.]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "gated_pool",
         Strategy(
             "gated",
@@ -737,7 +737,7 @@ ROWS = (
             array([[0.25, 0.75]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "tree_pool",
         Strategy(
             "tree",
@@ -795,7 +795,7 @@ ROWS = (
             array([[[-0.5, -1.5]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "soft_pool",
         Strategy(
             "soft",
@@ -826,7 +826,7 @@ ROWS = (
             True
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "auto_pool",
         Strategy(
             "auto",
@@ -875,7 +875,7 @@ ROWS = (
             array([1.])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "log_sum_exp_pool",
         LOG_SUM_EXP,
         KERNEL,
@@ -893,7 +893,7 @@ ROWS = (
             array([[[2.]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "gem_pool",
         GEM,
         KERNEL,
@@ -909,7 +909,7 @@ ROWS = (
             array([[[0.1, 0.7, 0. , 0. ]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "alpha_pool",
         Strategy(
             "alpha",
@@ -962,7 +962,7 @@ ROWS = (
             array([[[3.2, 3. ]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "ordinal_pool",
         Strategy(
             "ordinal",
@@ -1011,7 +1011,7 @@ ROWS = (
             array([[ 1., -3.]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "rank_avg_pool",
         Strategy(
             "rank_avg",
@@ -1039,7 +1039,7 @@ ROWS = (
             array([[[0. , 0. , 0.5, 0.5]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "rank_weighted_pool",
         Strategy(
             "rank_weighted",
@@ -1073,7 +1073,7 @@ ROWS = (
             array([[[0.25, 0.5 ]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "rank_stochastic_pool",
         Strategy(
             "rank_stochastic",
@@ -1110,7 +1110,7 @@ ROWS = (
             True
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "max_pool_dropout",
         Strategy(
             "max_dropout",
@@ -1152,7 +1152,7 @@ ROWS = (
             True
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "dilation_pool",
         Strategy(
             "dilation",
@@ -1190,7 +1190,7 @@ ROWS = (
             array([[1., 1.]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "erosion_pool",
         Strategy(
             "erosion",
@@ -1228,7 +1228,7 @@ ROWS = (
             array([[ 0., -2.]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "fractional_max_pool",
         MAX,
         FRACTIONAL,
@@ -1252,7 +1252,7 @@ ROWS = (
             array([[[0., 2., 0., 1., 0.]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "fractional_avg_pool",
         AVG,
         FRACTIONAL,
@@ -1271,7 +1271,7 @@ ROWS = (
             array([[[1. , 3.5, 5.5]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "s3_pool",
         MAX,
         S3,
@@ -1296,7 +1296,7 @@ ROWS = (
             array([[[0., 1., 0., 1.]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "spatial_pyramid_pool",
         MAX,
         PYRAMID,
@@ -1326,7 +1326,7 @@ ROWS = (
             array([[[  0.,  10.,   0., 101.]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "roi_max_pool",
         MAX,
         ROI,
@@ -1347,7 +1347,7 @@ ROWS = (
                      [13., 14.]]]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "global_gem_pool",
         GEM,
         GLOBAL,
@@ -1361,7 +1361,7 @@ ROWS = (
             array([[5., 2.]])
         """,
     ),
-    pooling_row(
+    pooling_schema(
         "global_log_sum_exp_pool",
         LOG_SUM_EXP,
         GLOBAL,

@@ -7,7 +7,7 @@ from ..operator import Op
 from ..schema import Array, Case, Setting
 from .implementation import MOST_INTEGER, Quantization
 
-__all__ = ["ROWS"]
+__all__ = ["SCHEMAS"]
 
 PAPER = (
     "Jacob et al. 2018, arXiv:1712.05877, equations 1 and 12; straight-through estimator: Bengio, Léonard & Courville 2013, "
@@ -59,7 +59,7 @@ CASES = (
 )
 STEPS = "the straight-through estimator is no slope of the steps that y is made of"
 
-ROWS = (
+SCHEMAS = (
     Op(
         "quantize",
         Quantization(fake=False),

@@ -9,7 +9,7 @@ from ..pooling.windows import KERNEL_SIZE, PADDING, STRIDE
 from ..schema import REQUIRED, Array, Case, Setting
 from .implementation import PolyphaseSelection, PositionSensitiveBoxes, SampledBoxes, Unpooling
 
-__all__ = ["ROWS"]
+__all__ = ["SCHEMAS"]
 
 X = Array("x", "images")
 ROIS = Array("rois", "boxes (R, 4), each x1, y1, x2, y2 in the input image", differentiable=False)
@@ -57,7 +57,7 @@ def norm_order(place, name, value):
     return float(value)
 
 
-ROWS = (
+SCHEMAS = (
     Op(
         "max_unpool",
         Unpooling(),

@@ -8,7 +8,7 @@ from ..pooling import schemas as pooling
 from ..schema import Array, Case, Layer, Parameter, Setting
 from .implementation import Attention, Bilinear, Covariance, Strips, VectorsOfLocallyAggregatedDescriptors
 
-__all__ = ["ROWS"]
+__all__ = ["SCHEMAS"]
 
 X = Array("x", "input")
 INITIAL = Setting("initial", "glorot", "how the weights start: the name of an initialiser, or a number")
@@ -62,7 +62,7 @@ def clusters_by_channels(shapes, settings):
     return settings["clusters"], shapes[0][1]
 
 
-ROWS = (
+SCHEMAS = (
     Op(
         "attention_pool",
         Attention(),
@@ -124,7 +124,7 @@ ROWS = (
     ),
     Op(
         "strip_pool",
-        Strips(replace(next(row for row in pooling.ROWS if row.name == "adaptive_avg_pool"), name="strip_pool")),
+        Strips(replace(next(row for row in pooling.SCHEMAS if row.name == "adaptive_avg_pool"), name="strip_pool")),
         family="pooling",
         literature=("P44",),
         summary="The means of the cell's row and of its column: what lies far away along either axis, and nothing "

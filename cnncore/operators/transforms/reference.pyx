@@ -14,7 +14,7 @@ from cnncore.runtime.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor,
 from cnncore.runtime.dispatch import kernel_number
 from cnncore.runtime.layout cimport cells, plane_offset
 
-cdef int ROWS = kernel_number("resample_rows")
+cdef int SCHEMAS = kernel_number("resample_rows")
 
 
 cdef void resample_planes(cnn_resample *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
@@ -74,7 +74,7 @@ def apply(tuple taps, x, y):
     """Write y, by the Taps of each of the three axes."""
     cdef Tensor X = tensor(x), Y = tensor(y, True)
     cdef cnn_resample call
-    cdef cnn_task task = kernel(ROWS, X.precision)
+    cdef cnn_task task = kernel(SCHEMAS, X.precision)
     cdef Taps axis
     cdef int i
     cdef int64_t tasks, scratch = 0

@@ -9,7 +9,7 @@ from ..pooling.windows import PADDING
 from ..schema import REQUIRED, Case, Setting
 from .implementation import Blur, Haar, Hartley, MaxBlur, Spectral
 
-__all__ = ["ROWS"]
+__all__ = ["SCHEMAS"]
 
 FILTER_SIZE = Setting(
     "filter_size", 4, "taps of the binomial filter per axis, 1 to 7: 3 is [1 2 1]/4; 1 blurs nothing", whole(1, 7)
@@ -66,12 +66,12 @@ BLUR = Op(
     """,
 )
 
-ROWS = (
+SCHEMAS = (
     BLUR,
     Op(
         "max_blur_pool",
         MaxBlur(
-            replace(next(row for row in pooling.ROWS if row.name == "max_pool"), name="max_blur_pool"),
+            replace(next(row for row in pooling.SCHEMAS if row.name == "max_pool"), name="max_blur_pool"),
             replace(BLUR, name="max_blur_pool"),
         ),
         family="pooling",

@@ -5,7 +5,7 @@ from ..operator import Op
 from ..schema import Array, Case, Setting
 from .implementation import LinearUpsampling, NearestUpsampling, Resize, scale_numbers
 
-__all__ = ["ROWS"]
+__all__ = ["SCHEMAS"]
 
 SIZE = Setting("size", None, "extents of y: an integer, or one per axis; either this or scale")
 SCALE = Setting(
@@ -18,7 +18,7 @@ COORDINATES = (
 SHAPE = "(N, C, \\*spatial) → (N, C, \\*size); one to three spatial axes"
 POSITIONS = "positions are computed as fractions: whole numbers, halves and thirds are never missed by rounding"
 
-ROWS = (
+SCHEMAS = (
     Op(
         "nearest_upsample",
         NearestUpsampling(),

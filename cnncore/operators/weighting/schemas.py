@@ -6,7 +6,7 @@ from ..pooling.windows import KERNEL, WINDOW_SETTINGS
 from ..schema import Array, Case, Layer, Parameter, Setting
 from .implementation import DetailPreserving, LocalImportance
 
-__all__ = ["ROWS"]
+__all__ = ["SCHEMAS"]
 
 IN_FLOAT64 = "a window in float64 (kernels: in x's dtype), gradients of overlapping windows in x's dtype, in their "
 "order"
@@ -32,7 +32,7 @@ def per_channel(shapes, settings):
     return (shapes[0][1],)
 
 
-ROWS = (
+SCHEMAS = (
     Op(
         "local_importance_pool",
         LocalImportance(),

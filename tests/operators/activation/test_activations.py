@@ -1,4 +1,4 @@
-"""Activations: what the catalogue-derived tests cannot know. Accuracy, knees, lanes, learned numbers, maxout, softmax."""
+"""Activations: what the registry-derived tests cannot know. Accuracy, knees, lanes, learned numbers, maxout, softmax."""
 
 import numpy as np
 import pytest

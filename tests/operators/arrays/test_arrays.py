@@ -1,4 +1,4 @@
-"""Operators on arrays: what the walks over the catalogue cannot know. Broadcasting, open extents, constants in a net."""
+"""Operators on arrays: what the walks over the registry cannot know. Broadcasting, open extents, constants in a net."""
 
 import numpy as np
 import pytest

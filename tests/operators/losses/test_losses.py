@@ -1,4 +1,4 @@
-"""Losses: kernels against references at sizes beyond the catalogue's cases, and where the formula meets its limits."""
+"""Losses: kernels against references at sizes beyond the registry's cases, and where the formula meets its limits."""
 
 import numpy as np
 import pytest

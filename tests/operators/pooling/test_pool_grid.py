@@ -60,7 +60,7 @@ def test_gradient(strategy, windows):
         assert check_gradient(op, *arrays, method=method, **settings) <= 1e-8
 
 
-# No paper has count_include_pad: avg_pool's judge is PyTorch, in test_oracles.py.
+# No paper has count_include_pad: avg_pool's oracle is PyTorch, in test_oracles.py.
 @pytest.mark.parametrize(("strategy", "windows"), [pair for pair in PAIRS if pair.values != ("avg", "kernel")])
 def test_as_the_papers_say(strategy, windows):
     op = GRID.operator(strategy, windows)

@@ -1,4 +1,4 @@
-"""Pooling at given places and by transforms, beyond what the walks over the catalogue see: borders, repeats, long axes."""
+"""Pooling at given places and by transforms, beyond what the walks over the registry see: borders, repeats, long axes."""
 
 import numpy as np
 import pytest

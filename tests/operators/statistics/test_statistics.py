@@ -1,4 +1,4 @@
-"""Pooling by statistics, beyond what the walks over the catalogue see: limits of its iterations, layers in a graph, edges."""
+"""Pooling by statistics, beyond what the walks over the registry see: limits of its iterations, layers in a graph, edges."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Pooling by computed weights, beyond what the walks over the catalogue see: weights without bounds, layers in a graph."""
+"""Pooling by computed weights, beyond what the walks over the registry see: weights without bounds, layers in a graph."""
 
 import numpy as np
 import pytest
