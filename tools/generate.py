@@ -189,7 +189,8 @@ def operator_section(op):
     def block(text):
         return ["```text", *inspect.cleandoc(text).splitlines(), "```", ""]
 
-    lines = [f"## {op.name}", "", f"{op.summary} *Catalogue: {', '.join(op.literature)}.*", ""]
+    known_as = f" *Literature: {', '.join(op.literature)}.*" if op.literature else ""
+    lines = [f"## {op.name}", "", f"{op.summary}{known_as}", ""]
     lines += [f"`cnncore.{op.name}{op.__signature__}`", "", f"![{op.name}](pictures/{op.name}.svg)", ""]
     lines += [*block(op.formula), "Gradients, with dy = ∂L/∂y:", "", *block(op.gradient)]
     lines += ["| argument | default | meaning |", "|---|---|---|"]
@@ -224,7 +225,7 @@ def coverage_page():
         "# Coverage",
         "",
         f"{len(covered)} of the {len(ENTRIES)} operators of the literature that cnncore sets out to have: convolutions (C), "
-        "pooling (P), activations (A), other layers (L). Written by `python tools/generate.py` from the rows' `catalogue` ids.",
+        "pooling (P), activations (A), other layers (L). Written by `python tools/generate.py` from the rows' `literature` ids.",
         "",
     ]
     if len(covered) < len(ENTRIES):

@@ -8,7 +8,7 @@ A model file is a safetensors file, so that every tool that reads those can read
 
 ``__metadata__`` holds strings: "format" and "version", "model" (JSON: the graph, its seed and dtype, and what the user keeps
 with it), and "sha256" over the whole file in which those 64 digits are zeros. A file of which any bit has changed is refused;
-what a file with a right digest says is then checked as if an enemy had written it.
+what a file with a right digest says is then checked as untrusted input.
 
 Other safetensors files, which hold arrays by name and nothing of ours, are read and written here too.
 """

@@ -39,7 +39,7 @@ __all__ = [
 KERNEL_SIZE = Setting("kernel_size", REQUIRED, "extent of the window: an integer, or one per axis")
 STRIDE = Setting("stride", None, "step from window to window; None: kernel_size")
 PADDING = Setting(
-    "padding", 0, "rows that do not count around the image: int, one per axis, (low, high) pairs, or a name"
+    "padding", 0, "cells added around the image, which do not count: int, one per axis, (low, high) pairs, or a name"
 )
 DILATION = Setting("dilation", 1, "step from cell to cell within a window")
 CEIL_MODE = Setting(
