@@ -1,4 +1,4 @@
-"""The registry: one row per operator, the only place where an operator is registered.
+"""The registry: every operator by name. A schema in its family's ``schemas.py`` is an operator's only registration.
 
 Tests, gradient checks, documentation, benchmarks, type stubs and the command line are derived from these rows.
 """
@@ -11,12 +11,16 @@ from .blocks import schemas as blocks
 from .columns import schemas as columns
 from .comparison import schemas as comparison
 from .convolution import schemas as convolution
+from .dropout import schemas as dropout
 from .indexing import schemas as indexing
-from .normalization import schemas as layers
+from .joining import schemas as joining
+from .losses import schemas as losses
+from .normalization import schemas as normalization
 from .pooling import schemas as pooling
 from .pooling.implementation import SCHEMES, Grid, Pooling
 from .quantization import schemas as quantization
 from .sampling import schemas as sampling
+from .shape import schemas as shape
 from .statistics import schemas as statistics
 from .transforms import schemas as transforms
 from .upsampling import schemas as upsampling
@@ -28,7 +32,14 @@ FAMILIES = {
     "convolution": (*convolution.SCHEMAS, *columns.SCHEMAS, *blocks.SCHEMAS),
     "pooling": (*pooling.SCHEMAS, *sampling.SCHEMAS, *statistics.SCHEMAS, *transforms.SCHEMAS, *weighting.SCHEMAS),
     "activation": activation.SCHEMAS,
-    "layers": (*layers.SCHEMAS, *upsampling.SCHEMAS),
+    "layers": (
+        *normalization.SCHEMAS,
+        *dropout.SCHEMAS,
+        *joining.SCHEMAS,
+        *shape.SCHEMAS,
+        *losses.SCHEMAS,
+        *upsampling.SCHEMAS,
+    ),
     "arrays": (*arrays.SCHEMAS, *comparison.SCHEMAS, *indexing.SCHEMAS, *quantization.SCHEMAS),
 }
 

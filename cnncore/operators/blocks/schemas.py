@@ -6,7 +6,8 @@ from ..activation.schemas import SCHEMAS as ACTIVATIONS
 from ..convolution.implementation import ALGORITHM, DEPTHWISE_SETTINGS
 from ..convolution.schemas import BIAS, CHANNELS, INITIAL, KERNEL_SIZE, bias, depthwise_weights, kernel_extents
 from ..convolution.schemas import SCHEMAS as CONVOLUTIONS
-from ..normalization.schemas import SCHEMAS as LAYERS
+from ..joining.schemas import SCHEMAS as JOINS
+from ..normalization.schemas import SCHEMAS as NORMALIZATIONS
 from ..operator import Op
 from ..pooling.schemas import SCHEMAS as POOLINGS
 from ..schema import REQUIRED, Array, Case, Layer, Parameter, Setting
@@ -14,7 +15,7 @@ from .implementation import Composition, Step
 
 __all__ = ["SCHEMAS"]
 
-OPS = {row.name: row for row in (*CONVOLUTIONS, *ACTIVATIONS, *POOLINGS, *LAYERS)}
+OPS = {row.name: row for row in (*CONVOLUTIONS, *ACTIVATIONS, *POOLINGS, *NORMALIZATIONS, *JOINS)}
 ADDED_ONCE = "in the arrays' dtype, as its steps do"
 
 

@@ -25,7 +25,7 @@ def channel_state(rng, x):
     return (rng.random(x.shape[:2]) > 0.4,)
 
 
-DROPOUT = (
+SCHEMAS = (
     Op(
         "dropout",
         Dropping(dropout_numbers),

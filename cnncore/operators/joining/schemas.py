@@ -32,7 +32,7 @@ def coefficients(place, name, value):
     return tuple(number()(place, f"{name}[{i}]", c) for i, c in enumerate(value))
 
 
-JOINS = (
+SCHEMAS = (
     Op(
         "concat",
         Concatenation(),

@@ -1,7 +1,6 @@
 """Schemas of the losses."""
 
 from ...checks import choice, number, whole
-from ..normalization.schemas import weighted_yes_or_no
 from ..operator import Op
 from ..schema import Array, Case, Setting, X
 from .implementation import BinaryCrossEntropy, MeanSquaredError, NegativeLogLikelihood, SoftmaxCrossEntropy
@@ -39,11 +38,16 @@ def yes_or_no(rng, x):
     return (rng.uniform(0, 1, x.shape),)
 
 
+def weighted_yes_or_no(rng, x):
+    """Targets, a weight for each value, and one per channel for yes."""
+    return *yes_or_no(rng, x), rng.uniform(0.5, 2, x.shape), rng.uniform(0.5, 3, (x.shape[1], *[1] * (x.ndim - 2)))
+
+
 def one_target(rng, x):
     return (rng.standard_normal(x.shape),)
 
 
-LOSSES = (
+SCHEMAS = (
     Op(
         "softmax_cross_entropy",
         SoftmaxCrossEntropy(),

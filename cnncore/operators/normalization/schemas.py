@@ -1,13 +1,9 @@
-"""Rows of the other layers: normalisation, dropout, joins, shape, losses."""
+"""Schemas of the normalizations."""
 
 from ...checks import flag, number, whole
 from ..arrays.implementation import extent_list
-from ..dropout.schemas import DROPOUT
-from ..joining.schemas import JOINS
-from ..losses.schemas import LOSSES, yes_or_no
 from ..operator import Op
 from ..schema import REQUIRED, Array, Case, Layer, Parameter, Setting, X, per_channel
-from ..shape.schemas import SHAPE
 from .implementation import BatchNorm, GroupNorm, LayerNorm, LocalResponseNorm, PlaneResponseNorm, Scale
 
 __all__ = ["SCHEMAS"]
@@ -17,8 +13,6 @@ SAME_SHAPE = "(N, C, \\*spatial) → the same; 0 to 3 spatial axes"
 W = Array("w", "scale, one number per channel; 1 where left out", optional=True)
 B = Array("b", "shift, one number per channel; 0 where left out", optional=True)
 EPS = Setting("eps", 1e-5, "ε, added to the variance", number(minimum=0))
-
-
 AFFINE = Setting("affine", True, "whether w and b exist", flag)
 SCALE_AND_SHIFT = (
     Parameter("w", per_channel, 1.0, when="affine", decay=False),
@@ -55,7 +49,7 @@ def with_running_statistics(rng, x):
 
 FAR_FROM_ZERO = "values far from 0: the variance is taken around the mean, nothing cancels"
 
-NORMALIZATION = (
+SCHEMAS = (
     Op(
         "batch_norm",
         BatchNorm(),
@@ -344,14 +338,3 @@ NORMALIZATION = (
         """,
     ),
 )
-
-
-# ── Losses ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def weighted_yes_or_no(rng, x):
-    """Targets, a weight for each value, and one per channel for yes."""
-    return *yes_or_no(rng, x), rng.uniform(0.5, 2, x.shape), rng.uniform(0.5, 3, (x.shape[1], *[1] * (x.ndim - 2)))
-
-
-SCHEMAS = (*NORMALIZATION, *DROPOUT, *JOINS, *SHAPE, *LOSSES)

@@ -36,7 +36,7 @@ ORDER = Setting(
     choice("CRD", "DCR"),
 )
 
-SHAPE = (
+SCHEMAS = (
     Op(
         "split",
         Part(),
