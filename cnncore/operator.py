@@ -21,7 +21,7 @@ import numpy as np
 
 from . import geometry
 from .errors import CnnError, DtypeError, SettingError, ShapeError
-from .ops.recent import Recent, is_ready
+from .ops.recent import Recent, frozen_setting, is_ready, setting_key
 
 __all__ = ["REQUIRED", "Array", "Call", "Case", "Kind", "Layer", "Op", "Parameter", "Setting"]
 
@@ -426,15 +426,12 @@ class Op:
             settings = self._named_settings(arguments[count:], settings)
         dtype = self._common_dtype(arrays)
         shapes = tuple(None if a is None else a.shape for a in arrays)
-        try:
-            # The types belong to the key: True == 1 == 1.0, but not every setting takes all three.
-            key = (shapes, dtype, tuple(settings.items()), tuple(map(type, settings.values())))
-            call = self._calls.get(key)
-        except TypeError:  # a setting that cannot be hashed, such as a list
-            key, call = None, None
+        said = tuple(map(setting_key, settings.values()))
+        key = (shapes, dtype, tuple(settings), said)
+        call = None if None in said else self._calls.get(key)
         if call is None:
             call = self.describe(shapes, dtype, settings)
-            if key is not None:
+            if None not in said:
                 if len(self._calls) >= 256:
                     self._calls.clear()
                 self._calls[key] = call
@@ -471,7 +468,7 @@ class Op:
             known = self._aliases.get(name, name)
             if known not in full:
                 raise SettingError(self._unknown(name))
-            full[known] = value
+            full[known] = frozen_setting(value)
         for name, value in full.items():
             if value is REQUIRED:
                 raise SettingError(
