@@ -18,7 +18,7 @@ import numpy as np
 
 from ..checks import FLOATS, _from_outside, index_array, mask_array, ordinary_array, overlap
 from ..errors import DtypeError, SettingError, ShapeError
-from ..runtime.recent import Recent, is_ready
+from ..runtime.recent import Recent, frozen_setting, is_ready, setting_key
 from . import geometry
 from .documentation import Derived, docstring, signature
 from .schema import ALONE, REQUIRED, ROLE_DTYPES, Array, Case, Layer, Setting
@@ -262,15 +262,12 @@ class Op:
             settings = self._named_settings(arguments[count:], settings)
         dtype = self._common_dtype(arrays)
         shapes = tuple(None if a is None else a.shape for a in arrays)
-        try:
-            # The types belong to the key: True == 1 == 1.0, but not every setting takes all three.
-            key = (shapes, dtype, tuple(settings.items()), tuple(map(type, settings.values())))
-            call = self._calls.get(key)
-        except TypeError:  # a setting that cannot be hashed, such as a list
-            key, call = None, None
+        said = tuple(map(setting_key, settings.values()))
+        key = (shapes, dtype, tuple(settings), said)
+        call = None if None in said else self._calls.get(key)
         if call is None:
             call = self.infer(shapes, dtype, settings)
-            if key is not None:
+            if None not in said:
                 if len(self._calls) >= 256:
                     self._calls.clear()
                 self._calls[key] = call
@@ -307,7 +304,7 @@ class Op:
             known = self._aliases.get(name, name)
             if known not in full:
                 raise SettingError(self._unknown(name))
-            full[known] = value
+            full[known] = frozen_setting(value)
         for name, value in full.items():
             if value is REQUIRED:
                 raise SettingError(

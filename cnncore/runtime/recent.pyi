@@ -1,6 +1,10 @@
 # Written by tools/generate.py from the Cython source.
 from typing import Any
 
+def setting_key(value: Any, depth: Any = ...) -> Any: ...
+
+def frozen_setting(value: Any, depth: Any = ...) -> Any: ...
+
 class Bound:
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 

@@ -1,8 +1,12 @@
 """A cache of recent calls: from the arguments of a call straight to its checked form.
 
 operator.py checks the arguments of a call and infers the shapes. The outcome depends on little: for an array on its shape and
-element type, for anything else on the identity of the object. It is cached for a few calls of each operator, so that the next
-call like one of them is not checked again.
+element type, for a setting on its value. It is cached for a few calls of each operator, so that the next call like one of them
+is not checked again.
+
+Settings are told apart by all that they say: 2, 2.0 and True are equal in Python, but not every setting takes all three, and a
+list or an array that holds a setting may hold another one at the next call. :class:`Recent` compares immutable objects by
+identity; :func:`setting_key` makes a key of whatever has a value.
 """
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Release
@@ -73,6 +77,52 @@ cdef bint unchanging(value):
     return value is None or kind is int or kind is float or kind is bool or kind is str
 
 
+cdef enum:
+    MOST_NESTED = 8         # sequences within sequences
+
+cdef frozenset NUMPY_NUMBERS = frozenset(
+    kind for kind in numpy.sctypeDict.values() if issubclass(kind, (numpy.number, numpy.bool_))
+)
+
+
+def setting_key(value, int depth=0):
+    """What a setting says, to be looked up: equal only for values of the same types and digits; None for other objects.
+
+    >>> from cnncore.ops.recent import setting_key
+    >>> setting_key((2, 2)) == setting_key((2, 2.0)), setting_key(0.0) == setting_key(-0.0), setting_key([2]) == setting_key([2])
+    (False, False, True)
+    """
+    kind = type(value)
+    if value is None or kind is int or kind is bool or kind is str:
+        return kind, value
+    if kind is float:
+        return kind, value.hex()
+    if kind in NUMPY_NUMBERS:
+        return kind, value.tobytes()
+    if (kind is not tuple and kind is not list) or depth == MOST_NESTED:
+        return None
+    parts = [kind]
+    for part in value:
+        key = setting_key(part, depth + 1)
+        if key is None:
+            return None
+        parts.append(key)
+    return tuple(parts)
+
+
+def frozen_setting(value, int depth=0):
+    """``value`` as nobody can change it: lists become tuples, arrays copies that cannot be written, or numbers."""
+    if isinstance(value, (list, tuple)) and depth < MOST_NESTED:
+        return tuple([frozen_setting(part, depth + 1) for part in value])
+    if not isinstance(value, NDARRAY):
+        return value
+    if value.ndim == 0:
+        return value[()]
+    value = value.copy()
+    value.flags.writeable = False
+    return value
+
+
 cdef class Bound:
     """One call: the properties of its arguments, and its checked form."""
     cdef int count                      # arguments by position
@@ -121,7 +171,7 @@ cdef class Recent:
         for i in range(count):
             if i < bound.arrays and arguments[i] is not arrays[i]:
                 return              # it was converted
-            if form_of(arguments[i], &bound.form[i]):
+            if i < bound.arrays and form_of(arguments[i], &bound.form[i]):
                 constants.append(ARRAY)
             elif unchanging(arguments[i]):
                 constants.append(arguments[i])

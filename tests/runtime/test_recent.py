@@ -1,14 +1,17 @@
 """Calls that are bound the short way, as calls like them were before, are those that the long way makes."""
 
 import dataclasses
+import random
 import threading
+import zlib
 
 import numpy as np
 import pytest
+from conftest import as_list, first, operators
 
 import cnncore
 from cnncore.errors import CnnError, DtypeError, SettingError, ShapeError
-from cnncore.runtime.recent import is_ready
+from cnncore.runtime.recent import is_ready, setting_key
 
 
 def fresh(op):
@@ -164,3 +167,138 @@ def test_threads_share_the_memory(x):
     for t in callers:
         t.join()
     assert not wrong
+
+
+# ── Every operator: what is remembered answers as an operator without memory ─────────────────────────────────────────────
+
+
+def spellings(value):
+    """The value of a setting in other types and containers, some of which are refused, and neighbours of it."""
+    if isinstance(value, bool):
+        return [value, not value, int(value), float(value), np.bool_(value), np.array(value)]
+    if isinstance(value, int):
+        others = [value, value + 1, float(value), np.int64(value), np.int32(value), np.float64(value), np.array(value)]
+        others += [np.array(value + 1), np.array(float(value)), bool(value), (value,), [value], np.array([value])]
+        return [*others, (value,) * 2, (float(value),) * 2, (True, value), [value, value], np.array([value, value + 1])]
+    if isinstance(value, float):
+        others = [value, -value, value / 2, np.float32(value), np.float64(value), np.array(value), np.array(value / 2)]
+        return [*others, bool(value), 0.0, -0.0, 0, False, 1, True]
+    if isinstance(value, (tuple, list)) and value:
+        others = [tuple(value), list(value), value[:1]]
+        if all(isinstance(v, (int, float)) for v in value):
+            others += [np.array(value), np.array(value) + 1, tuple(map(float, value)), tuple(map(bool, value))]
+            others += [tuple(v + 1 for v in value), [v + 1 for v in value], tuple(np.array(value))]
+        return others
+    return [value, None, 0, ""]
+
+
+def random_call(op, choice):
+    """(arguments, settings): those of a case, some settings spelled in another way, some of them by position."""
+    case = choice.choice(op.cases)
+    arrays = case.sample(choice.choice(case.ranks), choice.choice((np.float32, np.float64)), seed=choice.randrange(3))
+    if choice.random() < 0.2:
+        arrays = tuple(a if a is None or not a.ndim else a[..., ::-1] for a in arrays)
+    settings = {name: case.settings.get(name, op.settings[name]) for name in op.settings}
+    settings = {n: v for n, v in settings.items() if n in case.settings or choice.random() < 0.3}
+    for name in list(settings):
+        if choice.random() < 0.4:
+            settings[name] = choice.choice(spellings(settings[name]))
+    arguments = list(arrays)
+    if not op.several and choice.random() < 0.5:
+        arguments += [None] * (len(op.arrays) - len(arrays))
+        for name in op.settings:
+            if name not in settings:
+                break
+            arguments.append(settings.pop(name))
+    return tuple(arguments), settings
+
+
+def outcome(op, arguments, settings):
+    """What a call returns, bit by bit, or what it is refused with."""
+    try:
+        y, backward = op.with_backward(*arguments, **settings)
+        results = list(y) if isinstance(y, tuple) else [y]
+        if op.yields == "real":
+            results += as_list(backward(np.ones_like(np.asarray(first(y)))))
+    except CnnError as error:
+        return type(error).__name__, str(error)
+    return [(np.asarray(a).dtype, np.shape(a), np.asarray(a).tobytes()) for a in results]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("op", operators())
+def test_a_remembered_call_is_a_fresh_call(op):
+    """Over a random sequence of calls, of which many look like calls before them."""
+    choice = random.Random(zlib.crc32(op.name.encode()))
+    remembering, made = fresh(op), []
+    for _ in range(60):
+        if made and choice.random() < 0.5:
+            arguments, settings = choice.choice(made)
+            for value in (*arguments[len(op.arrays) :], *settings.values()):  # mutable settings say something else
+                if isinstance(value, np.ndarray) and value.dtype.kind in "if" and choice.random() < 0.5:
+                    value += 1
+                elif isinstance(value, list) and value and isinstance(value[0], int) and choice.random() < 0.5:
+                    value[0] += 1
+        else:
+            arguments, settings = random_call(op, choice)
+            made.append((arguments, settings))
+        expected = outcome(fresh(op), arguments, settings)
+        assert outcome(remembering, arguments, settings) == expected, (settings, arguments[len(op.arrays) :])
+
+
+def sequences_of(case):
+    """The settings of a case that are sequences of integers."""
+    found = {n: v for n, v in case.settings.items() if isinstance(v, (tuple, list)) and v}
+    return {n: v for n, v in found.items() if all(isinstance(i, int) for i in v)}
+
+
+@pytest.mark.parametrize("op", operators(lambda op: any(map(sequences_of, op.cases))))
+def test_a_setting_changed_between_forward_and_backward_changes_nothing(op):
+    """Lists and arrays that hold settings are read when the call is made."""
+    tried = 0
+    for case in op.cases:
+        sequences = sequences_of(case)
+        if not sequences:
+            continue
+        arrays = case.sample(case.ranks[0])
+        expected = outcome(fresh(op), arrays, case.settings)
+        for make in (list, np.array):
+            given = {n: make(v) for n, v in sequences.items()}
+            try:
+                y, backward = op.with_backward(*arrays, **{**case.settings, **given})
+            except CnnError:  # arrays are not taken everywhere
+                continue
+            tried += 1
+            for value in given.values():
+                value[0] += 1
+            if op.yields == "real":
+                found = as_list(backward(np.ones_like(np.asarray(first(y)))))
+                assert [a.tobytes() for a in found] == [bits for _, _, bits in expected[-len(found) :]]
+    assert tried
+
+
+def test_keys_tell_settings_apart():
+    different = [
+        None,
+        0,
+        False,
+        0.0,
+        -0.0,
+        "0",
+        1,
+        True,
+        1.0,
+        np.float64(1),
+        np.int64(1),
+        np.bool_(True),
+        (1,),
+        [1],
+        (),
+    ]
+    different += [(1, 1), (True, 1), (1.0, 1), ((1, 1),), (1, (1,)), [(1, 1)]]
+    keys = [setting_key(value) for value in different]
+    assert len(set(keys)) == len(different) and None not in keys
+    endless = []
+    endless.append(endless)
+    for value in (np.array(1), object(), {}, np.void(b"0"), (np.zeros(1),), endless, np.ma.masked):
+        assert setting_key(value) is None
