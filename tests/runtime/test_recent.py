@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from conftest import as_list, first, operators
+from support.cases import as_list, first, operators
 
 import cnncore
 from cnncore.errors import CnnError, DtypeError, SettingError, ShapeError
