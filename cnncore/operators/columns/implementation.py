@@ -170,7 +170,7 @@ class DeformedGeometry:
 
     windows: object
     sums: conv.Convolution | None
-    reference: tuple
+    columns: tuple
     weights: tuple
     multiply_adds: int | None
 

@@ -6,9 +6,9 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from ... import threads
 from ...checks import has_length, integer, per_axis
 from ...errors import SettingError, ShapeError
+from ...runtime import threads
 from .. import geometry
 from ..operator import Implementation, Op
 from . import reference
