@@ -46,7 +46,8 @@ def test_the_name_is_there_with_its_parameters(path):
 def test_the_example_gives_what_it_gave(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     examples = [doctest.Example(source, want) for source, want in BEFORE[path]["examples"]]
-    test = doctest.DocTest(examples, {}, path, None, 0, None)
+    known = dict(vars(inspect.getmodule(found(path)) or cnncore))
+    test = doctest.DocTest(examples, known, path, None, 0, None)
     report = io.StringIO()
     with contextlib.redirect_stdout(report):
         failures, _ = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=report.write)

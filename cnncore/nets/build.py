@@ -17,14 +17,14 @@ MOST_EXTENT = 1 << 16  # of settings, and of inputs and values along an axis
 MOST_DEPTH = 4  # of sequences within settings
 
 
-def build(graph, seed=0, dtype="float32", tune=False):
+def build(self, seed=0, dtype="float32", tune=False):
     """The net: parameters initialised from ``seed``, each by its own name, in float32 or float64.
 
     ``seed=None``: what would be drawn stays 0, for a net whose weights come from elsewhere or that is only looked at.
     ``tune=True``: its first call on inputs of a new shape measures which algorithm computes each convolution the fastest,
     which takes some passes and changes results by rounding; the choices are saved with the net.
     """
-    net = Net(graph.structure(), seed=seed, dtype=dtype)
+    net = Net(self.structure(), seed=seed, dtype=dtype)
     net.auto_tune = bool(tune)
     return net
 

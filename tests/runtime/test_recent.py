@@ -204,7 +204,7 @@ def random_call(op, choice):
         if choice.random() < 0.4:
             settings[name] = choice.choice(spellings(settings[name]))
     arguments = list(arrays)
-    if not op.several and choice.random() < 0.5:
+    if not op.variadic and choice.random() < 0.5:
         arguments += [None] * (len(op.arrays) - len(arrays))
         for name in op.settings:
             if name not in settings:
