@@ -202,6 +202,51 @@ def test_cython_imports_only_cython():
         assert "cimport numpy" not in path.read_text(), f"{path.name}: pointers and buffers are enough"
 
 
+def cython_classes(text):
+    """Name and source text of every cdef class."""
+    for block in re.split(r"^(?=cdef class )", text, flags=re.MULTILINE)[1:]:
+        body = re.split(r"^(?=\S)", block.partition("\n")[2], flags=re.MULTILINE)[0]
+        yield re.match(r"cdef class (\w+)", block)[1], body
+
+
+def object_attributes(body):
+    """Attributes of a cdef class that hold Python objects: extension types, containers, object."""
+    declared = re.findall(
+        r"^    cdef (?:readonly |public )?([A-Z]\w*|object|list|dict|tuple|set|str|bytes) (\w.*)$", body, re.MULTILINE
+    )
+    return {name.strip() for _, names in declared for name in names.partition("#")[0].split(",") if "(" not in names}
+
+
+def test_what_frees_memory_reads_nothing_that_a_collector_clears():
+    """Before __dealloc__ is called the collector may have set attributes that hold objects to None."""
+    seen = set()
+    for path in cython_sources():
+        declarations = path.with_suffix(".pxd")
+        fields = dict(cython_classes(declarations.read_text(encoding="utf-8"))) if declarations.exists() else {}
+        for name, body in cython_classes(path.read_text(encoding="utf-8")):
+            methods = dict(
+                re.findall(r"^    (?:cdef|def) [^\n]*?(\w+)\([^\n]*\n((?:(?:        [^\n]*)?\n)+)", body, re.MULTILINE)
+            )
+            if "__dealloc__" not in methods:
+                continue
+            seen.add(name)
+            read, waiting = set(), ["__dealloc__"]
+            while waiting:
+                used = set(re.findall(r"self\.(\w+)", methods[waiting.pop()]))
+                waiting += [m for m in used - read if m in methods]
+                read |= used
+            assert not read & object_attributes(body + fields.get(name, "")), f"{path.name}, {name}: {read}"
+    assert {"Packed", "PackedWeights", "Tensor"} <= seen
+
+
+def test_the_search_for_cleared_attributes_finds_one():
+    assert object_attributes("    cdef Tensor a, b     # two\n    cdef int n\n    cdef readonly list rows\n") == {
+        "a",
+        "b",
+        "rows",
+    }
+
+
 def test_kernels_know_nothing_of_python_memory_or_threads():
     for path in kernel_sources():
         text = path.read_text(encoding="utf-8")

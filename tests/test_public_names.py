@@ -45,9 +45,9 @@ def test_the_name_is_there_with_its_parameters(path):
 @pytest.mark.parametrize("path", [path for path, row in BEFORE.items() if row["examples"] and path not in REWORDED])
 def test_the_example_gives_what_it_gave(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    examples = [doctest.Example(source, want) for source, want in BEFORE[path]["examples"]]
-    known = dict(vars(inspect.getmodule(found(path)) or cnncore))
-    test = doctest.DocTest(examples, known, path, None, 0, None)
+    known = {**vars(inspect.getmodule(found(path)) or cnncore), "cnncore": cnncore}
+    test = doctest.DocTestParser().get_doctest(BEFORE[path]["examples"], known, path, None, 0)
+    assert test.examples
     report = io.StringIO()
     with contextlib.redirect_stdout(report):
         failures, _ = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=report.write)

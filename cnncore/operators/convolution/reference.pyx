@@ -893,10 +893,11 @@ cdef class Packed:
     """Weights and bias of one convolution in the order of the kernels, for one direction, precision and CPU target.
 
     Made by :meth:`Convolution.pack`; valid until the weights change: then :meth:`refresh`, at the next call they are packed
-    anew, into the same memory: that of a arena, or without one a block of memory for the moment.
+    anew, into the same memory: that of an arena, or without one a block of memory for the moment.
     """
     cdef PackedWeights arena
     cdef void *memory
+    cdef bint borrowed      # a piece of the arena; a collector may have taken the arena away before __dealloc__ is called
     cdef int64_t bytes
     cdef int64_t lanes
     cdef const Correlator *how
@@ -913,7 +914,8 @@ cdef class Packed:
     cdef int reserve(self, int64_t bytes, int64_t lanes, const Correlator *how) except -1:  # no-cython-lint
         if bytes > self.bytes:
             self.release()
-            self.memory = take_block(PANELS, bytes) if self.arena is None else self.arena.take(bytes)
+            self.borrowed = self.arena is not None
+            self.memory = self.arena.take(bytes) if self.borrowed else take_block(PANELS, bytes)
             if self.memory == NULL:
                 raise MemoryError(f"no memory for {bytes} bytes of packed weights")
             self.bytes, self.filled = bytes, False
@@ -922,7 +924,7 @@ cdef class Packed:
         return 0
 
     cdef void release(self) noexcept:
-        if self.memory != NULL and self.arena is None:
+        if self.memory != NULL and not self.borrowed:
             give_block(PANELS, self.memory)
         self.memory, self.bytes = NULL, 0
 

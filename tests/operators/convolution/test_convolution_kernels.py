@@ -11,7 +11,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from support.processes import ROOT
+from support.processes import ROOT, run_python
 
 import cnncore
 from cnncore import cpu
@@ -724,3 +724,27 @@ def test_gradients_are_added_to_what_is_there(algorithm, kernel, settings, adds,
         planes = before.copy()
         assert not call.geometry.primitives.add_backward_input(dy, w, planes)
         assert np.array_equal(planes, before)
+
+
+COLLECTED = """
+import gc
+import numpy as np
+import cnncore
+from cnncore.runtime.dispatch import PackedWeights
+
+x, w = np.ones((1, 8, 9, 9), "f"), np.ones((8, 8, 3, 3), "f")
+call = cnncore.conv.infer((x.shape, w.shape, None), x.dtype, {"padding": 1})
+arena = PackedWeights()
+for _ in range(8):
+    packed = cnncore.conv.implementation.packing(call, arena)
+    cnncore.conv.implementation.forward(call, (x, w, None), packed=packed)
+    circle = [packed]
+    circle.append(circle)
+    del packed, circle
+    gc.collect()
+"""
+
+
+def test_packed_weights_in_a_circle_are_freed_once():
+    """The collector clears an object's references before it is freed: a piece of an arena was then taken for a block."""
+    run_python(COLLECTED)
