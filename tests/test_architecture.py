@@ -212,7 +212,9 @@ def cython_classes(text):
 def object_attributes(body):
     """Attributes of a cdef class that hold Python objects: extension types, containers, object."""
     declared = re.findall(
-        r"^    cdef (?:readonly |public )?([A-Z]\w*|object|list|dict|tuple|set|str|bytes) (\w.*)$", body, re.MULTILINE
+        r"^    cdef (?:readonly |public )?((?!Py_buffer)[A-Z]\w*|object|list|dict|tuple|set|str|bytes) (\w.*)$",
+        body,
+        re.MULTILINE,
     )
     return {name.strip() for _, names in declared for name in names.partition("#")[0].split(",") if "(" not in names}
 
