@@ -18,9 +18,10 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "optimizer"]
 class Optimizer:
     """Base of the optimizers: the state of every parameter, and the loop over parameters.
 
-    A subclass names its state arrays in ``state_names`` and defines ``change(w, g, state, rate, decay)``, which changes w and
-    the state arrays in place. ``weight_decay`` is applied to the parameters that decay (biases and the scales and shifts of
-    normalisation do not).
+    A subclass names its state arrays in ``state_names`` and defines ``change(w, g, state, rate, decay, step)``, which changes w
+    and the state arrays in place. ``step`` counts the steps of this very parameter, from 1: a layer that is frozen at first
+    begins later than the others. ``weight_decay`` is applied to the parameters that decay (biases and the scales and shifts of
+    normalisation do not). ``steps`` counts the updates of all.
     """
 
     state_names = ()
@@ -31,6 +32,7 @@ class Optimizer:
         self.weight_decay = number(minimum=0)(place, "weight_decay", weight_decay)
         self.state = {}
         self.steps = 0
+        self.steps_of = {}  # parameter name → how often it was changed
 
     def update(self, parameters, gradients, rate=None, decays=lambda name: True):
         """One step: change every parameter that has a gradient, in place."""
@@ -41,13 +43,14 @@ class Optimizer:
             state = self.state.get(name)
             if state is None:
                 state = self.state[name] = tuple(np.zeros_like(w) for _ in self.state_names)
-            self.change(w, g, state, rate, self.weight_decay if decays(name) else 0.0)
+            step = self.steps_of[name] = self.steps_of.get(name, 0) + 1
+            self.change(w, g, state, rate, self.weight_decay if decays(name) else 0.0, step)
 
-    def change(self, w, g, state, rate, decay):
+    def change(self, w, g, state, rate, decay, step):
         raise NotImplementedError
 
     def __repr__(self):
-        own = {k: v for k, v in vars(self).items() if k not in ("state", "steps", "state_names")}
+        own = {k: v for k, v in vars(self).items() if k not in ("state", "steps", "steps_of", "state_names")}
         return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in own.items())})"
 
 
@@ -79,7 +82,7 @@ class SGD(Optimizer):
             raise SettingError("SGD: nesterov=True needs a momentum above 0, got 0; try momentum=0.9")
         self.state_names = ("velocity",) if momentum else ()
 
-    def change(self, w, g, state, rate, decay):
+    def change(self, w, g, state, rate, decay, step):
         update.sgd(w, g, state[0] if state else None, rate, self.momentum, decay, self.nesterov)
 
 
@@ -88,7 +91,7 @@ class Adam(Optimizer):
 
         g ← g + λ w                        λ weight_decay
         m ← β₁ m + (1 − β₁) g              v ← β₂ v + (1 − β₂) g²
-        w ← w − η · m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + ε)          t counts the steps from 1
+        w ← w − η · m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + ε)          t counts the parameter's steps from 1
 
     Kingma & Ba 2015, arXiv:1412.6980, algorithm 1.
 
@@ -110,16 +113,16 @@ class Adam(Optimizer):
         self.betas = (unit(place, "betas[0]", first), unit(place, "betas[1]", second))
         self.eps = number(minimum=0)(place, "eps", eps)
 
-    def change(self, w, g, state, rate, decay):
+    def change(self, w, g, state, rate, decay, step):
         first, second = self.betas
         update.adam(
             w,
             g,
             *state,
-            rate / (1 - first**self.steps),
+            rate / (1 - first**step),
             first,
             second,
-            1 / math.sqrt(1 - second**self.steps),
+            1 / math.sqrt(1 - second**step),
             self.eps,
             0.0 if self.decoupled else decay,
             1 - rate * decay if self.decoupled else 1.0,
