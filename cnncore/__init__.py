@@ -24,6 +24,7 @@ except ImportError as error:
 from ._version import __version__
 from .catalog import GRIDS, OPS, find
 from .errors import (
+    ArrayChangedError,
     CnnError,
     DataError,
     DtypeError,
@@ -70,6 +71,7 @@ def __dir__():
 
 __all__ = [
     "OPS",
+    "ArrayChangedError",
     "CnnError",
     "DataError",
     "DtypeError",

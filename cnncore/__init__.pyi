@@ -8,6 +8,7 @@ from ._version import __version__ as __version__
 from .catalog import GRIDS as GRIDS
 from .catalog import OPS as OPS
 from .catalog import find as find
+from .errors import ArrayChangedError as ArrayChangedError
 from .errors import CnnError as CnnError
 from .errors import DataError as DataError
 from .errors import DtypeError as DtypeError

@@ -20,9 +20,10 @@ import numpy as np
 
 from . import cpu, drawing, geometry, model_file
 from .catalog import find
-from .errors import DtypeError, GraphError, SettingError, ShapeError
+from .errors import ArrayChangedError, DtypeError, GraphError, SettingError, ShapeError
 from .layers import initialised, shape_text, unknown
-from .operator import FLOATS, index_array, mask_array, ordinary_array
+from .operator import FLOATS, check_apart, check_destination, index_array, mask_array, ordinary_array
+from .ops.fingerprint import Fingerprints
 from .plan import Mode, Plan, describe
 from .profile import algorithms, profile
 from .tuning import Tuning, is_tuned, tune
@@ -35,6 +36,7 @@ ROLE_NAMES = {"real": "real numbers", "index": "integers", "mask": "booleans"}
 MOST_PLANS = 32
 TUNING_ROUNDS = 3  # of a net that tunes itself
 MOST_NAMES = 48  # characters for the inputs of a node in a table
+WATCHED_BYTES = 1 << 16  # parameters up to this size are compared as a whole, to see whether they were changed
 MOST_PLAN_BYTES = 1 << 30  # of the arenas of all plans but the newest
 
 
@@ -207,6 +209,10 @@ class Arrays(MutableMapping):
             name: taken[name] if count == REFERENCES_OF_ONE_DICT else None
             for name, count in references(self._arrays).items()
         }
+
+    def may_have_changed(self, name, version):
+        """Whether an array may be another one than when :meth:`versions` gave ``version`` for it."""
+        return version is None or self._taken[name] != version
 
     def __getitem__(self, name):
         try:
@@ -417,7 +423,7 @@ class Net:
                     for name, array in updates.items():
                         self.state[name] = array
             if mode.backward:
-                backward = Backward(plan, workspace, tape, self)
+                backward = Backward(plan, workspace, tape, self, Watched(plan, self, xs, arrays, versions))
         finally:
             if backward is None:
                 plan.give(workspace)
@@ -706,11 +712,43 @@ def checked_dtype(dtype):
     return found
 
 
+class Watched:
+    """What a backward pass reads of arrays that others may change: parameters, state, inputs that are no real numbers.
+
+    Most parameters are known to be as they were because nobody has asked for them; the others are fingerprinted.
+    """
+
+    def __init__(self, plan, net, xs, arrays, versions):
+        self._sources = (net.parameters, net.state)
+        self._versions = versions
+        self._arrays = {name: arrays[name] for name in plan.owned_by_backward()}
+        rows = zip(net.graph.inputs, xs, strict=True)
+        self._arrays |= {f"input {row.name}": x for row, x in rows if row.role != "real"}
+        self._prints = Fingerprints(self._arrays.values(), WATCHED_BYTES)
+
+    def check(self):
+        """Raise an error that names the array, if one of them was changed in place."""
+        for number, name in enumerate(self._arrays):
+            if self._may_have_changed(name) and self._prints.changed(number):
+                raise ArrayChangedError(
+                    f"backward: {name} was changed in place between forward and backward, which reads it: call backward "
+                    "before the optimizer's step, or run with_backward again"
+                )
+
+    def _may_have_changed(self, name):
+        for source in self._sources:
+            if name in source:
+                return source.may_have_changed(name, self._versions[name])
+        return True
+
+
 class Backward:
     """The backward pass of one forward pass: ``dx = backward(dy)``, then ``backward.gradients`` by parameter name."""
 
-    def __init__(self, plan, workspace, tape, net):
-        self._plan, self._workspace, self._tape = plan, workspace, tape
+    def __init__(self, plan, workspace, tape, net, watched):
+        self._plan, self._workspace, self._tape, self._watched = plan, workspace, tape, watched
+        self._owned = net.graph.owned
+        self._read = {**net.parameters._arrays, **net.state._arrays}
         self._names = [net.graph.names[v] for v in net.graph.outputs]
         self._shapes = [plan.shapes[v] for v in net.graph.outputs]
         self._inputs = net.graph.inputs
@@ -732,6 +770,9 @@ class Backward:
                 f"backward: the net has {len(self._names)} outputs ({', '.join(self._names)}), got {len(dys)} gradients"
             )
         checked = [self._checked(*each) for each in zip(self._names, self._shapes, self._roles, dys, strict=True)]
+        self._watched.check()
+        if gradients is not None:
+            self._check_destinations(gradients)
         self.gradients = {} if gradients is None else gradients
         once = not plan.mode.repeatable
         if once:  # whatever happens now, the pass is over
@@ -747,6 +788,26 @@ class Backward:
         rows = [row for row, needed in zip(self._inputs, plan.needed, strict=False) if needed]
         dxs = [row.arranged(dx) if dx is not None else None for row, dx in zip(rows, dxs, strict=True)]
         return dxs[0] if len(dxs) == 1 else tuple(dxs)
+
+    def _check_destinations(self, gradients):
+        """Raise unless the arrays in ``gradients`` are such that the parameters' gradients can be written into them."""
+        if not isinstance(gradients, MutableMapping):
+            raise SettingError(
+                f"backward: gradients is {type(gradients).__name__}; expected a dict, parameter name → array"
+            )
+        written = {}
+        for name, array in gradients.items():
+            if (
+                name in self._owned
+                and self._owned[name].trained
+                and name not in self._plan.mode.frozen
+                and array is not None
+            ):
+                place = f"gradients[{name!r}]"
+                check_destination("backward", place, array, self._owned[name].shape, self._plan.dtype)
+                written[place] = array
+        if written:
+            check_apart("backward", written, self._read)
 
     def _checked(self, name, shape, role, dy):
         if dy is None:

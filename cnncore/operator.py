@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from . import geometry
-from .errors import CnnError, DtypeError, SettingError, ShapeError
+from .errors import ArrayChangedError, CnnError, DtypeError, SettingError, ShapeError
+from .ops import fingerprint
 from .ops.recent import Recent, frozen_setting, is_ready, setting_key
 
 __all__ = ["REQUIRED", "Array", "Call", "Case", "Kind", "Layer", "Op", "Parameter", "Setting"]
@@ -390,14 +391,27 @@ class Op:
             call, arrays, None if out is None else self._checked_out(call, out, arrays)
         )
 
+        watched = fingerprint.of_saved(arrays, y, extras, saved) if self.yields == "real" else None
+
         def backward(dy):
             if self.yields != "real":
                 return ()
+            if watched is not None and (number := watched.first_changed()) >= 0:
+                raise self._changed(arrays, number)
             gradients = self.kind.backward(call, saved, self.checked_dy(call, dy), wanted)
             given = [g for g, want in zip(gradients, wanted, strict=True) if want]
             return given[0] if len(given) == 1 else tuple(given)
 
         return ((y, *extras) if extras else y), backward
+
+    def _changed(self, arrays, number):
+        """The error for array ``number`` of (arrays, y, extra outputs), which is not as forward left it."""
+        names = (*(row.name for row in self.rows(len(arrays))), "y")
+        name = names[number] if number < len(names) else f"output {number - len(names) + 1}"
+        return ArrayChangedError(
+            f"{self.name}: {name} was changed in place between forward and backward, which reads it: change a copy, or call "
+            "backward first"
+        )
 
     # ── Binding a call: the one place where arguments are checked ──
 
@@ -558,16 +572,7 @@ class Op:
     def _checked_out(self, call, out, arrays):
         if out is None:
             return None
-        if (
-            not isinstance(out, np.ndarray)
-            or out.shape != call.output
-            or out.dtype != call.output_dtype
-            or not out.flags.writeable
-        ):
-            came = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
-            raise ShapeError(
-                f"{self.name}: out must be a writeable {call.output_dtype} array of shape {call.output}, got {came}"
-            )
+        check_destination(self.name, "out", out, call.output, call.output_dtype)
         for row, array in zip(self.rows(len(arrays)), arrays, strict=True):
             if array is not None and overlap(out, array):
                 raise ShapeError(f"{self.name}: out overlaps {row.name}; give it memory of its own, or leave it out")
@@ -582,6 +587,33 @@ def overlap(a, b):
         return np.shares_memory(a, b, max_work=10_000)
     except np.exceptions.TooHardError:
         return True
+
+
+def check_destination(place, name, array, shape, dtype):
+    """Raise unless ``array`` is one that results of ``shape`` and ``dtype`` can be written into."""
+    expected = f"{place}: {name} must be a writeable {dtype} array of shape {shape}"
+    if type(array) is not np.ndarray and not isinstance(array, np.memmap):
+        raise DtypeError(f"{expected}, got {type(array).__name__}: give a numpy array, or leave it out")
+    if array.dtype != dtype:
+        raise DtypeError(f"{expected}, got {array.dtype}: use np.empty({shape}, '{dtype}'), or leave it out")
+    if array.shape != shape:
+        raise ShapeError(f"{expected}, got shape {array.shape}: use np.empty({shape}, '{dtype}'), or leave it out")
+    problem = fingerprint.layout_problem(array)
+    if problem is not None:
+        raise ShapeError(f"{expected}, but it {problem}: use np.empty({shape}, '{dtype}'), or leave it out")
+
+
+def check_apart(place, written, read):
+    """Raise if an array to be written shares memory with another one of them, or with one that is read; both name → array."""
+    kept = [(*fingerprint.memory_of(a), name, a, False) for name, a in read.items()]
+    kept += [(*fingerprint.memory_of(a), name, a, True) for name, a in written.items()]
+    before = []  # those that reach as far as the next one
+    for low, high, name, array, is_written in sorted(kept, key=lambda entry: entry[:2]):
+        before = [entry for entry in before if entry[1] > low]
+        for _, _, other_name, other, other_is_written in before:
+            if (is_written or other_is_written) and overlap(array, other):
+                raise ShapeError(f"{place}: {other_name} and {name} share memory; give each array memory of its own")
+        before.append((low, high, name, array, is_written))
 
 
 def ordinary_array(place, name, array, either=False):

@@ -236,6 +236,16 @@ class Plan:
         inference = not (mode.training or mode.backward or mode.exact)
         return inference and owned and node.op.kind.takes_line(self.calls[number])
 
+    def owned_by_backward(self):
+        """Names of the arrays owned by nodes that a backward pass reads."""
+        return [
+            owned.name
+            for number, node in enumerate(self.nodes)
+            if any(self.wanted[number]) and self.parts[number] is None
+            for owned in node.owned
+            if self.saved_by(number, node.op.rows(len(node.arguments))[owned.argument].name)
+        ]
+
     def saved_by(self, number, name):
         saves = self.nodes[number].op.kind.saves
         return saves is None or name in saves

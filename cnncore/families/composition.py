@@ -137,11 +137,10 @@ class Composition(Kind):
                 if packed is not None and packed.steps[number] is not None:
                     options["packed"] = packed.steps[number]
                 _, _, saved[number] = kind.forward(step.call, tuple(given), y, **options)
-        return values[-1], (), (values, saved)
+        return values[-1], (), saved
 
     def backward(self, call, saved, dy, wanted, out=None):
         steps, first = call.geometry, len(wanted)
-        _, kept = saved
         needed = list(wanted)
         for step in steps:
             needed.append(any(i is not None and needed[i] for i in step.inputs))
@@ -170,7 +169,7 @@ class Composition(Kind):
                 for i, want in zip(step.inputs, asked, strict=False)
             ]
             places += [None] * (len(asked) - len(places))
-            made = kind.backward(step.call, kept[number], dy_here, asked, places)
+            made = kind.backward(step.call, saved[number], dy_here, asked, places)
             for i, want, gradient in zip(step.inputs, asked, made, strict=False):
                 if want:
                     gradients.take(i, gradient)

@@ -8,11 +8,13 @@ import math
 
 import numpy as np
 
-from ..errors import SettingError
-from ..operator import number
+from ..errors import DtypeError, SettingError, ShapeError
+from ..operator import FLOATS, check_destination, number, ordinary_array, overlap
 from ..ops import update
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "optimizer"]
+
+MOST_AXES = 5  # of a parameter
 
 
 class Optimizer:
@@ -35,16 +37,40 @@ class Optimizer:
         self.steps_of = {}  # parameter name → how often it was changed
 
     def update(self, parameters, gradients, rate=None, decays=lambda name: True):
-        """One step: change every parameter that has a gradient, in place."""
+        """One step: change every parameter that has a gradient, in place; nothing is changed unless all arrays fit."""
+        rate = self.learning_rate if rate is None else number()(type(self).__name__, "rate", rate)
+        checked = [(name, *self._checked(name, parameters, g)) for name, g in gradients.items()]
         self.steps += 1
-        rate = self.learning_rate if rate is None else rate
-        for name, g in gradients.items():
-            w = parameters[name]
-            state = self.state.get(name)
-            if state is None:
-                state = self.state[name] = tuple(np.zeros_like(w) for _ in self.state_names)
+        for name, w, g, state in checked:
+            self.state[name] = state
             step = self.steps_of[name] = self.steps_of.get(name, 0) + 1
             self.change(w, g, state, rate, self.weight_decay if decays(name) else 0.0, step)
+
+    def _checked(self, name, parameters, g):
+        """(parameter, gradient, state) of a name, as :meth:`change` may trust them."""
+        place, what = f"{type(self).__name__}.update", f"parameters[{name!r}]"
+        if name not in parameters:
+            raise SettingError(
+                f"{place}: there is a gradient for {name!r}, which is no parameter; there are {', '.join(parameters)}"
+            )
+        w = parameters[name]
+        if not isinstance(w, np.ndarray) or w.dtype not in FLOATS or w.ndim > MOST_AXES:
+            came = f"{w.dtype} of shape {w.shape}" if isinstance(w, np.ndarray) else type(w).__name__
+            raise DtypeError(f"{place}: {what} is {came}; expected float32 or float64 of up to {MOST_AXES} dimensions")
+        check_destination(place, what, w, w.shape, w.dtype)
+        g = ordinary_array(place, f"gradients[{name!r}]", g)
+        if g.shape != w.shape:
+            raise ShapeError(f"{place}: gradients[{name!r}] has shape {g.shape}; the parameter has {w.shape}")
+        if g.dtype != w.dtype:
+            raise DtypeError(
+                f"{place}: gradients[{name!r}] is {g.dtype} and the parameter {w.dtype}: use .astype('{w.dtype}')"
+            )
+        state = self.state.get(name)
+        if state is None:
+            state = tuple(np.zeros_like(w) for _ in self.state_names)
+        for kind, array in zip(self.state_names, state, strict=True):
+            check_destination(place, f"{kind} of {name!r}, kept from the steps before,", array, w.shape, w.dtype)
+        return w, g.copy() if overlap(g, w) else g, state
 
     def change(self, w, g, state, rate, decay, step):
         raise NotImplementedError
