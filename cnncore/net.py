@@ -24,6 +24,7 @@ from .errors import ArrayChangedError, DtypeError, GraphError, SettingError, Sha
 from .layers import initialised, shape_text, unknown
 from .operator import FLOATS, check_apart, check_destination, index_array, mask_array, ordinary_array
 from .ops.fingerprint import Fingerprints
+from .output_kind import Output, checked_kind, outputs_of
 from .plan import Mode, Plan, describe
 from .profile import algorithms, profile
 from .tuning import Tuning, is_tuned, tune
@@ -34,6 +35,7 @@ INPUT_FLAGS = ("channels_last", "takes_integers")  # of an input, said in a desc
 INDICES = ".indices"  # after the name of a node: what it returns beside its value
 ROLE_NAMES = {"real": "real numbers", "index": "integers", "mask": "booleans"}
 MOST_PLANS = 32
+UNSAVED = ("_plans", "_lock", "_met")  # attributes of a net that its copies make anew
 TUNING_ROUNDS = 3  # of a net that tunes itself
 MOST_NAMES = 48  # characters for the inputs of a node in a table
 WATCHED_BYTES = 1 << 16  # parameters up to this size are compared as a whole, to see whether they were changed
@@ -288,15 +290,17 @@ class Net:
         self.frozen = set()
         self.metadata = {}
         self.steps = 0
+        self.stated_kinds = None  # what somebody said that the outputs are, where it is not what the structure says
         self._start()
 
     def _start(self):
+        self._structural_outputs = None  # worked out when somebody asks
         self._plans = OrderedDict()
         self._met = set()  # shapes and modes whose choices were looked at, where the net tunes itself
         self._lock = threading.Lock()
 
     def __getstate__(self):
-        return {name: value for name, value in vars(self).items() if name not in ("_plans", "_lock", "_met")}
+        return {name: value for name, value in vars(self).items() if name not in UNSAVED}
 
     def __setstate__(self, state):
         vars(self).update(state)
@@ -307,6 +311,57 @@ class Net:
         outputs = ", ".join(self.graph.names[v] for v in self.graph.outputs)
         count = sum(a.size for a in self.parameters.values())
         return f"<net {inputs} → {outputs}: {len(self.graph.nodes)} nodes, {count:,} parameters, {self.dtype}>"
+
+    @property
+    def output_kind(self):
+        """What the output is: "logits", "probabilities", "log_probabilities", "independent_probabilities", "maps", "values",
+        "integers" or "booleans" (:mod:`cnncore.output_kind`); one for each of several outputs.
+
+        It follows from the structure: a net that ends in softmax makes probabilities. Losses, evaluation, prediction and
+        :class:`cnncore.classify.Classifier` go by it. Where the structure does not tell, say it: a net of three real numbers
+        looks like one of three classes, until ``net.output_kind = "values"``. Model files keep it.
+
+        >>> import cnncore
+        >>> cnncore.models.lenet(seed=None).output_kind
+        'logits'
+        """
+        kinds = tuple(output.kind for output in self.described_outputs())
+        return kinds[0] if len(kinds) == 1 else kinds
+
+    @output_kind.setter
+    def output_kind(self, kinds):
+        kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+        if len(kinds) != len(self.graph.outputs):
+            raise SettingError(
+                f"output_kind: {len(kinds)} kinds {kinds}; the net has {len(self.graph.outputs)} outputs"
+            )
+        for name, kind in zip((self.graph.names[v] for v in self.graph.outputs), kinds, strict=True):
+            checked_kind(f"output_kind of {name}", kind)
+        self.stated_kinds = None
+        if kinds != tuple(output.kind for output in self.described_outputs()):
+            self.stated_kinds = kinds
+
+    def described_outputs(self):
+        """An :class:`output_kind.Output` for each output."""
+        if self._structural_outputs is None:
+            self._structural_outputs = outputs_of(self.graph, self.dtype)
+        if self.stated_kinds is None:
+            return self._structural_outputs
+        pairs = zip(self.stated_kinds, self._structural_outputs, strict=True)
+        return tuple(output if output.kind == kind else Output(kind) for kind, output in pairs)
+
+    def sharing_arrays(self, outputs):
+        """A net on these very parameters and buffers that returns the values with the numbers ``outputs``."""
+        made = copy.copy(self)
+        made.graph = Structure(self.graph.inputs, self.graph.nodes, outputs)
+        made._start()
+        made.stated_kinds = None
+        return made
+
+    def take_settings(self, other):
+        """Run as ``other`` does, from which :meth:`sharing_arrays` made this net: frozen parameters, algorithms, passes drawn."""
+        for name in ("training", "exact", "tuned", "tunes", "frozen", "steps", "seed"):
+            setattr(self, name, getattr(other, name))
 
     def decays(self, name):
         """Whether weight decay applies to a parameter: to weights, not to biases and the scales of normalisations."""
@@ -357,6 +412,7 @@ class Net:
         made.training, made.exact, made.tuned, made.tunes = self.training, self.exact, self.tuned, self.tunes
         made.steps, made.frozen = self.steps, set(self.frozen)
         made.metadata = json.loads(json.dumps(self.metadata))
+        made.stated_kinds = self.stated_kinds
         return made
 
     # ── Running ──
@@ -695,6 +751,7 @@ class Net:
             "seed": self.seed,
             "steps": self.steps,
             "metadata": metadata,
+            "output_kind": [output.kind for output in self.described_outputs()],
         }
         if self.tuned:
             model["tuned"] = self.tuned.as_data()
@@ -845,8 +902,9 @@ class Row(NamedTuple):
 class Summary:
     """A table of nodes; ``str`` and notebooks show it, ``rows`` and the totals are for programs."""
 
-    def __init__(self, rows, shapes, inputs):
+    def __init__(self, rows, shapes, inputs, outputs):
         self.rows, self.shapes, self.inputs = tuple(rows), tuple(shapes), tuple(inputs)  # shapes: of all values
+        self.outputs = tuple(outputs)  # (name, shape, kind)
 
     @property
     def parameters(self):
@@ -886,6 +944,7 @@ class Summary:
         """The :class:`drawing.Table` that is shown."""
         header, lines, totals = self.cells()
         title = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs)
+        title += " → " + ", ".join(f"{n} {shape_text(s)}, {kind.replace('_', ' ')}" for n, s, kind in self.outputs)
         return drawing.Table(title, header, [lines, [totals]], words=4)
 
     def __str__(self):
@@ -930,7 +989,9 @@ def summarised(net, shapes):
             )
         )
     names = tuple((row.name, row.given(shape)) for row, shape in zip(structure.inputs, shapes, strict=True))
-    return Summary(rows, every_shape, names)
+    kinds = (output.kind for output in net.described_outputs())
+    outputs = [(structure.names[v], every_shape[v], kind) for v, kind in zip(structure.outputs, kinds, strict=True)]
+    return Summary(rows, every_shape, names, outputs)
 
 
 UNSEEING = ((), None)  # of values that see nothing of the image: constants

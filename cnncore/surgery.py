@@ -22,6 +22,7 @@ from .geometry import integer
 from .graph import Graph
 from .layers import initialised, shape_text
 from .net import INDICES, Net
+from .output_kind import outputs_of
 from .plan import describe
 
 __all__ = ["to_fully_connected", "to_fully_convolutional", "with_classes", "with_outputs"]
@@ -91,7 +92,13 @@ def rebuilt(net, description, arrays=(), fresh=(), seed=None):
     result.training, result.exact, result.tuned, result.tunes = net.training, net.exact, net.tuned, net.tunes
     result.steps, result.frozen = net.steps, set(net.frozen) & result.parameters.keys()
     result.metadata = json.loads(json.dumps(net.metadata))
+    if net.stated_kinds is not None and kinds_by_structure(result) == kinds_by_structure(net):
+        result.output_kind = net.stated_kinds
     return result
+
+
+def kinds_by_structure(net):
+    return [output.kind for output in outputs_of(net.graph, net.dtype)]
 
 
 def pruned(description):

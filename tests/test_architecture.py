@@ -27,7 +27,7 @@ LAYERS = (
     ("catalog",),
     ("numerical", "testing", "conversion"),
     ("layers",),
-    ("graph", "plan", "net", "surgery", "model_file", "drawing", "profile", "tuning"),
+    ("graph", "plan", "net", "output_kind", "surgery", "model_file", "drawing", "profile", "tuning"),
     ("models", "images", "progress"),
     ("train",),
     ("io", "estimator", "distributed", "explain", "plot", "preprocessing", "classify", "report"),

@@ -146,6 +146,6 @@ def history_entry(path, record, row):
         raise ModelFileError(f"{path}: an entry of the history has wrong fields")
     for name, value in row.items():
         number = type(value) in (int, float) and math.isfinite(value)
-        if not number and not (value is None and name.startswith("validation")):
+        if not number and not (value is None and (name.startswith("validation") or name == "accuracy")):
             raise ModelFileError(f"{path}: {name} in the history is {value!r}; expected a number")
     return record(**row)
