@@ -25,6 +25,7 @@ except ImportError as error:
 
 from ._version import __version__
 from .errors import (
+    ArrayChangedError,
     CnnError,
     DataError,
     DtypeError,
@@ -89,6 +90,7 @@ def __dir__():
 
 __all__ = [
     "OPS",
+    "ArrayChangedError",
     "CnnError",
     "DataError",
     "DtypeError",

@@ -4,7 +4,8 @@ import operator
 
 import numpy as np
 
-from .errors import DtypeError, SettingError
+from .errors import DtypeError, SettingError, ShapeError
+from .runtime import fingerprint
 
 
 def integer(place, name, value, minimum=None, maximum=2**31 - 1):
@@ -56,6 +57,33 @@ def overlap(a, b):
         return np.shares_memory(a, b, max_work=10_000)
     except np.exceptions.TooHardError:
         return True
+
+
+def check_destination(place, name, array, shape, dtype):
+    """Raise unless ``array`` is one that results of ``shape`` and ``dtype`` can be written into."""
+    expected = f"{place}: {name} must be a writeable {dtype} array of shape {shape}"
+    if type(array) is not np.ndarray and not isinstance(array, np.memmap):
+        raise DtypeError(f"{expected}, got {type(array).__name__}: give a numpy array, or leave it out")
+    if array.dtype != dtype:
+        raise DtypeError(f"{expected}, got {array.dtype}: use np.empty({shape}, '{dtype}'), or leave it out")
+    if array.shape != shape:
+        raise ShapeError(f"{expected}, got shape {array.shape}: use np.empty({shape}, '{dtype}'), or leave it out")
+    problem = fingerprint.layout_problem(array)
+    if problem is not None:
+        raise ShapeError(f"{expected}, but it {problem}: use np.empty({shape}, '{dtype}'), or leave it out")
+
+
+def check_apart(place, written, read):
+    """Raise if an array to be written shares memory with another one of them, or with one that is read; both name → array."""
+    kept = [(*fingerprint.memory_of(a), name, a, False) for name, a in read.items()]
+    kept += [(*fingerprint.memory_of(a), name, a, True) for name, a in written.items()]
+    before = []  # those that reach as far as the next one
+    for low, high, name, array, is_written in sorted(kept, key=lambda entry: entry[:2]):
+        before = [entry for entry in before if entry[1] > low]
+        for _, _, other_name, other, other_is_written in before:
+            if (is_written or other_is_written) and overlap(array, other):
+                raise ShapeError(f"{place}: {other_name} and {name} share memory; give each array memory of its own")
+        before.append((low, high, name, array, is_written))
 
 
 def ordinary_array(place, name, array, either=False):

@@ -15,6 +15,7 @@ __all__ = [
     "SettingError",
     "GraphError",
     "ModelFileError",
+    "ArrayChangedError",
     "DataError",
     "GradientError",
     "KinkError",
@@ -44,6 +45,10 @@ class GraphError(CnnError, ValueError):
 
 class ModelFileError(CnnError, ValueError):
     """A model file is damaged, truncated, hostile, or of an unknown version."""
+
+
+class ArrayChangedError(CnnError, RuntimeError):
+    """An array that a backward pass reads was changed in place since the forward pass."""
 
 
 class DataError(CnnError, ValueError):

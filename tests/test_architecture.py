@@ -19,8 +19,8 @@ PACKAGE = ROOT / "cnncore"
 # for all that is in it, unless a longer path has a place of its own.
 LAYERS = (
     ("_version", "errors"),
-    ("checks",),
     ("runtime",),
+    ("checks",),
     ("operators",),
     *(
         tuple(f"operators/{name}" for name in names.split())
@@ -35,7 +35,7 @@ LAYERS = (
     ("nets/conversion", "nets/drawing", "nets/initialisers", "nets/model_file", "nets/parameters"),
     ("nets/structure", "nets/layers"),
     ("nets/graph", "nets/plan"),
-    ("nets/profile", "nets/summary", "nets/surgery", "nets/tuning"),
+    ("nets/output_kind", "nets/profile", "nets/summary", "nets/surgery", "nets/tuning"),
     ("nets/net",),
     ("nets/build", "nets"),
     ("models", "testing"),

@@ -56,6 +56,8 @@ def load(path, tune=False):
                 )
         net = Net(structure, model["seed"], dtype, arrays)
         tuned = Tuning.from_data(model["tuned"]) if "tuned" in model else ()
+        if "output_kind" in model:
+            net.output_kind = model["output_kind"]
     except CnnError as error:
         raise ModelFileError(f"{path}: {error}") from None
     net.steps, net.metadata, net.tuned, net.auto_tune = model["steps"], model["metadata"], tuned, bool(tune)
@@ -75,7 +77,7 @@ def check_model(model):
     def whole(value, least=0):
         return type(value) is int and least <= value < 2**63
 
-    expect(set(model) - {"tuned"} == {"graph", "dtype", "seed", "steps", "metadata"}, "set of entries")
+    expect(set(model) - {"tuned", "output_kind"} == {"graph", "dtype", "seed", "steps", "metadata"}, "set of entries")
     expect(model["dtype"] in ("float32", "float64"), "dtype")
     expect(whole(model["seed"]) and whole(model["steps"]), "seed and steps")
     expect(isinstance(model["metadata"], dict), "metadata")
@@ -84,6 +86,7 @@ def check_model(model):
     expect(isinstance(graph["inputs"], list) and isinstance(graph["nodes"], list), "inputs and nodes")
     expect(len(graph["inputs"]) + len(graph["nodes"]) <= MOST_NODES, f"number of nodes (at most {MOST_NODES})")
     expect(names(graph["outputs"]), "outputs")
+    expect(names(model.get("output_kind", [])), "output_kind")
     for row in graph["inputs"]:
         expect(isinstance(row, dict) and set(row) - {"role", *INPUT_FLAGS} == {"name", "channels", "size"}, "input")
         sizes, role = row["size"], row.get("role", "index" if row["channels"] is None else "real")

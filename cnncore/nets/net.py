@@ -10,15 +10,18 @@ import json
 import threading
 import warnings
 from collections import OrderedDict
+from collections.abc import MutableMapping
 
 import numpy as np
 
-from ..checks import FLOATS, index_array, integer, mask_array, ordinary_array
-from ..errors import DtypeError, GraphError, SettingError, ShapeError, shape_text, unknown_name
+from ..checks import FLOATS, check_apart, check_destination, index_array, integer, mask_array, ordinary_array
+from ..errors import ArrayChangedError, DtypeError, GraphError, SettingError, ShapeError, shape_text, unknown_name
 from ..runtime import cpu
+from ..runtime.fingerprint import Fingerprints
 from . import drawing, model_file, surgery
 from .graph import Graph
 from .initialisers import initialised
+from .output_kind import Output, checked_kind, outputs_of
 from .parameters import Arrays
 from .plan import Mode, Plan
 from .profile import algorithms, profile
@@ -29,7 +32,9 @@ from .tuning import Tuning, is_tuned, tune
 __all__ = ["Arrays", "Backward", "Net", "Structure"]
 
 MOST_PLANS = 32
+UNSAVED = ("_plans", "_lock", "_met")  # attributes of a net that its copies make anew
 TUNING_ROUNDS = 3  # of a net that tunes itself
+WATCHED_BYTES = 1 << 16  # parameters up to this size are compared as a whole, to see whether they were changed
 MOST_PLAN_BYTES = 1 << 30  # of the arenas of all plans but the newest
 
 
@@ -70,15 +75,17 @@ class Net:
         self.frozen = set()
         self.metadata = {}
         self.steps = 0
+        self.stated_kinds = None  # what somebody said that the outputs are, where it is not what the structure says
         self._start()
 
     def _start(self):
+        self._structural_outputs = None  # worked out when somebody asks
         self._plans = OrderedDict()
         self._met = set()  # shapes and modes whose choices were looked at, where the net tunes itself
         self._lock = threading.Lock()
 
     def __getstate__(self):
-        return {name: value for name, value in vars(self).items() if name not in ("_plans", "_lock", "_met")}
+        return {name: value for name, value in vars(self).items() if name not in UNSAVED}
 
     def __setstate__(self, state):
         vars(self).update(state)
@@ -89,6 +96,63 @@ class Net:
         outputs = ", ".join(self.graph.names[v] for v in self.graph.outputs)
         count = sum(a.size for a in self.parameters.values())
         return f"<net {inputs} → {outputs}: {len(self.graph.nodes)} nodes, {count:,} parameters, {self.dtype}>"
+
+    @property
+    def output_kind(self):
+        """What the output is: "logits", "probabilities", "log_probabilities", "independent_probabilities", "maps", "values",
+        "integers" or "booleans" (:mod:`cnncore.nets.output_kind`); one for each of several outputs.
+
+        It follows from the structure: a net that ends in softmax makes probabilities. Losses, evaluation, prediction and
+        :class:`cnncore.classify.Classifier` go by it. Where the structure does not tell, say it: a net of three real numbers
+        looks like one of three classes, until ``net.output_kind = "values"``. Model files keep it.
+
+        >>> import cnncore
+        >>> cnncore.models.lenet(seed=None).output_kind
+        'logits'
+        """
+        kinds = tuple(output.kind for output in self.described_outputs())
+        return kinds[0] if len(kinds) == 1 else kinds
+
+    @output_kind.setter
+    def output_kind(self, kinds):
+        kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+        if len(kinds) != len(self.graph.outputs):
+            raise SettingError(
+                f"output_kind: {len(kinds)} kinds {kinds}; the net has {len(self.graph.outputs)} outputs"
+            )
+        for name, kind in zip((self.graph.names[v] for v in self.graph.outputs), kinds, strict=True):
+            checked_kind(f"output_kind of {name}", kind)
+        self.stated_kinds = None
+        if kinds != tuple(output.kind for output in self.described_outputs()):
+            self.stated_kinds = kinds
+
+    def described_outputs(self):
+        """An :class:`output_kind.Output` for each output."""
+        if self._structural_outputs is None:
+            self._structural_outputs = outputs_of(self.graph, self.dtype)
+        if self.stated_kinds is None:
+            return self._structural_outputs
+        pairs = zip(self.stated_kinds, self._structural_outputs, strict=True)
+        return tuple(output if output.kind == kind else Output(kind) for kind, output in pairs)
+
+    def structural_kinds(self):
+        """The kinds of the outputs that follow from the structure, whatever was said about them."""
+        if self._structural_outputs is None:
+            self._structural_outputs = outputs_of(self.graph, self.dtype)
+        return [output.kind for output in self._structural_outputs]
+
+    def sharing_arrays(self, outputs):
+        """A net on these very parameters and buffers that returns the values with the numbers ``outputs``."""
+        made = copy.copy(self)
+        made.graph = Structure(self.graph.inputs, self.graph.nodes, outputs)
+        made._start()
+        made.stated_kinds = None
+        return made
+
+    def take_settings(self, other):
+        """Run as ``other`` does, from which :meth:`sharing_arrays` made this net: frozen parameters, algorithms, passes drawn."""
+        for name in ("training", "exact", "tuned", "auto_tune", "frozen", "steps", "seed"):
+            setattr(self, name, getattr(other, name))
 
     def decays(self, name):
         """Whether weight decay applies to a parameter: to weights, not to biases and the scales of normalisations."""
@@ -221,7 +285,7 @@ class Net:
                     for name, array in updates.items():
                         self.buffers[name] = array
             if mode.backward:
-                backward = Backward(plan, workspace, tape, self)
+                backward = Backward(plan, workspace, tape, self, Watched(plan, self, xs, arrays, versions))
         finally:
             if backward is None:
                 plan.give(workspace)
@@ -401,6 +465,8 @@ class Net:
         made.training, made.exact, made.tuned, made.auto_tune = self.training, self.exact, self.tuned, self.auto_tune
         made.steps, made.frozen = self.steps, set(self.frozen) & made.parameters.keys()
         made.metadata = json.loads(json.dumps(self.metadata))
+        if self.stated_kinds is not None and made.structural_kinds() == self.structural_kinds():
+            made.output_kind = self.stated_kinds
         return made
 
     # ── Looking at it ──
@@ -512,6 +578,7 @@ class Net:
             "seed": self.seed,
             "steps": self.steps,
             "metadata": metadata,
+            "output_kind": [output.kind for output in self.described_outputs()],
         }
         if self.tuned:
             model["tuned"] = self.tuned.as_data()
@@ -529,11 +596,43 @@ def checked_dtype(dtype):
     return found
 
 
+class Watched:
+    """What a backward pass reads of arrays that others may change: parameters, state, inputs that are no real numbers.
+
+    Most parameters are known to be as they were because nobody has asked for them; the others are fingerprinted.
+    """
+
+    def __init__(self, plan, net, xs, arrays, versions):
+        self._sources = (net.parameters, net.buffers)
+        self._versions = versions
+        self._arrays = {name: arrays[name] for name in plan.owned_by_backward()}
+        rows = zip(net.graph.inputs, xs, strict=True)
+        self._arrays |= {f"input {row.name}": x for row, x in rows if row.role != "real"}
+        self._prints = Fingerprints(self._arrays.values(), WATCHED_BYTES)
+
+    def check(self):
+        """Raise an error that names the array, if one of them was changed in place."""
+        for number, name in enumerate(self._arrays):
+            if self._may_have_changed(name) and self._prints.changed(number):
+                raise ArrayChangedError(
+                    f"backward: {name} was changed in place between forward and backward, which reads it: call backward "
+                    "before the optimizer's step, or run with_backward again"
+                )
+
+    def _may_have_changed(self, name):
+        for source in self._sources:
+            if name in source:
+                return source.may_have_changed(name, self._versions[name])
+        return True
+
+
 class Backward:
     """The backward pass of one forward pass: ``dx = backward(dy)``, then ``backward.gradients`` by parameter name."""
 
-    def __init__(self, plan, workspace, tape, net):
-        self._plan, self._workspace, self._tape = plan, workspace, tape
+    def __init__(self, plan, workspace, tape, net, watched):
+        self._plan, self._workspace, self._tape, self._watched = plan, workspace, tape, watched
+        self._owned = net.graph.owned
+        self._read = {**net.parameters._arrays, **net.buffers._arrays}
         self._names = [net.graph.names[v] for v in net.graph.outputs]
         self._shapes = [plan.shapes[v] for v in net.graph.outputs]
         self._inputs = net.graph.inputs
@@ -555,6 +654,9 @@ class Backward:
                 f"backward: the net has {len(self._names)} outputs ({', '.join(self._names)}), got {len(dys)} gradients"
             )
         checked = [self._checked(*each) for each in zip(self._names, self._shapes, self._roles, dys, strict=True)]
+        self._watched.check()
+        if gradients is not None:
+            self._check_destinations(gradients)
         self.gradients = {} if gradients is None else gradients
         once = not plan.mode.repeatable
         if once:  # whatever happens now, the pass is over
@@ -570,6 +672,26 @@ class Backward:
         rows = [row for row, needed in zip(self._inputs, plan.needed, strict=False) if needed]
         dxs = [row.arranged(dx) if dx is not None else None for row, dx in zip(rows, dxs, strict=True)]
         return dxs[0] if len(dxs) == 1 else tuple(dxs)
+
+    def _check_destinations(self, gradients):
+        """Raise unless the arrays in ``gradients`` are such that the parameters' gradients can be written into them."""
+        if not isinstance(gradients, MutableMapping):
+            raise SettingError(
+                f"backward: gradients is {type(gradients).__name__}; expected a dict, parameter name → array"
+            )
+        written = {}
+        for name, array in gradients.items():
+            if (
+                name in self._owned
+                and self._owned[name].trained
+                and name not in self._plan.mode.frozen
+                and array is not None
+            ):
+                place = f"gradients[{name!r}]"
+                check_destination("backward", place, array, self._owned[name].shape, self._plan.dtype)
+                written[place] = array
+        if written:
+            check_apart("backward", written, self._read)
 
     def _checked(self, name, shape, role, dy):
         if dy is None:

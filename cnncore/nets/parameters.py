@@ -28,6 +28,10 @@ class Arrays(MutableMapping):
             for name, count in references(self._arrays).items()
         }
 
+    def may_have_changed(self, name, version):
+        """Whether an array may be another one than when :meth:`versions` gave ``version`` for it."""
+        return version is None or self._taken[name] != version
+
     def __getitem__(self, name):
         try:
             array = self._arrays[name]

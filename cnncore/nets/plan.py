@@ -2,7 +2,7 @@
 
 A plan is made in five phases, each a method of :class:`Plan`, in this order:
 
-    describe     every node's call is checked and described with the real extents
+    infer        every node's call is checked and described with the real extents
     order        which nodes run when, forward and backward; which gradients anybody asks for
     lifetimes    which steps read each value
     buffers      where each value and gradient lies in one block of memory (the arena), reused as lifetimes allow
@@ -148,7 +148,7 @@ class Plan:
     def end(self):
         return 2 * len(self.nodes) + 3
 
-    # ── Phase 1: describe ──
+    # ── Phase 1: infer ──
 
     def infer(self, shapes):
         """Every node's call with real extents, and which of them are joins."""
@@ -237,6 +237,16 @@ class Plan:
         owned = len(node.owned) > 0 and all(value is None for value in node.arguments[1:])
         inference = not (mode.training or mode.backward or mode.exact)
         return inference and owned and node.op.implementation.folds_affine(self.calls[number])
+
+    def owned_by_backward(self):
+        """Names of the arrays owned by nodes that a backward pass reads."""
+        return [
+            owned.name
+            for number, node in enumerate(self.nodes)
+            if any(self.needs_gradient[number]) and self.parts[number] is None
+            for owned in node.owned
+            if self.saved_by(number, node.op.rows(len(node.arguments))[owned.argument].name)
+        ]
 
     def saved_by(self, number, name):
         saves = self.nodes[number].op.implementation.saves

@@ -27,8 +27,9 @@ class Row(NamedTuple):
 class Summary:
     """A table of nodes; ``str`` and notebooks show it, ``rows`` and the totals are for programs."""
 
-    def __init__(self, rows, shapes, inputs):
+    def __init__(self, rows, shapes, inputs, outputs):
         self.rows, self.shapes, self.inputs = tuple(rows), tuple(shapes), tuple(inputs)  # shapes: of all values
+        self.outputs = tuple(outputs)  # (name, shape, kind)
 
     @property
     def parameters(self):
@@ -68,6 +69,7 @@ class Summary:
         """The :class:`drawing.Table` that is shown."""
         header, lines, totals = self.cells()
         title = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs)
+        title += " → " + ", ".join(f"{n} {shape_text(s)}, {kind.replace('_', ' ')}" for n, s, kind in self.outputs)
         return drawing.Table(title, header, [lines, [totals]], words=4)
 
     def __str__(self):
@@ -112,7 +114,9 @@ def summarised(net, shapes):
             )
         )
     names = tuple((row.name, row.given(shape)) for row, shape in zip(structure.inputs, shapes, strict=True))
-    return Summary(rows, every_shape, names)
+    kinds = (output.kind for output in net.described_outputs())
+    outputs = [(structure.names[v], every_shape[v], kind) for v, kind in zip(structure.outputs, kinds, strict=True)]
+    return Summary(rows, every_shape, names, outputs)
 
 
 UNSEEING = ((), None)  # of values that see nothing of the image: constants

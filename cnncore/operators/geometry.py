@@ -10,6 +10,7 @@ Symbols: H input extent, k kernel_size, s stride, d dilation, lo and hi padding,
 import functools
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -25,6 +26,7 @@ __all__ = [
     "checked_bytes",
     "fractional_sizes",
     "fractional_starts",
+    "fraction_meant",
     "global_window",
     "integer",
     "padded",
@@ -373,6 +375,31 @@ def region_window(place, H, low, high, O):
     table = np.ascontiguousarray([first, count, np.zeros_like(first), count], dtype=np.int64)
     table.flags.writeable = False
     return table, int(met[0])
+
+
+def fraction_meant(number, dtype=np.float64):
+    """The fraction that a float stands for: of all that round to it, the one with the smallest denominator.
+
+    0.6 is a binary number just below 3/5, and 10 of it are less than 6: whoever writes 0.6 means 3/5, whoever computes 7/49
+    means 1/7. ``dtype`` is the precision in which the number was rounded, whatever it is stored in since.
+
+    >>> fraction_meant(0.6), fraction_meant(1 / 49), fraction_meant(2.0), fraction_meant(0.30000001192092896, np.float32)
+    (Fraction(3, 5), Fraction(1, 49), Fraction(2, 1), Fraction(3, 10))
+    """
+    rounded = dtype(abs(number))
+    exact = Fraction(float(rounded))
+    beside = (float(np.nextafter(rounded, dtype(end))) for end in (-np.inf, np.inf))
+    below, above = (Fraction(n) if math.isfinite(n) else exact for n in beside)
+    return (-1 if number < 0 else 1) * simplest_between((below + exact) / 2, (exact + above) / 2)
+
+
+def simplest_between(low, high):
+    """The fraction with the smallest denominator in [low, high], by continued fractions; 0 where that is in between."""
+    whole = -(-low.numerator // low.denominator)
+    if whole <= high:
+        return Fraction(max(whole, 0))
+    whole -= 1
+    return whole + 1 / simplest_between(1 / (high - whole), 1 / (low - whole))
 
 
 def transposed_window(place, extents, kernel_size, stride=1, padding=0, output_padding=0, dilation=1):

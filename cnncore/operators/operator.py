@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import FLOATS, _from_outside, index_array, mask_array, ordinary_array, overlap
-from ..errors import DtypeError, SettingError, ShapeError
+from ..checks import FLOATS, _from_outside, check_destination, index_array, mask_array, ordinary_array, overlap
+from ..errors import ArrayChangedError, DtypeError, SettingError, ShapeError
+from ..runtime import fingerprint
 from ..runtime.recent import Recent, frozen_setting, is_ready, setting_key
 from . import geometry
 from .documentation import Derived, docstring, signature
@@ -226,14 +227,27 @@ class Op:
             call, arrays, None if out is None else self._checked_out(call, out, arrays)
         )
 
+        watched = fingerprint.of_saved(arrays, y, extras, saved) if self.yields == "real" else None
+
         def backward(dy):
             if self.yields != "real":
                 return ()
+            if watched is not None and (number := watched.first_changed()) >= 0:
+                raise self._changed(arrays, number)
             gradients = self.implementation.backward(call, saved, self.checked_dy(call, dy), needs_gradient)
             given = [g for g, want in zip(gradients, needs_gradient, strict=True) if want]
             return given[0] if len(given) == 1 else tuple(given)
 
         return ((y, *extras) if extras else y), backward
+
+    def _changed(self, arrays, number):
+        """The error for array ``number`` of (arrays, y, extra outputs), which is not as forward left it."""
+        names = (*(row.name for row in self.rows(len(arrays))), "y")
+        name = names[number] if number < len(names) else f"output {number - len(names) + 1}"
+        return ArrayChangedError(
+            f"{self.name}: {name} was changed in place between forward and backward, which reads it: change a copy, or call "
+            "backward first"
+        )
 
     # ── Binding a call: the one place where arguments are checked ──
 
@@ -394,16 +408,7 @@ class Op:
     def _checked_out(self, call, out, arrays):
         if out is None:
             return None
-        if (
-            not isinstance(out, np.ndarray)
-            or out.shape != call.output
-            or out.dtype != call.output_dtype
-            or not out.flags.writeable
-        ):
-            came = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
-            raise ShapeError(
-                f"{self.name}: out must be a writeable {call.output_dtype} array of shape {call.output}, got {came}"
-            )
+        check_destination(self.name, "out", out, call.output, call.output_dtype)
         for row, array in zip(self.rows(len(arrays)), arrays, strict=True):
             if array is not None and overlap(out, array):
                 raise ShapeError(f"{self.name}: out overlaps {row.name}; give it memory of its own, or leave it out")

@@ -204,7 +204,7 @@ cdef class PackedWeights:
 
 cdef void *take_block(int purpose, int64_t bytes) noexcept nogil
 cdef void give_block(int purpose, void *memory) noexcept nogil
-cdef cnn_task kernel(int number, int precision) noexcept nogil
+cdef cnn_task kernel(int number, int precision) except? NULL nogil
 cdef int64_t lanes(int precision) noexcept nogil
 cdef int threads_per_call() noexcept nogil
 cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t scratch_bytes, double cost) except -1

@@ -82,7 +82,7 @@ cdef class Tensor:
         cdef int axis, place
         if rank > 5:
             raise ValueError(f"an array with {rank} dimensions is not (N, C, D, H, W)")
-        cdef char code = self.buffer.format[0]
+        cdef char code = self.buffer.format[0] if self.buffer.format[1] == 0 else 0
         self.precision = CNN_FLOAT32 if code == b"f" else CNN_FLOAT64 if code == b"d" else -1
         self.view.data = self.buffer.buf
         for axis in range(5):
@@ -90,6 +90,8 @@ cdef class Tensor:
             self.view.stride[axis] = 0
         for axis in range(rank):
             place = axis if axis < 2 else axis + 5 - rank
+            if self.buffer.strides[axis] % self.buffer.itemsize:
+                raise ValueError(f"an array of {self.buffer.itemsize} byte elements that lie {self.buffer.strides[axis]} bytes apart")
             self.view.shape[place] = self.buffer.shape[axis]
             self.view.stride[place] = self.buffer.strides[axis] // self.buffer.itemsize
         return 0
@@ -214,14 +216,16 @@ cdef class PackedWeights:
 
 # ── CPU targets ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-cdef cnn_task kernel(int number, int precision) noexcept nogil:
+cdef cnn_task kernel(int number, int precision) except? NULL nogil:
     """The current target's kernel, or NULL to run the reference implementation."""
+    if precision != CNN_FLOAT32 and precision != CNN_FLOAT64:
+        raise TypeError("an array that is neither float32 nor float64 has come to a kernel; a check is missing in its caller")
     return cnn_kernel(number, precision)
 
 
 cdef int64_t lanes(int precision) noexcept nogil:
     """Values per vector of the current target; 1 for the reference implementations."""
-    return cnn_lanes(precision)
+    return cnn_lanes(precision) if precision == CNN_FLOAT32 or precision == CNN_FLOAT64 else 1
 
 
 def kernel_number(name):

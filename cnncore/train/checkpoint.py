@@ -37,7 +37,11 @@ def write(path, trainer, notes=None):
         "seed": trainer.net.seed,
         "steps": trainer.net.steps,
         "dtype": trainer.net.dtype.name,
-        "optimizer": {"class": type(optimizer).__name__, "steps": optimizer.steps},
+        "optimizer": {
+            "class": type(optimizer).__name__,
+            "steps": optimizer.steps,
+            "steps_of": dict(optimizer.steps_of),
+        },
         "history": [vars(epoch) for epoch in trainer.history],
         "notes": {} if notes is None else notes,
     }
@@ -104,13 +108,26 @@ def restore(path, trainer, record):
         state[name] = tuple(fitting(path, name, part, wanted[name]) for part in parts)
     if states:
         raise ModelFileError(f"{path}: the optimizer has no place for {min(states)!r}")
+    steps_of = steps_by_parameter(path, model["optimizer"], net.parameters, state)
     history = [history_entry(path, record, row) for row in model["history"]]
 
     trainer.restore_arrays(found)
     net.steps = model["steps"]
-    optimizer.state, optimizer.steps = state, model["optimizer"]["steps"]
+    optimizer.state, optimizer.steps, optimizer.steps_of = state, model["optimizer"]["steps"], steps_of
     trainer.history[:] = history
     return model["notes"]
+
+
+def steps_by_parameter(path, optimizer, parameters, state):
+    """Parameter name → its steps. Files of cnncore 0.1.0 count those of all together: theirs are every changed parameter's."""
+    steps_of = optimizer.get("steps_of", dict.fromkeys(state, optimizer["steps"]))
+    if not isinstance(steps_of, dict) or not steps_of.keys() <= parameters.keys():
+        raise ModelFileError(f"{path}: the optimizer's steps by parameter are of other parameters than the net's")
+    odd = next((n for n in steps_of.values() if type(n) is not int or not 1 <= n <= optimizer["steps"]), None)
+    if odd is not None or not state.keys() <= steps_of.keys():
+        what = f"{odd!r} steps of a parameter" if odd is not None else "no steps of a parameter that has a state"
+        raise ModelFileError(f"{path}: the optimizer counts {what}; expected 1 to {optimizer['steps']}")
+    return steps_of
 
 
 def fitting(path, name, array, like):
@@ -129,6 +146,6 @@ def history_entry(path, record, row):
         raise ModelFileError(f"{path}: an entry of the history has wrong fields")
     for name, value in row.items():
         number = type(value) in (int, float) and math.isfinite(value)
-        if not number and not (value is None and name.startswith("validation")):
+        if not number and not (value is None and (name.startswith("validation") or name == "accuracy")):
             raise ModelFileError(f"{path}: {name} in the history is {value!r}; expected a number")
     return record(**row)

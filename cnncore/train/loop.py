@@ -18,6 +18,7 @@ from ..errors import DataError, SettingError
 from ..operators.registry import OPS
 from . import checkpoint
 from .augment import ORDER_OF_BATCHES, Augment, batch_plan, uniform
+from .criterion import criteria
 from .optimizers import SGD
 from .schedules import schedule as schedule_named
 
@@ -42,11 +43,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch brought. Validation figures are None where there is no validation data."""
+    """What one epoch brought. Validation figures are None where there is no validation data.
+
+    Accuracies are None where no answer is right or wrong: for targets that are real numbers, and outputs that are no classes.
+    """
 
     epoch: int
     loss: float
-    accuracy: float
+    accuracy: float | None
     validation_loss: float | None
     validation_accuracy: float | None
     learning_rate: float
@@ -56,10 +60,14 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A net's answers on a data set: mean loss, share of right answers, confusion[true class, answer], probabilities (N, K)."""
+    """A net's answers on a data set: mean loss, share of right answers, confusion[true class, answer], probabilities (N, K).
+
+    ``accuracy`` is None, and ``confusion`` has no rows, where answers are not right or wrong: for targets that are real numbers.
+    ``probabilities`` are what :meth:`Trainer.predict` returns.
+    """
 
     loss: float
-    accuracy: float
+    accuracy: float | None
     confusion: np.ndarray
     probabilities: np.ndarray = field(repr=False)
     labels: np.ndarray = field(repr=False)
@@ -76,34 +84,45 @@ class Callback:
 
 
 class EarlyStopping(Callback):
-    """Ends training when ``monitor`` has not improved for ``patience`` epochs, and brings the best parameters back."""
+    """Ends training when ``monitor`` has not improved for ``patience`` epochs, and brings the best parameters back.
 
-    def __init__(self, patience=5, monitor="validation_accuracy"):
+    ``monitor=None``: the accuracy on the validation data, or the loss on them where no accuracy is defined.
+    """
+
+    def __init__(self, patience=5, monitor=None):
         self.patience = integer("EarlyStopping", "patience", patience, 1)
-        if monitor not in Epoch.__dataclass_fields__:
+        if monitor is not None and monitor not in Epoch.__dataclass_fields__:
             raise SettingError(
                 f"EarlyStopping: monitor {monitor!r} is unknown; choose one of {list(Epoch.__dataclass_fields__)}"
             )
         self.monitor = monitor
-        self.sign = 1 if "accuracy" in monitor else -1
         self.best = -np.inf
         self.best_arrays = None
         self.waited = 0
 
     def on_epoch(self, trainer, epoch):
+        if self.monitor is None:
+            self.monitor = "validation_loss" if epoch.validation_accuracy is None else "validation_accuracy"
         value = getattr(epoch, self.monitor)
-        if value is None:
+        if value is None and self.monitor.startswith("validation") and epoch.validation_loss is None:
             raise SettingError(
                 f"EarlyStopping: there is no {self.monitor} without validation data; give fit(validation=…)"
             )
-        if self.sign * value > self.best:
-            self.best, self.waited = self.sign * value, 0
+        if value is None:
+            raise SettingError(
+                f"EarlyStopping: {self.monitor} is not defined for these targets and outputs; leave monitor out, or give "
+                f"monitor={self.monitor.replace('accuracy', 'loss')!r}"
+            )
+        merit = value if "accuracy" in self.monitor else -value
+        if merit > self.best:
+            self.best, self.waited = merit, 0
             self.best_arrays = {name: array.copy() for name, array in trainer.arrays().items()}
             return False
         self.waited += 1
         if self.waited < self.patience:
             return False
-        trainer.restore_arrays(self.best_arrays)
+        if self.best_arrays is not None:  # None: no epoch had a number to compare
+            trainer.restore_arrays(self.best_arrays)
         return True
 
 
@@ -125,7 +144,9 @@ class Trainer:
     """Trains ``net``: ``Trainer(net, optimizer=SGD(0.01, momentum=0.9), loss="softmax_cross_entropy")``.
 
     ``loss`` is the name of an operator in :data:`cnncore.OPS` that takes the net's output and the target, or a function
-    ``loss(y, target) → (value, backward)`` whose ``backward(1.0)`` starts with the gradient of y.
+    ``loss(y, target) → (value, backward)`` whose ``backward(1.0)`` starts with the gradient of y. By its name, a loss takes the
+    form that suits ``net.output_kind``: of a net that ends in softmax, "softmax_cross_entropy" takes the scores before it, as
+    "binary_cross_entropy" takes those before sigmoid; a function gets the output as it is. What does not fit is refused.
 
     A net with several outputs, such as one with auxiliary classifiers, needs ``loss_weights``, one number per output: the loss
     is the weighted sum over outputs, all with the same target. GoogLeNet's are (1, 0.3, 0.3). What is evaluated and predicted
@@ -157,14 +178,13 @@ class Trainer:
             raise SettingError(f"Trainer: loss_weights has {len(weights)} numbers; the net has {outputs} outputs")
         self.loss_weights = tuple(number()("Trainer", "loss_weights", weight) for weight in weights)
         self.optimizer = SGD(0.01, momentum=0.9) if optimizer is None else optimizer
-        if isinstance(loss, str):
-            if loss not in OPS:
-                raise SettingError(
-                    f"Trainer: loss {loss!r} is no operator; try 'softmax_cross_entropy', or give a function"
-                )
-            loss = OPS[loss].with_backward
-        self.loss = loss
+        if isinstance(loss, str) and loss not in OPS:
+            raise SettingError(
+                f"Trainer: loss {loss!r} is no operator; try 'softmax_cross_entropy', or give a function"
+            )
+        self.loss, self.criteria = loss, criteria(net, loss)
         self.history = []
+        self._scoring = None
         self._gradients = {}  # the arrays of the last step: backward writes the next gradients into them
 
     # ── One step ──
@@ -176,13 +196,14 @@ class Trainer:
 
     def _step(self, x, target, learning_rate):
         """(loss, first output) of a step. The image's own gradient is not computed: nobody asks for it in training."""
-        outputs, backward = self.net.with_backward(x, training=True, needs_gradient=False, repeatable=False)
+        net = self.scoring_net()
+        outputs, backward = net.with_backward(x, training=True, needs_gradient=False, repeatable=False)
+        self.net.steps = net.steps
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         value, gradients = 0.0, []
-        for output, weight in zip(outputs, self.loss_weights, strict=True):
-            loss, loss_backward = self.loss(output, target)
-            gradient = loss_backward(np.full((), weight, output.dtype))
-            gradients.append(gradient[0] if isinstance(gradient, tuple) else gradient)
+        for criterion, output, weight in zip(self.criteria, outputs, self.loss_weights, strict=True):
+            loss, loss_backward = criterion.loss(output, target)
+            gradients.append(loss_backward(np.full((), weight, output.dtype)))
             value += weight * float(loss)
         if not np.isfinite(value):
             rate = self.optimizer.learning_rate if learning_rate is None else learning_rate
@@ -197,9 +218,19 @@ class Trainer:
             self.optimizer.update(self.net.parameters, self._gradients, learning_rate, self.net.decays)
         return value, outputs[0]
 
+    def scoring_net(self):
+        """The net as the loss sees it: the net itself, or one on its arrays that returns the scores before a last softmax."""
+        if all(criterion.scores is None for criterion in self.criteria):
+            return self.net
+        if self._scoring is None:
+            pairs = zip(self.criteria, self.net.graph.outputs, strict=True)
+            self._scoring = self.net.sharing_arrays([value if c.scores is None else c.scores for c, value in pairs])
+        self._scoring.take_settings(self.net)
+        return self._scoring
+
     def _scores(self, x):
-        """The first output in inference mode."""
-        outputs = self.net(x, training=False)
+        """What the loss takes of the first output, in inference mode."""
+        outputs = self.scoring_net()(x, training=False)
         return outputs[0] if isinstance(outputs, tuple) else outputs
 
     # ── Many ──
@@ -240,11 +271,12 @@ class Trainer:
         steps = len(batch_plan(len(source), batch_size, augment if isinstance(augment, Augment) else None))
         began, done_before = time.perf_counter(), 0
         for epoch in range(first_epoch, epochs):
-            started, total, right, seen, rate = time.perf_counter(), 0.0, 0, 0, 0.0
+            started, total, seen, rate, judged = time.perf_counter(), 0.0, 0, 0.0, []
             for step, (x, y) in enumerate(source.batches(batch_size, seed=seed, epoch=epoch, augment=augment)):
                 rate = self.optimizer.learning_rate * factor((epoch * steps + step) / (epochs * steps))
                 value, output = self._step(x.astype(self.net.dtype, copy=False), y, rate)
-                total, seen, right = total + value * len(x), seen + len(x), right + count_right(output, y)
+                total, seen = total + value * len(x), seen + len(x)
+                judged.append(self.criteria[0].judged(output, y))
                 elapsed = time.perf_counter() - began
                 done = done_before + step + 1
                 remaining = elapsed / done * ((epochs - first_epoch) * steps - done)
@@ -256,7 +288,7 @@ class Trainer:
             record = Epoch(
                 epoch=epoch,
                 loss=total / max(seen, 1),
-                accuracy=right / max(seen, 1),
+                accuracy=share_right(judged),
                 validation_loss=checked and checked.loss,
                 validation_accuracy=checked and checked.accuracy,
                 learning_rate=rate,
@@ -279,13 +311,16 @@ class Trainer:
             outputs.append(self._scores(x.astype(self.net.dtype, copy=False)))
             targets.append(y)
         output, target = np.concatenate(outputs), np.concatenate(targets)
-        value, _ = self.loss(output, target)
-        return evaluation(float(value), output, target)
+        criterion = self.criteria[0]
+        value, _ = criterion.loss(output, target)
+        return evaluation(float(value), criterion, output, target)
 
     def predict(self, x, batch_size=128):
-        """Probabilities (softmax over axis 1 of the net's output) for an array of images."""
-        parts = [OPS["softmax"](self._scores(x[i : i + batch_size])) for i in range(0, len(x), batch_size)]
-        return np.concatenate(parts)
+        """The net's answers for an array of images: probabilities where its output, or the loss, says that they are; otherwise
+        the output.
+        """
+        answers = self.criteria[0].answered
+        return np.concatenate([answers(self._scores(x[i : i + batch_size])) for i in range(0, len(x), batch_size)])
 
     # ── State ──
 
@@ -308,27 +343,24 @@ class Trainer:
                 target[name] = arrays[name]
 
 
-def is_classification(output, target):
-    """Whether these are class scores (N, K) and class numbers (N)."""
-    return output.ndim == 2 and target.ndim == 1 and target.dtype.kind in "iu"
+def share_right(judged):
+    """Right answers over given ones; None where a batch has no such thing, or nothing was judged."""
+    if any(pair is None for pair in judged) or not sum(given for _, given in judged):
+        return None
+    return sum(right for right, _ in judged) / sum(given for _, given in judged)
 
 
-def count_right(output, target):
-    """How many rows of (N, K) class scores have their largest where the target says; 0 for targets that are no classes."""
-    if not is_classification(output, target):
-        return 0
-    return int(np.count_nonzero(output.argmax(axis=1) == target))
-
-
-def evaluation(loss, output, target):
-    """An :class:`Evaluation` from class scores (N, K) and classes (N); for other targets the loss alone means something."""
-    if not is_classification(output, target):
-        return Evaluation(loss, 0.0, np.zeros((0, 0), np.int64), output, target)
-    probabilities = OPS["softmax"](output)
-    answers = probabilities.argmax(axis=1)
-    confusion = np.zeros((output.shape[1],) * 2, np.int64)
-    np.add.at(confusion, (target, answers), 1)
-    return Evaluation(loss, float(np.mean(answers == target)), confusion, probabilities, target)
+def evaluation(loss, criterion, output, target):
+    """An :class:`Evaluation` from what the loss takes of an output."""
+    found = criterion.classes(criterion.shaped(output), target)
+    confusion = np.zeros((0, 0), np.int64)
+    if found is not None:
+        given, right = (numbers.reshape(-1) for numbers in found)
+        counted = right >= 0
+        confusion = np.zeros((criterion.shaped(output).shape[1],) * 2, np.int64)
+        np.add.at(confusion, (right[counted], given[counted]), 1)
+    accuracy = share_right([criterion.judged(output, target)])
+    return Evaluation(loss, accuracy, confusion, criterion.answered(output), target)
 
 
 # ── Sources of batches ─────────────────────────────────────────────────────────────────────────────────────────────────

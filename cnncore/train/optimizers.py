@@ -8,19 +8,22 @@ import math
 
 import numpy as np
 
-from ..checks import number
-from ..errors import SettingError
+from ..checks import FLOATS, check_destination, number, ordinary_array, overlap
+from ..errors import DtypeError, SettingError, ShapeError
 from . import update
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "optimizer"]
+
+MOST_AXES = 5  # of a parameter
 
 
 class Optimizer:
     """Base of the optimizers: the state of every parameter, and the loop over parameters.
 
-    A subclass names its state arrays in ``state_names`` and defines ``change(w, g, state, rate, decay)``, which changes w and
-    the state arrays in place. ``weight_decay`` is applied to the parameters that decay (biases and the scales and shifts of
-    normalisation do not).
+    A subclass names its state arrays in ``state_names`` and defines ``change(w, g, state, rate, decay, step)``, which changes w
+    and the state arrays in place. ``step`` counts the steps of this very parameter, from 1: a layer that is frozen at first
+    begins later than the others. ``weight_decay`` is applied to the parameters that decay (biases and the scales and shifts of
+    normalisation do not). ``steps`` counts the updates of all.
     """
 
     state_names = ()
@@ -31,23 +34,49 @@ class Optimizer:
         self.weight_decay = number(minimum=0)(place, "weight_decay", weight_decay)
         self.state = {}
         self.steps = 0
+        self.steps_of = {}  # parameter name → how often it was changed
 
     def update(self, parameters, gradients, rate=None, decays=lambda name: True):
-        """One step: change every parameter that has a gradient, in place."""
+        """One step: change every parameter that has a gradient, in place; nothing is changed unless all arrays fit."""
+        rate = self.learning_rate if rate is None else number()(type(self).__name__, "rate", rate)
+        checked = [(name, *self._checked(name, parameters, g)) for name, g in gradients.items()]
         self.steps += 1
-        rate = self.learning_rate if rate is None else rate
-        for name, g in gradients.items():
-            w = parameters[name]
-            state = self.state.get(name)
-            if state is None:
-                state = self.state[name] = tuple(np.zeros_like(w) for _ in self.state_names)
-            self.change(w, g, state, rate, self.weight_decay if decays(name) else 0.0)
+        for name, w, g, state in checked:
+            self.state[name] = state
+            step = self.steps_of[name] = self.steps_of.get(name, 0) + 1
+            self.change(w, g, state, rate, self.weight_decay if decays(name) else 0.0, step)
 
-    def change(self, w, g, state, rate, decay):
+    def _checked(self, name, parameters, g):
+        """(parameter, gradient, state) of a name, as :meth:`change` may trust them."""
+        place, what = f"{type(self).__name__}.update", f"parameters[{name!r}]"
+        if name not in parameters:
+            raise SettingError(
+                f"{place}: there is a gradient for {name!r}, which is no parameter; there are {', '.join(parameters)}"
+            )
+        w = parameters[name]
+        if not isinstance(w, np.ndarray) or w.dtype not in FLOATS or w.ndim > MOST_AXES:
+            came = f"{w.dtype} of shape {w.shape}" if isinstance(w, np.ndarray) else type(w).__name__
+            raise DtypeError(f"{place}: {what} is {came}; expected float32 or float64 of up to {MOST_AXES} dimensions")
+        check_destination(place, what, w, w.shape, w.dtype)
+        g = ordinary_array(place, f"gradients[{name!r}]", g)
+        if g.shape != w.shape:
+            raise ShapeError(f"{place}: gradients[{name!r}] has shape {g.shape}; the parameter has {w.shape}")
+        if g.dtype != w.dtype:
+            raise DtypeError(
+                f"{place}: gradients[{name!r}] is {g.dtype} and the parameter {w.dtype}: use .astype('{w.dtype}')"
+            )
+        state = self.state.get(name)
+        if state is None:
+            state = tuple(np.zeros_like(w) for _ in self.state_names)
+        for kind, array in zip(self.state_names, state, strict=True):
+            check_destination(place, f"{kind} of {name!r}, kept from the steps before,", array, w.shape, w.dtype)
+        return w, g.copy() if overlap(g, w) else g, state
+
+    def change(self, w, g, state, rate, decay, step):
         raise NotImplementedError
 
     def __repr__(self):
-        own = {k: v for k, v in vars(self).items() if k not in ("state", "steps", "state_names")}
+        own = {k: v for k, v in vars(self).items() if k not in ("state", "steps", "steps_of", "state_names")}
         return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in own.items())})"
 
 
@@ -79,7 +108,7 @@ class SGD(Optimizer):
             raise SettingError("SGD: nesterov=True needs a momentum above 0, got 0; try momentum=0.9")
         self.state_names = ("velocity",) if momentum else ()
 
-    def change(self, w, g, state, rate, decay):
+    def change(self, w, g, state, rate, decay, step):
         update.sgd(w, g, state[0] if state else None, rate, self.momentum, decay, self.nesterov)
 
 
@@ -88,7 +117,7 @@ class Adam(Optimizer):
 
         g ← g + λ w                        λ weight_decay
         m ← β₁ m + (1 − β₁) g              v ← β₂ v + (1 − β₂) g²
-        w ← w − η · m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + ε)          t counts the steps from 1
+        w ← w − η · m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + ε)          t counts the parameter's steps from 1
 
     Kingma & Ba 2015, arXiv:1412.6980, algorithm 1.
 
@@ -110,16 +139,16 @@ class Adam(Optimizer):
         self.betas = (unit(place, "betas[0]", first), unit(place, "betas[1]", second))
         self.eps = number(minimum=0)(place, "eps", eps)
 
-    def change(self, w, g, state, rate, decay):
+    def change(self, w, g, state, rate, decay, step):
         first, second = self.betas
         update.adam(
             w,
             g,
             *state,
-            rate / (1 - first**self.steps),
+            rate / (1 - first**step),
             first,
             second,
-            1 / math.sqrt(1 - second**self.steps),
+            1 / math.sqrt(1 - second**step),
             self.eps,
             0.0 if self.decoupled else decay,
             1 - rate * decay if self.decoupled else 1.0,

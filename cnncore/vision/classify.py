@@ -52,7 +52,9 @@ class Prediction:
 class Classifier:
     """A net with what its images need, all from ``net.metadata``: class names, and its :class:`Preprocessing`.
 
-    The net gives scores, which softmax makes probabilities, or probabilities, where softmax is its last operator.
+    ``net.output_kind`` says what the net gives: scores, which softmax makes probabilities; probabilities; or independent ones,
+    each for itself, as sigmoid makes them, which are taken as they are. A lone one is the probability of the second of two
+    classes.
 
     >>> import numpy as np, cnncore
     >>> g = cnncore.Graph(); x = g.input(channels=1)
@@ -119,16 +121,7 @@ class Classifier:
             raise ModelFileError(
                 f"{self.name}: the net makes {scores.shape} of an image, a map; predict needs one score per class, (1, classes)"
             )
-        probabilities = scores.reshape(1, -1)
-        if not self.gives_probabilities():
-            probabilities = OPS["softmax"](probabilities)
-        probabilities = probabilities[0]
-        classes = self.classes or [str(k) for k in range(len(probabilities))]
-        if len(classes) != len(probabilities):
-            raise ModelFileError(
-                f"{self.name}: the net has {len(probabilities)} outputs, its metadata {len(classes)} classes (which --classes "
-                f"FILE replaces, a name per line)"
-            )
+        classes, probabilities = self.answers(scores.reshape(1, -1))
         return Prediction(name, own, read_at, tuple(classes), probabilities, pixels)
 
     def prepared(self, pixels, size=None):
@@ -138,13 +131,28 @@ class Classifier:
         x = self.preprocessing.numbers(pixels).astype(self.net.dtype, copy=False)
         return self.net.graph.inputs[0].arranged(x)
 
-    def gives_probabilities(self):
-        """Whether the net's last operator is softmax, whatever reshapes its result."""
-        graph = self.net.graph
-        value = graph.outputs[0] - len(graph.inputs)
-        while value >= 0 and graph.nodes[value].op.name in ("flatten", "reshape", "identity", "squeeze"):
-            value = graph.nodes[value].arguments[0] - len(graph.inputs)
-        return value >= 0 and graph.nodes[value].op.name == "softmax"
+    def answers(self, scores):
+        """(names of the classes, probabilities) of an image's output (1, K), by what ``net.output_kind`` says that it is."""
+        kind, count = self.net.output_kind, scores.shape[1]
+        if kind not in ("logits", "probabilities", "log_probabilities", "independent_probabilities"):
+            raise ModelFileError(
+                f"{self.name}: the net's output is {kind.replace('_', ' ')}, not scores or probabilities of classes, which "
+                "predict needs; where it is nevertheless: net.output_kind = 'logits' (or 'probabilities' …)"
+            )
+        if kind in ("logits", "log_probabilities"):
+            scores = OPS["softmax"](scores)
+        probabilities = scores[0]
+        if (
+            kind == "independent_probabilities" and count == 1 and len(self.classes or "01") == 2
+        ):  # of the second: no or yes
+            probabilities = np.array([1 - probabilities[0], probabilities[0]], probabilities.dtype)
+        classes = self.classes or [str(k) for k in range(len(probabilities))]
+        if len(classes) != len(probabilities):
+            raise ModelFileError(
+                f"{self.name}: the net has {count} outputs, its metadata {len(classes)} classes (which --classes FILE replaces, "
+                "a name per line)"
+            )
+        return classes, probabilities
 
     def trained_sizes(self):
         """((height, width), (height, width)): the smallest and the largest of the training; None where it is not known."""

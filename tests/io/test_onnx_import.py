@@ -186,6 +186,65 @@ def test_padding(op_type, auto_pad):
         assert_same(content, (2, 3, 7, 8), (1, 3, 9, 11), (1, 3, 4, 4))
 
 
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4])
+def test_padding_of_transposed_convolutions(auto_pad, kernel):
+    """Every stride, dilation and output_padding against the formula of the specification, in float64."""
+    rng = np.random.default_rng(0)
+    H = 4
+    for s, d, m in [(1, 1, 0), (1, 2, 1), (2, 1, 0), (2, 1, 1), (2, 2, 1), (3, 1, 0), (3, 1, 1), (3, 1, 2), (3, 2, 2)]:
+        w, x = rng.standard_normal((2, kernel)).astype("f"), rng.standard_normal((1, 1, H)).astype("f")
+        reach = d * (kernel - 1) + 1
+        total = s * (H - 1) + m + reach - s * H if auto_pad.startswith("SAME") else 0
+        low = total - total // 2 if auto_pad == "SAME_LOWER" else total // 2
+        if total < 0:
+            low = 0  # cells that no window reaches lie at the high end
+        extent = s * H if auto_pad.startswith("SAME") else s * (H - 1) + m + reach
+        right = np.zeros((2, s * (H - 1) + reach + extent))
+        for place in range(H):
+            for tap in range(kernel):
+                right[:, s * place + d * tap] += float(x[0, 0, place]) * w[:, tap]
+        made = node("ConvTranspose", "x w", "y", auto_pad=auto_pad, strides=[s], dilations=[d], output_padding=[m])
+        for given in ([1, 1, H], ["N", 1, "L"]):
+            net = cnncore.io.load_onnx(model([made], {"x": given}, ["y"], {"w": w[None]}, 11))
+            y = net(x)
+            assert y.shape == (1, 2, extent), (s, d, m)
+            np.testing.assert_allclose(y[0], right[:, low : low + extent], atol=1e-6, err_msg=f"{s} {d} {m}")
+
+
+REDUCED_ALONG_NOTHING = {
+    "ReduceL1": np.abs,
+    "ReduceL2": np.abs,
+    "ReduceSumSquare": np.square,
+    "ReduceLogSum": np.log,
+    **dict.fromkeys(["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSumExp"], np.array),
+}
+
+
+@pytest.mark.parametrize("op_type", REDUCED_ALONG_NOTHING)
+def test_reductions_along_no_axis_still_take_the_function(op_type):
+    """Read from a file, of numbers of the file too, and written again from an operator along no axes."""
+    x = np.random.default_rng(0).uniform(0.5, 2, (2, 3, 4)).astype("f")
+    right = REDUCED_ALONG_NOTHING[op_type](x)
+    content = model([node(op_type, "x", "y", noop_with_empty_axes=1)], {"x": ["N", 3, "L"]}, ["y"], opset=18)
+    np.testing.assert_allclose(cnncore.io.load_onnx(content)(x), right, rtol=1e-6)
+    from cnncore.io.onnx_export.arrays import REDUCTIONS
+
+    (name,) = [name for name, written in REDUCTIONS.items() if written == op_type]
+    np.testing.assert_allclose(cnncore.OPS[name](x, axes=()), right, rtol=1e-6)
+    g = cnncore.Graph()
+    g.output(getattr(g, name)(g.input(channels=3, size=(4,)), axes=()))
+    for opset in (13, 18, 21):
+        content = cnncore.io.save_onnx(g.build(), opset=opset)
+        (y,) = session(content).run(None, {session(content).get_inputs()[0].name: x})
+        np.testing.assert_allclose(y, right, rtol=1e-6)
+        np.testing.assert_allclose(cnncore.io.load_onnx(content)(x), right, rtol=1e-6)
+    if op_type in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd"):
+        nodes = [node(op_type, "numbers", "c", noop_with_empty_axes=1), node("Mul", "x c", "y")]
+        content = model(nodes, {"x": ["N", 3, "L"]}, ["y"], {"numbers": x[:1]}, 18)
+        np.testing.assert_allclose(cnncore.io.load_onnx(content)(x), x * x[:1], rtol=1e-6)
+
+
 def test_weights_and_names():
     """Weights become parameters under the node's name, a bias added behind is the layer's; constants are not trained."""
     nodes = [

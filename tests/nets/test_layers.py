@@ -252,6 +252,42 @@ def test_lrn_of_values_whose_squares_overflow(dtype, layout):
     np.testing.assert_allclose(y, right, rtol=1e-5 if dtype == "float32" else 1e-13)
 
 
+@pytest.mark.parametrize(
+    "op", [cnncore.local_response_norm, cnncore.response_norm_within_channel], ids=lambda op: op.name
+)
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, channels_last])
+@pytest.mark.parametrize("beta", [0.5, 0.75, 1.6, 3.0])
+def test_response_norms_lose_no_digits_at_any_size(op, layout, beta):
+    """float32 against float64 from the formula itself, wherever y and dx are normal numbers, on every CPU target."""
+    rng = np.random.default_rng(3)
+    unit, dy = rng.uniform(0.5, 1, (2, 2, 5, 4, 3)).astype("float32").astype("float64")
+    for size, k in [(10.0**e, 1.0) for e in range(-6, 19, 2)] + [(1e-9, 1e-12), (1e-3, 1e-30), (1e8, 1e20)]:
+        x = (unit * size).astype("float32")
+        right = response_norm_by_formula(op, x.astype("float64"), dy, 3, 1.0, beta, k)
+        for target in cnncore.cpu.targets():
+            with cnncore.cpu.target(target):
+                y, backward = op.with_backward(layout(x), size=3, alpha=1.0, beta=beta, k=k)
+                for have, want in zip((y, backward(layout(dy.astype("float32")))), right, strict=True):
+                    largest = np.abs(want).max()
+                    # A power is exact to |p log x| units in the last place (kernels/maths.h); roots are exacter.
+                    limit = (5 + beta * abs(np.log(k + size * size))) * 2**-23
+                    if 1e-30 < largest < 1e37:
+                        np.testing.assert_allclose(have, want, rtol=0, atol=limit * largest, err_msg=f"{target} {size}")
+
+
+def response_norm_by_formula(op, x, dy, size, alpha, beta, k):
+    """y and dx in float64 of windows of an odd size: over channels, or over the cells of a channel."""
+    axes = (1,) if op is cnncore.local_response_norm else (2, 3)
+
+    def sums(a):
+        a = np.pad(a, [(size // 2,) * 2 if axis in axes else (0, 0) for axis in range(a.ndim)])
+        return np.lib.stride_tricks.sliding_window_view(a, (size,) * len(axes), axes).sum(tuple(range(-len(axes), 0)))
+
+    share = alpha / size ** len(axes)
+    s = k + share * sums(x * x)
+    return x * s**-beta, dy * s**-beta - 2 * share * beta * x * sums(dy * x * s**-beta / s)
+
+
 def test_lrn_nan_stays_with_its_neighbours():
     for target in cnncore.cpu.targets():
         with cnncore.cpu.target(target):

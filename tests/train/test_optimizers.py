@@ -51,3 +51,19 @@ def test_updates(rng, make, dtype, shape):
                 assert not big[..., 1::2].any()
                 for a, e in zip(found, expected, strict=True):
                     assert np.abs(a - e).max() <= limit * np.abs(e).max()
+
+
+@pytest.mark.parametrize("make", METHODS, ids=lambda m: repr(m()))
+def test_a_parameter_that_begins_later_is_changed_as_if_it_were_alone(rng, make):
+    """What an optimizer knows of a parameter, its count of steps included, is of that parameter only: head trains first."""
+    head, late, alone = (rng.standard_normal((3, 4)) for _ in range(3))
+    alone[...] = late
+    method, other = make(), make()
+    for _ in range(50):
+        method.update({"head": head, "late": late}, {"head": np.ones((3, 4))})
+    for _ in range(5):
+        g = rng.standard_normal((3, 4))
+        method.update({"head": head, "late": late}, {"head": np.ones((3, 4)), "late": g})
+        other.update({"late": alone}, {"late": g})
+        np.testing.assert_array_equal(late, alone)
+    assert method.steps == 55 and method.steps_of == {"head": 55, "late": 5}

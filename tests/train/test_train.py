@@ -508,6 +508,34 @@ def test_a_resumed_training_is_the_uninterrupted_one(tmp_path, method):
         assert all(np.array_equal(a, b) for a, b in zip(state, resumed.optimizer.state[name], strict=True))
 
 
+@pytest.mark.parametrize("method", ["adam", "adamw", "sgd"])
+def test_a_layer_unfrozen_after_a_checkpoint_begins_at_its_first_step(tmp_path, method):
+    """The steps of each parameter are in the file; in one of before they were, those of all are every parameter's."""
+    from cnncore.nets import model_file
+
+    file, (x, labels) = tmp_path / "state.safetensors", next(iter(stripes(6).batches(6)))
+    nets = []
+    for resumed in (False, True):
+        trainer = Trainer(small_net(), optimizer(method, 0.02))
+        trainer.net.frozen = {"conv.w"}
+        for _ in range(7):
+            trainer.step(x, labels)
+        if resumed:
+            trainer.save(file)
+            trainer = Trainer(small_net(), optimizer(method, 0.02))
+            trainer.restore(file)
+        trainer.net.frozen = set()
+        trainer.step(x, labels)
+        assert trainer.optimizer.steps_of["conv.w"] == 1 and max(trainer.optimizer.steps_of.values()) == 8
+        nets.append(trainer.net)
+    assert same(*nets)
+    model, arrays = model_file.read(file)
+    del model["optimizer"]["steps_of"]
+    model_file.write(file, model, arrays)
+    trainer.restore(file)
+    assert set(trainer.optimizer.steps_of.values()) <= {7}
+
+
 def test_a_checkpoint_that_does_not_fit_changes_nothing(tmp_path):
     file = tmp_path / "state.safetensors"
     trainer = fitted(epochs=1)
@@ -558,6 +586,11 @@ def test_damaged_checkpoints_are_refused(tmp_path):
         ("history", [[]]),
         ("history", [{"epoch": 0}]),
         ("optimizer", {}),
+        ("optimizer", {"class": "Adam", "steps": 4, "steps_of": {"conv.w": 1}}),
+        ("optimizer", {"class": "Adam", "steps": 4, "steps_of": {"stranger": 1}}),
+        ("optimizer", {"class": "Adam", "steps": 4, "steps_of": dict.fromkeys(["conv.w"], 5)}),
+        ("optimizer", {"class": "Adam", "steps": 4, "steps_of": {"conv.w": 0.5}}),
+        ("optimizer", {"class": "Adam", "steps": 4, "steps_of": 4}),
         ("notes", 3),
         ("kind", "model"),
     ],
@@ -628,9 +661,9 @@ def test_ctrl_c_in_an_update_takes_effect_after_it():
     """SIGINT in the middle of the update: all parameters have changed when KeyboardInterrupt comes out."""
 
     class Interrupted(SGD):
-        def change(self, w, g, state, rate, decay):
+        def change(self, w, g, state, rate, decay, step):
             signal.raise_signal(signal.SIGINT)
-            super().change(w, g, state, rate, decay)
+            super().change(w, g, state, rate, decay, step)
 
     x, labels = next(iter(stripes(6).batches(6)))
     one, other = small_net(), small_net()

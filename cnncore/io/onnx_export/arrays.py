@@ -5,7 +5,7 @@ import numpy as np
 from ...checks import per_axis
 from .nodes import exports
 
-__all__ = ["NODES", "REDUCTIONS"]
+__all__ = ["NODES", "OF_EACH_VALUE", "REDUCTIONS"]
 
 # Operators that are a node without attributes.
 NODES = {
@@ -49,6 +49,8 @@ REDUCTIONS = {
     "reduce_log_sum": "ReduceLogSum",
     "reduce_log_sum_exp": "ReduceLogSumExp",
 }
+# What reductions along no axis make of each value; the others leave it as it is.
+OF_EACH_VALUE = {"ReduceL1": "Abs", "ReduceL2": "Abs", "ReduceSumSquare": "square", "ReduceLogSum": "Log"}
 AXES_ARE_AN_INPUT = 18  # of all reductions; of ReduceSum in every version that is written
 
 
@@ -74,8 +76,9 @@ def node(w, n):
 def reduction(w, n):
     axes, name = n.call.geometry, REDUCTIONS[n.op.name]
     keepdims = int(n.settings["keepdims"])
-    if not axes:  # an array without axes
-        return n.x
+    if not axes:
+        each = OF_EACH_VALUE.get(name, "Identity")
+        return n.x * n.x if each == "square" else w(each, n.x)
     if w.opset >= AXES_ARE_AN_INPUT or name == "ReduceSum":
         return w(name, n.x, w.whole(*axes), keepdims=keepdims)
     return w(name, n.x, axes=list(axes), keepdims=keepdims)

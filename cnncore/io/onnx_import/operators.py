@@ -5,14 +5,15 @@ What changed between versions of an operator (attributes that became inputs, oth
 
 import math
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
 
 from ...nets.structure import INDICES
-from ..onnx_export.arrays import NODES, REDUCTIONS
+from ..onnx_export.arrays import NODES, OF_EACH_VALUE, REDUCTIONS
 from .layouts import composed
-from .shapes import Extent, as_real, as_size, as_whole, folded, is_open, rounded_up, tidy, windows
+from .shapes import Extent, as_real, as_size, as_whole, folded, is_open, rounded_up, tidy, windows, written
 from .sizes import counting, with_extents
 from .tensors import NUMBERS
 
@@ -198,6 +199,17 @@ def convolution(n, x, w, b, step=None):
     return with_bias(n, made, took is not None)
 
 
+def same_with_output_padding(upper, stride, reach, more):
+    """Padding that makes s·H of H with ``more`` at the high end: s (H − 1) + more + reach − s H. And what is left of ``more``."""
+    pairs, left = [], []
+    for s, e, m in zip(stride, reach, more, strict=True):
+        total = m + e - s
+        few = max(total, 0) // 2
+        pairs.append((few, max(total, 0) - few) if upper else (max(total, 0) - few, few))
+        left.append(m - min(total, 0))
+    return pairs, left
+
+
 @imports("ConvTranspose")
 def conv_transpose(n):
     x, rank = image(n)
@@ -219,6 +231,9 @@ def conv_transpose(n):
                 total = 0
             few, many = total // 2, total - total // 2
             pairs.append((few, many) if upper else (many, few))
+        settings["padding"] = plain_pads(pairs)
+    elif pairs == "same" and any(more):
+        pairs, more = same_with_output_padding(settings["padding"] == "same_upper", stride, reach, more)
         settings["padding"] = plain_pads(pairs)
     took = None
     if b is None:
@@ -989,12 +1004,14 @@ def reduction(n):
         axes = n.sizes(1, "axes")
     else:
         axes = n.integers("axes")
+    of_each = not axes and bool(n.attribute("noop_with_empty_axes", 0))
     if is_constant(n.inputs[0]):
-        return constant_reduction(n, axes, keepdims)
+        return constant_reduction(n, () if of_each else axes, keepdims)
     x = n.live()
+    if of_each:
+        each = {"Abs": "abs", "Log": "log", "square": "multiply"}.get(OF_EACH_VALUE.get(name), "identity")
+        return n.add(each, *(x, x)[: 1 + (each == "multiply")], extents=x.extents)
     if not axes:
-        if n.attribute("noop_with_empty_axes", 0):
-            return n.add("identity", x, extents=x.extents)
         axes = list(range(x.rank))
     n.gone = () if keepdims else {axis % x.rank for axis in axes}
     axes = tuple(n.axis(axis, x.rank) for axis in axes)
@@ -1006,7 +1023,10 @@ def reduction(n):
 
 def constant_reduction(n, axes, keepdims):
     """Of numbers that the file holds, or of sizes."""
-    x, axes = n.inputs[0], tuple(axes) if axes else None
+    x = n.inputs[0]
+    if axes == ():
+        return x
+    axes = tuple(axes) if axes else None
     functions = {
         "ReduceSum": np.sum,
         "ReduceProd": np.prod,
@@ -1607,7 +1627,9 @@ def resize(n):
         n.refuse(f"it needs scales or sizes for {len(axes)} axes")
     if any(isinstance(s, Extent) for s in scales):
         return sized(n, x, axes, [whole(x.extents[a] * s) for a, s in zip(axes, scales, strict=True)], settings)
-    full = dict.fromkeys(range(x.rank), 1.0) | dict(zip(axes, map(single, map(float, scales)), strict=True))
+    if not all(0 < float(s) < math.inf for s in scales):
+        n.refuse(f"it resizes by {[float(s) for s in scales]}; expected numbers above 0")
+    full = dict.fromkeys(range(x.rank), Fraction(1)) | dict(zip(axes, map(written, map(float, scales)), strict=True))
     return scaled(n, x, full, settings)
 
 
@@ -1630,7 +1652,7 @@ def scaled(n, x, full, settings):
     if x.rank == 2 and all(v == 1 for v in full.values()):
         return n.add("identity", x, extents=x.extents)
     check_image_axes(n, x, full)
-    scale = plain(full[a] for a in range(2, x.rank))
+    scale = plain(float(full[a]) for a in range(2, x.rank))
     extents = (
         *x.extents[:2],
         *(e if full[a] == 1 else math.floor(e * full[a]) for a, e in enumerate(x.extents) if a > 1),

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import ModelFileError
+from ...operators.geometry import fraction_meant
 
 __all__ = [
     "MOST_VALUES",
@@ -28,6 +29,7 @@ __all__ = [
     "sign_of",
     "tidy",
     "windows",
+    "written",
 ]
 
 # Sizes of networks are small polynomials; what a file asks for beyond is refused before it grows.
@@ -267,10 +269,8 @@ def terms_of(number):
 
 
 def written(number):
-    """A float as somebody would have written it: 1.4, and not 1.39999998, of which 20 are less than 28."""
-    single = np.float32(number)
-    text = np.format_float_positional(single if single == number else np.float64(number), unique=True, trim="-")
-    return Fraction(text)
+    """The fraction that a float of a file stands for: 7/5, and not 1.39999998, of which 20 are less than 28."""
+    return fraction_meant(number, np.float32 if np.float32(number) == number else np.float64)
 
 
 def rounded_up(number, divisor):

@@ -373,8 +373,8 @@ cdef inline void store(void *numbers, int precision, int64_t i, double number) n
 #
 #     dx_c = dy_c s_c^−β − 2 (α/n) β x_c Σ dy_j y_j / s_j   over the channels j whose sum holds c: c − ⌊(n − 1)/2⌋ to c + ⌊n/2⌋
 #
-# In float64. Squares of values above 1e100 would leave its range: x is then scaled by q = 1 / max |x|, and
-# s = (k q² + (α/n) Σ (q x)²) / q² keeps s^−β = (…)^−β q^2β finite.
+# In float64. Powers of the squares of values above 1e50 could leave its range: x is then scaled by q = 1 / max |x|, and
+# s = (k q² + (α/n) Σ (q x)²) / q² keeps x s^−β = q x (…)^−β q^(2β − 1) as exact as it is.
 
 cdef double shrinking(const real *x, const cnn_tensor *t) noexcept nogil:
     """q: 1 for ordinary values, else 1 / max |x| over the channels of a cell."""
@@ -382,7 +382,7 @@ cdef double shrinking(const real *x, const cnn_tensor *t) noexcept nogil:
     cdef int64_t c
     for c in range(t.shape[1]):
         largest = max(largest, fabs(<double> x[c * t.stride[1]]))
-    return 1 / largest if largest > 1e100 else 1
+    return 1 / largest if largest > 1e50 else 1
 
 
 cdef inline double squares(const cnn_lrn *call, const real *x, int64_t c, double q) noexcept nogil:
@@ -406,7 +406,7 @@ cdef void lrn_forward(cnn_lrn *call, int64_t begin, int64_t end, double *scratch
             q = shrinking(x, &call.x)
             for c in range(call.x.shape[1]):
                 y[c * call.y.stride[1]] = <real> (
-                    x[c * call.x.stride[1]] * pow(squares(call, x, c, q), -call.beta) * pow(q, 2 * call.beta))
+                    (q * x[c * call.x.stride[1]]) * pow(squares(call, x, c, q), -call.beta) * pow(q, 2 * call.beta - 1))
 
 
 cdef void lrn_backward(cnn_lrn *call, int64_t begin, int64_t end, double *scratch, const real *kind) noexcept nogil:
@@ -489,7 +489,7 @@ cdef double squared_plane(const cnn_lrn *call, const real *x, double *values) no
     for i in range(cells(&call.x)):
         values[i] = x[cell_offset(&call.x, i)]
         largest = max(largest, fabs(values[i]))
-    if largest > 1e100:
+    if largest > 1e50:
         q = 1 / largest
     for i in range(cells(&call.x)):
         values[i] = (q * values[i]) * (q * values[i])
@@ -508,11 +508,11 @@ cdef void plane_norm_forward(cnn_lrn *call, int64_t begin, int64_t end, double *
         y = <real *> call.y.data + plane_offset(&call.y, task // call.x.shape[1], task % call.x.shape[1])
         q = squared_plane(call, x, sums)
         box_sums(sums, scratch + 2 * P, &call.x, call.before, call.after)
-        rest = 1 if q == 1 else pow(q, 2 * call.beta)
+        rest = 1 if q == 1 else pow(q, 2 * call.beta - 1)
         for i in range(P):
             sums[i] = power_of_sum(call.k * q * q + call.alpha * sums[i], call.beta) * rest
         for i in range(P):
-            y[cell_offset(&call.y, i)] = <real> (x[cell_offset(&call.x, i)] * sums[i])
+            y[cell_offset(&call.y, i)] = <real> ((q * x[cell_offset(&call.x, i)]) * sums[i])
 
 
 cdef void plane_norm_backward(cnn_lrn *call, int64_t begin, int64_t end, double *scratch, const real *kind) noexcept nogil:

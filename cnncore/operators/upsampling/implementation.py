@@ -7,6 +7,7 @@ import numpy as np
 
 from ...checks import has_length, per_axis
 from ...errors import SettingError, ShapeError
+from ..geometry import fraction_meant
 from ..transforms.implementation import Axis, Resampling
 
 __all__ = ["LinearUpsampling", "NearestUpsampling", "Resize", "scale_numbers"]
@@ -47,7 +48,7 @@ class Upsampling(Resampling):
             raise SettingError(
                 f"{op.name}: scale has {len(scales)} numbers {scales}; the input has {rank} spatial axes"
             )
-        return [(None, Fraction(s), settings) for s in scales]
+        return [(None, fraction_meant(s), settings) for s in scales]
 
     def axis(self, op, H, settings):
         size, scale, settings = settings
@@ -173,7 +174,7 @@ class Resize(Upsampling):
         mode, step = settings["mode"], settings["step"]
         if mode == "nearest":
             return NearestUpsampling.entries(self, positions, H, settings)
-        kernel = linear_kernel if mode == "linear" else cubic_kernel(Fraction(settings["cubic_coefficient"]))
+        kernel = linear_kernel if mode == "linear" else cubic_kernel(fraction_meant(settings["cubic_coefficient"]))
         wide = max(step, Fraction(1)) if settings["antialias"] else Fraction(1)
         support = (1 if mode == "linear" else 2) * wide
         output, source, weight = [], [], []

@@ -106,3 +106,30 @@ def test_padding_that_cuts_off(rng, target):
         dx = np.zeros_like(x)
         dx[:, :, 2:, :-5] = y[:, :, :-3, 4:]
         assert np.array_equal(backward(layout(y)), dx)
+
+
+def test_extents_by_scale_are_those_of_the_number_that_was_written():
+    """⌊scale · H⌋ in whole numbers, for every decimal with one place and every quotient of two extents; in graphs too."""
+    for op in (cnncore.nearest_upsample, cnncore.linear_upsample, cnncore.resize):
+        for H in (1, 3, 5, 7, 10, 28, 49, 59, 224):
+            for above, below in [(t, 10) for t in (1, 3, 6, 7, 9, 11, 12, 17, 23, 33)] + [
+                (n, H) for n in (1, 2, 3, 29)
+            ]:
+                right = H * above // below
+                for scale in (above / below, np.float64(above) / below):
+                    if right:
+                        made = op(np.zeros((1, 1, H, 2), np.float32), scale=(scale, 1.0)).shape
+                        assert made == (1, 1, right, 2), (op.name, H, above, below)
+
+
+def test_positions_by_scale_are_those_of_the_number_that_was_written():
+    """Every pixel of 0.6 is that of 3/5: cells whose middles meet are not decided by the last bit of 0.6."""
+    x = np.arange(20.0).reshape(1, 1, 20)
+    for coordinates in ("half_pixel", "asymmetric"):
+        y = cnncore.resize(x, scale=0.6, mode="linear", coordinates=coordinates)[0, 0]
+        places = [(o + 1 / 2) * 5 / 3 - 1 / 2 if coordinates == "half_pixel" else o * 5 / 3 for o in range(12)]
+        np.testing.assert_allclose(y, places, rtol=1e-14)
+    np.testing.assert_array_equal(
+        cnncore.nearest_upsample(x, scale=0.4, coordinates="asymmetric", rounding="ceil")[0, 0],
+        [-(-o * 5 // 2) for o in range(8)],
+    )

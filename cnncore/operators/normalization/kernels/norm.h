@@ -248,12 +248,21 @@ static void K(window_sums)(REAL *restrict sum, const REAL *restrict v, int64_t s
         for (int64_t i = 0; i < count; i++) sum[i] += v[j * step + i];
 }
 
-/* Stores the squares of a block's x in scratch; returns 0 if one, or the sum of a window, could leave REAL's range. */
-static int K(lrn_squares)(const cnn_lrn *call, const REAL *x, int64_t x_line, const K(lrn_block) *b, REAL *squares) {
-    const double largest = (sizeof(REAL) == 4 ? 3e38 : 1e308) / 4 / (1 + call->alpha) / (double)(call->before + call->after + 1);
-    const double smallest = sizeof(REAL) == 4 ? 1e-30 : 1e-290;
-    const REAL limit = (REAL)largest;
-    int beyond = !(call->k >= smallest && call->k <= largest && call->alpha <= largest);
+/* The largest square of x up to which the kernels are as exact as REAL, in windows of `count` values; -1 where nothing is. Then
+ * s = k + alpha (sum of squares) and its powers stay normal numbers. The gradient has s^(-beta - 1) in it, and products with it
+ * that lie a factor sqrt(s) below the result. What is beyond is computed by the reference, in double. */
+static REAL K(lrn_limit)(const cnn_lrn *call, double count, int gradient) {
+    const double digits = sizeof(REAL) == 4 ? 30 : 290, power = fabs(call->beta) + gradient;
+    double largest = (sizeof(REAL) == 4 ? 3e38 : 1e308) / 4 / (1 + call->alpha) / count;
+    const double most = pow(10, fmin(digits / power, gradient ? 0.4 * digits : digits)) / 2;
+    const double least = pow(10, -digits / fmax(power, 1));
+    if (!(call->k >= least && call->k <= fmin(most, largest) && call->alpha <= largest)) return -1;
+    return (REAL)(call->alpha * count * largest > most ? most / (call->alpha * count) : largest);
+}
+
+/* Stores the squares of a block's x in scratch; returns 0 if one is above `limit` or no number. */
+static int K(lrn_squares)(REAL limit, const REAL *x, int64_t x_line, const K(lrn_block) *b, REAL *squares) {
+    int beyond = 0;
     for (int64_t line = 0; line < b->lines; line++) {
         REAL *restrict to = squares + line * b->pitch;
         const REAL *restrict from = x + line * x_line;
@@ -288,6 +297,7 @@ static K(lrn_block) K(lrn_lines)(const cnn_lrn *call, int64_t task, void *scratc
 static void K(lrn_forward)(void *call_, int64_t begin, int64_t end, void *scratch) {
     cnn_lrn *call = call_;
     const REAL k = (REAL)call->k, alpha = (REAL)call->alpha;
+    const REAL limit = K(lrn_limit)(call, (double)(call->before + call->after + 1), 0);
     for (int64_t task = begin; task < end; task++) {
         const K(lrn_block) b = K(lrn_lines)(call, task, scratch);
         const int64_t n = task / call->blocks, first = task % call->blocks * call->block;
@@ -296,7 +306,7 @@ static void K(lrn_forward)(void *call_, int64_t begin, int64_t end, void *scratc
         const int64_t x_line = call->x.stride[call->channels_last ? 4 : 1], y_line = call->y.stride[call->channels_last ? 4 : 1];
         REAL *padded = b.scratch, *s = padded + b.padded_size, *p = s + b.length;
         if (task == begin) memset(padded, 0, (size_t)b.padded_size * sizeof(REAL));
-        if (!K(lrn_squares)(call, x, x_line, &b, padded + b.before * b.step)) {
+        if (!K(lrn_squares)(limit, x, x_line, &b, padded + b.before * b.step)) {
             call->reference(call, task, task + 1, scratch);
             memset(padded, 0, (size_t)b.padded_size * sizeof(REAL));
             continue;
@@ -315,6 +325,7 @@ static void K(lrn_forward)(void *call_, int64_t begin, int64_t end, void *scratc
 static void K(lrn_backward)(void *call_, int64_t begin, int64_t end, void *scratch) {
     cnn_lrn *call = call_;
     const REAL k = (REAL)call->k, alpha = (REAL)call->alpha, factor = (REAL)(2 * call->alpha * call->beta);
+    const REAL limit = K(lrn_limit)(call, (double)(call->before + call->after + 1), 1);
     for (int64_t task = begin; task < end; task++) {
         const K(lrn_block) b = K(lrn_lines)(call, task, scratch);
         const int64_t n = task / call->blocks, first = task % call->blocks * call->block;
@@ -327,7 +338,7 @@ static void K(lrn_backward)(void *call_, int64_t begin, int64_t end, void *scrat
         REAL *padded = b.scratch, *ratios = padded + b.padded_size, *powers = ratios + b.padded_size;
         REAL *s = powers + b.lines * b.length;
         if (task == begin) memset(padded, 0, 2 * (size_t)b.padded_size * sizeof(REAL));
-        if (!K(lrn_squares)(call, x, x_line, &b, padded + b.before * b.step)) {
+        if (!K(lrn_squares)(limit, x, x_line, &b, padded + b.before * b.step)) {
             call->reference(call, task, task + 1, scratch);
             memset(padded, 0, 2 * (size_t)b.padded_size * sizeof(REAL));
             continue;
@@ -394,15 +405,10 @@ static inline const REAL *K(norm_row)(const cnn_tensor *t, int64_t n, int64_t c,
         + row % t->shape[3] * t->stride[3];
 }
 
-/* Stores the squares of a task's values; returns 0 if one, or the sum of a box, could leave REAL's range. */
-static int K(plane_squares)(const cnn_lrn *call, int64_t n, int64_t c, int64_t block, REAL *squares) {
+/* Stores the squares of a task's values; returns 0 if one is above `limit`. */
+static int K(plane_squares)(const cnn_lrn *call, REAL limit, int64_t n, int64_t c, int64_t block, REAL *squares) {
     const cnn_tensor *x = &call->x;
-    double cells = 1;
-    for (int axis = 2; axis < 5; axis++) cells *= (double)(call->before + call->after + 1);
-    const double largest = (sizeof(REAL) == 4 ? 3e38 : 1e308) / 4 / (1 + call->alpha) / cells;
-    const double smallest = sizeof(REAL) == 4 ? 1e-30 : 1e-290;
-    const REAL limit = (REAL)largest;
-    int beyond = !(call->k >= smallest && call->k <= largest && call->alpha <= largest);
+    int beyond = 0;
     const int64_t run = call->block > 1 ? block : x->shape[4], next = call->block > 1 ? 1 : x->shape[4];
     for (int64_t row = 0; row < x->shape[2] * x->shape[3]; row++)
         for (int64_t w = 0; w < x->shape[4]; w += next, squares += run) {
@@ -429,12 +435,13 @@ static void K(plane_norm_forward)(void *description, int64_t begin, int64_t end,
     const cnn_tensor *x = &call->x, *y = &call->y;
     const int64_t cells = x->shape[2] * x->shape[3] * x->shape[4], rows = x->shape[2] * x->shape[3];
     const REAL k = (REAL)call->k, alpha = (REAL)call->alpha;
+    const REAL limit = K(lrn_limit)(call, pow((double)(call->before + call->after + 1), 3), 0);
     for (int64_t task = begin; task < end; task++) {
         int64_t n, c;
         const int64_t block = K(norm_channels)(call, task, &n, &c), run = call->block > 1 ? block : x->shape[4];
         const int64_t next = call->block > 1 ? 1 : x->shape[4];
         REAL *squares = scratch, *other = squares + cells * block;
-        if (!K(plane_squares)(call, n, c, block, squares)) {
+        if (!K(plane_squares)(call, limit, n, c, block, squares)) {
             call->reference(call, n * x->shape[1] + c, n * x->shape[1] + c + block, scratch);
             continue;
         }
@@ -456,12 +463,13 @@ static void K(plane_norm_backward)(void *description, int64_t begin, int64_t end
     const cnn_tensor *x = &call->x, *dy = &call->dy, *dx = &call->dx;
     const int64_t cells = x->shape[2] * x->shape[3] * x->shape[4], rows = x->shape[2] * x->shape[3];
     const REAL k = (REAL)call->k, alpha = (REAL)call->alpha, factor = (REAL)(2 * call->alpha * call->beta);
+    const REAL limit = K(lrn_limit)(call, pow((double)(call->before + call->after + 1), 3), 1);
     for (int64_t task = begin; task < end; task++) {
         int64_t n, c;
         const int64_t block = K(norm_channels)(call, task, &n, &c), run = call->block > 1 ? block : x->shape[4];
         const int64_t next = call->block > 1 ? 1 : x->shape[4];
         REAL *squares = scratch, *other = squares + cells * block, *powers = other + cells * block;
-        if (!K(plane_squares)(call, n, c, block, squares)) {
+        if (!K(plane_squares)(call, limit, n, c, block, squares)) {
             call->reference(call, n * x->shape[1] + c, n * x->shape[1] + c + block, scratch);
             continue;
         }

@@ -1,0 +1,195 @@
+"""Which form of a loss fits what a net puts out, and what its answers then are.
+
+A net that ends in softmax is trained on the scores before it: −log softmax(x) of those is exact where −log of a rounded
+probability is not, and nothing is taken twice. What does not fit is refused before the first step, with a way out.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import DtypeError, SettingError
+from ..operators.registry import OPS
+
+__all__ = ["Criterion", "criteria"]
+
+CLASS_LOSSES = ("softmax_cross_entropy", "nll_loss")
+
+SUM_TOLERANCE = 1e-3  # of targets that are probabilities
+
+# What softmax, sigmoid and their inverses are called where outputs are turned into what a loss takes, or an answer is.
+SOFTMAX, SIGMOID = "softmax", "sigmoid"
+
+
+class Criterion(NamedTuple):
+    """A loss of one output of a net.
+
+    ``kind`` is what the output is, of output_kind.KINDS, after what the loss says about it. ``scores``: the number of the value
+    that the loss takes in place of the output, in ``shape``; None: the output itself. ``inverse``: the function to be undone
+    before the loss, for outputs that are probabilities in another way than by a last softmax or sigmoid. ``answers``: the
+    operator that makes answers of what the loss takes.
+    """
+
+    name: str  # of the output, for errors
+    loss_name: str
+    function: object  # (y, target) → (value, backward)
+    kind: str
+    scores: int | None = None
+    shape: tuple | None = None
+    inverse: str | None = None
+    answers: str | None = None
+
+    def loss(self, y, target):
+        """The value, and a function of its gradient that returns that of y."""
+        y_given = y
+        y = self.shaped(y)
+        if self.loss_name in OPS:
+            target = self.checked(y, target)
+        slope = None
+        if self.inverse is not None:
+            y, slope = undone(self.inverse, y)
+        value, backward = self.function(y, target)
+
+        def gradient_of_y(gradient):
+            found = backward(gradient)
+            found = found[0] if isinstance(found, tuple) else found
+            return (found if slope is None else found * slope).reshape(y_given.shape)
+
+        return value, gradient_of_y
+
+    def shaped(self, y):
+        """Scores in the shape of the output."""
+        return y if self.shape is None else y.reshape(len(y), *(-1 if e is None else e for e in self.shape[1:]))
+
+    def answered(self, y):
+        """The answers of what the loss takes: probabilities where they are that, else y."""
+        y = self.shaped(y)
+        return y if self.answers is None else OPS[self.answers](y)
+
+    def judged(self, y, target):
+        """(answers that are right, answers that were given), or None where right and wrong are not defined."""
+        y, target = self.shaped(y), np.asarray(target)
+        found = self.classes(y, target)
+        if found is not None:
+            given, right = found
+            counted = right >= 0  # ignore_index is below
+            return int(np.count_nonzero((given == right) & counted)), int(np.count_nonzero(counted))
+        if self.kind == "independent_probabilities" and target.shape == y.shape and is_yes_or_no(target):
+            yes = self.answered(y) > 0.5
+            return int(np.count_nonzero(yes == (target > 0.5))), target.size
+        return None
+
+    def classes(self, y, target):
+        """(classes answered, right classes), of images or of places; None where outputs or targets are no classes."""
+        if self.kind not in ("logits", "probabilities", "log_probabilities") or y.ndim < 2:
+            return None
+        if target.dtype.kind in "iu" and target.shape == (y.shape[0], *y.shape[2:]):
+            return y.argmax(axis=1), target
+        soft = target.dtype.kind == "f" and target.shape == y.shape and self.loss_name in (*CLASS_LOSSES, "")
+        if soft and (target >= 0).all() and np.abs(target.sum(axis=1) - 1).max(initial=0) < SUM_TOLERANCE:
+            return y.argmax(axis=1), target.argmax(axis=1)  # one-hot, or smoothed
+        return None
+
+    def checked(self, y, target):
+        """``target`` as an array, or an error that says what targets of this loss are and how these become it."""
+        target = np.asarray(target)
+        place = f"{self.name}: targets of {self.loss_name}"
+        if target.dtype.kind in "USO":
+            raise DtypeError(
+                f"{place} are numbers, got {target.dtype}: names, numbers = numpy.unique(labels, return_inverse=True)"
+            )
+        if self.loss_name not in CLASS_LOSSES:
+            return target
+        numbers = target.ndim == y.ndim - 1
+        if numbers and target.dtype.kind not in "iu":
+            raise DtypeError(
+                f"{place} {target.shape} are class numbers, which are integers; got {target.dtype}: use labels.astype(int)"
+            )
+        if target.shape == y.shape and target.dtype.kind in "iub":
+            raise DtypeError(
+                f"{place} {target.shape} are probabilities of the classes, {y.dtype}; got {target.dtype}: use "
+                f"labels.astype('{y.dtype}'), or labels.argmax(axis=1) of one-hot rows"
+            )
+        return target
+
+
+def is_yes_or_no(target):
+    return target.size > 0 and bool(((target == 0) | (target == 1)).all())
+
+
+def undone(function, y):
+    """(x, dx/dy) of probabilities y = function(x): logarithms, or logits; 0 and 1 count for the next number between."""
+    tiny = np.finfo(y.dtype).tiny
+    if function == SOFTMAX:
+        y = np.maximum(y, tiny)
+        return np.log(y), 1 / y
+    y = np.clip(y, tiny, 1 - np.finfo(y.dtype).epsneg)
+    return np.log(y) - np.log1p(-y), 1 / (y * (1 - y))
+
+
+# ── Choosing ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def criteria(net, loss):
+    """The :class:`Criterion` of each output of ``net`` for ``loss``, the name of an operator or a function."""
+    names = [net.graph.names[value] for value in net.graph.outputs]
+    return tuple(criterion(name, output, loss) for name, output in zip(names, net.described_outputs(), strict=True))
+
+
+def criterion(name, output, loss):
+    """The form of ``loss`` for an output, or an error that says what would fit."""
+    kind = output.kind
+    if not isinstance(loss, str):
+        answers = SOFTMAX if kind == "logits" else "exp" if kind == "log_probabilities" else None
+        return Criterion(name, "", loss, kind, answers=answers)
+    made = Criterion(name, loss, OPS[loss].with_backward, kind)
+    if loss in CLASS_LOSSES:
+        return of_classes(made, output)
+    if loss == "binary_cross_entropy":
+        return of_yes_and_no(made, output)
+    if loss == "mean_squared_error" and kind in ("logits", "maps"):
+        return made._replace(kind="values" if kind == "logits" else kind)
+    return made._replace(answers="exp" if kind == "log_probabilities" else None)
+
+
+def of_classes(made, output):
+    """softmax_cross_entropy, nll_loss."""
+    kind, place = made.kind, f"Trainer: the output {made.name} is {made.kind.replace('_', ' ')}"
+    if kind == "independent_probabilities":
+        raise SettingError(
+            f"{place}, each for itself, not those of classes of which one is right: take loss='binary_cross_entropy' with "
+            "targets of 0 and 1 of the output's shape, or a net that ends in the scores of its classes"
+        )
+    if kind in ("values", "integers", "booleans"):
+        raise SettingError(
+            f"{place}, no scores of classes, which loss={made.loss_name!r} takes: take loss='mean_squared_error' for numbers, "
+            "'binary_cross_entropy' for yes and no, or say what the output is: net.output_kind = 'logits'"
+        )
+    if made.loss_name == "nll_loss":
+        if kind != "log_probabilities":
+            raise SettingError(
+                f"{place}; loss='nll_loss' takes logarithms of probabilities, as log_softmax makes them: take "
+                "loss='softmax_cross_entropy', which suits every output of classes"
+            )
+        return made._replace(answers="exp")
+    if kind == "maps":
+        return made._replace(kind="logits", answers=SOFTMAX)
+    if kind == "probabilities" and output.function == SOFTMAX and output.scores is not None:
+        return made._replace(scores=output.scores, shape=output.shape, answers=SOFTMAX)
+    if kind == "probabilities":
+        return made._replace(inverse=SOFTMAX)
+    return made._replace(answers=SOFTMAX)  # that of log probabilities is the probabilities
+
+
+def of_yes_and_no(made, output):
+    """binary_cross_entropy: of logits, each for itself."""
+    if made.kind in ("probabilities", "log_probabilities", "integers", "booleans"):
+        raise SettingError(
+            f"Trainer: the output {made.name} is {made.kind.replace('_', ' ')}; loss='binary_cross_entropy' takes numbers "
+            "that are each for itself, scores or behind sigmoid: take loss='softmax_cross_entropy' for classes, one of them right"
+        )
+    if made.kind != "independent_probabilities":
+        return made._replace(kind="independent_probabilities", answers=SIGMOID)
+    if output.function == SIGMOID and output.scores is not None:
+        return made._replace(scores=output.scores, shape=output.shape, answers=SIGMOID)
+    return made._replace(inverse=SIGMOID)
