@@ -5,6 +5,7 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from ._version import __version__ as __version__
+from .errors import ArrayChangedError as ArrayChangedError
 from .errors import CnnError as CnnError
 from .errors import DataError as DataError
 from .errors import DtypeError as DtypeError
