@@ -11,7 +11,7 @@ import pytest
 
 import cnncore
 from cnncore.errors import DataError, DtypeError, GraphError, SettingError, ShapeError
-from cnncore.nets import layers, plan
+from cnncore.nets import initialisers, layers, plan
 from cnncore.operators.operator import Implementation, Op
 from cnncore.operators.schema import Array, Layer, Parameter, Setting
 
@@ -676,7 +676,7 @@ def test_each_parameter_depends_on_its_own_name_alone():
 
 
 def test_normal_numbers_are_normal():
-    n = layers.normal_numbers(5, 200_001)
+    n = initialisers.normal_numbers(5, 200_001)
     assert n.size == 200_001 and np.isfinite(n).all()
     assert abs(n.mean()) < 0.01 and abs(n.var() - 1) < 0.02
     assert abs((n**3).mean()) < 0.05 and abs((n**4).mean() - 3) < 0.1

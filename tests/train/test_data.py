@@ -506,7 +506,7 @@ def test_wrong_folders(tmp_path, either_reader):
 
 
 def test_a_folder_larger_than_memory_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("cnncore.train.data_files.LARGEST_DATASET_BYTES", 300)
+    monkeypatch.setattr("cnncore.io.npz.LARGEST_DATASET_BYTES", 300)
     folder = make_folder(tmp_path / "pets")
     with pytest.raises(DataError, match="size"):
         load(folder)
@@ -752,7 +752,7 @@ def test_declared_npy_size_is_compared_with_the_entry(tmp_path):
 
 
 def test_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr("cnncore.train.data_files.LARGEST_DATASET_BYTES", 2**20)
+    monkeypatch.setattr("cnncore.io.npz.LARGEST_DATASET_BYTES", 2**20)
     with zipfile.ZipFile(tmp_path / "set.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("images.npy", entry((2**24, 1, 1)) + b"\0" * 2**24)
         archive.writestr("labels.npy", entry((6,), content=LABELS.tobytes()))

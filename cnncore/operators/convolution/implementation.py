@@ -14,6 +14,7 @@ from ..activation.elementwise import Elementwise
 from ..operator import Implementation
 from ..schema import Setting
 from ..shape.implementation import PaddedImage
+from ..shape.reference import accumulate as add_into
 from . import linear
 from . import reference as conv
 
@@ -272,7 +273,7 @@ class Convolution(Implementation):
             if padding is not None:
                 padding.tables.backward(image, dx)
             if accumulate:
-                accumulate(dx, total)
+                add_into(dx, total)
                 dx = total
         if dw is not None:
             image = x if padding is None else padding.around(x)
