@@ -9,7 +9,7 @@ import runpy
 import sys
 from pathlib import Path
 
-TABLE = Path(__file__).resolve().parent.parent / "cnncore" / "catalog" / "peers.py"
+TABLE = Path(__file__).resolve().parent.parent / "cnncore" / "operators" / "peers.py"
 
 
 class NotInstalled(Exception):

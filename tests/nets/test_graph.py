@@ -11,7 +11,7 @@ import pytest
 
 import cnncore
 from cnncore.errors import DataError, DtypeError, GraphError, SettingError, ShapeError
-from cnncore.nets import initialisers, layers, plan
+from cnncore.nets import initialisers, plan
 from cnncore.operators.operator import Implementation, Op
 from cnncore.operators.schema import Array, Layer, Parameter, Setting
 
