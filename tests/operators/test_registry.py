@@ -204,7 +204,7 @@ def test_out(op, case):
 
 
 @pytest.mark.parametrize(
-    ("op", "case"), cases(where=lambda op: type(op.implementation).adds is not Implementation.adds)
+    ("op", "case"), cases(where=lambda op: type(op.implementation).accumulates is not Implementation.accumulates)
 )
 def test_gradients_are_added_where_a_kind_says_so(op, case, rng):
     """What a kind says of itself by ``adds``: a plan hands it the sum of the other consumers' gradients on its word."""

@@ -78,15 +78,16 @@ def described(net, shape):
 
 def window(call):
     """Kernel, stride, padding as (low, high), dilation of a convolution or pooling, one entry per axis."""
+    from cnncore.checks import per_axis
     from cnncore.operators import geometry
 
     settings, extents = call.settings, call.shapes[0][2:]
     rank = len(extents)
     kernel = settings["kernel_size"] if "kernel_size" in settings else call.shapes[1][2:]
-    per_axis = {"kernel": kernel, "stride": settings["stride"], "dilation": settings["dilation"]}
-    if per_axis["stride"] is None:
-        per_axis["stride"] = kernel
-    made = {name: per_axis(call.op.name, name, value, rank) for name, value in per_axis.items()}
+    given = {"kernel": kernel, "stride": settings["stride"], "dilation": settings["dilation"]}
+    if given["stride"] is None:
+        given["stride"] = kernel
+    made = {name: per_axis(call.op.name, name, value, rank) for name, value in given.items()}
     made["padding"] = geometry.padding_pairs(
         call.op.name, settings["padding"], extents, made["kernel"], made["stride"], made["dilation"]
     )
