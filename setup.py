@@ -60,7 +60,7 @@ STABLE_ABI = (
 )
 PACKAGE, KERNELS = "cnncore", "cnncore/kernels"
 # The one module that holds the kernels' table, the thread pool and the memory; the others reach them through it.
-RUNTIME, DISPATCH = "cnncore/ops", "cnncore.ops.dispatch"
+RUNTIME, DISPATCH = "cnncore/runtime", "cnncore.runtime.dispatch"
 UTILITIES = "cnncore._cyutility"  # what Cython's modules share
 SYSTEM = (f"{KERNELS}/dispatch.c", f"{RUNTIME}/threads.c", f"{RUNTIME}/memory.c")
 INCLUDE = [PACKAGE, KERNELS, RUNTIME]

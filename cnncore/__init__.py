@@ -8,13 +8,15 @@ Operators (``cnncore.OPS``), each with its explicit backward pass::
 """
 
 import importlib
+import sys
+import types
 
 try:
-    from . import cpu
+    from .runtime import cpu
 except ImportError as error:
     from pathlib import Path
 
-    if (Path(__file__).parent / "ops" / "dispatch.pyx").exists():
+    if (Path(__file__).parent / "runtime" / "dispatch.pyx").exists():
         raise ImportError(
             "this is cnncore's source tree, where it is not compiled: run from another directory to use the installed "
             "package, or compile here with `pip install -e .`"
@@ -22,7 +24,6 @@ except ImportError as error:
     raise
 
 from ._version import __version__
-from .catalog import GRIDS, OPS, find
 from .errors import (
     ArrayChangedError,
     CnnError,
@@ -36,28 +37,46 @@ from .errors import (
     SettingError,
     ShapeError,
 )
-from .threads import get_num_threads, set_num_threads, threads
+from .operators.registry import GRIDS, OPS, find
+from .runtime.threads import get_num_threads, set_num_threads, threads
 
 globals().update(OPS | GRIDS)
 
 # Imported when first used, which keeps `import cnncore` short: modules, and names with the module they come from.
 LAZY = {
-    "explain": None,
+    "classify": "vision.classify",
+    "explain": "vision.explain",
     "io": None,
     "models": None,
+    "preprocessing": "vision.preprocessing",
     "testing": None,
     "train": None,
-    "Graph": "graph",
-    "conv_to_linear": "conversion",
-    "linear_to_conv": "conversion",
-    "load": "graph",
+    "Graph": "nets.build",
+    "conv_to_linear": "nets.conversion",
+    "linear_to_conv": "nets.conversion",
+    "load": "nets.build",
 }
+
+
+class Moved(types.ModuleType):
+    """A module under a name by which it is imported too: that of its place in the package is another."""
+
+    def __getattr__(self, name):
+        if name.startswith("__") and name != "__all__":  # what the interpreter asks of any module loads nothing
+            raise AttributeError(name)
+        return getattr(importlib.import_module(f"{__package__}.{LAZY[self.__name__.rpartition('.')[2]]}"), name)
+
+
+for _name in ("classify", "explain", "preprocessing"):
+    sys.modules[f"{__name__}.{_name}"] = Moved(f"{__name__}.{_name}")
+sys.modules[f"{__name__}.cpu"] = cpu
 
 
 def __getattr__(name):
     if name in LAZY:
-        module = importlib.import_module(f"{__name__}.{LAZY[name] or name}")
-        value = globals()[name] = getattr(module, name) if LAZY[name] else module
+        path = LAZY[name] or name
+        module = importlib.import_module(f"{__name__}.{path}")
+        value = globals()[name] = module if path.rpartition(".")[2] == name else getattr(module, name)
         return value
     op = find(name)  # a point of a grid: cnncore.fractional_gem_pool
     if op is not None:

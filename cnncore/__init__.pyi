@@ -1,13 +1,10 @@
-# Written by tools/generate.py from the catalogue.
+# Written by tools/generate.py from the registry.
 from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
 from ._version import __version__ as __version__
-from .catalog import GRIDS as GRIDS
-from .catalog import OPS as OPS
-from .catalog import find as find
 from .errors import ArrayChangedError as ArrayChangedError
 from .errors import CnnError as CnnError
 from .errors import DataError as DataError
@@ -19,21 +16,26 @@ from .errors import KinkWarning as KinkWarning
 from .errors import ModelFileError as ModelFileError
 from .errors import SettingError as SettingError
 from .errors import ShapeError as ShapeError
-from .threads import get_num_threads as get_num_threads
-from .threads import set_num_threads as set_num_threads
-from .threads import threads as threads
-from . import explain as explain
+from .operators.registry import GRIDS as GRIDS
+from .operators.registry import OPS as OPS
+from .operators.registry import find as find
+from .runtime.threads import get_num_threads as get_num_threads
+from .runtime.threads import set_num_threads as set_num_threads
+from .runtime.threads import threads as threads
+from .vision import classify as classify
+from .vision import explain as explain
 from . import io as io
 from . import models as models
+from .vision import preprocessing as preprocessing
 from . import testing as testing
 from . import train as train
-from .graph import Graph as Graph
-from .conversion import conv_to_linear as conv_to_linear
-from .conversion import linear_to_conv as linear_to_conv
-from .graph import load as load
-from .operator import Op
+from .nets.build import Graph as Graph
+from .nets.conversion import conv_to_linear as conv_to_linear
+from .nets.conversion import linear_to_conv as linear_to_conv
+from .nets.build import load as load
+from .operators.operator import Op
 
-from .families.pooling import Grid
+from .operators.pooling.implementation import Grid
 
 pool: Grid
 

@@ -5,6 +5,9 @@ Each names the place, what was expected, what came, and the way out::
     inception_3a/conv5x5: input has 2 dimensions (64, 28); expected (N, C, H, W). A single image? Use x[None].
 """
 
+import difflib
+import re
+
 __all__ = [
     "CnnError",
     "ShapeError",
@@ -62,3 +65,40 @@ class KinkError(GradientError):
 
 class KinkWarning(UserWarning):
     """Elements lie so close to a kink that their gradient was checked beside it."""
+
+
+def unknown_name(place, what, name, names, then):
+    """The text of an error about a name that is not among ``names``, with the nearest one."""
+    near = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{place}: unknown {what} {name!r}{hint or '.'} {then} {', '.join(names) or 'none'}."
+
+
+def shape_text(shape, batch=True):
+    """A shape with its open extents as letters: (N, 64, ?, ?)."""
+    words = ["?" if extent is None else str(extent) for extent in shape]
+    if batch and words and shape[0] is None:
+        words[0] = "N"
+    return f"({', '.join(words)}{',' * (len(words) == 1)})"
+
+
+_SHAPE = re.compile(r"\((?:None|\d+)(?:, (?:None|\d+))*,?\)")
+
+
+def with_node_path(error, op, path, branches=()):
+    """The same error with the node's path in place of the operator's name, and the branches' shapes where several join."""
+    text = str(error)
+    text = text.removeprefix(f"{op.name}: ").removeprefix("layer: ")
+    if not text.startswith(f"{path}: "):
+        text = f"{path}: {text}"
+
+    def open_extents(match):
+        if "None" not in match.group():
+            return match.group()
+        parts = match.group()[1:-1].rstrip(",").split(", ")
+        return shape_text([None if part == "None" else int(part) for part in parts])
+
+    text = _SHAPE.sub(open_extents, text)
+    if len(branches) > 1:
+        text += " Joined here: " + ", ".join(f"{name} {shape_text(shape)}" for name, shape in branches) + "."
+    return type(error)(text) if isinstance(error, CnnError) else error

@@ -8,105 +8,258 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import run_python
+from support.processes import ROOT, run_python
 
 import cnncore
-from cnncore.ops import dispatch
+from cnncore.runtime import dispatch
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "cnncore"
 
-# From the lowest layer to the highest; a module may import its own layer and those before it. A package stands for all of
-# its modules.
+# From the lowest layer to the highest; a module may import those of its own layer and of those before it. A folder stands
+# for all that is in it, unless a longer path has a place of its own.
 LAYERS = (
     ("_version", "errors"),
-    ("ops",),
-    ("geometry", "threads", "cpu"),
-    ("operator",),
-    ("families",),
-    ("catalog",),
-    ("numerical", "testing", "conversion"),
-    ("layers",),
-    ("graph", "plan", "net", "output_kind", "surgery", "model_file", "drawing", "profile", "tuning"),
-    ("models", "images", "progress"),
+    ("runtime",),
+    ("checks",),
+    ("operators",),
+    *(
+        tuple(f"operators/{name}" for name in names.split())
+        for names in (
+            "activation dropout pooling shape",
+            "arrays convolution sampling statistics transforms weighting",
+            "columns comparison joining losses normalization quantization upsampling",
+            "blocks indexing",
+        )
+    ),
+    ("operators/registry", "operators/peers"),
+    ("nets/conversion", "nets/drawing", "nets/initialisers", "nets/model_file", "nets/parameters"),
+    ("nets/structure", "nets/layers"),
+    ("nets/graph", "nets/plan"),
+    ("nets/output_kind", "nets/profile", "nets/summary", "nets/surgery", "nets/tuning"),
+    ("nets/net",),
+    ("nets/build", "nets"),
+    ("models", "testing"),
+    ("io",),
+    ("vision",),
     ("train",),
-    ("io", "estimator", "distributed", "explain", "plot", "preprocessing", "classify", "report"),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 
-# The exceptions, all inside functions: (importer, imported) → why.
-UPWARDS = {("operator", "catalog"): "unpickling an operator looks it up by name"}
+# Families of operators that use others: whose implementations, schemas or cells of windows.
+ARROWS = {
+    "arrays": "activation shape",
+    "blocks": "activation convolution joining normalization pooling shape",
+    "columns": "convolution sampling shape",
+    "comparison": "activation arrays",
+    "convolution": "activation shape",
+    "indexing": "arrays comparison",
+    "joining": "activation arrays shape",
+    "losses": "activation arrays shape",
+    "normalization": "arrays shape",
+    "quantization": "arrays",
+    "sampling": "pooling shape",
+    "statistics": "pooling",
+    "transforms": "pooling",
+    "upsampling": "transforms",
+    "weighting": "pooling",
+}
+# Within a family: the mathematics, then what is computed when, then what is declared.
+ROLES = ("reference", "implementation", "schemas")
+# Upwards, inside functions only: importer, imported and why.
+UPWARDS = {}
 
 
 def python_modules():
     return sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 
 
-def unit(parts):
-    """The name in LAYERS that a module of cnncore belongs to, from its path below the package."""
-    return parts[0]
+def module_path(parts):
+    """Path below the package of the module, or folder, that an import names; () for a name of the package itself."""
+    for length in range(len(parts), 0, -1):
+        path = PACKAGE.joinpath(*parts[:length])
+        if path.is_dir() or any(path.with_suffix(suffix).exists() for suffix in (".py", ".pyx", ".pxd")):
+            return parts[:length]
+    return ()
+
+
+def layer(parts):
+    """The longest path in LAYERS that a module lies under."""
+    paths = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((path for path in paths if path in LAYER), None)
 
 
 def imports_of(path):
     """Modules of cnncore that a Python file imports, as parts below the package, and whether inside a function."""
     here = path.relative_to(PACKAGE).with_suffix("").parts
-    if here[-1] == "__init__":
-        here = here[:-1]
-        package = here
-    else:
-        package = here[:-1]
+    package = here[:-1]
     tree = ast.parse(path.read_text(encoding="utf-8"))
     inner = {id(n) for f in ast.walk(tree) if isinstance(f, (ast.FunctionDef, ast.Lambda)) for n in ast.walk(f)}
     for node in ast.walk(tree):
         targets = []
-        if isinstance(node, ast.ImportFrom) and node.level:
-            base = package[: len(package) - node.level + 1]
-            module = (*base, *(node.module.split(".") if node.module else ()))
-            targets = [module] if module else [(alias.name,) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "cnncore":
-            module = tuple(node.module.split(".")[1:])
-            targets = [module] if module else [(alias.name,) for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            if node.level:
+                module = (*package[: len(package) - node.level + 1], *(node.module or "").split("."))
+            elif (node.module or "").split(".")[0] == "cnncore":
+                module = tuple(node.module.split(".")[1:])
+            else:
+                continue
+            module = tuple(part for part in module if part)
+            targets = [(*module, alias.name) for alias in node.names]
         elif isinstance(node, ast.Import):
             targets = [tuple(a.name.split(".")[1:]) for a in node.names if a.name.split(".")[0] == "cnncore"]
         for target in targets:
-            if target:
-                yield unit(target), id(node) in inner
+            if found := module_path(target):
+                yield found, id(node) in inner
+
+
+def parts_of(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
 
 
 @pytest.mark.parametrize("path", python_modules(), ids=lambda p: p.relative_to(PACKAGE).as_posix())
 def test_imports_point_downwards(path):
-    importer = unit(path.relative_to(PACKAGE).with_suffix("").parts)
-    assert importer in LAYER, f"give {importer} its place in LAYERS"
+    importer = layer(parts_of(path))
+    assert importer is not None, "give it its place in LAYERS"
     for imported, lazily in imports_of(path):
-        if imported not in LAYER:
-            continue  # a name, not a module: from cnncore import max_pool
-        if LAYER[imported] > LAYER[importer]:
-            assert lazily and (importer, imported) in UPWARDS, f"{path.name} imports {imported}, which is above it"
+        there = layer(imported)
+        assert there is not None, f"give {'/'.join(imported)} its place in LAYERS"
+        if LAYER[there] > LAYER[importer]:
+            assert lazily and (importer, there) in UPWARDS, f"{'/'.join(imported)} is above it"
+
+
+@pytest.mark.parametrize("path", python_modules(), ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_families_import_along_the_arrows_and_roles_in_their_order(path):
+    here = parts_of(path)
+    if here[0] != "operators" or len(here) < 3:
+        return
+    for imported, _ in imports_of(path):
+        if imported[0] != "operators" or len(imported) < 3:
+            continue
+        if imported[1] != here[1]:
+            assert imported[1] in ARROWS.get(here[1], "").split(), f"{here[1]} has no arrow to {imported[1]}"
+        elif here[2] in ROLES and imported[2] in ROLES:
+            assert ROLES.index(imported[2]) <= ROLES.index(here[2]), f"{here[2]} imports {imported[2]}"
+
+
+def families():
+    return sorted(path.parent.name for path in PACKAGE.glob("operators/*/schemas.py"))
+
+
+def test_the_rules_speak_of_what_exists():
+    for path in LAYER:
+        assert module_path(tuple(path.split("/"))) == tuple(path.split("/")), f"there is no {path}"
+    assert {f"operators/{name}" for name in families()} <= LAYER.keys()
+    used = {(a, b) for a, names in ARROWS.items() for b in names.split()}
+    assert used == {
+        (here[1], imported[1])
+        for path in [*python_modules(), *PACKAGE.rglob("*.pyx")]
+        if (here := parts_of(path))[0] == "operators" and len(here) == 3
+        for imported in ([target for target, _ in imports_of(path)] if path.suffix == ".py" else cimports_of(path))
+        if imported[0] == "operators" and len(imported) > 2 and imported[1] != here[1]
+    }
+
+
+def test_no_circle_of_modules():
+    """Not even inside a layer, where everything might import everything."""
+    arrows = {parts_of(p): {m for m, lazily in imports_of(p) if not lazily} for p in python_modules()}
+    done = set()
+
+    def walk(module, path):
+        assert module not in path, " → ".join("/".join(m) for m in (*path, module))
+        if module not in done:
+            for imported in arrows.get(module, ()):
+                if imported != module[: len(imported)]:  # a package that holds the module
+                    walk(imported, (*path, module))
+            done.add(module)
+
+    for module in arrows:
+        walk(module, ())
+
+
+@pytest.mark.parametrize("family", families())
+def test_a_family_has_its_roles(family):
+    names = {path.name for path in (PACKAGE / "operators" / family).iterdir()}
+    assert {"__init__.py", "implementation.py", "schemas.py"} <= names
+
+
+def cimports_of(path):
+    """Modules that a Cython file imports, as parts below the package."""
+    text = path.read_text(encoding="utf-8")
+    for name in re.findall(r"^\s*from\s+cnncore\.(\S+)\s+c?import", text, re.MULTILINE):
+        yield tuple(name.split("."))
 
 
 def test_cython_imports_only_cython():
-    for path in sorted((PACKAGE / "ops").glob("*.p[yx][xd]")):
-        for module in re.findall(r"^\s*(?:from\s+(\S+)\s+c?import|c?import\s+(\S+))", path.read_text(), re.MULTILINE):
-            name = module[0] or module[1]
-            if name.startswith("cnncore") or name.startswith("."):
-                assert name.startswith(("cnncore.ops", ".")), f"{path.name} imports {name}"
+    for path in cython_sources():
+        for module in cimports_of(path):
+            found = PACKAGE.joinpath(*module)
+            assert any(found.with_suffix(s).exists() for s in (".pyx", ".pxd")), (
+                f"{path.name} imports {'.'.join(module)}"
+            )
         assert "cimport numpy" not in path.read_text(), f"{path.name}: pointers and buffers are enough"
 
 
+def cython_classes(text):
+    """Name and source text of every cdef class."""
+    for block in re.split(r"^(?=cdef class )", text, flags=re.MULTILINE)[1:]:
+        body = re.split(r"^(?=\S)", block.partition("\n")[2], flags=re.MULTILINE)[0]
+        yield re.match(r"cdef class (\w+)", block)[1], body
+
+
+def object_attributes(body):
+    """Attributes of a cdef class that hold Python objects: extension types, containers, object."""
+    declared = re.findall(
+        r"^    cdef (?:readonly |public )?((?!Py_buffer)[A-Z]\w*|object|list|dict|tuple|set|str|bytes) (\w.*)$",
+        body,
+        re.MULTILINE,
+    )
+    return {name.strip() for _, names in declared for name in names.partition("#")[0].split(",") if "(" not in names}
+
+
+def test_what_frees_memory_reads_nothing_that_a_collector_clears():
+    """Before __dealloc__ is called the collector may have set attributes that hold objects to None."""
+    seen = set()
+    for path in cython_sources():
+        declarations = path.with_suffix(".pxd")
+        fields = dict(cython_classes(declarations.read_text(encoding="utf-8"))) if declarations.exists() else {}
+        for name, body in cython_classes(path.read_text(encoding="utf-8")):
+            methods = dict(
+                re.findall(r"^    (?:cdef|def) [^\n]*?(\w+)\([^\n]*\n((?:(?:        [^\n]*)?\n)+)", body, re.MULTILINE)
+            )
+            if "__dealloc__" not in methods:
+                continue
+            seen.add(name)
+            read, waiting = set(), ["__dealloc__"]
+            while waiting:
+                used = set(re.findall(r"self\.(\w+)", methods[waiting.pop()]))
+                waiting += [m for m in used - read if m in methods]
+                read |= used
+            assert not read & object_attributes(body + fields.get(name, "")), f"{path.name}, {name}: {read}"
+    assert {"Packed", "PackedWeights", "Tensor"} <= seen
+
+
+def test_the_search_for_cleared_attributes_finds_one():
+    assert object_attributes("    cdef Tensor a, b     # two\n    cdef int n\n    cdef readonly list rows\n") == {
+        "a",
+        "b",
+        "rows",
+    }
+
+
 def test_kernels_know_nothing_of_python_memory_or_threads():
-    for path in sorted((PACKAGE / "kernels").iterdir()):
-        text = path.read_text()
+    for path in kernel_sources():
+        text = path.read_text(encoding="utf-8")
         for word in ("Python.h", "malloc", "calloc", "realloc", "pthread", "<omp.h>", "abort(", "assert("):
-            assert word not in text, f"kernels/{path.name} uses {word}"
+            assert word not in text, f"{path.name} uses {word}"
 
 
 def test_the_graph_names_no_operator():
-    """Only rows and families know operators; the executor works from their descriptions."""
+    """Only families know operators; the executor works from their descriptions."""
     for name in ("graph.py", "plan.py"):
-        path = PACKAGE / name
-        if not path.exists():
-            continue
+        path = PACKAGE / "nets" / name
         tree = ast.parse(path.read_text(encoding="utf-8"))
         documented = {
             id(node.body[0].value)
@@ -131,14 +284,19 @@ def without_comments(path):
     return re.sub(r'#[^\n]*|""".*?"""', "", text, flags=re.DOTALL)
 
 
+def kernel_sources():
+    """C that is compiled once per CPU target, and what chooses among them."""
+    return sorted(p for p in [*PACKAGE.rglob("*.h"), *PACKAGE.glob("kernels/*")] if p.parent != PACKAGE / "runtime")
+
+
 def c_sources():
-    files = [*(PACKAGE / "kernels").iterdir(), *(PACKAGE / "ops").glob("*.h")]
-    files += [PACKAGE / "ops" / name for name in ("threads.c", "memory.c")]
-    return sorted(p for p in files if p.suffix in (".c", ".h", ".inc"))
+    return sorted(p for p in PACKAGE.rglob("*") if p.suffix in (".h", ".inc")) + sorted(
+        [*PACKAGE.glob("kernels/*.c"), *(PACKAGE / "runtime" / name for name in ("threads.c", "memory.c"))]
+    )
 
 
 def cython_sources():
-    return sorted([*(PACKAGE / "ops").glob("*.pyx"), *(PACKAGE / "ops").glob("*.pxd")])
+    return sorted([*PACKAGE.rglob("*.pyx"), *PACKAGE.rglob("*.pxd")])
 
 
 def functions(path):
@@ -163,7 +321,7 @@ def names_of_type(c_type, text):
 FIELDS = names_of_type("int64_t", without_comments(PACKAGE / "kernels" / "calls.h"))
 
 
-@pytest.mark.parametrize("path", [*c_sources(), *cython_sources()], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [*c_sources(), *cython_sources()], ids=lambda p: p.relative_to(PACKAGE).as_posix())
 def test_sizes_have_64_bits(path):
     """No C long, and no int counts up to an int64_t."""
     # Python's own type for the number of a thread is the one exception; long double counts nothing.
@@ -240,8 +398,8 @@ def disassembly(source, flags, folder):
     if not machine.startswith("x86_64"):
         pytest.skip(f"these instructions are x86's; this is {machine.strip()}")
     obj = folder / f"{source.stem}.o"
-    include = f"-I{PACKAGE / 'kernels'}"
-    subprocess.run([compiler, *flags, include, "-DCNN_X86=1", "-c", str(source), "-o", str(obj)], check=True)
+    include = [f"-I{folder}" for folder in (PACKAGE, PACKAGE / "kernels", PACKAGE / "runtime")]
+    subprocess.run([compiler, *flags, *include, "-DCNN_X86=1", "-c", str(source), "-o", str(obj)], check=True)
     code = subprocess.run([objdump, "-d", "--no-show-raw-insn", str(obj)], capture_output=True, text=True, check=True)
     symbols = subprocess.run(
         [shutil.which("nm") or "nm", "-g", "--defined-only", str(obj)], capture_output=True, text=True, check=True
@@ -279,7 +437,7 @@ def test_no_kernel_uses_mmx():
     assert not re.findall(r"%mm[0-7]\b.*", code.stdout)
 
 
-@pytest.mark.parametrize("source", ["kernels/dispatch.c", "ops/threads.c"])
+@pytest.mark.parametrize("source", ["kernels/dispatch.c", "runtime/threads.c"])
 def test_code_that_chooses_the_target_is_free_of_avx(source, tmp_path):
     """It shares an extension with the targets' code, so it is compiled for itself."""
     code, _ = disassembly(PACKAGE / source, ["-O3", *flags_in(assigned("FLAGS"))], tmp_path)
@@ -295,10 +453,10 @@ def installed_code():
     objdump = shutil.which("objdump")
     if platform.machine().lower() not in ("x86_64", "amd64") or not objdump:
         pytest.skip("needs objdump and an x86 machine")
-    installed = Path(cnncore.ops.dispatch.__file__).parent.parent
+    installed = Path(cnncore.runtime.dispatch.__file__).parent.parent
     libraries = sorted(p for p in installed.rglob("*") if p.suffix in (".so", ".pyd"))
     return {
-        path.name.split(".")[0]: subprocess.run(
+        ".".join((*path.relative_to(installed).parts[:-1], path.name.split(".")[0])): subprocess.run(
             [objdump, "-d", "--no-show-raw-insn", str(path)], capture_output=True, text=True, check=True
         ).stdout
         for path in libraries
@@ -307,16 +465,16 @@ def installed_code():
 
 def test_installed_code_outside_the_targets_is_free_of_avx(installed_code):
     """Every extension except the one that holds the targets' kernels."""
-    modules = {path.stem for path in (PACKAGE / "ops").glob("*.pyx")} | {"_cyutility"}
+    modules = {".".join(parts_of(path)) for path in PACKAGE.rglob("*.pyx")} | {"_cyutility"}
     assert set(installed_code) == modules
     for module, code in installed_code.items():
-        if module != "dispatch":
+        if module != "runtime.dispatch":
             assert len(instructions(code)) > 20 and not later_instructions(code), module
 
 
 def test_installed_code_holds_every_target(installed_code):
     """The same search finds AVX where it belongs, so it would have found it elsewhere."""
-    code = installed_code["dispatch"]
+    code = installed_code["runtime.dispatch"]
     assert "ymm" in code and "zmm" in code and len(later_instructions(code)) > 50
 
 

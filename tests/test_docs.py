@@ -6,15 +6,14 @@ import pkgutil
 import re
 import runpy
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 import pytest
-from conftest import operators
+from support.cases import operators
+from support.processes import ROOT
 
 import cnncore
-from cnncore.catalog.peers import PEERS
+from cnncore.operators.peers import PEERS
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")])
 
 
@@ -40,7 +39,7 @@ def test_examples_of_all_docstrings_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     attempted = 0
     for found in pkgutil.walk_packages(cnncore.__path__, "cnncore."):
-        if not found.name.startswith(("cnncore.ops.", "cnncore.__main__", "cnncore._cyutility")):
+        if not found.name.startswith(("cnncore.runtime.", "cnncore.__main__", "cnncore._cyutility")):
             module = importlib.import_module(found.name)
             outcome = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
             assert not outcome.failed, found.name
@@ -69,7 +68,7 @@ def test_coverage_page_knows_every_id():
     rows = {m[1]: m[2] for m in re.finditer(r"^\| ([CPAL]\d\d) \| .* \| (.*) \|$", page, flags=re.MULTILINE)}
     assert len(rows) == 142
     for op in cnncore.OPS.values():
-        for entry in op.catalogue:
+        for entry in op.literature:
             assert f"[{op.name}](" in rows[entry], f"{op.name}: {entry}"
 
 

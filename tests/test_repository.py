@@ -4,13 +4,11 @@ import ast
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from support.processes import ROOT
 
 import cnncore
-
-ROOT = Path(__file__).resolve().parent.parent
 
 pytestmark = pytest.mark.skipif(not (ROOT / "SECURITY.md").exists(), reason="needs the source tree beside the tests")
 
@@ -57,7 +55,7 @@ def test_every_parser_of_untrusted_bytes_is_listed():
 
 
 def test_a_parser_that_is_not_listed_is_found():
-    assert {"cnncore/model_file.py", "cnncore/images.py"} <= parsing_modules()
+    assert {"cnncore/nets/model_file.py", "cnncore/vision/images.py"} <= parsing_modules()
 
 
 # ── Releases ───────────────────────────────────────────────────────────────────────────────────────────────────────────

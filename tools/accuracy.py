@@ -21,7 +21,7 @@ from benchmarks.report import into_page, table
 
 import cnncore
 from cnncore import cpu
-from cnncore.families.convolution import MEASURED_ALGORITHMS
+from cnncore.operators.convolution.implementation import MEASURED_ALGORITHMS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 RESULTS = ("y", "dx", "dw")
@@ -82,7 +82,7 @@ class Reference:
 def layers(net, x):
     """(path, input, weights, stride, padding, outputs) of every distinct convolution of ``net``, with what it meets."""
     seen, found = set(), []
-    calls, _ = cnncore.plan.describe(net.graph, [x.shape], net.dtype)
+    calls, _ = cnncore.nets.plan.infer(net.graph, [x.shape], net.dtype)
     for node, call in zip(net.graph.nodes, calls, strict=True):
         if node.op is not cnncore.conv:
             continue
@@ -118,7 +118,7 @@ def measured(net, x, samples, algorithms, seed=0, progress=None):
         if progress is not None:
             progress(number, path)
         dy = rng.standard_normal(call.output).astype(np.float32)
-        fits = [a for a in algorithms if a == PEER or a in call.op.kind.algorithms(call)]
+        fits = [a for a in algorithms if a == PEER or a in call.op.implementation.algorithms(call)]
         for dtype in ("float32", "float64"):
             arrays = [a.astype(dtype) for a in (activations, weights, dy)]
             if dtype == "float64":  # numbers that fill their 53 bits

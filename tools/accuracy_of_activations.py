@@ -23,7 +23,7 @@ COLUMNS = [(dtype, definition) for dtype in (np.float64, np.float32) for definit
 
 
 def worst(name, dtype, definition):
-    """The largest distances of y and of the slope: of the definition, or of all kernels."""
+    """The largest distances of y and of the slope: of the reference implementation, or of all kernels."""
     reference = Reference(name, sweep(dtype, np.random.default_rng(0), PLACES))
     targets = cnncore.cpu.targets()[:1] if definition else cnncore.cpu.targets()[1:]
     largest = np.zeros(2)
@@ -43,7 +43,7 @@ def page():
         "subnormal number to 1e4, random and round ones. y / slope; where a slope is a sum whose terms cancel (SiLU and those "
         "like it), the unit is that of the larger term. Kernels: the worst of the CPU targets "
         f"{', '.join(cnncore.cpu.targets()[1:])}. Correct rounding is 0.5. Written by `python tools/accuracy_of_activations.py "
-        "--docs`; tests/test_activations.py holds every target to limits close to these."
+        "--docs`; tests/operators/activation/test_activations.py holds every target to limits close to these."
     )
     yield ""
     yield "| activation | definition, float64 | kernels, float64 | definition, float32 | kernels, float32 |"

@@ -1,6 +1,6 @@
 """Time cnncore side by side with every framework that is installed: ``python tools/bench.py [SECTION …] [options]``.
 
-operators   every operator of the catalogue at 16×64×112×112, forward and backward, against PyTorch
+operators   every operator of the registry at 16×64×112×112, forward and backward, against PyTorch
 small       one call on a 1×8×8×8 array: what calling costs, against PyTorch
 layers      every distinct convolution of GoogLeNet, forward and backward, and the largest in float64, against PyTorch
 inference   GoogLeNet against PyTorch (plain, channels last, compiled), ONNX Runtime, OpenVINO, ncnn, MNN, TensorFlow

@@ -12,16 +12,18 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 # From the ground up: what a layer is called, and what one finds there.
 LAYERS = [
     ("kernels", "C11, SIMD by vector extensions; one table per CPU target and precision"),
-    ("ops", "typed Cython: definition of every operator, forward and backward; tensors; threads"),
-    ("operator", "Op, Kind, Call: binding, checking, describing a call once"),
-    ("families", "one Kind per family: pooling, convolution, elementwise, normalisation, joins, losses"),
-    ("catalog", "one row per operator: formula, gradient, edges, cases, source"),
-    ("layers", "parameters + an operator + initialisation"),
-    ("graph + plan", "branches and joins, shapes, buffers by lifetime, gradients summed at joins"),
-    ("models, train", "Inception networks; optimizers, data, the loop"),
-    ("io, explain, cli", "files, class activation maps, the command line"),
+    ("runtime", "tensors, dispatch to the CPU target, threads, memory, random numbers"),
+    ("operators", "what an operator is: schema, call, documentation; geometry of windows"),
+    ("operators/<family>", "reference implementation, shape inference, schemas, C kernels of a family"),
+    ("registry", "all operators by name"),
+    ("nets", "structure ← graph ← surgery ← net ← build; plans, buffers by lifetime"),
+    ("models, testing", "networks of the literature; gradient checks"),
+    ("io", "ONNX, safetensors, npz"),
+    ("vision", "images, preprocessing, classification, explanation"),
+    ("train", "data, augmentation, loop, optimizers, checkpoints"),
+    ("cli", "the command line and its report"),
 ]
-SIDE = ["errors", "geometry", "threads", "cpu"]
+SIDE = ["errors", "checks"]
 
 
 def architecture():
@@ -33,7 +35,7 @@ def architecture():
         shade = 96 - 4 * (len(LAYERS) - number)
         rows.append(
             f'<rect x="20" y="{y}" width="{width}" height="{height}" rx="7" fill="hsl(210 45% {shade}%)" stroke="#5b7690"/>'
-            f'<text x="36" y="{y + 27}" font-weight="600">{name}</text><text x="170" y="{y + 27}" font-size="13">{what}</text>'
+            f'<text x="36" y="{y + 27}" font-weight="600">{name}</text><text x="190" y="{y + 27}" font-size="13">{what}</text>'
         )
         if number < len(LAYERS) - 1:
             x, top = 90, y + height

@@ -1,4 +1,4 @@
-"""Write what is derived from the catalogue: type stubs; docs/operators.md, docs/operators/, docs/coverage.md,
+"""Write what is derived from the registry: type stubs; docs/operators.md, docs/operators/, docs/coverage.md,
 docs/pooling_grid.md, docs/networks.md, and the tables of docs/interchange.md.
 
     python tools/generate.py            write the files
@@ -19,12 +19,12 @@ from pictures import picture
 
 import cnncore
 from cnncore import models
-from cnncore.catalog import FAMILIES, GRIDS
-from cnncore.catalog.peers import PEERS, peers_sentence
 from cnncore.errors import CnnError
-from cnncore.io.onnx_export import alone, written
-from cnncore.io.onnx_nodes import REFUSED
-from cnncore.operator import REQUIRED
+from cnncore.io.onnx_export.export import alone, written
+from cnncore.io.onnx_export.nodes import REFUSED
+from cnncore.operators.peers import PEERS, peers_sentence
+from cnncore.operators.registry import FAMILIES, GRIDS
+from cnncore.operators.schema import REQUIRED
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -71,15 +71,18 @@ def package_stub():
     """cnncore/__init__.pyi: the operators with their signatures; everything else is re-exported."""
     source = (ROOT / "cnncore" / "__init__.py").read_text()
     imports = re.findall(r"^from \.\S* import (?:\([^)]*\)|[^\n(]+)", source, flags=re.MULTILINE)
-    lines = ["# Written by tools/generate.py from the catalogue.", "from collections.abc import Callable"]
+    lines = ["# Written by tools/generate.py from the registry.", "from collections.abc import Callable"]
     lines += ["from typing import Any", "", "from numpy.typing import ArrayLike, NDArray", ""]
     for statement in imports:
         module = re.match(r"from (\S+) import", statement)[1]
         names = re.split(r"[,\s]+", statement.split("import", 1)[1].strip("() \n,"))
         lines += [f"from {module} import {name} as {name}" for name in names if name]
     for name, module in cnncore.LAZY.items():
-        lines.append(f"from .{module or ''} import {name} as {name}")
-    lines += ["from .operator import Op", ""]
+        path, _, last = (module or name).rpartition(".")
+        lines.append(
+            f"from .{module} import {name} as {name}" if last != name else f"from .{path} import {name} as {name}"
+        )
+    lines += ["from .operators.operator import Op", ""]
     for name, grid in GRIDS.items():
         lines += [
             f"from {type(grid).__module__.removeprefix('cnncore')} import {type(grid).__name__}",
@@ -117,7 +120,7 @@ def module_stub(path):
 # ── Documentation ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 HOW = (
-    "Written from the catalogue by `python tools/generate.py`; `python -m cnncore ops NAME` prints the same in a terminal. "
+    "Written from the registry by `python tools/generate.py`; `python -m cnncore ops NAME` prints the same in a terminal. "
     "The pictures are drawn by the operators themselves (`tools/pictures.py`): the curves of y and of its derivative, or a small "
     "image x, y, and the gradient of x for dy = 1 at the framed place of y, with a frame around the cells of x on which this "
     "value depends. A title such as x[0, 1] is the index of the plane that is shown. Blue is positive, orange negative; all "
@@ -186,7 +189,8 @@ def operator_section(op):
     def block(text):
         return ["```text", *inspect.cleandoc(text).splitlines(), "```", ""]
 
-    lines = [f"## {op.name}", "", f"{op.summary} *Catalogue: {', '.join(op.catalogue)}.*", ""]
+    known_as = f" *Literature: {', '.join(op.literature)}.*" if op.literature else ""
+    lines = [f"## {op.name}", "", f"{op.summary}{known_as}", ""]
     lines += [f"`cnncore.{op.name}{op.__signature__}`", "", f"![{op.name}](pictures/{op.name}.svg)", ""]
     lines += [*block(op.formula), "Gradients, with dy = ∂L/∂y:", "", *block(op.gradient)]
     lines += ["| argument | default | meaning |", "|---|---|---|"]
@@ -214,14 +218,14 @@ def coverage_page():
     """docs/coverage.md: the operators of the literature, and which of ours they are."""
     named = {}
     for op in cnncore.OPS.values():
-        for entry in op.catalogue:
+        for entry in op.literature:
             named.setdefault(entry, []).append(op)
     covered = [entry for entry in ENTRIES if entry in named]
     lines = [
         "# Coverage",
         "",
         f"{len(covered)} of the {len(ENTRIES)} operators of the literature that cnncore sets out to have: convolutions (C), "
-        "pooling (P), activations (A), other layers (L). Written by `python tools/generate.py` from the rows' `catalogue` ids.",
+        "pooling (P), activations (A), other layers (L). Written by `python tools/generate.py` from the rows' `literature` ids.",
         "",
     ]
     if len(covered) < len(ENTRIES):
@@ -380,7 +384,7 @@ def generated_files():
     }
     for family in FAMILIES:
         files[docs / "operators" / f"{family}.md"] = family_page(family)
-    for path in sorted((ROOT / "cnncore" / "ops").glob("*.pyx")):
+    for path in sorted((ROOT / "cnncore").rglob("*.pyx")):
         files[path.with_suffix(".pyi")] = module_stub(path)
     return files
 

@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from cnncore import models
-from cnncore.drawing import COLORS, FONT, INK, MUTED
+from cnncore.nets.drawing import COLORS, FONT, INK, MUTED
 from cnncore.train import Adam, Trainer
 from cnncore.train.data import digits_split
 from cnncore.train.job import DISTORTIONS

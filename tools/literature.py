@@ -1,4 +1,4 @@
-"""The operators of the literature that the catalogue covers: id and name. Rows name the ids they cover (``catalogue=``)."""
+"""The operators of the literature that the registry covers: id and name. Rows name the ids they cover (``catalogue=``)."""
 
 # C: convolution, P: pooling, A: activation, L: other layers.
 ENTRIES = {

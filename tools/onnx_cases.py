@@ -1,4 +1,4 @@
-"""Write docs/onnx_cases.md: ONNX's own cases of its operators that are not run by tests/test_onnx_nodes.py, and why not.
+"""Write docs/onnx_cases.md: ONNX's own cases of its operators that are not run by tests/io/test_onnx_nodes.py, and why not.
 
 python tools/onnx_cases.py
 """
@@ -13,8 +13,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from test_onnx_nodes import all_cases, skipped  # noqa: E402
 
-from cnncore.io.onnx_import import OPERATORS  # noqa: E402
-from cnncore.io.onnx_shapes import ON_NUMBERS  # noqa: E402
+from cnncore.io.onnx_import.load import OPERATORS  # noqa: E402
+from cnncore.io.onnx_import.shapes import ON_NUMBERS  # noqa: E402
 
 
 def page():
@@ -29,7 +29,7 @@ def page():
         "# ONNX's own cases",
         "",
         f"Of the {len(cases)} cases of operators in the package onnx {onnx.__version__} `cnncore.io.load_onnx` imports "
-        f"{len(cases) - count}, and their results are those stored with the cases (`tests/test_onnx_nodes.py`). The other "
+        f"{len(cases) - count}, and their results are those stored with the cases (`tests/io/test_onnx_nodes.py`). The other "
         f"{count} are no networks, or need what cnncore does not have. Written by `python tools/onnx_cases.py`.",
         "",
         f"**Operators that are imported** ({len(OPERATORS)}): {', '.join(sorted(OPERATORS))}.",

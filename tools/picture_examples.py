@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 import cnncore
-from cnncore.families.composition import Composition
+from cnncore.operators.blocks.implementation import Composition
 
-ROWS, COLUMNS = 9, 10  # the largest plane that is drawn whole with numbers
+SCHEMAS, COLUMNS = 9, 10  # the largest plane that is drawn whole with numbers
 MOST_ROWS, MOST_COLUMNS = 12, 14  # and without
 
 
@@ -207,7 +207,7 @@ def seen_whole(op, rank):
     return drawn
 
 
-def fits(array, most_rows=ROWS, most_columns=COLUMNS):
+def fits(array, most_rows=SCHEMAS, most_columns=COLUMNS):
     """Whether a plane of an array is small enough to be drawn whole; a long row goes into two."""
     rows, columns = (1, 1, *array.shape)[-2:]
     return (rows <= most_rows and columns <= most_columns) or (rows == 1 and columns <= 2 * most_columns)
@@ -271,7 +271,7 @@ def first(arrays):
 
 def is_composition(op):
     """Whether the operator is made of steps."""
-    return isinstance(op.kind, Composition)
+    return isinstance(op.implementation, Composition)
 
 
 @dataclass
@@ -292,7 +292,7 @@ def stages_of(drawn):
     arrays = dict(zip((row.name for row in op.arrays), drawn.arrays, strict=False))
     x = op.arrays[0].name
     stages, merged = {x: Stage(x, arrays[x], ())}, {x: x}
-    for step in op.kind.steps(op, shapes, op.full_settings(drawn.settings)):
+    for step in op.implementation.steps(op, shapes, op.full_settings(drawn.settings)):
         taken = [None if name is None else arrays[name] for name in step.inputs]
         arrays[step.name] = first(step.op(*taken, **step.settings))
         inputs = tuple(merged[name] for name in step.inputs if name in merged)

@@ -19,7 +19,7 @@ from picture_examples import (
     COLUMNS,
     MOST_COLUMNS,
     MOST_ROWS,
-    ROWS,
+    SCHEMAS,
     example,
     first,
     is_composition,
@@ -28,9 +28,9 @@ from picture_examples import (
 )
 
 import cnncore
-from cnncore.families.activation import RandomSlopes
-from cnncore.families.elementwise import Elementwise, Parametric
-from cnncore.operator import REQUIRED
+from cnncore.operators.activation.elementwise import Elementwise, Parametric
+from cnncore.operators.activation.implementation import RandomSlopes
+from cnncore.operators.schema import REQUIRED
 
 LARGEST = 16_000  # bytes
 MARGIN = 8
@@ -61,7 +61,7 @@ STYLE = (
 
 def picture(op):
     """The SVG of an operator."""
-    with cnncore.cpu.target("definition"):
+    with cnncore.cpu.target("reference"):
         svg = curves(op) if is_curve(op) else panels(op)
     if len(svg.encode()) > LARGEST:
         raise ValueError(f"the picture of {op.name} has {len(svg.encode())} bytes, more than {LARGEST}")
@@ -70,7 +70,7 @@ def picture(op):
 
 def is_curve(op):
     """Whether y is a function of a single value of x."""
-    return isinstance(getattr(op.kind, "kind", op.kind), (Elementwise, Parametric, RandomSlopes))
+    return isinstance(getattr(op.implementation, "kind", op.implementation), (Elementwise, Parametric, RandomSlopes))
 
 
 def document(width, height, title, body):
@@ -179,7 +179,7 @@ class Panel:
         return self.grid.shape
 
 
-def panel(name, array, leading=(), framed=None, role="", most_rows=ROWS, most_columns=COLUMNS):
+def panel(name, array, leading=(), framed=None, role="", most_rows=SCHEMAS, most_columns=COLUMNS):
     """The panel of one plane of an array: ``leading`` is its index, ``framed`` a mask of the plane."""
     array = np.asarray(array, float)
     leading = (*leading, *(0,) * array.ndim)[: max(array.ndim - 2, 0)]
@@ -222,7 +222,7 @@ def panels_of(drawn, numbers=True):
     op, arrays = drawn.op, drawn.arrays
     rows = op.rows(len(arrays))
     x, second = (
-        f"{row.name}{i if op.several else ''}" for i, row in enumerate((rows[0], rows[min(1, len(rows) - 1)]), 1)
+        f"{row.name}{i if op.variadic else ''}" for i, row in enumerate((rows[0], rows[min(1, len(rows) - 1)]), 1)
     )
     limits = {} if numbers else {"most_rows": MOST_ROWS, "most_columns": MOST_COLUMNS}
     shown = [panel(x, arrays[0], drawn.leading, drawn.window, "x", **limits)]

@@ -1,4 +1,4 @@
-"""Look up every name of cnncore/catalog/peers.py in the frameworks that are installed: ``python tools/verify_peers.py``.
+"""Look up every name of cnncore/operators/peers.py in the frameworks that are installed: ``python tools/verify_peers.py``.
 
 Prints how many were found in which, the names that do not exist, and the frameworks that are not installed here; exits with 1
 where a name does not exist. cnncore itself need not be built: the table is read from its file.
@@ -9,7 +9,7 @@ import runpy
 import sys
 from pathlib import Path
 
-TABLE = Path(__file__).resolve().parent.parent / "cnncore" / "catalog" / "peers.py"
+TABLE = Path(__file__).resolve().parent.parent / "cnncore" / "operators" / "peers.py"
 
 
 class NotInstalled(Exception):

@@ -12,18 +12,17 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .. import model_file
-from ..errors import DataError, DtypeError, ModelFileError, SettingError
-from ..layers import unknown
+from ..checks import choice
+from ..errors import DataError, DtypeError, ModelFileError, SettingError, unknown_name
 from ..models.googlenet import TORCH_NAMES as googlenet_names
 from ..models.mobilenet import torch_names as mobilenet_names
 from ..models.resnet import torch_names as resnet_names
 from ..models.vgg import CONFIGURATIONS
 from ..models.vgg import torch_names as vgg_names
-from ..net import Net
-from ..operator import choice
-from ..plan import describe
-from ..train.data_files import npz_arrays
+from ..nets import model_file
+from ..nets.net import Net
+from ..nets.plan import infer
+from .npz import npz_arrays
 
 __all__ = ["WeightsReport", "load_safetensors", "load_weights", "save_safetensors"]
 
@@ -69,7 +68,7 @@ def name_candidates(net, names):
         odd = [name for name in names if name not in paths and name not in net.graph.owned]
         if odd:
             raise SettingError(
-                unknown("load_weights", "name in names", odd[0], [*net.graph.owned, *paths], "There are")
+                unknown_name("load_weights", "name in names", odd[0], [*net.graph.owned, *paths], "There are")
             )
         table = {path: theirs for path, theirs in names.items() if path in paths}
         return [{name: names.get(name, torch_name(node.path, argument, table)) for name, node, argument in own}]
@@ -255,7 +254,7 @@ def load_weights(net, source, names="torch", layout="OIHW", strict=False):
         if not np.isfinite(array).all():
             raise ModelFileError(f"{place}: {loaded[ours]} holds NaN, or numbers out of the range of {net.dtype}")
     for ours, array in converted.items():
-        (net.parameters if ours in net.parameters else net.state)[ours] = array
+        (net.parameters if ours in net.parameters else net.buffers)[ours] = array
     return report
 
 
@@ -271,7 +270,7 @@ def tidied(name):
 
 def reordering(net):
     """Our name → the function that brings an array of TensorFlow into our order of axes (None: it has another rank)."""
-    _, shapes = describe(net.graph, [row.shape for row in net.graph.inputs], net.dtype)
+    _, shapes = infer(net.graph, [row.shape for row in net.graph.inputs], net.dtype)
     first = len(net.graph.inputs)
     flattened = {}  # value → (C, *spatial) of the image whose numbers it holds in a row
     made = {}

@@ -31,7 +31,7 @@ static const struct {
     const cnn_target *target;
     int (*supported)(void);
 } targets[] = {
-    {"definition", NULL, always},
+    {"reference", NULL, always},
     {"baseline", &cnn_target_baseline, always},
 #if defined(CNN_X86)
     {"avx2", &cnn_target_avx2, has_avx2},

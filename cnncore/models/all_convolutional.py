@@ -1,6 +1,6 @@
 """All-CNN: Springenberg, Dosovitskiy, Brox & Riedmiller 2015, Striving for simplicity, ICLR workshop, arXiv:1412.6806."""
 
-from ..graph import Graph
+from ..nets.build import Graph
 
 __all__ = ["all_convolutional"]
 

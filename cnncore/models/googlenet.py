@@ -1,7 +1,7 @@
 """GoogLeNet: Szegedy et al. 2015, Going deeper with convolutions, CVPR, arXiv:1409.4842."""
 
 from ..errors import SettingError
-from ..graph import Graph
+from ..nets.build import Graph
 from .conv_norm import conv_norm
 from .inception import inception_module
 

@@ -1,6 +1,6 @@
 """The Inception module, and a small network of four of them."""
 
-from ..graph import Graph
+from ..nets.build import Graph
 from .conv_norm import conv_norm
 
 __all__ = ["inception_module", "naive_inception_module", "small_inception"]

@@ -1,6 +1,6 @@
 """LeNet-5: LeCun, Bottou, Bengio & Haffner 1998, Gradient-based learning applied to document recognition, section II.B."""
 
-from ..graph import Graph
+from ..nets.build import Graph
 
 __all__ = ["lenet"]
 

@@ -1,7 +1,7 @@
 """MobileNetV2: Sandler, Howard, Zhu, Zhmoginov & Chen 2018, Inverted residuals and linear bottlenecks, CVPR, arXiv:1801.04381."""
 
-from ..graph import Graph
-from ..operator import number
+from ..checks import number
+from ..nets.build import Graph
 from .conv_norm import conv_norm
 
 __all__ = ["mobilenet_v2"]

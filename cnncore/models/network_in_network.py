@@ -1,6 +1,6 @@
 """Network in Network: Lin, Chen & Yan 2014, ICLR, arXiv:1312.4400."""
 
-from ..graph import Graph
+from ..nets.build import Graph
 
 __all__ = ["network_in_network"]
 

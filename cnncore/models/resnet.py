@@ -1,7 +1,7 @@
 """ResNet: He, Zhang, Ren & Sun 2016, Deep residual learning for image recognition, CVPR, arXiv:1512.03385."""
 
 from ..errors import SettingError
-from ..graph import Graph
+from ..nets.build import Graph
 from .conv_norm import conv_norm
 
 __all__ = ["resnet", "resnet18", "resnet50"]

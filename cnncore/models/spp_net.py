@@ -1,6 +1,6 @@
 """SPP-net: He, Zhang, Ren & Sun 2014, Spatial pyramid pooling in deep convolutional networks, ECCV, arXiv:1406.4729."""
 
-from ..graph import Graph
+from ..nets.build import Graph
 
 __all__ = ["spp_net"]
 

@@ -1,7 +1,7 @@
 """VGG: Simonyan & Zisserman 2015, Very deep convolutional networks for large-scale image recognition, ICLR, arXiv:1409.1556."""
 
 from ..errors import SettingError
-from ..graph import Graph
+from ..nets.build import Graph
 
 __all__ = ["vgg"]
 

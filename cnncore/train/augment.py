@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..checks import integer, number, per_axis
 from ..errors import DtypeError, SettingError, ShapeError
-from ..geometry import integer, per_axis
-from ..operator import number
 
 __all__ = ["Augment", "batch_plan", "uniform", "warp"]
 

@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-from .. import model_file
 from ..errors import ModelFileError
+from ..nets import model_file
 
 __all__ = ["read", "restore", "write"]
 

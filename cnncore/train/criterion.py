@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..catalog import OPS
 from ..errors import DtypeError, SettingError
+from ..operators.registry import OPS
 
 __all__ = ["Criterion", "criteria"]
 

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..checks import integer, per_axis
 from ..errors import DataError, DtypeError, SettingError, ShapeError
-from ..geometry import integer, per_axis
-from ..images import resize, to_channels
+from ..io.npz import check_total
+from ..vision.images import resize, to_channels
+from ..vision.preprocessing import normalise
 from .augment import LARGEST_SEED, ORDER_OF_BATCHES, SPLIT, batch_plan, uniform
-from .data_files import check_total, find_idx_pair, read_folder, read_idx_pair, read_npz, two_files
+from .data_files import find_idx_pair, read_folder, read_idx_pair, read_npz, two_files
 
 __all__ = ["Dataset", "decode_digits", "digits", "digits_split", "load", "normalise", "pixel_statistics"]
 
@@ -84,7 +86,9 @@ class Dataset:
             if 0 in shape or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
                 raise ShapeError(f"{self.name}: an image is {shape}; expected (H, W) or (H, W, 3)")
         if len({len(shape) for shape in shapes}) > 1:
-            raise ShapeError(f"{self.name}: some images are grey and some RGB; convert with cnncore.images.to_channels")
+            raise ShapeError(
+                f"{self.name}: some images are grey and some RGB; convert with cnncore.vision.images.to_channels"
+            )
         for dtype in dtypes:
             if dtype != np.uint8:
                 raise DtypeError(f"{self.name}: images are {dtype}; expected uint8, pixel values from 0 to 255")
@@ -235,46 +239,6 @@ class Dataset:
             if augment is not None:
                 images = augment.distort(images, draws[chosen], canvas)
             yield normalise(images, self.mean, self.std), self.labels[chosen]
-
-
-def normalise(images, mean, std):
-    """Turn pixels into what a network takes: (pixel / 255 − mean) / std, float32, channels first.
-
-    Parameters
-    ----------
-    images : uint8 or float32 array (n, H, W) or (n, H, W, C)
-        Pixel values from 0 to 255. A single image? Use ``image[None]``.
-    mean, std : sequence of float
-        One per channel, of pixels / 255, as `Dataset` records them.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32 (n, C, H, W), contiguous.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> normalise(np.array([[[0, 255]]], np.uint8), mean=[0.5], std=[0.25])
-    array([[[[-2.,  2.]]]], dtype=float32)
-    """
-    images = np.asarray(images)
-    if images.dtype not in (np.uint8, np.float32):
-        raise DtypeError(f"normalise: images are {images.dtype}; expected uint8 or float32 from 0 to 255")
-    if images.ndim == 3:
-        images = images[:, :, :, None]
-    mean, std = np.atleast_1d(mean).astype(np.float64), np.atleast_1d(std).astype(np.float64)
-    if images.ndim != 4 or not mean.shape == std.shape == images.shape[3:]:
-        raise ShapeError(
-            f"normalise: images are {images.shape}, mean {mean.shape}, std {std.shape}; "
-            "expected (n, H, W, C), (C,), (C,)"
-        )
-    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
-        raise SettingError(f"normalise: mean {mean} and std {std} must be finite, std above 0")
-    x = np.empty((images.shape[0], images.shape[3], *images.shape[1:3]), np.float32)
-    np.multiply(images.transpose(0, 3, 1, 2), (1 / (255 * std)).astype(np.float32)[:, None, None], out=x)
-    x -= (mean / std).astype(np.float32)[:, None, None]
-    return x
 
 
 def pixel_statistics(images):

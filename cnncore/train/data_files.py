@@ -15,28 +15,12 @@ import zlib
 import numpy as np
 
 from ..errors import DataError
-from ..images import read_image, resize, to_channels
+from ..io.npz import DEFLATE_LARGEST_RATIO, READ_BLOCK, _npz_entries, _read_npy, check_total
+from ..vision.images import IMAGE_SUFFIXES, read_image, resize, to_channels
 
-__all__ = ["check_total", "find_idx_pair", "npz_arrays", "read_folder", "read_idx_pair", "read_npz", "two_files"]
+__all__ = ["check_total", "find_idx_pair", "read_folder", "read_idx_pair", "read_npz", "two_files"]
 
-LARGEST_DATASET_BYTES = 2**32  # of pixels in memory
 LARGEST_CLASS_COUNT = 100_000
-LARGEST_NPZ_ENTRIES = 64
-READ_BLOCK = 2**20
-DEFLATE_LARGEST_RATIO = 1032  # two bits of deflate yield at most 258 bytes, so a small file cannot hold a large array
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".pgm", ".ppm", ".pnm", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-
-
-def check_total(name, size, way_out):
-    """Refuse images that need more than 4 GiB of memory together.
-
-    >>> check_total("photos", 2**33, "give a size")
-    Traceback (most recent call last):
-    cnncore.errors.DataError: photos: the arrays need 8.0 GiB of memory, more than 4; give a size
-    """
-    if size > LARGEST_DATASET_BYTES:
-        limit = LARGEST_DATASET_BYTES / 2**30
-        raise DataError(f"{name}: the arrays need {size / 2**30:.1f} GiB of memory, more than {limit:g}; {way_out}")
 
 
 def two_files(text):
@@ -84,7 +68,7 @@ def read_folder(folder, channels=None, size=None):
     ----------
     folder : pathlib.Path
     channels : {None, 1, 3}
-        As in `cnncore.images.read_image`; None makes all RGB as soon as one is.
+        As in `cnncore.vision.images.read_image`; None makes all RGB as soon as one is.
     size : (int, int), optional
         Resize each image as soon as it is read.
 
@@ -280,70 +264,6 @@ def read_npz(file, part="train"):
     labels, class_names = _as_labels(f"{file}: {labels_key}", labels, class_names)
     _check_counts(f"{file}: {labels_key}", images, labels)
     return images, *_classes(f"{file}: {labels_key}", labels, class_names)
-
-
-def npz_arrays(file, most_entries, way_out):
-    """Name → array of an npz file, numbers only, never a pickle; what is wrong with it is a DataError.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as place:
-    ...     file = pathlib.Path(place) / "weights.npz"
-    ...     np.savez(file, w=[1.5, 2.5])
-    ...     npz_arrays(file, 10, "write fewer arrays")
-    {'w': array([1.5, 2.5])}
-    """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            entries = _npz_entries(file, archive, most_entries, way_out)
-            return {name: _read_npy(file, archive, member) for name, member in entries.items()}
-    except (DataError, OSError):
-        raise
-    except Exception as error:  # as in read_npz
-        raise DataError(f"{file}: damaged npz file ({' '.join(str(error).split()) or type(error).__name__})") from None
-
-
-def _npz_entries(file, archive, most_entries=LARGEST_NPZ_ENTRIES, way_out="store uint8 images, or fewer of them"):
-    """The members of the archive by array name, once their number and declared sizes are acceptable."""
-    members = archive.infolist()
-    if len(members) > most_entries:
-        raise DataError(f"{file}: {len(members)} entries, more than {most_entries}; {way_out}")
-    for member in members:
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
-            raise DataError(f"{file}: entry {member.filename!r} is encrypted or compressed by other means than deflate")
-        if member.file_size > DEFLATE_LARGEST_RATIO * member.compress_size + 64:
-            raise DataError(f"{file}: damaged npz file: {member.filename!r} declares more bytes than it can hold")
-    check_total(file, sum(member.file_size for member in members), way_out)
-    entries = {}
-    for member in members:
-        key = member.filename.removesuffix(".npy")
-        if key in entries:
-            raise DataError(f"{file}: two entries {key!r}; expected one")
-        entries[key] = member
-    return entries
-
-
-def _read_npy(file, archive, member):
-    """One array of an npz. ``numpy.load`` would take the memory that the header declares before it reads a byte of it."""
-    with archive.open(member) as stream:
-        version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
-        elif version == (2, 0):
-            shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(stream)
-        else:
-            raise DataError(f"{file}: entry {member.filename!r} has format version {version}; expected 1.0 or 2.0")
-        if dtype.kind not in "biufU":
-            raise DataError(f"{file}: entry {member.filename!r} holds {dtype}; expected numbers or text")
-        expected = math.prod(shape) * dtype.itemsize
-        if min(shape, default=0) < 0 or expected > member.file_size:
-            raise DataError(
-                f"{file}: damaged npz file: {member.filename!r} declares {shape} {dtype}, more than it holds"
-            )
-        content = stream.read(expected)
-        if len(content) != expected or stream.read(1):
-            raise DataError(f"{file}: damaged npz file: {member.filename!r} has not the length of {shape} {dtype}")
-    array = np.ndarray(shape, dtype, content, order="F" if fortran_order else "C")
-    return array if dtype.kind == "U" else array.astype(dtype.newbyteorder("="), copy=False)
 
 
 def _as_images(place, images):

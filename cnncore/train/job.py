@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import __version__, images, models
+from .. import __version__, models
+from ..checks import integer, number, per_axis
 from ..errors import DataError, ModelFileError, SettingError, ShapeError
-from ..geometry import integer, per_axis
-from ..operator import number
+from ..vision import images
 from . import checkpoint
 from .augment import LARGEST_SEED, Augment, on_canvas
 from .data import Dataset, digits, digits_split, load

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..catalog import OPS
+from ..checks import integer, number
 from ..errors import DataError, SettingError
-from ..geometry import integer
-from ..operator import number
+from ..operators.registry import OPS
 from . import checkpoint
 from .augment import ORDER_OF_BATCHES, Augment, batch_plan, uniform
 from .criterion import criteria
@@ -198,7 +197,7 @@ class Trainer:
     def _step(self, x, target, learning_rate):
         """(loss, first output) of a step. The image's own gradient is not computed: nobody asks for it in training."""
         net = self.scoring_net()
-        outputs, backward = net.with_backward(x, training=True, wanted=False, repeatable=False)
+        outputs, backward = net.with_backward(x, training=True, needs_gradient=False, repeatable=False)
         self.net.steps = net.steps
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         value, gradients = 0.0, []
@@ -327,7 +326,7 @@ class Trainer:
 
     def arrays(self):
         """Every array that training changes: parameters and running statistics, by name."""
-        return {**self.net.parameters, **self.net.state}
+        return {**self.net.parameters, **self.net.buffers}
 
     def save(self, path, notes=None):
         """Write everything that a continued training needs to one file; ``notes``, plain values (JSON), are kept with it."""
@@ -339,7 +338,7 @@ class Trainer:
 
     def restore_arrays(self, arrays):
         """Write ``arrays`` (as from :meth:`arrays`) into the net."""
-        for target in (self.net.parameters, self.net.state):
+        for target in (self.net.parameters, self.net.buffers):
             for name in target:
                 target[name] = arrays[name]
 

@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 
+from ..checks import FLOATS, check_destination, number, ordinary_array, overlap
 from ..errors import DtypeError, SettingError, ShapeError
-from ..operator import FLOATS, check_destination, number, ordinary_array, overlap
-from ..ops import update
+from . import update
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "optimizer"]
 

@@ -5,8 +5,8 @@ A schedule takes the fraction of training done, 0 ≤ t < 1, and gives a factor 
 
 import math
 
+from ..checks import number
 from ..errors import SettingError
-from ..operator import number
 
 __all__ = ["constant", "cosine", "one_cycle", "schedule", "steps"]
 

@@ -70,23 +70,24 @@ def labels(batch, classes, seed=1):
 
 def described(net, shape):
     """(node, call) pairs of a net on inputs of ``shape``."""
-    from cnncore.plan import describe
+    from cnncore.nets.plan import infer
 
-    calls, _ = describe(net.graph, (tuple(shape),), net.dtype, seed=net.seed)
+    calls, _ = infer(net.graph, (tuple(shape),), net.dtype, seed=net.seed)
     return list(zip(net.graph.nodes, calls, strict=True))
 
 
 def window(call):
     """Kernel, stride, padding as (low, high), dilation of a convolution or pooling, one entry per axis."""
-    from cnncore import geometry
+    from cnncore.checks import per_axis
+    from cnncore.operators import geometry
 
     settings, extents = call.settings, call.shapes[0][2:]
     rank = len(extents)
     kernel = settings["kernel_size"] if "kernel_size" in settings else call.shapes[1][2:]
-    per_axis = {"kernel": kernel, "stride": settings["stride"], "dilation": settings["dilation"]}
-    if per_axis["stride"] is None:
-        per_axis["stride"] = kernel
-    made = {name: geometry.per_axis(call.op.name, name, value, rank) for name, value in per_axis.items()}
+    given = {"kernel": kernel, "stride": settings["stride"], "dilation": settings["dilation"]}
+    if given["stride"] is None:
+        given["stride"] = kernel
+    made = {name: per_axis(call.op.name, name, value, rank) for name, value in given.items()}
     made["padding"] = geometry.padding_pairs(
         call.op.name, settings["padding"], extents, made["kernel"], made["stride"], made["dilation"]
     )
@@ -184,7 +185,7 @@ def convolutions(net, shape):
             "w": call.shapes[1],
             "y": call.output,
             "times": 1,
-            "multiply_adds": node.op.kind.multiply_adds(call),
+            "multiply_adds": node.op.implementation.multiply_adds(call),
             **settings,
         }
     return list(found.values())

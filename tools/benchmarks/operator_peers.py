@@ -1,4 +1,4 @@
-"""PyTorch's side of every row of the catalogue: its operator, or the shortest composition of its operators that computes it.
+"""PyTorch's side of every operator of the registry: its operator, or the shortest composition of its operators that computes it.
 
 Each function takes the row's arrays as tensors and the settings with which it is timed (operators.py). Both sides are
 compared on small arrays before anything is timed. A row without an entry has no peer: its own time alone is reported.

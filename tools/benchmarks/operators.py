@@ -1,4 +1,4 @@
-"""What is timed of every row of the catalogue: arrays and settings at a standard size, derived from the row's first case.
+"""What is timed of every operator of the registry: arrays and settings at a standard size, derived from the row's first case.
 
 Windows become 3×3 with stride 2. SAMPLES holds what the first case does not say well at that size; NOT_TIMED what cannot be
 timed, with the reason. A row in neither is timed as its first case has it.

@@ -232,7 +232,9 @@ def closed(contestants_):
 
 def multiply_adds(run, batch, size):
     """Multiply-adds of one forward pass."""
-    return sum(node.op.kind.multiply_adds(call) for node, call in network.described(run.net, (batch, 3, size, size)))
+    return sum(
+        node.op.implementation.multiply_adds(call) for node, call in network.described(run.net, (batch, 3, size, size))
+    )
 
 
 def inference(run):
@@ -268,7 +270,7 @@ def reference(run, section, shape):
     x = network.images(shape, dtype="float64")
     if section == "inference":
         return {"y": np.concatenate([net(image[None]) for image in x])}
-    y, backward = net.with_backward(x, training=False, wanted=False)
+    y, backward = net.with_backward(x, training=False, needs_gradient=False)
     _, loss_backward = cnncore.softmax_cross_entropy.with_backward(y, network.labels(len(x), y.shape[1]))
     dy = loss_backward(np.ones(()))
     backward(dy[0] if isinstance(dy, tuple) else dy)
@@ -434,7 +436,7 @@ COMPARED = (2, 8, 14, 14)
 
 
 def operator_lines():
-    """(name, shape and settings, peer) of every row of the catalogue, or why it is not timed."""
+    """(name, shape and settings, peer) of every operator of the registry, or why it is not timed."""
     lines = []
     for name, op in cnncore.OPS.items():
         if name in operators.NOT_TIMED:
@@ -452,7 +454,7 @@ def operator_lines():
 
 
 def operator_rows(run, section, shape, rounds, seconds, job_of):
-    """One row per operator of the catalogue, cnncore against PyTorch."""
+    """One row per operator of the registry, cnncore against PyTorch."""
     for threads in run.threads:
         run.limits.measure(threads)
         with run.started(section, (*own(run.targets), *OPERATORS), threads) as started:
@@ -488,7 +490,7 @@ def same_results(row, op, started):
 
 
 def operator_section(run):
-    """Every row of the catalogue at the standard size, forward and backward."""
+    """Every operator of the registry at the standard size, forward and backward."""
 
     def job(row, name, _):
         return {"kind": "operator", "name": name, "shape": run.standard, "dtype": "float32"}

@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 import cnncore
-from cnncore.ops.dispatch import Shelf
+from cnncore.runtime.dispatch import PackedWeights
 from cnncore.train import SGD, Trainer
 
 from . import network, operators
@@ -75,7 +75,7 @@ def operator(name, shape, dtype):
     y, backward = op.with_backward(*arrays, **settings)
     y = operators.first(y)
     dy = operators.output_gradient(y)
-    differentiable = any(op.wanted(op.bind(arrays, dict(settings))[0]))
+    differentiable = any(op.needs_gradient(op.bind(arrays, dict(settings))[0]))
 
     def once():
         start = time.perf_counter()
@@ -102,7 +102,7 @@ def small(name, shape, dtype, calls):
     op = cnncore.OPS[name]
     arrays, settings = operators.sample(op, shape, dtype)
     dy = operators.output_gradient(operators.first(op(*arrays, **settings)))
-    differentiable = any(op.wanted(op.bind(arrays, dict(settings))[0]))
+    differentiable = any(op.needs_gradient(op.bind(arrays, dict(settings))[0]))
 
     def once():
         start = time.perf_counter()
@@ -137,17 +137,17 @@ def layer(x, w, variant, dtype, **settings):
         dy = operators.channels_last(operators.output_gradient(out))
         gradients = [operators.channels_last(np.empty(x, dtype)), *(np.empty_like(a) for a in bound[1:])]
 
-        kept = op.kind.packing(call, Shelf())
+        kept = op.implementation.packing(call, PackedWeights())
         packed = {} if kept is None else {"packed": kept}
         if kept is not None:
             kept.refresh()  # weights stay as they are, as at inference
 
         def forward():
-            y, _, saved = op.kind.forward(call, bound, out, **packed)
+            y, _, saved = op.implementation.forward(call, bound, out, **packed)
             return y, saved
 
         def backward(saved):
-            return op.kind.backward(call, saved, dy, (True,) * 3, gradients)
+            return op.implementation.backward(call, saved, dy, (True,) * 3, gradients)
 
     else:
         dy = operators.output_gradient(op(*arrays, **settings))

@@ -140,7 +140,7 @@ def training(folder, shape, classes, variant=""):
 
 def tensors(op, arrays, settings):
     """The arrays as tensors, and those of them that have a gradient."""
-    wanted = op.wanted(op.bind(arrays, dict(settings))[0])
+    wanted = op.needs_gradient(op.bind(arrays, dict(settings))[0])
     made = [None if a is None else torch.from_numpy(a).requires_grad_(w) for a, w in zip(arrays, wanted, strict=False)]
     return made, [t for t in made if t is not None and t.requires_grad]
 

@@ -1,0 +1,185 @@
+"""Checks of single settings and arrays, for everybody."""
+
+import operator
+
+import numpy as np
+
+from .errors import DtypeError, SettingError, ShapeError
+from .runtime import fingerprint
+
+
+def integer(place, name, value, minimum=None, maximum=2**31 - 1):
+    """``value`` as a Python int between ``minimum`` and ``maximum``, or a SettingError that says what came."""
+    if isinstance(value, (bool, np.bool_)):
+        raise SettingError(f"{place}: {name} must be an integer, got {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise SettingError(f"{place}: {name} must be an integer, got {value!r}") from None
+    if minimum is not None and number < minimum:
+        raise SettingError(f"{place}: {name} must be at least {minimum}, got {number}")
+    if number > maximum:
+        raise SettingError(f"{place}: {name} must be at most {maximum}, got {number}")
+    return number
+
+
+def has_length(value):
+    """Whether ``value`` holds several things (a numpy number of no dimensions has a __len__, but no length)."""
+    return hasattr(value, "__len__") and getattr(value, "ndim", 1) != 0
+
+
+def per_axis(place, name, value, rank, minimum=None):
+    """One integer per spatial axis, from an integer for all of them or a sequence.
+
+    >>> per_axis("max_pool", "stride", 2, rank=2, minimum=1)
+    (2, 2)
+    """
+    if isinstance(value, (str, bytes)) or value is None:
+        raise SettingError(f"{place}: {name} must be an integer or {rank} of them, got {value!r}")
+    if has_length(value):
+        if len(value) != rank:
+            raise SettingError(
+                f"{place}: {name} has {len(value)} numbers {tuple(value)}; the input has {rank} spatial "
+                f"{'axis' if rank == 1 else 'axes'}: give one number, or {rank}"
+            )
+        return tuple(integer(place, name, v, minimum) for v in value)
+    return (integer(place, name, value, minimum),) * rank
+
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def overlap(a, b):
+    """Whether two arrays share an element; True where that would take long to find out."""
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        return np.shares_memory(a, b, max_work=10_000)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def check_destination(place, name, array, shape, dtype):
+    """Raise unless ``array`` is one that results of ``shape`` and ``dtype`` can be written into."""
+    expected = f"{place}: {name} must be a writeable {dtype} array of shape {shape}"
+    if type(array) is not np.ndarray and not isinstance(array, np.memmap):
+        raise DtypeError(f"{expected}, got {type(array).__name__}: give a numpy array, or leave it out")
+    if array.dtype != dtype:
+        raise DtypeError(f"{expected}, got {array.dtype}: use np.empty({shape}, '{dtype}'), or leave it out")
+    if array.shape != shape:
+        raise ShapeError(f"{expected}, got shape {array.shape}: use np.empty({shape}, '{dtype}'), or leave it out")
+    problem = fingerprint.layout_problem(array)
+    if problem is not None:
+        raise ShapeError(f"{expected}, but it {problem}: use np.empty({shape}, '{dtype}'), or leave it out")
+
+
+def check_apart(place, written, read):
+    """Raise if an array to be written shares memory with another one of them, or with one that is read; both name → array."""
+    kept = [(*fingerprint.memory_of(a), name, a, False) for name, a in read.items()]
+    kept += [(*fingerprint.memory_of(a), name, a, True) for name, a in written.items()]
+    before = []  # those that reach as far as the next one
+    for low, high, name, array, is_written in sorted(kept, key=lambda entry: entry[:2]):
+        before = [entry for entry in before if entry[1] > low]
+        for _, _, other_name, other, other_is_written in before:
+            if (is_written or other_is_written) and overlap(array, other):
+                raise ShapeError(f"{place}: {other_name} and {name} share memory; give each array memory of its own")
+        before.append((low, high, name, array, is_written))
+
+
+def ordinary_array(place, name, array, either=False):
+    """``array`` as a numpy float32 or float64 array in native byte order whose strides are whole elements.
+
+    Anything with ``__array__`` or ``__dlpack__`` is taken; read-only, strided and negative-stride arrays are used in place.
+    """
+    if type(array) is not np.ndarray:
+        array = _from_outside(place, name, array)
+    dtype = array.dtype
+    if dtype not in FLOATS:  # byte-swapped dtypes compare unequal on purpose: they are converted
+        native = dtype.newbyteorder("=")
+        if native in FLOATS:
+            return array.astype(native)
+        if either and dtype.kind in "iu":
+            return np.require(array, np.int64, ["C", "ALIGNED"])
+        raise DtypeError(f"{place}: {name} is {dtype}; expected float32 or float64: use {name}.astype('float32')")
+    if not array.flags.aligned or any(s % dtype.itemsize for s in array.strides):
+        return array.copy()
+    return array
+
+
+def index_array(place, name, array):
+    """``array`` as native int64, from any integer dtype."""
+    if type(array) is not np.ndarray:
+        array = _from_outside(place, name, array)
+    if array.dtype.kind not in "iu":
+        raise DtypeError(f"{place}: {name} is {array.dtype}; expected integers: use {name}.astype('int64')")
+    return np.require(array, np.int64, ["C", "ALIGNED"])
+
+
+def mask_array(place, name, array):
+    """``array`` as booleans."""
+    if type(array) is not np.ndarray:
+        array = _from_outside(place, name, array)
+    if array.dtype != np.bool_:
+        raise DtypeError(f"{place}: {name} is {array.dtype}; expected booleans: use {name}.astype(bool)")
+    return np.ascontiguousarray(array)
+
+
+def _from_outside(place, name, array):
+    if not hasattr(array, "__array__") and hasattr(array, "__dlpack__"):
+        return np.from_dlpack(array)
+    try:
+        return np.asarray(array)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DtypeError(f"{place}: {name} is no array: {type(array).__name__} ({error})") from None
+
+
+def number(minimum=None, maximum=None, above=None, below=None):
+    """A check that a setting is a finite number within bounds; ``above`` and ``below`` are open bounds."""
+
+    def check(place, name, value):
+        try:
+            x = float(value)
+        except (TypeError, ValueError):
+            raise SettingError(f"{place}: {name} must be a number, got {value!r}") from None
+        low = minimum if minimum is not None else above
+        if (
+            not np.isfinite(x)
+            or (minimum is not None and x < minimum)
+            or (above is not None and x <= above)
+            or (maximum is not None and x > maximum)
+            or (below is not None and x >= below)
+        ):
+            text = " and ".join(
+                f"{sign} {bound}"
+                for sign, bound in (("≥", minimum), (">", above), ("≤", maximum), ("<", below))
+                if bound is not None
+            )
+            raise SettingError(
+                f"{place}: {name} must be a finite number{' ' + text if text else ''}, got {value!r}; try {low or 1}"
+            )
+        return x
+
+    return check
+
+
+def whole(minimum=None, maximum=2**31 - 1):
+    """A check that a setting is an integer within bounds."""
+    return lambda place, name, value: integer(place, name, value, minimum, maximum)
+
+
+def flag(place, name, value):
+    """A check that a setting is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise SettingError(f"{place}: {name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def choice(*allowed):
+    """A check that a setting is one of ``allowed``."""
+
+    def check(place, name, value):
+        if not any(isinstance(value, type(a)) and value == a for a in allowed):
+            raise SettingError(f"{place}: {name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+        return value
+
+    return check

@@ -1,0 +1,152 @@
+"""``cnncore ops``, ``info``, ``check`` and ``bench``."""
+
+import importlib.metadata
+import platform
+import sys
+import time
+
+import numpy as np
+
+from .. import __version__, get_num_threads
+from ..errors import SettingError
+from ..operators.peers import peers_sentence
+from ..operators.registry import FAMILIES, GRIDS, OPS, find
+from ..runtime import cpu
+from .progress import ProgressLine, bar, clock
+
+
+def ops(options):
+    """List the operators, or print the documentation of one."""
+    if not options.name:
+        for family, rows in FAMILIES.items():
+            print(f"\n{family}")
+            for op in rows:
+                print(f"  {op.name:<24} {op.summary}")
+        print(
+            f"\n{len(OPS)} operators. `cnncore ops NAME` prints formula, gradient, settings, edges and source of one."
+        )
+        return 0
+    for name in options.name:
+        if name in GRIDS:
+            print(f"{GRIDS[name].__doc__}\n\n{GRIDS[name].table()}")
+            continue
+        op = known_operator(name)
+        print(f"cnncore.{op.name}{op.__signature__}\n\n{op.__doc__}")
+        print(f"Peers\n-----\n{peers_sentence(op.name)}")
+    return 0
+
+
+def known_operator(name):
+    """The operator called ``name``, or an error that names the nearest."""
+    op = find(name)
+    if op is None:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, OPS, n=1)
+        raise SettingError(
+            f"no operator is called {name!r}{f'; did you mean {near[0]!r}?' if near else ''} See `cnncore ops`."
+        )
+    return op
+
+
+def info(options):
+    """Print versions, CPU target, threads, and what runs for each operator: definition or kernel."""
+    versions = {"cnncore": __version__, "Python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in ("numpy", "scipy")}
+    print("  ".join(f"{name} {version}" for name, version in versions.items()))
+    print(f"CPU target {cpu.target()} (of {', '.join(cpu.targets())}; CNNCORE_TARGET forces one)")
+    print(f"threads    {get_num_threads()} (CNNCORE_NUM_THREADS or cnncore.set_num_threads(n) change it)")
+    print(f"kernels    {len(cpu.kernels())}\n")
+    print(f"{'operator':<24} runs as (float32)")
+    for op in OPS.values():
+        names = kernels_of(op)
+        print(f"{op.name:<24} {'kernel: ' + ', '.join(names) if names else 'reference'}")
+    return 0
+
+
+def kernels_of(op):
+    """Names of the kernels that run in a forward and a backward pass of the operator's first case."""
+    case = op.cases[0]
+    cpu.kernels_taken()
+    run_case(op, case.sample(max(case.ranks, key=lambda rank: rank == 2), np.float32), case.settings)
+    return cpu.kernels_taken()
+
+
+def run_case(op, arrays, settings):
+    """Seconds of a forward and of a backward pass."""
+    start = time.perf_counter()
+    y, backward = op.with_backward(*arrays, **settings)
+    middle = time.perf_counter()
+    y = y[0] if isinstance(y, tuple) else y
+    if y.dtype.kind == "f":
+        backward(np.ones_like(y))
+    return middle - start, time.perf_counter() - middle
+
+
+def check(options):
+    """Hold the backward passes against scipy's numerical derivatives, and every kernel against its reference implementation."""
+    from ..testing import check_operators
+
+    for name in options.name:
+        if name not in GRIDS:
+            known_operator(name)
+    started = time.perf_counter()
+    with ProgressLine(sys.stderr, False if options.quiet else None) as line:
+
+        def progress(done, total, row):
+            took = time.perf_counter() - started
+            line.show(f"{bar(done / total)} {done} of {total} checked  {clock(took / done * (total - done))} left")
+
+        report = check_operators(
+            options.name or None, progress=progress, stream=None if options.quiet else TableUnder(line)
+        )
+    failed = report.failed
+    print(
+        f"\n{len(report.rows)} checks in {time.perf_counter() - started:.1f} s, largest error {report.largest:.1e}: "
+        + ("all passed" if not failed else f"{len(failed)} FAILED")
+    )
+    return 1 if failed else 0
+
+
+class TableUnder:
+    """Standard output for a table that grows above a line of progress."""
+
+    def __init__(self, line):
+        self.line = line
+
+    def write(self, text):
+        self.line.clear()
+        sys.stdout.write(text)
+
+    def flush(self):
+        sys.stdout.flush()
+
+
+def bench(options):
+    """Time every operator's cases: definition against the current target's kernels, one call after the other."""
+    for name in options.name:
+        known_operator(name)
+    print(f"target {cpu.target()}, {get_num_threads()} threads, float32; medians of interleaved runs, milliseconds")
+    print(f"{'operator':<24} {'case':<40} {'forward':>9} {'backward':>9} {'reference':>11} {'faster':>8}")
+    repeats = 3 if options.quick else 9
+    for name in options.name or OPS:
+        op = known_operator(name)
+        for case in op.cases[:1] if options.quick else op.cases:
+            rank = 2 if 2 in case.ranks else max(case.ranks)
+            print(bench_line(op, case, rank, repeats), flush=True)
+    return 0
+
+
+def bench_line(op, case, rank, repeats):
+    """One line of the table: medians of runs of the current target's kernels and of the reference implementation, in turn."""
+    arrays = case.sample(rank, np.float32)
+    current = cpu.target()
+    times = {current: [], "reference": []}
+    for _ in range(repeats):
+        for target, found in times.items():
+            with cpu.target(target):
+                found.append(run_case(op, arrays, case.settings))
+    forward, back = (1e3 * float(np.median([pair[i] for pair in times[current]])) for i in (0, 1))
+    reference = 1e3 * float(np.median([sum(pair) for pair in times["reference"]]))
+    faster = reference / max(forward + back, 1e-6)
+    return f"{op.name:<24} {case!s:<40.40} {forward:>9.3f} {back:>9.3f} {reference:>11.3f} {faster:>7.1f}×"

@@ -1,0 +1,121 @@
+"""``cnncore predict``."""
+
+import json
+import pathlib
+import sys
+
+from ..errors import DataError, SettingError
+from .nets import opened
+from .progress import ProgressLine
+
+
+def predict(options):
+    """Classify image files with a trained model, each at its own size or as the model's preprocessing says."""
+    from ..vision.classify import Classifier
+
+    if options.top < 1:
+        raise SettingError(f"predict: --top must be at least 1, got {options.top}")
+    if options.resize is not None and options.size is not None and options.crop is None:
+        options.crop, options.size = options.size, None  # a size after a resizing is what is cut from the middle
+    for name in ("resize", "crop"):
+        for other in ("size", "own_size"):
+            if getattr(options, name) is not None and getattr(options, other):
+                raise SettingError(
+                    f"predict: --{name} and --{other.replace('_', '-')} contradict each other; leave one out"
+                )
+    classifier = Classifier(opened(options, fresh=False), str(options.model))
+    files = image_files(options.image)
+    maps = map_paths(options.cam, files)
+    answers, failed, odd = [], 0, []
+    with ProgressLine(sys.stderr, None if len(files) > 1 and sys.stdout.isatty() is False else False) as line:
+        for number, file in enumerate(files):
+            line.show(f"{number} of {len(files)}")
+            entry = {"file": str(file)}
+            try:
+                prediction = classifier.classify(
+                    file, invert=options.invert, size=options.size, own_size=options.own_size
+                )
+                entry["size"], entry["read_at"] = list(prediction.size), list(prediction.read_at)
+                entry["familiar"] = classifier.familiar_size(prediction.size) == prediction.size
+                entry["class"], entry["probability"] = prediction.answer, prediction.probability
+                top = prediction.top(options.top)
+                entry["top"] = [{"class": name, "probability": p} for name, p in top]
+                if maps:
+                    from ..vision.explain import write_map
+
+                    write_map(maps[file], prediction, classifier.activation_map(prediction))
+                    entry["cam"] = str(maps[file])
+            except (DataError, OSError) as error:
+                if options.debug:
+                    raise
+                failed += 1
+                entry["error"] = str(error)
+                line.clear()
+                print(f"cnncore: error: {error}", file=sys.stderr)
+            else:
+                if not entry["familiar"]:
+                    odd.append(prediction)
+                if not options.json:
+                    named = ", ".join(f"{name} {p:.1%}" for name, p in top)
+                    place = f"  {entry['cam']}" if maps else ""
+                    print(f"{file}  {prediction.size[0]}×{prediction.size[1]}  {named}{place}", flush=True)
+            answers.append(entry)
+    if odd:
+        print(f"cnncore: note: {size_note(odd, classifier)}", file=sys.stderr)
+    if options.json:
+        print(json.dumps(answers, indent=2, ensure_ascii=False))
+    return 2 if failed else 0
+
+
+def size_note(odd, classifier):
+    """What there is to say about images of sizes out of the range of the training."""
+    least, most = ("×".join(map(str, size)) for size in classifier.trained_sizes())
+    first, others = odd[0], f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
+    read = "as it is" if first.read_at == first.size else f"at {'×'.join(map(str, first.read_at))}"
+    return (
+        f"{first.file}{others}: {'×'.join(map(str, first.size))} is outside the sizes in training, "
+        f"{least if least == most else f'{least} to {most}'}; read {read}"
+    )
+
+
+def image_files(names):
+    """The files named, and the images in the folders named."""
+    from ..vision.images import IMAGE_SUFFIXES
+
+    files = []
+    for name in names:
+        path = pathlib.Path(name)
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        if not inside:
+            raise DataError(f"{path}: the folder holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        files += inside
+    return list(dict.fromkeys(files))
+
+
+def map_paths(place, files):
+    """Where the class activation map of each file goes: one .png or .svg file for one image, a folder for several."""
+    if place is None:
+        return {}
+    place = pathlib.Path(place)
+    if place.suffix.lower() in (".png", ".svg"):
+        if len(files) != 1:
+            raise SettingError(f"predict: --cam {place} is one file for {len(files)} images; give a folder: --cam maps")
+        return {files[0]: place}
+    if place.suffix and not place.is_dir():
+        raise SettingError(f"predict: --cam {place}: maps are written as .png or .svg, or into a folder")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{place}: cannot be made ({error.strerror}); choose another folder for --cam") from None
+    paths, taken = {}, set()
+    for file in files:
+        name, count = file.stem, 1
+        while name in taken:
+            count += 1
+            name = f"{file.stem}_{count}"
+        taken.add(name)
+        paths[file] = place / f"{name}.png"
+    return paths

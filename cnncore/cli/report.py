@@ -1,0 +1,559 @@
+"""The report of a training: one HTML file that needs nothing else, neither network nor scripts.
+
+Every section is a function of a :class:`Findings` that returns HTML; ``write_report`` puts them together. The text is also
+well-formed XML. Pictures are PNG data, curves are SVG; light or dark follows the reader's system.
+"""
+
+import importlib.metadata
+import importlib.resources
+import math
+import platform
+import shlex
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+from .. import __version__, get_num_threads
+from ..errors import GraphError
+from ..io.files import write_atomically
+from ..runtime import cpu
+from ..vision import explain, images
+from ..vision.preprocessing import normalise
+
+__all__ = ["report", "write_report"]
+
+MOST_FILTERS = 64
+MOST_MAPS = 16  # of a branch
+MOST_MISTAKES = 24
+MOST_LOOKS = 10
+MOST_CLASSES = 26  # of a confusion matrix that is still read as a table
+
+
+def write_report(job, tested, seconds, by_size=()):
+    """Write the report of ``job`` to its folder; ``tested`` is the final Evaluation, ``seconds`` what it took.
+
+    ``by_size`` comes from :func:`cnncore.vision.classify.accuracy_by_size`.
+    """
+    write_atomically(job.report, report(job, tested, seconds, by_size).encode())
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the sections draw from."""
+
+    job: object
+    tested: object
+    seconds: float
+    by_size: tuple = ()
+
+    @property
+    def classes(self):
+        return self.job.held_out.class_names
+
+    def input(self, pixels):
+        """An image as the net takes it."""
+        found = normalise(pixels[None], self.job.held_out.mean, self.job.held_out.std)
+        return found.astype(self.job.net.dtype, copy=False)
+
+    def first_of_each_class(self):
+        """Numbers of the first image of each class that is answered rightly, else of its first."""
+        right = self.tested.probabilities.argmax(axis=1) == self.tested.labels
+        for label in range(len(self.classes)):
+            of_class = np.flatnonzero(self.tested.labels == label)
+            if len(of_class):
+                yield next((i for i in of_class if right[i]), of_class[0])
+
+    def activation_map(self, pixels, class_index):
+        """The evidence over the image, or None when the network keeps no maps."""
+        try:
+            heat = explain.class_activation_map(self.job.net, self.input(pixels), int(class_index))[0]
+        except GraphError:
+            return None
+        return explain.map_over_image(pixels, heat, least=84)
+
+
+def report(job, tested, seconds, by_size=()):
+    """The text of the report."""
+    found = Findings(job, tested, seconds, tuple(by_size))
+    sections = (headline, curves, sizes, filters, branches, looks, mistakes, confusion, network_drawing, making)
+    name = job.train.name.removesuffix(", training part")
+    title = f"{name}, {job.options.network}: {tested.accuracy:.2%}"
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8" />\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1" />\n'
+        f'<meta name="color-scheme" content="light dark" />\n'
+        f"<title>{escape(title)}</title>\n<style>{style()}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(filter(None, (section(found) for section in sections)))
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def style():
+    """The style sheet, report.css beside this file."""
+    return (importlib.resources.files(__package__) / "report.css").read_text(encoding="utf-8")
+
+
+# ── Pieces ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def section(title, text, *content):
+    """A titled section with an introduction."""
+    return f"<section>\n<h2>{escape(title)}</h2>\n<p class='intro'>{text}</p>\n{''.join(content)}\n</section>"
+
+
+def picture(pixels, width, label, style=""):
+    """An image, ``width`` CSS pixels wide, whose pixels stay squares."""
+    return f'<img src="{images.png_data_uri(pixels)}" width="{width}" alt="{escape(label)}" title="{escape(label)}"{style} />'
+
+
+def grouped(number):
+    return f"{number:,}" if number else ""
+
+
+def percent(fraction, digits=1):
+    return f"{100 * fraction:.{digits}f} %"
+
+
+def diverging(values, limit):
+    """Blue below 0, white at 0, red above, for signed numbers."""
+    t = np.clip(values / limit, -1, 1)[..., None]
+    blue, red = np.array([33, 102, 172]), np.array([178, 24, 43])
+    end = np.where(t < 0, blue, red)
+    return np.rint(250 + (end - 250) * np.abs(t) ** 0.8).astype(np.uint8)
+
+
+# ── Headline ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def headline(found):
+    """What was trained, and how well it answers."""
+    job, tested = found.job, found.tested
+    count = len(tested.labels)
+    wrong = int(np.count_nonzero(tested.probabilities.argmax(axis=1) != tested.labels))
+    low, high = wilson_interval(count - wrong, count)
+    table = job.net.summary((1, job.train.channels, *job.train.size))
+    speed = np.mean([epoch.images_per_second for epoch in job.trainer.history]) if job.trainer.history else 0
+    height, width = job.train.size
+    cards = [
+        (percent(tested.accuracy, 2), f"accuracy on {count:,} images held out"),
+        (f"{wrong:,}", f"wrong answers; 95 % interval of the accuracy {percent(low)} to {percent(high)}"),
+        (f"{found.seconds:.0f} s", f"for {len(job.trainer.history)} epochs, {speed:,.0f} images a second"),
+        (f"{table.parameters:,}", f"parameters; {table.multiply_adds / 1e6:.1f} million multiply-adds per image"),
+    ]
+    body = "".join(f"<div class='card'><b>{escape(big)}</b><span>{escape(small)}</span></div>" for big, small in cards)
+    name = job.train.name.removesuffix(", training part")
+    colour = "grey" if job.train.channels == 1 else "RGB"
+    return (
+        f"<header>\n<p class='kicker'>cnncore training report</p>\n<h1>{escape(name)} "
+        f"<span>{escape(job.options.network)}</span></h1>\n"
+        f"<p class='intro'>{len(job.train):,} images to train on, {count:,} held out, {height}×{width} {colour}, "
+        f"{len(found.classes)} classes.</p>\n<div class='cards'>{body}</div>\n</header>"
+    )
+
+
+def wilson_interval(right, count, z=1.96):
+    """Where the accuracy on endlessly many such images lies, with 95 % confidence (Wilson 1927).
+
+    >>> [round(bound, 3) for bound in wilson_interval(99, 100)]
+    [0.946, 0.998]
+    """
+    share = right / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    reach = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+# ── Curves ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def curves(found):
+    """Loss, accuracy and learning rate by epoch."""
+    history = found.job.trainer.history
+    if not history:
+        return ""
+    distorted = " The training images are distorted at random, so they are harder than those held out."
+    loss = chart(
+        "Loss",
+        [("training", "a", [e.loss for e in history]), ("held out", "b", [e.validation_loss for e in history])],
+        logarithmic=True,
+        text=lambda v: f"{v:g}",
+    )
+    accuracy = chart(
+        "Wrong answers, %",
+        [
+            ("training", "a", [100 * (1 - e.accuracy) for e in history]),
+            ("held out", "b", [100 * (1 - e.validation_accuracy) for e in history]),
+        ],
+        logarithmic=True,
+        text=lambda v: f"{v:g}",
+        floor=100 / len(found.tested.labels),
+    )
+    rate = chart(
+        "Learning rate",
+        [("rate", "a", [e.learning_rate for e in history])],
+        text=lambda v: f"{v:g}",
+        legend=False,
+    )
+    return section(
+        "Learning",
+        "One point per epoch; loss and wrong answers on logarithmic scales."
+        + (distorted if found.job.options.augment else ""),
+        f"<div class='charts'>{loss}{accuracy}{rate}</div>",
+    )
+
+
+def chart(title, series, text, logarithmic=False, floor=None, legend=True):
+    """An SVG line chart; ``series`` are (name, colour class, values). Zeros on a logarithmic scale lie at ``floor``."""
+    width, height, left, right, top, bottom = 340, 230, 46, 14, 34, 28
+    values = [v for _, _, line in series for v in line if v is not None and v > (0 if logarithmic else -math.inf)]
+    least = min(values, default=1.0) if floor is None else floor
+    low, high = min([*values, least]) if logarithmic else 0.0, max([*values, least])
+    marks = ticks(low, high, logarithmic)
+    low, high = min(low, marks[0]), max(high, marks[-1])
+    if high <= low:
+        high = low + 1.0
+    count = max(len(line) for _, _, line in series)
+
+    def across(i):
+        return left + (width - left - right) * (i / (count - 1) if count > 1 else 0.5)
+
+    def up(v):
+        if logarithmic:
+            share = math.log(max(v, low) / low) / math.log(high / low)
+        else:
+            share = (v - low) / (high - low)
+        return top + (height - top - bottom) * (1 - share)
+
+    parts = [f"<text x='{left - 38}' y='16' class='title'>{escape(title)}</text>"]
+    for mark in marks:
+        y = up(mark)
+        parts.append(f"<line x1='{left}' x2='{width - right}' y1='{y:.1f}' y2='{y:.1f}' class='grid' />")
+        parts.append(f"<text x='{left - 6}' y='{y + 3.5:.1f}' text-anchor='end'>{escape(text(mark))}</text>")
+    step = max(1, math.ceil(count / 8))
+    for i in range(0, count, step):
+        parts.append(f"<text x='{across(i):.1f}' y='{height - 10}' text-anchor='middle'>{i + 1}</text>")
+    for number, (name, colour, line) in enumerate(series):
+        points = [(across(i), up(v), v) for i, v in enumerate(line) if v is not None]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
+        parts.append(f"<polyline points='{path}' class='line {colour}' />")
+        for i, (x, y, v) in enumerate(points):
+            tip = f"epoch {i + 1}, {name}: {v:.4g}"
+            parts.append(
+                f"<circle cx='{x:.1f}' cy='{y:.1f}' r='2.6' class='dot {colour}'><title>{escape(tip)}</title></circle>"
+            )
+        if legend:
+            x = width - right - 66 * (len(series) - number) + 8
+            parts.append(f"<rect x='{x}' y='8' width='9' height='9' rx='2' class='dot {colour}' />")
+            parts.append(f"<text x='{x + 13}' y='16'>{escape(name)}</text>")
+    label = escape(f"{title} by epoch")
+    return f"<svg viewBox='0 0 {width} {height}' class='chart' role='img' aria-label='{label}'>{''.join(parts)}</svg>"
+
+
+def ticks(low, high, logarithmic):
+    """Round numbers that span low to high: powers of ten and their 2 and 5 fold, or even steps from 0.
+
+    >>> ticks(0.03, 2.2, True)
+    [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
+    >>> ticks(0, 0.0049, False)
+    [0.0, 0.001, 0.002, 0.003, 0.004, 0.005]
+    """
+    if logarithmic:
+        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        marks = [float(f"{m}e{d}") for d in decades for m in (1, 2, 5)]
+        inside = [m for m in marks if low <= m <= high]
+        below, above = [m for m in marks if m < low][-1:], [m for m in marks if m > high][:1]
+        marks = (
+            (below if not inside or inside[0] > low else [])
+            + inside
+            + (above if not inside or inside[-1] < high else [])
+        )
+        return marks if len(marks) <= 8 else [m for m in marks if f"{m:e}"[0] == "1"] or marks[:: len(marks) // 6]
+    step = 10 ** math.floor(math.log10(high or 1.0))
+    step = next(s for s in (step / 5, step / 2, step) if high / s <= 6 or s == step)
+    return [round(i * step, 12) for i in range(math.ceil(high / step - 1e-9) + 1)]
+
+
+# ── Sizes ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def sizes(found):
+    """Accuracy on the images held out at their own size and at others."""
+    if len(found.by_size) < 2:
+        return ""
+    largest = "×".join(map(str, found.job.net.metadata["largest_size"]))
+    smallest = "×".join(map(str, found.job.train.size))
+    rows = []
+    for size, read_at, share in found.by_size:
+        name, reading = "×".join(map(str, size)), "×".join(map(str, read_at))
+        how = "as it is" if size == read_at else f"read at {reading}"
+        rows.append(
+            f"<tr><th scope='row'>{name}</th><td>{how}</td>"
+            f"<td class='share'><i style='width:{100 * share:.1f}%'></i></td><td class='n'>{percent(share)}</td></tr>"
+        )
+    trained = smallest if smallest == largest else f"{smallest} to {largest}"
+    return section(
+        "Accuracy by size",
+        f"The images held out, resized before they are classified. The network was trained at sizes from {trained}; "
+        "what lies outside is read at the nearest size in that range, here and by <code>cnncore predict</code>."
+        if smallest != largest
+        else f"The images held out, resized before they are classified. The network was trained at {trained}; other sizes are "
+        "read at that one, here and by <code>cnncore predict</code>.",
+        f"<div class='scroll'><table class='sizes'><tbody>{''.join(rows)}</tbody></table></div>",
+    )
+
+
+# ── The network ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def network_drawing(found):
+    """The graph, and the table of its nodes."""
+    net, size = found.job.net, found.job.train.size
+    table = net.summary((1, found.job.train.channels, *size))
+    rows = "".join(
+        f"<tr><td>{escape(row.path)}</td><td>{escape(row.operator)}</td><td>{'×'.join(map(str, row.output[1:]))}</td>"
+        f"<td class='n'>{grouped(row.parameters)}</td><td class='n'>{grouped(row.multiply_adds)}</td></tr>"
+        for row in table.rows
+    )
+    return section(
+        "The network",
+        f"{len(table.rows)} nodes; branches run side by side and are joined along their channels.",
+        f"<div class='drawing'>{net.draw(input_shape=(1, found.job.train.channels, *size))}</div>",
+        f"<details><summary>All nodes: shapes, parameters, multiply-adds</summary><div class='scroll'><table class='nodes'>"
+        f"<thead><tr><th>node</th><th>operator</th><th>output</th><th>parameters</th><th>multiply-adds</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div></details>",
+    )
+
+
+def filters(found):
+    """Kernels of the first convolution."""
+    net = found.job.net
+    first = next((node for node in net.graph.nodes if node.op.name == "conv" and node.owned), None)
+    if first is None:
+        return ""
+    w = net.parameters[next(row.name for row in first.owned if row.name.endswith(".w"))]
+    if w.ndim != 4 or max(w.shape[2:]) == 1:
+        return ""
+    limit = float(np.abs(w).max()) or 1.0
+    size = 56 if len(w) <= 32 else 40
+    tiles = []
+    for k, kernel in enumerate(w[:MOST_FILTERS]):
+        if len(kernel) == 3:
+            pixels = np.rint(127.5 + 127.5 * np.moveaxis(kernel, 0, -1) / limit).clip(0, 255).astype(np.uint8)
+        else:
+            pixels = diverging(
+                kernel.mean(axis=0), limit if len(kernel) == 1 else float(np.abs(kernel.mean(axis=0)).max())
+            )
+        tiles.append(picture(pixels, size, f"filter {k}"))
+    how = "red adds brightness, blue takes it away" if len(w[0]) != 3 else "in the colours they look for, grey is 0"
+    return section(
+        "What the first layer looks for",
+        f"The {len(w)} learned {w.shape[2]}×{w.shape[3]} filters of <code>{escape(first.path)}</code>; {how}.",
+        f"<div class='tiles'>{''.join(tiles)}</div>",
+    )
+
+
+def branches(found):
+    """Feature maps of the branches of the first join, for one image."""
+    net = found.job.net
+    joins = [node for node in net.graph.nodes if node.op.name == "concat" and len(node.arguments) > 1]
+    if not joins:
+        return ""
+    join = joins[0]
+    names = [net.graph.names[value] for value in join.arguments]
+    chosen = sample_with_detail(found)
+    pixels = found.job.held_out.images[chosen]
+    maps = explain.feature_maps(net, found.input(pixels), names)
+    rows = []
+    for name in names:
+        branch = maps[name][0]
+        if branch.ndim != 3:
+            return ""
+        high = float(np.percentile(branch, 99.7)) or 1.0
+        tiles = [
+            picture(images.colormap(plane, min(0.0, float(branch.min())), high), 46, f"{name}, channel {c}")
+            for c, plane in enumerate(branch[:MOST_MAPS])
+        ]
+        reach = branch_text(net, name)
+        more = f", {MOST_MAPS} of them shown" if len(branch) > MOST_MAPS else ""
+        rows.append(
+            f"<div class='branch'><h3>{escape(reach)} <small>{len(branch)} maps{more}</small></h3>"
+            f"<div class='tiles'>{''.join(tiles)}</div></div>"
+        )
+    answer = found.classes[int(found.tested.probabilities[chosen].argmax())]
+    where = join.path.rsplit("/", 1)[0] if "/" in join.path else join.path
+    return section(
+        f"Inside {where}",
+        f"What the {len(names)} branches make of one image that was held out (the network says "
+        f"<b>{escape(answer)}</b>): the brighter, the stronger the response. The next layer sees all of them at once.",
+        f"<div class='inside'><div>{picture(pixels, 124, 'the image')}</div><div class='branches'>{''.join(rows)}</div></div>",
+    )
+
+
+def sample_with_detail(found):
+    """Number of a rightly answered image with many edges: it shows what filters do."""
+    candidates = list(found.first_of_each_class())
+    detail = [
+        np.abs(np.diff(np.asarray(found.job.held_out.images[i], np.int16), axis=0)).sum()
+        + np.abs(np.diff(np.asarray(found.job.held_out.images[i], np.int16), axis=1)).sum()
+        for i in candidates
+    ]
+    return candidates[int(np.argmax(detail))]
+
+
+def branch_text(net, name):
+    """What a branch does, from its convolutions and poolings back to the fork: "1×1 → 3×3"."""
+    structure = net.graph
+    value, steps = structure.number(name), []
+    while value >= len(structure.inputs):
+        node = structure.nodes[value - len(structure.inputs)]
+        if node.op.name == "concat" or (steps and consumers(structure, value) > 1):
+            break
+        kernel = next(
+            (net.parameters[r.name].shape[2:] for r in node.owned if node.op.name == "conv" and r.name[-2:] == ".w"),
+            None,
+        )
+        if kernel:
+            steps.append("×".join(map(str, kernel)))
+        elif "kernel_size" in node.settings:
+            extent = node.settings["kernel_size"]
+            steps.append(
+                f"{node.op.name.replace('_', ' ')} {extent}×{extent}" if isinstance(extent, int) else node.op.name
+            )
+        value = next(v for v in node.arguments if v is not None)
+    return " → ".join(reversed(steps)) or name
+
+
+def consumers(structure, value):
+    """How many nodes read a value."""
+    return sum(value in node.arguments for node in structure.nodes)
+
+
+# ── Answers ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def looks(found):
+    """Class activation maps of one image per class."""
+    tiles = []
+    for i in list(found.first_of_each_class())[:MOST_LOOKS]:
+        pixels = found.job.held_out.images[i]
+        answer = int(found.tested.probabilities[i].argmax())
+        over = found.activation_map(pixels, answer)
+        if over is None:
+            return ""
+        label = f"{found.classes[answer]}, {percent(found.tested.probabilities[i, answer])}"
+        tiles.append(
+            f"<figure>{picture(over, 92, f'evidence for {found.classes[answer]}')}"
+            f"<figcaption>{escape(label)}</figcaption></figure>"
+        )
+    return section(
+        "Where it looks",
+        "Class activation maps: the evidence for the answer at each place. The network averages over the image before it "
+        "decides, so the map's mean <em>is</em> the score, and the same network takes images of any size.",
+        f"<div class='tiles'>{''.join(tiles)}</div>",
+    )
+
+
+def confusion(found):
+    """Which classes are taken for which."""
+    table, classes = found.tested.confusion, found.classes
+    if len(classes) > MOST_CLASSES:
+        off = table - np.diag(np.diag(table))
+        pairs = sorted(zip(*np.nonzero(off), strict=True), key=lambda place: -off[place])[:30]
+        body = "".join(
+            f"<li><b>{off[t, a]}</b> × {escape(classes[t])} taken for {escape(classes[a])}</li>" for t, a in pairs
+        )
+        return section("Confusions", "The most frequent ones.", f"<ol>{body}</ol>")
+    largest = max(1, int((table - np.diag(np.diag(table))).max()))
+    head = "".join(f"<th scope='col'>{escape(name)}</th>" for name in classes)
+    rows = []
+    for t, name in enumerate(classes):
+        total = max(1, int(table[t].sum()))
+        cells = []
+        for a, count in enumerate(table[t].tolist()):
+            kind, share = ("right", count / total) if t == a else ("wrong", (count / largest) ** 0.5 if count else 0)
+            tip = f"{count} of {total} × {name} answered {classes[a]}"
+            cells.append(f"<td class='{kind}' style='--v:{100 * share:.0f}%' title='{escape(tip)}'>{count or '·'}</td>")
+        rows.append(
+            f"<tr><th scope='row'>{escape(name)}</th>{''.join(cells)}<td class='recall'>{percent(table[t, t] / total)}</td></tr>"
+        )
+    return section(
+        "Confusion matrix",
+        "Rows are true classes, columns the answers; last, the share of the class that is answered rightly.",
+        f"<div class='scroll'><table class='confusion'><thead><tr><th></th>{head}<th></th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>",
+    )
+
+
+def mistakes(found):
+    """Images answered wrongly, the most confident mistakes first."""
+    tested, classes = found.tested, found.classes
+    answers = tested.probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(answers != tested.labels)
+    if not len(wrong):
+        return section("Mistakes", "None: every image held out is answered rightly.")
+    wrong = wrong[np.argsort(-tested.probabilities[wrong, answers[wrong]], kind="stable")]
+    cards = []
+    for i in wrong[:MOST_MISTAKES]:
+        probabilities = tested.probabilities[i]
+        true = int(tested.labels[i])
+        shown = list(np.argsort(-probabilities, kind="stable")[:3])
+        if true not in shown:
+            shown[-1] = true
+        bars = "".join(
+            f"<div class='bar{' true' if k == true else ''}'><span>{escape(classes[k])}</span>"
+            f"<i style='width:{max(1.0, 100 * float(probabilities[k])):.1f}%'></i><b>{percent(float(probabilities[k]))}</b></div>"
+            for k in shown
+        )
+        pixels = found.job.held_out.images[i]
+        over = found.activation_map(pixels, answers[i])
+        second = "" if over is None else picture(over, 84, f"evidence for {classes[answers[i]]}")
+        cards.append(
+            f"<figure class='mistake'><div>{picture(pixels, 84, f'a {classes[true]}')}{second}</div>"
+            f"<figcaption>{escape(classes[true])} <em>taken for</em> {escape(classes[answers[i]])}</figcaption>{bars}</figure>"
+        )
+    shown = "all" if len(wrong) <= MOST_MISTAKES else f"the {MOST_MISTAKES} most confident of"
+    return section(
+        "Mistakes",
+        f"{shown[0].upper()}{shown[1:]} {len(wrong)} images answered wrongly, beside them the evidence for the wrong answer; "
+        "the true class is marked.",
+        f"<div class='mistakes'>{''.join(cards)}</div>",
+    )
+
+
+# ── How it was made ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def making(found):
+    """Options, versions, and the commands to do it again."""
+    job, options = found.job, found.job.options
+    command = ["cnncore", "train"]
+    for name, value in vars(options).items():
+        if value is None or name == "augment":
+            continue
+        text = "x".join(map(str, value)) if name == "size" else f"{value:g}" if isinstance(value, float) else str(value)
+        command += [f"--{name.replace('_', '-')}", text]
+    if not options.augment:
+        command.append("--no-augment")
+    rows = {
+        "optimizer": repr(job.trainer.optimizer),
+        "schedule": "one cycle: up over the first 30 % of the steps, down over the rest, along half cosines",
+        "augmentation": repr(job.distortions()) if options.augment else "none",
+        "loss": "softmax cross-entropy",
+        "machine": f"{get_num_threads()} threads, {cpu.target()}, {platform.machine()} {platform.system()}",
+        "versions": ", ".join(
+            [f"cnncore {__version__}", f"Python {platform.python_version()}"]
+            + [f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "scipy")]
+        ),
+        "again": f"<code>{escape(shlex.join(command))}</code>",
+        "classify": f"<code>{escape(shlex.join(['cnncore', 'predict', str(job.model), 'image.png']))}</code>",
+    }
+    body = "".join(
+        f"<tr><th scope='row'>{escape(name)}</th><td>{value if value.startswith('<code>') else escape(value)}</td></tr>"
+        for name, value in rows.items()
+    )
+    return section(
+        "How it was made",
+        "The same options give the same weights bit for bit on this kind of machine, on any number of threads.",
+        f"<div class='scroll'><table class='made'><tbody>{body}</tbody></table></div>",
+    )

@@ -1,0 +1,97 @@
+"""Weights of a linear classifier of flattened images as those of a convolution, and back, checked.
+
+A linear layer on a flattened C × H × W image is a convolution with an H × W kernel: the same numbers in another shape, and
+in another order where images were flattened channels last. cnncore.linear_as_conv computes with them as they are.
+"""
+
+import math
+
+import numpy as np
+
+from ..checks import choice, integer, ordinary_array
+from ..errors import SettingError, ShapeError
+
+__all__ = ["conv_to_linear", "linear_to_conv"]
+
+ORDERS = ("channels_first", "channels_last")
+# Relative to the largest score: more than rounding, less than any permutation of pixels would leave.
+EXAMPLE_LIMIT = 1e-3
+
+
+def linear_to_conv(w, image_shape, order="channels_first", example=None):
+    """Weights (outputs, C · \\*spatial) of a linear layer as a convolution's (outputs, C, \\*spatial).
+
+    ``image_shape``: (C, \\*spatial) of the images that were flattened. ``order``: how they were flattened, "channels_first"
+    (C, H, W), as PyTorch, Caffe and cnncore do, or "channels_last" (H, W, C), as TensorFlow does. ``example``: a pair
+    (image, scores), an image of that shape and what the old classifier makes of it without its bias; weights that do not
+    reproduce it are refused, and where the other order would, the error says so.
+
+    >>> linear_to_conv(np.array([[1., 2., 3., 4.]]), (2, 2), order="channels_last")
+    array([[[1., 3.],
+            [2., 4.]]])
+    """
+    place = "linear_to_conv"
+    w = ordinary_array(place, "w", w)
+    shape = tuple(integer(place, f"image_shape[{i}]", extent, 1) for i, extent in enumerate(image_shape))
+    choice(*ORDERS)(place, "order", order)
+    if not 2 <= len(shape) <= 4:
+        raise ShapeError(f"{place}: image_shape is {shape}; expected (C, L), (C, H, W) or (C, D, H, W)")
+    if w.ndim != 2 or w.shape[1] != math.prod(shape):
+        raise ShapeError(
+            f"{place}: w has shape {w.shape}; images of {shape} flatten to {math.prod(shape)} features, so w must have shape "
+            f"(outputs, {math.prod(shape)})"
+        )
+    made = _unflattened(w, shape, order)
+    if example is not None:
+        _check_example(place, made, w, shape, order, example)
+    return np.ascontiguousarray(made)
+
+
+def conv_to_linear(w, order="channels_first"):
+    """Weights (outputs, C, \\*spatial) of a convolution as those of the linear layer that does the same to flattened images.
+
+    ``order``: how images will be flattened, "channels_first" or "channels_last". The inverse of :func:`linear_to_conv`.
+
+    >>> conv_to_linear(np.array([[[1., 3.], [2., 4.]]]), order="channels_last")
+    array([[1., 2., 3., 4.]])
+    """
+    place = "conv_to_linear"
+    w = ordinary_array(place, "w", w)
+    choice(*ORDERS)(place, "order", order)
+    if not 3 <= w.ndim <= 5 or 0 in w.shape:
+        raise ShapeError(
+            f"{place}: w has shape {w.shape}; expected (outputs, C, *spatial) with one to three spatial axes"
+        )
+    rows = w if order == "channels_first" else np.moveaxis(w, 1, -1)
+    return np.ascontiguousarray(rows.reshape(len(w), -1))
+
+
+def _unflattened(w, shape, order):
+    """The rows of w as images (C, *spatial)."""
+    if order == "channels_first":
+        return w.reshape(len(w), *shape)
+    return np.moveaxis(w.reshape(len(w), *shape[1:], shape[0]), -1, 1)
+
+
+def _check_example(place, made, w, shape, order, example):
+    """Raise unless the converted weights make the example's scores of its image."""
+    image, scores = (ordinary_array(place, f"example[{i}]", a).astype(np.float64) for i, a in enumerate(example))
+    if image.shape != shape or scores.shape != (len(w),):
+        raise ShapeError(
+            f"{place}: example has an image of shape {image.shape} and scores of shape {scores.shape}; expected {shape} and "
+            f"({len(w)},)"
+        )
+
+    def error(weights):
+        return np.abs(np.tensordot(weights.astype(np.float64), image, image.ndim) - scores).max()
+
+    limit = EXAMPLE_LIMIT * max(np.abs(scores).max(), np.finfo(np.float32).tiny)
+    wrong = error(made)
+    if not wrong <= limit:
+        (other,) = set(ORDERS) - {order}
+        way = (
+            f"order={other!r} reproduces them"
+            if error(_unflattened(w, shape, other)) <= limit
+            else "neither order does: is the bias in them, or are the axes of the image in another order?"
+        )
+        raise SettingError(f"{place}: with order={order!r} the example's scores are missed by {wrong:.3g}; {way}")

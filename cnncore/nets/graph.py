@@ -1,0 +1,413 @@
+"""Graphs: operators applied to values, branching and joining as the network does.
+
+    g = cnncore.Graph()
+    x = g.input(channels=3)                                  # batch and image size stay open
+    a = g.conv(x, 16, kernel_size=1, activation="relu")      # every operator of cnncore.OPS is a method
+    b = g.conv(x, 16, kernel_size=3, padding=1, activation="relu")
+    g.output(g.global_avg_pool(g.concat(a, b)))
+    net = g.build(seed=0)
+
+Nothing is computed here but shapes. The methods follow from the operators' rows by layers.py; no operator is named.
+"""
+
+from contextlib import contextmanager
+
+from ..checks import FLOATS, choice, flag, integer
+from ..errors import CnnError, GraphError, SettingError, shape_text, unknown_name, with_node_path
+from ..operators.registry import GRIDS, OPS, find
+from ..operators.schema import ACCEPTED_ROLES
+from .layers import bound, owned_arrays, signature, split_settings
+from .structure import INDICES, INPUT_FLAGS, ROLE_NAMES, Input, Node, Structure
+
+__all__ = ["Graph", "Value"]
+
+FORBIDDEN = frozenset("/.\\\"'<>&")
+
+
+class Value:
+    """What a node makes, or an input: to be given to further operators. ``shape`` has None for open extents.
+
+    ``role`` says what it holds: "real" numbers, "index" (integers) or "mask" (booleans). Indices that a node returns beside
+    its value have that value's number.
+    """
+
+    __slots__ = ("graph", "name", "number", "role", "shape")
+
+    def __init__(self, graph, number, name, shape, role="real"):
+        self.graph, self.number, self.name, self.shape, self.role = graph, number, name, tuple(shape), role
+
+    def __repr__(self):
+        return f"<value {self}>"
+
+    def __str__(self):
+        return f"{self.name} {shape_text(self.shape)}"
+
+
+class Graph:
+    """A network being built: ``input``, the operators of ``cnncore.OPS`` as methods, ``scope``, ``output``, ``build``.
+
+    ``g.<operator>(*values, *settings, name=None, activation=None)`` applies an operator and returns its value. Operators with
+    weights take what makes them (``g.conv(x, 64, kernel_size=3)``); help(g.conv) shows how each is called. ``activation``
+    names an operator that is applied to the result.
+    """
+
+    def __init__(self):
+        self._inputs = []
+        self._nodes = []
+        self._values = []
+        self._names = {}
+        self._indices = {}  # number of a value → the indices beside it
+        self._outputs = None
+        self._scopes = ()
+
+    # ── Building ──
+
+    def input(
+        self, channels, size=None, name=None, *, rank=None, role="real", channels_last=False, takes_integers=False
+    ):
+        """An input (N, channels, *size). ``size``: None for open, an integer for all axes, or one per axis (or None).
+
+        ``rank`` is the number of spatial axes, 2 unless ``size`` says otherwise; with rank 0 the input is (N, channels).
+        With rank 0 and ``channels=None`` it is (N,). ``role`` is what it holds: "real" numbers, "index" for integers, "mask" for
+        booleans. ``channels_last``: whether the arrays given to the net are (N, *size, channels). ``takes_integers``:
+        whether it takes integers too, as the real numbers they are, such as pixels from 0 to 255.
+        """
+        path = self._path(name, "input" if role == "real" else "indices" if role == "index" else role)
+        role = choice(*ROLE_NAMES)(path, "role", role)
+        rank = integer(path, "rank", 2 if rank is None else rank, 0, 3) if not _several(size) else len(size)
+        if not 0 <= rank <= 3:
+            raise SettingError(f"{path}: size {tuple(size)} has {rank} axes; there are at most 3")
+        sizes = tuple(size) if _several(size) else (size,) * rank
+        sizes = tuple(None if s is None else integer(path, "size", s, 1) for s in sizes)
+        if channels is None and rank == 0:  # (N,)
+            row = Input(path, None, (), role)
+        else:
+            last = flag(path, "channels_last", channels_last) and bool(sizes)
+            row = Input(
+                path,
+                integer(path, "channels", channels, 1),
+                sizes,
+                role,
+                last,
+                flag(path, "takes_integers", takes_integers),
+            )
+        if self._nodes:
+            raise GraphError(f"{path}: inputs come first; call g.input before the operators")
+        self._inputs.append(row)
+        return self._value(path, row.shape, role)
+
+    def input_indices(self, name=None):
+        """An input of N integers, for operators that take indices: the number of the image that each box lies in.
+
+        >>> import numpy as np, cnncore
+        >>> g = cnncore.Graph()
+        >>> x, boxes, images = g.input(channels=64), g.input(channels=4, rank=0, name="boxes"), g.input_indices("images")
+        >>> g.output(g.roi_align(x, boxes, images, output_size=7))
+        >>> net = g.build()
+        >>> net(np.ones((2, 64, 20, 30), "f"), np.array([[1, 2, 8, 9]] * 3, "f"), np.array([0, 1, 1])).shape
+        (3, 64, 7, 7)
+        """
+        return self.input(None, name=name, rank=0, role="index")
+
+    @contextmanager
+    def scope(self, name):
+        """``with g.scope("inception_3a"):`` puts the nodes made inside under that name."""
+        before = self._scopes
+        self._scopes = (*before, self._checked_name(name))
+        try:
+            yield self
+        finally:
+            self._scopes = before
+
+    def apply(self, op, *arguments, name=None, activation=None, **settings):
+        """Apply ``op``, an operator of cnncore.OPS or one of your own, as the method of its name would.
+
+        With ``return_indices=True``, where the operator has it, the result is the pair of two values.
+        """
+        path = self._path(name, op.name)
+        values, settings = bound(path, op, arguments, settings, lambda a: isinstance(a, Value))
+        following = None if activation is None else self._operator(path, "activation", activation)
+        value = self._add(path, op, values, settings)
+        made = value
+        if following is not None:
+            value = self._add(f"{path}/{following.name}", following, (value,), {})
+        return (value, self._indices[made.number]) if made.number in self._indices else value
+
+    def output(self, *values):
+        """Say which values the net returns, in this order."""
+        if self._outputs is not None:
+            raise GraphError("output: the outputs are set already; give all of them in one call: g.output(y1, y2)")
+        if not values:
+            raise GraphError("output: no value given; call g.output(y)")
+        for value in values:
+            self._check_value("output", value)
+            if value.name.endswith(INDICES):
+                raise GraphError(
+                    f"output: {value.name} are indices beside a value; g.output(g.as_index(…)) makes a value of them"
+                )
+        if len({v.number for v in values}) < len(values):
+            raise GraphError(f"output: a value is given twice among {', '.join(v.name for v in values)}")
+        self._outputs = tuple(v.number for v in values)
+
+    def structure(self):
+        """The finished graph, after checking that it is one."""
+        if not self._inputs:
+            raise GraphError("build: the graph has no input; call g.input(channels=…) first")
+        if self._outputs is None:
+            ends = ", ".join(self._unused(range(len(self._values))))
+            raise GraphError(f"build: the graph has no output; call g.output(…), perhaps with {ends}")
+        reached = set()
+        waiting = list(self._outputs)
+        while waiting:
+            number = waiting.pop()
+            if number not in reached:
+                reached.add(number)
+                if number >= len(self._inputs):
+                    node = self._nodes[number - len(self._inputs)]
+                    waiting += [*(a for a in node.arguments if a is not None), *(a for _, a in node.indices)]
+        lost = [number for number in range(len(self._values)) if number not in reached]
+        if lost:
+            ends = ", ".join(str(self._values[self._names[name]]) for name in self._unused(lost))
+            raise GraphError(
+                f"build: unused branch: {ends} reaches no output; join it with the others, give it to g.output, or remove it"
+            )
+        return Structure(self._inputs, self._nodes, self._outputs)
+
+    @classmethod
+    def from_description(cls, description, most_extent=None):
+        """The graph of a ``Structure.description()``; its nodes may stand in any order, cycles are found and named.
+
+        A value with more than ``most_extent`` along an axis is refused before anything is computed from it.
+        """
+        g = cls()
+        for row in description["inputs"]:
+            g._checked_path(row["name"])
+            g._inputs.append(Input(row["name"], *_input_extents(row)))
+            g._value(row["name"], g._inputs[-1].shape, g._inputs[-1].role)
+        rows = {}
+        for row in description["nodes"]:
+            g._checked_path(row["name"])
+            if row["name"] in rows or row["name"] in g._names:
+                raise GraphError(f"{row['name']}: there are two nodes of this name")
+            rows[row["name"]] = row
+        for name in _running_order(rows, g._names):
+            row = rows[name]
+            op = find(row["operator"])
+            if op is None:
+                raise GraphError(unknown_name(name, "operator", row["operator"], list(OPS), "There are"))
+            values = [None if v is None else g._named(name, v) for v in row["inputs"]]
+            settings = {key: _tuples(value) for key, value in row["settings"].items()}
+            values, settings = bound(name, op, values, settings, lambda a: isinstance(a, Value))
+            made = g._add(name, op, values, settings)
+            if most_extent is not None and any(extent is not None and extent > most_extent for extent in made.shape):
+                raise GraphError(f"{name}: its output {shape_text(made.shape)} exceeds {most_extent} along an axis")
+        for name in description["outputs"]:
+            if name not in g._names:
+                raise GraphError(unknown_name("output", "node", name, list(g._names), "There are"))
+        g.output(*(g._values[g._names[name]] for name in description["outputs"]))
+        return g
+
+    # ── Operators as methods ──
+
+    def __getattr__(self, name):
+        if name in OPS:
+            return _method(self, OPS[name])
+        if name in GRIDS:
+            return _grid_method(self, GRIDS[name])
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise AttributeError(
+            unknown_name("graph", "operator", name, [*OPS, "input", "output", "scope", "build"], "There are")
+        )
+
+    def __dir__(self):
+        return sorted({*super().__dir__(), *OPS, *GRIDS})
+
+    def __repr__(self):
+        return f"<graph of {len(self._inputs)} inputs and {len(self._nodes)} nodes>"
+
+    # ── Adding nodes ──
+
+    def _add(self, path, op, values, settings):
+        """Add a node whose name and arguments are known; its shapes are inferred and checked here."""
+        if path in self._names:
+            raise GraphError(f"{path}: there is a node of this name already; give another name=…, or open a scope")
+        for value in values:
+            if value is not None:
+                self._check_value(path, value)
+        for name, value in settings.items():
+            if name.startswith("return_") and name != "return_indices" and value:
+                raise SettingError(f"{path}: {name} asks for a second result; a node makes one value, leave it out")
+        asked = settings.get("return_indices") is True
+        shapes = [v.shape for v in values if v is not None]
+        names = [(v.name, v.shape) for v in values if v is not None]
+        try:
+            passed = split_settings(path, op, settings)[1]
+            owned = owned_arrays(path, op, shapes, settings)
+            arguments, indices, every = self._arguments(op, values, owned)
+            call = op.infer(every, FLOATS[0], passed)
+        except CnnError as error:
+            raise with_node_path(error, op, path, names) from None
+        if asked and not op.implementation.returns_indices(call):
+            raise SettingError(
+                f"{path}: return_indices asks for a second result that a graph has no value for; leave it out"
+            )
+        self._nodes.append(Node(path, op, arguments, passed, dict(settings), owned, indices))
+        made = self._value(path, call.output, op.yields)
+        if asked:
+            self._indices[made.number] = Value(self, made.number, path + INDICES, call.output, "index")
+        return made
+
+    @staticmethod
+    def _arguments(op, values, owned):
+        """(value numbers, those of indices by argument, shapes) for every array argument, those that the layer owns included."""
+        own = {p.name for p in op.layer.parameters}
+        rest = iter(values)
+        rows = op.rows(len(values)) if op.variadic else op.arrays
+        ordered = [None if row.name in own else next(rest) for row in rows]
+        for row, value in zip(rows, ordered, strict=True):
+            if value is not None and value.role not in ACCEPTED_ROLES[row.role]:
+                taken = ACCEPTED_ROLES[row.role]
+                way = "return_indices=True, g.input_indices() or " if taken == ("index",) else ""
+                raise GraphError(
+                    f"{op.name}: {row.name} takes {' or '.join(ROLE_NAMES[role] for role in taken)}; {value.name} is "
+                    f"{ROLE_NAMES[value.role]}: {way}g.as_{taken[0]}(…)"
+                )
+        shapes = [None if v is None else v.shape for v in ordered]
+        for array in owned:
+            shapes[array.argument] = array.shape
+        indices = tuple((i, v.number) for i, v in enumerate(ordered) if v is not None and v.role != "real")
+        return tuple(None if v is None or v.role != "real" else v.number for v in ordered), indices, tuple(shapes)
+
+    def _named(self, place, name):
+        """The value of that name in a description, or the indices beside one."""
+        made, _, beside = name.partition(".")
+        if beside == INDICES[1:] and self._names.get(made) in self._indices:
+            return self._indices[self._names[made]]
+        if name not in self._names:
+            raise GraphError(unknown_name(place, "value", name, list(self._names), "There are"))
+        return self._values[self._names[name]]
+
+    def _value(self, path, shape, role="real"):
+        value = Value(self, len(self._values), path, shape, role)
+        self._names[path] = value.number
+        self._values.append(value)
+        return value
+
+    def _check_value(self, path, value):
+        if not isinstance(value, Value):
+            raise GraphError(f"{path}: expected values of this graph, got {type(value).__name__}")
+        if value.graph is not self:
+            raise GraphError(f"{path}: {value.name} belongs to another graph; a net is built from the values of one")
+
+    def _unused(self, numbers):
+        """Names among ``numbers`` of the values that no node takes."""
+        taken = {a for node in self._nodes for a in (*node.arguments, *(value for _, value in node.indices))}
+        return [self._values[n].name for n in numbers if n not in taken]
+
+    @staticmethod
+    def _operator(path, what, name):
+        if not isinstance(name, str) or name not in OPS:
+            raise SettingError(unknown_name(path, what, name, list(OPS), "There are"))
+        return OPS[name]
+
+    # ── Names ──
+
+    def _path(self, name, kind):
+        """The path of a new node: the scopes and its name, or the operator's with the next free number."""
+        scope = "".join(f"{part}/" for part in self._scopes)
+        if name is not None:
+            path = scope + self._checked_name(name)
+            if path in self._names:
+                raise GraphError(f"{path}: there is a node of this name already; give another name=…, or open a scope")
+            return path
+        path, count = scope + kind, 1
+        while path in self._names:
+            count += 1
+            path = f"{scope}{kind}_{count}"
+        return path
+
+    @staticmethod
+    def _checked_name(name):
+        if not isinstance(name, str) or not name or len(name) > 200 or not name.isprintable() or FORBIDDEN & set(name):
+            raise GraphError(
+                f"name {name!r}: a name is a string of printable characters without / and . (g.scope makes paths)"
+            )
+        return name
+
+    @classmethod
+    def _checked_path(cls, path):
+        for part in path.split("/"):
+            cls._checked_name(part)
+
+
+def _method(graph, op):
+    """``graph.apply`` bound to an operator, with the operator's name, signature and text."""
+
+    def method(*arguments, name=None, activation=None, **settings):
+        return graph.apply(op, *arguments, name=name, activation=activation, **settings)
+
+    method.__name__ = method.__qualname__ = op.name
+    method.__signature__ = signature(op)
+    method.__doc__ = f"g.{op.name}{signature(op)}: apply the operator to values of the graph.\n\n{op.__doc__}"
+    return method
+
+
+def _grid_method(graph, grid):
+    """``graph.apply`` of the operator that a grid makes of what its ``choices`` are set to."""
+
+    def method(*arguments, name=None, activation=None, **settings):
+        chosen = {choice: settings.pop(choice) for choice in grid.choices if choice in settings}
+        return graph.apply(grid.operator(**chosen), *arguments, name=name, activation=activation, **settings)
+
+    method.__name__ = method.__qualname__ = grid.name
+    method.__doc__ = grid.__doc__
+    return method
+
+
+def _several(size):
+    return hasattr(size, "__len__")
+
+
+def _input_extents(row):
+    path, role = row["name"], row.get("role", "real" if row["channels"] is not None else "index")
+    if row["channels"] is None and not row["size"]:
+        return None, (), role
+    sizes = tuple(None if s is None else integer(path, "size", s, 1) for s in row["size"])
+    if len(sizes) > 3:
+        raise SettingError(f"{path}: size {sizes} has {len(sizes)} axes; there are at most 3")
+    last, integers = (flag(path, name, row.get(name, False)) for name in INPUT_FLAGS)
+    return integer(path, "channels", row["channels"], 1), sizes, role, last and bool(sizes), integers
+
+
+def _tuples(value):
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _running_order(rows, known):
+    """Names of ``rows`` in an order in which every node comes after its inputs; a GraphError names a cycle."""
+    order, state = [], {}
+    for start in rows:
+        stack = [(start, iter(rows[start]["inputs"]))] if start not in state else []
+        if stack:
+            state[start] = "open"
+        while stack:
+            name, inputs = stack[-1]
+            for value in inputs:
+                value = value and value.removesuffix(INDICES)
+                if value is None or value in known or state.get(value) == "done":
+                    continue
+                if value not in rows:
+                    raise GraphError(f"{name}: input {value!r} is neither an input of the graph nor a node")
+                if state.get(value) == "open":
+                    path = [n for n, _ in stack]
+                    cycle = " → ".join([*path[path.index(value) :], value])
+                    raise GraphError(f"{name}: the graph has a cycle: {cycle}; a value cannot depend on itself")
+                state[value] = "open"
+                stack.append((value, iter(rows[value]["inputs"])))
+                break
+            else:
+                state[name] = "done"
+                order.append(name)
+                stack.pop()
+    return order

@@ -1,0 +1,710 @@
+"""Nets: a finished graph with its parameters, running on inputs of any size.
+
+y = net(x)                                   # inference
+y, backward = net.with_backward(x, training=True)
+dx = backward(dy)                            # parameter gradients are then in backward.gradients
+"""
+
+import copy
+import json
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import MutableMapping
+
+import numpy as np
+
+from ..checks import FLOATS, check_apart, check_destination, index_array, integer, mask_array, ordinary_array
+from ..errors import ArrayChangedError, DtypeError, GraphError, SettingError, ShapeError, shape_text, unknown_name
+from ..runtime import cpu
+from ..runtime.fingerprint import Fingerprints
+from . import drawing, model_file, surgery
+from .graph import Graph
+from .initialisers import initialised
+from .output_kind import Output, checked_kind, outputs_of
+from .parameters import Arrays
+from .plan import Mode, Plan
+from .profile import algorithms, profile
+from .structure import ROLE_NAMES, Structure
+from .summary import summarised
+from .tuning import Tuning, is_tuned, tune
+
+__all__ = ["Arrays", "Backward", "Net", "Structure"]
+
+MOST_PLANS = 32
+UNSAVED = ("_plans", "_lock", "_met")  # attributes of a net that its copies make anew
+TUNING_ROUNDS = 3  # of a net that tunes itself
+WATCHED_BYTES = 1 << 16  # parameters up to this size are compared as a whole, to see whether they were changed
+MOST_PLAN_BYTES = 1 << 30  # of the arenas of all plans but the newest
+
+
+# ── Nets ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Net:
+    """A graph with its parameters. Made by ``Graph.build`` and ``cnncore.load``.
+
+    graph       its :class:`Structure`: inputs, nodes, outputs
+    parameters  name → array; assign or edit in place
+    buffers     name → array: what training forward passes update (running statistics); also called ``state``
+    training    whether calls run in training mode unless they say ``training=…``; False at first
+    exact       True: convolutions compute in direct order; False (at first): each by the cheapest algorithm, Winograd included
+    frozen      a set of parameter names for which no gradients are computed
+    tuned       a :class:`tuning.Tuning`: which algorithm :meth:`tune` found the fastest for which call; ``exact`` ignores it
+    auto_tune   True: the first call on inputs of a new shape measures what ``tuned`` does not say yet; False at first
+    metadata    a dict of plain values (JSON) that is saved with the net: class names, normalisation …
+    steps       how many training passes have drawn random numbers: the next pass draws those of this number
+
+    Several Python threads may use one net at the same time.
+    """
+
+    def __init__(self, structure, seed=0, dtype="float32", arrays=None):
+        self.graph = structure
+        self.dtype = checked_dtype(dtype)
+        self.seed = 0 if seed is None else integer("build", "seed", seed, 0, 2**63 - 1)
+        owned = structure.owned
+        if arrays is None:
+            drawn_from = None if seed is None else self.seed
+            arrays = {name: initialised(row, drawn_from, self.dtype) for name, row in owned.items()}
+        self.parameters = Arrays("parameters", {name: arrays[name] for name, row in owned.items() if row.trained})
+        self.buffers = Arrays("buffers", {name: arrays[name] for name, row in owned.items() if not row.trained})
+        self.training = False
+        self.exact = False
+        self.tuned = ()
+        self.auto_tune = False
+        self.frozen = set()
+        self.metadata = {}
+        self.steps = 0
+        self.stated_kinds = None  # what somebody said that the outputs are, where it is not what the structure says
+        self._start()
+
+    def _start(self):
+        self._structural_outputs = None  # worked out when somebody asks
+        self._plans = OrderedDict()
+        self._met = set()  # shapes and modes whose choices were looked at, where the net tunes itself
+        self._lock = threading.Lock()
+
+    def __getstate__(self):
+        return {name: value for name, value in vars(self).items() if name not in UNSAVED}
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self._start()
+
+    def __repr__(self):
+        inputs = ", ".join(f"{i.name} {shape_text(i.given(i.shape))}" for i in self.graph.inputs)
+        outputs = ", ".join(self.graph.names[v] for v in self.graph.outputs)
+        count = sum(a.size for a in self.parameters.values())
+        return f"<net {inputs} → {outputs}: {len(self.graph.nodes)} nodes, {count:,} parameters, {self.dtype}>"
+
+    @property
+    def output_kind(self):
+        """What the output is: "logits", "probabilities", "log_probabilities", "independent_probabilities", "maps", "values",
+        "integers" or "booleans" (:mod:`cnncore.nets.output_kind`); one for each of several outputs.
+
+        It follows from the structure: a net that ends in softmax makes probabilities. Losses, evaluation, prediction and
+        :class:`cnncore.classify.Classifier` go by it. Where the structure does not tell, say it: a net of three real numbers
+        looks like one of three classes, until ``net.output_kind = "values"``. Model files keep it.
+
+        >>> import cnncore
+        >>> cnncore.models.lenet(seed=None).output_kind
+        'logits'
+        """
+        kinds = tuple(output.kind for output in self.described_outputs())
+        return kinds[0] if len(kinds) == 1 else kinds
+
+    @output_kind.setter
+    def output_kind(self, kinds):
+        kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+        if len(kinds) != len(self.graph.outputs):
+            raise SettingError(
+                f"output_kind: {len(kinds)} kinds {kinds}; the net has {len(self.graph.outputs)} outputs"
+            )
+        for name, kind in zip((self.graph.names[v] for v in self.graph.outputs), kinds, strict=True):
+            checked_kind(f"output_kind of {name}", kind)
+        self.stated_kinds = None
+        if kinds != tuple(output.kind for output in self.described_outputs()):
+            self.stated_kinds = kinds
+
+    def described_outputs(self):
+        """An :class:`output_kind.Output` for each output."""
+        if self._structural_outputs is None:
+            self._structural_outputs = outputs_of(self.graph, self.dtype)
+        if self.stated_kinds is None:
+            return self._structural_outputs
+        pairs = zip(self.stated_kinds, self._structural_outputs, strict=True)
+        return tuple(output if output.kind == kind else Output(kind) for kind, output in pairs)
+
+    def structural_kinds(self):
+        """The kinds of the outputs that follow from the structure, whatever was said about them."""
+        if self._structural_outputs is None:
+            self._structural_outputs = outputs_of(self.graph, self.dtype)
+        return [output.kind for output in self._structural_outputs]
+
+    def sharing_arrays(self, outputs):
+        """A net on these very parameters and buffers that returns the values with the numbers ``outputs``."""
+        made = copy.copy(self)
+        made.graph = Structure(self.graph.inputs, self.graph.nodes, outputs)
+        made._start()
+        made.stated_kinds = None
+        return made
+
+    def take_settings(self, other):
+        """Run as ``other`` does, from which :meth:`sharing_arrays` made this net: frozen parameters, algorithms, passes drawn."""
+        for name in ("training", "exact", "tuned", "auto_tune", "frozen", "steps", "seed"):
+            setattr(self, name, getattr(other, name))
+
+    def decays(self, name):
+        """Whether weight decay applies to a parameter: to weights, not to biases and the scales of normalisations."""
+        return self.graph.owned[name].decay
+
+    @property
+    def layout(self):
+        """Name of each input → the order of the axes of what it takes: "NCHW", or "NHWC" for images channels last.
+
+        Nets are built for channels first; those that :func:`cnncore.io.load_onnx` reads take what their file says. Inside a net
+        all values are (N, C, *spatial), whatever the layout of its inputs.
+        """
+        return {row.name: row.layout for row in self.graph.inputs}
+
+    def with_layout(self, layout):
+        """The same net, with these very weights, for images in another order: "channels_first" or "channels_last".
+
+        >>> import numpy as np, cnncore
+        >>> net = cnncore.models.lenet(seed=None).with_layout("channels_last")
+        >>> net.layout, net(np.zeros((2, 32, 32, 1), np.float32)).shape
+        ({'input': 'NHWC'}, (2, 10))
+        """
+        if layout not in ("channels_first", "channels_last"):
+            raise SettingError(f"with_layout: layout is {layout!r}; expected 'channels_first' or 'channels_last'")
+        last = layout == "channels_last"
+        made = copy.copy(self)
+        inputs = (row._replace(channels_last=last and bool(row.size)) for row in self.graph.inputs)
+        made.graph = Structure(inputs, self.graph.nodes, self.graph.outputs)
+        made._start()
+        return made
+
+    # ── Earlier names ──
+
+    @property
+    def state(self):
+        """The ``buffers``."""
+        return self.buffers
+
+    @property
+    def tunes(self):
+        """Whether the net tunes itself: ``auto_tune``."""
+        return self.auto_tune
+
+    @tunes.setter
+    def tunes(self, value):
+        self.auto_tune = value
+
+    # ── Modes ──
+
+    def train(self):
+        """Calls run in training mode from now on: random operators draw, batch statistics are used and recorded."""
+        self.training = True
+        return self
+
+    def eval(self):
+        """Calls run in inference mode from now on."""
+        self.training = False
+        return self
+
+    def astype(self, dtype):
+        """A new net with the same graph and the same numbers in another precision."""
+        arrays = {**self.parameters, **self.buffers}
+        made = Net(self.graph, self.seed, dtype, {name: np.array(a, dtype=dtype) for name, a in arrays.items()})
+        return self._with_settings_in(made)
+
+    # ── Running ──
+
+    def __call__(self, *xs, training=None):
+        """The outputs for ``xs``, one array per input: a lone output bare, several as a tuple."""
+        results, _, _ = self._run(xs, training, Mode())
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def values(self, *xs, names, training=None):
+        """What the nodes called ``names`` make of ``xs``: name → array, for feature maps and class maps."""
+        numbers = tuple(self.graph.number(name, "values") for name in dict.fromkeys(names))
+        results, _, _ = self._run(xs, training, Mode(kept=numbers))
+        return dict(zip(dict.fromkeys(names), results[len(self.graph.outputs) :], strict=True))
+
+    def with_backward(self, *xs, training=None, needs_gradient=True, repeatable=True, step=None, wanted=None):
+        """``y, backward``: the outputs, and the function that takes their gradients to those of inputs and parameters.
+
+        ``backward(dy)`` (``backward(dy1, dy2)`` for two outputs; None stands for zeros) returns one gradient per input, a lone
+        one bare; those of the parameters are then in ``backward.gradients``, name → array. ``needs_gradient``: whether input
+        gradients are computed, for all or one per input; ``repeatable=False`` lets backward run once only and takes less
+        memory. ``step`` chooses the random numbers of a training pass instead of the next ones.
+
+        A backward holds the memory of its pass until it is deleted: let go of it before the next pass when memory is short.
+        """
+        if wanted is not None:
+            warnings.warn("with_backward: wanted= is called needs_gradient= now", DeprecationWarning, stacklevel=2)
+            needs_gradient = wanted
+        inputs = len(self.graph.inputs)
+        needs_gradient = tuple(needs_gradient) if hasattr(needs_gradient, "__len__") else (needs_gradient,) * inputs
+        if len(needs_gradient) != inputs:
+            raise SettingError(f"with_backward: needs_gradient has {len(needs_gradient)} entries for {inputs} inputs")
+        lost = self.frozen - self.parameters.keys()
+        if lost:
+            raise SettingError(unknown_name("frozen", "parameter", min(lost), list(self.parameters), "There are"))
+        mode = Mode(
+            backward=True,
+            needs_gradient=tuple(map(bool, needs_gradient)),
+            repeatable=bool(repeatable),
+            frozen=frozenset(self.frozen),
+        )
+        results, backward, _ = self._run(xs, training, mode, step)
+        return (results[0] if len(results) == 1 else tuple(results)), backward
+
+    def _run(self, xs, training, mode, step=None):
+        training = self.training if training is None else bool(training)
+        xs = self._checked_inputs(xs)
+        if self.auto_tune and not self.exact:
+            self._tune_once(tuple(x.shape for x in xs), mode.backward)
+        mode = mode._replace(training=training, target=cpu.target(), exact=bool(self.exact), tuned=self.tuned)
+        plan = self._plan(tuple(x.shape for x in xs), mode)
+        if training and step is None:
+            with self._lock:
+                step = self.steps
+                self.steps += 1
+        versions = {**self.parameters.versions(), **self.buffers.versions()}
+        arrays = {**self.parameters._arrays, **self.buffers._arrays}
+        if plan.pieces > 1:
+            return self._run_in_pieces(plan, xs, mode, arrays, versions), None, plan
+        workspace = plan.take()
+        backward = None
+        try:
+            workspace.refresh(versions)
+            results, tape, updates = plan.run_forward(workspace, xs, arrays, step or 0)
+            if updates:
+                with self._lock:  # all running statistics of a pass, or none
+                    for name, array in updates.items():
+                        self.buffers[name] = array
+            if mode.backward:
+                backward = Backward(plan, workspace, tape, self, Watched(plan, self, xs, arrays, versions))
+        finally:
+            if backward is None:
+                plan.give(workspace)
+        return results, backward, plan
+
+    def _run_in_pieces(self, whole, xs, mode, arrays, versions):
+        """The results of a large batch, made a few images at a time."""
+        results = [whole.empty_result(value) for value in whole.results]
+        taken = {}  # pieces come in two sizes at most
+        try:
+            for first, last in whole.cuts():
+                piece = [x[first:last] for x in xs]
+                if last - first not in taken:
+                    plan = self._plan(tuple(x.shape for x in piece), mode)
+                    taken[last - first] = plan, plan.take()
+                    taken[last - first][1].refresh(versions)
+                plan, workspace = taken[last - first]
+                plan.run_forward(workspace, piece, arrays, 0, [result[first:last] for result in results])
+        finally:
+            for plan, workspace in taken.values():
+                plan.give(workspace)
+        return results
+
+    def _checked_inputs(self, xs):
+        rows = self.graph.inputs
+        if len(xs) != len(rows):
+            names = ", ".join(f"{row.name} {shape_text(row.given(row.shape))}" for row in rows)
+            raise ShapeError(f"net: takes {len(rows)} array{'s' * (len(rows) != 1)} ({names}), got {len(xs)}")
+        return [self._checked_input(row, x) for row, x in zip(rows, xs, strict=True)]
+
+    def _checked_input(self, row, x):
+        if row.role != "real":
+            x = (index_array if row.role == "index" else mask_array)(row.name, row.name, x)
+            self.check_shape(row, x.shape)
+            return x
+        if row.takes_integers and getattr(x, "dtype", None) is not None and x.dtype.kind in "iu":
+            x = np.asarray(x).astype(self.dtype)
+        x = ordinary_array(row.name, "x", x)
+        if x.dtype != self.dtype:
+            raise DtypeError(
+                f"{row.name}: got {x.dtype}; the net computes in {self.dtype}: use x.astype('{self.dtype}') or "
+                f"net.astype('{x.dtype}')"
+            )
+        self.check_shape(row, x.shape)
+        return row.channels_first(x)
+
+    @staticmethod
+    def check_shape(row, shape):
+        """Raise unless an array of ``shape`` fits the input ``row``."""
+        expected = row.given(row.shape)
+        fits = len(shape) == len(expected) and all(
+            want is None or have == want for have, want in zip(shape, expected, strict=True)
+        )
+        if not fits:
+            hint = " A single image? Use x[None]." if len(shape) + 1 == len(expected) else ""
+            if len(shape) == len(expected) > 2 and shape[-1] == row.channels and shape[1] != row.channels:
+                hint = " Channels last? Use numpy.moveaxis(x, -1, 1)."
+            if row.channels_last and len(shape) == len(expected) and shape[1] == row.channels != shape[-1]:
+                hint = f" Channels first? The net takes {row.layout}: use numpy.moveaxis(x, 1, -1)."
+            raise ShapeError(f"{row.name}: input has shape {tuple(shape)}; expected {shape_text(expected)}.{hint}")
+        if 0 in shape[1:]:
+            raise ShapeError(f"{row.name}: input {tuple(shape)} is empty; only the number of images N may be 0")
+
+    # ── Plans ──
+
+    def _plan(self, shapes, mode):
+        """The plan for inputs of ``shapes``, made where there is none; old ones go when they are many or large."""
+        key = (shapes, mode)
+        with self._lock:
+            plan = self._plans.get(key)
+            if plan is not None:
+                self._plans.move_to_end(key)
+                return plan
+        made = Plan(self.graph, shapes, self.dtype, mode, self.seed)
+        with self._lock:
+            plan = self._plans.setdefault(key, made)
+            self._plans.move_to_end(key)
+            total = sum(p.arena_bytes for p in self._plans.values())
+            while len(self._plans) > 1 and (len(self._plans) > MOST_PLANS or total > MOST_PLAN_BYTES):
+                _, oldest = self._plans.popitem(last=False)
+                total -= oldest.arena_bytes
+        return plan
+
+    # ── New nets from it ──
+
+    def with_outputs(self, *names):
+        """A new net with these weights that returns what the nodes called ``names`` make; what they do not need is left out.
+
+        A feature extractor (``net.with_outputs("average")``), or a net without its auxiliary classifiers. A name that no
+        node has is a GraphError with the nearest one.
+
+        >>> import numpy as np, cnncore
+        >>> net = cnncore.models.lenet(seed=None).with_outputs("s4", "output")
+        >>> [y.shape for y in net(np.zeros((1, 1, 32, 32), np.float32))]
+        [(1, 16, 5, 5), (1, 10)]
+        """
+        return self._rebuilt(surgery.with_outputs(self.graph, *names))
+
+    def with_classes(self, classes, seed=0, freeze=False):
+        """A new net with these weights and fresh classifiers for ``classes`` classes, to be fine-tuned.
+
+        The classifier is the last ``linear`` or ``conv`` before an output, to which a lone way leads through operators that
+        keep the number of channels (activations, poolings, softmax, dropout). Each of several outputs gets a fresh one.
+
+        ``freeze=True``: the classifiers alone are trained. All other parameters are in ``frozen``, and batch normalisation and
+        dropout before them run as outside training.
+
+        >>> import numpy as np, cnncore
+        >>> net = cnncore.models.lenet(seed=None).with_classes(3, freeze=True)
+        >>> net(np.zeros((2, 1, 32, 32), np.float32)).shape, sorted(net.parameters.keys() - net.frozen)
+        ((2, 3), ['output.b', 'output.w'])
+        """
+        seed = integer("with_classes", "seed", seed, 0, 2**63 - 1)
+        operation = surgery.with_classes(self.graph, classes, freeze)
+        made = self._rebuilt(operation, seed)
+        made.metadata.pop("classes", None)
+        if freeze:
+            trained = {owned.name for node in made.graph.nodes if node.path in operation.fresh for owned in node.owned}
+            made.frozen = made.parameters.keys() - trained
+        return made
+
+    def to_fully_convolutional(self, size=None, average=False):
+        """A new net whose linear layers are convolutions: on larger images it makes a map of scores per class.
+
+        The first ``linear`` after ``flatten`` becomes a convolution as large as the image that was flattened, the following
+        ones 1×1 convolutions; activations, dropout and the like may stand between. At the size of the training the scores are
+        the same, in the shape (N, classes, 1, 1); on larger images they are those of every window of that size.
+        ``size`` is the size of the training for nets that leave it open.
+
+        Global average pooling with nothing but linear layers after it changes places with them: the mean of the map is the
+        score, at any size. With activations after it, it becomes a pooling window as large as the features at ``size``.
+
+        ``average=True``: the new net returns the mean of the map, (N, classes), for images of any size. (Long, Shelhamer &
+        Darrell 2015, arXiv:1411.4038, section 3.1; Lin, Chen & Yan 2014, arXiv:1312.4400, section 3.2.)
+
+        >>> import numpy as np, cnncore
+        >>> g = cnncore.Graph(); x = g.input(channels=1, size=2)
+        >>> g.output(g.linear(g.flatten(x), 1, bias=False))
+        >>> net = g.build(); net.parameters["linear.w"] = [[1.0, 10.0, 100.0, 1000.0]]
+        >>> slid = net.to_fully_convolutional()
+        >>> slid(np.array([[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]], np.float32))
+        array([[[[5421., 6532.]]]], dtype=float32)
+        """
+        return self._rebuilt(surgery.to_fully_convolutional(self.graph, self.parameters, size, average))
+
+    def to_fully_connected(self, size=None):
+        """A new net whose last convolutions are linear layers, for images of one ``size`` (the net's own, where it fixes one).
+
+        A convolution that sees all of its input at that size, without padding, becomes ``linear`` after ``flatten``, and the
+        1×1 convolutions after it become linear; the output's axes of extent 1 go. 1×1 convolutions whose map is averaged
+        change places with the average and become linear, at any size. The reverse of :meth:`to_fully_convolutional`.
+
+        >>> import numpy as np, cnncore
+        >>> g = cnncore.Graph(); x = g.input(channels=1)
+        >>> g.output(g.conv(g.conv(x, 4, kernel_size=2, activation="relu"), 3, kernel_size=1))
+        >>> net = g.build().to_fully_connected(size=2)
+        >>> net(np.ones((1, 1, 2, 2), np.float32)).shape, net.parameters["conv.w"].shape
+        ((1, 3), (4, 4))
+        """
+        return self._rebuilt(surgery.to_fully_connected(self.graph, self.parameters, size))
+
+    def _rebuilt(self, operation, seed=None):
+        """The net after ``operation``: what it holds no new arrays for keeps those of this net, what is fresh is drawn."""
+        structure = Graph.from_description(operation.description).structure()
+        known = {**self.parameters, **self.buffers, **operation.arrays}
+        drawn = {owned.name for node in structure.nodes if node.path in operation.fresh for owned in node.owned}
+        arrays = {
+            name: initialised(owned, self.seed if seed is None else seed, self.dtype)
+            if name in drawn
+            else np.array(known[name], self.dtype)
+            for name, owned in structure.owned.items()
+        }
+        return self._with_settings_in(Net(structure, self.seed, self.dtype, arrays))
+
+    def _with_settings_in(self, made):
+        """``made``, with the mode, choices, steps and metadata of this net."""
+        made.training, made.exact, made.tuned, made.auto_tune = self.training, self.exact, self.tuned, self.auto_tune
+        made.steps, made.frozen = self.steps, set(self.frozen) & made.parameters.keys()
+        made.metadata = json.loads(json.dumps(self.metadata))
+        if self.stated_kinds is not None and made.structural_kinds() == self.structural_kinds():
+            made.output_kind = self.stated_kinds
+        return made
+
+    # ── Looking at it ──
+
+    def summary(self, *input_shapes):
+        """What the net does with inputs of these shapes: a table of nodes with shapes, parameters, multiply-adds, receptive
+        fields. ``net.summary((1, 3, 224, 224))``, or one shape per input; none where the graph fixes the image size.
+        """
+        return summarised(self, self._shapes("summary", input_shapes))
+
+    def profile(self, *input_shapes, rounds=15, training=False, progress=None):
+        """Where the time goes: a :class:`profile.Profile`, per node milliseconds, GFLOP/s, share of the peak, bytes.
+
+        ``net.profile((1, 3, 224, 224))``, shapes as for :meth:`summary`. Medians of ``rounds`` passes, with ``training``
+        forward and backward; parameters and state stay as they are. ``progress(done, total, what)`` is called before each.
+        """
+        shapes = self._shapes("profile", input_shapes)
+        return profile(self, shapes, integer("profile", "rounds", rounds, 1), bool(training), progress)
+
+    def algorithms(self, *input_shapes, training=False):
+        """How each node that has a choice is computed, and why: a :class:`profile.Choices` with the costs of each algorithm."""
+        return algorithms(self, self._shapes("algorithms", input_shapes), bool(training))
+
+    def tune(self, *input_shapes, training=False, rounds=7, progress=None):
+        """Measure the algorithms on inputs of these shapes and keep the fastest in ``net.tuned``; return a table of times.
+
+        ``training``: for forward and backward passes together, else for forward passes. What other shapes have been tuned for
+        is kept. Results of tuned nets differ by rounding from those of others, as results of algorithms do.
+        """
+        shapes = self._shapes("tune", input_shapes)
+        rounds = integer("tune", "rounds", rounds, 1)
+        found, table = tune(self, shapes, bool(training), rounds, progress)
+        self.tuned = Tuning({**self.tuned, **found})
+        return table
+
+    def _tune_once(self, shapes, training):
+        """Measure what ``tuned`` leaves open, at the first call on ``shapes``."""
+        met = (shapes, training, cpu.target())
+        with self._lock:
+            new = met not in self._met
+            self._met.add(met)
+        if new and not is_tuned(self, shapes, training):
+            self.tune(*shapes, training=training, rounds=TUNING_ROUNDS)
+
+    @property
+    def tuned(self):
+        """Call → algorithm, as :meth:`tune` found it."""
+        return self._tuned
+
+    @tuned.setter
+    def tuned(self, choices):
+        self._tuned = choices if isinstance(choices, Tuning) else Tuning(choices)
+
+    def _shapes(self, place, input_shapes):
+        """Shapes for all inputs, checked, from those that were given: (1, 3, 224, 224), one per input, or none."""
+        rows = self.graph.inputs
+        if len(input_shapes) == 1 and len(rows) > 1 and input_shapes[0] and hasattr(input_shapes[0][0], "__len__"):
+            input_shapes = tuple(input_shapes[0])
+        if not input_shapes:
+            input_shapes = tuple(row.given((1, *row.shape[1:])) for row in rows)
+        if len(input_shapes) != len(rows):
+            raise ShapeError(f"{place}: the net has {len(rows)} inputs, got {len(input_shapes)} shapes")
+        shapes = []
+        for row, shape in zip(rows, input_shapes, strict=True):
+            shape = (1, *shape[1:]) if len(shape) and shape[0] is None else tuple(shape)
+            if None in shape:
+                raise ShapeError(
+                    f"{place}: {row.name} {shape_text(shape)} leaves the size open; call net.{place}("
+                    f"{'(1, …, ' + str(row.channels) + ')' if row.channels_last else f'(1, {row.channels}, …)'})"
+                )
+            self.check_shape(row, shape)
+            shapes.append((shape[0], shape[-1], *shape[1:-1]) if row.channels_last else shape)
+        return tuple(shapes)
+
+    def draw(self, path=None, input_shape=None):
+        """An SVG drawing of the graph, branches side by side: the text of the file, also written to ``path`` if given.
+
+        With ``input_shape`` every box says the shape of what it makes.
+        """
+        if input_shape is None and not any(None in row.shape[1:] for row in self.graph.inputs):
+            input_shape = tuple(row.given((1, *row.shape[1:])) for row in self.graph.inputs)
+        shapes = None
+        if input_shape is not None:
+            several = hasattr(input_shape[0], "__len__")
+            shapes = self.summary(*(input_shape if several else (input_shape,))).shapes
+        text = drawing.svg(self.graph, shapes)
+        if path is not None:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+        return text
+
+    def _repr_html_(self):
+        return drawing.page(self.graph, repr(self))
+
+    # ── Keeping it ──
+
+    def save(self, path):
+        """Write graph, parameters, state and metadata to one file, atomically; ``cnncore.load`` brings the net back.
+
+        The file is a safetensors file: other tools can read the arrays by name.
+        """
+        try:
+            metadata = json.loads(json.dumps(self.metadata, allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise SettingError(f"save: net.metadata must hold plain values (JSON): {error}") from None
+        model = {
+            "graph": self.graph.description(),
+            "dtype": self.dtype.name,
+            "seed": self.seed,
+            "steps": self.steps,
+            "metadata": metadata,
+            "output_kind": [output.kind for output in self.described_outputs()],
+        }
+        if self.tuned:
+            model["tuned"] = self.tuned.as_data()
+        model_file.write(path, model, {**self.parameters, **self.buffers})
+
+
+def checked_dtype(dtype):
+    """float32 or float64 as numpy knows it."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in FLOATS:
+        raise DtypeError(f"build: dtype {dtype!r}; a net computes in 'float32' or 'float64'")
+    return found
+
+
+class Watched:
+    """What a backward pass reads of arrays that others may change: parameters, state, inputs that are no real numbers.
+
+    Most parameters are known to be as they were because nobody has asked for them; the others are fingerprinted.
+    """
+
+    def __init__(self, plan, net, xs, arrays, versions):
+        self._sources = (net.parameters, net.buffers)
+        self._versions = versions
+        self._arrays = {name: arrays[name] for name in plan.owned_by_backward()}
+        rows = zip(net.graph.inputs, xs, strict=True)
+        self._arrays |= {f"input {row.name}": x for row, x in rows if row.role != "real"}
+        self._prints = Fingerprints(self._arrays.values(), WATCHED_BYTES)
+
+    def check(self):
+        """Raise an error that names the array, if one of them was changed in place."""
+        for number, name in enumerate(self._arrays):
+            if self._may_have_changed(name) and self._prints.changed(number):
+                raise ArrayChangedError(
+                    f"backward: {name} was changed in place between forward and backward, which reads it: call backward "
+                    "before the optimizer's step, or run with_backward again"
+                )
+
+    def _may_have_changed(self, name):
+        for source in self._sources:
+            if name in source:
+                return source.may_have_changed(name, self._versions[name])
+        return True
+
+
+class Backward:
+    """The backward pass of one forward pass: ``dx = backward(dy)``, then ``backward.gradients`` by parameter name."""
+
+    def __init__(self, plan, workspace, tape, net, watched):
+        self._plan, self._workspace, self._tape, self._watched = plan, workspace, tape, watched
+        self._owned = net.graph.owned
+        self._read = {**net.parameters._arrays, **net.buffers._arrays}
+        self._names = [net.graph.names[v] for v in net.graph.outputs]
+        self._shapes = [plan.shapes[v] for v in net.graph.outputs]
+        self._inputs = net.graph.inputs
+        self._roles = [net.graph.roles[v] for v in net.graph.outputs]
+        self.gradients = {}
+
+    def __call__(self, *dys, gradients=None):
+        """Gradients of the needs_gradient inputs, a lone one bare; None where none is needs_gradient.
+
+        ``gradients``, a dict name → array, receives those of the parameters: in the arrays it holds, new ones for the others.
+        """
+        plan, workspace = self._plan, self._workspace
+        if workspace is None:
+            raise GraphError(
+                "backward: it has run; its memory was let go because the pass was made with repeatable=False"
+            )
+        if len(dys) != len(self._names):
+            raise ShapeError(
+                f"backward: the net has {len(self._names)} outputs ({', '.join(self._names)}), got {len(dys)} gradients"
+            )
+        checked = [self._checked(*each) for each in zip(self._names, self._shapes, self._roles, dys, strict=True)]
+        self._watched.check()
+        if gradients is not None:
+            self._check_destinations(gradients)
+        self.gradients = {} if gradients is None else gradients
+        once = not plan.mode.repeatable
+        if once:  # whatever happens now, the pass is over
+            self._workspace = None
+        try:
+            dxs = plan.run_backward(workspace, self._tape, checked, self.gradients)
+        finally:
+            if once:
+                self._tape = None
+                plan.give(workspace)
+        if not dxs:
+            return None
+        rows = [row for row, needed in zip(self._inputs, plan.needed, strict=False) if needed]
+        dxs = [row.arranged(dx) if dx is not None else None for row, dx in zip(rows, dxs, strict=True)]
+        return dxs[0] if len(dxs) == 1 else tuple(dxs)
+
+    def _check_destinations(self, gradients):
+        """Raise unless the arrays in ``gradients`` are such that the parameters' gradients can be written into them."""
+        if not isinstance(gradients, MutableMapping):
+            raise SettingError(
+                f"backward: gradients is {type(gradients).__name__}; expected a dict, parameter name → array"
+            )
+        written = {}
+        for name, array in gradients.items():
+            if (
+                name in self._owned
+                and self._owned[name].trained
+                and name not in self._plan.mode.frozen
+                and array is not None
+            ):
+                place = f"gradients[{name!r}]"
+                check_destination("backward", place, array, self._owned[name].shape, self._plan.dtype)
+                written[place] = array
+        if written:
+            check_apart("backward", written, self._read)
+
+    def _checked(self, name, shape, role, dy):
+        if dy is None:
+            return None
+        if role != "real":
+            raise DtypeError(f"{name}: it is {ROLE_NAMES[role]}, which have no gradient; give None in place of its dy")
+        dy = ordinary_array(name, "dy", dy)
+        if dy.shape != shape:
+            raise ShapeError(f"{name}: backward got dy of shape {dy.shape}; the net returned {shape}")
+        if dy.dtype != self._plan.dtype:
+            raise DtypeError(f"{name}: backward got dy of {dy.dtype}; the net computes in {self._plan.dtype}")
+        return dy
+
+    def __del__(self):
+        if getattr(self, "_workspace", None) is not None:
+            self._plan.give(self._workspace)

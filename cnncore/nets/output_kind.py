@@ -1,0 +1,144 @@
+"""What a net's outputs are, as its structure says it: scores of classes, probabilities, maps, plain numbers.
+
+    logits                      scores of classes (N, K) without bounds: what softmax takes
+    probabilities               of classes, one of which is right: they add up to 1 along axis 1
+    log_probabilities           their logarithms
+    independent_probabilities   of one or several things, each for itself: sigmoid
+    maps                        numbers at every place of an image
+    values                      any other numbers: one for an image, or what the structure tells nothing about
+    integers, booleans          such as arg_max and comparisons yield
+
+Worked out in one place by walking back from the output over operators that keep numbers as they are, to softmax, sigmoid and
+their like. ``net.output_kind`` has it; losses, evaluation, prediction and :class:`cnncore.classify.Classifier` ask there.
+"""
+
+from typing import NamedTuple
+
+from ..errors import SettingError
+from .plan import infer
+
+__all__ = ["KINDS", "Output", "checked_kind", "outputs_of"]
+
+KINDS = (
+    "logits",
+    "probabilities",
+    "log_probabilities",
+    "independent_probabilities",
+    "maps",
+    "values",
+    "integers",
+    "booleans",
+)
+CLASS_KINDS = KINDS[:3]  # axis 1 counts classes of which one is right
+KIND_OF_ROLE = {"index": "integers", "mask": "booleans"}
+
+# Operator → what it makes of numbers. Those of classes along its axis; sigmoids of each number.
+OF_CLASSES = {
+    **dict.fromkeys(("softmax", "softmin", "sparsemax", "hardmax"), "probabilities"),
+    "log_softmax": "log_probabilities",
+}
+OF_EACH = dict.fromkeys(("sigmoid", "hard_sigmoid", "sparse_sigmoid"), "independent_probabilities")
+# Functions whose loss is computed from what they are taken of, without rounding on the way.
+OF_SCORES = ("softmax", "log_softmax", "sigmoid")
+
+SAME_NUMBERS = ("identity", "flatten", "reshape", "squeeze", "unsqueeze")  # in the same order
+STILL_PROBABILITIES = ("global_avg_pool", "relu", "hard_tanh", "clipped_relu", "fake_quantize")  # bounds, means, steps
+PARTS = ("slice", "split", "gather")
+PAIRWISE = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "power")
+MOST_STEPS = 100  # back from an output; files could have more without end
+
+
+class Output(NamedTuple):
+    """An output of a net: its kind, the name of its last function, and the number of the value of which that is taken, where a
+    loss can begin there: see OF_SCORES. ``shape`` is what those scores are reshaped to, with one open extent beside N at most.
+    """
+
+    kind: str
+    function: str | None = None
+    scores: int | None = None
+    shape: tuple | None = None
+
+
+def checked_kind(place, kind):
+    """``kind``, if there is one of that name."""
+    if kind not in KINDS:
+        raise SettingError(f"{place}: {kind!r} is no kind of output; choose one of {', '.join(KINDS)}")
+    return kind
+
+
+def outputs_of(structure, dtype):
+    """An :class:`Output` for each output of a graph."""
+    _, shapes = infer(structure, [row.shape for row in structure.inputs], dtype)
+    return tuple(output_of(structure, shapes, value) for value in structure.outputs)
+
+
+def output_of(structure, shapes, value):
+    """The :class:`Output` that the value of this number is."""
+    if structure.roles[value] != "real":
+        return Output(KIND_OF_ROLE[structure.roles[value]])
+    found = last_function(structure, shapes, value) or joined(structure, shapes, value)
+    return Output(plain_kind(shapes[value])) if found is None else found
+
+
+def plain_kind(shape):
+    """The kind of numbers without bounds."""
+    if set(shape[2:]) - {1}:
+        return "maps"
+    return "values" if len(shape) < 2 or shape[1] == 1 else "logits"  # softmax of a lone number is 1
+
+
+def last_function(structure, shapes, value):
+    """The :class:`Output` of a value that softmax, sigmoid or the like made, whatever passes it on; None for others."""
+    last, exact = value, True
+    for _ in range(MOST_STEPS):
+        number = value - len(structure.inputs)
+        if number < 0:
+            return None
+        node = structure.nodes[number]
+        name = node.op.name
+        if name in OF_CLASSES or name in OF_EACH:
+            break
+        if name not in (*SAME_NUMBERS, *STILL_PROBABILITIES, *PARTS) or node.arguments[0] is None:
+            return None
+        exact = exact and name in SAME_NUMBERS
+        value = node.arguments[0]
+    else:
+        return None
+    if not exact or name not in OF_SCORES or (shapes[last][1:].count(None) > 1 and shapes[last] != shapes[value]):
+        begins = ()
+    else:
+        begins = (node.arguments[0], None if shapes[last] == shapes[value] else shapes[last])
+    if name in OF_EACH:
+        return Output(OF_EACH[name], name, *begins)
+    kind, axis = OF_CLASSES[name], node.op.full_settings(node.settings)["axis"]
+    if along_classes(shapes[value], axis, shapes[last]):
+        return Output(kind, name, *begins)
+    # Some of the classes' probabilities, or along another axis: they do not add up to 1 along axis 1.
+    return Output("independent_probabilities" if kind == "probabilities" else "values", name)
+
+
+def along_classes(shape, axis, made):
+    """Whether what lies along ``axis`` of ``shape`` lies along axis 1 of ``made``, the same numbers in the same order."""
+    axis %= len(shape)
+    return axis > 0 and len(made) > 1 and set(shape[1:axis]) <= {1} and shape[axis] == made[1]
+
+
+def joined(structure, shapes, value):
+    """The :class:`Output` of what joins nothing but probabilities; None for other values."""
+    number = value - len(structure.inputs)
+    node = None if number < 0 else structure.nodes[number]
+    if node is None or node.op.name not in ("concat", *PAIRWISE):
+        return None
+    known = [a for a in node.arguments if a is not None and not is_constant(structure, a)]
+    each = [last_function(structure, shapes, a) for a in known[:MOST_STEPS]]
+    if not each or any(output is None for output in each):
+        return None
+    both = node.op.name == "concat" and all(
+        "probabilities" in output.kind and "log" not in output.kind for output in each
+    )
+    return Output("independent_probabilities" if both else "values")
+
+
+def is_constant(structure, value):
+    number = value - len(structure.inputs)
+    return number >= 0 and all(a is None for a in structure.nodes[number].arguments)

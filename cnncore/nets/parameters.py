@@ -1,0 +1,69 @@
+"""A net's arrays by name."""
+
+import sys
+from collections.abc import MutableMapping
+
+import numpy as np
+
+from ..errors import ShapeError, unknown_name
+
+
+class Arrays(MutableMapping):
+    """Arrays by name: the names are fixed, each array keeps its shape and dtype.
+
+    ``arrays[name] = numbers`` copies the numbers into a new array; editing ``arrays[name]`` in place works as well: whoever
+    takes an array out may be editing it for as long as it is referred to (see :meth:`versions`).
+    """
+
+    def __init__(self, what, arrays):
+        self._what = what
+        self._arrays = {name: a if a.base is None else a.copy() for name, a in arrays.items()}
+        self._taken = dict.fromkeys(arrays, 0)  # how often each was handed out or replaced
+
+    def versions(self):
+        """Name → a number that is the same as before only if the array is; None while somebody else refers to the array."""
+        taken = self._taken
+        return {
+            name: taken[name] if count == REFERENCES_OF_ONE_DICT else None
+            for name, count in references(self._arrays).items()
+        }
+
+    def may_have_changed(self, name, version):
+        """Whether an array may be another one than when :meth:`versions` gave ``version`` for it."""
+        return version is None or self._taken[name] != version
+
+    def __getitem__(self, name):
+        try:
+            array = self._arrays[name]
+            self._taken[name] += 1
+            return array
+        except KeyError:
+            raise KeyError(unknown_name(self._what, "name", name, list(self._arrays), "There are")) from None
+
+    def __setitem__(self, name, numbers):
+        before = self[name]
+        array = np.array(numbers, dtype=before.dtype, order="C")
+        if array.shape != before.shape:
+            raise ShapeError(f"{self._what}[{name!r}]: expected shape {before.shape}, got {array.shape}")
+        self._arrays[name] = array
+        self._taken[name] += 1
+
+    def __delitem__(self, name):
+        raise TypeError(f"{self._what}: {name!r} belongs to the graph and cannot be removed")
+
+    def __iter__(self):
+        return iter(self._arrays)
+
+    def __len__(self):
+        return len(self._arrays)
+
+    def __repr__(self):
+        return "{" + ", ".join(f"{name!r}: {a.dtype} {a.shape}" for name, a in self._arrays.items()) + "}"
+
+
+def references(arrays):
+    """How many references there are to each array of a dict, those of this function included."""
+    return {name: sys.getrefcount(array) for name, array in arrays.items()}
+
+
+REFERENCES_OF_ONE_DICT = references({"x": np.empty(1)})["x"]  # nobody else can be editing the array

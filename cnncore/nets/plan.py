@@ -1,0 +1,788 @@
+"""Plans: everything about running a net on inputs of one shape that does not depend on the numbers.
+
+A plan is made in five phases, each a method of :class:`Plan`, in this order:
+
+    infer        every node's call is checked and described with the real extents
+    order        which nodes run when, forward and backward; which gradients anybody asks for
+    lifetimes    which steps read each value
+    buffers      where each value and gradient lies in one block of memory (the arena), reused as lifetimes allow
+    steps        what is done, one after the other
+
+Inside, images are channels last (channel stride 1, batch outermost): a join of channels is then a row of slices, which its
+branches write directly. Users' arrays are plain NCHW and are converted where they enter and where they leave.
+
+Time is counted in steps: 0 takes in the inputs, node i of n runs at step 1 + i, results leave at n + 1; gradients of the
+outputs enter at n + 2, node i runs backward at 2n + 2 − i, gradients of the inputs leave at 2n + 3.
+
+A :class:`Workspace` is a plan's arena with its arrays. It belongs to one call at a time; a second call at the same time gets
+another one. Nothing large is allocated once as many workspaces exist as calls run at the same time.
+"""
+
+import bisect
+import math
+import threading
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import CnnError, with_node_path
+from ..operators.convolution.reference import copy_layout
+from ..operators.schema import ROLE_DTYPES
+from ..operators.shape.reference import accumulate
+from ..runtime.dispatch import PackedWeights
+from .initialisers import drawn_seed
+
+__all__ = ["Mode", "Plan", "infer"]
+
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+MOST_SPARE_WORKSPACES = 8
+CACHED_BYTES = 12 << 20
+NEVER = 1 << 62
+SEED_BITS = 31
+
+
+class Mode(NamedTuple):
+    """What a plan is made for besides the shapes."""
+
+    training: bool = False
+    backward: bool = False
+    needs_gradient: tuple = ()  # per input: whether its gradient is asked for
+    repeatable: bool = True  # whether backward may run more than once: what it reads is then kept until the end
+    frozen: frozenset = frozenset()  # names of parameters whose gradients nobody asks for
+    kept: tuple = ()  # numbers of further values to be returned
+    target: str = ""  # the CPU target: what fuses may depend on it
+    exact: bool = False  # whether operators with a choice of algorithms compute directly instead of the cheapest way
+    tuned: object = ()  # what was measured to be the fastest way for some calls (tuning.py)
+
+
+INFERENCE = Mode()
+
+
+class Buffer:
+    """Memory for one array: its logical shape, the first step that writes it, the last that reads it, where it lies."""
+
+    __slots__ = ("bytes", "first", "last", "offset", "shape")
+
+    def __init__(self, shape, itemsize):
+        self.shape = shape
+        self.bytes = -(-math.prod(shape) * itemsize // ALIGNMENT) * ALIGNMENT
+        self.first, self.last, self.offset = NEVER, -1, 0
+
+    def use(self, step):
+        """The buffer is written or read at ``step``."""
+        self.first, self.last = min(self.first, step), max(self.last, step)
+
+
+class Place(NamedTuple):
+    """Where a value lies: a buffer, or a part of it; ``overwritten`` is the step at which something else is written there."""
+
+    buffer: Buffer
+    index: tuple = ()
+    overwritten: int = NEVER
+
+    def part(self, index):
+        """A part of this place, overwritten with it."""
+        return Place(self.buffer, (*self.index, index), self.overwritten)
+
+
+class Forward(NamedTuple):
+    """A step: run node number ``node``; ``arguments`` are the places of its values, ``owned`` (argument, name) pairs.
+
+    ``affine``: the nodes that multiply and shift the channels of what the node makes, whose numbers become part of its arrays.
+    A join without ``call`` only has ``copies``: the parts that their makers could not write in place.
+    """
+
+    node: int
+    call: object
+    arguments: tuple
+    owned: tuple
+    out: Place
+    epilogue: object = None
+    affine: tuple = ()
+    indices: tuple = ()  # (argument, number of the value beside which they were made)
+    copies: tuple = ()
+    redrawn: bool = False  # whether the call is described again for every training step, with a new seed
+
+
+class Backward(NamedTuple):
+    """A step: from the gradient of node's y, write (``written``) or add (``added``: first to a temporary) those of its values."""
+
+    node: int
+    dy: Place
+    needs_gradient: tuple
+    written: tuple = ()  # (argument, place)
+    added: tuple = ()  # (argument, place of what is added: a temporary or a part of dy, place it is added to)
+    owned: tuple = ()  # (argument, name)
+    accumulates: bool = False  # the operator itself adds the gradient of its first array to what its place holds
+    join: bool = False
+
+
+class Plan:
+    """How ``structure`` (a built graph) runs on inputs of ``shapes``."""
+
+    def __init__(self, structure, shapes, dtype, mode, seed):
+        self.structure, self.dtype, self.mode, self.seed = structure, dtype, mode, seed
+        self.nodes, self.inputs = structure.nodes, len(structure.inputs)
+        self.infer(shapes)
+        self.order()
+        self.lifetimes()
+        self.buffers()
+        self.steps()
+        self.pieces = self.split_batch()
+        self.lock = threading.Lock()
+        self.spare = []
+
+    # ── Steps in time ──
+
+    def forward_step(self, node):
+        return 1 + node
+
+    def backward_step(self, node):
+        return 2 * len(self.nodes) + 2 - node
+
+    @property
+    def results_step(self):
+        return len(self.nodes) + 1
+
+    @property
+    def end(self):
+        return 2 * len(self.nodes) + 3
+
+    # ── Phase 1: infer ──
+
+    def infer(self, shapes):
+        """Every node's call with real extents, and which of them are joins."""
+        self.calls, self.shapes = infer(self.structure, shapes, self.dtype, self.mode, self.seed)
+        self.parts = [node.op.implementation.parts(call) for node, call in zip(self.nodes, self.calls, strict=True)]
+
+    # ── Phase 2: order ──
+
+    def order(self):
+        """Consumers of each value, activations that are fused, and which gradients are computed."""
+        self.consumers = [[] for _ in self.shapes]
+        for number, node in enumerate(self.nodes):
+            for argument, value in enumerate(node.arguments):
+                if value is not None:
+                    self.consumers[value].append((number, argument))
+        self.results = (*self.structure.outputs, *self.mode.kept)
+
+        # Integers and booleans lie outside the arena: they are no images, and have no gradient.
+        self.real = [role == "real" for role in self.structure.roles]
+        self.indexed = {
+            value for node in self.nodes for _, value in node.indices if self.real[value]
+        }  # indices beside y
+        self.needed = [self.mode.backward and needs_gradient for needs_gradient in self.mode.needs_gradient] or [
+            False
+        ] * self.inputs
+        self.needed = [n and real for n, real in zip(self.needed, self.real, strict=False)]
+        self.needs_gradient = []
+        for node in self.nodes:
+            rows = node.op.rows(len(node.arguments))
+            needs_gradient = [
+                value is not None and self.needed[value] and row.differentiable
+                for value, row in zip(node.arguments, rows, strict=True)
+            ]
+            for owned in node.owned:
+                needs_gradient[owned.argument] = (
+                    self.mode.backward
+                    and owned.trained
+                    and owned.name not in self.mode.frozen
+                    and rows[owned.argument].differentiable
+                )
+            self.needs_gradient.append(tuple(needs_gradient))
+            self.needed.append(any(needs_gradient))
+
+        self.fused_into = {}  # node -> the one before it that does its work while writing its y
+        self.affine, self.epilogues = {}, {}  # the node that does it -> lines that are part of its arrays; activation
+        for number in range(len(self.nodes)):
+            if number not in self.fused_into:
+                self.fuse_followers(number)
+
+    def fuse_followers(self, number):
+        """Find what is done along with node ``number``: lines (batch normalisation in inference), then an activation."""
+        implementation, call, last = self.nodes[number].op.implementation, self.calls[number], number
+        while (following := self.lone_follower(last)) is not None:
+            after, activation = self.nodes[following], self.calls[following]
+            if (
+                self.takes_lines(number)
+                and after.op.implementation.is_affine(activation)
+                and len(after.owned) == sum(shape is not None for shape in activation.shapes[1:])
+            ):
+                self.affine.setdefault(number, []).append(following)
+            elif (
+                len(after.arguments) == 1
+                and after.op.implementation.saves == ("y",)
+                and not (self.mode.backward and self.saved_by(number, "y") and any(self.needs_gradient[number]))
+                and implementation.fuses_activation(call, activation)
+            ):
+                self.epilogues[number] = following
+            else:
+                return
+            self.fused_into[following] = number
+            if number in self.epilogues:
+                return
+            last = following
+
+    def lone_follower(self, number):
+        """The node whose first array is what node ``number`` makes, if nobody else sees that value."""
+        y = self.inputs + number
+        if len(self.consumers[y]) != 1 or y in self.results or self.parts[number] is not None:
+            return None
+        ((following, argument),) = self.consumers[y]
+        return following if argument == 0 else None
+
+    def takes_lines(self, number):
+        """Whether what follows a node may be part of its arrays: in inference, unless the order of operations is to be kept."""
+        node, mode = self.nodes[number], self.mode
+        owned = len(node.owned) > 0 and all(value is None for value in node.arguments[1:])
+        inference = not (mode.training or mode.backward or mode.exact)
+        return inference and owned and node.op.implementation.folds_affine(self.calls[number])
+
+    def owned_by_backward(self):
+        """Names of the arrays owned by nodes that a backward pass reads."""
+        return [
+            owned.name
+            for number, node in enumerate(self.nodes)
+            if any(self.needs_gradient[number]) and self.parts[number] is None
+            for owned in node.owned
+            if self.saved_by(number, node.op.rows(len(node.arguments))[owned.argument].name)
+        ]
+
+    def saved_by(self, number, name):
+        saves = self.nodes[number].op.implementation.saves
+        return saves is None or name in saves
+
+    # ── Phase 3: lifetimes ──
+
+    def lifetimes(self):
+        """The step that writes each value, and all steps that read it."""
+        self.written = [0] * self.inputs + [self.forward_step(i) for i in range(len(self.nodes))]
+        for following, number in self.fused_into.items():
+            self.written[self.inputs + following] = self.forward_step(number)
+        self.reads = [[] for _ in self.shapes]
+        for number, node in enumerate(self.nodes):
+            rows = node.op.rows(len(node.arguments))
+            backward = None
+            if any(self.needs_gradient[number]) and self.parts[number] is None:
+                backward = self.end if self.mode.repeatable else self.backward_step(number)
+            for value, row in zip(node.arguments, rows, strict=True):
+                if value is not None:
+                    self.reads[value].append(self.forward_step(number))
+                    if backward is not None and self.saved_by(number, row.name):
+                        self.reads[value].append(backward)
+            if backward is not None and self.saved_by(number, "y"):
+                self.reads[self.inputs + number].append(backward)
+        for value in self.results:
+            self.reads[value].append(self.results_step)
+
+    # ── Phase 4: buffers ──
+
+    def buffers(self):
+        """A place for every value and gradient, and one arena that holds all buffers."""
+        self.all_buffers = []
+        self.place_values()
+        self.place_gradients()
+        self.arena_bytes = lay_out(self.all_buffers)
+
+    def new_place(self, shape):
+        buffer = Buffer(shape, self.dtype.itemsize)
+        self.all_buffers.append(buffer)
+        return Place(buffer)
+
+    def place_values(self):
+        """Last values first, so that a join's place is known when its branches ask for their part of it."""
+        self.places = [None] * len(self.shapes)
+        last = {number: following for following, number in self.fused_into.items()}  # in running order
+        absent = {self.inputs + n for pair in self.fused_into.items() for n in pair}.difference(
+            self.inputs + following for following in last.values()
+        )
+        for value in reversed(range(len(self.shapes))):
+            if value in absent or not self.real[value]:
+                continue
+            place = self.offered_place(value) or self.new_place(self.shapes[value])
+            for step in (self.written[value], *self.reads[value]):
+                place.buffer.use(step)
+            self.places[value] = place
+
+    def offered_place(self, value):
+        """A part of a join's place, or the place of an operator that may write over its input; None where neither is right.
+
+        The one rule: a value may lie where something else is written at step t if all steps that read the value are before t.
+        """
+        reads = self.reads[value]
+        for number, argument in self.consumers[value]:
+            parts = self.parts[number]
+            if parts is not None:
+                place = self.places[self.inputs + number].part(parts[argument])
+                if all(step < place.overwritten for step in reads):
+                    return place
+        for number, argument in self.consumers[value]:
+            node, step = self.nodes[number], self.forward_step(number)
+            if (
+                node.op.implementation.in_place
+                and self.parts[number] is None
+                and argument == 0
+                and node.arguments.count(value) == 1
+                and self.calls[number].output == self.shapes[value]
+                and all(read < step for read in reads if read != step)
+            ):
+                place = self.places[self.inputs + number]
+                return Place(place.buffer, place.index, step)
+        return None
+
+    def place_gradients(self):
+        """Gradients in reverse topological order.
+
+        The one place where gradients are summed: the first contribution to a value's gradient is written, every further one
+        is added. All contributions have arrived when the value's maker runs, because its consumers ran before it.
+        """
+        self.gradient_places = [None] * len(self.shapes)
+        self.backward_steps = []
+        if not self.mode.backward:
+            return
+        for value in self.structure.outputs:
+            if self.needed[value]:
+                place = self.gradient_places[value] = self.new_place(self.shapes[value])
+                place.buffer.use(self.results_step + 1)
+        for number in reversed(range(len(self.nodes))):
+            dy = self.gradient_places[self.inputs + number]
+            if dy is None or not any(self.needs_gradient[number]):
+                continue
+            dy.buffer.use(self.backward_step(number))
+            self.backward_steps.append(self.gradient_step(number, dy))
+        for value in range(self.inputs):
+            if self.gradient_places[value] is not None:
+                self.gradient_places[value].buffer.use(self.end)
+
+    def accumulates(self, number):
+        """Whether a node's operator adds to a gradient by itself, which saves a temporary array and two walks through memory."""
+        return self.parts[number] is None and self.nodes[number].op.implementation.accumulates(self.calls[number])
+
+    def gradient_step(self, number, dy):
+        """The backward step of a node, with places for the gradients of its values."""
+        node, needs_gradient, parts = self.nodes[number], self.needs_gradient[number], self.parts[number]
+        step = self.backward_step(number)
+        lone = sum(needs_gradient) == 1
+        written, added, named, accumulates = [], [], [], False
+        for owned in node.owned:
+            if needs_gradient[owned.argument]:
+                named.append((owned.argument, owned.name))
+        for argument, value in enumerate(node.arguments):
+            if value is None or not needs_gradient[argument]:
+                continue
+            place = self.gradient_places[value]
+            if place is not None and argument == 0 and place.buffer is not dy.buffer and self.accumulates(number):
+                accumulates = True
+                written.append((argument, place))
+            elif place is not None:
+                addend = dy.part(parts[argument]) if parts is not None else self.new_place(self.shapes[value])
+                added.append((argument, addend, place))
+                addend.buffer.use(step)
+            elif parts is not None:
+                place = dy.part(parts[argument])  # nothing to do: the part of dy is the gradient
+            else:
+                over = (
+                    node.op.implementation.in_place
+                    and lone
+                    and argument == 0
+                    and self.shapes[value] == self.calls[number].output
+                )
+                place = dy if over else self.new_place(self.shapes[value])
+                written.append((argument, place))
+            place.buffer.use(step)
+            self.gradient_places[value] = place
+        return Backward(
+            number, dy, needs_gradient, tuple(written), tuple(added), tuple(named), accumulates, parts is not None
+        )
+
+    # ── Phase 5: steps ──
+
+    def steps(self):
+        """What is done forward; the backward steps were found with their places."""
+        last = {number: following for following, number in self.fused_into.items()}
+        self.forward_steps = []
+        for number, node in enumerate(self.nodes):
+            if number in self.fused_into:
+                continue
+            activation = self.epilogues.get(number)
+            out = self.places[self.inputs + last.get(number, number)]
+            arguments = tuple(None if value is None else self.places[value] for value in node.arguments)
+            copies = ()
+            call = self.calls[number]
+            if self.parts[number] is not None:
+                call = None
+                indices = self.parts[number]  # none for optional arrays that were left out
+                parts = [(place, out.part(i)) for place, i in zip(arguments, indices, strict=False) if place]
+                copies = tuple((part, place) for place, part in parts if not lies_in(place, part))
+                if not copies:
+                    continue
+            self.forward_steps.append(
+                Forward(
+                    node=number,
+                    call=call,
+                    arguments=arguments,
+                    owned=tuple((owned.argument, owned.name) for owned in node.owned),
+                    out=out,
+                    epilogue=None if activation is None else self.calls[activation],
+                    affine=tuple(self.affine.get(number, ())),
+                    indices=node.indices,
+                    copies=copies,
+                    redrawn=self.mode.training and "seed" in node.op.settings and "seed" not in node.settings,
+                )
+            )
+        reached = {name for step in self.backward_steps for _, name in step.owned}
+        self.unreached = [
+            owned
+            for node, needs_gradient in zip(self.nodes, self.needs_gradient, strict=True)
+            for owned in node.owned
+            if needs_gradient[owned.argument] and owned.name not in reached
+        ]
+
+    # ── Large batches ──
+
+    def split_batch(self):
+        """In how many pieces inference takes the batch: as large as their values stay in the processor's cache.
+
+        A batch of sixteen pictures in eight pieces is quicker by a seventh than at once, and takes an eighth of the memory.
+        """
+        images = {shape[0] if shape else None for shape in self.shapes}
+        if self.mode.backward or self.mode.training or len(images) > 1 or not images.isdisjoint((None, 0, 1)):
+            return 1
+        if not all(
+            node.op.implementation.splits_batch(call) for node, call in zip(self.nodes, self.calls, strict=True)
+        ):
+            return 1
+        (count,) = images
+        at_once = max(1, CACHED_BYTES * count // max(1, self.arena_bytes))
+        return -(-count // min(count, at_once))
+
+    def cuts(self):
+        """(first, last) image of every piece."""
+        images = self.shapes[0][0] if self.pieces > 1 else None
+        return [(images * i // self.pieces, images * (i + 1) // self.pieces) for i in range(self.pieces)]
+
+    def empty_result(self, value):
+        """An array for one value of a net, that the caller may keep."""
+        return np.empty(self.shapes[value], ROLE_DTYPES.get(self.structure.roles[value], self.dtype))
+
+    # ── Workspaces ──
+
+    def take(self):
+        """A workspace for one call."""
+        with self.lock:
+            if self.spare:
+                return self.spare.pop()
+        return Workspace(self)
+
+    def give(self, workspace):
+        """The call is over: the next one may have its workspace."""
+        with self.lock:
+            if len(self.spare) < MOST_SPARE_WORKSPACES:
+                self.spare.append(workspace)
+
+    # ── Running ──
+
+    def run_forward(self, workspace, xs, owned_arrays, step, results=None, clock=iter):
+        """(results, tape, updates): fresh plain arrays, what backward needs per node, and state after this training step.
+
+        ``results``, where given, are arrays of the caller for the results. The workspace is fresh (:meth:`Workspace.refresh`).
+        ``clock`` hands out the steps, of which the first entry is the node's number, one by one: who wants to know how long
+        they take sees there when the next one is asked for (profile.py).
+        """
+        # indices: arrays of integers and booleans, by the number of their value or of that beside which they were made
+        tape, updates, indices = {}, {}, {}
+        keep = self.mode.backward
+        for value, (row, view, x) in enumerate(zip(self.structure.inputs, workspace.inputs, xs, strict=True)):
+            if row.role != "real":
+                indices[value] = x
+            else:
+                copy_layout(x, view)
+        for number, implementation, call, views, owned, taken, out, options, folded, copies, redrawn in clock(
+            workspace.forward
+        ):
+            for to, source in copies:
+                copy_layout(source, to)
+            if call is None:
+                continue
+            arrays = list(views)
+            for argument, name in owned:
+                arrays[argument] = owned_arrays[name]
+            for argument, value in taken:
+                arrays[argument] = indices[value]
+            if folded is not None:
+                arrays = folded.arrays(arrays, owned_arrays)
+            if redrawn:
+                call = described(self.structure, number, self.shapes, self.dtype, self.mode, self.seed, step)
+            try:
+                y, extras, saved = implementation.forward(call, arrays, out, **options)
+            except CnnError as error:
+                node = self.nodes[number]
+                raise with_node_path(error, node.op, node.path) from None
+            if out is None:
+                indices[self.inputs + number] = y
+            elif y is not out:
+                out[...] = y
+            if self.inputs + number in self.indexed:
+                indices[self.inputs + number] = extras[0]
+            if keep:
+                tape[number] = call, saved
+            if extras and self.mode.training:
+                for owned_array in self.nodes[number].owned:
+                    if owned_array.update is not None:
+                        updates[owned_array.name] = extras[owned_array.update]
+        if results is None:
+            results = [self.empty_result(value) for value in self.results]
+        for value, view, result in zip(self.results, workspace.results, results, strict=True):
+            if view is None:
+                result[...] = indices[value]
+            else:
+                copy_layout(view, result)
+        if keep:
+            for activation in self.epilogues.values():
+                tape[activation] = self.calls[activation], (workspace.values[self.inputs + activation],)
+        return results, tape, updates
+
+    def run_backward(self, workspace, tape, dys, gradients, clock=iter):
+        """Gradients of the needs_gradient inputs as fresh plain arrays; those of parameters are put into ``gradients`` by name.
+
+        Arrays that ``gradients`` already holds are written, so that they can be reused from step to step.
+        """
+        for view, dy in zip(workspace.dys, dys, strict=True):
+            if view is not None and dy is None:
+                view[...] = 0
+            elif view is not None:
+                copy_layout(dy, view)
+        for number, implementation, dy, needs_gradient, written, added, owned, options, join in clock(
+            workspace.backward
+        ):
+            if not join:
+                call, saved = tape[number]
+                out = [None] * len(needs_gradient)
+                for argument, view in written:
+                    out[argument] = view
+                for argument, view, _ in added:
+                    out[argument] = view
+                for argument, name in owned:
+                    array = gradients.get(name)
+                    if array is None:
+                        array = gradients[name] = np.empty(call.shapes[argument], self.dtype)
+                    out[argument] = array
+                found = implementation.backward(call, saved, dy, needs_gradient, out, **options)
+                for argument, array in enumerate(out):
+                    if array is not None and found[argument] is not array:
+                        array[...] = found[argument]
+            for _, view, total in added:
+                accumulate(view, total)
+        for owned in self.unreached:
+            gradients.setdefault(owned.name, np.empty(owned.shape, self.dtype))[...] = 0
+        return [
+            plain_copy(view) if view is not None else np.zeros(self.shapes[value], self.dtype)
+            for value, view in enumerate(workspace.dxs)
+            if self.needed[value]
+        ]
+
+
+def infer(structure, shapes, dtype, mode=INFERENCE, seed=0):
+    """(calls, shapes of all values) of a graph on inputs of ``shapes``; errors carry the node's path."""
+    shapes, calls = list(shapes), []
+    for number in range(len(structure.nodes)):
+        calls.append(described(structure, number, shapes, dtype, mode, seed, 0))
+        shapes.append(calls[-1].output)
+    return calls, shapes
+
+
+def described(structure, number, shapes, dtype, mode, seed, step):
+    """The call of a node: training, algorithm and seed belong to the net unless the graph has fixed them."""
+    node, training = structure.nodes[number], mode.training
+    settings = {**node.op.layer.training, **node.settings} if training else dict(node.settings)
+    if "training" in node.op.settings:
+        settings.setdefault("training", training)
+    left_open = "algorithm" in node.op.settings and "algorithm" not in settings
+    if left_open:
+        settings["algorithm"] = "direct" if mode.exact else "auto"
+    if "seed" in node.op.settings:
+        settings.setdefault("seed", drawn_seed(seed, node.path, step, bits=SEED_BITS))
+    if settings.get("training", training):
+        settings.update(node.op.layer.training)
+    arrays = [None if value is None else shapes[value] for value in node.arguments]
+    for owned in node.owned:
+        arrays[owned.argument] = owned.shape
+    for argument, value in node.indices:  # those of a node have the shape of its value
+        arrays[argument] = shapes[value]
+    try:
+        call = node.op.infer(tuple(arrays), dtype, settings)
+        if left_open and mode.tuned and not mode.exact:
+            call = node.op.infer(call.shapes, dtype, {**settings, "algorithm": mode.tuned.algorithm(call, mode)})
+        return call
+    except CnnError as error:
+        names = [(structure.names[v], shapes[v]) for v in node.arguments if v is not None]
+        raise with_node_path(error, node.op, node.path, names) from None
+
+
+def plain_copy(view):
+    """A fresh array in C order."""
+    made = np.empty(view.shape, view.dtype)
+    copy_layout(view, made)
+    return made
+
+
+def lies_in(place, other):
+    """Whether two places are the same memory."""
+    return place.buffer is other.buffer and place.index == other.index
+
+
+def lay_out(buffers):
+    """Offsets for all buffers, the largest first, each as low as those alive at the same time allow; returns the size."""
+    total = 0
+    placed = []
+    for buffer in sorted(buffers, key=lambda b: (-b.bytes, b.first, b.last)):
+        offset = 0
+        for other in placed:  # in order of offsets
+            if other.first > buffer.last or buffer.first > other.last:
+                continue
+            if other.offset - offset >= buffer.bytes:
+                break
+            offset = max(offset, other.offset + other.bytes)
+        buffer.offset = offset
+        total = max(total, offset + buffer.bytes)
+        bisect.insort(placed, buffer, key=lambda b: b.offset)
+    return total
+
+
+class Folded:
+    """The arrays of a node with the lines after it, y → scale · y + shift, as part of them.
+
+    Once the node has packed them, the arrays that are as large as the weights are given up.
+    """
+
+    def __init__(self, plan, step, packed):
+        self.implementation, self.call, self.packed = plan.nodes[step.node].op.implementation, step.call, packed
+        self.affine = []
+        for number in step.affine:
+            node = plan.nodes[number]
+            owned = {owned.argument: owned.name for owned in node.owned}
+            self.affine.append(
+                (node.op.implementation, plan.calls[number], [owned.get(i) for i in range(len(node.arguments))])
+            )
+        self.names = [name for _, _, names in self.affine for name in names if name is not None]
+        self.made = None  # argument → array
+
+    def refresh(self):
+        """An array that they are made from has changed."""
+        self.made = None
+        if self.packed is not None:
+            self.packed.refresh()
+
+    def arrays(self, arrays, owned_arrays):
+        """``arrays`` of the node with the lines in them; ``owned_arrays`` has those of the lines."""
+        if self.made is None:
+            folded = arrays
+            for implementation, call, names in self.affine:
+                scale, shift = implementation.affine(
+                    call, [None if name is None else owned_arrays[name] for name in names]
+                )
+                folded = self.implementation.fold_affine(self.call, folded, scale, shift)
+            # None of the net's own arrays is kept: who refers to one may be changing it (net.Arrays.versions).
+            self.made = {i: f for i, (a, f) in enumerate(zip(arrays, folded, strict=True)) if f is not a}
+        elif getattr(self.packed, "filled", False):
+            self.made = {i: f for i, f in self.made.items() if f.ndim == 1}
+        return [self.made.get(i, a) for i, a in enumerate(arrays)]
+
+
+class Workspace:
+    """A plan's arena: its memory and the arrays in it, ready for the steps."""
+
+    def __init__(self, plan):
+        memory = np.empty(plan.arena_bytes + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        bases = {}
+
+        def view(place):
+            if place is None:
+                return None
+            array = bases.get(place.buffer)
+            if array is None:
+                array = bases[place.buffer] = channels_last(
+                    memory, start + place.buffer.offset, place.buffer.shape, plan.dtype
+                )
+            for index in place.index:
+                array = array[index]
+            return array
+
+        arena = PackedWeights()
+        self.packed = []  # (what is kept, names of the arrays it is made from), and the versions it was made from
+        self.packed_versions = []
+        self.fresh = None  # all versions at the last refresh
+
+        def options(step):
+            """The arguments of forward that only a plan gives, and the lines after it as part of its arrays."""
+            given = {} if step.epilogue is None else {"epilogue": step.epilogue}
+            names = tuple(name for _, name in step.owned)
+            kept = folded = None
+            if step.owned and step.call is not None:
+                kept = given["packed"] = plan.nodes[step.node].op.implementation.packing(step.call, arena)
+            if kept is None:
+                given.pop("packed", None)
+            if step.affine:
+                kept = folded = Folded(plan, step, kept)
+                names += tuple(folded.names)
+            if kept is not None:
+                self.packed.append((kept, names))
+                self.packed_versions.append(None)
+            return given, folded
+
+        self.values = [view(place) for place in plan.places]
+        self.inputs = self.values[: plan.inputs]
+        self.results = [self.values[value] for value in plan.results]
+        self.forward = [
+            (
+                step.node,
+                plan.nodes[step.node].op.implementation,
+                step.call,
+                [view(place) for place in step.arguments],
+                step.owned,
+                step.indices,
+                view(step.out),
+                *options(step),
+                [(view(to), view(source)) for to, source in step.copies],
+                step.redrawn,
+            )
+            for step in plan.forward_steps
+        ]
+        self.dys = [view(plan.gradient_places[value]) for value in plan.structure.outputs]
+        self.dxs = [view(plan.gradient_places[value]) for value in range(plan.inputs)]
+        self.backward = [
+            (
+                step.node,
+                plan.nodes[step.node].op.implementation,
+                view(step.dy),
+                step.needs_gradient,
+                [(argument, view(place)) for argument, place in step.written],
+                [(argument, view(addend), view(place)) for argument, addend, place in step.added],
+                step.owned,
+                {"accumulate": True} if step.accumulates else {},
+                step.join,
+            )
+            for step in plan.backward_steps
+        ]
+
+    def refresh(self, versions):
+        """Have what was packed from arrays that may have changed since packed anew.
+
+        ``versions``: per name of an owned array what tells whether it is as it was; None where that is not known.
+        """
+        if versions == self.fresh and None not in versions.values():
+            return
+        self.fresh = versions
+        for i, (kept, names) in enumerate(self.packed):
+            found = tuple(versions[name] for name in names)
+            if found != self.packed_versions[i] or None in found:
+                kept.refresh()
+                self.packed_versions[i] = found
+
+
+def channels_last(memory, offset, shape, dtype):
+    """An array of logical ``shape`` (N, C, *spatial) in ``memory`` whose channels are innermost."""
+    physical = (shape[0], *shape[2:], shape[1]) if len(shape) > 2 else shape
+    array = np.ndarray(physical, dtype, memory, offset)
+    return np.moveaxis(array, -1, 1) if len(shape) > 2 else array

@@ -1,0 +1,448 @@
+"""Where a net's time goes: every node's milliseconds beside what it computes and moves; and how each node is computed, and why.
+
+A profile runs whole passes, so that every node meets the caches as the node before has left them. Each pass is a round; a node's
+time is the median over the rounds. Bytes are those of arrays that a node must read or write once, from their shapes: what a
+cache saves or a kernel reads twice is not in them. GFLOP/s count the multiply-adds of the reference, two operations each; an
+algorithm that needs fewer can exceed the peak.
+"""
+
+import math
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import shape_text
+from ..operators.schema import ROLE_DTYPES
+from ..runtime import cpu
+from ..runtime.threads import get_num_threads
+from .drawing import Table
+from .plan import Mode, Plan, infer
+
+__all__ = ["Passes", "Profile", "algorithms", "pieces_of", "profile"]
+
+
+# ── Passes ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Clock:
+    """Hands out steps one by one; until the next one is asked for, the time is that of the step handed out last."""
+
+    def __init__(self):
+        self.seconds = {}  # number of node → seconds
+
+    def __call__(self, steps):
+        for step in steps:
+            began = time.perf_counter()
+            yield step
+            self.seconds[step[0]] = self.seconds.get(step[0], 0.0) + time.perf_counter() - began
+
+
+class Pass(NamedTuple):
+    """One pass: seconds of each node forward and backward, and of the whole."""
+
+    forward: dict
+    backward: dict
+    whole_forward: float
+    whole_backward: float
+
+
+class Passes:
+    """Passes of ``net`` on inputs of ``shapes``, with numbers of chance; the net's parameters and state stay as they are.
+
+    A large batch is taken in pieces as the net does, unless ``whole``: the seconds of a node are then those of all pieces.
+    """
+
+    def __init__(self, net, shapes, training, tuned, whole=False):
+        self.net = net
+        mode = Mode(
+            training=training,
+            backward=training,
+            needs_gradient=(False,) * len(shapes),
+            repeatable=False,
+            frozen=frozenset(net.frozen),
+            target=cpu.target(),
+            exact=bool(net.exact),
+            tuned=tuned,
+        )
+        rng = np.random.default_rng(0)
+        xs = [
+            np.zeros(shape, ROLE_DTYPES[row.role])
+            if row.role in ROLE_DTYPES
+            else rng.standard_normal(shape).astype(net.dtype)
+            for row, shape in zip(net.graph.inputs, shapes, strict=True)
+        ]
+        self.plan = Plan(net.graph, shapes, net.dtype, mode, net.seed)
+        self.dys = [
+            rng.standard_normal(self.plan.shapes[v]).astype(net.dtype) if net.graph.roles[v] == "real" else None
+            for v in net.graph.outputs
+        ]
+        cuts = [(0, None)] if whole or self.plan.pieces == 1 else self.plan.cuts()
+        self.pieces, taken = [], {}  # (plan, workspace, inputs) of every piece; pieces of one size share a workspace
+        for first, last in cuts:
+            piece = [x[first:last] for x in xs]
+            found = tuple(x.shape for x in piece)
+            if found not in taken:
+                plan = self.plan if found == tuple(shapes) else Plan(net.graph, found, net.dtype, mode, net.seed)
+                taken[found] = plan, plan.take()
+            self.pieces.append((*taken[found], piece))
+        self.gradients = {}
+        # In training the weights are others at every step: what is packed from them is packed every time.
+        self.versions = dict.fromkeys(net.graph.owned, None if training else 0)
+        self.once()  # what is done at the first call only
+
+    def once(self):
+        """A :class:`Pass`."""
+        arrays = {**self.net.parameters._arrays, **self.net.buffers._arrays}
+        forward, backward, backward_took = Clock(), Clock(), 0.0
+        began = time.perf_counter()
+        for plan, workspace, xs in self.pieces:
+            workspace.refresh(self.versions)
+            _, tape, _ = plan.run_forward(workspace, xs, arrays, self.net.steps, clock=forward)
+        took = time.perf_counter() - began
+        if self.plan.mode.backward:
+            began = time.perf_counter()
+            self.plan.run_backward(workspace, tape, self.dys, self.gradients, backward)
+            backward_took = time.perf_counter() - began
+        return Pass(forward.seconds, backward.seconds, took, backward_took)
+
+
+# ── Profiles ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Work(NamedTuple):
+    """What a node does forward, or backward: seconds, multiply-adds of the reference implementation, bytes read and written."""
+
+    seconds: float = 0.0
+    multiply_adds: int = 0
+    bytes: int = 0
+
+    def plus(self, other):
+        """Both together."""
+        return Work(*(a + b for a, b in zip(self, other, strict=True)))
+
+    def data(self, peak):
+        """As plain data; ``peak`` in GFLOP/s, None where it is not known."""
+        seconds = max(self.seconds, 1e-12)
+        gflops = 2e-9 * self.multiply_adds / seconds if self.multiply_adds else None
+        return {
+            "ms": 1e3 * self.seconds,
+            "multiply_adds": self.multiply_adds,
+            "gflops": gflops,
+            "share_of_peak": gflops / peak if gflops is not None and peak else None,
+            "bytes": self.bytes,
+            "gigabytes_per_second": 1e-9 * self.bytes / seconds,
+        }
+
+
+class Row(NamedTuple):
+    """A node of a profile; ``forward`` or ``backward`` is None where it takes no step of its own."""
+
+    path: str
+    operator: str
+    algorithm: str | None
+    output: tuple
+    forward: Work | None
+    backward: Work | None
+
+
+class Profile:
+    """A net's time per node: ``str`` and notebooks show a table, ``rows`` and ``data()`` are for programs."""
+
+    def __init__(self, rows, inputs, facts):
+        self.rows, self.inputs = tuple(rows), tuple(inputs)
+        # dtype, target, threads, rounds, training, pieces, peak_gflops, left_ms; forward_ms, backward_ms of whole passes
+        self.facts = facts
+
+    @property
+    def stages(self):
+        """ "forward", and with training "backward"."""
+        return ("forward", "backward") if self.facts["training"] else ("forward",)
+
+    def whole(self, stage):
+        """Seconds of all nodes and of what is left; passes that something disturbed took longer."""
+        return self.total(stage).seconds + self.left(stage)
+
+    def total(self, stage, operator=None):
+        """The :class:`Work` of all nodes together, or of those of an operator."""
+        chosen = [getattr(row, stage) for row in self.rows if operator in (None, row.operator)]
+        total = Work()
+        for work in chosen:
+            if work is not None:
+                total = total.plus(work)
+        return total
+
+    def left(self, stage):
+        """Seconds that belong to no node: conversions at the edges, packing what all nodes share, Python."""
+        return 1e-3 * self.facts["left_ms"][stage]
+
+    @property
+    def operators(self):
+        """Names of the operators, those that take longest first."""
+        names = dict.fromkeys(row.operator for row in self.rows)
+        return sorted(names, key=lambda name: -sum(self.total(stage, name).seconds for stage in self.stages))
+
+    def data(self):
+        """Everything as plain data, for JSON."""
+        peak = self.facts["peak_gflops"]
+
+        def work(of):
+            return {stage: None if of[stage] is None else of[stage].data(peak) for stage in self.stages}
+
+        return {
+            "inputs": {name: list(shape) for name, shape in self.inputs},
+            **self.facts,
+            "nodes": [
+                {
+                    "node": row.path,
+                    "operator": row.operator,
+                    "algorithm": row.algorithm,
+                    "output": list(row.output),
+                    **work({stage: getattr(row, stage) for stage in self.stages}),
+                }
+                for row in self.rows
+            ],
+            "operators": [
+                {"operator": name, **work({stage: self.total(stage, name) for stage in self.stages})}
+                for name in self.operators
+            ],
+        }
+
+    def table(self):
+        """The :class:`drawing.Table` that is shown: nodes in the order of the graph, operators, what is left, the total."""
+        facts, stages = self.facts, self.stages
+        everything = sum(self.whole(stage) for stage in stages) or 1e-12
+
+        def cells(works):
+            line = [f"{sum(w.seconds for w in works if w is not None) / everything:.1%}"]
+            for w in works:
+                if w is None:
+                    line += [""] * 5
+                    continue
+                found = w.data(facts["peak_gflops"])
+                share = found["share_of_peak"]
+                line += [
+                    f"{found['ms']:.3f}",
+                    f"{found['gflops']:.1f}" if w.multiply_adds else "",
+                    "" if share is None else f"{share:.0%}",
+                    f"{w.bytes / 1e6:.2f}" if w.bytes else "",
+                    f"{found['gigabytes_per_second']:.1f}" if w.bytes else "",
+                ]
+            return line
+
+        header = ["node", "operator", "algorithm", "multiply-adds", "share"]
+        for stage in stages:
+            header += [stage if len(stages) > 1 else "ms", "GFLOP/s", "of peak", "MB", "GB/s"]
+
+        def multiply_adds(work):
+            return f"{work.multiply_adds:,}" if work is not None and work.multiply_adds else ""
+
+        nodes = [
+            [
+                row.path,
+                row.operator,
+                row.algorithm or "",
+                multiply_adds(row.forward),
+                *cells([getattr(row, stage) for stage in stages]),
+            ]
+            for row in self.rows
+        ]
+        operators = [
+            [
+                f"{sum(row.operator == name for row in self.rows)} × {name}",
+                "",
+                "",
+                multiply_adds(self.total("forward", name)),
+                *cells([self.total(stage, name) for stage in stages]),
+            ]
+            for name in self.operators
+        ]
+        left = ["conversions at the edges, Python", "", "", "", *cells([Work(self.left(stage)) for stage in stages])]
+        whole = [self.total(stage)._replace(seconds=self.whole(stage)) for stage in stages]
+        peak = f", peak {facts['peak_gflops']:.1f} GFLOP/s" if facts["peak_gflops"] else ""
+        passes = [f"{facts[stage + '_ms']:.3f}" for stage in stages]
+        pieces = f"in {facts['pieces']} pieces, " if facts["pieces"] > 1 else ""
+        title = (
+            f"{', '.join(f'{name} {shape_text(shape)}' for name, shape in self.inputs)}; {facts['dtype']}, {facts['target']}, "
+            f"{facts['threads']} thread{'s' * (facts['threads'] > 1)}{peak}; "
+            f"{'training, ' * facts['training']}{pieces}medians of {facts['rounds']} rounds, milliseconds; "
+            f"whole passes {' + '.join(passes)}"
+        )
+        total = ["total", "", "", multiply_adds(self.total("forward")), *cells(whole)]
+        return Table(title, header, [nodes, [*operators, left], [total]], words=3)
+
+    def __str__(self):
+        return str(self.table())
+
+    def _repr_html_(self):
+        return self.table()._repr_html_()
+
+
+def profile(net, shapes, rounds, training, progress=None):
+    """The :class:`Profile` of ``net`` on inputs of ``shapes``."""
+    passes = Passes(net, shapes, training, net.tuned)
+    plan, found = passes.plan, []
+    computed = passes.pieces[0][0].calls  # of a piece: the algorithm may depend on the number of images
+    for number in range(rounds):
+        if progress is not None:
+            progress(number, rounds, "")
+        found.append(passes.once())
+    forward = {number: median([p.forward[number] for p in found]) for number in found[0].forward}
+    backward = {number: median([p.backward[number] for p in found]) for number in found[0].backward}
+    fused = {}
+    for following, number in plan.fused_into.items():
+        fused.setdefault(number, [plan.nodes[number].op.name]).append(plan.nodes[following].op.name)
+    rows = []
+    for number, (node, call) in enumerate(zip(plan.nodes, plan.calls, strict=True)):
+        if number not in forward and number not in backward:
+            continue  # part of another node's step, or nothing to do
+        there = back = None
+        if number in forward:
+            there = Work(forward[number], node.op.implementation.multiply_adds(call), bytes_forward(call))
+        if number in backward:
+            back = Work(backward[number], *work_backward(plan, number))
+        rows.append(
+            Row(
+                path=node.path,
+                operator=" + ".join(fused.get(number, [node.op.name])),
+                algorithm=node.op.implementation.algorithm(computed[number]),
+                output=call.output,
+                forward=there,
+                backward=back,
+            )
+        )
+    facts = {
+        "pieces": len(passes.pieces),
+        "dtype": net.dtype.name,
+        "target": plan.mode.target,
+        "threads": get_num_threads(),
+        "rounds": rounds,
+        "training": training,
+        "peak_gflops": None if plan.mode.target == "reference" else cpu.peak(net.dtype),
+        "left_ms": {  # within each round: disturbances of nodes, which medians leave out, do not count as left
+            "forward": 1e3 * median([p.whole_forward - sum(p.forward.values()) for p in found]),
+            "backward": 1e3 * median([p.whole_backward - sum(p.backward.values()) for p in found]),
+        },
+        "forward_ms": 1e3 * median([p.whole_forward for p in found]),
+        "backward_ms": 1e3 * median([p.whole_backward for p in found]) if training else None,
+    }
+    inputs = [(row.name, shape) for row, shape in zip(net.graph.inputs, shapes, strict=True)]
+    return Profile(rows, inputs, facts)
+
+
+def median(numbers):
+    """The median as a Python number."""
+    return float(np.median(numbers))
+
+
+def bytes_forward(call):
+    """Bytes of what a call reads and writes: its arrays, weights among them, and y."""
+    shapes = [call.output, *(shape for shape in call.shapes if shape is not None)]
+    return call.dtype.itemsize * sum(map(math.prod, shapes))
+
+
+def work_backward(plan, number):
+    """(multiply-adds, bytes) of a node's backward step.
+
+    Each gradient takes as many multiply-adds as the forward pass, except that of a bias, which takes none. Read are dy and
+    what the kind says that it saves; written are the gradients. A join hands out parts of dy, which moves nothing.
+    """
+    node, call, needs_gradient = plan.nodes[number], plan.calls[number], plan.needs_gradient[number]
+    products = sum(
+        want and len(shape) > 1 for want, shape in zip(needs_gradient, call.shapes, strict=True) if shape is not None
+    )
+    if plan.parts[number] is not None:
+        return 0, 0
+    rows = node.op.rows(len(node.arguments))
+    saved = zip(rows, call.shapes, strict=True)
+    shapes = [call.output, *(shape for row, shape in saved if shape is not None and plan.saved_by(number, row.name))]
+    shapes += [call.output] if plan.saved_by(number, "y") else []
+    shapes += [shape for want, shape in zip(needs_gradient, call.shapes, strict=True) if want]
+    return products * node.op.implementation.multiply_adds(call), call.dtype.itemsize * sum(map(math.prod, shapes))
+
+
+# ── How each node is computed ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Choice(NamedTuple):
+    """A node with a choice of algorithms: what each would cost in multiply-adds, which one it is, and why."""
+
+    path: str
+    call: str
+    costs: dict
+    chosen: str
+    why: str
+
+
+class Choices:
+    """The nodes of a net that have a choice of algorithms; ``str`` and notebooks show a table, ``rows`` are for programs."""
+
+    def __init__(self, rows, title):
+        self.rows, self.title = tuple(rows), title
+
+    def table(self):
+        """The :class:`drawing.Table` that is shown: costs in millions of multiply-adds at full speed."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row.costs))
+        lines = [
+            [
+                row.path,
+                row.call,
+                row.chosen,
+                row.why,
+                *(f"{row.costs[name] / 1e6:.2f}" if name in row.costs else "" for name in names),
+            ]
+            for row in self.rows
+        ]
+        return Table(self.title, ["node", "call", "chosen", "why", *names], [lines], words=4)
+
+    def __str__(self):
+        return str(self.table())
+
+    def _repr_html_(self):
+        return self.table()._repr_html_()
+
+
+def algorithms(net, shapes, training):
+    """The :class:`Choices` of ``net`` on inputs of ``shapes``, or on the first piece of a batch that is taken in pieces."""
+    mode = Mode(training=training, backward=training, target=cpu.target(), exact=bool(net.exact), tuned=net.tuned)
+    shapes = pieces_of(net, shapes, mode)[0]
+    rows = []
+    for node, call in zip(net.graph.nodes, infer(net.graph, shapes, net.dtype, mode, net.seed)[0], strict=True):
+        costs = node.op.implementation.algorithms(call)
+        if not costs:
+            continue
+        name = node.op.implementation.algorithm(call)
+        images, weights = call.shapes[:2]
+        rows.append(
+            Choice(
+                path=node.path,
+                call=f"{shape_text(images)} ∗ {shape_text(weights)} → {shape_text(call.output)}",
+                costs=costs,
+                chosen=name,
+                why=reason(net, node, call, mode, costs, name),
+            )
+        )
+    inputs = ", ".join(f"{row.name} {shape_text(shape)}" for row, shape in zip(net.graph.inputs, shapes, strict=True))
+    return Choices(rows, f"{inputs}; costs in millions of multiply-adds at full speed")
+
+
+def pieces_of(net, shapes, mode):
+    """The different shapes of the inputs that ``net`` computes at once, where it takes a batch of ``shapes`` in pieces."""
+    plan = Plan(net.graph, shapes, net.dtype, mode, net.seed)
+    if plan.pieces == 1:
+        return [shapes]
+    counts = dict.fromkeys(last - first for first, last in plan.cuts())
+    return [tuple((count, *shape[1:]) for shape in shapes) for count in counts]
+
+
+def reason(net, node, call, mode, costs, name):
+    """Why ``name`` computes a node's call."""
+    if "algorithm" in node.settings:
+        return f"algorithm={node.settings['algorithm']!r} in the graph"
+    if mode.exact:
+        return "net.exact"
+    if len(costs) == 1:
+        return "no other fits"
+    if net.tuned and net.tuned.algorithm(call, mode) == name:
+        return "measured"
+    return "cheapest" if name != "direct" else "no other promises a tenth"

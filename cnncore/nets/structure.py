@@ -1,0 +1,157 @@
+"""A finished graph: inputs, nodes and the order in which they run."""
+
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import GraphError, SettingError, unknown_name
+from ..operators.registry import find
+
+INPUT_FLAGS = ("channels_last", "takes_integers")  # of an input, said in a description where they hold
+INDICES = ".indices"  # after the name of a node: what it returns beside its value
+ROLE_NAMES = {"real": "real numbers", "index": "integers", "mask": "booleans"}
+
+
+class Input(NamedTuple):
+    """An input of the net: (N, channels, *size) with None for open extents; without channels (N,).
+
+    ``role`` is what it holds: "real" numbers, "index" (integers) or "mask" (booleans), as the arrays of operators do.
+    """
+
+    name: str
+    channels: int | None
+    size: tuple
+    role: str = "real"
+    channels_last: bool = (
+        False  # whether the arrays given to the net are (N, *size, channels); inside it is as all others
+    )
+    takes_integers: bool = (
+        False  # whether arrays of integers are taken too, as the real numbers they are: pixels of 8 bits
+    )
+
+    @property
+    def shape(self):
+        """Its shape with the open batch."""
+        return (None,) if self.channels is None else (None, self.channels, *self.size)
+
+    @property
+    def layout(self):
+        """The axes of the arrays given to the net: "NCHW", "NHWC", and with another number of spatial axes "NCL", "NDHWC" …"""
+        if self.channels is None:
+            return "N"
+        axes = ("", "L", "HW", "DHW")[len(self.size)]
+        return f"N{axes}C" if self.channels_last else f"NC{axes}"
+
+    def given(self, shape):
+        """A shape (N, channels, *size) as that of the arrays given to the net."""
+        return (shape[0], *shape[2:], shape[1]) if self.channels_last else tuple(shape)
+
+    def arranged(self, x):
+        """An array (N, channels, *size) as it is given to the net; nothing is copied."""
+        return np.moveaxis(x, 1, -1) if self.channels_last else x
+
+    def channels_first(self, x):
+        """An array that is given to the net as (N, channels, *size); nothing is copied."""
+        return np.moveaxis(x, -1, 1) if self.channels_last else x
+
+
+class Node(NamedTuple):
+    """An operator applied to values: ``arguments`` holds a value's number, or None, for every array argument.
+
+    Integers and booleans have no gradient, and are kept apart from real values: ``indices`` says of which argument they are,
+    and the number of the input that takes them, of the node that yields them, or of the node that returns them beside y.
+    """
+
+    path: str
+    op: object
+    arguments: tuple
+    settings: dict  # of the operator, as given
+    given: dict  # all settings as given, those of the layer too
+    owned: tuple  # the arrays it owns, layers.ParameterSpec
+    indices: tuple = ()  # (argument, value number) for every argument that is no real numbers
+
+
+class Structure:
+    """A finished graph: inputs, nodes in an order in which they can run, and the numbers of the output values.
+
+    Values are numbered: the inputs first, then what each node makes.
+    """
+
+    def __init__(self, inputs, nodes, outputs):
+        self.inputs, self.nodes, self.outputs = tuple(inputs), tuple(nodes), tuple(outputs)
+
+    @cached_property
+    def names(self):
+        """Every value's name: that of its input, or its node's path."""
+        return (*(i.name for i in self.inputs), *(n.path for n in self.nodes))
+
+    @cached_property
+    def owned(self):
+        """All owned arrays by name."""
+        return {owned.name: owned for node in self.nodes for owned in node.owned}
+
+    @cached_property
+    def roles(self):
+        """What every value holds: "real" numbers, "index" (integers) or "mask" (booleans)."""
+        return (*(i.role for i in self.inputs), *(n.op.yields for n in self.nodes))
+
+    def indices_name(self, value):
+        """The name of a value that is no real numbers, or of the indices that a node returns beside its value."""
+        return self.names[value] + INDICES * (self.roles[value] == "real")
+
+    def number(self, name, place="net"):
+        """The number of the value called ``name``."""
+        if name not in self.names:
+            raise GraphError(unknown_name(place, "node", name, self.names, "There are"))
+        return self.names.index(name)
+
+    def description(self):
+        """The graph as plain data (dicts, lists, strings, numbers) from which Graph.from_description makes it again."""
+        names = self.names
+        nodes = []
+        for node in self.nodes:
+            if find(node.op.name) is not node.op:
+                raise GraphError(
+                    f"{node.path}: a file cannot hold the operator {node.op.name!r}, which is not in cnncore.OPS"
+                )
+            owned = {p.name for p in node.op.layer.parameters}
+            rows = node.op.rows(len(node.arguments))
+            indices = dict(node.indices)
+            taken = [
+                None
+                if a is None and i not in indices
+                else names[a]
+                if i not in indices
+                else self.indices_name(indices[i])
+                for i, a in enumerate(node.arguments)
+            ]
+            values = [name for row, name in zip(rows, taken, strict=True) if row.name not in owned]
+            nodes.append(
+                {
+                    "name": node.path,
+                    "operator": node.op.name,
+                    "inputs": values,
+                    "settings": {name: plain_setting(node.path, name, value) for name, value in node.given.items()},
+                }
+            )
+        inputs = [
+            {"name": i.name, "channels": i.channels, "size": list(i.size)}
+            | {name: True for name in INPUT_FLAGS if getattr(i, name)}
+            | ({} if i.role == ("real" if i.channels is not None else "index") else {"role": i.role})
+            for i in self.inputs
+        ]
+        return {"inputs": inputs, "nodes": nodes, "outputs": [names[v] for v in self.outputs]}
+
+
+def plain_setting(path, name, value):
+    """A setting as JSON knows it; sequences become lists."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return [plain_setting(path, name, item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain_setting(path, name, value.tolist())
+    raise SettingError(
+        f"{path}: setting {name} is {value!r}, which a description cannot hold; use numbers, strings, tuples"
+    )

@@ -1,0 +1,140 @@
+"""A net as a table: shapes, parameters, multiply-adds and receptive fields."""
+
+import math
+from fractions import Fraction
+from typing import NamedTuple
+
+from ..errors import shape_text
+from . import drawing
+from .plan import infer
+
+MOST_NAMES = 48  # characters for the inputs of a node in a table
+
+
+class Row(NamedTuple):
+    """A node in a summary. ``receptive_field`` is per spatial axis; None where the whole image is seen."""
+
+    path: str
+    operator: str
+    output: tuple
+    parameters: int
+    state: int  # numbers that training keeps beside the parameters, such as running means
+    multiply_adds: int
+    receptive_field: tuple | None
+    inputs: tuple
+
+
+class Summary:
+    """A table of nodes; ``str`` and notebooks show it, ``rows`` and the totals are for programs."""
+
+    def __init__(self, rows, shapes, inputs, outputs):
+        self.rows, self.shapes, self.inputs = tuple(rows), tuple(shapes), tuple(inputs)  # shapes: of all values
+        self.outputs = tuple(outputs)  # (name, shape, kind)
+
+    @property
+    def parameters(self):
+        """How many numbers are trained."""
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def state(self):
+        """How many numbers training keeps beside the parameters, such as running means."""
+        return sum(row.state for row in self.rows)
+
+    @property
+    def multiply_adds(self):
+        """Multiply-adds of one forward pass."""
+        return sum(row.multiply_adds for row in self.rows)
+
+    def cells(self):
+        """Header, rows and totals as lists of strings."""
+        header = ["node", "operator", "from", "output", "parameters", "multiply-adds", "receptive field"]
+        before = [None, *(row.path for row in self.rows)]
+        lines = [
+            [
+                row.path,
+                row.operator,
+                "" if row.inputs == (previous,) else shortened(row.path, row.inputs),
+                shape_text(row.output),
+                f"{row.parameters:,}" if row.parameters else "",
+                f"{row.multiply_adds:,}" if row.multiply_adds else "",
+                "all" if row.receptive_field is None else "×".join(map(_reach, row.receptive_field)),
+            ]
+            for previous, row in zip(before, self.rows, strict=False)
+        ]
+        totals = ["total", "", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}", ""]
+        return header, lines, totals
+
+    def table(self):
+        """The :class:`drawing.Table` that is shown."""
+        header, lines, totals = self.cells()
+        title = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs)
+        title += " → " + ", ".join(f"{n} {shape_text(s)}, {kind.replace('_', ' ')}" for n, s, kind in self.outputs)
+        return drawing.Table(title, header, [lines, [totals]], words=4)
+
+    def __str__(self):
+        return str(self.table())
+
+    def _repr_html_(self):
+        return self.table()._repr_html_()
+
+
+def shortened(path, inputs):
+    """Names of a node's inputs as seen from its own scope; long lists end in …"""
+    scope = path.rpartition("/")[0] + "/"
+    text = ", ".join(name.removeprefix(scope) for name in inputs)
+    return text if len(text) <= MOST_NAMES else text[: MOST_NAMES - 1] + "…"
+
+
+def _reach(reach):
+    return f"{math.ceil(reach)}"
+
+
+def summarised(net, shapes):
+    """The summary of ``net`` for inputs of ``shapes``."""
+    structure = net.graph
+    calls, every_shape = infer(structure, shapes, net.dtype)
+    fields = [(tuple(Fraction(1) for _ in row.size), tuple(Fraction(1) for _ in row.size)) for row in structure.inputs]
+    rows = []
+    for node, call in zip(structure.nodes, calls, strict=True):
+        fields.append(receptive_field([fields[v] for v in node.arguments if v is not None], node, call))
+        rows.append(
+            Row(
+                path=node.path,
+                operator=node.op.name,
+                output=call.output,
+                parameters=sum(math.prod(owned.shape) for owned in node.owned if owned.trained),
+                state=sum(math.prod(owned.shape) for owned in node.owned if not owned.trained),
+                multiply_adds=node.op.implementation.multiply_adds(call),
+                receptive_field=None if fields[-1] is None else fields[-1][0],
+                inputs=(
+                    *(structure.names[v] for v in node.arguments if v is not None),
+                    *(structure.indices_name(v) for _, v in node.indices),
+                ),
+            )
+        )
+    names = tuple((row.name, row.given(shape)) for row, shape in zip(structure.inputs, shapes, strict=True))
+    kinds = (output.kind for output in net.described_outputs())
+    outputs = [(structure.names[v], every_shape[v], kind) for v, kind in zip(structure.outputs, kinds, strict=True)]
+    return Summary(rows, every_shape, names, outputs)
+
+
+UNSEEING = ((), None)  # of values that see nothing of the image: constants
+
+
+def receptive_field(fields, node, call):
+    """(reach, step) per axis in the input image of one value of the node: the largest of its branches; None: everything.
+
+    A window of reach k and stride s over values that reach r and lie j apart reaches r + (k − 1) j, and its values lie s j apart.
+    """
+    window = node.op.implementation.receptive_window(call)
+    if not node.arguments or all(a is None for a in node.arguments):
+        return UNSEEING
+    fields = [f for f in fields if f is not UNSEEING]
+    if window is None or any(f is None for f in fields) or not fields:
+        return None
+    axes = len(window)
+    if any(len(reach) != axes for reach, _ in fields):
+        return None
+    reaches = tuple(max(reach[a] + (window[a][0] - 1) * step[a] for reach, step in fields) for a in range(axes))
+    return reaches, tuple(max(step[a] for _, step in fields) * window[a][1] for a in range(axes))

@@ -1,0 +1,464 @@
+"""Net surgery: the graph of a new net from that of an old one. Methods of :class:`cnncore.nets.net.Net` call these.
+
+    with_outputs            ends at other nodes: a feature extractor, a net without its auxiliary classifiers
+    with_classes            a fresh classifier for other classes, to be fine-tuned
+    to_fully_convolutional  a linear classifier slid over larger images: a map of scores per class
+    to_fully_connected      the reverse, at one image size
+
+All of them edit the graph's description, plain data, and say which weights the new net does not take over from the old
+one as they are: an :class:`Operation`. Nothing here computes a convolution.
+"""
+
+import copy
+import math
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+
+from ..checks import FLOATS, integer
+from ..errors import GraphError, ShapeError, shape_text
+from ..operators.activation.elementwise import Elementwise
+from .conversion import conv_to_linear, linear_to_conv
+from .graph import Graph
+from .plan import infer
+from .structure import INDICES
+
+__all__ = ["to_fully_connected", "to_fully_convolutional", "with_classes", "with_outputs"]
+
+# Operators that treat every place of an image alike, and all channels of a place together or one by one: on the classifier's
+# vector (N, C) they do the same as on a map (N, C, 1, 1). Elementwise activations do too.
+PER_PLACE = {
+    *(
+        "linear",
+        "dropout",
+        "alpha_dropout",
+        "spatial_dropout",
+        "feature_alpha_dropout",
+        "batch_norm",
+        "scale",
+        "flatten",
+    ),
+    *("local_response_norm", "concat", "add", "split", "slice", "prelu", "swish", "rrelu", "crelu", "glu", "maxout"),
+    *("softmax", "log_softmax", "softmin", "sparsemax", "hardmax"),
+}
+# Those that can change places with the mean over an image, outside training.
+LINEAR = {
+    *(
+        "linear",
+        "conv",
+        "dropout",
+        "spatial_dropout",
+        "batch_norm",
+        "scale",
+        "concat",
+        "add",
+        "split",
+        "slice",
+        "flatten",
+    ),
+    "global_avg_pool",
+}
+PAIRWISE = {
+    "add",
+    "multiply",
+    "subtract",
+    "divide",
+    "maximum",
+    "minimum",
+    "power",
+}  # value by value, or with one number
+AVERAGE = "global_avg_pool"
+WINDOWED = {f"global_{name}": name for name in ("avg_pool", "max_pool", "lp_pool", "gem_pool", "log_sum_exp_pool")}
+CLASSIFIERS = ("linear", "conv")
+
+
+# ── Descriptions ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Operation(NamedTuple):
+    """What makes a new net of an old one."""
+
+    description: dict  # of the new graph
+    arrays: dict = {}  # noqa: RUF012 - nobody changes it; numbers that take the place of the old net's, by name
+    fresh: frozenset = frozenset()  # nodes whose arrays start anew
+
+
+def pruned(description):
+    """The description without the nodes and inputs that reach no output."""
+    rows = {row["name"]: row for row in description["nodes"]}
+    reached, waiting = set(), list(description["outputs"])
+    while waiting:
+        name = waiting.pop().removesuffix(INDICES)
+        if name not in reached:
+            reached.add(name)
+            waiting += [value for value in rows.get(name, {"inputs": ()})["inputs"] if value is not None]
+    return {
+        "inputs": [row for row in description["inputs"] if row["name"] in reached],
+        "nodes": [row for row in description["nodes"] if row["name"] in reached],
+        "outputs": description["outputs"],
+    }
+
+
+def value_shapes(structure, place, size=None):
+    """(name → shape, name → node) of all values; with ``size`` of images of that size, otherwise open where the graph is."""
+    shapes = []
+    for row in structure.inputs:
+        extents = row.size
+        if size is not None and extents:
+            extents = size if hasattr(size, "__len__") else (size,) * len(row.size)
+            extents = tuple(integer(place, "size", extent, 1) for extent in extents)
+            fits = len(extents) == len(row.size) and all(
+                have in (None, want) for have, want in zip(row.size, extents, strict=True)
+            )
+            if not fits:
+                raise ShapeError(
+                    f"{place}: size is {extents}; the net's input {row.name} is {shape_text(row.shape)}, give extents that fit it"
+                )
+        shapes.append(row.shape if row.channels is None else (None, row.channels, *extents))
+    _, every = infer(structure, shapes, FLOATS[0])
+    nodes = {node.path: node for node in structure.nodes}
+    return dict(zip(structure.names, every, strict=True)), nodes
+
+
+# ── Other ends ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def with_outputs(structure, *names):
+    """See :meth:`cnncore.nets.net.Net.with_outputs`."""
+    if not names:
+        raise GraphError("with_outputs: no name given; say which nodes the new net returns")
+    for name in names:
+        structure.number(name, "with_outputs")
+    return Operation(pruned({**structure.description(), "outputs": list(names)}))
+
+
+def with_classes(structure, classes, freeze=False):
+    """See :meth:`cnncore.nets.net.Net.with_classes`."""
+    place = "with_classes"
+    classes = integer(place, "classes", classes, 1)
+    shapes, nodes = value_shapes(structure, place)
+    description = copy.deepcopy(structure.description())
+    rows = {row["name"]: row for row in description["nodes"]}
+    fresh = set()
+    for output in description["outputs"]:
+        name, passed = output, []
+        while name in rows and rows[name]["operator"] not in CLASSIFIERS:
+            (before, *others) = [value for value in rows[name]["inputs"] if value is not None] or [None]
+            if others or before is None or shapes[before][1] != shapes[name][1]:
+                break
+            passed.append(name)
+            name = before
+        if name not in rows or rows[name]["operator"] not in CLASSIFIERS:
+            raise GraphError(
+                f"{place}: no classifier leads to {output}: {name} is neither linear nor conv; end the net before it with "
+                "net.with_outputs(…), and build the classifier in a graph of its own"
+            )
+        rows[name]["settings"]["channels"] = classes
+        fresh |= {name, *passed}
+    if freeze:  # as nets are used, not as they are trained: no dropout, recorded statistics
+        for name in rows.keys() - fresh:
+            if "training" in nodes[name].op.settings:
+                rows[name]["settings"]["training"] = False
+    return Operation(description, fresh=frozenset(fresh))
+
+
+# ── Fully convolutional ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def to_fully_convolutional(structure, parameters, size=None, average=False):
+    """See :meth:`cnncore.nets.net.Net.to_fully_convolutional`."""
+    place = "to_fully_convolutional"
+    shapes, nodes = value_shapes(structure, place, size)
+    old = structure.description()
+    consumers = {}
+    for row in old["nodes"]:
+        for value in row["inputs"]:
+            consumers.setdefault(value, []).append(row["name"])
+    by_name = {row["name"]: row for row in old["nodes"]}
+    flattening = {row["name"] for row in old["nodes"] if flattens(row, shapes)}
+    windows = {}  # values that were vectors and are now maps → extents of the image that each of their places stands for
+    stands_for = {}  # values that are no more → those that take their place
+    rows, arrays = [], {}
+
+    def leave_out(row, window=None):
+        stands_for[row["name"]] = row["inputs"][0]
+        if window is not None:
+            windows[row["name"]] = window
+
+    for row in copy.deepcopy(old["nodes"]):
+        name, operator, inputs = row["name"], row["operator"], row["inputs"]
+        node, settings = nodes[name], row["settings"]
+        slid = [value for value in inputs if value in windows]
+        spatial = shapes[inputs[0]][2:] if inputs and inputs[0] is not None else ()
+        if spatial and not slid and (operator in WINDOWED or name in flattening):
+            after, obstacle = head_after(name, consumers, nodes, flattening, by_name, shapes)
+            keeps_axes = operator in WINDOWED and node.op.full_settings(node.settings)["keepdims"]
+            one = (
+                None if keeps_axes else (1,) * len(spatial)
+            )  # a vector that is now a map; with its axes it was one already
+            if obstacle is not None and not keeps_axes:
+                raise GraphError(
+                    f"{place}: {obstacle} ({nodes[obstacle].op.name}), which follows {name}, is not the same at every place of a "
+                    "map; what may stand between an image's features and the scores are linear, dropout, activations, "
+                    "batch_norm, scale, concat, add"
+                )
+            if obstacle is not None:
+                pass  # a part of the network before its head, such as a squeeze and excitation
+            elif operator == AVERAGE and after == "linear":
+                leave_out(row, one)
+            elif None in spatial:
+                raise GraphError(
+                    f"{place}: what {name} makes of an image depends on its size, and that is open here, "
+                    f"{shape_text(shapes[inputs[0]])}: give the size of the training, {place}(size=…)"
+                )
+            elif name in flattening:
+                leave_out(row, spatial)
+            else:
+                settings.pop("keepdims", None)
+                row["operator"], settings["kernel_size"], settings["stride"] = WINDOWED[operator], list(spatial), 1
+                if one is not None:
+                    windows[name] = one
+        elif not slid:
+            if spatial and len(shapes[name]) == 2:
+                raise GraphError(
+                    f"{place}: {name} ({operator}) makes a vector of all of an image; there is no map of what it makes, and it "
+                    "takes images of any size as it is"
+                )
+        elif operator == "linear":
+            window = windows[inputs[0]]
+            row["operator"], settings["kernel_size"] = "conv", list(window)
+            channels = shapes[inputs[0]][1] // math.prod(window)
+            arrays[f"{name}.w"] = linear_to_conv(parameters[f"{name}.w"], (channels, *window))
+            windows[name] = (1,) * len(window)
+        elif (name in flattening or operator == AVERAGE) and len(shapes[inputs[0]]) == 2:
+            leave_out(row, windows[inputs[0]])
+        else:
+            windows[name] = slid_over(place, node, settings, inputs, windows, shapes)
+        if name not in stands_for:
+            rows.append(row)
+
+    def now(value):
+        while value in stands_for:
+            value = stands_for[value]
+        return value
+
+    for row in rows:
+        row["inputs"] = [None if value is None else now(value) for value in row["inputs"]]
+    outputs = []
+    for output in old["outputs"]:
+        if set(windows.get(output) or ()) - {1}:
+            raise GraphError(
+                f"{place}: the output {output} is a flattened image itself; there is no classifier to slide"
+            )
+        made = now(output)
+        keeps_axes = set(shapes[output][2:]) == {1}
+        if average and (output in windows or keeps_axes):
+            taken = {row["name"] for row in rows} | {row["name"] for row in old["inputs"]}
+            scores = next(n for n in (output, f"{output}_average", f"{output}_average_of_map") if n not in taken)
+            rows.append({"name": scores, "operator": AVERAGE, "inputs": [made], "settings": {"keepdims": keeps_axes}})
+            made = scores
+        outputs.append(made)
+    inputs = [{**row, "size": [None] * len(row["size"])} for row in old["inputs"]]
+    return Operation({"inputs": inputs, "nodes": rows, "outputs": outputs}, arrays)
+
+
+def flattens(row, shapes):
+    """Whether a node makes one vector of each image: flatten, or reshape as files of other programs have it."""
+    if row["operator"] == "flatten":
+        return len(shapes[row["name"]]) == 2
+    if row["operator"] != "reshape":
+        return False
+    before, after = shapes[row["inputs"][0]], shapes[row["name"]]
+    return len(after) == 2 and after[0] is None and None not in before[1:] and after[1] == math.prod(before[1:])
+
+
+def head_after(name, consumers, nodes, flattening, rows, shapes):
+    """("linear" or "per place", None) for what follows a value until the outputs, or (None, the first node that is neither)."""
+    found, waiting, seen = "linear", [name], {name}
+    while waiting:
+        for path in consumers.get(waiting.pop(), ()):
+            if path in seen:
+                continue
+            seen.add(path)
+            waiting.append(path)
+            node = nodes[path]
+            if path in flattening:
+                continue
+            if node.op.name in LINEAR and (node.op.name != "conv" or one_by_one(node)):
+                continue
+            if node.op.name not in PER_PLACE | PAIRWISE and not isinstance(node.op.implementation, Elementwise):
+                return None, path
+            found = "per place"
+    for path in seen - {name}:  # a join with an image: it is what the image is multiplied by that follows, not a head
+        if any(set(shapes.get(value, ())[2:]) - {1} for value in rows[path]["inputs"] if value not in seen):
+            return None, path
+    return found, None
+
+
+def one_by_one(node):
+    """Whether a convolution's window is one cell, on every cell."""
+    settings = node.op.full_settings(node.settings)
+    return set(node.owned[0].shape[2:]) <= {1} and all(
+        set(np.ravel(settings[name]).tolist()) <= wanted
+        for name, wanted in (("stride", {1}), ("padding", {0, "valid"}))
+    )
+
+
+def slid_over(place, node, settings, inputs, windows, shapes):
+    """The window of what ``node`` makes of slid vectors; ``settings`` are changed where its axis has another number."""
+    name = node.op.name
+    inputs = [
+        value for value in inputs if value in windows or set(shapes.get(value, ())) - {1}
+    ]  # one number fits any map
+    found = {windows.get(value) for value in inputs}
+    if None in found:
+        missing = next(value for value in inputs if value not in windows)
+        raise GraphError(f"{place}: {node.path} joins the classifier's features with {missing}, which is no map")
+    if len(found) > 1:
+        raise GraphError(
+            f"{place}: {node.path} joins features of different windows, {', '.join(map(str, sorted(found)))}"
+        )
+    (window,) = found
+    if isinstance(node.op.implementation, Elementwise) or name in PAIRWISE | {"dropout", "alpha_dropout"}:
+        return window
+    if name not in PER_PLACE:
+        raise GraphError(
+            f"{place}: {node.path} ({name}) is not the same at every place of a map; what may stand between flatten and the "
+            "scores are linear, dropout, activations, batch_norm, scale, concat, add"
+        )
+    if set(window) != {1}:
+        raise GraphError(
+            f"{place}: {node.path} ({name}) works on single features of the flattened image; put a linear layer before it"
+        )
+    if "axis" in node.op.settings:
+        axis = node.op.full_settings(node.settings)["axis"]
+        if axis not in (1, -1):
+            raise GraphError(f"{place}: {node.path} works along axis {axis}; a map's features lie along axis 1")
+        settings["axis"] = 1
+    return window
+
+
+# ── Fully connected ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def to_fully_connected(structure, parameters, size=None):
+    """See :meth:`cnncore.nets.net.Net.to_fully_connected`."""
+    place = "to_fully_connected"
+    reordered = averaged_before_classifier(structure, parameters)
+    arrays = {}
+    if reordered:
+        structure, arrays = Graph.from_description(reordered.description).structure(), reordered.arrays
+    shapes, nodes = value_shapes(structure, place, size)
+    if any(None in shapes[row.name][2:] for row in structure.inputs):
+        if reordered:
+            return reordered
+        raise GraphError(f"{place}: linear layers fix the image size, and the net's is open; give it: {place}(size=…)")
+    old = structure.description()
+    rows = {row["name"]: row for row in old["nodes"]}
+    # All values of one cell, less those whose maker or users need them as images, until none has to go.
+    flat = {
+        name for name in rows if (shapes[name][2:] and set(shapes[name][2:]) == {1}) or makes_vector(name, rows, shapes)
+    }
+    while True:
+        wrong = {name for name in flat if not stays_flat(name, rows, nodes, shapes, flat)}
+        for row in old["nodes"]:
+            if row["name"] not in flat:
+                wrong |= {value for value in row["inputs"] if value in flat and shapes[value][2:]}
+        if not wrong:
+            break
+        flat -= wrong
+    if not any(rows[name]["operator"] == "conv" for name in flat):
+        if reordered:
+            return reordered
+        raise GraphError(
+            f"{place}: at this size no convolution at the end of the net sees all of its input, without padding, and leads to "
+            "the outputs as a vector: there is nothing to make linear"
+        )
+    stands_for, made = {}, []
+    for row in copy.deepcopy(old["nodes"]):
+        name, operator = row["name"], row["operator"]
+        row["inputs"] = [stands_for.get(value, value) for value in row["inputs"]]
+        if name in flat and operator == "conv":
+            before = rows[name]["inputs"][0]
+            if before not in flat:
+                made.append({"name": f"{name}_flatten", "operator": "flatten", "inputs": row["inputs"], "settings": {}})
+                row["inputs"] = [f"{name}_flatten"]
+            row["operator"] = "linear"
+            row["settings"] = {k: v for k, v in row["settings"].items() if k in ("channels", "bias", "initial")}
+            arrays[f"{name}.w"] = conv_to_linear(parameters[f"{name}.w"])
+        elif name in flat and operator in ("flatten", AVERAGE):
+            stands_for[name] = row["inputs"][0]
+            continue
+        made.append(row)
+    inputs = [{**row, "size": list(shapes[row["name"]][2:])} for row in old["inputs"]]
+    outputs = [stands_for.get(name, name) for name in old["outputs"]]
+    return Operation({"inputs": inputs, "nodes": made, "outputs": outputs}, arrays)
+
+
+def averaged_before_classifier(structure, parameters):
+    """The operation that makes 1×1 convolutions before an average linear layers after it; None: there are none.
+
+    Both are linear, so they may change places; dropout between them goes along, and drops features then, not places.
+    """
+    old = structure.description()
+    nodes = {node.path: node for node in structure.nodes}
+    rows = {row["name"]: row for row in copy.deepcopy(old["nodes"])}
+    used = Counter([value for row in old["nodes"] for value in row["inputs"]] + old["outputs"])
+    stands_for, averaged_for, arrays = {}, {}, {}
+    for name, row in rows.items():
+        if row["operator"] != AVERAGE or nodes[name].op.full_settings(nodes[name].settings)["keepdims"]:
+            continue
+        chain, value = [], row["inputs"][0]
+        while value in rows and used[value] == 1 and passes_average(nodes[value]):
+            chain.append(value)
+            value = rows[value]["inputs"][0]
+        while chain and rows[chain[-1]]["operator"] != "conv":  # dropout before the classifier stays where it is
+            value = chain.pop()
+        if not chain:
+            continue
+        stands_for[name], averaged_for[chain[-1]] = chain[0], name
+        row["inputs"] = [value]
+        for path in chain:
+            if rows[path]["operator"] == "conv":
+                settings = rows[path]["settings"]
+                rows[path]["operator"] = "linear"
+                rows[path]["settings"] = {k: v for k, v in settings.items() if k in ("channels", "bias", "initial")}
+                arrays[f"{path}.w"] = conv_to_linear(parameters[f"{path}.w"])
+    if not stands_for:
+        return None
+    for name, row in rows.items():
+        row["inputs"] = [stands_for.get(value, value) for value in row["inputs"]]
+        if name in averaged_for:
+            row["inputs"] = [averaged_for[name]]
+    outputs = [stands_for.get(name, name) for name in old["outputs"]]
+    return Operation({"inputs": old["inputs"], "nodes": list(rows.values()), "outputs": outputs}, arrays)
+
+
+def passes_average(node):
+    """Whether the average may be taken before ``node``: a 1×1 convolution of all channels, or dropout."""
+    if node.op.name == "dropout":
+        return True
+    return node.op.name == "conv" and one_by_one(node) and node.op.full_settings(node.settings)["groups"] == 1
+
+
+def makes_vector(name, rows, shapes):
+    """Whether a node only takes the axes of a one-celled image away."""
+    if rows[name]["operator"] not in ("flatten", AVERAGE):
+        return False
+    spatial = shapes[rows[name]["inputs"][0]][2:]
+    return not spatial or set(spatial) == {1}
+
+
+def stays_flat(name, rows, nodes, shapes, flat):
+    """Whether a node can make a vector, given which of its inputs are vectors."""
+    node, values = nodes[name], [value for value in rows[name]["inputs"] if value is not None]
+    if node.op.name == "conv":
+        settings = node.op.full_settings(node.settings)
+        whole = node.owned[0].shape[2:] == tuple(shapes[values[0]][2:])
+        plain = settings["groups"] == 1 and set(np.ravel(settings["padding"]).tolist()) <= {0, "valid"}
+        return whole and plain
+    if not all(value in flat for value in values):
+        return False
+    alike = isinstance(node.op.implementation, Elementwise) or node.op.name in PER_PLACE | {AVERAGE}
+    return alike and node.op.full_settings(node.settings).get("axis", 1) == 1

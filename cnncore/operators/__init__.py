@@ -1,0 +1,1 @@
+"""What an operator is, and a folder per family: reference implementation, implementation, schemas, kernels."""

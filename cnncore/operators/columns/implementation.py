@@ -1,0 +1,357 @@
+"""Operators that take windows one by one: columns of windows and back, weights for every window, deformed windows."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...checks import has_length, per_axis
+from ...errors import SettingError, ShapeError
+from .. import geometry
+from ..convolution import reference as conv
+from ..convolution.implementation import Convolution, check_groups, check_weights
+from ..operator import Implementation
+from ..shape import reference as shape
+from ..shape.implementation import channels_innermost
+from . import reference
+
+__all__ = ["DeformableConvolution", "Fold", "LocallyConnected", "PartialConvolution", "Unfold"]
+
+
+def described(window, groups=1, inputs=1):
+    """The windows of a call, for ops/columns; None while an extent is open."""
+    return None if None in window.output or None in window.low else reference.Columns(window, groups, inputs)
+
+
+class Unfold(Implementation):
+    """Every window of x as a column; geometry: the windows."""
+
+    per_image = True
+    saves = ()
+
+    def infer(self, op, shapes, dtype, settings):
+        (x,) = shapes
+        extents = geometry.spatial(op.name, x)
+        window = geometry.window(
+            op.name, extents, settings["kernel_size"], settings["stride"], settings["padding"], settings["dilation"]
+        )
+        count = None if None in window.output else math.prod(window.output)
+        return (x[0], x[1] * math.prod(window.kernel), count), described(window)
+
+    def forward(self, call, arrays, out=None):
+        (x,) = arrays
+        y = call.empty(out)
+        call.geometry.unfold(x, y)
+        return y, (), ()
+
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        dx = call.gradient(0, out and out[0])
+        call.geometry.fold(dy, dx)
+        return (dx,)
+
+    def receptive_window(self, call):
+        return None
+
+
+class Fold(Implementation):
+    """An image from its columns: every pixel is the sum of its copies."""
+
+    per_image = True
+    saves = ()
+
+    def infer(self, op, shapes, dtype, settings):
+        (x,) = shapes
+        if len(x) != 3:
+            raise ShapeError(f"{op.name}: input has {len(x)} dimensions {x}; expected columns (N, C · T, windows)")
+        size = settings["output_size"]
+        rank = len(size) if has_length(size) and not isinstance(size, str) else 2
+        if not 1 <= rank <= 3:
+            raise SettingError(f"{op.name}: output_size {size} has {rank} extents; expected one to three")
+        extents = per_axis(op.name, "output_size", size, rank, minimum=1)
+        window = geometry.window(
+            op.name, extents, settings["kernel_size"], settings["stride"], settings["padding"], settings["dilation"]
+        )
+        taps, count = math.prod(window.kernel), math.prod(window.output)
+        if x[1] % taps or x[1] == 0:
+            raise ShapeError(
+                f"{op.name}: input {x} has {x[1]} entries in a column; windows of {taps} cells need a multiple of {taps}"
+            )
+        if x[2] not in (None, count):
+            raise ShapeError(
+                f"{op.name}: input {x} has {x[2]} columns; an image of {'×'.join(map(str, extents))} has {count} such windows"
+            )
+        return (x[0], x[1] // taps, *extents), described(window)
+
+    def forward(self, call, arrays, out=None):
+        (x,) = arrays
+        y = call.empty(out)
+        call.geometry.fold(x, y)
+        return y, (), ()
+
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        dx = call.gradient(0, out and out[0])
+        call.geometry.unfold(dy, dx)
+        return (dx,)
+
+    def receptive_window(self, call):
+        return None
+
+
+class LocallyConnected(Implementation):
+    """A convolution whose weights differ from window to window: w (K, C / groups · T, \\*output)."""
+
+    per_image = True
+    saves = ("x", "w")
+
+    def infer(self, op, shapes, dtype, settings):
+        x, w, b = shapes
+        extents = geometry.spatial(op.name, x)
+        groups = settings["groups"]
+        check_groups(op.name, x, groups)
+        window = geometry.window(
+            op.name, extents, settings["kernel_size"], settings["stride"], settings["padding"], settings["dilation"]
+        )
+        output = window.output_shape
+        features = x[1] // groups * math.prod(window.kernel)
+        shown = ", ".join(str(o) for o in output)
+        if (
+            len(w) != len(x)
+            or w[0] == 0
+            or w[1] != features
+            or any(o not in (None, e) for o, e in zip(output, w[2:], strict=True))
+        ):
+            raise ShapeError(
+                f"{op.name}: w has shape {w}; input {x} and kernel_size {settings['kernel_size']} need (K, {features}, {shown}): "
+                "the cells of a window in all channels of a group, for every window"
+            )
+        if w[0] % groups:
+            raise ShapeError(f"{op.name}: {w[0]} output channels of w {w} cannot be cut into groups={groups}")
+        if b is not None and b != (w[0],) and b != (w[0], *w[2:]):
+            raise ShapeError(
+                f"{op.name}: b has shape {b}; expected ({w[0]},), or ({w[0]}, {shown}): one for every window"
+            )
+        return (x[0], w[0], *output), described(window, groups)
+
+    def forward(self, call, arrays, out=None):
+        x, w, b = arrays
+        y = call.empty(out)
+        if b is not None:
+            b = b[None] if b.ndim > 1 else np.broadcast_to(b.reshape(1, -1, *(1,) * (y.ndim - 2)), (1, *y.shape[1:]))
+        call.geometry.local_forward(x, w, b, y)
+        return y, (), (x, w)
+
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        x, w = saved
+        dx, dw, db = call.gradients(needs_gradient, out)
+        if dx is not None:
+            call.geometry.local_backward_input(dy, w, dx)
+        if dw is not None:
+            call.geometry.local_backward_weight(x, dy, dw)
+        if db is not None and db.ndim == 1:
+            conv.backward_bias(dy, db)
+        elif db is not None:
+            db[...] = dy.sum(axis=0, dtype=np.float64)
+        return dx, dw, db
+
+    def multiply_adds(self, call):
+        return (call.shapes[0][0] or 1) * math.prod(call.shapes[1])
+
+    def receptive_window(self, call):
+        rank = len(call.shapes[0]) - 2
+        kernel, stride, dilation = (
+            per_axis(call.op.name, name, call.settings[name], rank) for name in ("kernel_size", "stride", "dilation")
+        )
+        return tuple((d * (k - 1) + 1, s) for k, s, d in zip(kernel, stride, dilation, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class DeformedGeometry:
+    """Windows of a deformable convolution, the sums over their columns, and the shapes of these and of their weights."""
+
+    windows: object
+    sums: conv.Convolution | None
+    columns: tuple
+    weights: tuple
+    multiply_adds: int | None
+
+
+class DeformableConvolution(Implementation):
+    """A convolution that reads every cell of a window at a place of its own: columns of these, then a 1×1 convolution."""
+
+    per_image = False  # offset and mask have images too
+    saves = ("x", "offset", "w", "mask")
+
+    def infer(self, op, shapes, dtype, settings):
+        x, offset, w, b, mask = shapes
+        extents = geometry.spatial(op.name, x, (2,))
+        groups, shared = settings["groups"], settings["offset_groups"]
+        check_weights(op.name, x, w, "(K, C / groups, kh, kw)")
+        check_groups(op.name, x, groups)
+        if w[1] * groups != x[1] or w[0] % groups:
+            raise ShapeError(
+                f"{op.name}: w {w} does not fit input {x} in {groups} groups; expected (K, {x[1] // groups}, kh, kw), K a "
+                f"multiple of {groups}"
+            )
+        if b is not None and b != (w[0],):
+            raise ShapeError(
+                f"{op.name}: b has shape {b}; w {w} makes {w[0]} output channels, so b must have shape ({w[0]},)"
+            )
+        if x[1] % shared:
+            raise ShapeError(f"{op.name}: {x[1]} channels of input {x} cannot be cut into offset_groups={shared}")
+        window = geometry.window(op.name, extents, w[2:], settings["stride"], settings["padding"], settings["dilation"])
+        taps, output = math.prod(window.kernel), window.output_shape
+        for name, array, per_tap in (("offset", offset, 2), ("mask", mask, 1)):
+            expected = (x[0], per_tap * shared * taps, *output)
+            if array is not None and not fits(array, expected):
+                raise ShapeError(
+                    f"{op.name}: {name} has shape {array}; windows of {taps} cells in {shared} offset group{'s' * (shared > 1)} "
+                    f"need {expected}"
+                )
+        y = (x[0], w[0], *output)
+        open_ = None in y or None in window.low
+        sums = conv.Convolution(groups, (1, 1, 1), (1, 1, 1), (0, 0, 0), "direct")
+        return y, DeformedGeometry(
+            described(window, shared, w[1]),
+            None if open_ else sums,
+            (x[0], x[1] * taps, *output),
+            (w[0], w[1] * taps, 1, 1),
+            None if open_ else math.prod(y) * w[1] * taps,
+        )
+
+    def forward(self, call, arrays, out=None):
+        x, offset, w, b, mask = arrays
+        y = call.empty(out)
+        g = call.geometry
+        deformed = self.columns(call, with_channels_innermost(x), offset, mask)
+        g.sums.forward(deformed, self.kernels(call, w), b, y)
+        return y, (), (x, offset, w, mask)
+
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        x, offset, w, mask = saved
+        g = call.geometry
+        dx, doffset, dw, db, dmask = call.gradients(needs_gradient, out)
+        image = with_channels_innermost(x)
+        if dw is not None:
+            rows = np.empty(g.weights, call.dtype)
+            g.sums.backward_weight(self.columns(call, image, offset, mask), dy, rows)
+            dw[...] = np.moveaxis(rows.reshape(len(w), *w.shape[2:], w.shape[1]), -1, 1)
+        if db is not None:
+            conv.backward_bias(dy, db)
+        if dx is None and doffset is None and dmask is None:
+            return dx, doffset, dw, db, dmask
+        dcolumns = innermost(g.columns, call.dtype)
+        g.sums.backward_input(dy, self.kernels(call, w), dcolumns)
+        if dx is not None:
+            dimage = dx if channels_innermost(dx) else innermost(dx.shape, call.dtype)
+            g.windows.deform_backward_input(dcolumns, offset, mask, dimage)
+            if dimage is not dx:
+                shape.copy(dimage, dx)
+        if doffset is not None or dmask is not None:
+            g.windows.deform_gradient(image, offset, mask, dcolumns, doffset, dmask)
+        return dx, doffset, dw, db, dmask
+
+    def columns(self, call, image, offset, mask):
+        """The columns of the deformed windows: for every group of channels, cells before channels."""
+        deformed = innermost(call.geometry.columns, call.dtype)
+        call.geometry.windows.deform(image, offset, mask, deformed)
+        return deformed
+
+    def kernels(self, call, w):
+        """The weights in the order of the columns."""
+        return np.ascontiguousarray(np.moveaxis(w, 1, -1)).reshape(call.geometry.weights)
+
+    def multiply_adds(self, call):
+        return call.geometry.multiply_adds
+
+    def receptive_window(self, call):
+        return None  # offsets reach anywhere
+
+
+def innermost(extents, dtype):
+    """A new array (N, C, \\*spatial) whose channels are innermost."""
+    return np.moveaxis(np.empty((extents[0], *extents[2:], extents[1]), dtype), -1, 1)
+
+
+def with_channels_innermost(x):
+    """x, or a copy whose channels are innermost."""
+    if channels_innermost(x):
+        return x
+    image = innermost(x.shape, x.dtype)
+    shape.copy(x, image)
+    return image
+
+
+def fits(extents, expected):
+    """Whether two shapes agree, open extents aside."""
+    return len(extents) == len(expected) and all(
+        a == b or None in (a, b) for a, b in zip(extents, expected, strict=True)
+    )
+
+
+class PartialConvolution(Convolution):
+    """A convolution of the pixels that a mask keeps, made up for those that are missing.
+
+    Counting the pixels of a window is a convolution of the mask with ones: exact, they are whole numbers.
+    """
+
+    per_image = False  # the mask has images too
+    saves = ("x", "mask", "w")
+
+    def infer(self, op, shapes, dtype, settings):
+        x, mask, w, b = shapes
+        described_ = super().infer(op, (x, w, b), dtype, {**settings, "padding_mode": "zeros"})
+        one = (x[0], 1, *x[2:])
+        if not (fits(mask, x) or fits(mask, one)):
+            raise ShapeError(
+                f"{op.name}: mask has shape {mask}; input {x} needs a mask of its shape, or of one channel {one}"
+            )
+        return described_
+
+    def counted(self, call, mask):
+        """(which pixels are kept, all pixels of a window over those kept: 0 where there are none), per group."""
+        g = call.geometry
+        kept = mask != 0
+        groups = g.groups if mask.shape[1] > 1 else 1
+        inputs = mask.shape[1] // groups
+        window = g.window
+        ones = np.ones((groups, inputs, *window.kernel[geometry.SPATIAL_AXES - window.rank :]), call.dtype)
+        count = np.empty((len(mask), groups, *call.output[2:]), call.dtype)
+        windows = conv.Convolution(groups, window.stride, window.dilation, window.low)
+        windows.forward(kept.astype(call.dtype), ones, None, count)
+        share = np.divide(inputs * math.prod(window.kernel), count, out=np.zeros_like(count), where=count > 0)
+        return kept, share if groups == 1 else np.repeat(share, g.outputs // groups, axis=1)
+
+    def forward(self, call, arrays, out=None, packed=None):
+        x, mask, w, b = arrays
+        y = call.empty(out)
+        kept, share = self.counted(call, mask)
+        known = np.where(kept, x, call.dtype.type(0))  # what is missing does not count, whatever stands there
+        call.geometry.primitives.forward(known, w, None, y, packed)
+        np.multiply(y, share, out=y)
+        if b is not None:
+            np.add(y, b.reshape(1, -1, *(1,) * (y.ndim - 2)), out=y, where=share > 0)
+        extras = ((share > 0).astype(call.dtype),) if call.settings["return_mask"] else ()
+        return y, extras, (known, w, kept, share)
+
+    def accumulates(self, call):
+        return False  # what the primitives give is not yet dx: the mask follows
+
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        known, w, kept, share = saved
+        primitives = call.geometry.primitives
+        dx, _, dw, db = call.gradients(needs_gradient, out)
+        scaled = dy * share
+        if dx is not None:
+            primitives.backward_input(scaled, w, dx)
+            np.copyto(dx, 0, where=~kept)
+        if dw is not None:
+            primitives.backward_weight(known, scaled, dw)
+        if db is not None:
+            conv.backward_bias(np.where(share > 0, dy, call.dtype.type(0)), db)
+        return dx, None, dw, db
+
+    def fuses_activation(self, call, activation):
+        return False
+
+    def folds_affine(self, call):
+        return False  # where nothing is known y is 0, with and without a bias

@@ -1,0 +1,149 @@
+"""Booleans: comparisons of values, logic, the choice between two values, and what turns one sort of value into another."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..activation.elementwise import check_axes
+from ..arrays.implementation import MOST_AXES, broadcast, spread, summed_to
+from ..operator import Implementation
+from . import reference
+
+__all__ = ["Comparison", "Conversion", "Infinite", "Logic", "Negation", "NotANumber", "Where"]
+
+
+class WithoutGradient(Implementation):
+    """What is true or false, or a whole number, does not change with what it is made of."""
+
+    per_image = True
+    saves = ()
+
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        return (None,) * len(call.shapes)
+
+    def splits_batch(self, call):
+        return all(len(s) == len(call.output) and s[:1] == call.output[:1] for s in call.shapes)
+
+    def receptive_window(self, call):
+        return ((1, 1),) * max(len(call.output) - 2, 0)
+
+
+class OfOneArray(WithoutGradient):
+    """A value of y for each value of x."""
+
+    def infer(self, op, shapes, dtype, settings):
+        check_axes(op.name, shapes[0], MOST_AXES)
+        return shapes[0], None
+
+
+@dataclass(frozen=True)
+class Comparison(WithoutGradient):
+    """Whether x and z, which meet by broadcasting, stand to each other as one of ``outcomes``: (less, same, more, unordered)."""
+
+    outcomes: tuple[int, int, int, int]
+
+    def infer(self, op, shapes, dtype, settings):
+        return broadcast(op, shapes), None
+
+    def forward(self, call, arrays, out=None):
+        y = call.empty(out)
+        reference.compare(self.outcomes, *(spread(a, y.shape) for a in arrays), y)
+        return y, (), ()
+
+
+class NotANumber(OfOneArray):
+    """Whether x is NaN, which is to say that it is not equal to itself."""
+
+    def forward(self, call, arrays, out=None):
+        y = call.empty(out)
+        reference.compare(reference.UNORDERED, arrays[0], arrays[0], y)
+        return y, (), ()
+
+
+class Infinite(OfOneArray):
+    """Whether x is infinite."""
+
+    def forward(self, call, arrays, out=None):
+        y = call.empty(out)
+        reference.infinite(call.settings["negative"], call.settings["positive"], arrays[0], y)
+        return y, (), ()
+
+
+@dataclass(frozen=True)
+class Logic(WithoutGradient):
+    """y holds where ``both`` x and z do, or where ``one`` of them does alone."""
+
+    both: bool
+    one: bool
+
+    def infer(self, op, shapes, dtype, settings):
+        return broadcast(op, shapes), None
+
+    def forward(self, call, arrays, out=None):
+        y = call.empty(out)
+        reference.logic(self.both, self.one, *(spread(a, y.shape) for a in arrays), y)
+        return y, (), ()
+
+
+class Negation(OfOneArray):
+    """y holds where x does not: where one of x and true does."""
+
+    def forward(self, call, arrays, out=None):
+        y = call.empty(out)
+        reference.logic(False, True, arrays[0], spread(np.array(True), y.shape), y)
+        return y, (), ()
+
+
+class Where(Implementation):
+    """x where the condition holds, z elsewhere; all three meet by broadcasting."""
+
+    per_image = True
+    saves = ("condition",)
+
+    def infer(self, op, shapes, dtype, settings):
+        return broadcast(op, shapes), None
+
+    def forward(self, call, arrays, out=None):
+        y = call.empty(out)
+        condition, x, z = (spread(a, y.shape) for a in arrays)
+        reference.choose(condition, x, z, y)
+        return y, (), (condition,)
+
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        gradients = call.gradients((False, *needs_gradient[1:]), out)
+        for kept, gradient in ((True, gradients[1]), (False, gradients[2])):
+            if gradient is None:
+                continue
+            whole = gradient if gradient.shape == call.output else np.empty(call.output, call.dtype)
+            reference.choose_gradient(saved[0], kept, dy, whole)
+            if whole is not gradient:
+                summed_to(whole, gradient)
+        return gradients
+
+    def splits_batch(self, call):
+        return all(len(s) == len(call.output) and s[:1] == call.output[:1] for s in call.shapes)
+
+    def receptive_window(self, call):
+        return ((1, 1),) * max(len(call.output) - 2, 0)
+
+
+LARGEST_INTEGER = float(2**63 - 1024)  # the largest float64 below 2⁶³
+
+
+class Conversion(OfOneArray):
+    """The same values as real numbers, integers or booleans: what the operator yields."""
+
+    def forward(self, call, arrays, out=None):
+        (x,) = arrays
+        y = call.empty(out)
+        if y.dtype == np.int64 and x.dtype.kind == "f":  # towards 0
+            x = np.clip(np.nan_to_num(x.astype(np.float64), posinf=np.inf, neginf=-np.inf), -(2.0**63), LARGEST_INTEGER)
+        np.copyto(y, x, casting="unsafe")
+        return y, (), ()
+
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        if not needs_gradient[0]:
+            return (None,)
+        dx = call.gradient(0, out and out[0])
+        dx[...] = dy
+        return (dx,)

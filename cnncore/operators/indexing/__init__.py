@@ -1,0 +1,1 @@
+"""Gathering, scattering, sorting and counting."""

@@ -1,0 +1,456 @@
+"""Positions: where the largest values are, values taken from positions and put there, sums up to each value, triangles."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...errors import SettingError, ShapeError
+from ..arrays.implementation import MOST_AXES, axes_within, broadcast, check_axes, check_gradient_fits
+from ..comparison.implementation import WithoutGradient
+from ..operator import Implementation
+from . import reference
+
+__all__ = [
+    "Cumulative",
+    "GatherElements",
+    "GatherSlices",
+    "OneHot",
+    "Place",
+    "ScatterElements",
+    "ScatterSlices",
+    "TopK",
+    "Triangle",
+]
+
+
+def axis_of(op, x, settings):
+    """The axis of a call, from 0 on; x has an extent there that is known and not 0, or open."""
+    check_axes(op, x, MOST_AXES)
+    if not x:
+        raise ShapeError(f"{op.name}: input is one number without axes; expected 1 to {MOST_AXES} dimensions")
+    (axis,) = axes_within(op, (settings["axis"],), len(x), f"input {x}")
+    return axis
+
+
+def without(x, axis, extent=None):
+    """Extents without that of an axis, or with another one there."""
+    return (*x[:axis], *(() if extent is None else (extent,)), *x[axis + 1 :])
+
+
+# ── Along an axis ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Place(WithoutGradient):
+    """Where along an axis the largest value is, or the smallest; geometry: the axis."""
+
+    largest: bool
+
+    def infer(self, op, shapes, dtype, settings):
+        (x,) = shapes
+        axis = axis_of(op, x, settings)
+        check_gradient_fits(op, x, dtype)
+        if x[axis] == 0:
+            raise ShapeError(f"{op.name}: input {x} has no values along axis {axis}; there is no place to find")
+        return without(x, axis, 1 if settings["keepdims"] else None), axis
+
+    def forward(self, call, arrays, out=None):
+        (x,), axis = arrays, call.geometry
+        y = call.empty(out)
+        if y.size:
+            line = y[(slice(None),) * axis + (0, ...)] if call.settings["keepdims"] else y
+            reference.place(self.largest, call.settings["last"], axis, x, line)
+        return y, (), ()
+
+    def splits_batch(self, call):
+        return call.geometry > 0
+
+    def receptive_window(self, call):
+        return None
+
+
+class TopK(Implementation):
+    """The k largest values along an axis, or the smallest, in order, and where they are; geometry: the axis."""
+
+    per_image = True
+    saves = ()
+
+    def infer(self, op, shapes, dtype, settings):
+        (x,) = shapes
+        axis, k = axis_of(op, x, settings), settings["k"]
+        check_gradient_fits(op, x, dtype)
+        if x[axis] is not None and k > x[axis]:
+            raise ShapeError(
+                f"{op.name}: k={k} of the {x[axis]} values along axis {axis} of input {x}; use at most as many"
+            )
+        return without(x, axis, k), axis
+
+    def forward(self, call, arrays, out=None):
+        (x,) = arrays
+        y, indices = call.empty(out), np.empty(call.output, np.int64)
+        if y.size:
+            reference.best(call.settings["largest"], call.geometry, x, y, indices)
+        return y, ((indices,) if call.settings["return_indices"] else ()), indices
+
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        dx = call.gradient(0, out and out[0])
+        dx[...] = 0
+        np.put_along_axis(dx, saved, dy, call.geometry)
+        return (dx,)
+
+    def returns_indices(self, call):
+        return call.settings["return_indices"]
+
+    def splits_batch(self, call):
+        return call.geometry > 0 and not call.settings["return_indices"]
+
+    def receptive_window(self, call):
+        return None
+
+
+@dataclass(frozen=True)
+class Cumulative(Implementation):
+    """The sums, or products, of the values along an axis up to each of them; geometry: the axis."""
+
+    product: bool
+
+    per_image = True
+
+    @property
+    def saves(self):
+        return ("x",) if self.product else ()
+
+    def infer(self, op, shapes, dtype, settings):
+        (x,) = shapes
+        return x, axis_of(op, x, settings)
+
+    def forward(self, call, arrays, out=None):
+        (x,), s = arrays, call.settings
+        y = call.empty(out)
+        if y.size:
+            accumulate = reference.cumulative_product if self.product else reference.cumulative_sum
+            accumulate(s["exclusive"], s["reverse"], call.geometry, x, y)
+        return y, (), (x if self.product else None,)
+
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        s = call.settings
+        dx = call.gradient(0, out and out[0])
+        if not dx.size:
+            return (dx,)
+        if self.product:
+            reference.cumulative_product_gradient(s["exclusive"], s["reverse"], call.geometry, saved[0], dy, dx)
+        else:
+            reference.cumulative_sum(s["exclusive"], not s["reverse"], call.geometry, dy, dx)
+        return (dx,)
+
+    def splits_batch(self, call):
+        return call.geometry > 0
+
+    def receptive_window(self, call):
+        return None
+
+
+# ── Triangles ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Triangle(Implementation):
+    """The matrices in the last two axes, 0 on one side of a diagonal."""
+
+    per_image = True
+    saves = ()
+
+    def infer(self, op, shapes, dtype, settings):
+        (x,) = shapes
+        check_axes(op, x, MOST_AXES)
+        if len(x) < 2:
+            raise ShapeError(
+                f"{op.name}: input has {len(x)} dimensions {x}; expected 2 to {MOST_AXES}, the last two a matrix"
+            )
+        return x, None
+
+    @staticmethod
+    def keep(call, x, y):
+        """Write x into y where i − j is on the side that stays."""
+        rows, columns = np.ogrid[: x.shape[-2], : x.shape[-1]]
+        beyond = columns - rows - call.settings["diagonal"]
+        y[...] = 0
+        np.copyto(y, x, where=beyond >= 0 if call.settings["upper"] else beyond <= 0)
+
+    def forward(self, call, arrays, out=None):
+        y = call.empty(out)
+        self.keep(call, arrays[0], y)
+        return y, (), ()
+
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        dx = call.gradient(0, out and out[0])
+        self.keep(call, dy, dx)
+        return (dx,)
+
+    def splits_batch(self, call):
+        return len(call.output) > 2
+
+    def receptive_window(self, call):
+        return None
+
+
+class OneHot(Implementation):
+    """``on`` in the place that an integer names along a new axis, ``off`` in all others; geometry: the axis."""
+
+    per_image = True
+    saves = ()
+
+    def infer(self, op, shapes, dtype, settings):
+        (indices,) = shapes
+        check_axes(op, (*indices, 1), MOST_AXES)
+        rank = len(indices) + 1
+        (axis,) = axes_within(op, (settings["axis"],), rank, f"a result of {rank} dimensions")
+        return (*indices[:axis], settings["depth"], *indices[axis:]), axis
+
+    def forward(self, call, arrays, out=None):
+        (indices,), depth, axis = arrays, call.settings["depth"], call.geometry
+        y = call.empty(out)
+        classes = np.arange(depth).reshape(-1, *[1] * (len(call.output) - 1 - axis))
+        named = np.expand_dims(np.where(indices < 0, indices + depth, indices), axis)
+        y[...] = np.where(named == classes, call.settings["on"], call.settings["off"])
+        return y, (), ()
+
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        return (None,)
+
+    def splits_batch(self, call):
+        return call.geometry > 0
+
+    def receptive_window(self, call):
+        return None
+
+
+# ── Taken from positions, put there ────────────────────────────────────────────────────────────────────────────────────
+
+
+def checked_positions(op, indices, extents):
+    """Integers that count along axes of ``extents``, the last axis of ``indices``, as one number each in row-major order."""
+    at = np.zeros(indices.shape[:-1], np.int64)
+    for number, extent in enumerate(extents):
+        place = indices[..., number]
+        if place.size and not -extent <= place.min() <= place.max() < extent:
+            wrong = place.max() if place.max() >= extent else place.min()
+            raise SettingError(
+                f"{op.name}: indices hold {wrong}, which lies outside an axis of {extent} values; use {-extent} to {extent - 1}"
+            )
+        at = at * extent + np.where(place < 0, place + extent, place)
+    return at
+
+
+class Positions(Implementation):
+    """Rows (P, S) of x that are taken, or that rows of updates are put to."""
+
+    per_image = False
+    saves = None
+
+    def rows(self, call, x):
+        """x as (P, S), in memory of its own where it is not contiguous."""
+        return np.ascontiguousarray(x).reshape(self.layout(call))
+
+    def receptive_window(self, call):
+        return None
+
+
+class Taking(Positions):
+    """y = rows of x; saved: which."""
+
+    saves = ("indices",)
+
+    def forward(self, call, arrays, out=None):
+        x, indices = arrays
+        at = self.positions(call, indices)
+        y = call.empty(out)
+        rows = y if y.flags.c_contiguous else np.empty(y.shape, y.dtype)
+        columns = self.layout(call)[1]
+        reference.take(self.rows(call, x), at, rows.reshape(len(at), columns))
+        if rows is not y:
+            y[...] = rows
+        return y, (), (at,)
+
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        if not needs_gradient[0]:
+            return (None, None)
+        (at,) = saved
+        dx = call.gradient(0, out and out[0])
+        P, S = self.layout(call)
+        rows = np.zeros((P, S), call.dtype)
+        reference.put("add", rows, at, np.ascontiguousarray(dy).reshape(len(at), S))
+        dx[...] = rows.reshape(dx.shape)
+        return (dx, None)
+
+
+class Putting(Positions):
+    """y = x with rows put to positions, one after the other; saved: x, the updates, and which rows."""
+
+    saves = ("x", "indices", "updates")
+
+    def forward(self, call, arrays, out=None):
+        x, indices, updates = arrays
+        at = self.positions(call, indices)
+        P, S = self.layout(call)
+        rows = np.array(x, order="C", copy=True).reshape(P, S)
+        reference.put(call.settings["reduction"], rows, at, np.ascontiguousarray(updates).reshape(len(at), S))
+        y = call.empty(out)
+        y[...] = rows.reshape(y.shape)
+        return y, (), (x, updates, at)
+
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        x, updates, at = saved
+        reduction, (P, S) = call.settings["reduction"], self.layout(call)
+        dy = np.ascontiguousarray(dy).reshape(P, S)
+        u = np.ascontiguousarray(updates).reshape(len(at), S)
+        if reduction == "add":
+            dx, du = dy, dy[at]
+        elif reduction == "multiply":
+            dx, du = self.of_factors(self.rows(call, x), u, at, dy)
+        else:
+            winner = np.full((P, S), -1, np.int64)
+            reference.put(reduction, self.rows(call, x).copy(), at, u, winner)
+            dx = np.where(winner == -1, dy, 0)
+            du = np.where(winner[at] == np.arange(len(at))[:, None], dy[at], 0)
+        gradients = call.gradients((needs_gradient[0], False, needs_gradient[2]), out)
+        for gradient, found in ((gradients[0], dx), (gradients[2], du)):
+            if gradient is not None:
+                gradient[...] = found.reshape(gradient.shape)
+        return gradients
+
+    @staticmethod
+    def of_factors(x, u, at, dy):
+        """dx and du of products: dy times all other factors, of which those that are 0 are counted and left out first."""
+        total = np.where(x == 0, 1, x).astype(np.float64)
+        zeros = (x == 0).astype(np.int64)
+        reference.put("multiply", total, at, np.where(u == 0, 1, u).astype(np.float64))
+        np.add.at(zeros, at, u == 0)
+
+        def of(factor, total, zeros, dy):
+            rest = np.where(factor == 0, total, total / np.where(factor == 0, 1, factor))
+            return dy * np.where(zeros - (factor == 0) > 0, 0, rest)
+
+        with np.errstate(all="ignore"):
+            return of(x, total, zeros, dy), of(u, total[at], zeros[at], dy[at])
+
+
+def describe_elements(op, x, indices, settings):
+    """The axis of a call whose indices name a place along it, and are at most as long as x along all others."""
+    axis = axis_of(op, x, settings)
+    if len(indices) != len(x):
+        raise ShapeError(
+            f"{op.name}: indices have {len(indices)} dimensions {indices} and input {x} has {len(x)}; they must be as many"
+        )
+    for other, (H, count) in enumerate(zip(x, indices, strict=True)):
+        if other != axis and None not in (H, count) and count > H:
+            raise ShapeError(
+                f"{op.name}: indices {indices} have {count} values along axis {other}, input {x} has {H}: at most as many"
+            )
+    return axis
+
+
+def positions_of_elements(call, x, indices):
+    """The position in x, in row-major order, that each index names; geometry: the axis."""
+    axis = call.geometry
+    checked_positions(call.op, indices[..., None], x[axis : axis + 1])
+    at = np.zeros(indices.shape, np.int64)
+    for other, (H, grid) in enumerate(zip(x, np.ogrid[tuple(map(slice, indices.shape))], strict=True)):
+        at = at * H + (np.where(indices < 0, indices + H, indices) if other == axis else grid)
+    return at.reshape(-1)
+
+
+class GatherElements(Taking):
+    """For each index the value of x there along the axis, and where the index stands along all others."""
+
+    def infer(self, op, shapes, dtype, settings):
+        x, indices = shapes
+        check_gradient_fits(op, x, dtype)
+        axis = describe_elements(op, x, indices, settings)
+        return indices, axis
+
+    def layout(self, call):
+        return math.prod(call.shapes[0]), 1
+
+    def positions(self, call, indices):
+        return positions_of_elements(call, call.shapes[0], indices)
+
+
+class ScatterElements(Putting):
+    """x with each update at its index along the axis, and where it stands along all others."""
+
+    def infer(self, op, shapes, dtype, settings):
+        x, indices, updates = shapes
+        axis = describe_elements(op, x, indices, settings)
+        same_updates(op, updates, indices)
+        return x, axis
+
+    def layout(self, call):
+        return math.prod(call.shapes[0]), 1
+
+    def positions(self, call, indices):
+        return positions_of_elements(call, call.shapes[0], indices)
+
+
+def same_updates(op, updates, expected):
+    if len(updates) != len(expected) or any(
+        None not in (a, b) and a != b for a, b in zip(updates, expected, strict=False)
+    ):
+        raise ShapeError(f"{op.name}: updates have shape {updates}; these indices need {expected}")
+
+
+def tuple_length(op, x, indices, batch=0):
+    """How many axes of x the last axis of indices counts along, after those of the batch."""
+    check_axes(op, x, MOST_AXES)
+    check_axes(op, indices, MOST_AXES)
+    if not indices or indices[-1] is None or not 1 <= indices[-1] <= len(x) - batch:
+        raise ShapeError(
+            f"{op.name}: indices {indices} must name, along their last axis, a place along 1 to {len(x) - batch} axes of "
+            f"input {x}" + (f" after the {batch} of the batch" if batch else "")
+        )
+    return indices[-1]
+
+
+class GatherSlices(Taking):
+    """For each tuple of indices the part of x at that place of its first axes, after those of the batch."""
+
+    def infer(self, op, shapes, dtype, settings):
+        x, indices = shapes
+        batch = settings["batch_dims"]
+        check_gradient_fits(op, x, dtype)
+        if batch >= min(len(x), len(indices)):
+            raise ShapeError(f"{op.name}: batch_dims={batch} of input {x} and indices {indices}; both need more axes")
+        count = tuple_length(op, x, indices, batch)
+        shared = broadcast(op, (x[:batch], indices[:batch]))
+        if any(1 in pair and pair[0] != pair[1] for pair in zip(x[:batch], indices[:batch], strict=True)):
+            raise ShapeError(f"{op.name}: the first {batch} extents of input {x} and indices {indices} must be equal")
+        output = (*shared, *indices[batch:-1], *x[batch + count :])
+        check_axes(op, output, MOST_AXES)
+        return output, batch + count
+
+    def layout(self, call):
+        x, first = call.shapes[0], call.geometry
+        return math.prod(x[:first]), math.prod(x[first:])
+
+    def positions(self, call, indices):
+        x, batch, first = call.shapes[0], call.settings["batch_dims"], call.geometry
+        at = checked_positions(call.op, indices, x[batch:first])
+        images = np.arange(math.prod(x[:batch])).reshape(*x[:batch], *[1] * (at.ndim - batch))
+        return (images * math.prod(x[batch:first]) + at).reshape(-1)
+
+
+class ScatterSlices(Putting):
+    """x with each update as its part at a place of the first axes."""
+
+    def infer(self, op, shapes, dtype, settings):
+        x, indices, updates = shapes
+        count = tuple_length(op, x, indices)
+        same_updates(op, updates, (*indices[:-1], *x[count:]))
+        return x, count
+
+    def layout(self, call):
+        x, first = call.shapes[0], call.geometry
+        return math.prod(x[:first]), math.prod(x[first:])
+
+    def positions(self, call, indices):
+        return checked_positions(call.op, indices, call.shapes[0][: call.geometry]).reshape(-1)

@@ -1,0 +1,447 @@
+"""Rows of the operators that find, take, put and sum along axes: what detectors, attention and losses are written with."""
+
+import numpy as np
+
+from ...checks import choice, flag, number, whole
+from ..arrays.schemas import MOVED
+from ..comparison.schemas import EXACT, IntegerCase
+from ..operator import Op
+from ..schema import REQUIRED, Array, Case, Setting
+from .implementation import (
+    Cumulative,
+    GatherElements,
+    GatherSlices,
+    OneHot,
+    Place,
+    ScatterElements,
+    ScatterSlices,
+    TopK,
+    Triangle,
+)
+
+__all__ = ["SCHEMAS"]
+
+NUMPY = "NumPy, Harris et al. 2020, Nature, doi:10.1038/s41586-020-2649-2"
+AXIS = Setting("axis", 1, "the axis along which they lie", whole(-8, 7))
+MOVED_GRADIENTS = "gradients in x's dtype, in the order of indices"
+
+
+# ── Where the largest are ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def place_row(name, largest, onnx, summary, formula, example):
+    """The row of an operator that says where along an axis something is."""
+    return Op(
+        name,
+        Place(largest),
+        family="arrays",
+        summary=summary,
+        formula=formula,
+        gradient="none: a place does not change with x by little",
+        arrays=(Array("x", "input", differentiable=False),),
+        settings_list=(
+            AXIS,
+            Setting("keepdims", True, "whether the axis stays, with extent 1", flag),
+            Setting("last", False, "of equal values the last instead of the first", flag),
+        ),
+        shape="at most 8 axes → 1 along the axis, or without it",
+        edges=("a NaN wins", "no values along the axis: refused"),
+        accumulates=EXACT,
+        returns="array y of int64",
+        yields="index",
+        smooth=False,
+        proof="y has no gradient",
+        paper=f"ONNX operator {onnx}, 2017; {NUMPY}",
+        cases=(
+            Case(spatial=2),
+            Case(axis=-1, keepdims=False, last=True, spatial=2, ranks=(2,)),
+        ),
+        example=example,
+    )
+
+
+PLACES = (
+    place_row(
+        "arg_max",
+        True,
+        "ArgMax",
+        "Where along an axis the largest value is.",
+        "y[…, 0, …] = the first i at which x[…, i, …] is largest",
+        """
+            >>> import numpy as np, cnncore
+            >>> cnncore.arg_max(np.array([[1., 5., 3.], [4., 4., 0.]]), keepdims=False)
+            array([1, 0])
+        """,
+    ),
+    place_row(
+        "arg_min",
+        False,
+        "ArgMin",
+        "Where along an axis the smallest value is.",
+        "y[…, 0, …] = the first i at which x[…, i, …] is smallest",
+        """
+            >>> import numpy as np, cnncore
+            >>> cnncore.arg_min(np.array([[1., 5., 3.], [4., 4., 0.]]), keepdims=False)
+            array([0, 2])
+        """,
+    ),
+)
+
+BEST = (
+    Op(
+        "top_k",
+        TopK(),
+        family="arrays",
+        summary="The k largest values along an axis, in order.",
+        formula="y[…, j, …] = x[…, i, …] with j others before it;   indices[…, j, …] = i",
+        gradient="dx[…, i, …] = dy[…, j, …] for i = indices[…, j, …], else 0",
+        settings_list=(
+            Setting("k", REQUIRED, "how many", whole(1)),
+            AXIS,
+            Setting("largest", True, "False: the smallest", flag),
+            Setting("return_indices", False, "also return where along the axis each was", flag),
+        ),
+        shape="at most 8 axes → k along the axis; indices of the same shape",
+        edges=(
+            "of equal values the first comes first",
+            "NaN counts as the largest",
+            "more than there are: refused",
+        ),
+        accumulates=MOVED,
+        returns="array y; with return_indices=True the pair (y, indices), indices int64",
+        smooth=False,
+        paper=f"ONNX operator TopK, 2017; {NUMPY}",
+        cases=(
+            Case(k=2, domain="distinct", spatial=3),
+            Case(k=1, axis=-1, largest=False, domain="distinct", spatial=3, ranks=(2,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.top_k(np.array([[1., 5., 3.]]), k=2, return_indices=True)
+            (array([[5., 3.]]), array([[1, 2]]))
+        """,
+    ),
+)
+
+
+# ── Up to each value ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def cumulative_row(name, product, onnx, year, summary, formula, gradient, example, **row):
+    """The row of what is accumulated along an axis."""
+    return Op(
+        name,
+        Cumulative(product),
+        family="arrays",
+        summary=summary,
+        formula=formula,
+        gradient=gradient,
+        settings_list=(
+            AXIS,
+            Setting("exclusive", False, "whether a value itself does not count", flag),
+            Setting("reverse", False, "from the end of the axis on", flag),
+        ),
+        shape="at most 8 axes → the same",
+        edges=("exclusive: the first is that of no values",),
+        accumulates="in long double",
+        paper=f"ONNX operator {onnx}, {year}; {NUMPY}",
+        cases=(
+            Case(spatial=2),
+            Case(axis=-1, exclusive=True, spatial=3, ranks=(1, 2)),
+            Case(axis=2, exclusive=True, reverse=True, spatial=3, ranks=(2,)),
+        ),
+        example=example,
+        **row,
+    )
+
+
+SUMS = (
+    cumulative_row(
+        "cumulative_sum",
+        False,
+        "CumSum",
+        2019,
+        "The sums of the values along an axis up to each of them.",
+        "y[…, i, …] = Σ x[…, j, …] over j ≤ i; over j < i where exclusive",
+        "dx[…, i, …] = Σ dy[…, j, …] over j ≥ i; over j > i where exclusive",
+        """
+            >>> import numpy as np, cnncore
+            >>> cnncore.cumulative_sum(np.array([[1., 2., 3.]]))
+            array([[1., 3., 6.]])
+            >>> cnncore.cumulative_sum(np.array([[1., 2., 3.]]), exclusive=True)
+            array([[0., 1., 3.]])
+        """,
+        linear=("x",),
+    ),
+    cumulative_row(
+        "cumulative_product",
+        True,
+        "CumProd",
+        2025,
+        "The products of the values along an axis up to each of them.",
+        "y[…, i, …] = Π x[…, j, …] over j ≤ i; over j < i where exclusive",
+        "dx[…, i, …] = Σ dy[…, j, …] Π x[…, k, …] over j ≥ i and over k ≤ j but i; j > i and k < j where exclusive",
+        """
+            >>> import numpy as np, cnncore
+            >>> cnncore.cumulative_product(np.array([[2., 3., 4.]]))
+            array([[ 2.,  6., 24.]])
+        """,
+    ),
+)
+
+
+# ── Triangles, classes ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+TRIANGLES = (
+    Op(
+        "triangle",
+        Triangle(),
+        family="arrays",
+        summary="Matrices with 0 on one side of a diagonal.",
+        formula="y[…, i, j] = x[…, i, j] where j − i ≤ diagonal, else 0; upper: where j − i ≥ diagonal",
+        gradient="dx[…, i, j] = dy[…, i, j] there, else 0",
+        settings_list=(
+            Setting("diagonal", 0, "that many above the main diagonal; negative: below", whole(-(2**31), 2**31 - 1)),
+            Setting("upper", False, "whether what lies above stays, instead of what lies below", flag),
+        ),
+        shape="(…, I, J), 2 to 8 axes → the same",
+        edges=("the diagonal itself stays", "what goes leaves no trace, NaN and ∞ neither"),
+        accumulates=MOVED,
+        linear=("x",),
+        paper=f"ONNX operator Trilu, 2021; {NUMPY} (tril, triu)",
+        cases=(
+            Case(spatial=3),
+            Case(diagonal=1, upper=True, spatial=3, ranks=(2,)),
+            Case(diagonal=-1, spatial=3, ranks=(1,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.triangle(np.array([[1., 2.], [3., 4.]]))
+            array([[1., 0.],
+                   [3., 4.]])
+        """,
+    ),
+    Op(
+        "one_hot",
+        OneHot(),
+        family="arrays",
+        summary="Integers as vectors with one number in the place that each names.",
+        formula="y[…, c, …] = on for c = x[…], else off",
+        gradient="none: integers have none",
+        arrays=(Array("x", "integers", differentiable=False, role="index"),),
+        settings_list=(
+            Setting("depth", REQUIRED, "how many places", whole(1)),
+            Setting("axis", 1, "the number that the new axis has in y", whole(-8, 7)),
+            Setting("on", 1.0, "what stands in the place", number()),
+            Setting("off", 0.0, "what stands in all others", number()),
+        ),
+        shape="at most 7 axes → depth along the new axis",
+        edges=(
+            "negative integers count from the end",
+            "an integer that names no place: off everywhere",
+            "a lone call makes float32; in a net its dtype",
+        ),
+        accumulates=EXACT,
+        smooth=False,
+        proof="integers have no gradient",
+        paper=f"ONNX operator OneHot, 2018; {NUMPY}",
+        cases=(
+            IntegerCase(depth=4, spatial=2, ranks=(0, 1, 2, 3)),
+            IntegerCase(depth=21, axis=-1, on=3.0, off=-1.0, spatial=2, ranks=(2,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.one_hot(np.array([0, 2]), depth=3)
+            array([[1., 0., 0.],
+                   [0., 0., 1.]], dtype=float32)
+        """,
+    ),
+)
+
+
+# ── Taken and put ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+INDICES = Array("indices", "integers, negative ones from the end", differentiable=False, role="index")
+OUTSIDE = "an index outside: refused"
+
+
+def repeated_elements(rng, x):
+    """Places along axis 1, some of them twice, for all of x."""
+    return (rng.integers(-x.shape[1], x.shape[1], x.shape),)
+
+
+def fewer_elements(rng, x):
+    """Places along the last axis for a part of x."""
+    return (rng.integers(0, x.shape[-1], (x.shape[0], *[1] * (x.ndim - 2), 3)),)
+
+
+def elements_and_updates(rng, x):
+    """Places along axis 1, each once per line, and what is put there."""
+    order = np.argsort(rng.standard_normal(x.shape), axis=1)[:, :2]
+    return order - x.shape[1] * (order == 1), rng.standard_normal(order.shape)
+
+
+def elements_of_last_axis(rng, x):
+    """Places along the last axis, and what is put there."""
+    order = np.argsort(rng.standard_normal(x.shape), axis=-1)[..., :2]
+    return order, rng.standard_normal(order.shape)
+
+
+def repeated_and_updates(rng, x):
+    """Places along axis 1, some of them twice, and what meets there, unlike what is there and not near 0."""
+    (indices,) = repeated_elements(rng, x)
+    values = np.linspace(0.6, 2.3, indices.size)
+    return indices, rng.permutation(np.where(np.arange(indices.size) % 2, values, -values)).reshape(indices.shape)
+
+
+def tuples(rng, x):
+    """Places of images and channels."""
+    return (np.stack([rng.integers(-extent, max(extent, 1), (2, 3)) for extent in x.shape[:2]], axis=-1),)
+
+
+def tuples_of_each_image(rng, x):
+    """Places of channels, for each image."""
+    return (rng.integers(0, x.shape[1], (x.shape[0], 4, 1)),)
+
+
+def tuples_and_updates(rng, x):
+    """Different places of channels of images, and what is put there."""
+    places = rng.permutation(x.shape[0] * x.shape[1])[:3]
+    return np.stack([places // x.shape[1], places % x.shape[1]], axis=-1), rng.standard_normal(
+        (len(places), *x.shape[2:])
+    )
+
+
+def repeated_tuples_and_updates(rng, x):
+    """Places of channels of images, some of them twice, and what meets there."""
+    (indices,) = tuples(rng, x)
+    shape = (*indices.shape[:-1], *x.shape[2:])
+    values = np.linspace(0.6, 2.3, int(np.prod(shape)))
+    return indices, rng.permutation(np.where(np.arange(values.size) % 2, values, -values)).reshape(shape)
+
+
+REDUCTION = Setting(
+    "reduction",
+    "none",
+    "what becomes of a value and the updates that are put to it",
+    choice("none", "add", "multiply", "maximum", "minimum"),
+)
+PUT = "y = x, then one update u after the other: y = u, y + u, y u, max(y, u) or min(y, u) at its place, as reduction says"
+PUT_GRADIENT = (
+    "none: dx = dy where nothing was put, else 0; du = dy of the last update of a place\n"
+    "add: dx = dy, du = dy at the place;   multiply: dx, du = dy times all other factors\n"
+    "maximum, minimum: dx, du = dy for the winner, else 0"
+)
+PUT_EDGES = (OUTSIDE, "maximum, minimum: of equal values x wins, then the first update; NaN wins")
+UPDATES = Array("updates", "what is put, one for each index")
+
+
+def put_cases(several, others):
+    """A case for every reduction."""
+    return (
+        Case(arrays=several, spatial=2),
+        *(
+            Case(arrays=others, reduction=reduction, spatial=2, ranks=(1, 2) if reduction == "add" else (1,))
+            for reduction in ("add", "multiply", "maximum", "minimum")
+        ),
+    )
+
+
+POSITIONS = (
+    Op(
+        "gather_elements",
+        GatherElements(),
+        family="arrays",
+        summary="For each index the value there along an axis.",
+        formula="y[…, j, …] = x[…, indices[…, j, …], …]",
+        gradient="dx[…, i, …] = Σ dy[…, j, …] over all j with indices[…, j, …] = i",
+        arrays=(Array("x", "input"), INDICES),
+        settings_list=(AXIS,),
+        shape="x and indices of as many axes, at most 8; indices at most as long along all axes but that one → that of indices",
+        edges=(OUTSIDE,),
+        accumulates=MOVED_GRADIENTS,
+        linear=("x",),
+        paper=f"ONNX operator GatherElements, 2019; {NUMPY} (take_along_axis)",
+        cases=(
+            Case(arrays=repeated_elements, spatial=2),
+            Case(arrays=fewer_elements, axis=-1, spatial=2, ranks=(2,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.gather_elements(np.array([[1., 2., 3.]]), np.array([[2, 2, 0]]))
+            array([[3., 3., 1.]])
+        """,
+    ),
+    Op(
+        "scatter_elements",
+        ScatterElements(),
+        family="arrays",
+        summary="An array with updates put to indices along an axis.",
+        formula=PUT,
+        gradient=PUT_GRADIENT,
+        arrays=(Array("x", "input"), INDICES, UPDATES),
+        settings_list=(AXIS, REDUCTION),
+        shape="x, indices and updates of as many axes, at most 8; indices and updates of one shape → that of x",
+        edges=PUT_EDGES,
+        accumulates="in x's dtype, in row-major order of indices",
+        smooth=False,
+        paper=f"ONNX operator ScatterElements, 2019; {NUMPY} (put_along_axis)",
+        cases=(
+            *put_cases(elements_and_updates, repeated_and_updates),
+            Case(arrays=elements_of_last_axis, axis=-1, spatial=3, ranks=(2,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.scatter_elements(np.zeros((1, 3)), np.array([[2, 2]]), np.array([[1., 4.]]), reduction="add")
+            array([[0., 0., 5.]])
+        """,
+    ),
+    Op(
+        "gather_nd",
+        GatherSlices(),
+        family="arrays",
+        summary="For each tuple of indices the part of an array at that place.",
+        formula="y[b, i, …] = x[b, indices[b, i, 0], indices[b, i, 1], …, …],   b: the axes of the batch",
+        gradient="dx[b, p, …] = Σ dy[b, i, …] over all i with indices[b, i] = p",
+        arrays=(Array("x", "input"), INDICES),
+        settings_list=(Setting("batch_dims", 0, "so many first axes x and indices have in common", whole(0, 7)),),
+        shape="x (*batch, *places, …), indices (*batch, …, number of places) → (*batch, …, …), at most 8 axes each",
+        edges=(OUTSIDE,),
+        accumulates=MOVED_GRADIENTS,
+        linear=("x",),
+        paper="ONNX operator GatherND, 2019; TensorFlow gather_nd, Abadi et al. 2016, arXiv:1605.08695",
+        cases=(
+            Case(arrays=tuples, spatial=2),
+            Case(arrays=tuples_of_each_image, batch_dims=1, spatial=2, ranks=(2,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.gather_nd(np.array([[1., 2.], [3., 4.]]), np.array([[0, 1], [1, 0]]))
+            array([2., 3.])
+        """,
+    ),
+    Op(
+        "scatter_nd",
+        ScatterSlices(),
+        family="arrays",
+        summary="An array with updates put to the places that tuples of indices name.",
+        formula=PUT,
+        gradient=PUT_GRADIENT,
+        arrays=(Array("x", "input"), INDICES, UPDATES),
+        settings_list=(REDUCTION,),
+        shape="x (*places, …), indices (…, number of places), updates (…, …) → that of x, at most 8 axes each",
+        edges=PUT_EDGES,
+        accumulates="in x's dtype, in row-major order of indices",
+        smooth=False,
+        paper="ONNX operator ScatterND, 2019; TensorFlow scatter_nd, Abadi et al. 2016, arXiv:1605.08695",
+        cases=put_cases(tuples_and_updates, repeated_tuples_and_updates),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.scatter_nd(np.zeros((2, 2)), np.array([[0, 1], [1, 0]]), np.array([5., 6.]))
+            array([[0., 5.],
+                   [6., 0.]])
+        """,
+    ),
+)
+
+SCHEMAS = (*PLACES, *BEST, *SUMS, *TRIANGLES, *POSITIONS)

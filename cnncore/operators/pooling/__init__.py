@@ -1,0 +1,1 @@
+"""Pooling: strategies on windows."""

@@ -1,0 +1,568 @@
+"""Window schemes: where the windows of a pooling lie, independent of what is done with their cells.
+
+A scheme is data (its settings, its arrays, how it is described) and a function that lays out a call's windows: the shape of
+y, and the parts of the arrays with their tables of windows. Most schemes have one part, the whole arrays; a pyramid has one
+per level, regions of interest one each. Strategies never see any of this.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...checks import choice, flag, has_length, integer, number, per_axis, whole
+from ...errors import DataError, SettingError, ShapeError
+from ...runtime import random
+from .. import geometry
+from ..schema import REQUIRED, Array, Setting
+from . import reference
+
+__all__ = [
+    "ADAPTIVE",
+    "FRACTIONAL",
+    "GLOBAL",
+    "KERNEL",
+    "KERNEL_SIZE",
+    "PADDING",
+    "PYRAMID",
+    "ROI",
+    "S3",
+    "SCHEMES",
+    "STRIDE",
+    "WINDOW_SETTINGS",
+    "Layout",
+    "Part",
+    "Scheme",
+]
+
+KERNEL_SIZE = Setting("kernel_size", REQUIRED, "extent of the window: an integer, or one per axis")
+STRIDE = Setting("stride", None, "step from window to window; None: kernel_size")
+PADDING = Setting(
+    "padding", 0, "cells added around the image, which do not count: int, one per axis, (low, high) pairs, or a name"
+)
+DILATION = Setting("dilation", 1, "step from cell to cell within a window")
+CEIL_MODE = Setting(
+    "ceil_mode",
+    False,
+    "round the output size up instead of down; every window starts inside image or low padding",
+    flag,
+)
+OUTPUT_SIZE = Setting("output_size", REQUIRED, "extents of y: an integer, or one per axis; None keeps that of x")
+KEEPDIMS = Setting("keepdims", False, "y as (N, C, 1, …) instead of (N, C)", flag)
+SEED = Setting("seed", 0, "what is drawn depends on it, and on places in y, alone", whole(0, 2**63 - 1))
+TRAINING = Setting("training", False, "draw (True), or take what stands for all draws (False)", flag)
+RETURN_STATE = Setting("return_state", False, "also return what was drawn, to be given back as state", flag)
+
+WINDOW_SETTINGS = (KERNEL_SIZE, STRIDE, PADDING, DILATION, CEIL_MODE)
+
+# Numbers that place windows are drawn apart from those that choose cells.
+WINDOW_NUMBERS = 2**62
+MOST_REGION_EXTENT = 2**30
+
+
+class Part(NamedTuple):
+    """Windows on a part of the arrays: an index into x and into y, and the extents that part of y has by itself."""
+
+    windows: Any
+    x_index: tuple = (...,)
+    y_index: tuple = (...,)
+    y_extents: tuple | None = None
+
+    def of_x(self, x):
+        """The part of an array of x's shape."""
+        return x[self.x_index]
+
+    def of_y(self, y, channels):
+        """The part of an array of y's shape, as (images, channels, \\*windows): a view."""
+        y = y[self.y_index]
+        return y if self.y_extents is None else y.reshape(y.shape[0], channels, *self.y_extents)
+
+
+class Layout(NamedTuple):
+    """The windows of a call: y's shape behind (images, channels), and the parts, ready for C."""
+
+    output: tuple
+    parts: tuple | None  # None while extents are open, or where ``bind`` makes them from the call's arrays
+    receptive: tuple | None = None  # (reach, stride) per axis; None: windows depend on the extents
+    images: Any = None  # first extent of y where it is not that of x
+    channels: int = 1  # y has so many channels for each of x
+    bind: Callable | None = None  # bind(shapes, dtype, arrays by name) → (parts, state drawn)
+    gaps: bool = False  # some of y may belong to no part: it is 0
+    average: Any = None  # windows of an average over what the windows gave: y is that
+    pieces: bool = True  # whether images may be taken one after the other, outside training
+
+
+@dataclass(frozen=True, eq=False)
+class Scheme:
+    """A window scheme.
+
+    ``lay_out(op, x shape, settings, shapes by array)`` → :class:`Layout`. ``prefix`` begins the names of its operators;
+    ``kernel(settings, rank)`` is the extents of a whole window where all windows are parts of one kernel, so that weights
+    can belong to its places, else None. ``draws`` says whether windows are drawn: "always", or "training".
+    """
+
+    name: str
+    prefix: str
+    phrase: str
+    settings: tuple
+    lay_out: Callable
+    shape: str
+    cases: tuple
+    edges: tuple = ()
+    arrays: tuple = ()
+    samples: Callable | None = None  # samples(rng, x) → the arrays of a case
+    kernel: Callable | None = None
+    why_no_kernel: str = ""
+    pads: bool = False
+    draws: str = ""
+    paper: str = ""
+
+
+def whole_windows(tables, spatial):
+    """Windows that meet no padding: as many taps as the largest one has cells."""
+    return reference.Windows(tables, geometry.canonical(spatial, 1), [int(t[1].max()) for t in tables], (1, 1, 1))
+
+
+def kernel_of(settings, rank):
+    """The extents of the window, where kernel_size says them."""
+    return per_axis("kernel_size", "kernel_size", settings["kernel_size"], rank, minimum=1)
+
+
+# ── Kernel ── the windows of kernel_size, stride, padding, dilation and ceil_mode ──────────────────────────────────────
+
+
+def lay_out_kernel(op, shape, settings, shapes):
+    """Windows of kernel_size, stride, padding, dilation and ceil_mode."""
+    w = geometry.pooling_window(
+        op.name,
+        geometry.spatial(op.name, shape),
+        settings["kernel_size"],
+        settings["stride"],
+        settings["padding"],
+        settings.get("dilation", 1),
+        settings.get("ceil_mode", False),
+    )
+    reach = (d * (k - 1) + 1 for d, k in zip(w.dilation, w.kernel, strict=True))
+    receptive = tuple(zip(reach, w.stride, strict=True))[-w.rank :]
+    if None in w.input:
+        return Layout(w.output_shape, None, receptive)
+    windows = reference.Windows(geometry.axes(op.name, w), w.input, w.kernel, w.dilation)
+    return Layout(w.output_shape, (Part(windows),), receptive)
+
+
+KERNEL = Scheme(
+    "kernel",
+    "",
+    "kernel_size, stride, padding, dilation, ceil_mode",
+    WINDOW_SETTINGS,
+    lay_out_kernel,
+    shape="(N, C, \\*spatial) → (N, C, \\*output), output = ⌊(H + lo + hi − d(k − 1) − 1) / s⌋ + 1 per axis",
+    cases=({"kernel_size": 3, "stride": 2, "padding": 1},),
+    kernel=kernel_of,
+    pads=True,
+)
+
+
+# ── Adaptive and global ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def lay_out_adaptive(op, shape, settings, shapes):
+    """Windows that share out the image into output_size parts, as equal as whole cells allow."""
+    spatial = geometry.spatial(op.name, shape)
+    tables, output = geometry.adaptive_window(op.name, spatial, settings["output_size"])
+    return Layout(output, None if tables is None else (Part(whole_windows(tables, spatial)),))
+
+
+ADAPTIVE = Scheme(
+    "adaptive",
+    "adaptive_",
+    "output_size windows that share out the image",
+    (OUTPUT_SIZE,),
+    lay_out_adaptive,
+    shape="(N, C, \\*spatial) → (N, C, \\*output_size); window i of an axis is [⌊iH/O⌋, ⌈(i + 1)H/O⌉)",
+    edges=("windows overlap by a cell where O does not divide H", "O > H: cells are repeated"),
+    cases=({"output_size": 2},),
+    why_no_kernel="the windows of an adaptive pooling differ in size and change with the image",
+)
+
+
+def lay_out_global(op, shape, settings, shapes):
+    """One window that is the whole image."""
+    spatial = geometry.spatial(op.name, shape)
+    tables = geometry.global_window(spatial)
+    output = (1,) * len(spatial) if settings["keepdims"] else ()
+    return Layout(output, None if tables is None else (Part(whole_windows(tables, spatial)),))
+
+
+GLOBAL = Scheme(
+    "global",
+    "global_",
+    "one window, the whole image",
+    (KEEPDIMS,),
+    lay_out_global,
+    shape="(N, C, \\*spatial) → (N, C), or (N, C, 1, …) with keepdims=True, whatever the spatial extents",
+    cases=({},),
+    why_no_kernel="the window of a global pooling is as large as the image",
+)
+
+
+# ── Fractional ── Graham 2014, arXiv:1412.6071 ─────────────────────────────────────────────────────────────────────────
+
+
+def lay_out_fractional(op, shape, settings, shapes):
+    """Windows whose steps are α on the average, α not whole; drawn for each call, for all images and channels at once."""
+    spatial = geometry.spatial(op.name, shape)
+    rank, overlapping, compat = len(spatial), settings["overlapping"], settings["compat"]
+    output, kernel = geometry.fractional_sizes(
+        op.name, spatial, settings["output_size"], settings["output_ratio"], settings["kernel_size"], overlapping
+    )
+    mode, seed = settings["mode"], settings["seed"]
+    if compat == "torch" and (mode != "pseudorandom" or not overlapping or settings["kernel_size"] is None):
+        raise SettingError(
+            f"{op.name}: compat='torch' is mode='pseudorandom' with overlapping=True and a kernel_size; PyTorch has no other"
+        )
+    state = shapes.get(op.implementation.window_state)
+    if None in spatial:
+        return Layout(output, None, pieces=compat is None, bind=lambda *_: None)
+    kept = (rank, max(output) + (not overlapping))
+    if compat == "torch":
+        kept = (*shape[:2], rank)
+    if state is not None and None not in kept and state != kept:
+        raise ShapeError(f"{op.name}: {op.implementation.window_state} has shape {state}; expected {kept}")
+
+    def tables_of(starts):
+        tables = [
+            geometry.started_window(row[: O + (not overlapping)], kernel[axis] if overlapping else None)
+            for axis, (row, O) in enumerate(zip(starts, output, strict=True))
+        ]
+        missing = [np.array([[0], [1], [0], [1]], np.int64)] * (3 - rank)
+        return reference.Windows(
+            (*missing, *tables),
+            geometry.canonical(spatial, 1),
+            geometry.canonical(kernel, 1) if overlapping else [1] * (3 - rank) + [int(t[1].max()) for t in tables],
+            (1, 1, 1),
+        )
+
+    def starts_of(numbers):
+        starts = np.full((rank, max(output) + (not overlapping)), -1, np.int64)
+        for axis, (H, O) in enumerate(zip(spatial, output, strict=True)):
+            row = geometry.fractional_starts(
+                H, O, kernel[axis] if overlapping else None, numbers[axis], mode == "random"
+            )
+            starts[axis, : len(row)] = row
+        return starts
+
+    def drawn(given):
+        """One layout of windows for the whole batch: the rows of starts are the state."""
+        if given is None:
+            numbers = np.empty((rank, max(output)))
+            random.fill_uniform(seed, WINDOW_NUMBERS, numbers)
+            given = starts_of(numbers)
+        elif given.dtype != np.int64:
+            raise DataError(
+                f"{op.name}: {op.implementation.window_state} holds where windows start, integers; got {given.dtype}"
+            )
+        for axis, (H, O) in enumerate(zip(spatial, output, strict=True)):
+            row = given[axis, : O + (not overlapping)]
+            ends = (row[0] >= 0 and row[-1] <= H - kernel[axis]) if overlapping else (row[0] == 0 and row[-1] == H)
+            if not ends or (np.diff(row) < (0 if overlapping else 1)).any():
+                raise DataError(
+                    f"{op.name}: {op.implementation.window_state} holds windows outside the image; pass what the same call "
+                    f"returned with return_state=True"
+                )
+        return (Part(tables_of(given)),), given
+
+    def drawn_as_torch(shape, dtype, given):
+        """Windows of their own for every plane, from u in x's precision, the last axis first in two dimensions."""
+        if given is None:
+            numbers = np.empty((*shape[:2], rank))
+            random.fill_uniform(seed, WINDOW_NUMBERS, numbers)
+            # The rounding to float32 may give 1, which is not in [0, 1).
+            given = np.minimum(numbers, 1 - np.finfo(dtype).epsneg).astype(dtype)
+        elif given.dtype != dtype or not ((given >= 0) & (given < 1)).all():
+            raise DataError(
+                f"{op.name}: {op.implementation.window_state} must hold numbers in [0, 1) of x's dtype {dtype}"
+            )
+        samples = given[..., ::-1] if rank == 2 else given
+        return tuple(
+            Part(
+                tables_of(starts_of(samples[n, c][:, None])),
+                (slice(n, n + 1), slice(c, c + 1)),
+                (slice(n, n + 1), slice(c, c + 1)),
+            )
+            for n, c in np.ndindex(*shape[:2])
+        ), given
+
+    def bind(shape, dtype, arrays):
+        given = arrays.get(op.implementation.window_state)
+        return drawn_as_torch(shape, dtype, given) if compat == "torch" else drawn(given)
+
+    if compat is None and state is None:
+        parts, starts = drawn(None)
+        return Layout(output, parts, bind=lambda *_: (parts, starts))
+    return Layout(output, None, pieces=compat is None, bind=bind)
+
+
+def fractional_kernel(settings, rank):
+    """The kernel of overlapping windows, where it is given: without it, it would follow from the image."""
+    return kernel_of(settings, rank) if settings["overlapping"] and settings["kernel_size"] is not None else None
+
+
+FRACTIONAL = Scheme(
+    "fractional",
+    "fractional_",
+    "output_size or output_ratio windows at random steps of 1 and 2, or of any two neighbours",
+    (
+        Setting(
+            "kernel_size", None, "extents of overlapping windows; None: ⌊H/O⌋ + 1, a cell more than the shorter step"
+        ),
+        Setting("output_size", None, "extents of y: an integer, or one per axis"),
+        Setting("output_ratio", None, "instead: extents of y are ⌊ratio H⌋; a number up to 1, or one per axis"),
+        Setting(
+            "mode",
+            "pseudorandom",
+            "'pseudorandom': starts ⌊(i + u)α⌋ − ⌊uα⌋; 'random': steps in random order",
+            choice("pseudorandom", "random"),
+        ),
+        Setting("overlapping", True, "windows of kernel_size cells, or (False) parts that share out the image", flag),
+        SEED,
+        RETURN_STATE,
+        Setting(
+            "compat",
+            None,
+            "'torch': u for every plane and axis, in x's precision; state is its _random_samples",
+            choice(None, "torch"),
+        ),
+    ),
+    lay_out_fractional,
+    shape="(N, C, \\*spatial) → (N, C, \\*output_size); α = (H − k)/(O − 1) from window to window, or H/O from part to part",
+    edges=(
+        "windows are drawn once per call, for all images and channels; their starts are computed in float64 whatever x is",
+        "state: int64 (axes, most windows), where windows start along each axis, then −1; of parts also the last one's end",
+        "compat='torch': state is (N, C, axes) of x's dtype, PyTorch's _random_samples, and starts are computed in x's dtype",
+        "one window along an axis: it lies at the end, as PyTorch has it",
+        "TensorFlow shares a boundary cell between windows and draws u from another range: its windows differ",
+    ),
+    cases=(
+        {"kernel_size": 2, "output_size": 3},
+        {"output_ratio": 0.6, "overlapping": False, "mode": "random"},
+    ),
+    kernel=fractional_kernel,
+    why_no_kernel="give kernel_size, with overlapping=True: parts that share out the image differ in size",
+    draws="always",
+    paper="Graham 2014, arXiv:1412.6071",
+)
+
+
+# ── Pyramid ── He, Zhang, Ren & Sun 2015, arXiv:1406.4729 ──────────────────────────────────────────────────────────────
+
+
+def levels(place, name, value):
+    """A check that levels are one or more numbers of bins."""
+    if not has_length(value) or isinstance(value, str) or not len(value):
+        raise SettingError(f"{place}: {name} must be numbers of bins per axis, such as (1, 2, 4), got {value!r}")
+    return tuple(integer(place, name, v, 1, 2**16) for v in value)
+
+
+def lay_out_pyramid(op, shape, settings, shapes):
+    """The parts of adaptive pooling into each level's bins, side by side in y."""
+    spatial = geometry.spatial(op.name, shape)
+    rank, channels = len(spatial), shape[1]
+    bins = [(level,) * rank for level in settings["levels"]]
+    cells = [level**rank for level in settings["levels"]]
+    parts, first = [], 0
+    for extents, count in zip(bins, cells, strict=True):
+        tables, _ = geometry.adaptive_window(op.name, spatial, extents)
+        if tables is not None:
+            stretch = slice(first * channels, (first + count) * channels)
+            parts.append(Part(whole_windows(tables, spatial), (...,), (slice(None), stretch), extents))
+        first += count
+    return Layout((), tuple(parts) or None, channels=first)
+
+
+PYRAMID = Scheme(
+    "pyramid",
+    "pyramid_",
+    "adaptive windows of several levels, side by side: as many numbers for every image size",
+    (Setting("levels", (1, 2, 4), "bins per axis of each level, in the order of the result", levels),),
+    lay_out_pyramid,
+    shape="(N, C, \\*spatial) → (N, C·Σ bins): level by level, within it channel by channel, as Caffe and Chainer have it",
+    edges=(
+        "windows of a level are those of adaptive pooling: they meet every cell, and none is empty (Caffe and Chainer round "
+        "kernel and padding instead)",
+    ),
+    cases=({"levels": (1, 2)},),
+    why_no_kernel="the windows of a pyramid differ in size from level to level and change with the image",
+    paper="He, Zhang, Ren & Sun 2015, arXiv:1406.4729",
+)
+
+
+# ── Regions of interest ── Girshick 2015, arXiv:1504.08083 ─────────────────────────────────────────────────────────────
+
+
+def lay_out_regions(op, shape, settings, shapes):
+    """The parts of adaptive pooling of each region, cut off at the image's border."""
+    spatial = geometry.spatial(op.name, shape)
+    rank, rois = len(spatial), shapes["rois"]
+    if len(rois) != 2 or rois[1] not in (None, 1 + 2 * rank):
+        raise ShapeError(
+            f"{op.name}: rois has shape {rois}; for {rank} spatial axes expected (R, {1 + 2 * rank}): image number, low "
+            f"and high corner, each beginning with the last axis (x before y)"
+        )
+    output = per_axis(op.name, "output_size", settings["output_size"], rank, minimum=1)
+    geometry.checked_bytes(op.name, output, 1)
+
+    def bind(shape, dtype, arrays):
+        return region_parts(op, shape, arrays["rois"], settings["spatial_scale"], output), None
+
+    return Layout(output, None, images=rois, bind=bind, gaps=True)
+
+
+def region_parts(op, shape, rois, scale, output):
+    """A part for each region that meets its image."""
+    rank, parts = len(output), []
+    if not np.isfinite(rois).all():
+        raise DataError(f"{op.name}: rois holds values that are not finite")
+    corners = rois[:, 1:].astype(np.float64) * scale
+    corners = np.sign(corners) * np.floor(np.abs(corners) + 0.5)  # halves away from 0, as C rounds
+    corners = np.clip(corners, -MOST_REGION_EXTENT, MOST_REGION_EXTENT).astype(np.int64)
+    for r, (image, box) in enumerate(zip(rois[:, 0], corners, strict=True)):
+        if image != int(image) or not 0 <= image < shape[0]:
+            raise DataError(f"{op.name}: rois[{r}] names image {image:g}; there are {shape[0]}, counted from 0")
+        low, high = box[:rank][::-1], box[rank:][::-1]
+        axes = [geometry.region_window(op.name, *axis) for axis in zip(shape[2:], low, high, output, strict=True)]
+        if any(table is None for table, _ in axes):
+            continue
+        missing = [np.array([[0], [1], [0], [1]], np.int64)] * (3 - rank)
+        met = tuple(slice(first, first + table.shape[1]) for table, first in axes)
+        windows = whole_windows((*missing, *(table for table, _ in axes)), shape[2:])
+        n = int(image)
+        parts.append(Part(windows, (slice(n, n + 1),), (slice(r, r + 1), slice(None), *met)))
+    return tuple(parts)
+
+
+def sample_regions(rng, x):
+    """Five regions: one inside, one of all of the image, one partly outside, one wholly outside, a malformed one."""
+    extents = np.array(x.shape[2:][::-1], float)
+    boxes = [(0 * extents + 1, extents - 2), (0 * extents, extents - 1), (extents // 2, 2 * extents)]
+    boxes += [(3 * extents, 4 * extents), (extents // 2, 0 * extents)]
+    return (np.array([[min(r, len(x) - 1) if r < 2 else 0, *low, *high] for r, (low, high) in enumerate(boxes)]),)
+
+
+ROI = Scheme(
+    "roi",
+    "roi_",
+    "output_size windows that share out each region of interest",
+    (
+        Setting("output_size", REQUIRED, "windows per region: an integer, or one per axis"),
+        Setting("spatial_scale", 1.0, "cells of x per unit of rois, such as 1/16", number(above=0)),
+    ),
+    lay_out_regions,
+    arrays=(
+        Array(
+            "rois",
+            "(R, 1 + 2·axes): image number, low and high corner, the last axis first: (n, x1, y1, x2, y2)",
+            differentiable=False,
+        ),
+    ),
+    samples=sample_regions,
+    shape="(N, C, \\*spatial), (R, 1 + 2·axes) → (R, C, \\*output_size)",
+    edges=(
+        "corners × spatial_scale are rounded, halves away from 0; the high corner belongs to the region: 1 cell at least",
+        "bins [⌊ih/O⌋, ⌈(i + 1)h/O⌉) of whole numbers, cut off at the image's border",
+        "empty bins (wholly outside the image): y = 0 and no gradient",
+    ),
+    cases=({"output_size": 2, "spatial_scale": 1.0},),
+    why_no_kernel="the windows of regions differ in size, by the regions'",
+    paper="Girshick 2015, ICCV, arXiv:1504.08083, section 2.1",
+)
+
+
+# ── Stochastic spatial sampling (S3) ── Zhai et al. 2017, arXiv:1611.05138 ─────────────────────────────────────────────
+
+
+def lay_out_s3(op, shape, settings, shapes):
+    """Windows of every cell (step 1); in training some rows and columns are picked, else averages are taken."""
+    spatial = geometry.spatial(op.name, shape)
+    rank = len(spatial)
+    stride = per_axis(op.name, "stride", settings["stride"], rank, minimum=1)
+    grid = tuple(2 * s for s in stride)
+    if settings["grid_size"] is not None:
+        grid = per_axis(op.name, "grid_size", settings["grid_size"], rank, minimum=1)
+    for g, s in zip(grid, stride, strict=True):
+        if g % s:
+            raise SettingError(f"{op.name}: grid_size {g} must be a multiple of stride {s}")
+    w = geometry.pooling_window(op.name, spatial, settings["kernel_size"], 1, "same_upper")
+    output = tuple(None if H is None else H // s for H, s in zip(spatial, stride, strict=True))
+    if any(O == 0 for O in output):
+        raise ShapeError(f"{op.name}: input {spatial} is smaller than stride {stride}")
+    training, seed = settings["training"], settings["seed"]
+    state = shapes.get(op.implementation.window_state)
+    if not training and (state is not None or settings["return_state"]):
+        raise SettingError(f"{op.name}: a state is what training draws; use training=True, or leave state out")
+    if None in spatial:
+        return Layout(output, None, bind=lambda *_: None)
+    tables = geometry.axes(op.name, w)
+    if not training:
+        step = geometry.pooling_window(op.name, spatial, stride)
+        average = reference.Windows(geometry.axes(op.name, step), step.input, step.kernel, step.dilation)
+        return Layout(output, (Part(reference.Windows(tables, w.input, w.kernel, w.dilation)),), average=average)
+    if state is not None and state != (rank, max(output)):
+        raise ShapeError(
+            f"{op.name}: {op.implementation.window_state} has shape {state}; expected {(rank, max(output))}"
+        )
+
+    def bind(shape, dtype, arrays):
+        picks = arrays.get(op.implementation.window_state)
+        if picks is None:
+            picks = np.full((rank, max(output)), -1, np.int64)
+            for axis, (H, g, s) in enumerate(zip(spatial, grid, stride, strict=True)):
+                numbers = np.empty(H)
+                random.fill_uniform(seed, WINDOW_NUMBERS + axis * 2**40, numbers)
+                picks[axis, : output[axis]] = geometry.strip_picks(H, g, s, numbers)
+        chosen = list(tables)
+        for axis, (H, O) in enumerate(zip(spatial, output, strict=True)):
+            rows = picks[axis, :O]
+            if picks.dtype != np.int64 or not ((rows >= 0) & (rows < H)).all() or (np.diff(rows) < 1).any():
+                raise DataError(
+                    f"{op.name}: {op.implementation.window_state} must hold the rows picked along each axis, in order, as "
+                    "returned with return_state=True"
+                )
+            place = 3 - rank + axis
+            chosen[place] = np.ascontiguousarray(tables[place][:, rows])
+        return (Part(reference.Windows(chosen, w.input, w.kernel, w.dilation)),), picks
+
+    return Layout(output, None, bind=bind)
+
+
+S3 = Scheme(
+    "s3",
+    "s3_",
+    "windows around rows and columns that are picked at random (S3)",
+    (
+        KERNEL_SIZE,
+        Setting("stride", 2, "how many times smaller y is: an integer, or one per axis"),
+        Setting(
+            "grid_size", None, "g: in each strip of g rows g/stride are picked; a multiple of stride, None: twice it"
+        ),
+        TRAINING,
+        SEED,
+        RETURN_STATE,
+    ),
+    lay_out_s3,
+    shape="(N, C, \\*spatial) → (N, C, \\*output), output = ⌊H / stride⌋ per axis",
+    edges=(
+        'windows of every cell: step 1, padded to the same size ("same_upper"), padding does not count',
+        "training: rows and columns are picked once per call, for all images and channels, strip by strip",
+        "a last strip of r < g rows: ⌊r / stride⌋ of them are picked",
+        "else: averages of stride × stride windows (what training gives in the mean over its picks)",
+        "state: int64 (axes, most rows), the rows picked along each axis, then −1",
+    ),
+    cases=({"kernel_size": 2, "training": True}, {"kernel_size": 3, "stride": 2}),
+    kernel=kernel_of,
+    draws="training",
+    paper="Zhai, Wu, Kumar, Li, Chen, Ahuja & Feris 2017, CVPR, arXiv:1611.05138",
+)
+
+SCHEMES = {s.name: s for s in (KERNEL, ADAPTIVE, GLOBAL, FRACTIONAL, PYRAMID, ROI, S3)}

@@ -1,0 +1,58 @@
+"""The registry: every operator by name. A schema in its family's ``schemas.py`` is an operator's only registration.
+
+Tests, gradient checks, documentation, benchmarks, type stubs and the command line are derived from these rows.
+"""
+
+from types import MappingProxyType
+
+from .activation import schemas as activation
+from .arrays import schemas as arrays
+from .blocks import schemas as blocks
+from .columns import schemas as columns
+from .comparison import schemas as comparison
+from .convolution import schemas as convolution
+from .dropout import schemas as dropout
+from .indexing import schemas as indexing
+from .joining import schemas as joining
+from .losses import schemas as losses
+from .normalization import schemas as normalization
+from .pooling import schemas as pooling
+from .pooling.implementation import SCHEMES, Grid, Pooling
+from .quantization import schemas as quantization
+from .sampling import schemas as sampling
+from .shape import schemas as shape
+from .statistics import schemas as statistics
+from .transforms import schemas as transforms
+from .upsampling import schemas as upsampling
+from .weighting import schemas as weighting
+
+__all__ = ["GRIDS", "OPS", "find"]
+
+FAMILIES = {
+    "convolution": (*convolution.SCHEMAS, *columns.SCHEMAS, *blocks.SCHEMAS),
+    "pooling": (*pooling.SCHEMAS, *sampling.SCHEMAS, *statistics.SCHEMAS, *transforms.SCHEMAS, *weighting.SCHEMAS),
+    "activation": activation.SCHEMAS,
+    "layers": (
+        *normalization.SCHEMAS,
+        *dropout.SCHEMAS,
+        *joining.SCHEMAS,
+        *shape.SCHEMAS,
+        *losses.SCHEMAS,
+        *upsampling.SCHEMAS,
+    ),
+    "arrays": (*arrays.SCHEMAS, *comparison.SCHEMAS, *indexing.SCHEMAS, *quantization.SCHEMAS),
+}
+
+OPS = MappingProxyType({row.name: row for rows in FAMILIES.values() for row in rows})
+
+# Operators made on demand from two independent halves, by the name that stands for all of them.
+GRIDS = MappingProxyType(
+    {"pool": Grid([row for row in pooling.SCHEMAS if type(row.implementation) is Pooling], SCHEMES)}
+)
+
+
+def find(name):
+    """The operator called ``name``, a row or a point of a grid; None where there is none."""
+    if name in OPS:
+        return OPS[name]
+    return next((op for grid in GRIDS.values() if (op := grid.find(name)) is not None), None)

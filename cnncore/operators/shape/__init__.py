@@ -1,0 +1,1 @@
+"""Shapes: reshape, pad, slice, shuffle."""

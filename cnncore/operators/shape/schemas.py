@@ -1,0 +1,270 @@
+"""Schemas of what changes a shape."""
+
+from ...checks import choice, flag, has_length, integer, number, whole
+from ...errors import SettingError
+from ..operator import Op
+from ..schema import REQUIRED, Case, Setting
+from .implementation import ChannelShuffle, Flatten, Pad, Part, PixelShuffle, Slice
+
+PADDED = "(N, C, \\*spatial) → (N, C, \\*output), output = H + lo + hi per axis"
+
+
+def parts(place, name, value):
+    """A check that parts are a number of equal ones, or the extents of each."""
+    if not has_length(value) or isinstance(value, str):
+        return integer(place, name, value, 1)
+    return tuple(integer(place, f"{name}[{i}]", extent, 1) for i, extent in enumerate(value))
+
+
+def any_integer_or_none(place, name, value):
+    return None if value is None else integer(place, name, value)
+
+
+def step_number(place, name, value):
+    number = integer(place, name, value)
+    if number == 0:
+        raise SettingError(f"{place}: {name} must not be 0; use 1, or −1 to reverse the order")
+    return number
+
+
+FACTOR = Setting("factor", REQUIRED, "r, pixels of a block along an axis: an integer, or one per axis")
+ORDER = Setting(
+    "mode",
+    "CRD",
+    "order of the channels: 'CRD' (the pixels of a block side by side, as in PyTorch) or 'DCR' (the channels of a pixel side by "
+    "side, as in TensorFlow and by default in ONNX)",
+    choice("CRD", "DCR"),
+)
+
+SCHEMAS = (
+    Op(
+        "split",
+        Part(),
+        family="layers",
+        literature=("L11",),
+        summary="One of the parts into which an axis is cut: what concat had joined.",
+        formula="y = x from s to s + n along axis,   s: sum of the extents of the parts before, n: that of the part",
+        gradient="dx = dy where the part lies, 0 elsewhere",
+        settings_list=(
+            Setting("parts", 2, "number of equal parts, or the extents of all parts", parts),
+            Setting("part", 0, "which of them, numbered from 0", whole(0)),
+            Setting("axis", 1, "axis that is cut; 1: channels"),
+            Setting(
+                "uneven", False, "whether the last of equal parts may be smaller, the others ⌈extent / parts⌉", flag
+            ),
+        ),
+        shape="(N, C, \\*spatial) → (N, C / parts, \\*spatial); 1 to 5 dimensions",
+        edges=(
+            "parts that do not fill the axis: refused, unless uneven",
+            "a part that would be empty: refused",
+            "one call gives one part: every part is a call of its own",
+        ),
+        linear=("x",),
+        paper="Jia et al. 2014, Caffe, arXiv:1408.5093 (layer Slice); ONNX operator Split, 2017",
+        cases=(
+            Case(channels=4, ranks=(0, 1, 2, 3)),
+            Case(channels=4, parts=(1, 3), part=1, ranks=(2,)),
+            Case(parts=3, part=2, axis=-1, ranks=(1,)),
+            Case(channels=5, parts=3, part=2, uneven=True, ranks=(1,)),
+            Case(parts=(1, 1), part=1, axis=0, ranks=(1,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> x = np.array([[1., 2., 3., 4., 5.]])
+            >>> [cnncore.split(x, parts=(2, 3), part=part) for part in (0, 1)]
+            [array([[1., 2.]]), array([[3., 4., 5.]])]
+        """,
+    ),
+    Op(
+        "slice",
+        Slice(),
+        family="layers",
+        literature=("L11",),
+        summary="Part of one axis, from start to stop.",
+        formula="y[…, i, …] = x[…, start + i · stride, …] along axis, as x[start:stop:stride] in Python",
+        gradient="dx = dy where y comes from, 0 elsewhere",
+        settings_list=(
+            Setting("start", None, "first index; None: the beginning; negative: from the end", any_integer_or_none),
+            Setting(
+                "stop", None, "index before which it ends; None: the end; negative: from the end", any_integer_or_none
+            ),
+            Setting("stride", 1, "step from index to index, not 0; negative: backwards", step_number),
+            Setting("axis", 1, "axis that is cut; 1: channels"),
+        ),
+        shape="(N, C, \\*spatial) → the same, but for axis; 1 to 5 dimensions",
+        edges=("indices beyond the ends: as far as the axis reaches", "nothing left: refused"),
+        linear=("x",),
+        paper="Jia et al. 2014, Caffe, arXiv:1408.5093 (layer Slice); ONNX operator Slice, 2017",
+        cases=(
+            Case(channels=4, start=1, ranks=(0, 1, 2, 3)),
+            Case(channels=4, start=-4, stop=3, ranks=(2,)),
+            Case(start=4, stop=None, stride=-2, axis=2, ranks=(1, 2)),
+            Case(start=-1, axis=0, ranks=(1,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> y, backward = cnncore.slice.with_backward(np.array([[1., 2., 3., 4.]]), 1, 3)
+            >>> y
+            array([[2., 3.]])
+            >>> backward(y)
+            array([[0., 2., 3., 0.]])
+        """,
+    ),
+    Op(
+        "channel_shuffle",
+        ChannelShuffle(),
+        family="layers",
+        literature=("C17",),
+        summary="The channels of all groups in turn, so that the next grouped convolution sees every group.",
+        formula="y[n, j G + g, …] = x[n, g K + j, …],   K = C / G channels of each of G groups",
+        gradient="dx[n, g K + j, …] = dy[n, j G + g, …]: channel_shuffle of dy with K groups",
+        settings_list=(Setting("groups", REQUIRED, "number of groups G", whole(1)),),
+        shape="(N, C, \\*spatial) → the same; C is a multiple of groups",
+        edges=("channels that are no multiple of groups: refused", "one group, or as many as channels: y = x"),
+        accumulates="nothing: values are moved",
+        linear=("x",),
+        paper="Zhang, Zhou, Lin & Sun 2018, ShuffleNet, CVPR, arXiv:1707.01083, section 3.1",
+        cases=(
+            Case(groups=2, channels=6, spatial=2, ranks=(0, 1, 2, 3)),
+            Case(groups=3, channels=6, spatial=2, ranks=(2,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.channel_shuffle(np.array([[1., 2., 3., 4.]]), groups=2)
+            array([[1., 3., 2., 4.]])
+        """,
+    ),
+    Op(
+        "pixel_shuffle",
+        PixelShuffle(False),
+        family="layers",
+        literature=("C17",),
+        summary="Blocks of channels become blocks of pixels: upsampling by a convolution before it.",
+        formula="""
+            CRD   y[n, c, h r + i, w r + j] = x[n, c r² + i r + j, h, w]
+            DCR   y[n, c, h r + i, w r + j] = x[n, (i r + j) C + c, h, w]        C: channels of y
+        """,
+        gradient="dx = the same values of dy, back in their places: pixel_unshuffle of dy",
+        settings_list=(FACTOR, ORDER),
+        shape="(N, C r², H, W) → (N, C, H r, W r); r³ for three spatial axes, r for one",
+        edges=("channels that are no multiple of a block: refused", "factor 1: y = x"),
+        linear=("x",),
+        paper="Shi et al. 2016, CVPR, arXiv:1609.05158, equation 4; ONNX operator DepthToSpace (both orders)",
+        cases=(
+            Case(factor=2, channels=8, spatial=3),
+            Case(factor=2, channels=8, spatial=3, mode="DCR"),
+            Case(factor=(1, 3), channels=6, spatial=2, ranks=(2,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.pixel_shuffle(np.array([[[1., 2.], [10., 20.]]]), factor=2)
+            array([[[ 1., 10.,  2., 20.]]])
+        """,
+    ),
+    Op(
+        "pixel_unshuffle",
+        PixelShuffle(True),
+        family="layers",
+        literature=("C17",),
+        summary="Blocks of pixels become blocks of channels: nothing is lost where the image gets smaller.",
+        formula="""
+            CRD   y[n, c r² + i r + j, h, w] = x[n, c, h r + i, w r + j]
+            DCR   y[n, (i r + j) C + c, h, w] = x[n, c, h r + i, w r + j]        C: channels of x
+        """,
+        gradient="dx = the same values of dy, back in their places: pixel_shuffle of dy",
+        settings_list=(FACTOR, ORDER),
+        shape="(N, C, H, W) → (N, C r², H / r, W / r); r³ for three spatial axes, r for one",
+        edges=("extents that are no multiple of the factor: refused", "factor 1: y = x"),
+        linear=("x",),
+        paper="Shi et al. 2016, CVPR, arXiv:1609.05158, equation 4 inverted; ONNX operator SpaceToDepth (order DCR)",
+        cases=(
+            Case(factor=2, channels=2, spatial=4, ranks=(1,)),
+            Case(factor=(2, 5), channels=2, spatial=4, ranks=(2,)),
+            Case(factor=(2, 1, 3), channels=2, spatial=4, ranks=(3,)),
+            Case(factor=(2, 5), channels=2, spatial=4, mode="DCR", ranks=(2,)),
+            Case(factor=1, channels=2, mode="DCR", ranks=(2,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.pixel_unshuffle(np.array([[[1., 10., 2., 20.]]]), factor=2)
+            array([[[ 1.,  2.],
+                    [10., 20.]]])
+        """,
+    ),
+    Op(
+        "flatten",
+        Flatten(),
+        family="layers",
+        literature=("L12",),
+        summary="Makes one axis of several, in row-major order.",
+        formula="y[n, (c H + h) W + w] = x[n, c, h, w]",
+        gradient="dx[n, c, h, w] = dy[n, (c H + h) W + w]",
+        settings_list=(Setting("start_dim", 1, "first of the axes that become one"),),
+        shape="(N, C, \\*spatial) → (N, C · H · W); 1 to 5 dimensions",
+        edges=("channels-last arrays: the order is that of (C, H, W) all the same", "y is a copy, never a view of x"),
+        linear=("x",),
+        paper="LeCun, Bottou, Bengio & Haffner 1998, Proc. IEEE, doi:10.1109/5.726791 (layers C5 and F6)",
+        cases=(Case(ranks=(0, 1, 2, 3)), Case(start_dim=2), Case(start_dim=0), Case(start_dim=-1)),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.flatten(np.array([[[1., 2.], [3., 4.]]]))
+            array([[1., 2., 3., 4.]])
+        """,
+    ),
+    Op(
+        "pad",
+        Pad(),
+        family="layers",
+        literature=("L18", "L19", "L20", "L21", "L22"),
+        summary="Cells around the image: constant, mirrored, repeated, or from the other end.",
+        formula="""
+            y[o] = x[f(o − lo)], along each axis, with f(i) = i for 0 ≤ i < H and outside
+                constant    value, whatever x
+                reflect     … 2 1 | 0 1 … H−1 | H−2 H−3 …      mirrored at the edge cells
+                symmetric   … 1 0 | 0 1 … H−1 | H−1 H−2 …      mirrored at the edges
+                replicate   … 0 0 | 0 1 … H−1 | H−1 H−1 …
+                circular    … H−2 H−1 | 0 1 … H−1 | 0 1 …
+        """,
+        gradient="dx[i] = Σ dy[o] over all o with f(o − lo) = i",
+        settings_list=(
+            Setting("padding", REQUIRED, "cells around the image: an integer, one per axis, or (low, high) pairs"),
+            Setting(
+                "mode",
+                "constant",
+                "what they hold: constant, reflect, replicate, symmetric or circular",
+                choice("constant", "reflect", "replicate", "symmetric", "circular"),
+            ),
+            Setting("value", 0.0, "the constant", number()),
+        ),
+        shape=PADDED,
+        edges=(
+            "negative padding: cuts off; at least one cell stays",
+            "reflect: padding < H, since the edge cell is not repeated",
+            "symmetric, circular: any padding; the image is repeated as often as needed",
+        ),
+        accumulates="gradients of cells that were copied several times in float64, in row-major order",
+        linear=("x",),
+        paper="Gonzalez & Woods 2018, Digital Image Processing, section 3.4; ONNX operator Pad",
+        cases=(
+            Case(padding=1),
+            Case(padding=2, value=-1.5),
+            Case(padding=((2, 0),), ranks=(1,)),
+            Case(padding=((1, 2), (0, 3)), ranks=(2,), mode="reflect"),
+            Case(padding=2, mode="reflect"),
+            Case(padding=3, mode="replicate"),
+            Case(padding=2, mode="symmetric"),
+            Case(padding=2, mode="circular"),
+            Case(padding=((-1, 2),), ranks=(1,), mode="replicate"),
+            Case(padding=-1),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> x = np.array([[[1., 2., 3.]]])
+            >>> y, backward = cnncore.pad.with_backward(x, ((2, 1),), mode="reflect")
+            >>> y
+            array([[[3., 2., 1., 2., 3., 2.]]])
+            >>> backward(np.ones_like(y))
+            array([[[1., 3., 2.]]])
+        """,
+    ),
+)

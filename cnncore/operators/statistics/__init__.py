@@ -1,0 +1,1 @@
+"""Pooling of statistics: covariance, bilinear, attention."""

@@ -1,0 +1,407 @@
+"""Pooling by statistics of all cells: weighted means, correlations of channels, residuals from clusters.
+
+A plane's P cells are P points with C numbers each, whatever the rank: X is (N, C, P).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...errors import ShapeError
+from .. import geometry
+from ..operator import Implementation, Op
+
+__all__ = ["Attention", "Bilinear", "Covariance", "Strips", "VectorsOfLocallyAggregatedDescriptors"]
+
+# Values that are not finite run through to NaN, which is the answer, without numpy's warnings.
+through = np.errstate(all="ignore")
+
+
+def points(x):
+    """X: the cells of each plane in a row."""
+    return np.ascontiguousarray(x.reshape(*x.shape[:2], math.prod(x.shape[2:])))
+
+
+RUN = 1024  # cells whose products are summed in float32 before they go to a float64 sum
+
+
+def products(X, Z):
+    """Σ xᵢ zᵢᵀ over the cells of each image, in float64; of float32 points by runs of cells."""
+    if X.dtype == np.float64:
+        return X @ Z.swapaxes(1, 2)
+    total = np.zeros((len(X), X.shape[1], Z.shape[1]))
+    for begin in range(0, X.shape[2], RUN):
+        total += X[:, :, begin : begin + RUN] @ Z[:, :, begin : begin + RUN].swapaxes(1, 2)
+    return total
+
+
+def check_shape(op, name, found, expected, why):
+    """Raise unless an array, where it is given, has the shape that follows from the others."""
+    if found is not None and (
+        len(found) != len(expected) or any(None not in (a, b) and a != b for a, b in zip(found, expected, strict=True))
+    ):
+        raise ShapeError(f"{op.name}: {name} has shape {found}; expected {expected}: {why}")
+
+
+def softmax(s, axis):
+    """e^s / Σ e^s, the largest s taken out."""
+    e = np.exp(s - s.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+def softmax_gradient(a, da, axis):
+    return a * (da - (a * da).sum(axis=axis, keepdims=True))
+
+
+def unit(v, axes):
+    """(v / ‖v‖, ‖v‖); a vector of zeros stays one."""
+    norm = np.sqrt((v * v).sum(axis=axes, keepdims=True))
+    return v / np.where(norm == 0, 1, norm), norm
+
+
+def unit_gradient(u, norm, du, axes):
+    """∂(v / ‖v‖): what of du is perpendicular to u, over ‖v‖; 0 for a vector of zeros."""
+    return np.where(norm == 0, 0, (du - u * (u * du).sum(axis=axes, keepdims=True)) / np.where(norm == 0, 1, norm))
+
+
+class Statistics(Implementation):
+    """What these kinds share: results computed by numpy and put where they are needs_gradient."""
+
+    per_image = True
+
+    def receptive_window(self, call):
+        return None
+
+    def put(self, call, needs_gradient, out, *gradients):
+        """The gradients that are needs_gradient, in x's dtype, in arrays of their own or in ``out``."""
+        results = call.gradients(needs_gradient, out)
+        for result, gradient in zip(results, gradients, strict=True):
+            if result is not None:
+                result[...] = gradient.reshape(result.shape)
+        return results
+
+
+# ── Attention pooling ── Ilse, Tomczak & Welling 2018, arXiv:1802.04712, eq. 7-9 ───────────────────────────────────────
+#
+#     tᵢ = tanh(V xᵢ), gated also ⊙ σ(U xᵢ)      sᵢ = wᵀ tᵢ      a = softmax(s)      y = Σ aᵢ xᵢ
+#
+#     daᵢ = dyᵀ xᵢ      ds = a ⊙ (da − Σ a da)      dw = Σ dsᵢ tᵢ      dxᵢ = aᵢ dy + Vᵀ dpᵢ + Uᵀ dqᵢ
+#     dp = w ds σ(U x) (1 − tanh²), dV = Σ dpᵢ xᵢᵀ;      dq = w ds tanh σ (1 − σ), dU = Σ dqᵢ xᵢᵀ
+
+
+class Attention(Statistics):
+    """The mean of all cells, weighted by a score that is learned."""
+
+    saves = ("x", "v", "w", "u")
+
+    def splits_batch(self, call):
+        return call.shapes[4] is None  # a mask would have to be cut with x
+
+    def infer(self, op, shapes, dtype, settings):
+        x, v, w, u, mask = shapes
+        extents = geometry.spatial(op.name, x)
+        if len(v) != 2:
+            raise ShapeError(f"{op.name}: v has shape {v}; expected (hidden, {x[1]})")
+        check_shape(op, "v", v, (v[0], x[1]), f"one number for each of {x[1]} channels")
+        check_shape(op, "w", w, (v[0],), f"one number for each row of v {v}")
+        check_shape(op, "u", u, v, "that of v")
+        check_shape(op, "mask", mask, (x[0], *extents), f"one for every cell of an image of input {x}")
+        if v[0] == 0:
+            raise ShapeError(f"{op.name}: v has shape {v}; a score needs at least one row")
+        return (x[0], x[1]), None
+
+    @through
+    def forward(self, call, arrays, out=None):
+        x, v, w, u, mask = arrays
+        X = points(x)
+        if mask is not None:
+            inside = mask.reshape(len(X), X.shape[2])
+            X = np.where(inside[:, None], X, 0).astype(call.dtype)
+        t = np.tanh(v @ X)
+        gate = None if u is None else np.exp(-np.logaddexp(0, -(u @ X)))
+        s = w.astype(np.float64) @ (t if u is None else t * gate)
+        if mask is None:
+            a = softmax(s, 1)
+        else:
+            e = np.where(inside, np.exp(s - np.where(inside, s, -np.inf).max(axis=1, keepdims=True)), 0)
+            total = e.sum(axis=1, keepdims=True)
+            a = e / np.where(total == 0, 1, total)
+        y = call.empty(out)
+        y[...] = (X @ a[:, :, None])[:, :, 0]
+        weights = a.reshape(x.shape[0], *x.shape[2:]).astype(call.dtype)
+        return y, (weights,) if call.settings["return_weights"] else (), (X, v, w, u, t, gate, a)
+
+    @through
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        X, v, w, u, t, gate, a = saved
+        da = (dy[:, None].astype(np.float64) @ X)[:, 0]
+        ds = softmax_gradient(a, da, 1).astype(call.dtype)
+        score = w[:, None] * ds[:, None]
+        dp = score * (1 - t * t) * (1 if gate is None else gate)
+        dx = dy[:, :, None] * a[:, None].astype(call.dtype) + v.T @ dp
+        dv = (dp @ X.swapaxes(1, 2)).sum(axis=0)
+        du = None
+        if u is not None:
+            dq = score * t * gate * (1 - gate)
+            dx += u.T @ dq
+            du = (dq @ X.swapaxes(1, 2)).sum(axis=0)
+        dw = ((t if gate is None else t * gate).astype(np.float64) @ ds[:, :, None]).sum(axis=(0, 2))
+        return self.put(call, needs_gradient, out, dx, dv, dw, du, None)
+
+
+# ── Strip pooling ── Hou, Zhang, Cheng & Feng 2020, arXiv:2003.13328, eq. 1-5 ──────────────────────────────────────────
+#
+#     r[h] = mean of row h      q[w] = mean of column w      each through a 1-D convolution, where its weights are given
+#     z[h, w] = r[h] + q[w]     y = z, or with gate x ⊙ σ(z)
+#
+#     dr[h] = Σ_w dz[h, w]      dq[w] = Σ_h dz[h, w], through the convolutions      dx = dr / W + dq / H, with gate + dy ⊙ σ(z)
+
+
+@dataclass(frozen=True)
+class Strips(Statistics):
+    """The means of rows and columns, added up in every cell; ``pooling`` is the operator that takes them, with output_size."""
+
+    pooling: Op
+
+    def means(self, x):
+        """Of rows (N, C, H), and of columns (N, C, W)."""
+        return self.pooling(x, output_size=(None, 1))[:, :, :, 0], self.pooling(x, output_size=(1, None))[:, :, 0]
+
+    def infer(self, op, shapes, dtype, settings):
+        x, w_rows, w_columns = shapes
+        geometry.spatial(op.name, x, (2,))
+        for name, w in (("w_rows", w_rows), ("w_columns", w_columns)):
+            if w is not None:
+                size = w[2] if len(w) == 3 else 3
+                check_shape(op, name, w, (x[1], x[1], size), "(channels, channels, odd kernel)")
+                if size % 2 == 0:
+                    raise ShapeError(f"{op.name}: {name} has {size} taps; an odd number has a middle: use {size + 1}")
+        return x, None
+
+    @through
+    def forward(self, call, arrays, out=None):
+        x, w_rows, w_columns = arrays
+        rows, columns = self.means(x)
+        z = filtered(rows, w_rows)[:, :, :, None], filtered(columns, w_columns)[:, :, None]
+        y = call.empty(out)
+        np.add(*z, out=y)
+        if not call.settings["gate"]:
+            return y, (), (None, w_rows, w_columns, rows, columns, None)
+        gate = np.exp(-np.logaddexp(0, -y))
+        np.multiply(x, gate, out=y)
+        return y, (), (x, w_rows, w_columns, rows, columns, gate)
+
+    @through
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        x, w_rows, w_columns, rows, columns, gate = saved
+        dz = dy if gate is None else dy * x * gate * (1 - gate)
+        # Each of the W cells of a row has 1/W of its gradient, Σ dz: the mean of dz.
+        drows, dcolumns = self.means(dz)
+        H, W = call.shapes[0][2:]
+        drows, dw_rows = filter_gradients(rows, w_rows, drows, W)
+        dcolumns, dw_columns = filter_gradients(columns, w_columns, dcolumns, H)
+        results = call.gradients(needs_gradient, out)
+        if results[0] is not None:
+            np.add(drows[:, :, :, None], dcolumns[:, :, None], out=results[0])
+            if gate is not None:
+                np.add(results[0], dy * gate, out=results[0])
+        for result, gradient in zip(results[1:], (dw_rows, dw_columns), strict=True):
+            if result is not None:
+                result[...] = gradient
+        return results
+
+
+def windows_of(a, size):
+    """The ``size`` neighbours of each number along the last axis, zeros beyond its ends."""
+    return np.lib.stride_tricks.sliding_window_view(np.pad(a, ((0, 0), (0, 0), (size // 2,) * 2)), size, axis=2)
+
+
+def filtered(a, w):
+    """y[n, o, i] = Σ w[o, c, k] a[n, c, i + k − ⌊size/2⌋]; a itself without w."""
+    return a if w is None else np.tensordot(windows_of(a, w.shape[2]), w, ([1, 3], [1, 2])).swapaxes(1, 2)
+
+
+def filter_gradients(a, w, dy, count):
+    """da and dw of ``filtered`` for the gradient ``count`` · dy, da over ``count``: dy filtered by w turned round, and the
+    windows of a weighted by dy.
+    """
+    if w is None:
+        return dy, None
+    turned = w.swapaxes(0, 1)[:, :, ::-1]
+    return filtered(dy, turned), count * np.tensordot(dy, windows_of(a, w.shape[2]), ([0, 2], [0, 2]))
+
+
+# ── Covariance pooling ── Li, Xie, Wang & Zuo 2017, arXiv:1703.08050; Li, Xie, Wang & Gao 2018, arXiv:1712.01034 ───────
+#
+#     P = 1/n Σ (xᵢ − μ)(xᵢ − μ)ᵀ      A = P / tr P      Y₀ = A, Z₀ = 1
+#     T = ½ (3 − Z Y)                  Y ← Y T, Z ← T Z, `iterations` times      S = √(tr P) Y → √P      y: S above its diagonal
+#
+#     backward through one iteration, G and E the gradients of its Y and Z:
+#         dT = Yᵀ G + E Zᵀ             dY = G Tᵀ − ½ Zᵀ dT                       dZ = Tᵀ E − ½ dT Yᵀ
+#     dX = 1/n (dP + dPᵀ)(X − μ)
+
+
+class Covariance(Statistics):
+    """How the channels vary together, as the square root of their covariance matrix."""
+
+    saves = ("x",)
+
+    def infer(self, op, shapes, dtype, settings):
+        geometry.spatial(op.name, shapes[0])
+        C = shapes[0][1]
+        return (shapes[0][0], None if C is None else C * (C + 1) // 2), None
+
+    @through
+    def forward(self, call, arrays, out=None):
+        X = points(arrays[0])
+        N, C, n = X.shape
+        P, mean, exact = np.empty((N, C, C)), np.empty((N, C, 1)), np.empty((C, n))
+        for i, image in enumerate(X):  # one after the other: they stay in the cache
+            exact[...] = image  # rounding in float32 would make the small eigenvalues negative
+            mean[i] = exact.mean(axis=1, keepdims=True)
+            exact -= mean[i]
+            np.matmul(exact, exact.T, out=P[i])
+        P /= n
+        steps, S = [], P
+        trace = np.trace(P, axis1=1, axis2=2)[:, None, None]
+        some = np.where(trace == 0, 1, trace)
+        if call.settings["iterations"]:
+            Y, Z = P / some, np.broadcast_to(np.eye(C), P.shape)
+            for _ in range(call.settings["iterations"]):
+                T = 0.5 * (3 * np.eye(C) - Z @ Y)
+                steps.append((Y, Z, T))
+                Y, Z = Y @ T, T @ Z
+            S = np.sqrt(trace) * Y
+        y = call.empty(out)
+        y[...] = S[:, *np.triu_indices(C)]
+        return y, (), (X, mean, P, trace, some, steps, S)
+
+    @through
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        X, mean, P, trace, some, steps, S = saved
+        C, n = X.shape[1:]
+        dP = np.zeros(P.shape)
+        dP[:, *np.triu_indices(C)] = dy
+        if steps:
+            dtrace = (dP * S).sum(axis=(1, 2), keepdims=True) / (2 * some)
+            G, E = np.sqrt(trace) * dP, np.zeros(P.shape)
+            for Y, Z, T in reversed(steps):
+                dT = Y.swapaxes(1, 2) @ G + E @ Z.swapaxes(1, 2)
+                G = G @ T.swapaxes(1, 2) - 0.5 * Z.swapaxes(1, 2) @ dT
+                E = T.swapaxes(1, 2) @ E - 0.5 * dT @ Y.swapaxes(1, 2)
+            dtrace -= (G * P).sum(axis=(1, 2), keepdims=True) / some**2
+            dP = np.where(trace == 0, 0, G / some + dtrace * np.eye(C))
+        (dx,) = call.gradients(needs_gradient, out)
+        if dx is not None:
+            factor, mean = ((dP + dP.swapaxes(1, 2)) / n).astype(call.dtype), mean.astype(call.dtype)
+            for i, image in enumerate(X):
+                dx[i] = (factor[i] @ (image - mean[i])).reshape(dx.shape[1:])
+        return (dx,)
+
+
+# ── Bilinear pooling ── Lin, RoyChowdhury & Maji 2015, arXiv:1504.07889, eq. 1-2 and section 3.1 ───────────────────────
+#
+#     B = 1/n Σ xᵢ zᵢᵀ      s = sign(B) √(|B| + ε)      y = s / ‖s‖
+#
+#     dB = ds / (2 √(|B| + ε)), 0 at B = 0      dxᵢ = 1/n dB zᵢ      dzᵢ = 1/n dBᵀ xᵢ
+
+
+class Bilinear(Statistics):
+    """Products of all pairs of channels of two images, averaged over the cells."""
+
+    saves = ("x", "z")
+
+    def splits_batch(self, call):
+        return call.shapes[1] is None  # z would have to be cut with x
+
+    def infer(self, op, shapes, dtype, settings):
+        x, z = shapes
+        extents = geometry.spatial(op.name, x)
+        if z is not None:
+            if len(z) != len(x):
+                raise ShapeError(f"{op.name}: z has shape {z}; input x {x} needs as many dimensions")
+            check_shape(op, "z", z, (x[0], z[1], *extents), "the images and cells of x, with channels of its own")
+            geometry.spatial(op.name, z)
+        D = x[1] if z is None else z[1]
+        return (x[0], None if None in (x[1], D) else x[1] * D), None
+
+    @through
+    def forward(self, call, arrays, out=None):
+        X, Z = (None if a is None else points(a) for a in arrays)
+        B = products(X, X if Z is None else Z) / X.shape[2]
+        settings = call.settings
+        root = np.sqrt(np.abs(B) + settings["eps"]) if settings["signed_sqrt"] else None
+        s = B if root is None else np.sign(B) * root
+        u, norm = unit(s, (1, 2)) if settings["normalize"] else (s, None)
+        y = call.empty(out)
+        y[...] = u.reshape(y.shape)
+        return y, (), (*arrays, B, root, u, norm)
+
+    @through
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        x, z, B, root, u, norm = saved
+        dB = dy.astype(np.float64).reshape(B.shape)
+        if norm is not None:
+            dB = unit_gradient(u, norm, dB, (1, 2))
+        if root is not None:
+            dB = np.where(B == 0, 0, dB / np.where(B == 0, 1, 2 * root))
+        X = points(x)
+        dB /= X.shape[2]
+        if z is None:
+            return self.put(call, needs_gradient, out, (dB + dB.swapaxes(1, 2)).astype(call.dtype) @ X, None)
+        dB = dB.astype(call.dtype)
+        return self.put(call, needs_gradient, out, dB @ points(z), dB.swapaxes(1, 2) @ X)
+
+
+# ── NetVLAD ── Arandjelović, Gronat, Torii, Pajdla & Sivic 2016, arXiv:1511.07247, eq. 3-4 ─────────────────────────────
+#
+#     a = softmax over k of (wₖᵀ xᵢ + bₖ)      Vₖ = Σᵢ aₖᵢ (xᵢ − cₖ)      y = all Vₖ / ‖Vₖ‖, over √(how many are not 0)
+#
+#     G = dV      daₖᵢ = Gₖᵀ (xᵢ − cₖ)      ds = a ⊙ (da − Σₖ a da)      dw = Σ dsₖᵢ xᵢ      db = Σ dsₖᵢ
+#     dxᵢ = Σₖ aₖᵢ Gₖ + Σₖ dsₖᵢ wₖ          dcₖ = −Σᵢ aₖᵢ Gₖ
+
+
+class VectorsOfLocallyAggregatedDescriptors(Statistics):
+    """What the cells near each cluster lie from its centre, all together."""
+
+    saves = ("x", "w", "c")
+
+    def infer(self, op, shapes, dtype, settings):
+        x, w, c, b = shapes
+        geometry.spatial(op.name, x)
+        if len(w) != 2 or w[0] == 0:
+            raise ShapeError(f"{op.name}: w has shape {w}; expected (clusters, {x[1]}), one row or more")
+        check_shape(op, "w", w, (w[0], x[1]), f"one number for each of {x[1]} channels")
+        check_shape(op, "c", c, w, "that of w")
+        check_shape(op, "b", b, (w[0],), f"one number for each row of w {w}")
+        return (x[0], None if None in w else w[0] * w[1]), None
+
+    @through
+    def forward(self, call, arrays, out=None):
+        x, w, c, b = arrays
+        X = points(x)
+        a = softmax(w @ X if b is None else w @ X + b[:, None], 1)
+        V = a @ X.swapaxes(1, 2) - a.sum(axis=2, dtype=np.float64)[:, :, None] * c
+        near = far = None
+        if call.settings["normalize"]:
+            V, near = unit(V, 2)
+            V, far = unit(V, (1, 2))
+        y = call.empty(out)
+        y[...] = V.reshape(y.shape)
+        return y, (), (X, w, c, a, V, near, far)
+
+    @through
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        X, w, c, a, V, near, far = saved
+        G = dy.reshape(V.shape)
+        if near is not None:
+            # V is over ‖V‖ twice; what the first division made of it is V · far.
+            G = unit_gradient(V * far, near, unit_gradient(V, far, G, (1, 2)), 2)
+        G = G.astype(call.dtype)
+        da = G @ X - (G * c).sum(axis=2, keepdims=True)
+        ds = softmax_gradient(a, da, 1)
+        dx = G.swapaxes(1, 2) @ a + w.T @ ds
+        dw = (ds @ X.swapaxes(1, 2)).sum(axis=0, dtype=np.float64)
+        dc = -(a.sum(axis=2, dtype=np.float64)[:, :, None] * G).sum(axis=0)
+        return self.put(call, needs_gradient, out, dx, dw, dc, ds.sum(axis=(0, 2), dtype=np.float64))

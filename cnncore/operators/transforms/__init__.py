@@ -1,0 +1,1 @@
+"""Pooling in transformed coordinates: wavelets, spectra, blurs."""

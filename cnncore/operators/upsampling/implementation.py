@@ -1,0 +1,195 @@
+"""Images on a finer (or coarser) grid: the nearest pixel, or linear interpolation between pixels."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+from ...checks import has_length, per_axis
+from ...errors import SettingError, ShapeError
+from ..geometry import fraction_meant
+from ..transforms.implementation import Axis, Resampling
+
+__all__ = ["LinearUpsampling", "NearestUpsampling", "Resize", "scale_numbers"]
+
+LARGEST_EXTENT = 2**24
+
+
+def scale_numbers(place, name, value):
+    """A check that scale is None, a positive number, or one per axis."""
+    if value is None:
+        return None
+    if has_length(value) and not isinstance(value, str):
+        return tuple(scale_number(place, name, v) for v in value)
+    return scale_number(place, name, value)
+
+
+def scale_number(place, name, value):
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise SettingError(f"{place}: {name} must be a number, or one per axis, got {value!r}") from None
+    if isinstance(value, (bool, str)) or not 0 < number < LARGEST_EXTENT:
+        raise SettingError(f"{place}: {name} must be a positive number below {LARGEST_EXTENT}, got {value!r}; try 2")
+    return number
+
+
+class Upsampling(Resampling):
+    """What both share: the positions of the outputs in the input, as fractions, so that no rounding moves a pixel."""
+
+    def per_axis(self, op, rank, settings):
+        size, scale = settings["size"], settings["scale"]
+        if (size is None) == (scale is None):
+            raise SettingError(f"{op.name}: give either size or scale, got size={size!r} and scale={scale!r}")
+        if size is not None:
+            return [(n, None, settings) for n in per_axis(op.name, "size", size, rank, minimum=1)]
+        scales = scale if isinstance(scale, tuple) else (scale,) * rank
+        if len(scales) != rank:
+            raise SettingError(
+                f"{op.name}: scale has {len(scales)} numbers {scales}; the input has {rank} spatial axes"
+            )
+        return [(None, fraction_meant(s), settings) for s in scales]
+
+    def axis(self, op, H, settings):
+        size, scale, settings = settings
+        if H is None:
+            return None
+        outputs = math.floor(H * scale) if size is None else size
+        if not 1 <= outputs <= LARGEST_EXTENT:
+            raise ShapeError(
+                f"{op.name}: {H} pixels scaled by {float(scale or 0)} are {outputs}; use a scale that leaves some"
+            )
+        step = Fraction(H, outputs) if scale is None else 1 / scale
+        coordinates = settings["coordinates"]
+        half = Fraction(1, 2)
+
+        def position(o):
+            if coordinates == "pytorch_half_pixel" and outputs == 1:
+                return Fraction(0)
+            if coordinates in ("half_pixel", "pytorch_half_pixel"):
+                return (o + half) * step - half
+            if coordinates == "half_pixel_symmetric":  # what a scale leaves over is cut off on both sides
+                return Fraction(H, 2) * (1 - outputs * step / H) + (o + half) * step - half
+            if coordinates == "align_corners":
+                return Fraction(o * (H - 1), outputs - 1) if outputs > 1 else Fraction(0)
+            return o * step
+
+        return Axis(
+            H, outputs, lambda: self.entries([position(o) for o in range(outputs)], H, {**settings, "step": step})
+        )
+
+    def receptive_window(self, call):
+        extents = zip(call.shapes[0][2:], call.output[2:], strict=True)
+        return tuple((self.reach, 1 if None in (H, outputs) else Fraction(H, outputs)) for H, outputs in extents)
+
+
+class NearestUpsampling(Upsampling):
+    """Every output is one pixel."""
+
+    reach = 1
+
+    def entries(self, positions, H, settings):
+        rounding = {
+            "floor": math.floor,
+            "ceil": math.ceil,
+            "round_prefer_floor": lambda p: math.ceil(p - Fraction(1, 2)),
+            "round_prefer_ceil": lambda p: math.floor(p + Fraction(1, 2)),
+        }[settings["rounding"]]
+        source = np.clip([rounding(p) for p in positions], 0, H - 1)
+        return np.arange(len(positions)), source, np.ones(len(positions))
+
+
+class LinearUpsampling(Upsampling):
+    """Every output lies between two pixels of an axis; beyond the first and the last there are no others."""
+
+    reach = 2
+
+    def entries(self, positions, H, settings):
+        output, source, weight = [], [], []
+        for o, p in enumerate(positions):
+            p = min(max(p, Fraction(0)), Fraction(H - 1))
+            cell = math.floor(p)
+            for neighbour, part in ((cell, 1 - (p - cell)), (cell + 1, p - cell)):
+                if part:  # a pixel without weight does not count, whatever it holds
+                    output.append(o)
+                    source.append(neighbour)
+                    weight.append(float(part))
+        return np.array(output), np.array(source), np.array(weight)
+
+
+def linear_kernel(t):
+    """1 at 0, 0 from 1 on."""
+    return max(1 - abs(t), Fraction(0))
+
+
+def cubic_kernel(a):
+    """Keys' cubic convolution: 1 at 0, 0 at 1 and from 2 on."""
+
+    def kernel(t):
+        t = abs(t)
+        if t < 1:
+            return ((a + 2) * t - (a + 3)) * t * t + 1
+        return ((a * t - 5 * a) * t + 8 * a) * t - 4 * a if t < 2 else Fraction(0)
+
+    return kernel
+
+
+class Resize(Upsampling):
+    """Every interpolation, to a size, by a scale, or to the size of another array."""
+
+    saves = ()
+
+    def infer(self, op, shapes, dtype, settings):
+        x, like = (*shapes, None)[:2]
+        if like is not None:
+            if len(like) != len(x):
+                raise ShapeError(
+                    f"{op.name}: like has {len(like)} dimensions {like}, x has {len(x)} {x}; expected as many"
+                )
+            if settings["size"] is not None or settings["scale"] is not None:
+                raise SettingError(f"{op.name}: the size is that of like; leave out size and scale")
+            settings = {**settings, "like": tuple(like[2:])}
+        return super().infer(op, (x,), dtype, settings)
+
+    def per_axis(self, op, rank, settings):
+        if "like" in settings:
+            return [(n, None, settings) for n in settings["like"]]
+        return super().per_axis(op, rank, settings)
+
+    def axis(self, op, H, settings):
+        if settings[0] is None and settings[1] is None:  # the other array's extent is open
+            return None
+        return super().axis(op, H, settings)
+
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        gradients = super().backward(call, saved, dy, needs_gradient, out)
+        return (*gradients, *(None,) * (len(call.shapes) - 1))
+
+    def receptive_window(self, call):
+        reach = {"nearest": 1, "linear": 2, "cubic": 4}[call.settings["mode"]]
+        extents = zip(call.shapes[0][2:], call.output[2:], strict=True)
+        return tuple((reach, 1 if None in (H, outputs) else Fraction(H, outputs)) for H, outputs in extents)
+
+    def entries(self, positions, H, settings):
+        mode, step = settings["mode"], settings["step"]
+        if mode == "nearest":
+            return NearestUpsampling.entries(self, positions, H, settings)
+        kernel = linear_kernel if mode == "linear" else cubic_kernel(fraction_meant(settings["cubic_coefficient"]))
+        wide = max(step, Fraction(1)) if settings["antialias"] else Fraction(1)
+        support = (1 if mode == "linear" else 2) * wide
+        output, source, weight = [], [], []
+        for o, p in enumerate(positions):
+            cells = range(math.floor(p - support) + 1, math.ceil(p + support))
+            parts = {}
+            for cell in cells:
+                inside = min(max(cell, 0), H - 1)
+                if inside != cell and settings["exclude_outside"]:
+                    continue
+                parts[inside] = parts.get(inside, 0) + kernel((cell - p) / wide)
+            total = sum(parts.values())
+            for cell, part in sorted(parts.items()):
+                if part:
+                    output.append(o)
+                    source.append(cell)
+                    weight.append(float(part / total))
+        return np.array(output), np.array(source), np.array(weight)

@@ -1,0 +1,1 @@
+"""Pooling with learned or computed weights."""

@@ -1,0 +1,133 @@
+"""Which CPU target's kernels run, and forcing another.
+
+    cnncore.cpu.targets()                      what this machine can run, plainest first
+    cnncore.cpu.peak("float32", threads=2)     how many GFLOP/s it can do at most
+    cnncore.cpu.target()                       what runs now
+    with cnncore.cpu.target("baseline"): …     force one; "reference" runs no kernel at all
+
+CNNCORE_TARGET in the environment chooses at import.
+"""
+
+import os
+import time
+import warnings
+
+import numpy as np
+
+from ..errors import DtypeError, SettingError
+from . import dispatch
+from . import threads as native
+
+__all__ = ["kernels", "kernels_taken", "peak", "target", "targets"]
+
+PRECISIONS = {"float32": dispatch.FLOAT32, "float64": dispatch.FLOAT64}
+PEAK_ROUNDS = 20  # the best of them was not interrupted
+PEAK_STEPS = 1 << 15  # about half a millisecond
+PEAK_TASKS = 4  # per thread: one that wakes late is helped by the others
+
+
+def targets():
+    """Names of the CPU targets that this machine can run, plainest first.
+
+    >>> import cnncore
+    >>> cnncore.cpu.targets()[:2]
+    ['reference', 'baseline']
+    """
+    return dispatch.targets()
+
+
+def target(name=None):
+    """Name of the target that runs now; with ``name``, force that one: at once, and until a ``with`` block ends.
+
+    >>> import cnncore
+    >>> with cnncore.cpu.target("baseline"):
+    ...     cnncore.cpu.target()
+    'baseline'
+    """
+    if name is None:
+        return dispatch.current_target()
+    name = _current_name(name, stacklevel=3)
+    if name not in targets():
+        raise SettingError(f"cpu.target: {name!r} is not among the targets of this machine: {', '.join(targets())}")
+    return _Forced(name)
+
+
+def _current_name(name, stacklevel):
+    """``name``, or what a target is called now that earlier versions called so."""
+    if name != "definition":
+        return name
+    warnings.warn(
+        "the target 'definition' is called 'reference' now; the old name goes with the next version",
+        DeprecationWarning,
+        stacklevel=stacklevel,
+    )
+    return "reference"
+
+
+class _Forced:
+    """The target is forced when this is made; leaving the ``with`` block brings back the one before."""
+
+    def __init__(self, name):
+        self.before = dispatch.current_target()
+        dispatch.select_target(name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        dispatch.select_target(self.before)
+
+
+def kernels():
+    """Names of the compiled kernels; operators without one run their definition."""
+    return dispatch.kernel_names()
+
+
+def kernels_taken():
+    """Names of the kernels taken, by any thread, since this was last asked."""
+    return dispatch.kernels_taken()
+
+
+def peak(dtype="float32", threads=None):
+    """The most that this machine computes with the target that runs now, in GFLOP/s: a multiply-add counts as two operations.
+
+    Measured anew in some hundredths of a second, by multiply-adds on registers that do not wait for each other; no
+    convolution of the same target that multiplies as often as its reference can be faster. ``threads``: their number;
+    as many as calls may use where it is not given.
+
+    >>> import cnncore
+    >>> cnncore.cpu.peak("float32", threads=1) > 0
+    True
+    """
+    try:
+        precision = PRECISIONS[np.dtype(dtype).name]
+    except (TypeError, KeyError):
+        raise DtypeError(f"cpu.peak: dtype {dtype!r}; expected 'float32' or 'float64'") from None
+    count = native.get_num_threads() if threads is None else threads
+    best = float("inf")
+    with native.threads(count):
+        for _ in range(PEAK_ROUNDS):
+            began = time.perf_counter()
+            found = dispatch.multiply_adds(precision, PEAK_STEPS, PEAK_TASKS * count)
+            took = time.perf_counter() - began
+            if found is None:
+                raise SettingError(
+                    f"cpu.peak: the target {target()!r} runs references, which have no peak; choose another cpu.target"
+                )
+            best = min(best, took / found[0])
+    return 2e-9 / best
+
+
+def _choose():
+    wanted = _current_name(os.environ.get("CNNCORE_TARGET", ""), stacklevel=2)
+    if wanted and wanted not in targets():
+        warnings.warn(
+            f"CNNCORE_TARGET={wanted} is not among the targets of this machine ({', '.join(targets())}); {targets()[-1]} runs",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        wanted = ""
+    dispatch.select_target(wanted or targets()[-1])
+
+
+_choose()

@@ -1,0 +1,73 @@
+"""How many threads a call may use.
+
+The results never depend on it: work is cut into tiles by geometry alone.
+"""
+
+import math
+import os
+from contextlib import contextmanager
+
+from ..errors import SettingError
+from . import dispatch
+
+__all__ = ["get_num_threads", "set_num_threads", "threads"]
+
+MOST_THREADS = 256
+
+
+def set_num_threads(n):
+    """Let every call use up to ``n`` native threads (1 to 256).
+
+    >>> import cnncore
+    >>> before = cnncore.get_num_threads()
+    >>> cnncore.set_num_threads(1); cnncore.get_num_threads()
+    1
+    >>> cnncore.set_num_threads(before)
+    """
+    if isinstance(n, bool) or not hasattr(n, "__index__") or not 1 <= n.__index__() <= MOST_THREADS:
+        raise SettingError(
+            f"set_num_threads: the number of threads must be an integer from 1 to {MOST_THREADS}, got {n!r}"
+        )
+    dispatch.set_threads(n.__index__())
+
+
+def get_num_threads():
+    """The number of native threads a call may use."""
+    return dispatch.get_threads()
+
+
+@contextmanager
+def threads(n):
+    """``with cnncore.threads(1): …`` uses ``n`` threads inside the block."""
+    before = get_num_threads()
+    set_num_threads(n)
+    try:
+        yield
+    finally:
+        set_num_threads(before)
+
+
+def default_threads():
+    """CNNCORE_NUM_THREADS, else OMP_NUM_THREADS, else the processors this process may use (affinity and cgroup quota)."""
+    for variable in ("CNNCORE_NUM_THREADS", "OMP_NUM_THREADS"):
+        text = os.environ.get(variable, "").split(",")[0].strip()
+        if text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0:
+            return min(int(text), MOST_THREADS)
+    try:
+        processors = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this system
+        processors = os.cpu_count() or 1
+    return max(1, min(processors, _cgroup_processors(), MOST_THREADS))
+
+
+def _cgroup_processors():
+    """Processors that a container's quota allows; infinite where there is none."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+        return math.inf if quota == "max" else max(1, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):
+        return math.inf
+
+
+dispatch.set_threads(int(default_threads()))

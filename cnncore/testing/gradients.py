@@ -1,0 +1,798 @@
+"""Backward passes held against numerical derivatives: Jacobians where they are small, random projections beyond."""
+
+import inspect
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..errors import DtypeError, GradientError, KinkError, KinkWarning, SettingError
+from ..operators.operator import Op
+from ..operators.pooling.implementation import Grid
+from .numerical import STEPS, differentiate, one_sided
+
+__all__ = ["GradientError", "KinkError", "KinkWarning", "check_gradient"]
+
+# An argument's Jacobian is computed whole up to this many inputs, outputs, and entries; beyond, random projections decide.
+WHOLE_SIDE = 1024
+WHOLE_ENTRIES = 2**16
+PROJECTIONS = 3
+# A numerical derivative is believed when scipy's error estimate is at most this part of the tolerance.
+TRUST = 0.1
+# A kink between the nodes can deceive that estimate: before a gradient is called wrong, a second derivative with steps that
+# are shorter by this factor has to agree with the first one, to a small part of what the gradient is off.
+SECOND_LOOK = 0.4
+AGREEMENT = 0.1
+# Where kinks lie too near to the point, it is moved by these multiples of the reach, to where steps these long fit between
+# them (a net of some thousand ReLU has one about every 1e-4 of the way).
+BESIDE = tuple(sign * 5e-5 * k for k in range(1, 17) for sign in (1, -1))
+STEPS_BESIDE = (1e-4, 3e-5, 1e-5, 3e-6)
+
+
+def check_gradient(function, *arrays, step=None, tolerance=1e-8, seed=0, method="auto", **settings):
+    """Check a backward pass against numerical derivatives; return the largest relative error found.
+
+    Parameters
+    ----------
+    function : Op, net, or callable
+        An operator of the registry; a net (its parameters are checked too); or any ``function(*arrays, **settings)`` that
+        returns ``(y, backward)``, where ``backward(dy)`` returns one gradient per float array, a lone one bare. Of several
+        outputs the first is differentiated.
+    *arrays : float64 arrays
+        Where to check. Integer arrays and None are passed on and not differentiated.
+    step : float, optional
+        Half width of the difference formula relative to the values; by default it is found by the error estimates.
+    tolerance : float, default 1e-8
+        Largest error allowed, relative to the largest element of the argument's Jacobian. It is never widened: a numerical
+        derivative counts only if its own error estimate is at most a tenth of the tolerance.
+    seed : int, default 0
+        Of the random directions. A ``function`` with a setting of this name receives it too.
+    method : "auto", "jacobian" or "projection"
+        "jacobian": every ∂y[i]/∂x[j], and one random dy for the sum over outputs. "projection": with random dy and v,
+        ⟨dy, J v⟩ = ⟨Jᵀdy, v⟩, three times for each argument; a wrong backward passes with probability 0. "auto": the
+        Jacobian of arguments where it has at most 1024 rows, 1024 columns and 65536 entries, projection of larger ones.
+    **settings
+        Passed to ``function``.
+
+    Returns
+    -------
+    float
+        The largest error, relative to the largest element of the argument's Jacobian.
+
+    Warns
+    -----
+    KinkWarning
+        Elements do not lie on a kink, but closer to one than differences can tell, as happens in nets of many ReLU and max
+        poolings. It names them; they were checked at a point beside it, moved by less than 1e-3 of the array's typical size.
+
+    Raises
+    ------
+    GradientError
+        Backward is wrong (names the first wrong element: both values, their ratio, and what it looks like), returns
+        gradients of the wrong number, shape or dtype, changes its arguments, or gives something else when called again;
+        or the function is random, or too noisy to differentiate.
+    KinkError
+        There is no derivative to compare with: an element lies on a kink, a tie or a jump.
+    DtypeError
+        An array is not float64: differences of float32 values are too coarse to prove anything.
+
+    Examples
+    --------
+    >>> import numpy as np, cnncore
+    >>> x = np.array([[[1., 5., 2., 7.]]])
+    >>> cnncore.testing.check_gradient(cnncore.max_pool, x, kernel_size=2) < 1e-8
+    True
+    >>> def square(x):
+    ...     return x**2, lambda dy: x * dy          # forgets the 2
+    >>> cnncore.testing.check_gradient(square, x)   # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    GradientError: square: gradient of x is wrong at x[0, 0, 0] …
+    """
+    if method not in ("auto", "jacobian", "projection"):
+        raise SettingError(f"check_gradient: method must be 'auto', 'jacobian' or 'projection', got {method!r}")
+    if not 0 < tolerance < 1:
+        raise SettingError(f"check_gradient: tolerance must lie between 0 and 1, got {tolerance!r}")
+    subject = _subject(function, arrays, settings, seed)
+    # Running statistics of a net, which training passes replace.
+    state = dict(getattr(function, "buffers", {})) if subject.parameters else {}
+    try:
+        return _check(subject, STEPS if step is None else (float(step),), tolerance, seed, method)
+    finally:
+        for name, array in state.items():
+            function.state[name] = array
+
+
+# ── What is checked: an operator, a net, a callable, made alike ────────────────────────────────────────────────────────
+
+
+class _Subject:
+    """A function of the arrays in ``arrays`` (copies of its own, free to be changed), with the names for messages."""
+
+    def __init__(self, place, call, names, arrays, differentiable, value=None, parameters=()):
+        self.place = place
+        self.call = call  # *arrays → (outputs, backward)
+        self.names = names
+        self.arrays = arrays
+        self.differentiable = differentiable  # numbers of the arrays that get a gradient
+        self.inputs = len(arrays) - len(parameters)
+        self.parameters = parameters  # names; their arrays, last in ``arrays``, are changed in place
+        self.plain = value
+
+    def with_backward(self):
+        """y, and the function that takes dy to the gradients of the differentiable arrays."""
+        returned = self.call(*self.arrays[: self.inputs])
+        if not (isinstance(returned, tuple) and len(returned) == 2 and callable(returned[1])):
+            raise SettingError(
+                f"check_gradient: {self.place} must return the pair (y, backward), got {type(returned).__name__}"
+            )
+        y, backward = returned
+        return _first(y), lambda dy: self._gradients(backward, dy)
+
+    def value(self):
+        """y alone."""
+        inputs = self.arrays[: self.inputs]
+        return _first(self.plain(*inputs) if self.plain is not None else self.call(*inputs)[0])
+
+    def _gradients(self, backward, dy):
+        returned = backward(dy)
+        gradients = list(returned) if isinstance(returned, (tuple, list)) else [returned]
+        floats = [i for i in self.differentiable if i < self.inputs]
+        if len(gradients) == self.inputs != len(floats):
+            gradients = [gradients[i] for i in floats]
+        if len(gradients) != len(floats):
+            raise GradientError(
+                f"{self.place}: backward returned {len(gradients)} gradients for {len(floats)} differentiable arrays "
+                f"({', '.join(self.names[i] for i in floats)})"
+            )
+        gradients += [backward.gradients[name] for name in self.parameters]
+        for i, g in zip(self.differentiable, gradients, strict=True):
+            name, array = self.names[i], self.arrays[i]
+            if g is None:
+                raise GradientError(f"{self.place}: backward returned None as the gradient of {name}")
+            if np.shape(g) != array.shape:
+                raise GradientError(
+                    f"{self.place}: the gradient of {name} has shape {np.shape(g)}; {name} is {array.shape}"
+                )
+            if np.asarray(g).dtype != array.dtype:
+                raise GradientError(
+                    f"{self.place}: the gradient of {name} is {np.asarray(g).dtype}; {name} is {array.dtype}"
+                )
+        return [np.array(g) for g in gradients]
+
+
+def _first(y):
+    # A copy: y may be x itself, or a view of it, and x moves.
+    return np.array(y[0] if isinstance(y, tuple) else y)
+
+
+def _own_arrays(place, names, arrays):
+    owned = []
+    for name, array in zip(names, arrays, strict=True):
+        if array is None:
+            owned.append(None)
+            continue
+        array = np.array(array, order="C")
+        if array.dtype.kind == "f" and array.dtype != np.float64:
+            raise DtypeError(
+                f"check_gradient({place}): {name} is {array.dtype}; numerical derivatives need float64: "
+                f"use {name}.astype('float64')"
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise SettingError(f"check_gradient({place}): {name} holds values that are not finite")
+        owned.append(array)
+    return owned
+
+
+def _subject(function, arrays, settings, seed):
+    if isinstance(function, Grid):
+        chosen = {choice: settings.pop(choice) for choice in function.choices if choice in settings}
+        function = function.operator(**chosen)
+    if isinstance(function, Op):
+        return _operator_subject(function, arrays, settings, seed)
+    if hasattr(function, "with_backward") and isinstance(getattr(function, "parameters", None), Mapping):
+        return _net_subject(function, arrays, settings)
+    if not callable(function):
+        raise SettingError(
+            f"check_gradient: expected an operator, a net, or a callable that returns (y, backward), got {function!r}"
+        )
+    place = getattr(function, "__name__", type(function).__name__)
+    try:
+        known = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        known = {}
+    names = [p.name for p in known.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][: len(arrays)]
+    names += [f"array {i}" for i in range(len(names), len(arrays))]
+    if "seed" in known and "seed" not in names:
+        settings = {"seed": seed, **settings}
+    owned = _own_arrays(place, names, arrays)
+    floats = [i for i, a in enumerate(owned) if a is not None and a.dtype.kind == "f"]
+    return _Subject(place, lambda *given: function(*given, **settings), names, owned, floats)
+
+
+def _operator_subject(op, arrays, settings, seed):
+    if "seed" in op.settings:
+        settings = {"seed": seed, **settings}
+    bound, call = op.bind(arrays, dict(settings))  # settings may follow the arrays by position, arrays come by name
+    rows = op.rows(len(bound))
+    names = [row.name for row in rows]
+    if op.variadic:
+        first = len(op.arrays) - 1
+        names[first:] = [f"{rows[first].name}[{i}]" for i in range(len(bound) - first)]
+    owned = _own_arrays(op.name, names, bound)
+    return _Subject(
+        op.name,
+        lambda *given: op.with_backward(*given, **call.settings),
+        names,
+        owned,
+        [i for i, needs_gradient in enumerate(op.needs_gradient(owned)) if needs_gradient],
+        value=lambda *given: op(*given, **call.settings),
+    )
+
+
+def _net_subject(net, arrays, settings):
+    names = ["x"] if len(arrays) == 1 else [f"input {i}" for i in range(len(arrays))]
+    owned = _own_arrays("net", names, arrays)
+    frozen = getattr(net, "frozen", ())
+    parameters = tuple(name for name in net.parameters if name not in frozen)
+    for name in parameters:
+        if net.parameters[name].dtype != np.float64:
+            raise DtypeError(
+                f"check_gradient(net): parameter {name} is {net.parameters[name].dtype}; numerical derivatives need float64: "
+                "use net.astype('float64'), or build with dtype='float64'"
+            )
+    if "step" in inspect.signature(net.with_backward).parameters:
+        settings = {"step": 0, **settings}  # the same random numbers in every pass
+
+    def call(*given):
+        # All outputs as one vector, so that each of them is checked.
+        y, backward = net.with_backward(*given, **settings)
+        outputs = y if isinstance(y, tuple) else (y,)
+        ends = np.cumsum([output.size for output in outputs])[:-1]
+
+        def backward_of_all(dy):
+            parts = np.split(dy, ends) if isinstance(y, tuple) else [dy]
+            dxs = backward(*(part.reshape(output.shape) for part, output in zip(parts, outputs, strict=True)))
+            backward_of_all.gradients = backward.gradients
+            return dxs
+
+        return np.concatenate([output.ravel() for output in outputs]) if isinstance(y, tuple) else y, backward_of_all
+
+    return _Subject(
+        "net",
+        call,
+        names + [f"parameter {name}" for name in parameters],
+        owned + [net.parameters[name] for name in parameters],
+        [i for i, a in enumerate(owned) if a.dtype.kind == "f"] + [len(owned) + i for i in range(len(parameters))],
+        parameters=parameters,
+    )
+
+
+# ── The check ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _check(subject, steps, tolerance, seed, method):
+    rng = np.random.default_rng(seed)
+    y, backward = subject.with_backward()
+    if y.dtype != np.float64:
+        raise GradientError(f"{subject.place}: y is {y.dtype} for float64 arrays")
+    if not np.isfinite(y).all():
+        raise SettingError(f"check_gradient({subject.place}): y holds values that are not finite")
+    if not np.array_equal(y, subject.value()):
+        raise GradientError(
+            f"{subject.place}: the same arrays gave two different y, so there is nothing to differentiate. Is it random? "
+            "Fix its seed or state"
+        )
+    dy = rng.standard_normal(y.shape)
+    if (dy > 0).all():  # backward is linear in dy, and a single number shows that only where it is negative
+        dy = -dy
+    gradients = _conduct(subject, backward, dy)
+    largest = 0.0
+    for i, gradient in zip(subject.differentiable, gradients, strict=True):
+        x = subject.arrays[i]
+        if not x.size or not y.size:
+            if np.any(gradient):
+                raise GradientError(f"{subject.place}: y is empty, but the gradient of {subject.names[i]} is not 0")
+            continue
+        whole = method == "jacobian" or (method == "auto" and _small(x, y))
+        compare = _compare_jacobian if whole else _compare_projections
+        largest = max(largest, compare(subject, i, y, backward, dy, gradient, steps, tolerance, rng))
+    return largest
+
+
+def _small(x, y):
+    """Whether the Jacobian of y in x is small enough to be computed whole."""
+    return max(x.size, y.size) <= WHOLE_SIDE and x.size * y.size <= WHOLE_ENTRIES
+
+
+def _conduct(subject, backward, dy):
+    """Gradients for dy, after checking that backward leaves everything as it is and repeats itself."""
+    before = [None if a is None else a.copy() for a in subject.arrays]
+    given = dy.copy()
+    gradients = backward(given)
+    if not np.array_equal(given, dy):
+        raise GradientError(f"{subject.place}: backward changed dy")
+    for name, array, old in zip(subject.names, subject.arrays, before, strict=True):
+        if array is not None and not np.array_equal(array, old):
+            raise GradientError(f"{subject.place}: forward or backward changed {name}")
+    for i, first, second in zip(subject.differentiable, gradients, backward(dy.copy()), strict=True):
+        if not np.isfinite(first).all():
+            at = _first_index(~np.isfinite(first))
+            raise GradientError(
+                f"{subject.place}: the gradient of {subject.names[i]} is {first[at]} at {_element(subject.names[i], at)}"
+            )
+        if not np.array_equal(first, second):
+            raise GradientError(
+                f"{subject.place}: backward called twice with the same dy gave two different gradients of {subject.names[i]}"
+            )
+    return gradients
+
+
+def _reach(x):
+    """What steps along each element are relative to: its size, but not less than that of its array's typical element."""
+    typical = float(np.sqrt(np.mean(np.square(x)))) or 1.0
+    return np.maximum(np.abs(x.ravel()), typical)
+
+
+def _along(subject, i, outcome, directions=None):
+    """The curve t ↦ outcome(y) as array i moves by t along element j, or along directions[j]."""
+    x = subject.arrays[i]
+    start = x.copy()
+
+    def curve(j, t):
+        try:
+            if directions is None:
+                x.flat[j] = start.flat[j] + t
+            else:
+                x[...] = start + t * directions[j].reshape(x.shape)
+            return outcome(subject.value())
+        finally:
+            if directions is None:
+                x.flat[j] = start.flat[j]
+            else:
+                x[...] = start
+
+    return curve
+
+
+def _compare_jacobian(subject, i, y, backward, dy, gradient, steps, tolerance, rng):
+    """Every entry of the argument's Jacobian, then the gradient for a dense dy."""
+    x, name = subject.arrays[i], subject.names[i]
+    position = subject.differentiable.index(i)
+    given = np.empty((y.size, x.size))
+    one = np.zeros(y.shape)
+    for k in range(y.size):
+        one.flat[k] = 1
+        given[k] = backward(one.copy())[position].ravel()
+        one.flat[k] = 0
+    curve = _along(subject, i, np.ravel)
+    reach = _reach(x)
+    magnitude = np.abs(y).max()
+    found = differentiate(curve, x.size, reach, magnitude, TRUST * tolerance, np.abs(given).max(initial=0), steps)
+    wrong = found.settled & _differs(given, found.value, found, tolerance)
+    for j in np.flatnonzero(wrong.any(axis=0)):
+        line = _Line(lambda t, j=j: curve(j, t), reach[j], magnitude, found.scale, tolerance, steps)
+        confirmed = wrong[:, j] & line.confirms(given[:, j], found.value[:, j])
+        if not confirmed.any():
+            found.settled[wrong[:, j], j] = False
+            wrong[:, j] = False
+            continue
+        k = int(np.flatnonzero(confirmed)[0])
+        where = wrong.any(axis=0).reshape(x.shape)
+        raise GradientError(
+            f"{subject.place}: gradient of {name} is wrong at {_element(name, _unravel(j, x))}: backward gives "
+            f"∂{_element('y', _unravel(k, y))}/∂{name} = {given[k, j]:.9g}, the numerical derivative is "
+            f"{found.value[k, j]:.9g} ± {found.error[k, j]:.1g}"
+            + _hint(given, np.where(found.settled, found.value, np.nan), where, wrong, x.shape)
+            + f". {np.count_nonzero(where)} of {x.size} elements are wrong"
+        )
+    moved, largest = [], 0.0
+    for j in np.flatnonzero(~found.settled.all(axis=0)):
+        _raise_kink(subject, i, curve, reach, found.settled, y, j)
+        line = _Line(lambda t, j=j: curve(j, t), reach[j], magnitude, found.scale, tolerance, STEPS_BESIDE)
+        t, value, column = line.beside(lambda t, j=j: _column(subject, i, j, t))
+        k = int(np.flatnonzero(~found.settled[:, j])[0])
+        element, output = _element(name, _unravel(j, x)), _element("y", _unravel(k, y))
+        if value is None:
+            doubt = found.error[k, j] + found.bend[k, j]
+            raise GradientError(_unsettled(subject, output, element, found.value[k, j], doubt, given[k, j]))
+        off = ~line.equal(column, value)
+        if off.any():
+            k = int(np.flatnonzero(off)[0])
+            raise GradientError(
+                f"{subject.place}: gradient of {name} is wrong at {element}, moved by {t:.1g} off a kink: backward gives "
+                f"∂{_element('y', _unravel(k, y))}/∂{name} = {column[k]:.9g}, the numerical derivative is {value[k]:.9g}"
+                + _ratio(column[k], value[k])
+            )
+        moved.append(element)
+        largest = max(largest, line.error(column, value))
+        # The point itself has no numerical derivative; for the sum over outputs it counts as what backward gives.
+        found.value[:, j] = given[:, j]
+    _warn_of_kinks(subject, moved, x.size)
+    expected = (np.ravel(dy) @ found.value).reshape(x.shape)
+    # Each of y.size terms may be off by the tolerance; random dy adds them up like a random walk.
+    allowed = tolerance * found.scale * np.sqrt(y.size) + float(found.floor.max()) * np.abs(dy).sum()
+    off = np.abs(gradient - expected) > allowed
+    if off.any():
+        at = _first_index(off)
+        raise GradientError(
+            f"{subject.place}: gradient of {name} is wrong at {_element(name, at)} for a dense dy: backward gives "
+            f"{gradient[at]:.9g}, the sum over all outputs is {expected[at]:.9g}{_ratio(gradient[at], expected[at])}; for "
+            "a dy with a single non-zero element it is right, so gradients of several outputs (overlapping windows) are "
+            "not added up"
+        )
+    return max(largest, _largest(given, found))
+
+
+def _column(subject, i, j, t):
+    """Column j of array i's Jacobian by backward, with element j moved by t."""
+    x = subject.arrays[i]
+    start = x.flat[j]
+    try:
+        x.flat[j] = start + t
+        y, backward = subject.with_backward()
+        one = np.zeros(y.shape)
+        column = np.empty(y.size)
+        position = subject.differentiable.index(i)
+        for k in range(y.size):
+            one.flat[k] = 1
+            column[k] = backward(one.copy())[position].flat[j]
+            one.flat[k] = 0
+        return column
+    finally:
+        x.flat[j] = start
+
+
+class _Line:
+    """A curve through the point with kinks near it: a second look at its derivative, and places beside the kinks."""
+
+    def __init__(self, curve, reach, magnitude, scale, tolerance, steps):
+        self.curve, self.reach, self.magnitude = curve, float(reach), magnitude
+        self.scale, self.tolerance, self.steps = scale, tolerance, steps
+
+    def derivatives(self, at, steps):
+        return differentiate(
+            lambda _, t: self.curve(at + t),
+            1,
+            np.array([self.reach]),
+            self.magnitude,
+            TRUST * self.tolerance,
+            self.scale,
+            steps,
+        )
+
+    def confirms(self, given, value, at=0.0):
+        """Where a second numerical derivative agrees with ``value``, which differs from ``given``."""
+        second = self.derivatives(at, [SECOND_LOOK * step for step in self.steps])
+        with np.errstate(invalid="ignore"):
+            off = np.abs(second.value[:, 0] - value) + second.error[:, 0] + second.bend[:, 0]
+            return off <= 2 * AGREEMENT * np.abs(given - value)
+
+    def equal(self, given, value):
+        small = (np.abs(given) <= self.floor) & (np.abs(value) <= self.floor)
+        return (np.abs(given - value) <= self.tolerance * self.scale) | small
+
+    def error(self, given, value):
+        """The largest, relative to the Jacobian's largest element; 0 where rounding alone makes values."""
+        floor = self.floor
+        small = (np.abs(given) <= floor) & (np.abs(value) <= floor)
+        return float(np.where(small, 0, np.abs(given - value)).max() / self.scale) if self.scale else 0.0
+
+    def beside(self, given):
+        """(t, numerical derivative, ``given(t)``) at the first t where no kink is in the way; else derivative None."""
+        for multiple in BESIDE:
+            t = multiple * self.reach
+            found = self.derivatives(t, self.steps)
+            if found.settled.all():
+                self.floor = found.floor[0]
+                value, there = found.value[:, 0], given(t)
+                off = ~self.equal(there, value)
+                if (~off | self.confirms(there, value, t)).all():
+                    return t, value, there
+        return 0.0, None, None
+
+
+def _warn_of_kinks(subject, elements, of):
+    if elements:
+        named = ", ".join(elements[:3]) + (" …" if len(elements) > 3 else "")
+        what = f"{len(elements)} of {of} elements lie" if len(elements) > 1 else f"1 of {of} elements lies"
+        warnings.warn(
+            f"{subject.place}: {what} so close to a kink that differences cannot tell on which side ({named}): checked "
+            "beside it",
+            KinkWarning,
+            stacklevel=5,
+        )
+
+
+def _differs(given, value, found, tolerance):
+    """Where given and numerical derivative disagree: both below what rounding can show count as 0."""
+    small = (np.abs(given) <= found.floor) & (np.abs(value) <= found.floor)
+    return (np.abs(given - value) > tolerance * found.scale) & ~small
+
+
+def _largest(given, found):
+    if found.scale == 0:
+        return 0.0
+    error = np.where(found.settled, np.abs(given - found.value), 0)
+    small = (np.abs(given) <= found.floor) & (np.abs(found.value) <= found.floor)
+    return float(np.where(small, 0, error).max() / found.scale)
+
+
+def _compare_projections(subject, i, y, backward, dy, gradient, steps, tolerance, rng):
+    """⟨dy, J v⟩ = ⟨Jᵀdy, v⟩ with random dy and v; on a mismatch, the first element of x that causes it."""
+    x = subject.arrays[i]
+    position = subject.differentiable.index(i)
+    largest = 0.0
+    for trial in range(PROJECTIONS):
+        if trial:
+            dy = rng.standard_normal(y.shape)
+            gradient = backward(dy.copy())[position]
+        v = rng.standard_normal((1, x.size))
+        v[v == 0] = 1
+        projection = _Projection(subject, i, y, dy, gradient.ravel(), v, steps, tolerance)
+        found, given = projection.compare()
+        if found.settled.all() and _differs(given, found.value, found, tolerance).any():
+            if projection.line(found, steps).confirms(given[0], found.value[0]).all():
+                projection.report()
+            found.settled[...] = False
+        if not found.settled.all():
+            projection.raise_kink()
+            largest = max(largest, projection.check_beside(found, given))
+        else:
+            largest = max(largest, _largest(given, found))
+    return largest
+
+
+class _Projection:
+    """One random projection of array i's Jacobian, and what is needed to find where it goes wrong."""
+
+    def __init__(self, subject, i, y, dy, gradient, v, steps, tolerance):
+        self.subject, self.i, self.y, self.dy, self.gradient = subject, i, y, dy, gradient
+        self.v, self.steps, self.tolerance = v, steps, tolerance
+        self.x, self.name = subject.arrays[i], subject.names[i]
+        self.reach = float(np.sqrt(np.mean(np.square(self.x)))) or 1.0
+
+    def compare(self, elements=slice(None)):
+        """Numerical and given derivative along v restricted to ``elements``."""
+        v = np.zeros_like(self.v)
+        v[:, elements] = self.v[:, elements]
+        curve = _along(self.subject, self.i, lambda y: [np.vdot(self.dy, y)], v)
+        terms = self.gradient * v[0]
+        found = differentiate(
+            curve,
+            1,
+            np.array([self.reach]),
+            float(np.linalg.norm(self.dy * self.y)),
+            TRUST * self.tolerance,
+            float(np.linalg.norm(terms)),
+            self.steps,
+        )
+        return found, np.array([[terms.sum()]])
+
+    def narrow(self, guilty):
+        """The first element of x for which guilty(elements) holds, by halving: it holds for all of them."""
+        low, high = 0, self.x.size
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if guilty(slice(low, middle)) else (middle, high)
+        return low
+
+    def wrong(self, elements):
+        """Whether the derivatives differ by more than the numerical one may be off itself."""
+        found, given = self.compare(elements)
+        doubt = 0 if found.settled.all() else 2 * (found.error + found.bend)
+        differs = np.abs(given - found.value) > doubt + self.tolerance * found.scale
+        return bool((differs & _differs(given, found.value, found, self.tolerance)).any())
+
+    def line(self, found, steps):
+        """The whole direction as a curve."""
+        curve = _along(self.subject, self.i, lambda y: [np.vdot(self.dy, y)], self.v)
+        magnitude = float(np.linalg.norm(self.dy * self.y))
+        return _Line(lambda t: curve(0, t), self.reach, magnitude, found.scale, self.tolerance, steps)
+
+    def given_at(self, t):
+        """The derivative along v by backward, with x moved by t·v."""
+        start = self.x.copy()
+        try:
+            self.x += t * self.v.reshape(self.x.shape)
+            _, backward = self.subject.with_backward()
+            gradient = backward(self.dy.copy())[self.subject.differentiable.index(self.i)]
+            return np.array([np.vdot(gradient, self.v)])
+        finally:
+            self.x[...] = start
+
+    def check_beside(self, found, given):
+        """Compare at a point moved along v, where no kink is in the way; return the error there."""
+        line = self.line(found, STEPS_BESIDE)
+        t, value, there = line.beside(self.given_at)
+        if value is None:
+            where = f"{self.name} along a random direction"
+            doubt = (found.error + found.bend)[0, 0]
+            raise GradientError(
+                _unsettled(self.subject, "⟨dy, y⟩", where, found.value[0, 0], doubt, given[0, 0]),
+            )
+        if not line.equal(there, value).all():
+            raise GradientError(
+                f"{self.subject.place}: gradient of {self.name} is wrong: with random dy and v, {self.name} moved by "
+                f"{t:.1g} v off a kink, backward gives ⟨dx, v⟩ = {there[0]:.9g}, the numerical derivative is "
+                f"{value[0]:.9g}{_ratio(there[0], value[0])}"
+            )
+        return line.error(there, value)
+
+    def report(self):
+        j = self.narrow(self.wrong)
+        # The neighbourhood of the wrong element and a sample of the others show what kind of error it is.
+        sample = np.unique(np.r_[j, np.linspace(0, self.x.size - 1, min(self.x.size, 128)).astype(int)])
+        curve = _along(self.subject, self.i, lambda y: [np.vdot(self.dy, y)])
+        found = differentiate(
+            lambda k, t: curve(sample[k], t),
+            len(sample),
+            _reach(self.x)[sample],
+            float(np.linalg.norm(self.dy * self.y)),
+            TRUST * self.tolerance,
+            float(np.abs(self.gradient).max()),
+            self.steps,
+        )
+        given = self.gradient[None, sample]
+        wrong = found.settled & _differs(given, found.value, found, self.tolerance)
+        where = np.zeros(self.x.size, bool)
+        where[sample] = wrong[0]
+        place = int(np.searchsorted(sample, j))
+        raise GradientError(
+            f"{self.subject.place}: gradient of {self.name} is wrong at {_element(self.name, _unravel(j, self.x))}: with "
+            f"random dy, backward gives {self.gradient[j]:.9g}, the numerical derivative is {found.value[0, place]:.9g} "
+            f"± {found.error[0, place]:.1g}"
+            + _hint(given, np.where(found.settled, found.value, np.nan), where.reshape(self.x.shape), wrong, None)
+            + f". Of {len(sample)} elements looked at {np.count_nonzero(wrong)} are wrong"
+        )
+
+    def raise_kink(self):
+        """Raise KinkError if an element of x lies on a kink itself."""
+        along = _along(self.subject, self.i, lambda y: [np.vdot(self.dy, y)], self.v)
+        below, above, sided = one_sided(along, 0, self.reach)
+        bend, size = abs(below[0] - above[0]), float(np.linalg.norm(self.dy * self.y))
+        slight = bend <= 1e-5 * max(abs(below[0]), abs(above[0]))
+        if sided[0] and (slight or not _bends_at_once(lambda t: along(0, t)[0], bend, size, self.reach)):
+            return  # a kink of any element would be one along v too
+        j = self.narrow(lambda elements: not self.compare(elements)[0].settled.all())
+        curve = _along(self.subject, self.i, np.ravel)
+        reach = _reach(self.x)
+        found = differentiate(
+            lambda _, t: curve(j, t), 1, reach[j : j + 1], np.abs(self.y).max(), TRUST * self.tolerance, 0.0, self.steps
+        )
+        settled = np.ones((self.y.size, self.x.size), bool)
+        settled[:, j] = found.settled[:, 0]
+        if not found.settled.all():
+            _raise_kink(self.subject, self.i, curve, reach, settled, self.y, j)
+
+
+# ── Saying what is wrong ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _raise_kink(subject, i, curve, reach, settled, y, j):
+    """Raise the error that says why column j has no derivative, if it lies on a kink, a jump, or the edge of a domain."""
+    x, name = subject.arrays[i], subject.names[i]
+    k = int(np.flatnonzero(~settled[:, j])[0])
+    at = _unravel(j, x)
+    element, output = _element(name, at), _element("y", _unravel(k, y))
+    below, above, sided = one_sided(curve, j, reach[j])
+    ties = _ties(curve, x, j, k, 1e-6 * reach[j])
+    reason = f"; its value is {x.flat[j]:.9g}"
+    if ties:
+        named = ", ".join(_element(name, _unravel(s, x)) for s in ties[:3])
+        reason = f"; it ties with {named}{' …' if len(ties) > 3 else ''} (= {x.flat[j]:.9g})"
+    advice = (
+        f"A numerical derivative proves nothing there. Move it away: distinct values, none at a kink, such as {name} + "
+        f"1e-3 * rng.standard_normal({name}.shape)"
+    )
+    size = max(np.abs(y).max(), 1e-300)
+    bend = abs(below[k] - above[k])
+    if (
+        sided[k]
+        and bend > 1e-3 * max(abs(below[k]), abs(above[k]))
+        and _bends_at_once(lambda t: curve(j, t)[k], bend, size, reach[j])
+    ):
+        digits = 6 - int(np.floor(np.log10(max(abs(below[k]), abs(above[k])))))
+        before, after = (round(float(side[k]), digits) + 0.0 for side in (below, above))
+        raise KinkError(
+            f"{subject.place}: {element} lies on a kink: the one-sided derivatives of {output} are {before:.6g} from below "
+            f"and {after:.6g} from above{reason}. {advice}"
+        )
+    step = 1e-9 * reach[j]
+    with np.errstate(all="ignore"):
+        near = np.array([curve(j, s)[k] for s in (-step, 0.0, step)])
+    if not np.isfinite(near).all():
+        raise KinkError(f"{subject.place}: {output} is not finite next to {element} = {x.flat[j]:.9g}. {advice}")
+    if max(abs(near[2] - near[1]), abs(near[1] - near[0])) > 1e-6 * size:
+        raise KinkError(
+            f"{subject.place}: {output} jumps at {element}, from {near[0]:.6g} to {near[2]:.6g}{reason}. {advice}"
+        )
+
+
+def _bends_at_once(curve, bend, size, reach):
+    """Whether the kink is at t = 0, not beside it: second differences show it at the smallest step that rounding allows."""
+    step = max(64 * np.finfo(float).eps * size / bend, 64 * np.finfo(float).eps * reach)
+    return abs(curve(step) - 2 * curve(0.0) + curve(-step)) > 0.5 * bend * step
+
+
+def _unsettled(subject, output, where, value, error, given):
+    return (
+        f"{subject.place}: the numerical derivative of {output} at {where} does not settle for any step: it is "
+        f"{value:.6g} ± {error:.1g} at best, backward gives {given:.6g}. The function is noisy (does it compute in "
+        "float32?), has kinks closer together than the steps, or hardly depends on it; a larger tolerance lets more of this pass"
+    )
+
+
+def _ties(curve, x, j, k, step):
+    """Elements with the value of element j that put a kink into y[k] too (of the first hundred)."""
+    same = np.flatnonzero((x.ravel() == x.flat[j]) & (np.arange(x.size) != j))[:100]
+    with np.errstate(all="ignore"):
+        middle = curve(j, 0.0)[k]
+        return [int(s) for s in same if abs(curve(s, step)[k] - 2 * middle + curve(s, -step)[k]) > 1e-3 * step]
+
+
+def _hint(given, value, where, wrong, shape):
+    """What the error looks like: sign, factor, nothing at all, a shift, a transposition, only the border."""
+    pairs = wrong & np.isfinite(value)
+    g, v = given[pairs], value[pairs]
+    if not len(g):
+        return ""
+    with np.errstate(all="ignore"):
+        ratios = g / v
+    ratio = float(ratios[0])
+    hints = []
+    if not np.any(given):
+        hints.append("backward gives 0 everywhere")
+    elif np.isfinite(ratios).all() and np.abs(ratios - 1).max() < 5e-4:
+        hints.append("nearly right: is something computed in float32, or a small term left out?")
+    elif np.isfinite(ratios).all() and np.allclose(ratios, ratio, rtol=1e-4):
+        if abs(ratio + 1) < 1e-4:
+            hints.append("the sign is wrong")
+        elif np.all(wrong | (np.abs(value) < 1e-6 * np.nanmax(np.abs(value)))):
+            hints.append(f"everywhere: a factor {ratio:.6g}")
+        else:
+            hints.append(f"ratio {ratio:.6g} wherever it is wrong")
+    elif np.isfinite(ratio):
+        hints.append(f"ratio {ratio:.6g}")
+    if where.ndim > 2 and min(where.shape[2:]) > 2 and len(g) > 1:
+        inner = where[(slice(None), slice(None), *[slice(1, -1)] * (where.ndim - 2))]
+        if not inner.any():
+            hints.append("wrong only at the border: padding, or the first and last window")
+    if shape is not None and not np.isnan(value).any():
+        hints += _moved(given.reshape(-1, *shape), value.reshape(-1, *shape))
+    return f" ({'; '.join(hints)})" if hints else ""
+
+
+def _moved(given, value):
+    """Whether the gradient is the right one, but shifted by one or transposed."""
+    close = 1e-6 * np.abs(value).max()
+    for axis in range(1, value.ndim):
+        for shift in (1, -1):
+            # The first or last row has come in from outside: leave it out.
+            kept = slice(1, None) if shift > 0 else slice(None, -1)
+            moved = np.take(np.roll(value, shift, axis), range(value.shape[axis])[kept], axis)
+            if (
+                value.shape[axis] > 2
+                and np.abs(np.take(given, range(value.shape[axis])[kept], axis) - moved).max() < close
+            ):
+                return [f"shifted by {shift:+d} along axis {axis - 1}"]
+    for a in range(1, value.ndim):
+        for b in range(a + 1, value.ndim):
+            if value.shape[a] == value.shape[b] > 1 and np.abs(given - value.swapaxes(a, b)).max() < close:
+                return [f"axes {a - 1} and {b - 1} are swapped"]
+    return []
+
+
+def _ratio(given, value):
+    return f" (ratio {given / value:.6g})" if value else ""
+
+
+def _unravel(flat, array):
+    return tuple(int(k) for k in np.unravel_index(flat, array.shape))
+
+
+def _first_index(mask):
+    return _unravel(int(np.flatnonzero(mask)[0]), mask)
+
+
+def _element(name, index):
+    return f"{name}[{', '.join(map(str, index))}]" if index else name

@@ -1,0 +1,268 @@
+"""Every case of an operator checked: gradients, adjoint, float32, kernels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import CnnError, GradientError, SettingError, ShapeError
+from ..operators.operator import Op
+from ..runtime import cpu
+from .gradients import _first, _operator_subject, _small, check_gradient
+
+# Largest errors allowed, relative to the largest value of the result compared.
+ADJOINT_LIMIT = 1e-12
+FLOAT32_LIMIT = 2e-5
+KERNEL_LIMITS = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-12}
+
+
+@dataclass
+class Row:
+    """What :func:`check_operator` found for one case in one rank; errors are relative, None where not applicable."""
+
+    operator: str
+    case: str
+    rank: int
+    checked: str = ""  # "jacobian", "projection", or why no numerical derivative is taken
+    gradient: float | None = None  # backward against the numerical derivative
+    adjoint: float | None = None  # ⟨A u, g⟩ against ⟨u, Aᵀ g⟩, for arguments in which y is linear
+    float32: float | None = None  # float32 against float64, y and gradients
+    kernels: float | None = None  # every CPU target against the reference implementation, in units of the dtype's eps
+    verdict: str = "ok"
+
+    @property
+    def failed(self):
+        return self.verdict != "ok"
+
+
+@dataclass
+class Report:
+    """All rows of a run of :func:`check_operators`."""
+
+    rows: list
+
+    @property
+    def failed(self):
+        """The rows that failed."""
+        return [row for row in self.rows if row.failed]
+
+    @property
+    def largest(self):
+        """The largest gradient error."""
+        return max((row.gradient for row in self.rows if row.gradient is not None), default=0.0)
+
+    def __str__(self):
+        return format_table(self.rows)
+
+
+def check_adjoint(op, *arrays, seed=0, limit=ADJOINT_LIMIT, **settings):
+    """Check an operator's backward by the adjoint identity, in every array argument in which y is linear.
+
+    With A the linear part of y as a function of that argument, any u and g satisfy ⟨A u, g⟩ = ⟨u, Aᵀg⟩, to rounding and
+    without any differences. Returns the largest error relative to ‖A u‖ ‖g‖; raises GradientError above ``limit``.
+
+    >>> import numpy as np, cnncore
+    >>> x, w = np.ones((1, 1, 5)), np.array([[[1., 2.]]])
+    >>> cnncore.testing.check_adjoint(cnncore.conv, x, w) < 1e-12
+    True
+    """
+    subject = _operator_subject(op, arrays, settings, seed)
+    rng = np.random.default_rng(seed)
+    y, backward = subject.with_backward()
+    g = rng.standard_normal(y.shape)
+    gradients = dict(zip(subject.differentiable, backward(g), strict=True))
+    rows = op.rows(len(subject.arrays))
+    largest = 0.0
+    for i, gradient in gradients.items():
+        if rows[i].name not in op.linear or not y.size:
+            continue
+        x = subject.arrays[i]
+        u = rng.standard_normal(x.shape)
+        start = x.copy()
+        x += u
+        moved = subject.value() - y
+        x[...] = start
+        size = float(np.linalg.norm(moved) * np.linalg.norm(g)) or 1.0
+        error = abs(float(np.vdot(moved, g) - np.vdot(u, gradient))) / size
+        if not error <= limit:
+            raise GradientError(
+                f"{op.name}: backward is not the adjoint of forward in {subject.names[i]}: ⟨A u, g⟩ = "
+                f"{np.vdot(moved, g):.9g}, ⟨u, Aᵀg⟩ = {np.vdot(u, gradient):.9g} (error {error:.1g}, allowed {limit:.0g})"
+            )
+        largest = max(largest, error)
+    return largest
+
+
+def check_operator(operator, seed=0):
+    """Check every case of an operator in every rank; return one :class:`Row` for each.
+
+    Gradient against the numerical derivative; adjoint identity where y is linear; float32 against float64, forward and
+    backward; the kernels of every CPU target of this machine against the reference implementation.
+
+    >>> import cnncore
+    >>> {row.verdict for row in cnncore.testing.check_operator("relu")}
+    {'ok'}
+    """
+    op = _operator(operator)
+    return [_check_case(op, case, name, rank, seed) for case, name in named_cases(op) for rank in case.ranks]
+
+
+def check_operators(names=None, *, progress=None, stream=None, seed=0):
+    """Run :func:`check_operator` over ``names`` (operators or their names; default all); return a :class:`Report`.
+
+    The name of a grid, such as "pool", stands for all of its operators. ``progress(done, total, row)`` is called after every
+    row; ``stream`` receives the table line by line.
+    """
+    from ..operators.registry import GRIDS, OPS
+
+    if names is not None:
+        names = [op for name in names for op in (GRIDS[name].pairs.values() if name in GRIDS else (_operator(name),))]
+    work = [
+        (op, case, name, rank)
+        for op in (OPS.values() if names is None else names)
+        for case, name in named_cases(op)
+        for rank in case.ranks
+    ]
+    rows = []
+    if stream is not None:
+        print(_HEADER, file=stream, flush=True)
+    for op, case, name, rank in work:
+        rows.append(_check_case(op, case, name, rank, seed))
+        if stream is not None:
+            print(_line(rows[-1]), file=stream, flush=True)
+        if progress is not None:
+            progress(len(rows), len(work), rows[-1])
+    return Report(rows)
+
+
+def _operator(operator):
+    from ..operators.registry import OPS, find
+
+    if isinstance(operator, Op):
+        return operator
+    op = find(operator)
+    if op is None:
+        from difflib import get_close_matches
+
+        near = get_close_matches(str(operator), OPS, n=1)
+        raise SettingError(f"no operator is called {operator!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return op
+
+
+def named_cases(op):
+    """Pairs (case, name): cases that differ in their arrays alone are numbered."""
+    seen = {}
+    named = []
+    for case in op.cases:
+        seen[str(case)] = seen.get(str(case), 0) + 1
+        named.append((case, str(case) + (f" ({seen[str(case)]})" if seen[str(case)] > 1 else "")))
+    return named
+
+
+def _check_case(op, case, name, rank, seed):
+    row = Row(op.name, name, rank)
+    try:
+        arrays = case.sample(rank, seed=seed)
+        if op.proof == "gradient":
+            row.checked = "jacobian" if _whole(op, arrays, case.settings) else "projection"
+            row.gradient = check_gradient(op, *arrays, seed=seed, **case.settings)
+        else:
+            row.checked = op.proof
+        if op.linear:
+            row.adjoint = check_adjoint(op, *arrays, seed=seed, **case.settings)
+        single = case.sample(rank, np.float32, seed)
+        row.float32 = _float32_error(op, single, case.settings)
+        row.kernels = _kernel_error(op, single, case.settings)
+    except CnnError as error:
+        row.verdict = str(error)
+    return row
+
+
+def _whole(op, arrays, settings):
+    y = _first(op(*arrays, **settings))
+    return all(_small(a, y) for a in arrays if a is not None and a.dtype.kind == "f")
+
+
+def _both_passes(op, arrays, settings):
+    """y and the gradients for a dy that depends on y's shape alone."""
+    y, backward = op.with_backward(*arrays, **settings)
+    y = _first(y)
+    dy = np.random.default_rng(1).standard_normal(y.shape).astype(np.float32).astype(y.dtype)
+    gradients = backward(dy)
+    return [y, *(gradients if isinstance(gradients, tuple) else [gradients])]
+
+
+def _relative(found, expected):
+    """Largest difference relative to the largest value; infinite where one is NaN and the other is not."""
+    if found.shape != expected.shape:
+        raise ShapeError(f"results differ in shape: {found.shape} and {expected.shape}")
+    if not found.size:
+        return 0.0
+    if not np.array_equal(np.isfinite(found), np.isfinite(expected)):
+        return np.inf
+    finite = np.isfinite(expected)
+    difference = np.abs(found[finite].astype(float) - expected[finite]).max(initial=0)
+    return float(difference / (np.abs(expected[finite]).max(initial=0) or 1))
+
+
+def _float32_error(op, single, settings):
+    double = [a.astype(np.float64) if a is not None and a.dtype.kind == "f" else a for a in single]
+    what = ["y", *(f"gradient {i}" for i in range(len(single)))]
+    largest = 0.0
+    passes = zip(what, _both_passes(op, single, settings), _both_passes(op, double, settings), strict=False)
+    for name, found, expected in passes:
+        error = _relative(found, expected)
+        if not error <= FLOAT32_LIMIT:
+            raise GradientError(
+                f"{op.name}: {name} in float32 is {error:.2g} off float64 (allowed {FLOAT32_LIMIT:.0g})"
+            )
+        largest = max(largest, error)
+    return largest
+
+
+def _kernel_error(op, single, settings):
+    largest = 0.0
+    for dtype, limit in KERNEL_LIMITS.items():
+        arrays = [a.astype(dtype) if a is not None and a.dtype.kind == "f" else a for a in single]
+        with cpu.target("reference"):
+            expected = _both_passes(op, arrays, settings)
+        for target in cpu.targets()[1:]:
+            with cpu.target(target):
+                found = _both_passes(op, arrays, settings)
+            for name, a, b in zip(["y", *(f"gradient {i}" for i in range(len(arrays)))], found, expected, strict=False):
+                error = _relative(a, b)
+                if not error <= limit:
+                    raise GradientError(
+                        f"{op.name}: {name} of target {target} in {dtype} is {error:.2g} off the reference implementation "
+                        f"(allowed {limit:.0g})"
+                    )
+                largest = max(largest, error / np.finfo(dtype).eps)
+    return largest
+
+
+_HEADER = (
+    f"{'operator':24} {'case':44} {'rank':>4}  {'checked':10} {'gradient':>9} {'adjoint':>9} {'float32':>9} "
+    f"{'kernels':>9}  verdict"
+)
+
+
+def _line(row):
+    def number(value, unit=""):
+        return f"{'–':>9}" if value is None else f"{f'{value:.1e}' if not unit else f'{value:.1f} {unit}':>9}"
+
+    case = row.case if len(row.case) <= 44 else row.case[:43] + "…"
+    return (
+        f"{row.operator:24} {case:44} {row.rank:>4}  {row.checked[:10]:10} {number(row.gradient)} {number(row.adjoint)} "
+        f"{number(row.float32)} {number(row.kernels, 'eps')}  {row.verdict}"
+    )
+
+
+def format_table(rows):
+    """The rows of a report as text, with a closing line."""
+    rows = list(rows)
+    failed = sum(row.failed for row in rows)
+    operators = len({row.operator for row in rows})
+    closing = (
+        f"{operators} operators, {len(rows)} cases: {f'{failed} FAILED' if failed else 'all ok'}, "
+        f"largest gradient error {Report(rows).largest:.1e}"
+    )
+    return "\n".join([_HEADER, *map(_line, rows), closing])

@@ -1,0 +1,270 @@
+"""Classifying image files with a trained model, each at its own size."""
+
+import os
+import pathlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..errors import CnnError, DataError, ModelFileError, ShapeError
+from ..nets.build import load
+from ..operators.registry import OPS
+from . import images
+from .preprocessing import Preprocessing, normalise
+
+__all__ = ["Classifier", "Prediction", "accuracy_by_size"]
+
+LARGEST_PROBE = 4096
+OTHER_SIZES = ((10 / 7, 13 / 7), (2, 2), (4, 4), (50 / 7, 45 / 14))  # of 28×28: 40×52, 56×56, 112×112, 200×90
+MOST_RESIZED = 1000  # images that are tried at other sizes
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer to one image: probabilities of all classes, and the image as it was read.
+
+    ``read_at`` is the size at which the net saw it: another than ``size`` where that is out of the range of the training.
+    """
+
+    file: str
+    size: tuple
+    read_at: tuple
+    classes: tuple = field(repr=False)
+    probabilities: np.ndarray = field(repr=False)
+    pixels: np.ndarray = field(repr=False)
+
+    @property
+    def answer(self):
+        """The most probable class."""
+        return self.top(1)[0][0]
+
+    @property
+    def probability(self):
+        """Its probability."""
+        return self.top(1)[0][1]
+
+    def top(self, count):
+        """The ``count`` most probable classes: (name, probability), the most probable first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:count]
+        return [(self.classes[k], float(self.probabilities[k])) for k in order]
+
+
+class Classifier:
+    """A net with what its images need, all from ``net.metadata``: class names, and its :class:`Preprocessing`.
+
+    ``net.output_kind`` says what the net gives: scores, which softmax makes probabilities; probabilities; or independent ones,
+    each for itself, as sigmoid makes them, which are taken as they are. A lone one is the probability of the second of two
+    classes.
+
+    >>> import numpy as np, cnncore
+    >>> g = cnncore.Graph(); x = g.input(channels=1)
+    >>> g.output(g.linear(g.global_avg_pool(x), 2))
+    >>> net = g.build(); net.metadata = {"classes": ["night", "day"]}
+    >>> net.parameters["linear.w"] = [[-9.0], [9.0]]; net.parameters["linear.b"] = [4.5, -4.5]
+    >>> Classifier(net).classify(np.full((3, 5), 255, np.uint8)).answer
+    'day'
+    """
+
+    def __init__(self, net, name="the model"):
+        self.net, self.name = net, name
+        if len(net.graph.inputs) != 1 or len(net.graph.outputs) != 1 or len(net.graph.inputs[0].size) != 2:
+            raise ModelFileError(f"{name}: the net does not take one image and return class scores; predict needs that")
+        self.channels = net.graph.inputs[0].channels
+        if self.channels not in (1, 3):
+            raise ModelFileError(
+                f"{name}: the net takes images of {self.channels} channels; files have 1 (grey) or 3 (RGB)"
+            )
+        self.preprocessing = Preprocessing.from_metadata(name, net.metadata, self.channels)
+        classes = net.metadata.get("classes")
+        if classes is not None and not (isinstance(classes, list) and all(isinstance(c, str) for c in classes)):
+            raise ModelFileError(f"{name}: classes in its metadata is no list of names")
+        self.classes = classes
+
+    @classmethod
+    def from_file(cls, path):
+        """The classifier in a model file of any kind that is read."""
+        net, path = read_model(path)
+        return cls(net, str(path))
+
+    def classify(self, image, name="image", invert=False, size=None, own_size=False):
+        """The :class:`Prediction` for a file, or for a uint8 array (H, W) or (H, W, 3).
+
+        ``invert`` takes the negative, for dark ink on light paper when the training images were light on dark. An image out
+        of the range of sizes that the net was trained on is read at the nearest size in it (:meth:`familiar_size`), unless
+        ``own_size`` says at its own; ``size`` resizes the image first, to whatever it says.
+        """
+        if isinstance(image, np.ndarray):
+            pixels = images.to_channels(image, self.channels)
+        else:
+            name = os.fspath(image)
+            pixels = images.read_image(image, self.channels)
+        if invert:
+            pixels = 255 - pixels
+        fixed = self.net.graph.inputs[0].size
+        fixed = None if None in fixed else fixed  # this network takes one size only
+        if size is None and not own_size and self.preprocessing.frames:
+            own, pixels = pixels.shape[:2], self.preprocessing.framed(pixels, fixed)
+            read_at = pixels.shape[:2]
+        else:
+            size = fixed if size is None else size
+            if size is not None:
+                pixels = images.resize(pixels, size)
+            own = pixels.shape[:2]
+            read_at = own if own_size or size is not None else self.familiar_size(own)
+        try:
+            if read_at != pixels.shape[:2] and min(own) < (self.smallest_size() or 1):
+                raise ShapeError("less than one window")
+            scores = self.net(self.prepared(pixels, read_at), training=False)
+        except ShapeError as error:
+            raise DataError(f"{name}: {self.too_small(own, error)}") from None
+        if scores.ndim < 2 or scores.size != scores.shape[1]:
+            raise ModelFileError(
+                f"{self.name}: the net makes {scores.shape} of an image, a map; predict needs one score per class, (1, classes)"
+            )
+        classes, probabilities = self.answers(scores.reshape(1, -1))
+        return Prediction(name, own, read_at, tuple(classes), probabilities, pixels)
+
+    def prepared(self, pixels, size=None):
+        """The image as the net takes it, resized to ``size``: (1, C, H, W), or (1, H, W, C) where its layout says so."""
+        if size is not None:
+            pixels = images.resize(pixels, size)
+        x = self.preprocessing.numbers(pixels).astype(self.net.dtype, copy=False)
+        return self.net.graph.inputs[0].arranged(x)
+
+    def answers(self, scores):
+        """(names of the classes, probabilities) of an image's output (1, K), by what ``net.output_kind`` says that it is."""
+        kind, count = self.net.output_kind, scores.shape[1]
+        if kind not in ("logits", "probabilities", "log_probabilities", "independent_probabilities"):
+            raise ModelFileError(
+                f"{self.name}: the net's output is {kind.replace('_', ' ')}, not scores or probabilities of classes, which "
+                "predict needs; where it is nevertheless: net.output_kind = 'logits' (or 'probabilities' …)"
+            )
+        if kind in ("logits", "log_probabilities"):
+            scores = OPS["softmax"](scores)
+        probabilities = scores[0]
+        if (
+            kind == "independent_probabilities" and count == 1 and len(self.classes or "01") == 2
+        ):  # of the second: no or yes
+            probabilities = np.array([1 - probabilities[0], probabilities[0]], probabilities.dtype)
+        classes = self.classes or [str(k) for k in range(len(probabilities))]
+        if len(classes) != len(probabilities):
+            raise ModelFileError(
+                f"{self.name}: the net has {count} outputs, its metadata {len(classes)} classes (which --classes FILE replaces, "
+                "a name per line)"
+            )
+        return classes, probabilities
+
+    def trained_sizes(self):
+        """((height, width), (height, width)): the smallest and the largest of the training; None where it is not known."""
+        known = self.net.metadata
+        found = known.get("size"), known.get("largest_size", known.get("size"))
+        if not all(isinstance(size, list) and len(size) == 2 for size in found):
+            return None
+        if not all(type(extent) is int and extent > 0 for size in found for extent in size):
+            return None
+        return tuple(map(tuple, found))
+
+    def familiar_size(self, size):
+        """``size`` if it is in the range of sizes of the training, else the nearest that is.
+
+        Proportions are kept as far as the range allows. A net knows things as large as it has seen them: far out of the range
+        its answers are guesses.
+
+        >>> import cnncore
+        >>> net = cnncore.models.small_inception(); net.metadata = {"size": [28, 28], "largest_size": [56, 56]}
+        >>> classifier = Classifier(net)
+        >>> classifier.familiar_size((40, 52)), classifier.familiar_size((112, 84)), classifier.familiar_size((20, 30))
+        ((40, 52), (56, 42), (28, 42))
+        """
+        known = self.trained_sizes()
+        if known is None:
+            return tuple(size)
+        factor = min(1.0, *(most / extent for most, extent in zip(known[1], size, strict=True)))
+        if factor == 1.0:
+            factor = max(1.0, *(least / extent for least, extent in zip(known[0], size, strict=True)))
+        return tuple(
+            min(max(round(factor * extent), least), max(least, most))
+            for extent, least, most in zip(size, *known, strict=True)
+        )
+
+    def activation_map(self, prediction):
+        """The class activation map of a prediction's answer, of the size of the features."""
+        from .explain import class_activation_map
+
+        x = self.prepared(prediction.pixels, prediction.read_at)
+        return class_activation_map(self.net, x, int(prediction.probabilities.argmax()))[0]
+
+    def too_small(self, size, error):
+        """Why the net cannot take an image of this size, and what it could take."""
+        height, width = size
+        smallest = self.smallest_size()
+        if smallest is None or (height >= smallest and width >= smallest):
+            return f"{height}×{width} pixels do not fit this network ({error})"
+        return (
+            f"{height}×{width} pixels are too small for this network, which takes {smallest}×{smallest} or more; "
+            f"resize it: --size {max(smallest, *self.net.metadata.get('size', (smallest,)))}"
+        )
+
+    def smallest_size(self):
+        """Extent of the smallest square image that the net takes, or None when there is none up to 4096."""
+
+        def takes(extent):
+            try:
+                self.net.summary(self.net.graph.inputs[0].given((1, self.channels, extent, extent)))
+            except CnnError:
+                return False
+            return True
+
+        high = 1
+        while not takes(high):
+            high *= 2
+            if high > LARGEST_PROBE:
+                return None
+        low = high // 2
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if takes(middle) else (middle, high)
+        return high
+
+
+def accuracy_by_size(classifier, dataset):
+    """How many images of ``dataset`` are answered rightly at their own size and resized: [(size, read_at, share), …].
+
+    Answered as :meth:`Classifier.classify` does it; of a large data set, ``MOST_RESIZED`` images evenly over it. Only the
+    images' own size for a net that takes no other.
+    """
+    count = min(len(dataset), MOST_RESIZED)
+    chosen = np.arange(count) * len(dataset) // count
+    size = dataset.size
+    any_size = None in classifier.net.graph.inputs[0].size
+    found = []
+    for rows, columns in ((1, 1), *OTHER_SIZES) if any_size else ((1, 1),):
+        tried = (round(rows * size[0]), round(columns * size[1]))
+        read_at = classifier.familiar_size(tried) if any_size else size
+        per_batch = max(1, 100_000 // (read_at[0] * read_at[1]))
+        right = 0
+        for first in range(0, count, per_batch):
+            part = chosen[first : first + per_batch]
+            pixels = [images.resize(images.resize(image, tried), read_at) for image in dataset.images[part]]
+            prepare = classifier.preprocessing
+            x = normalise(np.stack(pixels), prepare.mean, prepare.std).astype(classifier.net.dtype, copy=False)
+            scores = classifier.net(classifier.net.graph.inputs[0].arranged(x), training=False).reshape(len(part), -1)
+            right += int(np.count_nonzero(scores.argmax(axis=1) == dataset.labels[part]))
+        found.append((tried, read_at, right / count))
+    return found
+
+
+def read_model(path):
+    """(net, path of the file) of a model file, ours or an ONNX file, or of a folder that ``train`` made."""
+    if os.path.isdir(path):
+        inside = pathlib.Path(path) / "model.safetensors"
+        if not inside.is_file():
+            raise ModelFileError(
+                f"{path}: a folder without model.safetensors; give a model file or a folder of `train`"
+            )
+        path = inside
+    if pathlib.Path(path).suffix.lower() == ".onnx":
+        from ..io import load_onnx
+
+        return load_onnx(path), path
+    return load(path), path

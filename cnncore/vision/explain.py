@@ -1,0 +1,196 @@
+"""Explaining an answer: where in the image the evidence for a class lies."""
+
+import pathlib
+from xml.sax.saxutils import escape
+
+import numpy as np
+
+from ..errors import GraphError, SettingError, ShapeError
+from ..io.files import write_atomically
+from . import images
+
+__all__ = ["class_activation_map", "class_maps", "feature_maps", "map_over_image", "write_map"]
+
+# What may stand between pooled features and class scores without changing what a map means: outside training, dropout
+# passes its input on, and flatten only renames (N, C, 1, 1) to (N, C).
+PASSING = ("dropout", "flatten", "identity", "reshape", "squeeze")
+PROBABILITIES = ("softmax", "log_softmax")  # of the scores, at the very end
+POOLING = "global_avg_pool"
+CLASSIFIERS = ("conv", "linear")
+
+
+def class_activation_map(net, x, class_index=None):
+    """Where the evidence for a class lies: the map whose mean is the class score. ::
+
+        score_k = b_k + Σ_c w[k, c] · mean over (h, w) of f_c(h, w)  =  mean over (h, w) of map_k(h, w)
+        map_k(h, w) = b_k + Σ_c w[k, c] f_c(h, w)
+
+    The network must end in global average pooling with a linear classifier after it (a 1×1 convolution, or ``linear``), or
+    before it (1×1 convolution to one map per class, as in Network in Network). Then nothing is approximated. A softmax at the
+    very end makes no difference: the score is what goes into it.
+
+    Parameters
+    ----------
+    net : net
+    x : array (N, C, *spatial)
+        What the net takes.
+    class_index : int, optional
+        Which class; by default each image's own answer, the class with the largest score.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, *spatial) of the features f: smaller than the image by the strides; ``cnncore.vision.images.overlay`` resizes it.
+
+    Raises
+    ------
+    GraphError
+        The network does not end as described.
+
+    References
+    ----------
+    Zhou, Khosla, Lapedriza, Oliva & Torralba 2016, "Learning deep features for discriminative localization",
+    arXiv:1512.04150, equation 2; Lin, Chen & Yan 2014, "Network in network", arXiv:1312.4400, section 3.2.
+
+    Examples
+    --------
+    >>> import numpy as np, cnncore
+    >>> g = cnncore.Graph(); x = g.input(channels=1)
+    >>> g.output(g.linear(g.global_avg_pool(g.relu(x)), 2))
+    >>> net = g.build()
+    >>> net.parameters["linear.w"] = [[1.0], [-1.0]]; net.parameters["linear.b"] = [0.0, 1.0]
+    >>> image = np.array([[[[4.0, 0.0], [0.0, 2.0]]]], np.float32)
+    >>> cnncore.explain.class_activation_map(net, image, 1)         # 1 − x: the mean is the score, −0.5
+    array([[[-3.,  1.],
+            [ 1., -1.]]], dtype=float32)
+    >>> net(image)
+    array([[ 1.5, -0.5]], dtype=float32)
+    """
+    structure = net.graph
+    if len(structure.outputs) != 1 or len(structure.inputs) != 1:
+        raise GraphError("class_activation_map: the net must have one input and one output, the class scores")
+    x = np.asarray(x)
+    if len(x) == 0:
+        raise ShapeError(f"class_activation_map: x has shape {x.shape}, no image; give at least one")
+    features, classifier = head(structure)
+    if features < len(structure.inputs):
+        maps, scores = x, net(x, training=False)
+    else:
+        name = structure.names[features]
+        kept = net.values(x, names=[name, structure.names[structure.outputs[0]]], training=False)
+        maps, scores = kept[name], kept[structure.names[structure.outputs[0]]]
+    scores = scores.reshape(len(x), -1)
+    classes = scores.shape[1]
+    if class_index is None:
+        chosen = scores.argmax(axis=1)
+    elif (
+        isinstance(class_index, (int, np.integer)) and not isinstance(class_index, bool) and 0 <= class_index < classes
+    ):
+        chosen = np.full(len(x), int(class_index))
+    else:
+        raise SettingError(
+            f"class_activation_map: class_index must be an integer from 0 to {classes - 1}, got {class_index!r}"
+        )
+    if classifier is None:
+        return maps[np.arange(len(x)), chosen].copy()
+    arrays = {row.name.rsplit(".", 1)[1]: net.parameters[row.name] for row in classifier.owned}
+    if arrays["w"].size != classes * maps.shape[1]:
+        raise GraphError(
+            f"class_activation_map: {classifier.path} is no plain 1×1 convolution: w is {arrays['w'].shape}"
+        )
+    weight = arrays["w"].reshape(classes, -1)[chosen]
+    result = np.einsum("nc,nc...->n...", weight, maps, optimize=True)
+    if "b" in arrays:
+        result += arrays["b"][chosen].reshape(-1, *(1,) * (result.ndim - 1))
+    return result
+
+
+def class_maps(net, x, size=None):
+    """The scores of all classes at every place: (N, classes, \\*map), from the net with its classifier slid over the image.
+
+    For global average pooling heads the mean of a map is the class score; for nets that flatten, a place of the map is the
+    score of the window of the training's size there. ``size`` and the conversion: ``net.to_fully_convolutional(size)``, which
+    is what to call once where many images follow.
+
+    >>> import numpy as np, cnncore
+    >>> g = cnncore.Graph(); x = g.input(channels=1, size=1)
+    >>> g.output(g.linear(g.flatten(x), 2))
+    >>> net = g.build(); net.parameters["linear.w"] = [[1.0], [-1.0]]
+    >>> cnncore.explain.class_maps(net, np.array([[[[4.0, 0.5]]]], np.float32))
+    array([[[[ 4. ,  0.5]],
+    <BLANKLINE>
+            [[-4. , -0.5]]]], dtype=float32)
+    """
+    return net.to_fully_convolutional(size)(x, training=False)
+
+
+def head(structure):
+    """(number of the value whose maps are averaged, node of the classifier after the average or None)."""
+    inputs = len(structure.inputs)
+    classifier = None
+    value = structure.outputs[0]
+    while value >= inputs:
+        node = structure.nodes[value - inputs]
+        (value, *_) = node.arguments
+        if node.op.name == POOLING:
+            return value, classifier
+        if node.op.name in CLASSIFIERS and classifier is None:
+            classifier = node
+        elif node.op.name not in PASSING and (classifier is not None or node.op.name not in PROBABILITIES):
+            break
+    raise GraphError(
+        "class_activation_map: the net must end in global_avg_pool and at most one linear classifier after it (a 1×1 "
+        "convolution or linear); a network that flattens its features keeps no map of them"
+    )
+
+
+def feature_maps(net, x, names):
+    """What the nodes called ``names`` make of the images ``x``: name → array, outside training.
+
+    >>> import numpy as np, cnncore
+    >>> g = cnncore.Graph(); x = g.input(channels=1)
+    >>> g.output(g.global_max_pool(g.relu(x, name="positive")))
+    >>> cnncore.explain.feature_maps(g.build(), np.array([[[[-1.0, 2.0]]]], np.float32), ["positive"])
+    {'positive': array([[[[0., 2.]]]], dtype=float32)}
+    """
+    return net.values(x, names=names, training=False)
+
+
+# ── Pictures ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def map_over_image(pixels, heat, least=280):
+    """The evidence for a class over the image, as RGB pixels, enlarged by a whole number to about ``least`` pixels or more.
+
+    Evidence against the class (values below 0) is left out.
+
+    >>> import numpy as np
+    >>> map_over_image(np.zeros((28, 14), np.uint8), np.ones((7, 3))).shape
+    (560, 280, 3)
+    """
+    factor = max(1, least // min(pixels.shape[:2]))
+    large = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+    return images.overlay(large, np.maximum(heat, 0), low=0.0, high=max(float(heat.max()), 1e-6))
+
+
+def write_map(path, prediction, heat):
+    """Write a class activation map over its image; as .svg with the answer under it, else as PNG."""
+    picture = map_over_image(prediction.pixels, heat)
+    path = pathlib.Path(path)
+    if path.suffix.lower() != ".svg":
+        images.write_png(path, picture)
+        return
+    height, width = picture.shape[:2]
+    text = f"{prediction.answer}, {prediction.probability:.1%}"
+    note = f"Where {prediction.file} looks like {prediction.answer} to the network: class activation map"
+    write_atomically(
+        path,
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height + 40}" width="{width}" '
+            f'height="{height + 40}" role="img"><title>{escape(note)}</title>'
+            f'<rect width="{width}" height="{height + 40}" fill="#fff"/>'
+            f'<image width="{width}" height="{height}" href="{images.png_data_uri(picture)}"/>'
+            f'<text x="{width / 2}" y="{height + 26}" text-anchor="middle" font-family="system-ui, sans-serif" '
+            f'font-size="18" fill="#222">{escape(text)}</text></svg>\n'
+        ).encode(),
+    )

@@ -1,0 +1,136 @@
+"""Round trips: a net written as ONNX and read back is that net; a file read and written again is that file to ONNX Runtime."""
+
+import re
+
+import numpy as np
+import pytest
+from support.cases import operators
+from support.processes import package_folder
+from test_onnx_export import SMALLER, assert_same, inference, session
+from test_onnx_import import page, seeded
+
+import cnncore
+from cnncore.errors import CnnError, ModelFileError, SettingError
+from cnncore.io.onnx_export.export import alone
+from cnncore.models import NETWORKS
+
+onnx = pytest.importorskip("onnx")
+
+
+def relative_error(got, want):
+    """The largest error, relative to the largest value."""
+    assert got.shape == want.shape and got.dtype == want.dtype
+    got, want = got.astype(np.float64), want.astype(np.float64)
+    return float(np.abs(got - want).max(initial=0.0)) / max(float(np.abs(want).max(initial=0.0)), 1e-6)
+
+
+# ── Written, then read ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_come_back(name, rng):
+    """The same parameters by name, the same outputs, and the same again after another trip."""
+    net = NETWORKS[name](**SMALLER.get(name, {}), seed=None)
+    for array in net.parameters.values():
+        array[...] = rng.uniform(-1, 1, array.shape) / np.sqrt(np.prod(array.shape[1:]) / 3)
+    for array in net.buffers.values():
+        array[...] = rng.uniform(0.5, 1.5, array.shape)
+    net.metadata = {"classes": ["a", "b"], "mean": [0.5]}
+    (row,) = net.graph.inputs
+    size = (64, 75) if None in row.size else row.size
+    shape = (None, row.channels, *size) if name == "spp_net" else None
+    content = cnncore.io.save_onnx(net, input_shape=shape)
+    back = cnncore.io.load_onnx(content)
+    x = rng.standard_normal((2, row.channels, *size)).astype(np.float32)
+    assert relative_error(back(x), net(x)) < 1e-5
+    ours, theirs = {**net.parameters, **net.buffers}, {**back.parameters, **back.buffers}
+    assert set(ours) <= set(theirs)
+    for array in ours:
+        np.testing.assert_array_equal(theirs[array], ours[array])
+    assert {k: back.metadata[k] for k in net.metadata} == net.metadata
+    assert [i.name for i in back.graph.inputs] == [row.name]
+    if sum(array.size for array in ours.values()) < 5e6:
+        again = cnncore.io.load_onnx(cnncore.io.save_onnx(back))
+        assert relative_error(again(x), net(x)) < 1e-5
+
+
+@pytest.mark.parametrize("op", operators(lambda op: op.name not in ("linear",)))
+def test_operators_come_back(op):
+    """The first case of every row in its lowest and highest rank, sizes known and open: equal outputs, or the reason."""
+    read, reasons = 0, []
+    for case in op.cases[:2]:
+        for rank in {min(case.ranks), max(case.ranks)}:
+            for size in ("known", None):
+                arrays, settings, xs = inference(op, case, rank)
+                net = alone(op, arrays, settings, size)
+                if net is None:
+                    continue
+                try:
+                    content = cnncore.io.save_onnx(net)
+                except (SettingError, CnnError):
+                    continue
+                try:
+                    back = cnncore.io.load_onnx(content)
+                except ModelFileError as error:
+                    reasons.append(str(error))
+                    continue
+                assert relative_error(back(*xs), net(*xs)) < 1e-5
+                read += 1
+    for reason in reasons:  # compositions that hold what has no operator here, or sizes that cannot be followed
+        assert re.search(rf"node '{op.name}|no output depends on an input", reason), reason
+    if reasons and not read:
+        assert op.name in ONLY_FOR_OTHERS, reasons
+
+
+# Rows that leave as a node, or a composition of nodes, that no operator here stands for.
+ONLY_FOR_OTHERS = {
+    "constant",  # a net without inputs
+    "fold",
+    "k_max_pool",
+    "locally_connected_conv",
+    "max_pool_dropout",
+    "max_unpool",
+    "median_pool",
+    "ordinal_pool",
+    "partial_conv",
+    "polyphase_pool",
+    "rank_avg_pool",
+    "rank_stochastic_pool",
+    "rank_weighted_pool",
+    "roi_max_pool",
+    "sparsemax",
+}
+
+
+# ── Read, then written ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def same_to_onnx_runtime(content, x):
+    """Read, write, and run both files."""
+    net = cnncore.io.load_onnx(content)
+    written = cnncore.io.save_onnx(net)
+    first, second = session(content), session(written)
+    assert [i.name for i in second.get_inputs()] == [i.name for i in first.get_inputs()]
+    assert [o.name for o in second.get_outputs()] == [o.name for o in first.get_outputs()]
+    name = first.get_inputs()[0].name
+    for got, want in zip(second.run(None, {name: x}), first.run(None, {name: x}), strict=True):
+        assert np.abs(want).max() > 1e-3
+        assert relative_error(got, want) < 1e-4
+    assert_same(net, (x,), written, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("file", "size"),
+    [("ch_PP-OCRv4_det_infer.onnx", (96, 160)), ("ch_ppocr_mobile_v2.0_cls_infer.onnx", (48, 192))],
+)
+def test_networks_of_others(file, size, rng):
+    """Networks that were trained and written elsewhere."""
+    content = (package_folder("rapidocr_onnxruntime") / "models" / file).read_bytes()
+    same_to_onnx_runtime(content, page(rng, *size))
+
+
+@pytest.mark.parametrize("name", ["inception_v1", "squeezenet", "shufflenet"])
+def test_graphs_of_others(name, rng):
+    """The true graphs of known networks: GoogLeNet is among them."""
+    path = package_folder("onnx") / "backend/test/data/light" / f"light_{name}.onnx"
+    same_to_onnx_runtime(seeded(path), rng.standard_normal((1, 3, 224, 224)).astype(np.float32))

@@ -1,0 +1,135 @@
+"""Losses: kernels against references at sizes beyond the registry's cases, and where the formula meets its limits."""
+
+import numpy as np
+import pytest
+from support.cases import as_list
+
+import cnncore
+
+CELLS = [
+    (1,),
+    (31,),
+    (32,),
+    (33,),
+    (2, 31),
+    (3, 45),
+    (2, 5, 13),
+    (2, 3, 4, 11),
+]  # N and spatial extents; blocks hold 32
+
+
+def channels_last(a):
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
+
+
+def gapped(a):
+    big = np.full((*a.shape[:-1], 2 * a.shape[-1]), 9, a.dtype)
+    big[..., ::2] = a
+    return big[..., ::2]
+
+
+def both(op, arrays, settings, dy):
+    y, backward = op.with_backward(*arrays, **settings)
+    return [np.asarray(y), *as_list(backward(dy if y.ndim else np.asarray(0.7, y.dtype)))]
+
+
+def assert_as_defined(op, arrays, settings, dtype, dy):
+    with cnncore.cpu.target("reference"):
+        expected = both(op, arrays, settings, dy)
+    for target in cnncore.cpu.targets():
+        with cnncore.cpu.target(target):
+            for layout in (np.ascontiguousarray, channels_last, gapped):
+                x, *rest = arrays
+                for e, f in zip(expected, both(op, (layout(x) if x.ndim > 1 else x, *rest), settings, dy), strict=True):
+                    assert e.shape == f.shape
+                    # p − q cancels: a gradient that is 0 in the reference implementation may be a rounding of dy here.
+                    share = 1 if "reduction" in settings else 1 / max(dy.size, 1)
+                    scale = max(np.abs(e).max(initial=0), np.abs(dy).max(initial=1) * share)
+                    limit = (1e-6 if dtype == np.float32 else 1e-14) * scale
+                    assert np.abs(e - f).max(initial=0) <= limit, (target, layout.__name__)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", CELLS)
+@pytest.mark.parametrize(
+    "settings", [{}, {"label_smoothing": 0.1}, {"reduction": "none"}, {"reduction": "sum"}], ids=str
+)
+def test_cross_entropy_of_many_cells(rng, shape, dtype, settings):
+    for classes in (1, 2, 17, 40):
+        x = (3 * rng.standard_normal((shape[0], classes, *shape[1:]))).astype(dtype)
+        target = rng.integers(0, classes, shape)
+        target[rng.random(shape) < 0.1] = -100
+        weight = rng.uniform(0, 2, classes).astype(dtype)
+        weight[0] = 0 if classes > 1 else 1
+        probabilities = rng.uniform(0, 1, x.shape).astype(dtype)
+        dy = rng.standard_normal(shape).astype(dtype)
+        for arrays in ((x, target), (x, target, weight), (x, probabilities), (x, probabilities, weight)):
+            assert_as_defined(cnncore.softmax_cross_entropy, arrays, settings, dtype, dy)
+
+
+@pytest.mark.parametrize("target", cnncore.cpu.targets())
+@pytest.mark.parametrize("cells", [3, 40])
+def test_cross_entropy_at_its_limits(target, cells):
+    inf, nan = np.inf, np.nan
+    rows = [
+        [0, -inf, 1],
+        [-inf, -inf, -inf],
+        [inf, 0, 0],
+        [nan, 0, 0],
+        [0, nan, 0],
+        [1e30, -1e30, 0],
+        [5, 5, 5],
+        [-inf, 0, 0],
+    ]
+    x = np.array([rows[i % len(rows)] for i in range(cells)], np.float32)
+    labels = np.zeros(cells, np.int64)
+    with cnncore.cpu.target(target):
+        loss, backward = cnncore.softmax_cross_entropy.with_backward(x, labels, reduction="none")
+        dx = backward(np.ones_like(loss))
+    expected = [np.log1p(np.e), nan, nan, nan, nan, 0, np.log(3), inf]
+    expected = np.array([expected[i % len(rows)] for i in range(cells)], np.float32)
+    assert np.allclose(loss, expected, equal_nan=True, rtol=1e-6)
+    wrong = np.isnan(expected)
+    assert np.isnan(dx[wrong]).any(axis=1).all() and np.isfinite(dx[~wrong]).all()
+    # A cell that is left out counts nothing, whatever it holds.
+    with cnncore.cpu.target(target):
+        loss, backward = cnncore.softmax_cross_entropy.with_backward(x, np.full(cells, -100))
+        assert loss == 0 and not backward(1.0).any()
+
+
+def test_small_losses_keep_their_digits():
+    """p of the right class near 1: the loss is what the other classes have, not what 1 − p has left."""
+    x = np.array([[20, 0, 0]], np.float32)
+    assert np.isclose(cnncore.softmax_cross_entropy(x, np.array([0])), 2 * np.exp(-20), rtol=1e-6)
+
+
+def test_backward_of_a_loss_may_run_twice_and_in_any_order(rng):
+    x, target = rng.standard_normal((50, 7)), rng.integers(0, 7, 50)
+    losses, backward = cnncore.softmax_cross_entropy.with_backward(x, target, reduction="none")
+    dy = rng.standard_normal(50)
+    first = backward(dy)
+    other = backward(2 * dy)
+    assert np.array_equal(backward(dy), first) and np.allclose(other, 2 * first)
+    assert np.allclose(losses, cnncore.softmax_cross_entropy(x, target, reduction="none"))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [0, 1, 31, 4095, 4096, 4097, 100_003])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_squared_error_of_many_values(rng, size, dtype, reduction):
+    x, target, dy = rng.standard_normal((3, size)).astype(dtype)
+    expected = (x.astype(np.float64) - target) ** 2
+    expected = expected if reduction == "none" else expected.sum() / (max(size, 1) if reduction == "mean" else 1)
+    for name in cnncore.cpu.targets():
+        with cnncore.cpu.target(name):
+            for order in (slice(None), slice(None, None, -1)):
+                y = cnncore.mean_squared_error(x[order], target[order], reduction=reduction)
+                assert np.allclose(
+                    y, expected[order] if reduction == "none" else expected, rtol=1e-6 if dtype == np.float32 else 1e-12
+                )
+    bits = set()
+    for threads in (1, 2, 3):
+        with cnncore.threads(threads):
+            bits.add(np.asarray(cnncore.mean_squared_error(x, target, reduction=reduction)).tobytes())
+    assert len(bits) == 1
+    assert_as_defined(cnncore.mean_squared_error, (x, target), {"reduction": reduction}, dtype, dy)

@@ -1,0 +1,43 @@
+"""Operators and cases as parameters of tests, named after them; both passes of a call."""
+
+import numpy as np
+import pytest
+
+import cnncore
+from cnncore.testing import named_cases
+
+
+def cases(*, ranks=False, where=lambda op: True):
+    """Parameters (op, case), or (op, case, rank), for every operator of the registry that ``where`` accepts."""
+    named = [(op, *c) for op in filter(where, cnncore.OPS.values()) for c in named_cases(op)]
+    if not ranks:
+        return [pytest.param(op, case, id=f"{op.name}-{name}") for op, case, name in named]
+    return [
+        pytest.param(op, case, rank, id=f"{op.name}-{name}-rank{rank}")
+        for op, case, name in named
+        for rank in case.ranks
+    ]
+
+
+def operators(where=lambda op: True):
+    """One parameter per operator."""
+    return [pytest.param(op, id=op.name) for op in filter(where, cnncore.OPS.values())]
+
+
+def first(y):
+    """The differentiated output of an operator's result."""
+    return y[0] if isinstance(y, tuple) else y
+
+
+def as_list(gradients):
+    """What backward returned, as a list."""
+    return list(gradients) if isinstance(gradients, tuple) else [gradients]
+
+
+def both_passes(op, arrays, settings, dy=None):
+    """y and all gradients, as one list; dy is drawn from y's shape alone when it is not given."""
+    y, backward = op.with_backward(*arrays, **settings)
+    y = first(y)
+    if dy is None:
+        dy = np.random.default_rng(1).standard_normal(y.shape).astype(y.dtype)
+    return [y, *as_list(backward(dy))]

@@ -1,0 +1,77 @@
+"""Interpolation written from its formulas in plain loops."""
+
+import math
+
+import numpy as np
+
+
+def weights(t, s):
+    """The share of a cell at distance t."""
+    t = abs(t)
+    if s["mode"] == "linear":
+        return max(0.0, 1 - t)
+    a = s["cubic_coefficient"]
+    if t <= 1:
+        return (a + 2) * t**3 - (a + 3) * t**2 + 1
+    return a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a if t < 2 else 0.0
+
+
+def position(o, H, O, r, mode):
+    if mode == "asymmetric":
+        return o / r
+    if mode == "align_corners":
+        return o * (H - 1) / (O - 1) if O > 1 else 0.0
+    if mode == "pytorch_half_pixel" and O == 1:
+        return 0.0
+    p = (o + 0.5) / r - 0.5
+    return p + (H - O / r) / 2 if mode == "half_pixel_symmetric" else p
+
+
+def along(x, axis, O, r, s):
+    """x (float64) with O cells along an axis."""
+    H = x.shape[axis]
+    x = np.moveaxis(x, axis, 0)
+    y = np.zeros((O, *x.shape[1:]))
+    wide = max(1.0, 1 / r) if s["antialias"] else 1.0
+    for o in range(O):
+        p = position(o, H, O, r, s["coordinates"])
+        if s["mode"] == "nearest":
+            rounded = {
+                "floor": math.floor(p),
+                "ceil": math.ceil(p),
+                "round_prefer_floor": math.ceil(p - 0.5),
+                "round_prefer_ceil": math.floor(p + 0.5),
+            }[s["rounding"]]
+            y[o] = x[min(max(rounded, 0), H - 1)]
+            continue
+        total = 0.0
+        for cell in range(math.floor(p) - 2 * math.ceil(wide) - 1, math.floor(p) + 2 * math.ceil(wide) + 3):
+            outside = not 0 <= cell < H
+            if outside and s["exclude_outside"]:
+                continue
+            share = weights((cell - p) / wide, s)
+            total += share
+            y[o] += share * x[min(max(cell, 0), H - 1)]
+        y[o] /= total
+    return np.moveaxis(y, 0, axis)
+
+
+def resize(s, x, like=None):
+    rank = x.ndim - 2
+    y = x
+    for axis in range(rank):
+        H = x.shape[2 + axis]
+        if like is not None:
+            O = like.shape[2 + axis]
+            r = O / H
+        elif s["scale"] is None:
+            O = s["size"][axis] if isinstance(s["size"], tuple) else s["size"]
+            r = O / H
+        else:
+            r = s["scale"][axis] if isinstance(s["scale"], tuple) else s["scale"]
+            O = math.floor(H * r)
+        y = along(y, 2 + axis, O, r, s)
+    return y
+
+
+ORACLES = {"resize": resize}

@@ -1,0 +1,41 @@
+"""The words of the field, and no other: what docs/architecture.md calls something is what the package calls it."""
+
+import re
+
+import pytest
+from support.processes import ROOT
+
+# An old word, where it may stand nevertheless, and the word of the field.
+RETIRED = {
+    r"\bKind\b": "Implementation",
+    r"\bShelf\b|\bshelf\b": "PackedWeights, arena",
+    r"\brelocated\b": "with_node_path",
+    r"\bOwned\b": "ParameterSpec",
+    r"\bmake_room\b": "check_size_limit",
+    r"\btakes_epilogue\b": "fuses_activation",
+    r"\btakes_pieces\b|\bcut_batch\b": "splits_batch",
+    r"\bis_line\b|\btakes_line\b|\bwith_line\b": "is_affine, folds_affine, fold_affine",
+    r"\bjudges?\b": "oracle",
+    r"\bkitchen\b": "source copy",
+    r"\b[Cc]atalogue\b": "registry; literature",
+    r"\brow of the (registry|catalogue)\b": "operator schema",
+    r"\bgood manners\b|\bletting the interpreter go\b|\blets the interpreter go\b": "releases the GIL",
+    r"what it read rightly|read rightly of": "correctly classified",
+    r"as if an enemy": "untrusted input",
+    r"do(es)? not count around the image": "padding",
+}
+FILES = sorted(
+    path
+    for pattern in ("cnncore/**/*.py", "cnncore/**/*.pyx", "cnncore/**/*.pxd", "cnncore/**/*.h", "docs/**/*.md", "*.md")
+    for path in ROOT.glob(pattern)
+)
+
+pytestmark = pytest.mark.skipif(not (ROOT / "docs").exists(), reason="needs the source tree beside the tests")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_retired_words_are_gone(path):
+    text = path.read_text(encoding="utf-8")
+    text = text.partition("## Glossary")[0]  # which names the old words on purpose
+    found = [f"{m[0]!r}: say {instead}" for old, instead in RETIRED.items() for m in re.finditer(old, text)]
+    assert not found, found

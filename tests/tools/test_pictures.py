@@ -1,0 +1,117 @@
+"""The pictures of the operators' pages: what they show is what the operator computes, and they can be read."""
+
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from support.cases import operators
+from support.processes import ROOT
+
+import cnncore
+
+SVG = "{http://www.w3.org/2000/svg}"
+sys.path.insert(0, str(ROOT / "tools"))
+
+import pictures  # noqa: E402
+from picture_examples import example, first, stages_of, variants  # noqa: E402
+
+PANELS = [row for row in operators() if not pictures.is_curve(row.values[0])]
+
+
+def panels(svg, role):
+    """The panels of a picture that show x, y or dx: those of the example, then those of its variants."""
+    return [group for group in ElementTree.fromstring(svg).iter(f"{SVG}g") if group.get("class") == f"{role}-panel"]
+
+
+def shaded(panel):
+    """Whether any cell of a panel is not empty."""
+    return any(path.get("class").split()[0] in ("p", "n") and path.get("d") for path in panel.iter(f"{SVG}path"))
+
+
+def framed(panel):
+    """Whether cells of a panel are framed."""
+    return any(path.get("class") == "f" and path.get("d") for path in panel.iter(f"{SVG}path"))
+
+
+@pytest.mark.parametrize("op", operators())
+def test_a_gradient_that_is_not_zero_is_seen(op):
+    """Of every operator, in the picture as drawn now and in the one of the page."""
+    page = (ROOT / "docs" / "operators" / "pictures" / f"{op.name}.svg").read_text(encoding="utf-8")
+    for svg in (pictures.picture(op), page):
+        root = ElementTree.fromstring(svg)
+        assert op.name in root.find(f"{SVG}title").text and len(svg.encode()) <= pictures.LARGEST
+        if pictures.is_curve(op):
+            assert {path.get("class") for path in root.iter(f"{SVG}path")} >= {"p", "n"}
+            continue
+        drawn = example(op)
+        examples = [drawn, *(other for *_, other in variants(drawn))]
+        gradients = panels(svg, "dx")
+        if op.yields != "real":  # integers and booleans have no gradient, and no panel that pretends one
+            assert not gradients and not any(shown.dx.any() for shown in examples)
+            continue
+        assert len(gradients) == len(examples)
+        for shown, panel in zip(examples, gradients, strict=True):
+            assert shaded(panel) == bool(shown.dx.any())
+            assert shown.dx[shown.leading].any() or not shown.dx.any()
+
+
+@pytest.mark.parametrize("op", [row for row in PANELS if row.values[0].name != "arange_like"])  # it sees no value of x
+def test_what_y_sees_is_framed(op):
+    """The framed cells of x are all that the framed y depends on, and the gradient lies within them."""
+    svg = pictures.picture(op)
+    for role in ("x", "y", "dx"):
+        for panel in panels(svg, role):
+            assert framed(panel), f"{op.name}: no cell of {role} is framed"
+    drawn = example(op)
+    for shown in (drawn, *(other for *_, other in variants(drawn))):
+        assert shown.window.any() or not shown.dx.any()
+        assert not (shown.dx[shown.leading].astype(bool) & ~shown.window).any()
+        # Nothing outside the frame matters.
+        x = shown.arrays[0].copy()
+        x[shown.leading] = np.where(shown.window, x[shown.leading], 0.55)
+        with cnncore.cpu.target("reference"):
+            y = first(op(x, *shown.arrays[1:], **shown.settings))
+        np.testing.assert_allclose(y[shown.place], shown.y[shown.place], rtol=1e-12)
+
+
+@pytest.mark.parametrize("op", PANELS)
+def test_windows_are_drawn_with_stride_and_dilation(op):
+    assert {name for name, *_ in variants(example(op))} == {"stride", "dilation"} & set(op.settings)
+
+
+def test_numbers_fit_their_cells():
+    number = pictures.number
+    assert [number(v) for v in (0, 0.5, -0.25, 1, 1.25, -3.0, 12.34, 0.0625, 0.004, 1e-5, np.nan, -np.inf)] == [
+        "0", ".5", "−.25", "1", "1.2", "−3", "12", ".062", ".004", "1e-5", "–", "−∞",
+    ]  # fmt: skip
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal(2000) * 10.0 ** rng.integers(-6, 3, 2000)
+    assert max(len(number(v)) for v in values) <= 5
+
+
+def test_one_scale_for_all_panels():
+    """A value has one shade, whichever panel it is in; only 0 has none; a difference in the last place changes nothing."""
+    level = pictures.level
+    values = np.array([0.0, 1e-6, -1e-6, 0.25, 0.25 + 1e-16, -1.0, 1.0])
+    assert level(values, 1.0).tolist() == [0, 1, -1, 4, 4, -8, 8]
+
+
+def test_a_dark_page_has_colours_of_its_own():
+    for name in ("conv", "relu"):
+        style = ElementTree.fromstring(pictures.picture(cnncore.OPS[name])).find(f"{SVG}style").text
+        light, dark = style.split("@media(prefers-color-scheme:dark)")
+        for part in (light, dark):
+            assert "text{fill:#" in part and ".paper{fill:#" in part
+
+
+@pytest.mark.parametrize("name", ["inception", "mlpconv", "separable_conv"])
+def test_a_composition_shows_its_steps(name):
+    """Each step once, with what it makes; the last one makes y."""
+    drawn = example(cnncore.OPS[name])
+    with cnncore.cpu.target("reference"):
+        stages = stages_of(drawn)
+    np.testing.assert_array_equal(list(stages.values())[-1].value, drawn.y)
+    words = [t.text for t in ElementTree.fromstring(pictures.picture(cnncore.OPS[name])).iter(f"{SVG}text")]
+    for stage in stages.values():
+        assert stage.label in words

@@ -1,0 +1,1156 @@
+"""Data sets, augmentation and image files: what they hold, that they repeat, and that hostile files only give DataError."""
+
+import gzip
+import hashlib
+import importlib
+import importlib.util
+import io
+import pathlib
+import struct
+import sys
+import time
+import tracemalloc
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.processes import ROOT
+
+from cnncore.errors import DataError, DtypeError, SettingError, ShapeError
+from cnncore.train import data
+from cnncore.train.augment import Augment, uniform, warp
+from cnncore.train.data import Dataset, decode_digits, digits, digits_split, load, pixel_statistics
+from cnncore.vision import images as im
+from cnncore.vision.preprocessing import normalise
+
+random = np.random.default_rng
+
+
+def pixels(*shape, seed=0):
+    return random(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.fixture
+def no_pillow(monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)  # what an absent package looks like to the import statement
+
+
+@pytest.fixture(params=["with Pillow", "without Pillow"])
+def either_reader(request, monkeypatch):
+    if request.param == "with Pillow":
+        pytest.importorskip("PIL")
+    else:
+        monkeypatch.setitem(sys.modules, "PIL", None)
+
+
+def one_line(excinfo):
+    message = str(excinfo.value)
+    assert "\n" not in message
+    return message
+
+
+# ── The embedded digits ───────────────────────────────────────────────────────────────────────────────────────────────
+
+FOLDER = pathlib.Path(data.__file__).parent / "digits"
+
+
+def test_digits():
+    images, labels = digits()
+    assert images.shape == (5000, 28, 28) and images.dtype == np.uint8
+    assert labels.dtype == np.int64 and np.bincount(labels).tolist() == [500] * 10
+    digest = hashlib.sha256(images.tobytes() + labels.astype(np.uint8).tobytes()).hexdigest()
+    assert digest == "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
+    assert len(np.unique(images.reshape(5000, -1), axis=0)) == 5000
+    images[0, 0, 0] = 1  # each call returns arrays of its own
+    assert digits()[0][0, 0, 0] == 0
+
+
+def test_digits_have_licence_attribution_and_a_small_file():
+    assert "creativecommons.org/licenses/by-sa/3.0" in (FOLDER / "LICENSE").read_text()
+    assert "LeCun" in (FOLDER / "ATTRIBUTION").read_text() and "Cortes" in (FOLDER / "ATTRIBUTION").read_text()
+    assert (FOLDER / "digits.bin").stat().st_size < 750_000
+
+
+def test_digits_are_read_quickly():
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        digits()
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.3
+
+
+def test_digits_split_is_fixed():
+    train, held_out = digits_split()
+    assert train.class_counts.tolist() == [400] * 10 and held_out.class_counts.tolist() == [100] * 10
+    images, labels = digits()
+    assert np.array_equal(held_out.images, images[4::5]) and np.array_equal(held_out.labels, labels[4::5])
+    assert train.mean == held_out.mean and train.std == held_out.std
+    assert train.mean[0] == pytest.approx(train.images.mean() / 255)
+    assert train.std[0] == pytest.approx((train.images / 255).std())
+    other_train, other_held_out = digits_split(seed=1)
+    assert np.array_equal(other_held_out.images, held_out.images)
+    assert not np.array_equal(other_train.labels, train.labels)
+    assert sorted(map(bytes, other_train.images)) == sorted(map(bytes, train.images))
+    assert not {bytes(image) for image in train.images} & {bytes(image) for image in held_out.images}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_damaged_digits(data):
+    content = bytearray((FOLDER / "digits.bin").read_bytes())
+    if data.draw(st.booleans()):
+        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    else:
+        del content[data.draw(st.integers(0, len(content) - 1)) :]
+    try:
+        images, labels = decode_digits(bytes(content))
+    except DataError as error:
+        assert "reinstall" in str(error)
+    else:  # deflate can say the same in several ways: another of equal matches, for one
+        assert all(map(np.array_equal, (images, labels), digits()))
+
+
+@pytest.mark.parametrize("byte", range(56))
+def test_damaged_header_of_digits(byte):
+    content = bytearray((FOLDER / "digits.bin").read_bytes())
+    content[byte] ^= 0xFF
+    with pytest.raises(DataError, match="reinstall"):
+        decode_digits(bytes(content))
+
+
+def test_long_runs_of_the_digit_format(monkeypatch):
+    tool = ROOT / "tools" / "make_digits.py"
+    if not tool.exists():
+        pytest.skip("run from an installed package: no tools folder")
+    spec = importlib.util.spec_from_file_location("make_digits", tool)
+    make_digits = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_digits)
+    for image in (
+        np.zeros((2, 30, 40)),
+        np.full((2, 30, 40), 9),
+        np.arange(2400).reshape(2, 30, 40) % 7,
+        pixels(2, 30, 40),
+    ):
+        image, labels = image.astype(np.uint8), np.array([3, 1], np.uint8)
+        decoded, decoded_labels = decode_digits(make_digits.encode(image, labels))
+        assert np.array_equal(decoded, image) and np.array_equal(decoded_labels, labels)
+    images, labels = digits()
+    again = make_digits.encode(images, labels.astype(np.uint8))
+    assert again[:56] == (FOLDER / "digits.bin").read_bytes()[:56]
+
+
+# ── Dataset ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def small(n=30, classes=3, shape=(6, 5)):
+    return Dataset(pixels(n, *shape), np.arange(n) % classes, [f"c{k}" for k in range(classes)], "small")
+
+
+def test_dataset_arrays_are_read_only():
+    dataset = small()
+    for array in (dataset.images, dataset.labels):
+        with pytest.raises(ValueError):
+            array[0] = 0
+    with pytest.raises(AttributeError):
+        dataset.name = "other"
+
+
+def test_split_is_stratified_and_depends_on_the_seed():
+    dataset = Dataset(pixels(110, 4, 4), [0] * 60 + [1] * 40 + [2] * 10, "abc")
+    train, held_out = dataset.split(0.25, seed=3)
+    assert held_out.class_counts.tolist() == [15, 10, 2] and train.class_counts.tolist() == [45, 30, 8]
+    assert sorted(map(bytes, [*train.images, *held_out.images])) == sorted(map(bytes, dataset.images))
+    assert np.array_equal(dataset.split(0.25, seed=3)[1].images, held_out.images)
+    assert not np.array_equal(dataset.split(0.25, seed=4)[1].images, held_out.images)
+    assert train.mean == held_out.mean == pixel_statistics(train.images)[0]
+
+
+def test_split_leaves_each_class_on_both_sides():
+    train, held_out = Dataset(pixels(5, 4, 4), [0, 0, 0, 1, 1], "ab").split(0.01)
+    assert train.class_counts.tolist() == [2, 1] and held_out.class_counts.tolist() == [1, 1]
+    with pytest.raises(DataError, match="class 'b'"):
+        Dataset(pixels(4, 4, 4), [0, 0, 0, 1], "ab").split()
+    with pytest.raises(SettingError):
+        small().split(1.0)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3)])
+def test_batches_are_normalised_and_complete(shape):
+    dataset = small(shape=shape)
+    x = np.concatenate([x for x, _ in dataset.batches(7)])
+    labels = np.concatenate([labels for _, labels in dataset.batches(7)])
+    assert x.dtype == np.float32 and x.shape == (30, dataset.channels, 6, 5) and x.flags.c_contiguous
+    assert np.array_equal(labels, dataset.labels) and labels.dtype == np.int64
+    assert np.allclose(x.mean(axis=(0, 2, 3)), 0, atol=1e-5) and np.allclose(x.std(axis=(0, 2, 3)), 1, atol=1e-5)
+    back = x * np.reshape(dataset.std, (1, -1, 1, 1)) + np.reshape(dataset.mean, (1, -1, 1, 1))
+    assert np.allclose(255 * back, dataset.images.reshape(30, 6, 5, -1).transpose(0, 3, 1, 2), atol=1e-3)
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    dataset = small()
+
+    def order(batch_size, seed, epoch):
+        return np.concatenate([x[:, 0, 0, 0] for x, _ in dataset.batches(batch_size, seed=seed, epoch=epoch)])
+
+    assert np.array_equal(order(4, 0, 0), order(30, 0, 0)) and np.array_equal(order(4, 0, 0), order(4, 0, 0))
+    assert not np.array_equal(order(4, 0, 0), order(4, 0, 1))
+    assert not np.array_equal(order(4, 0, 0), order(4, 1, 0))
+    assert sorted(order(4, 0, 0)) == sorted(order(4, 5, 7))
+
+
+def test_random_streams_are_pinned():
+    """Trained weights depend on these numbers: they must not change with a release of NumPy or of cnncore."""
+    assert uniform(seed=1, epoch=2, purpose=1, count=3).tolist() == pytest.approx(
+        [0.575300433347867, 0.4214513002125032, 0.6987130805958253], abs=0
+    )
+    assert [labels.tolist() for _, labels in small(8, 8).batches(8, seed=1, epoch=2)] == [[4, 2, 0, 6, 1, 5, 7, 3]]
+
+
+def test_several_sizes():
+    images = [pixels(4, 6), pixels(8, 10), pixels(6, 20), pixels(7, 9)]
+    dataset = Dataset(images, [0, 1, 0, 1], "ab")
+    assert dataset.size is None and "several sizes" in repr(dataset)
+    assert [x.shape for x, _ in dataset.batches(4)] == [(4, 1, 6, 9)]
+    assert [x.shape for x, _ in dataset.batches(4, size=(5, 3))] == [(4, 1, 5, 3)]
+    once = dataset.resized((5, 3))
+    (lazy, _), *_ = dataset.batches(4, size=(5, 3), seed=0, augment=Augment())
+    (eager, _), *_ = once.batches(4, seed=0, augment=Augment())
+    assert np.array_equal(lazy, eager)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ((np.zeros((0, 4, 4), np.uint8), [], "ab"), DataError, "no images"),
+        (([], [], "ab"), DataError, "no images"),
+        ((np.zeros((2, 4, 4)), [0, 1], "ab"), DtypeError, "float64"),
+        ((np.zeros((2, 4, 4, 2), np.uint8), [0, 1], "ab"), ShapeError, "expected"),
+        ((np.zeros((2, 0, 4), np.uint8), [0, 1], "ab"), ShapeError, "expected"),
+        ((np.zeros((2, 4, 4), np.uint8), [0], "ab"), ShapeError, "labels"),
+        ((np.zeros((2, 4, 4), np.uint8), [0.0, 1.0], "ab"), ShapeError, "labels"),
+        ((np.zeros((2, 4, 4), np.uint8), [0, 2], "ab"), DataError, "0 to 1"),
+        ((np.zeros((2, 4, 4), np.uint8), [0, -1], "ab"), DataError, "0 to 1"),
+        (([np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.uint8)], [0, 1], "ab"), ShapeError, "grey"),
+    ],
+)
+def test_wrong_dataset(arguments, error, match):
+    with pytest.raises(error, match=match) as excinfo:
+        Dataset(*arguments)
+    one_line(excinfo)
+
+
+def test_wrong_settings_of_batches():
+    for wrong in (
+        {"batch_size": 0},
+        {"batch_size": 2.5},
+        {"batch_size": 4, "seed": -1},
+        {"batch_size": 4, "epoch": -1},
+    ):
+        with pytest.raises(SettingError):
+            small().batches(**wrong)
+    with pytest.raises(SettingError, match="seed"):
+        small().batches(4, augment=Augment())
+    with pytest.raises(SettingError, match="std"):
+        normalise(pixels(1, 2, 2), [0.5], [0.0])
+    with pytest.raises(ShapeError):
+        normalise(pixels(1, 2, 2), [0.5] * 3, [1.0] * 3)
+
+
+def test_constant_images_have_deviation_one():
+    assert pixel_statistics(np.full((2, 3, 3), 255, np.uint8)) == ((1.0,), (1.0,))
+
+
+# ── Augmentation ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def bilinear(image, y, x, fill):
+    """The definition, pixel by pixel: value at (y, x), ``fill`` outside."""
+    height, width = image.shape[:2]
+
+    def at(i, j):
+        return image[i, j].astype(float) if 0 <= i < height and 0 <= j < width else float(fill) + 0.0 * image[0, 0]
+
+    i, j = int(np.floor(y)), int(np.floor(x))
+    dy, dx = y - i, x - j
+    top = (1 - dx) * at(i, j) + dx * at(i, j + 1)
+    bottom = (1 - dx) * at(i + 1, j) + dx * at(i + 1, j + 1)
+    return (1 - dy) * top + dy * bottom
+
+
+@pytest.mark.parametrize("shape", [(7, 9), (1, 5), (5, 1), (6, 4, 3)])
+@pytest.mark.parametrize("fill", [0.0, 128.0, "edge"])
+def test_warp_against_its_definition(shape, fill):
+    images = pixels(5, *shape)
+    matrices = np.concatenate(
+        [np.eye(2) + random(1).normal(0, 0.3, (5, 2, 2)), random(2).normal(0, 2, (5, 2, 1))], axis=2
+    )
+    matrices = matrices.astype(np.float32)
+    warped = warp(images, matrices, fill)
+    for n in range(5):
+        for row in range(shape[0]):
+            for column in range(shape[1]):
+                y, x = matrices[n].astype(float) @ [row, column, 1]
+                if fill == "edge":
+                    y, x = np.clip(y, 0, shape[0] - 1), np.clip(x, 0, shape[1] - 1)
+                expected = bilinear(images[n], y, x, 0 if fill == "edge" else fill)
+                assert np.allclose(warped[n, row, column], expected, atol=0.01)
+
+
+def test_warp_identity_quarter_turn_and_mirror():
+    images = pixels(2, 8, 8)
+    identity = np.tile([[1.0, 0, 0], [0, 1.0, 0]], (2, 1, 1))
+    assert np.array_equal(warp(images, identity), images)
+    quarter_turn = np.tile([[0, 1.0, 0], [-1.0, 0, 7]], (2, 1, 1))
+    assert np.array_equal(warp(images, quarter_turn), np.rot90(images, axes=(1, 2)))
+    flipped = Augment(shift=0, rotation=0, scale=0, shear=0, flip=True)(images[[0] * 2], 0, 0, [0, 1])
+    assert all(np.array_equal(image, images[0]) or np.array_equal(image, images[0][:, ::-1]) for image in flipped)
+
+
+def test_flip_happens_in_half_of_the_images():
+    images = np.tile(np.array([[[0, 255]]], np.uint8), (2000, 1, 1))
+    flipped = Augment(shift=0, rotation=0, scale=0, shear=0, flip=True)(images, seed=0, epoch=0)[:, 0, 0] == 255
+    assert 900 < flipped.sum() < 1100
+
+
+def test_no_distortion_when_all_limits_are_zero():
+    images = pixels(3, 28, 28)
+    assert np.array_equal(Augment(shift=0, rotation=0, scale=0, shear=0)(images, 0, 0), images)
+
+
+def test_distortion_depends_on_seed_epoch_and_index_alone():
+    images = digits()[0][::50]
+    augment = Augment()
+    whole = augment(images, seed=7, epoch=2)
+    assert np.array_equal(augment(images, seed=7, epoch=2), whole)
+    shuffled = random(0).permutation(100)
+    assert np.array_equal(augment(images[shuffled], 7, 2, shuffled), whole[shuffled])
+    assert np.array_equal(augment(images[90:91], 7, 2, [90])[0], whole[90])
+    assert not np.array_equal(augment(images, 7, 3), whole) and not np.array_equal(augment(images, 8, 2), whole)
+    assert images.dtype == np.uint8 and np.array_equal(images, digits()[0][::50])
+
+
+def test_batches_with_augmentation_do_not_depend_on_the_batch_size():
+    dataset = digits_split()[1]
+    one = np.concatenate([x for x, _ in dataset.batches(64, seed=0, epoch=1, augment=Augment())])
+    other = np.concatenate([x for x, _ in dataset.batches(1000, seed=0, epoch=1, augment=Augment())])
+    assert np.array_equal(one, other)
+
+
+def test_distortions_stay_within_their_limits():
+    augment = Augment(shift=0.1, rotation=15, scale=0.2, shear=0)
+    matrices = augment.matrices(augment.draws(0, 0, 5000), 29, 29)
+    linear = matrices[:, :, :2]
+    factor = 1 / np.sqrt(np.linalg.det(linear))
+    angle = np.rad2deg(np.arctan2(linear[:, 1, 0], linear[:, 0, 0]))
+    centre = matrices @ [14.0, 14.0, 1.0] - 14.0
+    for value, limit in ((np.log(factor), np.log(1.2)), (angle, 15.0), (centre, 2.9)):
+        assert np.abs(value).max() <= limit * (1 + 1e-9) and np.abs(value).max() > 0.98 * limit
+        assert np.abs(value.mean()) < 0.05 * limit
+
+
+def test_matrices_are_the_product_of_their_parts():
+    augment = Augment(shift=0.1, rotation=40, scale=0.5, shear=30, flip=True)
+    draws = augment.draws(0, 0, 50)
+    for row, matrix in zip(2 * draws - 1, augment.matrices(draws, 20, 30), strict=True):
+        angle, lean = np.deg2rad(40 * row[0]), np.tan(np.deg2rad(30 * row[2]))
+        centre = np.array([9.5, 14.5])
+        rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        shear = np.array([[1, 0], [lean, 1]])
+        mirror = np.diag([1.0, -1.0 if row[5] < 0 else 1.0])
+        for place in np.array([[0.0, 0.0], [3.0, 7.0], [19.0, 29.0]]):
+            expected = rotation @ shear @ mirror @ (place - centre) / 1.5 ** row[1] + centre + 0.1 * row[3:5] * [20, 30]
+            assert np.allclose(matrix @ [*place, 1.0], expected)
+
+
+def test_augmentation_is_fast():
+    images = digits_split()[0].images
+    seconds = []
+    for epoch in range(4):
+        start = time.perf_counter()
+        Augment()(images, seed=0, epoch=epoch)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.25
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"shift": -0.1},
+        {"rotation": 181},
+        {"scale": float("nan")},
+        {"shear": "5"},
+        {"flip": 1},
+        {"fill": "black"},
+        {"fill": 256},
+        {"shift": True},
+    ],
+)
+def test_wrong_settings_of_augment(wrong):
+    with pytest.raises(SettingError, match=next(iter(wrong))):
+        Augment(**wrong)
+
+
+def test_wrong_arguments_of_augment_and_warp():
+    with pytest.raises(ShapeError):
+        Augment()(pixels(4, 4), 0, 0)
+    with pytest.raises(ShapeError):
+        Augment()(pixels(2, 4, 4), 0, 0, indices=[0])
+    with pytest.raises(SettingError):
+        Augment()(pixels(2, 4, 4), -1, 0)
+    with pytest.raises(DtypeError):
+        warp(np.zeros((1, 4, 4)), np.zeros((1, 2, 3)))
+    with pytest.raises(SettingError):
+        warp(pixels(1, 4, 4), np.full((1, 2, 3), np.nan))
+    with pytest.raises(ShapeError):
+        warp(pixels(2, 4, 4), np.zeros((1, 2, 3)))
+    assert Augment()(pixels(0, 4, 4), 0, 0).shape == (0, 4, 4)
+
+
+# ── Folders ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def make_folder(folder, classes=("cat", "dog"), count=3, shape=(8, 9)):
+    for k, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            im.write_png(folder / name / f"{i}.png", pixels(*shape, seed=10 * k + i))
+    return folder
+
+
+def test_folder(tmp_path, either_reader):
+    dataset = load(make_folder(tmp_path / "pets"))
+    assert dataset.class_names == ("cat", "dog") and dataset.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert dataset.name == "pets" and dataset.size == (8, 9) and dataset.channels == 1
+    assert np.array_equal(dataset.images[4], pixels(8, 9, seed=11))
+    assert load(tmp_path / "pets", size=(4, 5)).size == (4, 5) and load(tmp_path / "pets", channels=3).channels == 3
+
+
+def test_folder_with_several_sizes_and_colours(tmp_path, either_reader):
+    folder = make_folder(tmp_path / "pets")
+    im.write_png(folder / "dog" / "9.png", pixels(5, 4, 3))
+    dataset = load(folder)
+    assert dataset.size is None and dataset.channels == 3
+    assert np.array_equal(dataset.images[0][:, :, 1], pixels(8, 9, seed=0))
+    assert load(folder, channels=1).channels == 1
+
+
+def test_numbered_classes_are_in_numeric_order(tmp_path):
+    assert load(make_folder(tmp_path / "n", [str(k) for k in range(11)], 1)).class_names == tuple(map(str, range(11)))
+
+
+def test_other_files_of_a_folder_do_not_matter(tmp_path):
+    folder = make_folder(tmp_path / "pets")
+    (folder / "cat" / "notes.txt").write_text("hello")
+    (folder / "cat" / ".hidden.png").write_text("hello")
+    (folder / "cat" / "folder.png").mkdir()
+    (folder / "__MACOSX").mkdir()
+    (folder / ".git").mkdir()
+    (folder / "README").write_text("hello")
+    assert len(load(folder)) == 6
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "bmp", "gif", "webp", "tif"])
+def test_formats_of_pillow(tmp_path, suffix):
+    Image = pytest.importorskip("PIL.Image")
+    folder = make_folder(tmp_path / "pets")
+    smooth = np.add.outer(np.arange(30) * 4, np.arange(20) * 6).astype(np.uint8)
+    Image.fromarray(np.stack([smooth] * 3, axis=2)).save(folder / "cat" / f"x.{suffix}")
+    last = load(folder).images[3]
+    assert last.shape == (30, 20, 3) and np.abs(last[:, :, 0].astype(int) - smooth).mean() < 5
+
+
+def test_jpeg_without_pillow_names_the_extra(tmp_path, no_pillow):
+    folder = make_folder(tmp_path / "pets")
+    (folder / "cat" / "x.jpg").write_bytes(b"\xff\xd8\xff\xe0rest")
+    with pytest.raises(DataError, match=r"x\.jpg.*pip install 'cnncore\[data\]'") as excinfo:
+        load(folder)
+    one_line(excinfo)
+
+
+def test_wrong_folders(tmp_path, either_reader):
+    def message(path, **settings):
+        with pytest.raises(DataError) as excinfo:
+            load(path, **settings)
+        return one_line(excinfo)
+
+    assert "no such file" in message(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    assert "empty" in message(tmp_path / "empty") and "cats/1.png" in message(tmp_path / "empty")
+    (tmp_path / "loose").mkdir()
+    im.write_png(tmp_path / "loose" / "1.png", pixels(3, 3))
+    assert "no subfolders" in message(tmp_path / "loose")
+    assert "one class" in message(make_folder(tmp_path / "single", ["cat"]))
+    pets = make_folder(tmp_path / "pets")
+    (pets / "bird").mkdir()
+    assert "no images in class 'bird'" in message(pets)
+    make_folder(tmp_path / "parts" / "train")
+    make_folder(tmp_path / "parts" / "val")
+    assert f"did you mean {tmp_path / 'parts' / 'train'}?" in message(tmp_path / "parts")
+    broken = make_folder(tmp_path / "broken")
+    (broken / "dog" / "1.png").write_bytes((broken / "dog" / "1.png").read_bytes()[:50])
+    assert str(broken / "dog" / "1.png") in message(broken)
+    (broken / "dog" / "1.png").write_bytes(b"")
+    assert str(broken / "dog" / "1.png") in message(broken)
+    (tmp_path / "file.txt").write_text("hello")
+    assert "expected a folder" in message(tmp_path / "file.txt")
+    assert "no such file" in message("a\0b")
+    assert "no such file" in message("absent.idx:absent2.idx")
+    with pytest.raises(SettingError):
+        load(pets, part="val")
+    with pytest.raises(SettingError):
+        load(pets, channels=2)
+
+
+def test_a_folder_larger_than_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("cnncore.io.npz.LARGEST_DATASET_BYTES", 300)
+    folder = make_folder(tmp_path / "pets")
+    with pytest.raises(DataError, match="size"):
+        load(folder)
+    assert load(folder, size=4).size == (4, 4)
+
+
+# ── IDX ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def idx(array, kind=0x08):
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, kind, array.ndim, *array.shape) + array.tobytes()
+
+
+def idx_pair(folder, images, labels, pack=lambda content: content, suffix=""):
+    folder.mkdir(exist_ok=True)
+    (folder / f"train-images-idx3-ubyte{suffix}").write_bytes(pack(idx(images)))
+    (folder / f"train-labels-idx1-ubyte{suffix}").write_bytes(pack(idx(labels)))
+    return folder
+
+
+IMAGES, LABELS = pixels(6, 4, 5), np.array([0, 1, 2, 2, 1, 0], np.uint8)
+
+
+@pytest.mark.parametrize(("pack", "suffix"), [(bytes, ""), (gzip.compress, ".gz")])
+def test_idx(tmp_path, pack, suffix):
+    folder = idx_pair(tmp_path / "mnist", IMAGES, LABELS, pack, suffix)
+    dataset = load(folder)
+    assert np.array_equal(dataset.images, IMAGES) and np.array_equal(dataset.labels, LABELS)
+    assert dataset.class_names == ("0", "1", "2")
+    (folder / f"t10k-images-idx3-ubyte{suffix}").write_bytes(pack(idx(IMAGES[:2])))
+    (folder / f"t10k-labels-idx1-ubyte{suffix}").write_bytes(pack(idx(LABELS[:2])))
+    assert len(load(folder)) == 6 and len(load(folder, part="test")) == 2
+    named = load(f"{folder / ('train-images-idx3-ubyte' + suffix)}:{folder / ('train-labels-idx1-ubyte' + suffix)}")
+    assert np.array_equal(named.images, IMAGES)
+
+
+def test_idx_with_colour_and_wide_labels(tmp_path):
+    (tmp_path / "i").write_bytes(idx(pixels(3, 4, 5, 3)))
+    (tmp_path / "l").write_bytes(idx(np.array([700, -5, 700], ">i4"), 0x0C))
+    dataset = load(f"{tmp_path / 'i'}:{tmp_path / 'l'}")
+    assert dataset.channels == 3 and dataset.class_names == ("-5", "700") and dataset.labels.tolist() == [1, 0, 1]
+
+
+def test_wrong_idx(tmp_path):
+    def message(images, labels):
+        (tmp_path / "i").write_bytes(images)
+        (tmp_path / "l").write_bytes(labels)
+        with pytest.raises(DataError) as excinfo:
+            load(f"{tmp_path / 'i'}:{tmp_path / 'l'}")
+        return one_line(excinfo)
+
+    assert "5 labels for 6 images" in message(idx(IMAGES), idx(LABELS[:5]))
+    assert "other way round" in message(idx(LABELS), idx(IMAGES))
+    assert "one class" in message(idx(IMAGES), idx(LABELS * 0))
+    assert "not an IDX file" in message(b"\x89PNG....", idx(LABELS))
+    assert "not an IDX file" in message(b"\0\0\x07\1\0\0\0\0", idx(LABELS))
+    assert "longer" in message(idx(IMAGES) + b"\0", idx(LABELS))
+    assert "truncated" in message(idx(IMAGES)[:-1], idx(LABELS))
+    assert "or truncated" in message(gzip.compress(idx(IMAGES))[:-1], idx(LABELS))
+    assert "expected images" in message(idx(IMAGES[:, :0]), idx(LABELS))
+    assert "one integer" in message(idx(IMAGES), idx(LABELS.astype(">f4"), 0x0D))
+    assert "cannot hold" in message(struct.pack(">BBBB4I", 0, 0, 8, 4, *[2**32 - 1] * 4), idx(LABELS))
+    folder = idx_pair(tmp_path / "alone", IMAGES, LABELS)
+    (folder / "train-labels-idx1-ubyte").unlink()
+    with pytest.raises(DataError, match="no labels beside it"):
+        load(folder)
+    with pytest.raises(DataError, match="0 IDX files with images of part 'test'"):
+        load(folder, part="test")
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_huge_declared_idx_takes_no_memory(tmp_path, pack):
+    header = struct.pack(">BBBB3I", 0, 0, 8, 3, 3_000_000, 28, 28)  # 2.2 GiB
+    (tmp_path / "i").write_bytes(pack(header + b"\0" * 3_000_000))
+    (tmp_path / "l").write_bytes(idx(LABELS))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="truncated"):
+            load(f"{tmp_path / 'i'}:{tmp_path / 'l'}")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000_000
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_idx_truncated_at_every_length(tmp_path, pack):
+    images, labels = pack(idx(IMAGES)), pack(idx(LABELS))
+    for whole, part, other in (("i", images, labels), ("l", labels, images)):
+        (tmp_path / ("l" if whole == "i" else "i")).write_bytes(other)
+        for length in range(len(part)):
+            (tmp_path / whole).write_bytes(part[:length])
+            with pytest.raises(DataError) as excinfo:
+                load(f"{tmp_path / 'i'}:{tmp_path / 'l'}")
+            one_line(excinfo)
+
+
+def flip_bits(data, content):
+    """Draw up to 4 bits of ``content`` and flip them; sometimes cut it too."""
+    content = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    if data.draw(st.integers(0, 3)) == 0:
+        del content[data.draw(st.integers(0, len(content))) :]
+    return bytes(content)
+
+
+fuzz = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def only_data_error(function, *arguments):
+    """A damaged file may still be a valid one; otherwise it gives DataError in one line, and nothing else."""
+    try:
+        return function(*arguments)
+    except DataError as error:
+        assert "\n" not in str(error)
+        return None
+
+
+@fuzz
+@given(st.data(), st.sampled_from([bytes, gzip.compress]))
+def test_damaged_idx(tmp_path, data, pack):
+    (tmp_path / "i").write_bytes(flip_bits(data, pack(idx(IMAGES))))
+    (tmp_path / "l").write_bytes(pack(idx(LABELS)))
+    only_data_error(load, f"{tmp_path / 'i'}:{tmp_path / 'l'}")
+
+
+# ── npz ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def npz(tmp_path, **arrays):
+    np.savez_compressed(tmp_path / "set.npz", **arrays)
+    return tmp_path / "set.npz"
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (IMAGES, IMAGES),
+        (IMAGES[..., None], IMAGES),
+        (IMAGES[:, None], IMAGES),
+        (np.asfortranarray(IMAGES), IMAGES),
+        (IMAGES.astype(">u2"), IMAGES),
+        (IMAGES.astype(np.float64), IMAGES),
+        (IMAGES / 255, IMAGES),
+        ((IMAGES / 255).astype(np.float32), IMAGES),
+        (IMAGES > 99, np.where(IMAGES > 99, 255, 0)),
+        (pixels(6, 4, 5, 3), pixels(6, 4, 5, 3)),
+        (pixels(6, 4, 5, 3).transpose(0, 3, 1, 2), pixels(6, 4, 5, 3)),
+    ],
+)
+def test_npz_images(tmp_path, images, expected):
+    dataset = load(npz(tmp_path, images=images, labels=LABELS))
+    assert dataset.images.dtype == np.uint8 and np.array_equal(dataset.images, expected)
+    assert dataset.name == "set"
+
+
+def test_npz_labels_and_names(tmp_path):
+    assert load(npz(tmp_path, x=IMAGES, y=LABELS + 5)).class_names == ("5", "6", "7")
+    assert load(npz(tmp_path, x=IMAGES, y=LABELS[:, None].astype(float))).labels.tolist() == LABELS.tolist()
+    both = npz(tmp_path, x_train=IMAGES, y_train=LABELS, x_test=IMAGES[:3], y_test=LABELS[:3])
+    assert len(load(both)) == 6 and len(load(both, part="test")) == 3
+    assert load(npz(tmp_path, images=IMAGES, labels=list("abcabc"))).class_names == ("a", "b", "c")
+    assert load(npz(tmp_path, images=IMAGES, labels=LABELS, class_names=["x", "y", "z"])).class_names == ("x", "y", "z")
+
+
+class Planted:
+    """Unpickling this runs a program; reading a data set must not."""
+
+    def __reduce__(self):
+        return (pathlib.Path.touch, (pathlib.Path("planted"),))
+
+
+def test_wrong_npz(tmp_path, monkeypatch):
+    def message(path):
+        with pytest.raises(DataError) as excinfo:
+            load(path)
+        return one_line(excinfo)
+
+    monkeypatch.chdir(tmp_path)
+    assert "expected arrays" in message(npz(tmp_path, a=IMAGES, b=LABELS))
+    assert "4 labels for 6 images" in message(npz(tmp_path, images=IMAGES, labels=LABELS[:4]))
+    assert "one class" in message(npz(tmp_path, images=IMAGES, labels=LABELS * 0))
+    assert "expected images" in message(npz(tmp_path, images=IMAGES.reshape(6, 20), labels=LABELS))
+    assert "expected images" in message(npz(tmp_path, images=IMAGES[:0], labels=LABELS[:0]))
+    assert "expected 0 to 255" in message(npz(tmp_path, images=IMAGES.astype(int) * 2, labels=LABELS))
+    assert "expected 0 to 255" in message(npz(tmp_path, images=np.full((6, 2, 2), np.nan), labels=LABELS))
+    assert "expected numbers" in message(npz(tmp_path, images=np.full((6, 2, 2), "a"), labels=LABELS))
+    assert "one integer or name" in message(npz(tmp_path, images=IMAGES, labels=np.eye(6)))
+    assert "one integer or name" in message(npz(tmp_path, images=IMAGES, labels=LABELS + 0.5))
+    assert "no images in class 'w'" in message(npz(tmp_path, images=IMAGES, labels=LABELS, class_names=list("xyzw")))
+    assert "expected 0 to 1" in message(npz(tmp_path, images=IMAGES, labels=LABELS, class_names=list("xy")))
+    assert "expected numbers" in message(npz(tmp_path, images=np.array([Planted()] * 6), labels=LABELS))
+    assert not (tmp_path / "planted").exists()
+    assert "more than 64" in message(
+        npz(tmp_path, images=IMAGES, labels=LABELS, **{f"a{k}": LABELS for k in range(64)})
+    )
+    (tmp_path / "not.npz").write_bytes(b"PK\3\4 but no zip")
+    assert "damaged" in message(tmp_path / "not.npz")
+
+
+def entry(header_shape, dtype="|u1", content=b""):
+    """An npy file that declares ``header_shape`` whatever its content."""
+    header = repr({"descr": dtype, "fortran_order": False, "shape": header_shape}).encode()
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(header) + 1) + header + b"\n" + content
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        entry((2**62, 4)),
+        entry((2**40,)),
+        entry((-1, 28, 28)),
+        entry((2**63, 2**63, 0)),
+        entry((6, 4, 5), content=b"\0" * 121),
+        entry((6, 4, 5), content=b"\0" * 119),
+        entry((6, 4, 5), "|O", content=b"\0" * 960),
+        entry((6, 4, 5), "|V1", content=b"\0" * 120),
+        entry((6, 4, 5), [("a", "|u1")], content=b"\0" * 120),
+        entry((6, 4, 5), "__import__('os')", content=b"\0" * 120),
+        b"\x93NUMPY\3\0" + b"\0" * 100,
+        b"\x93NUMPY\1\0\xff\xff{'descr':",
+        b"",
+    ],
+)
+def test_hostile_npy_entries(tmp_path, hostile):
+    with zipfile.ZipFile(tmp_path / "set.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images.npy", hostile)
+        archive.writestr("labels.npy", entry((6,), content=LABELS.tobytes()))
+    with pytest.raises(DataError) as excinfo:
+        load(tmp_path / "set.npz")
+    one_line(excinfo)
+
+
+def test_declared_npy_size_is_compared_with_the_entry(tmp_path):
+    for shape in ((2**62, 4), (2**40,), (-1, 28, 28), (7, 4, 5)):
+        with zipfile.ZipFile(tmp_path / "set.npz", "w") as archive:
+            archive.writestr("images.npy", entry(shape, content=IMAGES.tobytes()[:-9]))
+            archive.writestr("labels.npy", entry((6,), content=LABELS.tobytes()))
+        with pytest.raises(DataError, match=r"more than it holds|not the length") as excinfo:
+            load(tmp_path / "set.npz")
+        assert shape == (7, 4, 5) or "more than it holds" in one_line(excinfo)
+
+
+def test_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr("cnncore.io.npz.LARGEST_DATASET_BYTES", 2**20)
+    with zipfile.ZipFile(tmp_path / "set.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images.npy", entry((2**24, 1, 1)) + b"\0" * 2**24)
+        archive.writestr("labels.npy", entry((6,), content=LABELS.tobytes()))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="memory"):
+            load(tmp_path / "set.npz")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_declared_size_of_a_zip_entry_is_compared_with_its_compressed_size(tmp_path):
+    file = npz(tmp_path, images=IMAGES, labels=LABELS)
+    content = bytearray(file.read_bytes())
+    struct.pack_into("<I", content, content.index(b"PK\1\2") + 24, 2**31)  # uncompressed size in the directory
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="declares more bytes than it can hold"):
+        load(file)
+
+
+def test_npz_truncated_at_every_length(tmp_path):
+    content = npz(tmp_path, images=IMAGES[:, :2, :2], labels=LABELS).read_bytes()
+    for length in range(len(content)):
+        (tmp_path / "cut.npz").write_bytes(content[:length])
+        with pytest.raises(DataError) as excinfo:
+            load(tmp_path / "cut.npz")
+        one_line(excinfo)
+
+
+@fuzz
+@given(st.data())
+def test_damaged_npz(tmp_path, data):
+    file = npz(tmp_path, images=IMAGES, labels=LABELS)
+    file.write_bytes(flip_bits(data, file.read_bytes()))
+    only_data_error(load, file)
+
+
+# ── Reading images ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def png(header, rows, *before):
+    """A PNG from its header fields and filtered rows; ``before`` are chunks (kind, data) between header and pixels."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", *header)), *before, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return im.PNG_SIGNATURE + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (28, 28), (28, 28, 3), (300, 7, 3), (5, 300)])
+def test_png_round_trip(shape, either_reader):
+    for image in (
+        pixels(*shape),
+        np.add.outer(np.arange(shape[0]), np.arange(shape[1])).astype(np.uint8),
+        np.full(shape, 7, np.uint8),
+    ):
+        assert np.array_equal(im.read_image(im.write_png(None, image)), image)
+        assert np.array_equal(im.read_image(im.write_png(None, image[::-1, ::-1])), image[::-1, ::-1])
+
+
+@pytest.mark.parametrize("kind", range(5))
+@pytest.mark.parametrize("step", [1, 3])
+def test_row_filters_against_their_definition(kind, step):
+    """Section 9.2 of the PNG specification, byte by byte."""
+    height, width = 270, 6  # more rows than one band
+    rows = pixels(height, 1 + width * step, seed=kind)
+    rows[:, 0] = kind
+    rows[::4, 0] = pixels(len(rows[::4]), seed=9) % 5
+    decoded = np.zeros((height, width * step), int)
+    filtered = rows.astype(int)
+    for y in range(height):
+        for x in range(width * step):
+            a = decoded[y, x - step] if x >= step else 0
+            b = decoded[y - 1, x] if y else 0
+            c = decoded[y - 1, x - step] if y and x >= step else 0
+            p = a + b - c
+            paeth = min((abs(p - a), 0, a), (abs(p - b), 1, b), (abs(p - c), 2, c))[2]
+            decoded[y, x] = (filtered[y, 1 + x] + (0, a, b, (a + b) // 2, paeth)[rows[y, 0]]) % 256
+    assert np.array_equal(im._unfilter(rows, step), decoded)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 13), (300, 33)])
+def test_both_png_readers_agree(mode, shape, monkeypatch):
+    Image = pytest.importorskip("PIL.Image")
+    sample_count = {"LA": 2, "RGB": 3, "RGBA": 4}.get(mode, 1)
+    for seed in range(3):
+        samples = pixels(*shape, sample_count, seed=seed)
+        if seed:  # smooth, so that Pillow's writer chooses every filter
+            samples = np.add.outer(np.arange(shape[0]) * seed, np.arange(shape[1]) * 3)[:, :, None] + samples % 4
+        samples = samples.astype(np.uint8)
+        if mode == "I;16":
+            image = Image.fromarray(samples[:, :, 0].astype(np.uint16) * 201)
+        elif mode == "1":
+            image = Image.fromarray(samples[:, :, 0]).convert("1")
+        elif mode == "P":
+            image = Image.fromarray(np.repeat(samples, 3, axis=2)).quantize((200, 13, 3)[seed])
+        else:
+            image = Image.fromarray(samples[:, :, 0] if sample_count == 1 else samples)
+        for options in ({}, {"transparency": 0}) if mode in ("1", "L", "P") else ({},):
+            file = io.BytesIO()
+            image.save(file, "PNG", **options)
+            with_pillow = im.read_image(file.getvalue())
+            with monkeypatch.context() as patch:
+                patch.setitem(sys.modules, "PIL", None)
+                without = im.read_image(file.getvalue())
+            assert with_pillow.shape == without.shape == (*shape, 3)[: without.ndim]
+            assert np.array_equal(with_pillow, without)
+
+
+def test_transparency_lies_over_white(either_reader):
+    rows = b"".join(b"\0" + bytes(row) for row in ([200, 255, 200, 0], [200, 51, 0, 128]))
+    assert im.read_image(png((2, 2, 8, 4, 0, 0, 0), rows)).tolist() == [[200, 255], [244, 127]]
+
+
+def test_depths_below_a_byte(no_pillow):
+    assert im.read_image(png((9, 1, 1, 0, 0, 0, 0), b"\0\xa5\x80")).tolist() == [[255, 0, 255, 0, 0, 255, 0, 255, 255]]
+    assert im.read_image(png((3, 1, 2, 0, 0, 0, 0), b"\0\x1b")).tolist() == [[0, 85, 170]]
+    assert im.read_image(png((3, 1, 4, 0, 0, 0, 0), b"\0\x0f\x80")).tolist() == [[0, 255, 136]]
+    assert im.read_image(png((2, 1, 16, 0, 0, 0, 0), b"\0\x12\xff\xff\x00")).tolist() == [[0x12, 0xFF]]
+
+
+def test_turned_photo_is_set_upright():
+    Image = pytest.importorskip("PIL.Image")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(pixels(10, 20)).save(file, "PNG", exif=exif)
+    assert im.read_image(file.getvalue()).shape == (20, 10)
+
+
+def test_interlaced_png_names_the_extra(no_pillow):
+    with pytest.raises(DataError, match=r"interlaced.*pip install 'cnncore\[data\]'"):
+        im.read_image(png((1, 1, 8, 0, 0, 0, 1), b"\0\7"))
+
+
+def test_channels():
+    rgb = pixels(4, 5, 3)
+    grey = im.read_image(im.write_png(None, rgb), channels=1)
+    assert np.abs(grey - rgb @ [0.299, 0.587, 0.114]).max() <= 0.5 + 1e-9
+    assert np.array_equal(im.read_image(im.write_png(None, grey), channels=3), np.stack([grey] * 3, axis=2))
+    with pytest.raises(SettingError):
+        im.read_image(im.write_png(None, grey), channels=2)
+
+
+@pytest.mark.parametrize("reader", ["with Pillow", "without Pillow"])
+def test_wrong_images(tmp_path, reader, monkeypatch):
+    if reader == "with Pillow":
+        pytest.importorskip("PIL")
+    else:
+        monkeypatch.setitem(sys.modules, "PIL", None)
+
+    def message(source):
+        with pytest.raises(DataError) as excinfo:
+            im.read_image(source)
+        return one_line(excinfo)
+
+    assert "no such file" in message(tmp_path / "absent.png")
+    assert "folder" in message(tmp_path)
+    assert message(b"")
+    assert message(b"hello")
+    assert message(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
+    assert "more than" in message(png((2**31 - 1, 2**31 - 1, 8, 6, 0, 0, 0), b""))
+    assert "more than" in message(png((8193, 8192, 8, 0, 0, 0, 0), b""))
+    assert message(png((8192, 8192, 8, 0, 0, 0, 0), b"\0" * 100))
+    assert "0×5" in message(png((5, 0, 8, 0, 0, 0, 0), b""))
+    for header in (
+        (1, 1, 3, 0, 0, 0, 0),
+        (1, 1, 8, 5, 0, 0, 0),
+        (1, 1, 4, 2, 0, 0, 0),
+        (1, 1, 8, 0, 1, 0, 0),
+        (1, 1, 8, 0, 0, 1, 0),
+    ):
+        assert "impossible header" in message(png(header, b"\0\7"))
+    assert message(png((1, 1, 8, 0, 0, 0, 0), b"\5\7"))
+    assert message(png((1, 1, 8, 3, 0, 0, 0), b"\0\7"))
+
+
+def test_wrong_png_without_pillow(no_pillow):
+    def message(source):
+        with pytest.raises(DataError) as excinfo:
+            im.read_image(source)
+        return one_line(excinfo)
+
+    assert "palette" in message(png((1, 1, 8, 3, 0, 0, 0), b"\0\7", (b"PLTE", b"\0" * 9)))
+    assert "another length" in message(png((1, 1, 8, 0, 0, 0, 0), b"\0"))
+    assert "another length" in message(png((1, 1, 8, 0, 0, 0, 0), b"\0\7\7"))
+    assert "transparency" in message(png((1, 1, 8, 0, 0, 0, 0), b"\0\7", (b"tRNS", b"\0")))
+    whole = bytearray(png((1, 1, 8, 0, 0, 0, 0), b"\0\7"))
+    whole[-20] ^= 1
+    assert "checksum" in message(bytes(whole))
+
+
+def test_bomb_of_zeros_takes_no_memory(no_pillow):
+    bomb = png((100, 100, 8, 0, 0, 0, 0), b"\0" * 2**26)  # 64 kB that unpack to 64 MB
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="another length"):
+            im.read_image(bomb)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_png_truncated_at_every_length(either_reader):
+    content = im.write_png(None, pixels(9, 7, 3))
+    for length in range(len(content)):
+        with pytest.raises(DataError) as excinfo:
+            im.read_image(content[:length])
+        one_line(excinfo)
+
+
+@fuzz
+@given(st.data(), st.sampled_from([(9, 7), (9, 7, 3)]), st.booleans())
+def test_damaged_png(data, shape, pillow):
+    content = flip_bits(data, im.write_png(None, pixels(*shape)))
+    with pytest.MonkeyPatch.context() as patch:
+        if not pillow:
+            patch.setitem(sys.modules, "PIL", None)
+        image = only_data_error(im.read_image, content)
+    assert image is None or (image.dtype == np.uint8 and image.ndim in (2, 3))
+
+
+@fuzz
+@given(st.data())
+def test_damaged_pixels_with_right_checksums(data):
+    """Checksums stop most damage; a hostile file has right ones, so the decoder behind them is tried too."""
+    colour, depth = data.draw(st.sampled_from([(c, d) for c, depths in im.PNG_DEPTHS.items() for d in depths]))
+    width, height = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))
+    rows = data.draw(st.binary(max_size=400))
+    chunks = data.draw(
+        st.lists(st.tuples(st.sampled_from([b"PLTE", b"tRNS", b"IDAT", b"tEXt"]), st.binary(max_size=30)), max_size=3)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "PIL", None)
+        only_data_error(im.read_image, png((width, height, depth, colour, 0, 0, 0), rows, *chunks))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"P5 2 2 255 \1\2\3\4"[:11] + b"\1\2\3\4", [[1, 2], [3, 4]]),
+        (b"P5\n# a comment\n2 # another\n1\n255\n\x10\x20", [[16, 32]]),
+        (b"P5 2 1 65535 \x80\x00\xff\xff", [[128, 255]]),
+        (b"P5 3 1 2 \0\1\2", [[0, 128, 255]]),
+        (b"P6 1 1 255 \1\2\3", [[[1, 2, 3]]]),
+        (b"P2\n2 2\n15\n0 5\n10 15\n", [[0, 85], [170, 255]]),
+        (b"P3 1 1 255 # red\n255 0 0", [[[255, 0, 0]]]),
+    ],
+)
+def test_pnm(content, expected, either_reader):
+    assert im.read_image(content).tolist() == expected
+
+
+def test_wrong_pnm():
+    whole = [b"P5 4 3 255 " + bytes(12), b"P3 2 1 9\n1 2 3 4 5 6"]
+    for content in whole:
+        assert im.read_image(content) is not None
+        for length in range(len(content)):
+            with pytest.raises(DataError):
+                im.read_image(content[:length])
+    for content in (
+        b"P5 99999 99999 255 ",
+        b"P5 9999999999999 1 255 ",
+        b"P5 0 1 255 ",
+        b"P5 -1 1 255 ",
+        b"P5 1 1 0 \0",
+        b"P5 1 1 65536 \0\0",
+        b"P5 1 1 9 \x0a",
+        b"P2 2 1 9 1 x",
+        b"P2 1 1 9 123456789123456789 ",
+        b"P2 1 1 9 #",
+        b"P6 8192 8192 255 \0",
+    ):
+        with pytest.raises(DataError) as excinfo:
+            im.read_image(content)
+        one_line(excinfo)
+
+
+@fuzz
+@given(
+    st.data(), st.sampled_from([b"P5 4 3 255 " + bytes(12), b"P3 # c\n2 1 9\n1 2 3 4 5 6", b"P6 2 1 999 " + bytes(12)])
+)
+def test_damaged_pnm(data, content):
+    only_data_error(im.read_image, flip_bits(data, content))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@fuzz
+@given(st.data(), st.sampled_from(["JPEG", "GIF", "BMP", "TIFF", "WEBP"]))
+def test_damaged_files_of_pillow(data, kind):
+    Image = pytest.importorskip("PIL.Image")
+    file = io.BytesIO()
+    Image.fromarray(pixels(9, 7, 3)).save(file, kind)
+    only_data_error(im.read_image, flip_bits(data, file.getvalue()))
+
+
+# ── Resizing, writing, colours ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("size", [(28, 28), (301, 50), (600, 450), (1, 1), (13, 400)])
+def test_resize_against_pillow(size):
+    Image = pytest.importorskip("PIL.Image")
+    image = pixels(301, 200, 3)
+    expected = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+    assert (
+        np.abs(im.resize(image, size).astype(int) - expected).max() <= 1
+    )  # Pillow rounds weights and between the axes
+
+
+def test_resize_properties():
+    image = random(0).normal(size=(9, 11))
+    assert np.array_equal(im.resize(image, (9, 11)), image)
+    assert np.allclose(im.resize(np.full((9, 11), 3.0), (4, 30)), 3.0)
+    assert np.allclose(im.resize(image[::-1], (5, 20)), im.resize(image, (5, 20))[::-1])
+    assert np.allclose(im.resize(image, (5, 20)).T, im.resize(image.T, (20, 5)))
+    ramp = np.arange(10.0)[None]
+    assert np.allclose(im.resize(ramp, (1, 20))[0, 1:-1], np.arange(1, 19) / 2 - 0.25)
+    assert im.resize(image.astype(np.float32), 3).dtype == np.float32 and im.resize(pixels(4, 4, 3), 3).shape == (
+        3,
+        3,
+        3,
+    )
+    for wrong, error in ((pixels(4), ShapeError), (pixels(0, 4), ShapeError), (np.zeros((4, 4), int), DtypeError)):
+        with pytest.raises(error):
+            im.resize(wrong, 3)
+    for size in (0, (3,), (3, 3, 3), 2.5, 2**20):
+        with pytest.raises(SettingError):
+            im.resize(pixels(4, 4), size)
+
+
+def test_written_png_is_read_by_pillow(tmp_path):
+    Image = pytest.importorskip("PIL.Image")
+    for image in (pixels(30, 20), pixels(30, 20, 3), digits()[0][0]):
+        content = im.write_png(tmp_path / "a.png", image)
+        assert (tmp_path / "a.png").read_bytes() == content
+        with Image.open(tmp_path / "a.png") as read:
+            assert np.array_equal(np.asarray(read), image)
+
+
+def test_png_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    target = tmp_path / "a.png"
+    im.write_png(target, pixels(3, 3))
+    before = target.read_bytes()
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", fail)
+        with pytest.raises(DataError, match="No space left"):
+            im.write_png(target, pixels(4, 4))
+    with target.open("rb") as reader:  # one who reads while the file is replaced sees the old one to its end
+        im.write_png(target, pixels(5, 5))
+        assert reader.read() == before
+    im.write_png(target, pixels(3, 3))
+    assert target.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["a.png"]
+    with pytest.raises(DataError, match="folder"):
+        im.write_png(tmp_path / "absent" / "a.png", pixels(4, 4))
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((3, 3)), [[1]], pixels(3), pixels(3, 3, 4), pixels(0, 3), pixels(2, 3, 3, 3)]
+)
+def test_wrong_arrays_to_write(wrong):
+    with pytest.raises((DtypeError, ShapeError), match="expected") as excinfo:
+        im.write_png(None, wrong)
+    one_line(excinfo)
+
+
+def test_colormap_brightness_rises():
+    colors = im.colormap(np.arange(256.0))
+    assert (np.diff(colors @ np.array([0.299, 0.587, 0.114])) > 0).all()
+    assert colors.dtype == np.uint8 and len(np.unique(colors, axis=0)) > 250
+
+
+def test_colormap_scale():
+    assert im.colormap([[-5.0, np.nan, 7.0]]).tolist() == [[[0, 0, 0], [128, 128, 128], im.COLORS[255].tolist()]]
+    assert np.array_equal(im.colormap([-9.0, 0.0, 1.0, np.inf, -np.inf], 0, 1), im.COLORS[[0, 0, 255, 255, 0]])
+    assert np.array_equal(im.colormap(np.full(3, 4.0)), im.COLORS[[0, 0, 0]])
+    assert im.colormap(np.full((2, 2), np.nan)).tolist() == [[[128] * 3] * 2] * 2
+    assert im.colormap(np.zeros((0, 3))).shape == (0, 3, 3)
+    with pytest.raises(SettingError):
+        im.colormap([1.0], low=2, high=1)
+
+
+def test_overlay():
+    image = pixels(20, 30)
+    heat = np.zeros((4, 6))
+    heat[0, 0] = 1.0
+    laid = im.overlay(image, heat)
+    assert laid.shape == (20, 30, 3)
+    assert np.array_equal(laid[10:, 15:], im.to_channels(image, 3)[10:, 15:])  # cold places stay as they are
+    assert not np.array_equal(laid[:2, :2], im.to_channels(image, 3)[:2, :2])
+    assert np.array_equal(im.overlay(image, heat, strength=0), im.to_channels(image, 3))
+    with pytest.raises(SettingError):
+        im.overlay(image, heat, strength=2)
+    with pytest.raises(ShapeError):
+        im.overlay(image, heat[0])
