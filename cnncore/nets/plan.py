@@ -21,6 +21,7 @@ another one. Nothing large is allocated once as many workspaces exist as calls r
 import bisect
 import math
 import threading
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -85,7 +86,7 @@ class Place(NamedTuple):
         return Place(self.buffer, (*self.index, index), self.overwritten)
 
 
-class Forward(NamedTuple):
+class PlannedForward(NamedTuple):
     """A step: run node number ``node``; ``arguments`` are the places of its values, ``owned`` (argument, name) pairs.
 
     ``affine``: the nodes that multiply and shift the channels of what the node makes, whose numbers become part of its arrays.
@@ -104,7 +105,7 @@ class Forward(NamedTuple):
     redrawn: bool = False  # whether the call is described again for every training step, with a new seed
 
 
-class Backward(NamedTuple):
+class PlannedBackward(NamedTuple):
     """A step: from the gradient of node's y, write (``written``) or add (``added``: first to a temporary) those of its values."""
 
     node: int
@@ -391,7 +392,7 @@ class Plan:
                 written.append((argument, place))
             place.buffer.use(step)
             self.gradient_places[value] = place
-        return Backward(
+        return PlannedBackward(
             number, dy, needs_gradient, tuple(written), tuple(added), tuple(named), accumulates, parts is not None
         )
 
@@ -417,7 +418,7 @@ class Plan:
                 if not copies:
                     continue
             self.forward_steps.append(
-                Forward(
+                PlannedForward(
                     node=number,
                     call=call,
                     arguments=arguments,
@@ -482,12 +483,12 @@ class Plan:
 
     # ── Running ──
 
-    def run_forward(self, workspace, xs, owned_arrays, step, results=None, clock=iter):
+    def run_forward(self, workspace, xs, owned_arrays, training_step, results=None, clock=iter):
         """(results, tape, updates): fresh plain arrays, what backward needs per node, and state after this training step.
 
         ``results``, where given, are arrays of the caller for the results. The workspace is fresh (:meth:`Workspace.refresh`).
-        ``clock`` hands out the steps, of which the first entry is the node's number, one by one: who wants to know how long
-        they take sees there when the next one is asked for (profile.py).
+        ``clock`` hands out the steps one by one: who wants to know how long they take sees there when the next one is asked
+        for (profile.py).
         """
         # indices: arrays of integers and booleans, by the number of their value or of that beside which they were made
         tape, updates, indices = {}, {}, {}
@@ -497,24 +498,24 @@ class Plan:
                 indices[value] = x
             else:
                 copy_layout(x, view)
-        for number, implementation, call, views, owned, taken, out, options, folded, copies, redrawn in clock(
-            workspace.forward
-        ):
-            for to, source in copies:
+        for step in clock(workspace.forward):
+            for to, source in step.copies:
                 copy_layout(source, to)
+            call = step.call
             if call is None:
                 continue
-            arrays = list(views)
-            for argument, name in owned:
+            number, out = step.node, step.out
+            arrays = list(step.arguments)
+            for argument, name in step.owned:
                 arrays[argument] = owned_arrays[name]
-            for argument, value in taken:
+            for argument, value in step.indices:
                 arrays[argument] = indices[value]
-            if folded is not None:
-                arrays = folded.arrays(arrays, owned_arrays)
-            if redrawn:
-                call = described(self.structure, number, self.shapes, self.dtype, self.mode, self.seed, step)
+            if step.folded is not None:
+                arrays = step.folded.arrays(arrays, owned_arrays)
+            if step.redrawn:
+                call = described(self.structure, number, self.shapes, self.dtype, self.mode, self.seed, training_step)
             try:
-                y, extras, saved = implementation.forward(call, arrays, out, **options)
+                y, extras, saved = step.implementation.forward(call, arrays, out, **step.options)
             except CnnError as error:
                 node = self.nodes[number]
                 raise with_node_path(error, node.op, node.path) from None
@@ -552,26 +553,24 @@ class Plan:
                 view[...] = 0
             elif view is not None:
                 copy_layout(dy, view)
-        for number, implementation, dy, needs_gradient, written, added, owned, options, join in clock(
-            workspace.backward
-        ):
-            if not join:
-                call, saved = tape[number]
-                out = [None] * len(needs_gradient)
-                for argument, view in written:
+        for step in clock(workspace.backward):
+            if not step.join:
+                call, saved = tape[step.node]
+                out = [None] * len(step.needs_gradient)
+                for argument, view in step.written:
                     out[argument] = view
-                for argument, view, _ in added:
+                for argument, view, _ in step.added:
                     out[argument] = view
-                for argument, name in owned:
+                for argument, name in step.owned:
                     array = gradients.get(name)
                     if array is None:
                         array = gradients[name] = np.empty(call.shapes[argument], self.dtype)
                     out[argument] = array
-                found = implementation.backward(call, saved, dy, needs_gradient, out, **options)
+                found = step.implementation.backward(call, saved, step.dy, step.needs_gradient, out, **step.options)
                 for argument, array in enumerate(out):
                     if array is not None and found[argument] is not array:
                         array[...] = found[argument]
-            for _, view, total in added:
+            for _, view, total in step.added:
                 accumulate(view, total)
         for owned in self.unreached:
             gradients.setdefault(owned.name, np.empty(owned.shape, self.dtype))[...] = 0
@@ -689,82 +688,124 @@ class Folded:
         return [self.made.get(i, a) for i, a in enumerate(arrays)]
 
 
+@dataclass(slots=True)
+class ForwardStep:
+    """A :class:`PlannedForward` in a workspace: arrays in place of the places."""
+
+    node: int
+    implementation: object
+    call: object
+    arguments: list
+    owned: tuple
+    indices: tuple
+    out: object
+    options: dict  # arguments of the implementation's forward that only a plan gives
+    folded: object  # the :class:`Folded` arrays of the node, or None
+    copies: list
+    redrawn: bool
+
+
+@dataclass(slots=True)
+class BackwardStep:
+    """A :class:`PlannedBackward` in a workspace: arrays in place of the places."""
+
+    node: int
+    implementation: object
+    dy: object
+    needs_gradient: tuple
+    written: list
+    added: list
+    owned: tuple
+    options: dict  # arguments of the implementation's backward that only a plan gives
+    join: bool
+
+
+class Arena:
+    """One block of memory, and the arrays at the places in it."""
+
+    def __init__(self, size, dtype):
+        self.memory, self.dtype = np.empty(size + ALIGNMENT, np.uint8), dtype
+        self.start = -self.memory.ctypes.data % ALIGNMENT
+        self.arrays = {}  # by buffer
+
+    def view(self, place):
+        """The array at ``place``; None for None."""
+        if place is None:
+            return None
+        buffer = place.buffer
+        array = self.arrays.get(buffer)
+        if array is None:
+            array = channels_last(self.memory, self.start + buffer.offset, buffer.shape, self.dtype)
+            self.arrays[buffer] = array
+        for index in place.index:
+            array = array[index]
+        return array
+
+
 class Workspace:
     """A plan's arena: its memory and the arrays in it, ready for the steps."""
 
     def __init__(self, plan):
-        memory = np.empty(plan.arena_bytes + ALIGNMENT, np.uint8)
-        start = -memory.ctypes.data % ALIGNMENT
-        bases = {}
-
-        def view(place):
-            if place is None:
-                return None
-            array = bases.get(place.buffer)
-            if array is None:
-                array = bases[place.buffer] = channels_last(
-                    memory, start + place.buffer.offset, place.buffer.shape, plan.dtype
-                )
-            for index in place.index:
-                array = array[index]
-            return array
-
-        arena = PackedWeights()
+        arena, packed_weights = Arena(plan.arena_bytes, plan.dtype), PackedWeights()
         self.packed = []  # (what is kept, names of the arrays it is made from), and the versions it was made from
         self.packed_versions = []
         self.fresh = None  # all versions at the last refresh
-
-        def options(step):
-            """The arguments of forward that only a plan gives, and the lines after it as part of its arrays."""
-            given = {} if step.epilogue is None else {"epilogue": step.epilogue}
-            names = tuple(name for _, name in step.owned)
-            kept = folded = None
-            if step.owned and step.call is not None:
-                kept = given["packed"] = plan.nodes[step.node].op.implementation.packing(step.call, arena)
-            if kept is None:
-                given.pop("packed", None)
-            if step.affine:
-                kept = folded = Folded(plan, step, kept)
-                names += tuple(folded.names)
-            if kept is not None:
-                self.packed.append((kept, names))
-                self.packed_versions.append(None)
-            return given, folded
-
-        self.values = [view(place) for place in plan.places]
+        self.values = [arena.view(place) for place in plan.places]
         self.inputs = self.values[: plan.inputs]
         self.results = [self.values[value] for value in plan.results]
-        self.forward = [
-            (
-                step.node,
-                plan.nodes[step.node].op.implementation,
-                step.call,
-                [view(place) for place in step.arguments],
-                step.owned,
-                step.indices,
-                view(step.out),
-                *options(step),
-                [(view(to), view(source)) for to, source in step.copies],
-                step.redrawn,
-            )
-            for step in plan.forward_steps
-        ]
-        self.dys = [view(plan.gradient_places[value]) for value in plan.structure.outputs]
-        self.dxs = [view(plan.gradient_places[value]) for value in range(plan.inputs)]
-        self.backward = [
-            (
-                step.node,
-                plan.nodes[step.node].op.implementation,
-                view(step.dy),
-                step.needs_gradient,
-                [(argument, view(place)) for argument, place in step.written],
-                [(argument, view(addend), view(place)) for argument, addend, place in step.added],
-                step.owned,
-                {"accumulate": True} if step.accumulates else {},
-                step.join,
-            )
-            for step in plan.backward_steps
-        ]
+        self.forward = [self.forward_step(plan, step, arena, packed_weights) for step in plan.forward_steps]
+        self.dys = [arena.view(plan.gradient_places[value]) for value in plan.structure.outputs]
+        self.dxs = [arena.view(plan.gradient_places[value]) for value in range(plan.inputs)]
+        self.backward = [self.backward_step(plan, step, arena) for step in plan.backward_steps]
+
+    def forward_step(self, plan, step, arena, packed_weights):
+        """A planned step with its arrays."""
+        options, folded = self.options(plan, step, packed_weights)
+        return ForwardStep(
+            node=step.node,
+            implementation=plan.nodes[step.node].op.implementation,
+            call=step.call,
+            arguments=[arena.view(place) for place in step.arguments],
+            owned=step.owned,
+            indices=step.indices,
+            out=arena.view(step.out),
+            options=options,
+            folded=folded,
+            copies=[(arena.view(to), arena.view(source)) for to, source in step.copies],
+            redrawn=step.redrawn,
+        )
+
+    def options(self, plan, step, packed_weights):
+        """The arguments of forward that only a plan gives, and the lines after it as part of its arrays."""
+        given = {} if step.epilogue is None else {"epilogue": step.epilogue}
+        names = tuple(name for _, name in step.owned)
+        kept = folded = None
+        if step.owned and step.call is not None:
+            kept = plan.nodes[step.node].op.implementation.packing(step.call, packed_weights)
+        if kept is not None:
+            given["packed"] = kept
+        if step.affine:
+            kept = folded = Folded(plan, step, kept)
+            names += tuple(folded.names)
+        if kept is not None:
+            self.packed.append((kept, names))
+            self.packed_versions.append(None)
+        return given, folded
+
+    @staticmethod
+    def backward_step(plan, step, arena):
+        """A planned step with its arrays."""
+        return BackwardStep(
+            node=step.node,
+            implementation=plan.nodes[step.node].op.implementation,
+            dy=arena.view(step.dy),
+            needs_gradient=step.needs_gradient,
+            written=[(argument, arena.view(place)) for argument, place in step.written],
+            added=[(argument, arena.view(addend), arena.view(place)) for argument, addend, place in step.added],
+            owned=step.owned,
+            options={"accumulate": True} if step.accumulates else {},
+            join=step.join,
+        )
 
     def refresh(self, versions):
         """Have what was packed from arrays that may have changed since packed anew.

@@ -35,7 +35,7 @@ class Clock:
         for step in steps:
             began = time.perf_counter()
             yield step
-            self.seconds[step[0]] = self.seconds.get(step[0], 0.0) + time.perf_counter() - began
+            self.seconds[step.node] = self.seconds.get(step.node, 0.0) + time.perf_counter() - began
 
 
 class Pass(NamedTuple):
