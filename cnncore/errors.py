@@ -67,11 +67,15 @@ class KinkWarning(UserWarning):
     """Elements lie so close to a kink that their gradient was checked beside it."""
 
 
-def unknown_name(place, what, name, names, then):
-    """The text of an error about a name that is not among ``names``, with the nearest one."""
+def unknown_name(place, what, name, names, then="There are"):
+    """The text of an error about a name that is not among ``names``, with the nearest one.
+
+    ``then`` begins the list of the names; with a full stop it stands in place of a list that would be too long.
+    """
     near = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{place}: unknown {what} {name!r}{hint or '.'} {then} {', '.join(names) or 'none'}."
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    listed = then if then.endswith(".") else f"{then} {', '.join(names) or 'none'}."
+    return f"{place}: unknown {what} {name!r}{hint} {listed}"
 
 
 def shape_text(shape, batch=True):

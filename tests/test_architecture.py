@@ -481,6 +481,16 @@ def test_installed_code_holds_every_target(installed_code):
 # ── Importing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_the_nearest_name_is_looked_for_in_one_place():
+    """Every unknown name is reported by ``errors.unknown_name``, in the same words."""
+    found = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyx")])
+        if re.search(r"^\s*(from|import) difflib|get_close_matches", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert found == ["errors.py"], "use errors.unknown_name"
+
+
 def test_import_is_light():
     """scipy and the optional packages are imported when they are used."""
     heavy = ("scipy", "torch", "onnx", "matplotlib", "PIL", "tqdm", "sklearn", "pandas", "multiprocessing.pool")

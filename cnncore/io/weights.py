@@ -67,9 +67,7 @@ def name_candidates(net, names):
         paths = {node.path for _, node, _ in own}
         odd = [name for name in names if name not in paths and name not in net.graph.owned]
         if odd:
-            raise SettingError(
-                unknown_name("load_weights", "name in names", odd[0], [*net.graph.owned, *paths], "There are")
-            )
+            raise SettingError(unknown_name("load_weights", "name in names", odd[0], [*net.graph.owned, *paths]))
         table = {path: theirs for path, theirs in names.items() if path in paths}
         return [{name: names.get(name, torch_name(node.path, argument, table)) for name, node, argument in own}]
     if callable(names):

@@ -194,7 +194,7 @@ class Graph:
             row = rows[name]
             op = find(row["operator"])
             if op is None:
-                raise GraphError(unknown_name(name, "operator", row["operator"], list(OPS), "There are"))
+                raise GraphError(unknown_name(name, "operator", row["operator"], OPS))
             values = [None if v is None else g._named(name, v) for v in row["inputs"]]
             settings = {key: _tuples(value) for key, value in row["settings"].items()}
             values, settings = bound(name, op, values, settings, lambda a: isinstance(a, Value))
@@ -203,7 +203,7 @@ class Graph:
                 raise GraphError(f"{name}: its output {shape_text(made.shape)} exceeds {most_extent} along an axis")
         for name in description["outputs"]:
             if name not in g._names:
-                raise GraphError(unknown_name("output", "node", name, list(g._names), "There are"))
+                raise GraphError(unknown_name("output", "node", name, g._names))
         g.output(*(g._values[g._names[name]] for name in description["outputs"]))
         return g
 
@@ -216,9 +216,7 @@ class Graph:
             return _grid_method(self, GRIDS[name])
         if name.startswith("__"):
             raise AttributeError(name)
-        raise AttributeError(
-            unknown_name("graph", "operator", name, [*OPS, "input", "output", "scope", "build"], "There are")
-        )
+        raise AttributeError(unknown_name("graph", "operator", name, [*OPS, "input", "output", "scope", "build"]))
 
     def __dir__(self):
         return sorted({*super().__dir__(), *OPS, *GRIDS})
@@ -285,7 +283,7 @@ class Graph:
         if beside == INDICES[1:] and self._names.get(made) in self._indices:
             return self._indices[self._names[made]]
         if name not in self._names:
-            raise GraphError(unknown_name(place, "value", name, list(self._names), "There are"))
+            raise GraphError(unknown_name(place, "value", name, self._names))
         return self._values[self._names[name]]
 
     def _value(self, path, shape, role="real"):
@@ -308,7 +306,7 @@ class Graph:
     @staticmethod
     def _operator(path, what, name):
         if not isinstance(name, str) or name not in OPS:
-            raise SettingError(unknown_name(path, what, name, list(OPS), "There are"))
+            raise SettingError(unknown_name(path, what, name, OPS))
         return OPS[name]
 
     # ── Names ──

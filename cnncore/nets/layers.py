@@ -196,7 +196,7 @@ def owned_arrays(path, op, shapes, settings):
 def _checked_initial(path, initial):
     if isinstance(initial, str):
         if initial not in INITIALISERS:
-            raise SettingError(unknown_name(path, "initialiser", initial, list(INITIALISERS), "There are"))
+            raise SettingError(unknown_name(path, "initialiser", initial, INITIALISERS))
         return initial
     if isinstance(initial, bool) or not isinstance(initial, (int, float, np.number)) or not math.isfinite(initial):
         raise SettingError(f"{path}: an initialiser is a name or a finite number, got {initial!r}")

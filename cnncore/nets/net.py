@@ -250,7 +250,7 @@ class Net:
             raise SettingError(f"with_backward: needs_gradient has {len(needs_gradient)} entries for {inputs} inputs")
         lost = self.frozen - self.parameters.keys()
         if lost:
-            raise SettingError(unknown_name("frozen", "parameter", min(lost), list(self.parameters), "There are"))
+            raise SettingError(unknown_name("frozen", "parameter", min(lost), self.parameters))
         mode = Mode(
             backward=True,
             needs_gradient=tuple(map(bool, needs_gradient)),

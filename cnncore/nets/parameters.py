@@ -38,7 +38,7 @@ class Arrays(MutableMapping):
             self._taken[name] += 1
             return array
         except KeyError:
-            raise KeyError(unknown_name(self._what, "name", name, list(self._arrays), "There are")) from None
+            raise KeyError(unknown_name(self._what, "name", name, self._arrays)) from None
 
     def __setitem__(self, name, numbers):
         before = self[name]

@@ -103,7 +103,7 @@ class Structure:
     def number(self, name, place="net"):
         """The number of the value called ``name``."""
         if name not in self.names:
-            raise GraphError(unknown_name(place, "node", name, self.names, "There are"))
+            raise GraphError(unknown_name(place, "node", name, self.names))
         return self.names.index(name)
 
     def description(self):

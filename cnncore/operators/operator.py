@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import FLOATS, _from_outside, check_destination, index_array, mask_array, ordinary_array, overlap
-from ..errors import ArrayChangedError, DtypeError, SettingError, ShapeError
+from ..errors import ArrayChangedError, DtypeError, SettingError, ShapeError, unknown_name
 from ..runtime import fingerprint
 from ..runtime.recent import Recent, frozen_setting, is_ready, setting_key
 from . import geometry
@@ -369,13 +369,8 @@ class Op:
         return {**named, **settings}
 
     def _unknown(self, name):
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, [*self.settings, *self._array_names], n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return (
-            f"{self.name}: unknown setting {name!r}{hint or '.'} It takes {', '.join(self.settings) or 'no settings'}."
-        )
+        takes = f"It takes {', '.join(self.settings) or 'no settings'}."
+        return unknown_name(self.name, "setting", name, [*self.settings, *self._array_names], takes)
 
     def _checked_array(self, row, array):
         if array is None:

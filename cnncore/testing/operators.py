@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import CnnError, GradientError, SettingError, ShapeError
+from ..errors import CnnError, GradientError, SettingError, ShapeError, unknown_name
 from ..operators.operator import Op
 from ..runtime import cpu
 from .gradients import _first, _operator_subject, _small, check_gradient
@@ -141,10 +141,7 @@ def _operator(operator):
         return operator
     op = find(operator)
     if op is None:
-        from difflib import get_close_matches
-
-        near = get_close_matches(str(operator), OPS, n=1)
-        raise SettingError(f"no operator is called {operator!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise SettingError(unknown_name("check", "operator", operator, OPS, "`cnncore ops` lists all."))
     return op
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from .. import __version__, models
 from ..checks import integer, number, per_axis
-from ..errors import DataError, ModelFileError, SettingError, ShapeError
+from ..errors import DataError, ModelFileError, SettingError, ShapeError, unknown_name
 from ..vision import images
 from . import checkpoint
 from .augment import LARGEST_SEED, Augment, on_canvas
@@ -310,13 +310,7 @@ def with_channels(dataset, channels):
 def network(name, classes=None, channels=None, seed=0):
     """The network of that name in cnncore.models.NETWORKS; classes and channels, where they can be chosen and are not None."""
     if name not in models.NETWORKS:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, models.NETWORKS, n=1)
-        raise SettingError(
-            f"no network is called {name!r}{f'; did you mean {near[0]!r}?' if near else ''} There are "
-            f"{', '.join(models.NETWORKS)}."
-        )
+        raise SettingError(unknown_name("train", "network", name, models.NETWORKS))
     function = models.NETWORKS[name]
     takes = inspect.signature(function).parameters
     settings = {"classes": classes, "channels": channels, "seed": seed}

@@ -174,7 +174,7 @@ def read_classes(path):
 def preset(name):
     """The entries of a preset, by name; None for those that it leaves as they are when missing."""
     if name not in PRESETS:
-        raise SettingError(unknown_name("preprocessing", "collection", name, list(PRESETS), "There are"))
+        raise SettingError(unknown_name("preprocessing", "collection", name, PRESETS))
     return dict.fromkeys(ENTRIES) | PRESETS[name]
 
 

@@ -5,7 +5,6 @@ arrays and its twin outside training; a :class:`Scheme` (windows.py) lays out wi
 any pair, and :class:`Grid` is all of them, ``cnncore.pool``. Named operators are points of that grid.
 """
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...checks import flag, whole
-from ...errors import DataError, SettingError, ShapeError
+from ...errors import DataError, SettingError, ShapeError, unknown_name
 from ...runtime import random
 from .. import geometry
 from ..operator import Implementation, Op
@@ -650,9 +649,7 @@ class Grid:
         """The operator of a pair; a SettingError says which names there are, or why a pair has no meaning."""
         for what, name, known in (("strategy", strategy, self.strategies), ("windows", windows, self.schemes)):
             if not isinstance(name, str) or name not in known:
-                near = difflib.get_close_matches(str(name), known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise SettingError(f"pool: {what} must be one of {', '.join(map(repr, known))}, got {name!r}{hint}")
+                raise SettingError(unknown_name("pool", what, name, known))
         pair = (strategy, windows)
         if pair in self.refused:
             raise SettingError(
