@@ -1,6 +1,5 @@
 """``cnncore summary``, ``profile``, ``tune`` and ``export``."""
 
-import difflib
 import io
 import json
 import os
@@ -9,8 +8,11 @@ import sys
 
 import numpy as np
 
-from ..errors import ModelFileError, SettingError
+from ..errors import ModelFileError, SettingError, unknown_name
+from .options import fraction, numbers, several, size
 from .progress import ProgressLine, bar
+
+ANY_MODEL = "a model file (.safetensors or .onnx), or a network of cnncore.models"
 
 
 def summary(options):
@@ -18,6 +20,17 @@ def summary(options):
     net = model_or_network(options.model, seed=None)
     print(net.summary(*input_shapes(net, options)))
     return 0
+
+
+def add_summary(commands):
+    """``cnncore summary`` and its options."""
+    sub = commands.add(
+        summary, "shapes, parameters, multiply-adds of a network", "example: cnncore summary googlenet --size 224"
+    )
+    sub.add_argument("model", metavar="MODEL", help=ANY_MODEL)
+    sub.add_argument(
+        "--size", type=size, metavar="HxW", help="image size (default: that of the training; 28 for grey, 224 for RGB)"
+    )
 
 
 def input_shapes(net, options, batch=1):
@@ -48,9 +61,7 @@ def model_or_network(name, seed=0):
 
     if name not in NETWORKS or os.path.exists(name):
         if not (os.path.exists(name) or os.sep in name or name.endswith((".safetensors", ".onnx"))):
-            near = difflib.get_close_matches(name, NETWORKS, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise SettingError(f"{name}: neither a file nor a network{hint}; networks are {', '.join(NETWORKS)}")
+            raise SettingError(unknown_name("MODEL", "model file or network", name, NETWORKS, "Networks are"))
         net, _ = read_model(name)
         return net
     return NETWORKS[name](seed=seed)
@@ -112,6 +123,39 @@ def described(options):
     return entries
 
 
+def preprocessing_options(sub):
+    """What a network that came from elsewhere was trained with; the options win over what its file says."""
+    group = sub.add_argument_group(
+        "weights and preprocessing",
+        "what is not said here is as the model file has it; export keeps all in the file that it writes",
+    )
+    group.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="weights for a network of cnncore.models, by their names (.safetensors, .npz)",
+    )
+    group.add_argument(
+        "--weight-names",
+        choices=["torch", "keras", "cnncore"],
+        default="torch",
+        help="whose names and order of axes those are (default: torch, as in torchvision)",
+    )
+    group.add_argument("--classes", metavar="FILE", help="names of the classes: one per line, or JSON")
+    group.add_argument(
+        "--preprocessing",
+        choices=["imagenet", "caffe", "inception"],
+        help="what networks of PyTorch's, Caffe's or TensorFlow's collections expect; what follows goes first",
+    )
+    group.add_argument("--mean", type=numbers, metavar="R,G,B", help="of pixels × scale (else 0)")
+    group.add_argument("--std", type=numbers, metavar="R,G,B", help="of pixels × scale (else 1)")
+    group.add_argument(
+        "--scale", type=fraction, metavar="S", help="what pixels of 0 to 255 are multiplied by (else 1/255)"
+    )
+    group.add_argument("--channels", choices=["rgb", "bgr"], help="order of the colours (else rgb)")
+    group.add_argument("--resize", type=several, metavar="N", help="extent of the images' shorter side")
+    group.add_argument("--crop", type=size, metavar="HxW", help="cut this size from the middle after that")
+
+
 def profile(options):
     """Show where a network's time goes: milliseconds per node, GFLOP/s, share of the machine's peak, bytes."""
     net = model_or_network(options.model)
@@ -126,6 +170,28 @@ def profile(options):
     else:
         print(found)
     return 0
+
+
+def add_profile(commands):
+    """``cnncore profile`` and its options."""
+    sub = commands.add(profile, "a network's time per node", "example: cnncore profile googlenet --batch 16 --training")
+    measured_options(sub, rounds=15)
+    shown = sub.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="print JSON")
+    shown.add_argument(
+        "--plan",
+        action="store_true",
+        help="time nothing; show what each algorithm would cost, and which one it is",
+    )
+
+
+def measured_options(sub, rounds):
+    """What is run how often to be measured: ``cnncore profile`` and ``tune``."""
+    sub.add_argument("model", metavar="MODEL", help=ANY_MODEL)
+    sub.add_argument("--size", type=size, metavar="HxW", help="image size (default: as for summary)")
+    sub.add_argument("--batch", type=several, default=1, metavar="N", help="number of images (default: 1)")
+    sub.add_argument("--training", action="store_true", help="forward and backward passes of training")
+    sub.add_argument("--rounds", type=several, default=rounds, metavar="N", help=f"passes (default: {rounds})")
 
 
 def tune(options):
@@ -150,6 +216,13 @@ def tune(options):
     elif model.is_file():
         print(f"{model}: an ONNX file has no place for choices; keep them with --output FILE.safetensors")
     return 0
+
+
+def add_tune(commands):
+    """``cnncore tune`` and its options."""
+    sub = commands.add(tune, "measure the fastest algorithms", "example: cnncore tune runs/digits --batch 16")
+    measured_options(sub, rounds=7)
+    sub.add_argument("--output", metavar="FILE", help="the model file to write (default: MODEL, if it is a file)")
 
 
 def turns_under(line):
@@ -192,6 +265,34 @@ def export(options):
             write_atomically(output, buffer.getvalue())
     print(f"{output}: {len(arrays)} arrays, {sum(a.size for a in arrays.values()):,} numbers")
     return 0
+
+
+EXPORT_HELP = """\
+examples:
+  cnncore export runs/digits digits.onnx                  for ONNX Runtime; images of any size
+  cnncore export runs/digits digits.onnx --size 28 --opset 13 --fold
+  cnncore export runs/digits digits.npz                   numbers by name, for numpy.load
+  cnncore export mobilenet.onnx mobilenet.safetensors --preprocessing imagenet --classes imagenet.txt
+  cnncore export resnet50 resnet50.onnx --weights resnet50.safetensors --preprocessing imagenet
+
+The last two keep preprocessing and class names in the file, so that `cnncore predict FILE photo.jpg` needs no options.
+ONNX files need the onnx package: pip install "cnncore[onnx]"."""
+
+
+def add_export(commands):
+    """``cnncore export`` and its options."""
+    sub = commands.add(export, "convert a model file", EXPORT_HELP)
+    sub.add_argument("model", metavar="MODEL", help=ANY_MODEL)
+    kinds = "; ".join(f"{suffix}: {what}" for suffix, what in EXPORTED.items())
+    sub.add_argument("output", metavar="OUTPUT", help=f"the file to write, by its suffix: {kinds}")
+    sub.add_argument(
+        "--size", type=size, metavar="HxW", help="fix the image size of an ONNX file (default: open where the net is)"
+    )
+    sub.add_argument("--opset", type=several, metavar="N", help="version of ONNX's operators, 13 to 21 (default: 21)")
+    sub.add_argument(
+        "--fold", action="store_true", help="multiply batch normalisations into the convolutions of an ONNX file"
+    )
+    preprocessing_options(sub)
 
 
 EXPORTED = {

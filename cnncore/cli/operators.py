@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from .. import __version__, get_num_threads
-from ..errors import SettingError
+from ..errors import SettingError, unknown_name
 from ..operators.peers import peers_sentence
 from ..operators.registry import FAMILIES, GRIDS, OPS, find
 from ..runtime import cpu
@@ -30,22 +30,23 @@ def ops(options):
         if name in GRIDS:
             print(f"{GRIDS[name].__doc__}\n\n{GRIDS[name].table()}")
             continue
-        op = known_operator(name)
+        op = known_operator("ops", name)
         print(f"cnncore.{op.name}{op.__signature__}\n\n{op.__doc__}")
         print(f"Peers\n-----\n{peers_sentence(op.name)}")
     return 0
 
 
-def known_operator(name):
+def add_ops(commands):
+    """``cnncore ops`` and its options."""
+    sub = commands.add(ops, "list operators, or explain one", "example: cnncore ops lp_pool")
+    sub.add_argument("name", nargs="*", metavar="OPERATOR", help="operators to explain")
+
+
+def known_operator(command, name):
     """The operator called ``name``, or an error that names the nearest."""
     op = find(name)
     if op is None:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, OPS, n=1)
-        raise SettingError(
-            f"no operator is called {name!r}{f'; did you mean {near[0]!r}?' if near else ''} See `cnncore ops`."
-        )
+        raise SettingError(unknown_name(command, "operator", name, OPS, "`cnncore ops` lists all."))
     return op
 
 
@@ -62,6 +63,11 @@ def info(options):
         names = kernels_of(op)
         print(f"{op.name:<24} {'kernel: ' + ', '.join(names) if names else 'reference'}")
     return 0
+
+
+def add_info(commands):
+    """``cnncore info``: no options of its own."""
+    commands.add(info, "versions, CPU target, threads, kernels")
 
 
 def kernels_of(op):
@@ -89,7 +95,7 @@ def check(options):
 
     for name in options.name:
         if name not in GRIDS:
-            known_operator(name)
+            known_operator("check", name)
     started = time.perf_counter()
     with ProgressLine(sys.stderr, False if options.quiet else None) as line:
 
@@ -106,6 +112,13 @@ def check(options):
         + ("all passed" if not failed else f"{len(failed)} FAILED")
     )
     return 1 if failed else 0
+
+
+def add_check(commands):
+    """``cnncore check`` and its options."""
+    sub = commands.add(check, "prove gradients and kernels", "example: cnncore check max_pool conv")
+    sub.add_argument("name", nargs="*", metavar="OPERATOR", help="operators to check (default: all)")
+    sub.add_argument("--quiet", action="store_true", help="print the last line only")
 
 
 class TableUnder:
@@ -125,16 +138,23 @@ class TableUnder:
 def bench(options):
     """Time every operator's cases: definition against the current target's kernels, one call after the other."""
     for name in options.name:
-        known_operator(name)
+        known_operator("bench", name)
     print(f"target {cpu.target()}, {get_num_threads()} threads, float32; medians of interleaved runs, milliseconds")
     print(f"{'operator':<24} {'case':<40} {'forward':>9} {'backward':>9} {'reference':>11} {'faster':>8}")
     repeats = 3 if options.quick else 9
     for name in options.name or OPS:
-        op = known_operator(name)
+        op = known_operator("bench", name)
         for case in op.cases[:1] if options.quick else op.cases:
             rank = 2 if 2 in case.ranks else max(case.ranks)
             print(bench_line(op, case, rank, repeats), flush=True)
     return 0
+
+
+def add_bench(commands):
+    """``cnncore bench`` and its options."""
+    sub = commands.add(bench, "time operators, no other framework needed", "example: cnncore bench max_pool --quick")
+    sub.add_argument("name", nargs="*", metavar="OPERATOR", help="operators to time (default: all)")
+    sub.add_argument("--quick", action="store_true", help="one case per operator, three runs")
 
 
 def bench_line(op, case, rank, repeats):

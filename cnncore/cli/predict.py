@@ -5,7 +5,8 @@ import pathlib
 import sys
 
 from ..errors import DataError, SettingError
-from .nets import opened
+from .nets import ANY_MODEL, opened, preprocessing_options
+from .options import size
 from .progress import ProgressLine
 
 
@@ -65,6 +66,50 @@ def predict(options):
     if options.json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))
     return 2 if failed else 0
+
+
+PREDICT_HELP = """\
+examples:
+  cnncore predict runs/digits digit.png
+  cnncore predict runs/digits scans --top 3 --json
+  cnncore predict runs/digits photo.jpg --invert --cam where.svg
+
+Networks that average over the image take any size, and read each image at its own. But they know things as large as they
+saw them in training, the digits' network 28×28 to 62×62: an image outside that range is read at the nearest size in it,
+and a note says so ("familiar": false in JSON). --own-size reads it as it is, --size at any size you say.
+
+Networks that came from elsewhere say how their images are prepared, in the file or by options:
+  cnncore predict mobilenet.onnx photo.jpg --top 5 --preprocessing imagenet --classes imagenet.txt
+  cnncore predict resnet50 photo.jpg --weights resnet50.safetensors --preprocessing imagenet
+  cnncore predict net.onnx photo.png --mean 104,117,123 --scale 1 --channels bgr --resize 256 --crop 224"""
+
+
+def add_predict(commands):
+    """``cnncore predict`` and its options."""
+    sub = commands.add(predict, "classify images of any size", PREDICT_HELP)
+    sub.add_argument("model", metavar="MODEL", help=f"{ANY_MODEL}, or the folder that `cnncore train` made")
+    sub.add_argument("image", nargs="+", metavar="FILE", help="images, or folders of images")
+    sub.add_argument("--top", type=int, default=1, metavar="K", help="print the K most probable classes (default: 1)")
+    sub.add_argument(
+        "--json", action="store_true", help="print JSON: file, size, read_at, familiar, class, probability, top"
+    )
+    sub.add_argument(
+        "--cam",
+        metavar="FILE",
+        help="write the class activation map, where in the image the answer comes from: .png or .svg, or a folder",
+    )
+    sub.add_argument(
+        "--invert", action="store_true", help="take the negative: dark ink on light paper for the digits' net"
+    )
+    place = sub.add_mutually_exclusive_group()
+    place.add_argument(
+        "--size",
+        type=size,
+        metavar="HxW",
+        help="resize the images first (default: each at its own size, or the nearest size of the training)",
+    )
+    place.add_argument("--own-size", action="store_true", help="each at its own size, however far from the training")
+    preprocessing_options(sub)
 
 
 def size_note(odd, classifier):

@@ -8,6 +8,7 @@ import numpy as np
 from .. import get_num_threads
 from ..errors import SettingError
 from ..runtime import cpu
+from .options import size
 from .progress import ProgressLine, bar, clock
 
 MOST_CONFUSION_COLUMNS = 20
@@ -47,6 +48,60 @@ def train(options):
         return 130
     shown.conclude(tested, by_size, time.perf_counter() - began, samples)
     return 0
+
+
+TRAIN_HELP = """\
+examples:
+  cnncore train                                   digits, a small Inception network, about a minute
+  cnncore train --data photos                     photos/cat/1.png, photos/dog/7.jpg, …: one folder per class
+  cnncore train --data photos --size 64 --epochs 30 --network network_in_network
+  cnncore train --resume runs/2026-01-31_09-00-00
+
+Leaves in the output folder: model.safetensors for `cnncore predict`, report.html to look at, samples/ with some of the
+images held out, and checkpoint.safetensors for --resume. Ctrl-C leaves the model of the last complete epoch. JPEG files
+are read through Pillow: pip install "cnncore[data]". Images are shifted, turned, sheared and stretched at random,
+and for networks of any size some batches are enlarged up to 2.2 times, unless --no-augment; the learning rate rises to
+its highest and falls again (one cycle)."""
+
+
+def add_train(commands):
+    """``cnncore train`` and its options."""
+    from ..train.job import LEARNING_RATES, Options
+
+    default = Options()
+    rates = ", ".join(f"{rate:g} for {name}" for name, rate in LEARNING_RATES.items())
+    sub = commands.add(train, "train a network and test it", TRAIN_HELP)
+    sub.add_argument(
+        "--data",
+        metavar="PATH",
+        help="a folder with one subfolder of images per class, a folder of IDX files, two IDX files as images:labels, or an "
+        ".npz file (default: 5,000 handwritten digits that come with cnncore)",
+    )
+    sub.add_argument("--network", metavar="NAME", help=f"a network of cnncore.models (default: {default.network})")
+    sub.add_argument(
+        "--epochs", type=int, metavar="N", help=f"passes over the training images (default: {default.epochs})"
+    )
+    sub.add_argument("--batch-size", type=int, metavar="N", help=f"images per step (default: {default.batch_size})")
+    sub.add_argument("--optimizer", choices=list(LEARNING_RATES), help=f"(default: {default.optimizer})")
+    sub.add_argument(
+        "--learning-rate", type=float, metavar="RATE", help=f"highest of the one-cycle schedule (default: {rates})"
+    )
+    sub.add_argument(
+        "--seed", type=int, metavar="N", help="same seed, same weights, on any number of threads (default: 0)"
+    )
+    sub.add_argument("--size", type=size, metavar="HxW", help="resize images (default: their own size, or the median)")
+    sub.add_argument(
+        "--no-augment", action="store_false", dest="augment", default=None, help="train on the images as they are"
+    )
+    sub.add_argument(
+        "--validation",
+        type=float,
+        metavar="FRACTION",
+        help="share of the images held out (default: the data's own test part, else 0.2)",
+    )
+    sub.add_argument("--output", metavar="FOLDER", help="folder for model and report (default: runs/<date and time>)")
+    sub.add_argument("--resume", metavar="FOLDER", help="go on with an interrupted training, to the same weights")
+    sub.add_argument("--quiet", action="store_true", help="print the final accuracy only")
 
 
 class TrainingLines:

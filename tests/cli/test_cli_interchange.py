@@ -283,7 +283,7 @@ def test_mistakes(photo, model, tmp_path):
         (("predict", photo, photo), "a PNG image, not a model file"),
         (("predict", model, photo, "--scale", "1/0"), "'1/0' is no number; write 1/255"),
         (("predict", model, photo, "--scale", "0"), "--scale is"),
-        (("predict", model, photo, "--channels", "gbr"), "invalid choice"),
+        (("predict", model, photo, "--channels", "gbr"), "unknown choice 'gbr'; did you mean '"),
         (("predict", model, photo, "--resize", 50, "--own-size"), "--resize and --own-size contradict"),
         (("predict", model, photo, "--crop", 50, "--size", 60), "--crop and --size contradict"),
         (("export", model, "x.safetensors", "--fold"), "--fold belongs to ONNX files"),
