@@ -249,7 +249,7 @@ typedef struct {
     int64_t count;
     cnn_tensor y;
     int64_t more;                   /* 1: y += */
-    int64_t stretch;                /* values of a contiguous image; 0: tasks are rows */
+    int64_t contiguous;             /* values of a contiguous image; 0: tasks are rows */
 } cnn_sum;
 
 /* Padding: per axis D, H, W which input cell each output holds, and which outputs hold each input cell. */

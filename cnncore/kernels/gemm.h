@@ -1,4 +1,4 @@
-/* The one multiplication of all convolutions: a tile of SCHEMAS × 2 vectors of y, held in registers while the sum runs.
+/* The one multiplication of all convolutions: a tile of ROWS × 2 vectors of y, held in registers while the sum runs.
  *
  *     y[i, j] = Σ_r Σ_s  a[offset[r] + i row + s step] · panel[r length + s, j]
  *
@@ -9,9 +9,9 @@
  * order: rounding errors grow with the length of a chain, and whichever tile y[i, j] falls into, the result is the same.
  */
 #if VECTOR_REGISTERS >= 32
-#define SCHEMAS 14             /* 14 × 2 sums, 2 vectors of the panel, 1 value of A */
+#define ROWS 14             /* 14 × 2 sums, 2 vectors of the panel, 1 value of A */
 #else
-#define SCHEMAS 6              /* 6 × 2 sums, 2 + 1 */
+#define ROWS 6              /* 6 × 2 sums, 2 + 1 */
 #endif
 
 #define CHAIN 160
@@ -159,7 +159,7 @@ static inline __attribute__((always_inline)) void K(finish_sums)(
 static inline __attribute__((always_inline)) void K(multiply_rows)(
     const K(product) *p, REAL *total, const int rows, const int vectors
 ) {
-    vreal sum[SCHEMAS][2];
+    vreal sum[ROWS][2];
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
@@ -203,7 +203,7 @@ static inline void K(fetch_panel)(K(product) *p, int first, int64_t width) {
         K(multiply_rows)(p, total, rows, vectors); \
     }
 #define FOR_6_ROWS(do, vectors) do(1, vectors) do(2, vectors) do(3, vectors) do(4, vectors) do(5, vectors) do(6, vectors)
-#if SCHEMAS == 14
+#if ROWS == 14
 #define FOR_ALL_ROWS(do, vectors) FOR_6_ROWS(do, vectors) do(7, vectors) do(8, vectors) do(9, vectors) do(10, vectors) \
     do(11, vectors) do(12, vectors) do(13, vectors) do(14, vectors)
 #else
@@ -214,9 +214,9 @@ FOR_ALL_ROWS(MULTIPLY, 2)
 
 static inline void K(multiply)(const K(product) *p, int rows, int vectors) {
 #define ENTRY(rows, vectors) K(multiply_##rows##_##vectors),
-    static void (*const sizes[2][SCHEMAS])(const K(product) *, REAL *) = {{FOR_ALL_ROWS(ENTRY, 1)}, {FOR_ALL_ROWS(ENTRY, 2)}};
+    static void (*const sizes[2][ROWS])(const K(product) *, REAL *) = {{FOR_ALL_ROWS(ENTRY, 1)}, {FOR_ALL_ROWS(ENTRY, 2)}};
 #undef ENTRY
-    REAL total[SCHEMAS * 2 * LANES];
+    REAL total[ROWS * 2 * LANES];
     sizes[vectors - 1][rows - 1](p, total);
 }
 #undef MULTIPLY
@@ -225,7 +225,7 @@ static inline void K(multiply)(const K(product) *p, int rows, int vectors) {
 
 /* Rows of A that lie a multiple of 4096 bytes apart fall into one set of the first-level cache, which holds eight of its lines. */
 static inline int64_t K(most_rows)(int64_t row) {
-    return SCHEMAS > 8 && row * (int64_t)sizeof(REAL) % 4096 == 0 ? 8 : SCHEMAS;
+    return ROWS > 8 && row * (int64_t)sizeof(REAL) % 4096 == 0 ? 8 : ROWS;
 }
 
 /* The first row of block `block` when `count` rows, `row` apart, are cut into blocks that differ by one row at most: fifteen rows are

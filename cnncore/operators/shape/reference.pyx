@@ -19,7 +19,7 @@ cdef extern from "calls.h" nogil:
         int64_t count
         cnn_tensor y
         int64_t more
-        int64_t stretch
+        int64_t contiguous
 
     ctypedef struct cnn_pad:
         cnn_tensor x
@@ -36,12 +36,12 @@ cdef extern from "calls.h" nogil:
 #
 #     dx_j = c_j dy
 
-cdef void sum_stretch(const cnn_sum *call, int64_t n, int64_t first, real *kind) noexcept nogil:
+cdef void sum_block(const cnn_sum *call, int64_t n, int64_t first, real *kind) noexcept nogil:
     """A block of image n from value number ``first`` on, in arrays with contiguous images."""
     cdef real *y = <real *> call.y.data + n * call.y.stride[0] + first
     cdef const real *x
     cdef real coefficient
-    cdef int64_t i, j, count = min(call.stretch - first, CNN_SUM_BLOCK)
+    cdef int64_t i, j, count = min(call.contiguous - first, CNN_SUM_BLOCK)
     for j in range(call.count):
         x = <const real *> call.x[j].data + n * call.x[j].stride[0] + first
         coefficient = <real> call.coefficient[j]
@@ -84,10 +84,10 @@ cdef void sum_row(const cnn_sum *call, int64_t n, int64_t d, int64_t h, real *ki
 
 cdef void sum_forward(cnn_sum *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Tasks are blocks of contiguous images, or rows (n, :, d, h, :)."""
-    cdef int64_t task, d, h, blocks = (call.stretch + CNN_SUM_BLOCK - 1) // CNN_SUM_BLOCK
+    cdef int64_t task, d, h, blocks = (call.contiguous + CNN_SUM_BLOCK - 1) // CNN_SUM_BLOCK
     for task in range(begin, end):
-        if call.stretch:
-            sum_stretch(call, task // blocks, task % blocks * CNN_SUM_BLOCK, scratch)
+        if call.contiguous:
+            sum_block(call, task // blocks, task % blocks * CNN_SUM_BLOCK, scratch)
             continue
         h = task % call.y.shape[3]
         d = task // call.y.shape[3] % call.y.shape[2]
@@ -98,7 +98,7 @@ cdef int SUM = kernel_number("sum_forward"), COPY = kernel_number("copy_layout")
 cdef double ONE = 1.0
 
 
-cdef bint one_stretch(const cnn_tensor *x, const cnn_tensor *y) noexcept:
+cdef bint contiguous_alike(const cnn_tensor *x, const cnn_tensor *y) noexcept:
     """Whether every image is contiguous in y, and has the same order in x."""
     cdef cnn_tensor image = y[0]
     image.shape[0] = 1
@@ -115,13 +115,13 @@ cdef int run_sum(const cnn_tensor *x, const double *coefficients, int64_t count,
     if values == 0:
         return 0
     call.x, call.coefficient, call.count, call.y = x, coefficients, count, y[0]
-    call.more, call.stretch = more, values // y.shape[0]
+    call.more, call.contiguous = more, values // y.shape[0]
     for j in range(count):
-        if not one_stretch(&x[j], y):
-            call.stretch = 0
+        if not contiguous_alike(&x[j], y):
+            call.contiguous = 0
             break
-    if call.stretch:
-        tasks = y.shape[0] * ((call.stretch + CNN_SUM_BLOCK - 1) // CNN_SUM_BLOCK)
+    if call.contiguous:
+        tasks = y.shape[0] * ((call.contiguous + CNN_SUM_BLOCK - 1) // CNN_SUM_BLOCK)
     cdef cnn_task task = kernel(SUM, precision)
     if task == NULL:
         task = <cnn_task> sum_forward[float] if precision == CNN_FLOAT32 else <cnn_task> sum_forward[double]
@@ -132,7 +132,7 @@ cdef int run_copy(const cnn_tensor *x, const cnn_tensor *y, int precision) excep
     """Write x into y: a sum of one array or, if the layouts differ, by the transposing kernel."""
     cdef cnn_copy call
     cdef cnn_task task = kernel(COPY, precision)
-    if task == NULL or one_stretch(x, y):
+    if task == NULL or contiguous_alike(x, y):
         return run_sum(x, &ONE, 1, y, precision)
     call.src, call.dst = x[0], y[0]
     return run(task, &call, y.shape[0] * y.shape[2] * y.shape[3], 1, 0, size(y))

@@ -510,7 +510,7 @@ static void K(conv_weights)(void *call, int64_t begin, int64_t end, void *scratc
                                     const int64_t height = K(block_start)(block + 1, blocks, count) - start;
                                     product.a = a + offset[run] + (low + start) * f.channel;
                                     /* The first unit reads x from memory: what the block after the next needs of it. */
-                                    product.ahead = unit == first_unit ? product.a + 2 * SCHEMAS * f.channel : NULL;
+                                    product.ahead = unit == first_unit ? product.a + 2 * ROWS * f.channel : NULL;
                                     product.y = sum + (run * runs.length + low + start - first_term) * wide;
                                     K(multiply)(&product, (int)height, width > LANES ? 2 : 1);
                                 }

@@ -19,10 +19,10 @@ static void K(sum_forward)(void *description, int64_t begin, int64_t end, void *
     const cnn_tensor *y = &call->y;
     (void)scratch;
     for (int64_t task = begin; task < end; task++) {
-        if (call->stretch) {
-            const int64_t blocks = (call->stretch + CNN_SUM_BLOCK - 1) / CNN_SUM_BLOCK;
+        if (call->contiguous) {
+            const int64_t blocks = (call->contiguous + CNN_SUM_BLOCK - 1) / CNN_SUM_BLOCK;
             const int64_t n = task / blocks, first = task % blocks * CNN_SUM_BLOCK;
-            const int64_t count = call->stretch - first < CNN_SUM_BLOCK ? call->stretch - first : CNN_SUM_BLOCK;
+            const int64_t count = call->contiguous - first < CNN_SUM_BLOCK ? call->contiguous - first : CNN_SUM_BLOCK;
             REAL *to = (REAL *)y->data + n * y->stride[0] + first;
             for (int64_t j = 0; j < call->count; j++) {
                 const REAL *from = (const REAL *)call->x[j].data + n * call->x[j].stride[0] + first;
