@@ -4,9 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.processes import ROOT
+
+import cnncore
 
 pytestmark = pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="needs the source tree beside the tests")
 
@@ -55,3 +58,18 @@ def test_switches_change_the_flags():
     assert "-O3" in plain["flags"] and "-O1" in debug["flags"]
     assert "-fsanitize=address,undefined" in sanitize["flags"] and "-fsanitize=address,undefined" not in plain["flags"]
     assert not decided(CNNCORE_COVERAGE="1")["abi3"]
+
+
+# ── What is installed beside modules ───────────────────────────────────────────────────────────────────────────────────
+
+
+DATA = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "cnncore").rglob("*")
+    if path.suffix in (".typed", ".pyi", ".pxd", ".css") or path.parent.name == "digits"
+)
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_data_files_are_installed(name):
+    assert (Path(cnncore.__file__).parent.parent / name).is_file()

@@ -9,6 +9,8 @@ from pathlib import Path
 from tasks.process import PYTHON, ROOT, copy_source, run
 
 DIST = ROOT / "dist"
+# What no import would miss at once.
+NEEDED = ("cnncore/py.typed", "cnncore/__init__.pyi", "cnncore/cli/report.css", "cnncore/train/digits/digits.bin")
 LARGEST_WHEEL = 4 * 2**20  # bytes, the embedded data set included
 
 
@@ -64,6 +66,9 @@ def inspected(archive):
     strange = [n for n in names if n.endswith((".c", ".o", ".h", ".pyx")) or ".libs/" in n or n.startswith("tests/")]
     if strange:
         raise SystemExit(f"{archive.name} holds what does not belong into it: {', '.join(strange)}")
+    missing = [n for n in NEEDED if n not in names]
+    if missing:
+        raise SystemExit(f"{archive.name} lacks {', '.join(missing)}")
     if archive.stat().st_size > LARGEST_WHEEL:
         raise SystemExit(f"{archive.name} has {archive.stat().st_size:,} bytes, more than {LARGEST_WHEEL:,}")
     return archive

@@ -534,12 +534,7 @@ def into(result, shape, write):
     if result.shape == shape:
         write(result)
         return
-    rows = result.view()
-    try:
-        rows.shape = shape
-    except AttributeError:
-        rows = np.empty(shape, result.dtype)
-        write(rows)
+    rows = result.reshape(shape)
+    write(rows)
+    if not np.may_share_memory(rows, result):  # reshape has made a copy
         result[...] = rows.reshape(result.shape)
-    else:
-        write(rows)
