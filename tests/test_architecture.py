@@ -35,7 +35,7 @@ LAYERS = (
     ("nets/conversion", "nets/drawing", "nets/initialisers", "nets/model_file", "nets/parameters"),
     ("nets/structure", "nets/layers"),
     ("nets/graph", "nets/plan"),
-    ("nets/output_kind", "nets/profile", "nets/summary", "nets/surgery", "nets/tuning"),
+    ("nets/description", "nets/output_kind", "nets/profile", "nets/summary", "nets/surgery", "nets/tuning"),
     ("nets/net",),
     ("nets/build", "nets"),
     ("models", "testing"),

@@ -4,17 +4,12 @@ import numpy as np
 
 from ..errors import CnnError, ModelFileError
 from . import model_file
+from .description import structure_of
 from .graph import Graph
 from .net import Net
-from .structure import INPUT_FLAGS, ROLE_NAMES
 from .tuning import Tuning
 
 __all__ = ["Graph", "load"]
-
-# What a model file may ask for: far more than any network needs, far less than it takes to fill a machine's memory.
-MOST_NODES = 20_000
-MOST_EXTENT = 1 << 16  # of settings, and of inputs and values along an axis
-MOST_DEPTH = 4  # of sequences within settings
 
 
 def build(self, seed=0, dtype="float32", tune=False):
@@ -42,8 +37,7 @@ def load(path, tune=False):
     """
     model, arrays = model_file.read(path)
     try:
-        check_model(model)
-        structure = Graph.from_description(model["graph"], most_extent=MOST_EXTENT).structure()
+        structure = structure_of(model)
         owned = structure.owned
         if arrays.keys() != owned.keys():
             odd = min(arrays.keys() ^ owned.keys())
@@ -62,54 +56,3 @@ def load(path, tune=False):
         raise ModelFileError(f"{path}: {error}") from None
     net.steps, net.metadata, net.tuned, net.auto_tune = model["steps"], model["metadata"], tuned, bool(tune)
     return net
-
-
-def check_model(model):
-    """Raise unless ``model`` has the types and stays within the limits of a description."""
-
-    def expect(right, what):
-        if not right:
-            raise ModelFileError(f"the description has no proper {what}")
-
-    def names(value, optional=False):
-        return isinstance(value, list) and all(isinstance(v, str) or (optional and v is None) for v in value)
-
-    def whole(value, least=0):
-        return type(value) is int and least <= value < 2**63
-
-    expect(set(model) - {"tuned", "output_kind"} == {"graph", "dtype", "seed", "steps", "metadata"}, "set of entries")
-    expect(model["dtype"] in ("float32", "float64"), "dtype")
-    expect(whole(model["seed"]) and whole(model["steps"]), "seed and steps")
-    expect(isinstance(model["metadata"], dict), "metadata")
-    graph = model["graph"]
-    expect(isinstance(graph, dict) and set(graph) == {"inputs", "nodes", "outputs"}, "graph")
-    expect(isinstance(graph["inputs"], list) and isinstance(graph["nodes"], list), "inputs and nodes")
-    expect(len(graph["inputs"]) + len(graph["nodes"]) <= MOST_NODES, f"number of nodes (at most {MOST_NODES})")
-    expect(names(graph["outputs"]), "outputs")
-    expect(names(model.get("output_kind", [])), "output_kind")
-    for row in graph["inputs"]:
-        expect(isinstance(row, dict) and set(row) - {"role", *INPUT_FLAGS} == {"name", "channels", "size"}, "input")
-        sizes, role = row["size"], row.get("role", "index" if row["channels"] is None else "real")
-        expect(isinstance(row["name"], str) and isinstance(role, str) and role in ROLE_NAMES, "input")
-        numbers = row["channels"] is None and sizes == []  # (N,)
-        expect(numbers or (whole(row["channels"], 1) and row["channels"] <= MOST_EXTENT), "input")
-        expect(
-            isinstance(sizes, list) and all(s is None or (whole(s, 1) and s <= MOST_EXTENT) for s in sizes),
-            "input size",
-        )
-    for row in graph["nodes"]:
-        expect(isinstance(row, dict) and set(row) == {"name", "operator", "inputs", "settings"}, "node")
-        expect(isinstance(row["name"], str) and isinstance(row["operator"], str), "node")
-        expect(names(row["inputs"], optional=True) and isinstance(row["settings"], dict), f"node {row['name']!r}")
-        for name, value in row["settings"].items():
-            most = 2**63 - 1 if name == "seed" else MOST_EXTENT
-            expect(_modest(value, MOST_DEPTH, most), f"setting {name!r} of node {row['name']!r}")
-
-
-def _modest(value, depth, most):
-    """Whether a setting of a file is plain and small: numbers, short strings, short sequences of them."""
-    if isinstance(value, list):
-        return depth > 0 and len(value) <= 64 and all(_modest(item, depth - 1, most) for item in value)
-    if isinstance(value, str):
-        return len(value) <= 200
-    return value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) <= most)

@@ -15,10 +15,20 @@ from collections.abc import MutableMapping
 import numpy as np
 
 from ..checks import FLOATS, check_apart, check_destination, index_array, integer, mask_array, ordinary_array
-from ..errors import ArrayChangedError, DtypeError, GraphError, SettingError, ShapeError, shape_text, unknown_name
+from ..errors import (
+    ArrayChangedError,
+    CnnError,
+    DtypeError,
+    GraphError,
+    SettingError,
+    ShapeError,
+    shape_text,
+    unknown_name,
+)
 from ..runtime import cpu
 from ..runtime.fingerprint import Fingerprints
 from . import drawing, model_file, surgery
+from .description import structure_of
 from .graph import Graph
 from .initialisers import initialised
 from .output_kind import Output, checked_kind, outputs_of
@@ -582,6 +592,10 @@ class Net:
         }
         if self.tuned:
             model["tuned"] = self.tuned.as_data()
+        try:
+            structure_of(json.loads(json.dumps(model)))
+        except CnnError as error:
+            raise SettingError(f"save: a model file cannot hold this net, load would refuse it: {error}") from None
         model_file.write(path, model, {**self.parameters, **self.buffers})
 
 

@@ -1,0 +1,69 @@
+"""What a model file may say of a net: its types and limits, the same for the writer and the reader."""
+
+from ..errors import ModelFileError
+from .graph import Graph
+from .structure import INPUT_FLAGS, ROLE_NAMES
+
+__all__ = ["structure_of"]
+
+# What a model file may ask for: far more than any network needs, far less than it takes to fill a machine's memory.
+MOST_NODES = 20_000
+MOST_EXTENT = 1 << 16  # of settings, and of inputs and values along an axis
+MOST_DEPTH = 4  # of sequences within settings
+
+
+def structure_of(model):
+    """The structure that the description in a model file stands for, within the limits of files."""
+    check_model(model)
+    return Graph.from_description(model["graph"], most_extent=MOST_EXTENT).structure()
+
+
+def check_model(model):
+    """Raise unless ``model`` has the types and stays within the limits of a description."""
+
+    def expect(right, what):
+        if not right:
+            raise ModelFileError(f"the description has no proper {what}")
+
+    def names(value, optional=False):
+        return isinstance(value, list) and all(isinstance(v, str) or (optional and v is None) for v in value)
+
+    def whole(value, least=0):
+        return type(value) is int and least <= value < 2**63
+
+    expect(set(model) - {"tuned", "output_kind"} == {"graph", "dtype", "seed", "steps", "metadata"}, "set of entries")
+    expect(model["dtype"] in ("float32", "float64"), "dtype")
+    expect(whole(model["seed"]) and whole(model["steps"]), "seed and steps")
+    expect(isinstance(model["metadata"], dict), "metadata")
+    graph = model["graph"]
+    expect(isinstance(graph, dict) and set(graph) == {"inputs", "nodes", "outputs"}, "graph")
+    expect(isinstance(graph["inputs"], list) and isinstance(graph["nodes"], list), "inputs and nodes")
+    expect(len(graph["inputs"]) + len(graph["nodes"]) <= MOST_NODES, f"number of nodes (at most {MOST_NODES})")
+    expect(names(graph["outputs"]), "outputs")
+    expect(names(model.get("output_kind", [])), "output_kind")
+    for row in graph["inputs"]:
+        expect(isinstance(row, dict) and set(row) - {"role", *INPUT_FLAGS} == {"name", "channels", "size"}, "input")
+        sizes, role = row["size"], row.get("role", "index" if row["channels"] is None else "real")
+        expect(isinstance(row["name"], str) and isinstance(role, str) and role in ROLE_NAMES, "input")
+        numbers = row["channels"] is None and sizes == []  # (N,)
+        expect(numbers or (whole(row["channels"], 1) and row["channels"] <= MOST_EXTENT), "input")
+        expect(
+            isinstance(sizes, list) and all(s is None or (whole(s, 1) and s <= MOST_EXTENT) for s in sizes),
+            "input size",
+        )
+    for row in graph["nodes"]:
+        expect(isinstance(row, dict) and set(row) == {"name", "operator", "inputs", "settings"}, "node")
+        expect(isinstance(row["name"], str) and isinstance(row["operator"], str), "node")
+        expect(names(row["inputs"], optional=True) and isinstance(row["settings"], dict), f"node {row['name']!r}")
+        for name, value in row["settings"].items():
+            most = 2**63 - 1 if name == "seed" else MOST_EXTENT
+            expect(_modest(value, MOST_DEPTH, most), f"setting {name!r} of node {row['name']!r}")
+
+
+def _modest(value, depth, most):
+    """Whether a setting of a file is plain and small: numbers, short strings, short sequences of them."""
+    if isinstance(value, list):
+        return depth > 0 and len(value) <= 64 and all(_modest(item, depth - 1, most) for item in value)
+    if isinstance(value, str):
+        return len(value) <= 200
+    return value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) <= most)
