@@ -87,6 +87,9 @@ def parser():
 
 def main(arguments=None):
     """Run one command; return its exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller: `cnncore … >&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # not a text file of the usual kind
             stream.reconfigure(errors="replace")

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -534,6 +535,16 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
     assert process.stderr.read() == b""
     assert process.wait() == 0
     process.stderr.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="descriptors are closed by a POSIX shell")
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 0), ("2>&-", 0), (">&- 2>&-", 0), ("<&- >&- 2>&-", 0)])
+def test_closed_streams_are_no_error(tmp_path, closed, code):
+    command = " ".join(map(shlex.quote, [*COMMAND, "ops"]))
+    done = subprocess.run(
+        f"{command} {closed}", shell=True, capture_output=True, text=True, cwd=tmp_path, env=ENVIRONMENT, timeout=60
+    )
+    assert done.returncode == code and done.stderr == ""
 
 
 # ── The main promise ───────────────────────────────────────────────────────────────────────────────────────────────────
