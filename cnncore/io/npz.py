@@ -40,9 +40,11 @@ def npz_arrays(file, most_entries, way_out):
         with zipfile.ZipFile(file) as archive:
             entries = _npz_entries(file, archive, most_entries, way_out)
             return {name: _read_npy(file, archive, member) for name, member in entries.items()}
-    except (DataError, OSError):
+    except DataError:
         raise
     except Exception as error:  # as in read_npz
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # the file cannot be opened; other OSErrors come from places that a damaged directory names
         raise DataError(f"{file}: damaged npz file ({' '.join(str(error).split()) or type(error).__name__})") from None
 
 

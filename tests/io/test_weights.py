@@ -1,5 +1,6 @@
 """Weights by name: safetensors and npz files, friendly and hostile; names and orders of axes of other frameworks."""
 
+import contextlib
 import io
 import json
 import zipfile
@@ -344,6 +345,14 @@ def test_damaged_npz_files(tmp_path):
         path.write_bytes(content[:length])
         with pytest.raises(ModelFileError):
             load_weights(small_net(), path)
+    for bit in range(8 * (len(content) - 400), 8 * len(content)):  # of the directory, whose offsets zipfile believes
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with contextlib.suppress(ModelFileError):
+            load_weights(small_net(), path)
+    with pytest.raises(FileNotFoundError):
+        load_weights(small_net(), tmp_path / "none.npz")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:  # a header that promises 8 TB
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)})
