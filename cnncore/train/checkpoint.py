@@ -42,7 +42,7 @@ def write(path, trainer, notes=None):
             "steps": optimizer.steps,
             "steps_of": dict(optimizer.steps_of),
         },
-        "history": [vars(epoch) for epoch in trainer.history],
+        "history": [{name: as_plain(value) for name, value in vars(epoch).items()} for epoch in trainer.history],
         "notes": {} if notes is None else notes,
     }
     arrays = {f"net/{name}": array for name, array in trainer.arrays().items()}
@@ -50,6 +50,15 @@ def write(path, trainer, notes=None):
         for kind, array in zip(optimizer.state_names, state, strict=True):
             arrays[f"optimizer/{kind}:{name}"] = array
     model_file.write(path, model, arrays)
+
+
+# How JSON, which knows no such numbers, holds a validation loss that is none.
+NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+def as_plain(value):
+    """A figure of the history as JSON holds it."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read(path):
@@ -144,8 +153,12 @@ def history_entry(path, record, row):
     fields = record.__dataclass_fields__
     if not isinstance(row, dict) or row.keys() != fields.keys():
         raise ModelFileError(f"{path}: an entry of the history has wrong fields")
+    loss = row["validation_loss"]
+    loss = NOT_FINITE.get(loss, loss) if isinstance(loss, str) else loss
     for name, value in row.items():
+        if name == "validation_loss" and isinstance(loss, float):
+            continue
         number = type(value) in (int, float) and math.isfinite(value)
         if not number and not (value is None and (name.startswith("validation") or name == "accuracy")):
             raise ModelFileError(f"{path}: {name} in the history is {value!r}; expected a number")
-    return record(**row)
+    return record(**row | {"validation_loss": loss})

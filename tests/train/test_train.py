@@ -556,6 +556,28 @@ def test_a_checkpoint_that_does_not_fit_changes_nothing(tmp_path):
         assert not other.history and not other.optimizer.state
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e38])
+def test_a_validation_loss_that_is_not_finite_is_written_and_read(tmp_path, value, rng):
+    """A damaged image among those held out does not end the training."""
+    x, y = rng.standard_normal((8, 1, 6, 6)).astype(np.float32), np.arange(8) % 2
+    held_out = x.copy()
+    held_out[0] = value
+
+    def trainer():
+        g = cnncore.Graph()
+        g.output(g.global_avg_pool(g.conv(g.input(1), 2, 3)))
+        return Trainer(g.build(seed=0), SGD(0.1))
+
+    trained = trainer()
+    with np.errstate(all="ignore"):
+        trained.fit(x, y, epochs=2, validation=(held_out, y), callbacks=[Checkpoint(tmp_path / "c")])
+    loss = trained.history[-1].validation_loss
+    again = trainer()
+    again.restore(tmp_path / "c")
+    assert np.array_equal(again.history[-1].validation_loss, loss, equal_nan=True)
+    assert isinstance(again.history[-1].validation_loss, float)
+
+
 def test_damaged_checkpoints_are_refused(tmp_path):
     file = tmp_path / "state.safetensors"
     trainer = fitted(epochs=1)
