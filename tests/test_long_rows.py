@@ -2,11 +2,12 @@
 
 import itertools
 import signal
+import sys
 import time
 
 import numpy as np
 import pytest
-from conftest import SLOW
+from conftest import SANITIZED, SLOW, run_python
 
 import cnncore
 
@@ -117,3 +118,51 @@ def test_a_product_overflows_only_as_a_whole():
         np.testing.assert_allclose(y, 1, rtol=1e-9)
         np.testing.assert_allclose(backward(np.ones_like(y)), 1 / given, rtol=1e-9)
     assert cnncore.reduce_prod(x[:, :70_000], axes=1) == np.inf and cnncore.reduce_prod(x[:, 70_000:], axes=1) == 0
+
+
+# ── Memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+MEASURED = """
+import os, resource, sys
+import numpy as np, cnncore
+n = 2000
+x = np.ones((1, 1, n, n), np.float32)
+x[..., ::7] = 2
+poolings = [op for op in cnncore.OPS.values() if op.family == "pooling"]
+calls = {op.name: (op, {}) for op in poolings if op.name.startswith(("global_", "adaptive_"))}
+of_kernels = ("max_pool", "avg_pool", "lp_pool", "soft_pool", "median_pool")
+calls |= {name: (cnncore.OPS[name], {"kernel_size": n}) for name in of_kernels}
+for name, (op, settings) in calls.items():
+    if "output_size" in op.settings:
+        settings = {"output_size": 1}
+    for backward in (False, True):
+        if not os.fork():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            try:
+                if backward:
+                    y, back = op.with_backward(x, **settings)
+                    back(np.ones_like(y))
+                else:
+                    op(x, **settings)
+            except cnncore.SettingError:  # it needs more than an image
+                os._exit(0)
+            grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+            print(name, backward, grown * 1024 / x.nbytes, flush=True)
+            os._exit(0)
+        os.wait()
+"""
+
+
+@pytest.mark.skipif(SANITIZED or not sys.platform.startswith("linux"), reason="reads the peak of this system's memory")
+def test_one_large_window_takes_no_multiple_of_the_image():
+    """In multiples of the image; backward has dx and the gradients of the window beside it."""
+    lines = run_python(MEASURED, timeout=300, CNNCORE_NUM_THREADS="1").stdout.split("\n")
+    measured = {(name, kind == "True"): float(peak) for name, kind, peak in map(str.split, filter(None, lines))}
+    assert len(measured) > 20
+    for (name, backward), peak in measured.items():
+        own = 0.5  # cells that lie in memory as they are read are not gathered
+        if any(word in name for word in ("soft", "exp")):
+            own = 2.5  # a weight of 8 bytes per cell
+        elif any(word in name for word in ("median", "gem")):
+            own = 4.5  # their order, twice; logarithms and weights
+        assert peak < own + 2 * backward + 0.5, f"{name}{' with backward' * backward}: {peak:.1f} times the image"

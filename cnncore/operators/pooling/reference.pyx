@@ -907,9 +907,62 @@ EROSION = reference("erosion", <void *> erosion_forward[float], <void *> erosion
 
 # ── The loop over windows ──────────────────────────────────────────────────────────────────────────────────────────────
 
-cdef inline int64_t window_of(const cnn_pool *call, int64_t od, int64_t oh, int64_t ow, const cnn_tensor *image,
-                              int64_t *offset, int64_t *tap) noexcept nogil:
-    """Offsets (in a plane of ``image``) and taps of the cells of window (od, oh, ow); returns how many there are."""
+cdef inline int64_t first_cell(const cnn_pool *call, int64_t od, int64_t oh, int64_t ow, const cnn_tensor *image) noexcept nogil:
+    """Where the first cell of window (od, oh, ow) lies in a plane of ``image``."""
+    return cell_offset(image, call.axis[0].first[od], call.axis[1].first[oh], call.axis[2].first[ow])
+
+
+cdef inline int64_t count_cells(const cnn_pool *call, int64_t od, int64_t oh, int64_t ow) noexcept nogil:
+    return call.axis[0].count[od] * call.axis[1].count[oh] * call.axis[2].count[ow]
+
+
+cdef inline bint is_adjacent(const cnn_pool *call, int64_t od, int64_t oh, int64_t ow, const cnn_tensor *image) noexcept nogil:
+    """Whether the cells of a window lie side by side in their order, as those of a whole plane do: nothing is gathered then."""
+    cdef int64_t side_by_side = 1, count
+    cdef int64_t[3] window
+    cdef int axis
+    window[0], window[1], window[2] = od, oh, ow
+    for axis in range(2, -1, -1):
+        count = call.axis[axis].count[window[axis]]
+        if count > 1 and image.stride[axis + 2] * call.axis[axis].step != side_by_side:
+            return False
+        side_by_side *= count
+    return True
+
+
+cdef void gather(const cnn_pool *call, int64_t od, int64_t oh, int64_t ow, const real *plane, real *x) noexcept nogil:
+    """The cells of a window, in row-major order."""
+    cdef int64_t D = call.axis[0].count[od], H = call.axis[1].count[oh], W = call.axis[2].count[ow], n = 0, d, h, w, row
+    cdef int64_t step_d = call.axis[0].step * call.x.stride[2], step_h = call.axis[1].step * call.x.stride[3]
+    cdef int64_t step_w = call.axis[2].step * call.x.stride[4], start = first_cell(call, od, oh, ow, &call.x)
+    for d in range(D):
+        for h in range(H):
+            row = start + d * step_d + h * step_h
+            for w in range(W):
+                x[n] = plane[row + w * step_w]
+                n += 1
+
+
+cdef void scatter(const cnn_pool *call, int64_t od, int64_t oh, int64_t ow, const real *part, real *plane) noexcept nogil:
+    """Add the gradients of a window's cells to those of the plane."""
+    cdef int64_t D = call.axis[0].count[od], H = call.axis[1].count[oh], W = call.axis[2].count[ow], n = 0, d, h, w, row
+    cdef int64_t step_d = call.axis[0].step * call.dx.stride[2], step_h = call.axis[1].step * call.dx.stride[3]
+    cdef int64_t step_w = call.axis[2].step * call.dx.stride[4], start = first_cell(call, od, oh, ow, &call.dx)
+    for d in range(D):
+        for h in range(H):
+            row = start + d * step_d + h * step_h
+            for w in range(W):
+                plane[row + w * step_w] += part[n]
+                n += 1
+
+
+cdef inline bint needs_taps(const cnn_pool *call) noexcept nogil:
+    """Whether there is a learned number for every cell of the kernel."""
+    return call.parameters > 0 and call.parameters >= call.axis[0].kernel * call.axis[1].kernel * call.axis[2].kernel
+
+
+cdef void find_taps(const cnn_pool *call, int64_t od, int64_t oh, int64_t ow, int64_t *tap) noexcept nogil:
+    """The positions of a window's cells in the kernel, by which learned numbers are found."""
     cdef const cnn_axis *D = &call.axis[0]
     cdef const cnn_axis *H = &call.axis[1]
     cdef const cnn_axis *W = &call.axis[2]
@@ -917,11 +970,8 @@ cdef inline int64_t window_of(const cnn_pool *call, int64_t od, int64_t oh, int6
     for d in range(D.count[od]):
         for h in range(H.count[oh]):
             for w in range(W.count[ow]):
-                offset[n] = ((D.first[od] + d * D.step) * image.stride[2] + (H.first[oh] + h * H.step) * image.stride[3]
-                             + (W.first[ow] + w * W.step) * image.stride[4])
                 tap[n] = ((D.tap[od] + d) * H.kernel + H.tap[oh] + h) * W.kernel + W.tap[ow] + w
                 n += 1
-    return n
 
 
 cdef inline int64_t window_size(const cnn_pool *call, int64_t od, int64_t oh, int64_t ow) noexcept nogil:
@@ -987,23 +1037,27 @@ cdef extern from *:
     void refuse "cnn_refuse"(cnn_pool *call, int why) noexcept nogil
 
 cdef inline void prepare(const cnn_pool *call, void *scratch, Window *window) noexcept nogil:
-    """Fill in what all windows of a call share; ``scratch`` is the strategies' part of gather_bytes."""
+    """Fill in what all windows of a call share; ``scratch`` is what gather_bytes says, but for the cells."""
     cdef const Functions *functions = <const Functions *> call.strategy
     window.setting, window.seed = call.setting, call.seed
     window.taps = call.axis[0].kernel * call.axis[1].kernel * call.axis[2].kernel
     window.work = <double *> scratch
-    window.place = <int64_t *> (window.work + 2 * call.cells)
+    window.place = <int64_t *> (window.work + (2 * call.cells if functions.whole else 0))
     window.order = window.place + (call.cells if functions.places else 0)
+    window.tap = window.order + (2 * call.cells if functions.ranks else 0)
 
 
 cdef inline void enter(const cnn_pool *call, int64_t plane, int64_t od, int64_t oh, int64_t ow, Window *window) noexcept nogil:
-    """Fill in what belongs to one window; its cells have been counted."""
+    """Fill in what belongs to one window."""
     cdef int64_t i
     window.size = window_size(call, od, oh, ow)
     window.position = call.first_window + (
         (plane * call.axis[0].output + od) * call.axis[1].output + oh) * call.axis[2].output + ow
     window.parameter = call.parameter + plane % call.parameter_rows * call.parameters
     window.refused = False
+    window.n = count_cells(call, od, oh, ow)
+    if needs_taps(call):
+        find_taps(call, od, oh, ow, <int64_t *> window.tap)
     if (<const Functions *> call.strategy).places:
         window.plane = call.first_plane + plane
         for i in range(window.n):
@@ -1012,26 +1066,25 @@ cdef inline void enter(const cnn_pool *call, int64_t plane, int64_t od, int64_t 
 
 cdef void pool_forward(cnn_pool *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Tasks are planes (n, c): gather the cells of each window, apply the strategy, store y and its position."""
-    cdef int64_t *offset = <int64_t *> scratch
-    cdef int64_t *tap = offset + call.cells
-    cdef real *x = <real *> (tap + call.cells)
+    cdef real *gathered = scratch
     cdef void *strategy_forward = (<const Functions *> call.strategy).forward[0 if real is float else 1]
-    cdef int64_t plane, od, oh, ow, i
+    cdef int64_t plane, od, oh, ow
     cdef const real *image
+    cdef const real *x
     cdef real *y
     cdef Window window
-    window.tap = tap
-    prepare(call, tap + 2 * call.cells, &window)
+    prepare(call, scratch + cells_in_scratch(call), &window)
     for plane in range(begin, end):
         image = <const real *> call.x.data + plane_offset(&call.x, plane)
         y = <real *> call.y.data + plane_offset(&call.y, plane)
         for od in range(call.axis[0].output):
             for oh in range(call.axis[1].output):
                 for ow in range(call.axis[2].output):
-                    window.n = window_of(call, od, oh, ow, &call.x, offset, tap)
                     enter(call, plane, od, oh, ow, &window)
-                    for i in range(window.n):
-                        x[i] = image[offset[i]]
+                    x = image + first_cell(call, od, oh, ow, &call.x)
+                    if not is_adjacent(call, od, oh, ow, &call.x):
+                        gather(call, od, oh, ow, image, gathered)
+                        x = gathered
                     if not recall(call, plane, od, oh, ow, &window):
                         refuse(call, CNN_POOL_REFUSED_STATE)
                         return
@@ -1048,20 +1101,17 @@ cdef void pool_forward(cnn_pool *call, int64_t begin, int64_t end, real *scratch
 
 cdef void pool_backward(cnn_pool *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Tasks are planes: gather as in forward, apply the strategy, accumulate into dx (windows may overlap)."""
-    cdef int64_t *offset = <int64_t *> scratch
-    cdef int64_t *tap = offset + call.cells
-    cdef int64_t *target = tap + call.cells
-    cdef real *x = <real *> (target + call.cells)
-    cdef real *part = x + call.cells
+    cdef real *gathered = scratch
+    cdef real *part = scratch + cells_in_scratch(call)
     cdef void *strategy_backward = (<const Functions *> call.strategy).backward[0 if real is float else 1]
     cdef int64_t plane, od, oh, ow, i, d, h, w
     cdef const real *image
+    cdef const real *x
     cdef const real *y
     cdef const real *dy
     cdef real *dx
     cdef Window window
-    window.tap = tap
-    prepare(call, target + 3 * call.cells, &window)
+    prepare(call, part + (call.cells + 1) // 2 * 2, &window)
     for plane in range(begin, end):
         image = <const real *> call.x.data + plane_offset(&call.x, plane)
         y = <const real *> call.y.data + plane_offset(&call.y, plane)
@@ -1078,16 +1128,15 @@ cdef void pool_backward(cnn_pool *call, int64_t begin, int64_t end, real *scratc
         for od in range(call.axis[0].output):
             for oh in range(call.axis[1].output):
                 for ow in range(call.axis[2].output):
-                    window_of(call, od, oh, ow, &call.dx, target, tap)
-                    window.n = window_of(call, od, oh, ow, &call.x, offset, tap)
                     enter(call, plane, od, oh, ow, &window)
                     recall(call, plane, od, oh, ow, &window)
-                    for i in range(window.n):
-                        x[i] = image[offset[i]]
+                    x = image + first_cell(call, od, oh, ow, &call.x)
+                    if not is_adjacent(call, od, oh, ow, &call.x):
+                        gather(call, od, oh, ow, image, gathered)
+                        x = gathered
                     (<void (*)(const real *, Window *, real, real, real *) noexcept nogil> strategy_backward)(
                         x, &window, y[cell_offset(&call.y, od, oh, ow)], dy[cell_offset(&call.dy, od, oh, ow)], part)
-                    for i in range(window.n):
-                        dx[target[i]] += part[i]
+                    scatter(call, od, oh, ow, part, dx)
 
 
 # ── Calls from Python ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1161,10 +1210,20 @@ cdef double work(const cnn_pool *call, const cnn_tensor *y):
     return cells
 
 
-cdef int64_t gather_bytes(const cnn_pool *call):
-    """Scratch of the reference: offsets, taps, targets, cells and gradients of one window, and the strategies' own."""
+cdef inline int64_t cells_in_scratch(const cnn_pool *call) noexcept nogil:
+    """Room for the gathered cells of a window, an even number of values; none for one window that lies in memory as it is read."""
+    if (call.axis[0].output == 1 and call.axis[1].output == 1 and call.axis[2].output == 1
+            and is_adjacent(call, 0, 0, 0, &call.x)):
+        return 0
+    return (call.cells + 1) // 2 * 2
+
+
+cdef int64_t gather_bytes(const cnn_pool *call, int64_t itemsize, bint backward) noexcept:
+    """Scratch of the reference: cells and gradients of one window, and what the strategy asks for."""
     cdef const Functions *functions = <const Functions *> call.strategy
-    return call.cells * (7 + (2 if functions.ranks else 0) + (1 if functions.places else 0)) * 8
+    cdef int64_t numbers = 2 if functions.whole else 0              # window.work
+    numbers += (2 if functions.ranks else 0) + (1 if functions.places else 0) + (1 if needs_taps(call) else 0)
+    return itemsize * (cells_in_scratch(call) + ((call.cells + 1) // 2 * 2 if backward else 0)) + call.cells * numbers * 8
 
 
 # ── How a call is partitioned into tasks ──────────────────────────────────────────────────────────────────────────────────
@@ -1172,6 +1231,7 @@ cdef int64_t gather_bytes(const cnn_pool *call):
 cdef enum:
     BAND_BYTES = 192 * 1024             # packed cells of a band: a fraction of the L2 cache
     LARGEST_BAND_BYTES = 128 * 1024 * 1024  # above it the reference runs, which gathers one window of one plane
+    LARGEST_SPARSE_BAND_BYTES = 32 * 1024 * 1024    # the same where planes are so few that most lanes of a band are empty
     LARGEST_WHOLE_WINDOW = 64 * 1024    # cells that kernels hold as vectors
     TASKS = 32                          # target number of tasks, whatever the number of threads
 
@@ -1231,7 +1291,7 @@ cdef int64_t partition(cnn_pool *call, Windows windows, const cnn_tensor *image,
         if size <= BAND_BYTES or call.band == 1 or not windows.forward:
             break
         call.band = (call.band + 1) // 2
-    if size > LARGEST_BAND_BYTES:
+    if size > LARGEST_BAND_BYTES or (size > LARGEST_SPARSE_BAND_BYTES and 2 * planes <= lanes):
         return -1
     scratch_bytes[0] = size
     return call.tasks_in_place + (blocks if backward else blocks * ((axis.output + call.band - 1) // call.band))
@@ -1275,7 +1335,7 @@ def forward(Reference strategy, Windows windows, Numbers numbers, x, y, indices=
         add_whole_scratch(&call, lanes(X.precision), itemsize, &scratch_bytes)
     if tasks < 0:
         task = <cnn_task> pool_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> pool_forward[double]
-        tasks, scratch_bytes = X.view.shape[0] * X.view.shape[1], gather_bytes(&call)
+        tasks, scratch_bytes = X.view.shape[0] * X.view.shape[1], gather_bytes(&call, itemsize, False)
     run(task, &call, tasks, 1, scratch_bytes, work(&call, &call.y))
     return "cells" if call.refused == CNN_POOL_REFUSED_CELLS else "drawn" if call.refused == CNN_POOL_REFUSED_STATE else ""
 
@@ -1309,7 +1369,7 @@ def backward(Reference strategy, Windows windows, Numbers numbers, x, y, dy, dx,
         add_whole_scratch(&call, lanes(X.precision), itemsize, &scratch_bytes)
     if tasks < 0:
         task = <cnn_task> pool_backward[float] if X.precision == CNN_FLOAT32 else <cnn_task> pool_backward[double]
-        tasks, scratch_bytes = X.view.shape[0] * X.view.shape[1], gather_bytes(&call)
+        tasks, scratch_bytes = X.view.shape[0] * X.view.shape[1], gather_bytes(&call, itemsize, True)
     run(task, &call, tasks, 1, scratch_bytes, work(&call, &call.y))
 
 
