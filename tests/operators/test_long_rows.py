@@ -7,11 +7,11 @@ import time
 
 import numpy as np
 import pytest
-from conftest import SANITIZED, SLOW, run_python
+from support.processes import SANITIZED, SLOW, run_python
 
 import cnncore
 
-PIECE = 65536  # values that one task takes: ops/reduction.pyx
+PIECE = 65536  # values that one task takes: operators/arrays/reduction.pyx
 
 # What a row of float64 gives, by NumPy in long double.
 FORMULAS = {
