@@ -210,66 +210,60 @@ class Profile:
 
     def table(self):
         """The :class:`drawing.Table` that is shown: nodes in the order of the graph, operators, what is left, the total."""
-        facts, stages = self.facts, self.stages
-        everything = sum(self.whole(stage) for stage in stages) or 1e-12
-
-        def cells(works):
-            line = [f"{sum(w.seconds for w in works if w is not None) / everything:.1%}"]
-            for w in works:
-                if w is None:
-                    line += [""] * 5
-                    continue
-                found = w.data(facts["peak_gflops"])
-                share = found["share_of_peak"]
-                line += [
-                    f"{found['ms']:.3f}",
-                    f"{found['gflops']:.1f}" if w.multiply_adds else "",
-                    "" if share is None else f"{share:.0%}",
-                    f"{w.bytes / 1e6:.2f}" if w.bytes else "",
-                    f"{found['gigabytes_per_second']:.1f}" if w.bytes else "",
-                ]
-            return line
-
+        stages = self.stages
         header = ["node", "operator", "algorithm", "multiply-adds", "share"]
         for stage in stages:
             header += [stage if len(stages) > 1 else "ms", "GFLOP/s", "of peak", "MB", "GB/s"]
-
-        def multiply_adds(work):
-            return f"{work.multiply_adds:,}" if work is not None and work.multiply_adds else ""
-
         nodes = [
-            [
-                row.path,
-                row.operator,
-                row.algorithm or "",
-                multiply_adds(row.forward),
-                *cells([getattr(row, stage) for stage in stages]),
-            ]
+            self._line(row.path, row.operator, row.algorithm, row.forward, [getattr(row, stage) for stage in stages])
             for row in self.rows
         ]
-        operators = [
-            [
-                f"{sum(row.operator == name for row in self.rows)} × {name}",
-                "",
-                "",
-                multiply_adds(self.total("forward", name)),
-                *cells([self.total(stage, name) for stage in stages]),
-            ]
-            for name in self.operators
-        ]
-        left = ["conversions at the edges, Python", "", "", "", *cells([Work(self.left(stage)) for stage in stages])]
+        operators = []
+        for name in self.operators:
+            works = {stage: self.total(stage, name) for stage in ("forward", *stages)}
+            words = f"{sum(row.operator == name for row in self.rows)} × {name}"
+            operators.append(self._line(words, "", "", works["forward"], [works[stage] for stage in stages]))
+        left = [Work(self.left(stage)) for stage in stages]
+        operators.append(self._line("conversions at the edges, Python", "", "", None, left))
         whole = [self.total(stage)._replace(seconds=self.whole(stage)) for stage in stages]
+        total = self._line("total", "", "", self.total("forward"), whole)
+        return Table(self._title(), header, [nodes, operators, [total]], words=3)
+
+    def _line(self, name, operator, algorithm, forward, works):
+        """The cells of one line; ``works`` per stage, None where there is none."""
+        multiply_adds = f"{forward.multiply_adds:,}" if forward is not None and forward.multiply_adds else ""
+        everything = sum(self.whole(stage) for stage in self.stages) or 1e-12
+        share = sum(work.seconds for work in works if work is not None) / everything
+        cells = [cell for work in works for cell in self._cells(work)]
+        return [name, operator, algorithm or "", multiply_adds, f"{share:.1%}", *cells]
+
+    def _cells(self, work):
+        """What a stage did, in numbers."""
+        if work is None:
+            return [""] * 5
+        found = work.data(self.facts["peak_gflops"])
+        share = found["share_of_peak"]
+        return [
+            f"{found['ms']:.3f}",
+            f"{found['gflops']:.1f}" if work.multiply_adds else "",
+            "" if share is None else f"{share:.0%}",
+            f"{work.bytes / 1e6:.2f}" if work.bytes else "",
+            f"{found['gigabytes_per_second']:.1f}" if work.bytes else "",
+        ]
+
+    def _title(self):
+        """What was measured how."""
+        facts = self.facts
+        inputs = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs)
         peak = f", peak {facts['peak_gflops']:.1f} GFLOP/s" if facts["peak_gflops"] else ""
-        passes = [f"{facts[stage + '_ms']:.3f}" for stage in stages]
         pieces = f"in {facts['pieces']} pieces, " if facts["pieces"] > 1 else ""
-        title = (
-            f"{', '.join(f'{name} {shape_text(shape)}' for name, shape in self.inputs)}; {facts['dtype']}, {facts['target']}, "
+        passes = " + ".join(f"{facts[stage + '_ms']:.3f}" for stage in self.stages)
+        return (
+            f"{inputs}; {facts['dtype']}, {facts['target']}, "
             f"{facts['threads']} thread{'s' * (facts['threads'] > 1)}{peak}; "
             f"{'training, ' * facts['training']}{pieces}medians of {facts['rounds']} rounds, milliseconds; "
-            f"whole passes {' + '.join(passes)}"
+            f"whole passes {passes}"
         )
-        total = ["total", "", "", multiply_adds(self.total("forward")), *cells(whole)]
-        return Table(title, header, [nodes, [*operators, left], [total]], words=3)
 
     def __str__(self):
         return str(self.table())

@@ -168,99 +168,126 @@ def with_classes(structure, classes, freeze=False):
 
 def to_fully_convolutional(structure, parameters, size=None, average=False):
     """See :meth:`cnncore.nets.net.Net.to_fully_convolutional`."""
+    return FullyConvolutional(structure, parameters, size).operation(average)
+
+
+class FullyConvolutional:
+    """A net whose classifier slides over larger images, made node by node: what was a vector is now a map."""
+
     place = "to_fully_convolutional"
-    shapes, nodes = value_shapes(structure, place, size)
-    old = structure.description()
-    consumers = {}
-    for row in old["nodes"]:
-        for value in row["inputs"]:
-            consumers.setdefault(value, []).append(row["name"])
-    by_name = {row["name"]: row for row in old["nodes"]}
-    flattening = {row["name"] for row in old["nodes"] if flattens(row, shapes)}
-    windows = {}  # values that were vectors and are now maps → extents of the image that each of their places stands for
-    stands_for = {}  # values that are no more → those that take their place
-    rows, arrays = [], {}
 
-    def leave_out(row, window=None):
-        stands_for[row["name"]] = row["inputs"][0]
-        if window is not None:
-            windows[row["name"]] = window
+    def __init__(self, structure, parameters, size):
+        self.parameters = parameters
+        self.shapes, self.nodes = value_shapes(structure, self.place, size)
+        self.old = structure.description()
+        self.old_rows = {row["name"]: row for row in self.old["nodes"]}
+        self.consumers = {}
+        for row in self.old["nodes"]:
+            for value in row["inputs"]:
+                self.consumers.setdefault(value, []).append(row["name"])
+        self.flattening = {row["name"] for row in self.old["nodes"] if flattens(row, self.shapes)}
+        self.windows = {}  # values that were vectors, now maps → extents of the image that each of their places stands for
+        self.stands_for = {}  # values that are no more → those that take their place
+        self.rows, self.arrays = [], {}
 
-    for row in copy.deepcopy(old["nodes"]):
+    def operation(self, average):
+        """The :class:`Operation`; with ``average`` the maps of scores are averaged."""
+        for row in copy.deepcopy(self.old["nodes"]):
+            self.convert(row)
+            if row["name"] not in self.stands_for:
+                self.rows.append(row)
+        for row in self.rows:
+            row["inputs"] = [None if value is None else self.now(value) for value in row["inputs"]]
+        outputs = [self.output(name, average) for name in self.old["outputs"]]
+        inputs = [{**row, "size": [None] * len(row["size"])} for row in self.old["inputs"]]
+        return Operation({"inputs": inputs, "nodes": self.rows, "outputs": outputs}, self.arrays)
+
+    def convert(self, row):
+        """Change the row of a node, or leave it out, as what it takes is now an image, a map or a vector."""
         name, operator, inputs = row["name"], row["operator"], row["inputs"]
-        node, settings = nodes[name], row["settings"]
-        slid = [value for value in inputs if value in windows]
-        spatial = shapes[inputs[0]][2:] if inputs and inputs[0] is not None else ()
-        if spatial and not slid and (operator in WINDOWED or name in flattening):
-            after, obstacle = head_after(name, consumers, nodes, flattening, by_name, shapes)
-            keeps_axes = operator in WINDOWED and node.op.full_settings(node.settings)["keepdims"]
-            one = (
-                None if keeps_axes else (1,) * len(spatial)
-            )  # a vector that is now a map; with its axes it was one already
-            if obstacle is not None and not keeps_axes:
+        spatial = self.shapes[inputs[0]][2:] if inputs and inputs[0] is not None else ()
+        if not any(value in self.windows for value in inputs):
+            if spatial and (operator in WINDOWED or name in self.flattening):
+                self.convert_image_to_vector(row, spatial)
+            elif spatial and len(self.shapes[name]) == 2:
                 raise GraphError(
-                    f"{place}: {obstacle} ({nodes[obstacle].op.name}), which follows {name}, is not the same at every place of a "
-                    "map; what may stand between an image's features and the scores are linear, dropout, activations, "
-                    "batch_norm, scale, concat, add"
-                )
-            if obstacle is not None:
-                pass  # a part of the network before its head, such as a squeeze and excitation
-            elif operator == AVERAGE and after == "linear":
-                leave_out(row, one)
-            elif None in spatial:
-                raise GraphError(
-                    f"{place}: what {name} makes of an image depends on its size, and that is open here, "
-                    f"{shape_text(shapes[inputs[0]])}: give the size of the training, {place}(size=…)"
-                )
-            elif name in flattening:
-                leave_out(row, spatial)
-            else:
-                settings.pop("keepdims", None)
-                row["operator"], settings["kernel_size"], settings["stride"] = WINDOWED[operator], list(spatial), 1
-                if one is not None:
-                    windows[name] = one
-        elif not slid:
-            if spatial and len(shapes[name]) == 2:
-                raise GraphError(
-                    f"{place}: {name} ({operator}) makes a vector of all of an image; there is no map of what it makes, and it "
-                    "takes images of any size as it is"
+                    f"{self.place}: {name} ({operator}) makes a vector of all of an image; there is no map of what it makes, "
+                    "and it takes images of any size as it is"
                 )
         elif operator == "linear":
-            window = windows[inputs[0]]
-            row["operator"], settings["kernel_size"] = "conv", list(window)
-            channels = shapes[inputs[0]][1] // math.prod(window)
-            arrays[f"{name}.w"] = linear_to_conv(parameters[f"{name}.w"], (channels, *window))
-            windows[name] = (1,) * len(window)
-        elif (name in flattening or operator == AVERAGE) and len(shapes[inputs[0]]) == 2:
-            leave_out(row, windows[inputs[0]])
+            self.convert_linear(row)
+        elif (name in self.flattening or operator == AVERAGE) and len(self.shapes[inputs[0]]) == 2:
+            self.leave_out(row, self.windows[inputs[0]])
         else:
-            windows[name] = slid_over(place, node, settings, inputs, windows, shapes)
-        if name not in stands_for:
-            rows.append(row)
+            node, settings = self.nodes[name], row["settings"]
+            self.windows[name] = slid_over(self.place, node, settings, inputs, self.windows, self.shapes)
 
-    def now(value):
-        while value in stands_for:
-            value = stands_for[value]
+    def convert_image_to_vector(self, row, spatial):
+        """A flattening or a global pooling: left out, or a pooling with a window as large as the image was."""
+        name, operator, node, settings = row["name"], row["operator"], self.nodes[row["name"]], row["settings"]
+        after, obstacle = head_after(name, self.consumers, self.nodes, self.flattening, self.old_rows, self.shapes)
+        keeps_axes = operator in WINDOWED and node.op.full_settings(node.settings)["keepdims"]
+        if obstacle is not None:
+            if keeps_axes:
+                return  # a part of the network before its head, such as a squeeze and excitation
+            raise GraphError(
+                f"{self.place}: {obstacle} ({self.nodes[obstacle].op.name}), which follows {name}, is not the same at every "
+                "place of a map; what may stand between an image's features and the scores are linear, dropout, activations, "
+                "batch_norm, scale, concat, add"
+            )
+        # A vector that is now a map; with its axes it was one already.
+        one = None if keeps_axes else (1,) * len(spatial)
+        if operator == AVERAGE and after == "linear":
+            self.leave_out(row, one)
+        elif None in spatial:
+            raise GraphError(
+                f"{self.place}: what {name} makes of an image depends on its size, and that is open here, "
+                f"{shape_text(self.shapes[row['inputs'][0]])}: give the size of the training, {self.place}(size=…)"
+            )
+        elif name in self.flattening:
+            self.leave_out(row, spatial)
+        else:
+            settings.pop("keepdims", None)
+            row["operator"], settings["kernel_size"], settings["stride"] = WINDOWED[operator], list(spatial), 1
+            if one is not None:
+                self.windows[name] = one
+
+    def convert_linear(self, row):
+        """A linear layer: a convolution with the window that its features were flattened from."""
+        name, before = row["name"], row["inputs"][0]
+        window = self.windows[before]
+        row["operator"], row["settings"]["kernel_size"] = "conv", list(window)
+        channels = self.shapes[before][1] // math.prod(window)
+        self.arrays[f"{name}.w"] = linear_to_conv(self.parameters[f"{name}.w"], (channels, *window))
+        self.windows[name] = (1,) * len(window)
+
+    def leave_out(self, row, window):
+        """The node is no more: what it took stands for what it made."""
+        self.stands_for[row["name"]] = row["inputs"][0]
+        if window is not None:
+            self.windows[row["name"]] = window
+
+    def now(self, value):
+        """The name of the value that stands for ``value`` in the new graph."""
+        while value in self.stands_for:
+            value = self.stands_for[value]
         return value
 
-    for row in rows:
-        row["inputs"] = [None if value is None else now(value) for value in row["inputs"]]
-    outputs = []
-    for output in old["outputs"]:
-        if set(windows.get(output) or ()) - {1}:
+    def output(self, name, average):
+        """The name of an output in the new graph: its map of scores, or the average of that."""
+        if set(self.windows.get(name) or ()) - {1}:
             raise GraphError(
-                f"{place}: the output {output} is a flattened image itself; there is no classifier to slide"
+                f"{self.place}: the output {name} is a flattened image itself; there is no classifier to slide"
             )
-        made = now(output)
-        keeps_axes = set(shapes[output][2:]) == {1}
-        if average and (output in windows or keeps_axes):
-            taken = {row["name"] for row in rows} | {row["name"] for row in old["inputs"]}
-            scores = next(n for n in (output, f"{output}_average", f"{output}_average_of_map") if n not in taken)
-            rows.append({"name": scores, "operator": AVERAGE, "inputs": [made], "settings": {"keepdims": keeps_axes}})
-            made = scores
-        outputs.append(made)
-    inputs = [{**row, "size": [None] * len(row["size"])} for row in old["inputs"]]
-    return Operation({"inputs": inputs, "nodes": rows, "outputs": outputs}, arrays)
+        made = self.now(name)
+        keeps_axes = set(self.shapes[name][2:]) == {1}
+        if not average or not (name in self.windows or keeps_axes):
+            return made
+        taken = {row["name"] for row in self.rows} | {row["name"] for row in self.old["inputs"]}
+        scores = next(n for n in (name, f"{name}_average", f"{name}_average_of_map") if n not in taken)
+        settings = {"keepdims": keeps_axes}
+        self.rows.append({"name": scores, "operator": AVERAGE, "inputs": [made], "settings": settings})
+        return scores
 
 
 def flattens(row, shapes):

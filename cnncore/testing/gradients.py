@@ -356,71 +356,107 @@ def _along(subject, i, outcome, directions=None):
 
 def _compare_jacobian(subject, i, y, backward, dy, gradient, steps, tolerance, rng):
     """Every entry of the argument's Jacobian, then the gradient for a dense dy."""
-    x, name = subject.arrays[i], subject.names[i]
-    position = subject.differentiable.index(i)
-    given = np.empty((y.size, x.size))
-    one = np.zeros(y.shape)
-    for k in range(y.size):
-        one.flat[k] = 1
-        given[k] = backward(one.copy())[position].ravel()
-        one.flat[k] = 0
-    curve = _along(subject, i, np.ravel)
-    reach = _reach(x)
-    magnitude = np.abs(y).max()
-    found = differentiate(curve, x.size, reach, magnitude, TRUST * tolerance, np.abs(given).max(initial=0), steps)
-    wrong = found.settled & _differs(given, found.value, found, tolerance)
-    for j in np.flatnonzero(wrong.any(axis=0)):
-        line = _Line(lambda t, j=j: curve(j, t), reach[j], magnitude, found.scale, tolerance, steps)
-        confirmed = wrong[:, j] & line.confirms(given[:, j], found.value[:, j])
-        if not confirmed.any():
+    jacobian = _Jacobian(subject, i, y, backward, steps, tolerance)
+    jacobian.check_settled()
+    moved, largest = jacobian.check_beside()
+    _warn_of_kinks(subject, moved, jacobian.x.size)
+    jacobian.check_sum(dy, gradient)
+    return max(largest, _largest(jacobian.given, jacobian.found))
+
+
+class _Jacobian:
+    """The Jacobian of array i: ``given`` by backward, a row for each element of y, and ``found`` numerically."""
+
+    def __init__(self, subject, i, y, backward, steps, tolerance):
+        self.subject, self.i, self.y, self.steps, self.tolerance = subject, i, y, steps, tolerance
+        self.x, self.name = subject.arrays[i], subject.names[i]
+        self.curve, self.reach, self.magnitude = _along(subject, i, np.ravel), _reach(self.x), np.abs(y).max()
+        position = subject.differentiable.index(i)
+        self.given = np.empty((y.size, self.x.size))
+        one = np.zeros(y.shape)
+        for k in range(y.size):
+            one.flat[k] = 1
+            self.given[k] = backward(one.copy())[position].ravel()
+            one.flat[k] = 0
+        scale = np.abs(self.given).max(initial=0)
+        self.found = differentiate(self.curve, self.x.size, self.reach, self.magnitude, TRUST * tolerance, scale, steps)
+
+    def line(self, j, steps):
+        """The curve along element j of x."""
+        return _Line(lambda t: self.curve(j, t), self.reach[j], self.magnitude, self.found.scale, self.tolerance, steps)
+
+    def element(self, j):
+        return _element(self.name, _unravel(j, self.x))
+
+    def output(self, k):
+        return _element("y", _unravel(k, self.y))
+
+    def check_settled(self):
+        """Compare where there is a numerical derivative; what a second one does not confirm lies too close to a kink."""
+        given, found = self.given, self.found
+        wrong = found.settled & _differs(given, found.value, found, self.tolerance)
+        for j in np.flatnonzero(wrong.any(axis=0)):
+            confirmed = wrong[:, j] & self.line(j, self.steps).confirms(given[:, j], found.value[:, j])
+            if confirmed.any():
+                self.report(wrong, j, int(np.flatnonzero(confirmed)[0]))
             found.settled[wrong[:, j], j] = False
             wrong[:, j] = False
-            continue
-        k = int(np.flatnonzero(confirmed)[0])
+
+    def report(self, wrong, j, k):
+        """Raise an error about element j of x and k of y, with what all that is wrong hints at."""
+        given, found, x = self.given, self.found, self.x
         where = wrong.any(axis=0).reshape(x.shape)
         raise GradientError(
-            f"{subject.place}: gradient of {name} is wrong at {_element(name, _unravel(j, x))}: backward gives "
-            f"∂{_element('y', _unravel(k, y))}/∂{name} = {given[k, j]:.9g}, the numerical derivative is "
+            f"{self.subject.place}: gradient of {self.name} is wrong at {self.element(j)}: backward gives "
+            f"∂{self.output(k)}/∂{self.name} = {given[k, j]:.9g}, the numerical derivative is "
             f"{found.value[k, j]:.9g} ± {found.error[k, j]:.1g}"
             + _hint(given, np.where(found.settled, found.value, np.nan), where, wrong, x.shape)
             + f". {np.count_nonzero(where)} of {x.size} elements are wrong"
         )
-    moved, largest = [], 0.0
-    for j in np.flatnonzero(~found.settled.all(axis=0)):
-        _raise_kink(subject, i, curve, reach, found.settled, y, j)
-        line = _Line(lambda t, j=j: curve(j, t), reach[j], magnitude, found.scale, tolerance, STEPS_BESIDE)
-        t, value, column = line.beside(lambda t, j=j: _column(subject, i, j, t))
-        k = int(np.flatnonzero(~found.settled[:, j])[0])
-        element, output = _element(name, _unravel(j, x)), _element("y", _unravel(k, y))
-        if value is None:
-            doubt = found.error[k, j] + found.bend[k, j]
-            raise GradientError(_unsettled(subject, output, element, found.value[k, j], doubt, given[k, j]))
-        off = ~line.equal(column, value)
+
+    def check_beside(self):
+        """Compare the other elements beside their kinks: (names of these elements, largest error)."""
+        given, found = self.given, self.found
+        moved, largest = [], 0.0
+        for j in np.flatnonzero(~found.settled.all(axis=0)):
+            _raise_kink(self.subject, self.i, self.curve, self.reach, found.settled, self.y, j)
+            line = self.line(j, STEPS_BESIDE)
+            t, value, column = line.beside(lambda t, j=j: _column(self.subject, self.i, j, t))
+            if value is None:
+                k = int(np.flatnonzero(~found.settled[:, j])[0])
+                doubt = found.error[k, j] + found.bend[k, j]
+                raise GradientError(
+                    _unsettled(self.subject, self.output(k), self.element(j), found.value[k, j], doubt, given[k, j])
+                )
+            off = ~line.equal(column, value)
+            if off.any():
+                k = int(np.flatnonzero(off)[0])
+                raise GradientError(
+                    f"{self.subject.place}: gradient of {self.name} is wrong at {self.element(j)}, moved by {t:.1g} off a "
+                    f"kink: backward gives ∂{self.output(k)}/∂{self.name} = {column[k]:.9g}, the numerical derivative is "
+                    f"{value[k]:.9g}" + _ratio(column[k], value[k])
+                )
+            moved.append(self.element(j))
+            largest = max(largest, line.error(column, value))
+            # The point itself has no numerical derivative; for the sum over outputs it counts as what backward gives.
+            found.value[:, j] = given[:, j]
+        return moved, largest
+
+    def check_sum(self, dy, gradient):
+        """Compare the gradient for a dense dy: the sum over all outputs."""
+        found = self.found
+        expected = (np.ravel(dy) @ found.value).reshape(self.x.shape)
+        # Each of y.size terms may be off by the tolerance; random dy adds them up like a random walk.
+        allowed = self.tolerance * found.scale * np.sqrt(self.y.size) + float(found.floor.max()) * np.abs(dy).sum()
+        off = np.abs(gradient - expected) > allowed
         if off.any():
-            k = int(np.flatnonzero(off)[0])
+            at = _first_index(off)
             raise GradientError(
-                f"{subject.place}: gradient of {name} is wrong at {element}, moved by {t:.1g} off a kink: backward gives "
-                f"∂{_element('y', _unravel(k, y))}/∂{name} = {column[k]:.9g}, the numerical derivative is {value[k]:.9g}"
-                + _ratio(column[k], value[k])
+                f"{self.subject.place}: gradient of {self.name} is wrong at {_element(self.name, at)} for a dense dy: "
+                f"backward gives {gradient[at]:.9g}, the sum over all outputs is "
+                f"{expected[at]:.9g}{_ratio(gradient[at], expected[at])}; for a dy with a single non-zero element it is right, "
+                "so gradients of several outputs (overlapping windows) are not added up"
             )
-        moved.append(element)
-        largest = max(largest, line.error(column, value))
-        # The point itself has no numerical derivative; for the sum over outputs it counts as what backward gives.
-        found.value[:, j] = given[:, j]
-    _warn_of_kinks(subject, moved, x.size)
-    expected = (np.ravel(dy) @ found.value).reshape(x.shape)
-    # Each of y.size terms may be off by the tolerance; random dy adds them up like a random walk.
-    allowed = tolerance * found.scale * np.sqrt(y.size) + float(found.floor.max()) * np.abs(dy).sum()
-    off = np.abs(gradient - expected) > allowed
-    if off.any():
-        at = _first_index(off)
-        raise GradientError(
-            f"{subject.place}: gradient of {name} is wrong at {_element(name, at)} for a dense dy: backward gives "
-            f"{gradient[at]:.9g}, the sum over all outputs is {expected[at]:.9g}{_ratio(gradient[at], expected[at])}; for "
-            "a dy with a single non-zero element it is right, so gradients of several outputs (overlapping windows) are "
-            "not added up"
-        )
-    return max(largest, _largest(given, found))
 
 
 def _column(subject, i, j, t):
