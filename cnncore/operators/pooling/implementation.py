@@ -247,44 +247,54 @@ class Pooling(Implementation):
             if refused:
                 self._refuse(call, refused)
             return y, (), (x if "x" in saves else None, y if "y" in saves else None, None)
+        return self._forward_in_parts(call, arrays, out)
+
+    def _forward_in_parts(self, call, arrays, out):
+        """Windows that are drawn, learned, or lie on parts of the image, and calls that return more than y."""
+        x, d = arrays[0], call.geometry
         layout, parts, window_state = d.layout, d.layout.parts, None
         named = dict(zip((a.name for a in call.op.arrays), arrays, strict=False))
         if layout.bind is not None:
             parts, window_state = layout.bind(call.shapes[0], call.dtype, named)
         y = call.empty(out)
-        # What the windows give: y, unless that is an average over them.
-        values = y if layout.average is None else np.empty(x.shape, x.dtype)
-        cells = d.draws == "cells" or "indices" in d.returns
-        positions = (
-            np.full(values.shape, -1, np.int64)
-            if layout.gaps and cells
-            else np.empty(values.shape, np.int64)
-            if cells
-            else None
-        )
         if layout.gaps:
             y[...] = 0
+        # What the windows give: y, unless that is an average over them.
+        values = y if layout.average is None else np.empty(x.shape, x.dtype)
+        positions = None
+        if d.draws == "cells" or "indices" in d.returns:
+            positions = np.full(values.shape, -1, np.int64) if layout.gaps else np.empty(values.shape, np.int64)
         state, learned = positions if d.draws == "cells" else None, None
         if d.draws == "planes":
             state = self._drawn_planes(call, named["state"])
             learned = state[:, :, None].astype(np.float64)
         elif d.columns:
             learned = self._learned(d, named)
+        ran = self._run_parts(call, parts, x, values, positions, learned, named.get("state"))
+        if layout.average is not None:
+            reference.forward(reference.AVG, layout.average, reference.Numbers(), values, y)
+        saves = d.reference.saves
+        extras = {"indices": positions, "state": state, "window_state": window_state}
+        saved = (x if "x" in saves else None, values if "y" in saves else None, ran)
+        return y, tuple(extras[name] for name in d.returns), saved
+
+    def _run_parts(self, call, parts, x, values, positions, learned, state):
+        """Write ``values``, and ``positions`` where there are any: (part, numbers that backward needs) of every part."""
+        d, channels = call.geometry, x.shape[1]
         ran, first_window, first_plane = [], 0, 0
         for part in parts:
             numbers = d.numbers
             if numbers is None:
-                given = named["state"] if d.draws == "cells" else None
                 numbers = reference.Numbers(
                     d.settings,
                     _rows(learned, part),
                     d.seed,
-                    None if given is None else part.of_y(given, x.shape[1]),
+                    part.of_y(state, channels) if d.draws == "cells" and state is not None else None,
                     first_window,
                     first_plane,
                 )
-            y_part = part.of_y(values, x.shape[1])
-            at = None if positions is None else part.of_y(positions, x.shape[1])
+            y_part = part.of_y(values, channels)
+            at = None if positions is None else part.of_y(positions, channels)
             refused = reference.forward(d.reference, part.windows, numbers, part.of_x(x), y_part, at)
             if refused:
                 self._refuse(call, refused)
@@ -294,12 +304,7 @@ class Pooling(Implementation):
             if d.draws:
                 first_window += y_part.size
                 first_plane += y_part.shape[0] * y_part.shape[1]
-        if layout.average is not None:
-            reference.forward(reference.AVG, layout.average, reference.Numbers(), values, y)
-        saves = d.reference.saves
-        extras = {"indices": positions, "state": state, "window_state": window_state}
-        saved = (x if "x" in saves else None, values if "y" in saves else None, tuple(ran))
-        return y, tuple(extras[name] for name in d.returns), saved
+        return tuple(ran)
 
     def _refuse(self, call, why):
         d = call.geometry
@@ -465,22 +470,67 @@ def pooling_schema(name, strategy, scheme, *, example, literature=(), cases=None
     Cases without arrays get those that strategy and scheme sample.
     """
     kind = kind or Pooling(strategy, scheme)
-    returned = "array y"
-    random_windows = bool(scheme.draws)
+    padding = (f"padding: {strategy.padding}",) if strategy.padding and scheme.pads else ()
+    both = (strategy.paper, scheme.paper if scheme.paper not in strategy.paper else "")
+    defaults = {
+        "family": "pooling",
+        "summary": strategy.summary
+        if scheme.pads
+        else f"{strategy.summary[:-1]}, on windows of their own kind: {scheme.phrase}.",
+        "formula": strategy.formula,
+        "gradient": strategy.gradient,
+        "settings_list": _settings(strategy, scheme),
+        "shape": scheme.shape,
+        "accumulates": strategy.accumulates,
+        "linear": strategy.linear,
+        "smooth": strategy.smooth,
+        "paper": "; ".join(filter(None, both)),
+        "layer": _layer(strategy, scheme),
+        "returns": _returned(strategy, scheme),
+    }
+    if cases is None:
+        cases = grid_cases(strategy, scheme)
+    op = Op(
+        name,
+        kind,
+        arrays=_arrays(strategy, scheme, kind),
+        edges=(*padding, *scheme.edges, *strategy.edges) if edges is None else edges,
+        literature=literature,
+        cases=(),
+        example=example,
+        **(defaults | row),
+    )
+    object.__setattr__(op, "cases", tuple(_completed(op, case, i) for i, case in enumerate(cases)))
+    return op
+
+
+def _settings(strategy, scheme):
+    """Settings of the windows, then of what is done with their cells, then of what is drawn and returned."""
     settings = [*scheme.settings, *strategy.settings, *(strategy.padded_settings if scheme.pads else ())]
     if strategy.selects:
         settings.append(RETURN_INDICES)
-        returned = "array y; with return_indices=True the pair (y, indices), indices int64 of y's shape"
     if strategy.draws:
         settings += [s for s in (TRAINING, SEED, RETURN_STATE) if s not in settings]
+    return tuple(settings)
+
+
+def _returned(strategy, scheme):
+    """What a pooling returns, in words."""
+    returned = "array y"
+    if strategy.selects:
+        returned = "array y; with return_indices=True the pair (y, indices), indices int64 of y's shape"
+    if strategy.draws:
         kept = "int64 of y's shape" if strategy.draws == "cells" else "int64 (N, C)"
         returned = f"array y; with return_state=True the pair (y, state), state {kept}"
-    if random_windows:
-        returned = (
-            returned.replace("the pair (y, state)", "(y, state, window_state)")
-            if strategy.draws
-            else (returned + "; with return_state=True also the state of the windows, last")
-        )
+    if not scheme.draws:
+        return returned
+    if strategy.draws:
+        return returned.replace("the pair (y, state)", "(y, state, window_state)")
+    return f"{returned}; with return_state=True also the state of the windows, last"
+
+
+def _arrays(strategy, scheme, implementation):
+    """x, the arrays of the windows, those that are learned, and what was drawn before."""
     arrays = [Array("x", strategy.x), *scheme.arrays]
     arrays += [
         Array(a.name, a.meaning, optional=a.default is not None) for a in strategy.learned if strategy.draws != "planes"
@@ -491,41 +541,10 @@ def pooling_schema(name, strategy, scheme, *, example, literature=(), cases=None
             "planes": "0 or 1 per image and channel instead of drawing them, as returned with return_state=True",
         }[strategy.draws]
         arrays.append(Array("state", meaning, optional=True, differentiable=False, role="index"))
-    if random_windows:
+    if scheme.draws:
         meaning = "where windows lie instead of drawing it, as returned with return_state=True"
-        arrays.append(Array(kind.window_state, meaning, optional=True, differentiable=False, role="either"))
-    padding = (f"padding: {strategy.padding}",) if strategy.padding and scheme.pads else ()
-    both = (strategy.paper, scheme.paper if scheme.paper not in strategy.paper else "")
-    defaults = {
-        "family": "pooling",
-        "summary": strategy.summary
-        if scheme.pads
-        else f"{strategy.summary[:-1]}, on windows of their own kind: {scheme.phrase}.",
-        "formula": strategy.formula,
-        "gradient": strategy.gradient,
-        "settings_list": tuple(settings),
-        "shape": scheme.shape,
-        "accumulates": strategy.accumulates,
-        "linear": strategy.linear,
-        "smooth": strategy.smooth,
-        "paper": "; ".join(filter(None, both)),
-        "layer": _layer(strategy, scheme),
-        "returns": returned,
-    }
-    if cases is None:
-        cases = grid_cases(strategy, scheme)
-    op = Op(
-        name,
-        kind,
-        arrays=tuple(arrays),
-        edges=(*padding, *scheme.edges, *strategy.edges) if edges is None else edges,
-        literature=literature,
-        cases=(),
-        example=example,
-        **(defaults | row),
-    )
-    object.__setattr__(op, "cases", tuple(_completed(op, case, i) for i, case in enumerate(cases)))
-    return op
+        arrays.append(Array(implementation.window_state, meaning, optional=True, differentiable=False, role="either"))
+    return tuple(arrays)
 
 
 def grid_cases(strategy, scheme):

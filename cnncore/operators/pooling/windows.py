@@ -212,96 +212,119 @@ GLOBAL = Scheme(
 
 def lay_out_fractional(op, shape, settings, shapes):
     """Windows whose steps are α on the average, α not whole; drawn for each call, for all images and channels at once."""
-    spatial = geometry.spatial(op.name, shape)
-    rank, overlapping, compat = len(spatial), settings["overlapping"], settings["compat"]
-    output, kernel = geometry.fractional_sizes(
-        op.name, spatial, settings["output_size"], settings["output_ratio"], settings["kernel_size"], overlapping
-    )
-    mode, seed = settings["mode"], settings["seed"]
-    if compat == "torch" and (mode != "pseudorandom" or not overlapping or settings["kernel_size"] is None):
-        raise SettingError(
-            f"{op.name}: compat='torch' is mode='pseudorandom' with overlapping=True and a kernel_size; PyTorch has no other"
-        )
-    state = shapes.get(op.implementation.window_state)
-    if None in spatial:
-        return Layout(output, None, pieces=compat is None, bind=lambda *_: None)
-    kept = (rank, max(output) + (not overlapping))
-    if compat == "torch":
-        kept = (*shape[:2], rank)
-    if state is not None and None not in kept and state != kept:
-        raise ShapeError(f"{op.name}: {op.implementation.window_state} has shape {state}; expected {kept}")
+    return Fractional(op, shape, settings).layout(shapes.get(op.implementation.window_state))
 
-    def tables_of(starts):
-        tables = [
-            geometry.started_window(row[: O + (not overlapping)], kernel[axis] if overlapping else None)
-            for axis, (row, O) in enumerate(zip(starts, output, strict=True))
-        ]
-        missing = [np.array([[0], [1], [0], [1]], np.int64)] * (3 - rank)
-        return reference.Windows(
-            (*missing, *tables),
-            geometry.canonical(spatial, 1),
-            geometry.canonical(kernel, 1) if overlapping else [1] * (3 - rank) + [int(t[1].max()) for t in tables],
-            (1, 1, 1),
-        )
 
-    def starts_of(numbers):
-        starts = np.full((rank, max(output) + (not overlapping)), -1, np.int64)
-        for axis, (H, O) in enumerate(zip(spatial, output, strict=True)):
-            row = geometry.fractional_starts(
-                H, O, kernel[axis] if overlapping else None, numbers[axis], mode == "random"
+class Fractional:
+    """The windows of a call of fractional pooling: they overlap, or share out the image; torch's differ from plane to plane."""
+
+    def __init__(self, op, shape, settings):
+        self.place, self.state_name, self.shape = op.name, op.implementation.window_state, shape
+        self.spatial = geometry.spatial(op.name, shape)
+        self.rank, self.overlapping, self.compat = len(self.spatial), settings["overlapping"], settings["compat"]
+        self.mode, self.seed = settings["mode"], settings["seed"]
+        self.output, self.kernel = geometry.fractional_sizes(
+            op.name,
+            self.spatial,
+            settings["output_size"],
+            settings["output_ratio"],
+            settings["kernel_size"],
+            self.overlapping,
+        )
+        usual = self.mode == "pseudorandom" and self.overlapping and settings["kernel_size"] is not None
+        if self.compat == "torch" and not usual:
+            raise SettingError(
+                f"{op.name}: compat='torch' is mode='pseudorandom' with overlapping=True and a kernel_size; PyTorch has no "
+                "other"
             )
-            starts[axis, : len(row)] = row
-        return starts
 
-    def drawn(given):
+    def layout(self, state):
+        """The :class:`Layout`; ``state`` is the shape of what was drawn before, or None."""
+        if None in self.spatial:
+            return Layout(self.output, None, pieces=self.compat is None, bind=lambda *_: None)
+        expected = (self.rank, self.most_starts())
+        if self.compat == "torch":
+            expected = (*self.shape[:2], self.rank)
+        if state is not None and None not in expected and state != expected:
+            raise ShapeError(f"{self.place}: {self.state_name} has shape {state}; expected {expected}")
+        if self.compat is None and state is None:
+            bound = self.drawn(None)
+            return Layout(self.output, bound[0], bind=lambda *_: bound)
+        return Layout(self.output, None, pieces=self.compat is None, bind=self.bind)
+
+    def bind(self, shape, dtype, arrays):
+        given = arrays.get(self.state_name)
+        return self.drawn_as_torch(shape, dtype, given) if self.compat == "torch" else self.drawn(given)
+
+    def count(self, windows):
+        """How many starts ``windows`` have: parts that share out the image end where the next would start."""
+        return windows + (not self.overlapping)
+
+    def most_starts(self):
+        return self.count(max(self.output))
+
+    def drawn(self, given):
         """One layout of windows for the whole batch: the rows of starts are the state."""
         if given is None:
-            numbers = np.empty((rank, max(output)))
-            random.fill_uniform(seed, WINDOW_NUMBERS, numbers)
-            given = starts_of(numbers)
+            numbers = np.empty((self.rank, max(self.output)))
+            random.fill_uniform(self.seed, WINDOW_NUMBERS, numbers)
+            given = self.starts(numbers)
         elif given.dtype != np.int64:
-            raise DataError(
-                f"{op.name}: {op.implementation.window_state} holds where windows start, integers; got {given.dtype}"
-            )
-        for axis, (H, O) in enumerate(zip(spatial, output, strict=True)):
-            row = given[axis, : O + (not overlapping)]
-            ends = (row[0] >= 0 and row[-1] <= H - kernel[axis]) if overlapping else (row[0] == 0 and row[-1] == H)
-            if not ends or (np.diff(row) < (0 if overlapping else 1)).any():
-                raise DataError(
-                    f"{op.name}: {op.implementation.window_state} holds windows outside the image; pass what the same call "
-                    f"returned with return_state=True"
-                )
-        return (Part(tables_of(given)),), given
+            raise DataError(f"{self.place}: {self.state_name} holds where windows start, integers; got {given.dtype}")
+        self.check_starts(given)
+        return (Part(self.windows(given)),), given
 
-    def drawn_as_torch(shape, dtype, given):
+    def drawn_as_torch(self, shape, dtype, given):
         """Windows of their own for every plane, from u in x's precision, the last axis first in two dimensions."""
         if given is None:
-            numbers = np.empty((*shape[:2], rank))
-            random.fill_uniform(seed, WINDOW_NUMBERS, numbers)
+            numbers = np.empty((*shape[:2], self.rank))
+            random.fill_uniform(self.seed, WINDOW_NUMBERS, numbers)
             # The rounding to float32 may give 1, which is not in [0, 1).
             given = np.minimum(numbers, 1 - np.finfo(dtype).epsneg).astype(dtype)
         elif given.dtype != dtype or not ((given >= 0) & (given < 1)).all():
-            raise DataError(
-                f"{op.name}: {op.implementation.window_state} must hold numbers in [0, 1) of x's dtype {dtype}"
-            )
-        samples = given[..., ::-1] if rank == 2 else given
-        return tuple(
-            Part(
-                tables_of(starts_of(samples[n, c][:, None])),
-                (slice(n, n + 1), slice(c, c + 1)),
-                (slice(n, n + 1), slice(c, c + 1)),
-            )
-            for n, c in np.ndindex(*shape[:2])
-        ), given
+            raise DataError(f"{self.place}: {self.state_name} must hold numbers in [0, 1) of x's dtype {dtype}")
+        samples = given[..., ::-1] if self.rank == 2 else given
+        parts = []
+        for n, c in np.ndindex(*shape[:2]):
+            plane = (slice(n, n + 1), slice(c, c + 1))
+            parts.append(Part(self.windows(self.starts(samples[n, c][:, None])), plane, plane))
+        return tuple(parts), given
 
-    def bind(shape, dtype, arrays):
-        given = arrays.get(op.implementation.window_state)
-        return drawn_as_torch(shape, dtype, given) if compat == "torch" else drawn(given)
+    def starts(self, numbers):
+        """Where the windows start, a row per axis; -1 behind the last."""
+        starts = np.full((self.rank, self.most_starts()), -1, np.int64)
+        for axis, (H, O) in enumerate(zip(self.spatial, self.output, strict=True)):
+            kernel = self.kernel[axis] if self.overlapping else None
+            row = geometry.fractional_starts(H, O, kernel, numbers[axis], self.mode == "random")
+            starts[axis, : len(row)] = row
+        return starts
 
-    if compat is None and state is None:
-        parts, starts = drawn(None)
-        return Layout(output, parts, bind=lambda *_: (parts, starts))
-    return Layout(output, None, pieces=compat is None, bind=bind)
+    def check_starts(self, starts):
+        """Every window lies inside the image, none before the one before it."""
+        for axis, (H, O) in enumerate(zip(self.spatial, self.output, strict=True)):
+            row = starts[axis, : self.count(O)]
+            if self.overlapping:
+                inside = row[0] >= 0 and row[-1] <= H - self.kernel[axis]
+            else:
+                inside = row[0] == 0 and row[-1] == H
+            if not inside or (np.diff(row) < (0 if self.overlapping else 1)).any():
+                raise DataError(
+                    f"{self.place}: {self.state_name} holds windows outside the image; pass what the same call returned with "
+                    "return_state=True"
+                )
+
+    def windows(self, starts):
+        """The tables of windows that start there."""
+        tables = [
+            geometry.started_window(row[: self.count(O)], self.kernel[axis] if self.overlapping else None)
+            for axis, (row, O) in enumerate(zip(starts, self.output, strict=True))
+        ]
+        missing = [np.array([[0], [1], [0], [1]], np.int64)] * (3 - self.rank)
+        if self.overlapping:
+            extents = geometry.canonical(self.kernel, 1)
+        else:
+            extents = [1] * (3 - self.rank) + [int(t[1].max()) for t in tables]
+        return reference.Windows((*missing, *tables), geometry.canonical(self.spatial, 1), extents, (1, 1, 1))
 
 
 def fractional_kernel(settings, rank):
