@@ -15,6 +15,7 @@ __all__ = [
     "SettingError",
     "GraphError",
     "ModelFileError",
+    "FileWriteError",
     "ArrayChangedError",
     "DataError",
     "GradientError",
@@ -53,6 +54,10 @@ class ArrayChangedError(CnnError, RuntimeError):
 
 class DataError(CnnError, ValueError):
     """A data set, an image file, or the values of an array cannot be read or used."""
+
+
+class FileWriteError(DataError, OSError):
+    """A file cannot be written: no such folder, no permission, no space. What was there before is still there."""
 
 
 class GradientError(CnnError, AssertionError):

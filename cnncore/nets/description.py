@@ -8,7 +8,7 @@ __all__ = ["structure_of"]
 
 # What a model file may ask for: far more than any network needs, far less than it takes to fill a machine's memory.
 MOST_NODES = 20_000
-MOST_EXTENT = 1 << 16  # of settings, and of inputs and values along an axis
+MOST_EXTENT = 1 << 20  # of settings, and of inputs and values along an axis
 MOST_DEPTH = 4  # of sequences within settings
 
 
@@ -49,7 +49,7 @@ def check_model(model):
         expect(numbers or (whole(row["channels"], 1) and row["channels"] <= MOST_EXTENT), "input")
         expect(
             isinstance(sizes, list) and all(s is None or (whole(s, 1) and s <= MOST_EXTENT) for s in sizes),
-            "input size",
+            f"input size: {sizes} (each at most {MOST_EXTENT:,})",
         )
     for row in graph["nodes"]:
         expect(isinstance(row, dict) and set(row) == {"name", "operator", "inputs", "settings"}, "node")
@@ -57,7 +57,8 @@ def check_model(model):
         expect(names(row["inputs"], optional=True) and isinstance(row["settings"], dict), f"node {row['name']!r}")
         for name, value in row["settings"].items():
             most = 2**63 - 1 if name == "seed" else MOST_EXTENT
-            expect(_modest(value, MOST_DEPTH, most), f"setting {name!r} of node {row['name']!r}")
+            limit = f"setting {name!r} of node {row['name']!r}: {str(value)[:40]} (numbers up to {most:,})"
+            expect(_modest(value, MOST_DEPTH, most), limit)
 
 
 def _modest(value, depth, most):

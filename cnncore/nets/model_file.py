@@ -7,8 +7,9 @@ A model file is a safetensors file, so that every tool that reads those can read
     arrays          little-endian, C order, one after the other without gaps
 
 ``__metadata__`` holds strings: "format" and "version", "model" (JSON: the graph, its seed and dtype, and what the user keeps
-with it), and "sha256" over the whole file in which those 64 digits are zeros. A file of which any bit has changed is refused;
-what a file with a right digest says is then checked as untrusted input.
+with it), and "sha256" over the whole file in which those 64 digits are zeros. A file of which any bit has changed is refused:
+the digest is taken of the very bytes that become the arrays, not in a reading of its own. What a file with a right digest says
+is then checked as untrusted input.
 
 Other safetensors files, which hold arrays by name and nothing of ours, are read and written here too.
 """
@@ -24,7 +25,7 @@ import sys
 
 import numpy as np
 
-from ..errors import ModelFileError
+from ..errors import FileWriteError, ModelFileError
 
 __all__ = ["read", "read_safetensors", "write", "write_safetensors"]
 
@@ -41,7 +42,6 @@ OTHER_DTYPES = DTYPES | {
 }
 CODES = {dtype.newbyteorder("="): code for code, dtype in OTHER_DTYPES.items() if code != "BF16"}
 NO_DIGEST = "0" * 64
-CHUNK = 1 << 20
 
 
 def write(path, model, arrays):
@@ -73,23 +73,30 @@ def write_safetensors(path, metadata, arrays):
             digest.update(little_endian(array))
         parts[1] = header.replace(digest_field(NO_DIGEST), digest_field(digest.hexdigest()), 1)
 
-    path = os.fspath(path)
+    write_whole(os.fspath(path), [*parts, *map(little_endian, arrays.values())])
+
+
+def write_whole(path, parts):
+    """The file at ``path`` is the old one or the new one, made of ``parts``, whole; anything else is a FileWriteError."""
     folder = os.path.dirname(os.path.abspath(path))
-    temporary = os.path.join(folder, f".{os.path.basename(path)}.{secrets.token_hex(6)}.part")
+    temporary = os.path.join(
+        folder, f".{secrets.token_hex(8)}.part"
+    )  # not longer than the name that will stand there may be
     try:
         with open(temporary, "xb") as file:
             for part in parts:
                 file.write(part)
-            for array in arrays.values():
-                file.write(little_endian(array))
             file.flush()
             os.fsync(file.fileno())
         if os.path.exists(path):
             os.chmod(temporary, os.stat(path).st_mode & 0o777)
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+    except BaseException as error:
+        with contextlib.suppress(OSError, ValueError):
             os.unlink(temporary)
+        if isinstance(error, (OSError, ValueError)):  # ValueError: a path with NUL
+            reason = getattr(error, "strerror", None) or error
+            raise FileWriteError(f"{path}: cannot be written ({reason}); is the folder there and writable?") from error
         raise
     sync_folder(folder)
 
@@ -113,7 +120,7 @@ OTHER_KINDS = {
 
 def read(path):
     """(model, arrays) of a model file; anything wrong with it is a ModelFileError."""
-    with open(path, "rb") as file:
+    with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         length, header = read_header(path, file, size, "a model file")
         rows = parsed(path, header)
@@ -121,29 +128,36 @@ def read(path):
         check_metadata(path, metadata)
         model = parsed(path, metadata["model"])
         check_size(path, size, len(header), check_rows(path, rows))
-        check_digest(path, file, length, header, metadata["sha256"])
-        file.seek(8 + len(header))
-        return model, read_arrays(path, file, rows, DTYPES)
+        return model, read_arrays(path, file, rows, DTYPES, Digest(path, length, header, metadata["sha256"]))
 
 
 def read_safetensors(path):
     """Name → array of any safetensors file, float16 and bfloat16 as float32; anything wrong with it is a ModelFileError."""
-    with open(path, "rb") as file:
+    with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
-        _, header = read_header(path, file, size, "a safetensors file")
+        length, header = read_header(path, file, size, "a safetensors file")
         rows = parsed(path, header)
         metadata = rows.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
             raise ModelFileError(f"{path}: its metadata are not strings by name")
         ordered = in_file_order(rows)
         check_size(path, size, len(header), check_rows(path, ordered, OTHER_DTYPES, least=0))
-        arrays = read_arrays(path, file, ordered, OTHER_DTYPES)
+        digest = Digest(path, length, header, metadata.get("sha256")) if metadata.get("format") == FORMAT else None
+        arrays = read_arrays(path, file, ordered, OTHER_DTYPES, digest)
     for name, row in rows.items():
         if row["dtype"] == "BF16":
             arrays[name] = (arrays[name].astype(np.uint32) << 16).view(np.float32)
         elif row["dtype"] == "F16":
             arrays[name] = arrays[name].astype(np.float32)
     return {name: arrays[name] for name in rows}
+
+
+def opened(path):
+    """The file, to be read; a name that no file can have is a ModelFileError."""
+    try:
+        return open(path, "rb")
+    except ValueError as error:
+        raise ModelFileError(f"{path!r}: no file can be called that ({error})") from None
 
 
 def read_header(path, file, size, what):
@@ -158,15 +172,20 @@ def read_header(path, file, size, what):
     return length, file.read(header_bytes)
 
 
-def read_arrays(path, file, rows, dtypes):
-    """Name → array, one after the other from where ``file`` stands."""
+def read_arrays(path, file, rows, dtypes, digest=None):
+    """Name → array, one after the other from where ``file`` stands; ``digest``, where given, must be of these very bytes."""
     arrays = {}
     for name, row in rows.items():
         dtype = dtypes[row["dtype"]]
         array = np.empty(row["shape"], dtype)
-        if file.readinto(memoryview(array.reshape(-1).view(np.uint8))) != array.nbytes:
+        content = memoryview(array.reshape(-1).view(np.uint8))
+        if file.readinto(content) != array.nbytes:
             raise ModelFileError(f"{path}: the file changed while it was read")
+        if digest is not None:
+            digest.update(content)
         arrays[name] = array.astype(dtype.newbyteorder("="), copy=False)
+    if digest is not None:
+        digest.check()
     return arrays
 
 
@@ -279,14 +298,21 @@ def natural(number):
     return type(number) is int and 0 <= number < 1 << 48
 
 
-def check_digest(path, file, length, header, said):
-    """Raise unless the file's bytes have the digest it names."""
-    if not re.fullmatch("[0-9a-f]{64}", said) or header.count(digest_field(said)) != 1:
-        raise ModelFileError(f"{path}: its sha256 is no such digest")
-    field = digest_field(said)
-    digest = hashlib.sha256(length)
-    digest.update(header.replace(field, digest_field(NO_DIGEST)))
-    while chunk := file.read(CHUNK):
-        digest.update(chunk)
-    if digest.hexdigest() != said:
-        raise ModelFileError(f"{path}: the file is damaged (its sha256 is not {said[:12]}…)")
+class Digest:
+    """The sha256 of a file as its bytes are read, held against the one that its header names."""
+
+    def __init__(self, path, length, header, said):
+        if not isinstance(said, str) or not re.fullmatch("[0-9a-f]{64}", said) or header.count(digest_field(said)) != 1:
+            raise ModelFileError(f"{path}: its sha256 is no such digest")
+        self.path, self.said = path, said
+        self.found = hashlib.sha256(length)
+        self.found.update(header.replace(digest_field(said), digest_field(NO_DIGEST)))
+
+    def update(self, content):
+        """Count further bytes."""
+        self.found.update(content)
+
+    def check(self):
+        """Raise unless that was the file."""
+        if self.found.hexdigest() != self.said:
+            raise ModelFileError(f"{self.path}: the file is damaged (its sha256 is not {self.said[:12]}…)")

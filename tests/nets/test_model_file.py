@@ -206,6 +206,135 @@ def test_every_flipped_byte_is_noticed(saved):
     assert cnncore.load(saved)
 
 
+class Changing:
+    """A file one byte of which is another one in the reading number ``number``, and as it was before and after."""
+
+    def __init__(self, file, number):
+        self.file, self.left = file, number
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+
+    def readinto(self, buffer):
+        count = self.file.readinto(buffer)
+        self.left -= 1
+        if self.left == 0 and count:
+            buffer[count // 2] ^= 1
+        return count
+
+    def read(self, count=-1):
+        found = bytearray(self.file.read(count))
+        self.left -= 1
+        if self.left == 0 and found:
+            found[len(found) // 2] ^= 1
+        return bytes(found)
+
+
+def test_a_file_that_changes_while_it_is_read_is_noticed(saved, monkeypatch):
+    """Whatever is used was read with the digest: a change in any single reading is an error, of nets and of weights."""
+    from cnncore.io import load_weights
+
+    opened = model_file.opened
+    saved = saved.rename(saved.with_suffix(".safetensors"))
+    for read in (cnncore.load, model_file.read_safetensors, lambda path: load_weights(small_net(), path, "cnncore")):
+        readings = 0
+        for number in range(1, 40):
+            files = []
+
+            def changing(path, number=number, files=files):
+                files.append(Changing(opened(path), number))
+                return files[-1]
+
+            monkeypatch.setattr(model_file, "opened", changing)
+            try:
+                read(saved)
+            except ModelFileError:
+                assert files[-1].left <= 0
+                readings += 1
+            else:
+                assert files[-1].left > 0, f"reading {number} was not noticed"
+        assert readings >= 5  # the header's length, the header, the arrays
+
+
+def test_weights_of_a_damaged_model_file_are_refused(saved):
+    saved = saved.rename(saved.with_suffix(".safetensors"))
+    content = bytearray(saved.read_bytes())
+    content[-2] ^= 0x40
+    saved.write_bytes(content)
+    with pytest.raises(ModelFileError, match="damaged"):
+        cnncore.io.load_weights(small_net(), saved, names="cnncore")
+
+
+@pytest.mark.parametrize("extent", [100, 70_000, 1 << 20, (1 << 20) + 1, 1 << 30])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda g, x, n: g.avg_pool(x, 2, stride=n),
+        lambda g, x, n: g.max_pool(x, (1, n)),
+        lambda g, x, n: g.local_response_norm(x, size=n),
+        lambda g, x, n: g.pad(x, [(0, n), (0, 0)]),
+        lambda g, x, n: g.relu(g.input(1, size=(n, 3))),
+        lambda g, x, n: g.reshape(x, shape=[0, -1] + [1] * (3 if n < 1 << 20 else 100)),
+    ],
+    ids=["stride", "window", "size", "padding", "input", "length"],
+)
+def test_what_is_written_is_read(make, extent, tmp_path):
+    """A limit of files is found when the file is written, not when it is needed."""
+    g = cnncore.Graph()
+    x = g.input(1, name="x")
+    try:
+        y = make(g, x, extent)
+        g.output(*((y, g.relu(x)) if not g._nodes or len(g._inputs) > 1 else (y,)))
+        net = g.build(seed=0)
+    except cnncore.CnnError:
+        return
+    path = tmp_path / "net"
+    try:
+        net.save(path)
+    except SettingError as error:
+        assert extent > 1 << 20, error
+        assert not list(tmp_path.iterdir())
+        return
+    assert cnncore.load(path).graph.description() == net.graph.description()
+
+
+def writers(net):
+    from cnncore.images import write_png
+    from cnncore.train import Trainer
+
+    yield lambda path: net.save(path)
+    yield lambda path: Trainer(net, loss_weights=(1, 1)).save(path)
+    yield lambda path: cnncore.io.save_safetensors(net, path)
+    yield lambda path: write_png(path, np.zeros((2, 2), np.uint8))
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_paths_that_cannot_be_written_are_named(number, tmp_path):
+    """No such folder, a folder of that name, NUL, a name that is too long: the path stands in the error, and nothing is left."""
+    write = list(writers(small_net()))[number]
+    (tmp_path / "folder").mkdir()
+    for name in ("no/net.safetensors", "folder", "a\0b.safetensors", "n" * 300 + ".safetensors"):
+        with pytest.raises(cnncore.CnnError, match="cannot be written") as caught:
+            write(tmp_path / name)
+        assert name in str(caught.value) and ".part" not in str(caught.value) and ".tmp" not in str(caught.value)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
+    longest = tmp_path / ("n" * 240 + ".safetensors")  # as long as names may be
+    write(longest)
+    assert list((tmp_path).glob("n*")) == [longest]
+
+
+def test_names_that_no_file_can_have():
+    for read in (cnncore.load, cnncore.io.load_onnx, model_file.read_safetensors, cnncore.images.read_image):
+        with pytest.raises(cnncore.CnnError, match=r"a\\?x?0*b|null|NUL"):
+            read("a\0b")
+
+
 def test_every_truncation_is_noticed(saved):
     data = saved.read_bytes()
     for length in range(len(data)):
@@ -457,10 +586,10 @@ def test_a_hostile_file_takes_no_memory(saved):
 
 def test_wide_values_are_refused(saved):
     def widen(model):
-        model["graph"]["inputs"][0]["size"] = [60_000, 60_000]
-        node(model, "a")["settings"]["padding"] = 60_000
+        model["graph"]["inputs"][0]["size"] = [1_000_000, 1_000_000]
+        node(model, "a")["settings"]["padding"] = 1_000_000
 
-    with pytest.raises(ModelFileError, match="exceeds 65536 along an axis"):
+    with pytest.raises(ModelFileError, match="exceeds 1048576 along an axis"):
         cnncore.load(with_model(saved, widen))
 
 
