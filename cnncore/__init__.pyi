@@ -8,8 +8,8 @@ from ._version import __version__ as __version__
 from .errors import ArrayChangedError as ArrayChangedError
 from .errors import CnnError as CnnError
 from .errors import DataError as DataError
-from .errors import FileWriteError as FileWriteError
 from .errors import DtypeError as DtypeError
+from .errors import FileWriteError as FileWriteError
 from .errors import GradientError as GradientError
 from .errors import GraphError as GraphError
 from .errors import KinkError as KinkError
