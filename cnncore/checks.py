@@ -100,6 +100,13 @@ def ordinary_array(place, name, array, either=False):
             return array.astype(native)
         if either and dtype.kind in "iu":
             return np.require(array, np.int64, ["C", "ALIGNED"])
+        if either and dtype.kind in "USO":
+            raise DtypeError(
+                f"{place}: {name} is {dtype}; expected integers, or float32 or float64: names are numbered by "
+                f"numpy.unique({name}, return_inverse=True)"
+            )
+        if either and dtype == np.bool_:
+            raise DtypeError(f"{place}: {name} is bool; expected integers, or float32 or float64: use {name}.astype(int)")
         raise DtypeError(f"{place}: {name} is {dtype}; expected float32 or float64: use {name}.astype('float32')")
     if not array.flags.aligned or any(s % dtype.itemsize for s in array.strides):
         return array.copy()
@@ -124,9 +131,19 @@ def mask_array(place, name, array):
     return np.ascontiguousarray(array)
 
 
+def check_unmasked(place, name, array):
+    """Raise if some elements of a numpy.ma array are masked: nothing here leaves them out."""
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise DtypeError(
+            f"{place}: {np.ma.count_masked(array)} of {array.size} elements of {name} are masked, which nothing here leaves out: "
+            f"give {name}.filled(value) with a value to compute with"
+        )
+
+
 def _from_outside(place, name, array):
     if not hasattr(array, "__array__") and hasattr(array, "__dlpack__"):
         return np.from_dlpack(array)
+    check_unmasked(place, name, array)
     try:
         return np.asarray(array)
     except (TypeError, ValueError, RuntimeError) as error:

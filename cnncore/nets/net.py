@@ -14,7 +14,7 @@ from collections.abc import MutableMapping
 
 import numpy as np
 
-from ..checks import FLOATS, check_apart, check_destination, index_array, integer, mask_array, ordinary_array
+from ..checks import FLOATS, check_apart, check_destination, check_unmasked, index_array, integer, mask_array, ordinary_array
 from ..errors import (
     ArrayChangedError,
     CnnError,
@@ -332,6 +332,7 @@ class Net:
             self.check_shape(row, x.shape)
             return x
         if row.takes_integers and getattr(x, "dtype", None) is not None and x.dtype.kind in "iu":
+            check_unmasked(row.name, "x", x)
             x = np.asarray(x).astype(self.dtype)
         x = ordinary_array(row.name, "x", x)
         if x.dtype != self.dtype:

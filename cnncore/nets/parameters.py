@@ -5,6 +5,7 @@ from collections.abc import MutableMapping
 
 import numpy as np
 
+from ..checks import check_unmasked
 from ..errors import ShapeError, unknown_name
 
 
@@ -42,6 +43,7 @@ class Arrays(MutableMapping):
 
     def __setitem__(self, name, numbers):
         before = self[name]
+        check_unmasked(self._what, repr(name), numbers)
         array = np.array(numbers, dtype=before.dtype, order="C")
         if array.shape != before.shape:
             raise ShapeError(f"{self._what}[{name!r}]: expected shape {before.shape}, got {array.shape}")

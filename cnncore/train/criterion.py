@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..checks import check_unmasked
 from ..errors import DtypeError, SettingError
 from ..operators.registry import OPS
 
@@ -92,6 +93,7 @@ class Criterion(NamedTuple):
 
     def checked(self, y, target):
         """``target`` as an array, or an error that says what targets of this loss are and how these become it."""
+        check_unmasked(self.name, "targets", target)
         target = np.asarray(target)
         place = f"{self.name}: targets of {self.loss_name}"
         if target.dtype.kind in "USO":

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..checks import integer, per_axis
+from ..checks import check_unmasked, integer, per_axis
 from ..errors import DataError, DtypeError, SettingError, ShapeError
 from ..io.npz import check_total
 from ..vision.images import resize, to_channels

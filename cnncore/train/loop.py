@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..checks import integer, number
+from ..checks import check_unmasked, integer, number
 from ..errors import DataError, SettingError
 from ..operators.registry import OPS
 from . import checkpoint
@@ -374,6 +374,8 @@ class Arrays:
             raise DataError(f"fit: {len(x)} inputs and {len(y)} targets; expected one target for each input")
         if not len(x):
             raise DataError("fit: there are no inputs")
+        for name, array in (("inputs", x), ("targets", y)):
+            check_unmasked("fit", name, array)
         self.x, self.y = np.asarray(x), np.asarray(y)
 
     def __len__(self):

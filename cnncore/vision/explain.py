@@ -5,6 +5,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from ..checks import check_unmasked
 from ..errors import GraphError, SettingError, ShapeError
 from ..io.files import write_atomically
 from . import images
@@ -69,6 +70,7 @@ def class_activation_map(net, x, class_index=None):
     structure = net.graph
     if len(structure.outputs) != 1 or len(structure.inputs) != 1:
         raise GraphError("class_activation_map: the net must have one input and one output, the class scores")
+    check_unmasked("class_activation_map", "x", x)
     x = np.asarray(x)
     if len(x) == 0:
         raise ShapeError(f"class_activation_map: x has shape {x.shape}, no image; give at least one")

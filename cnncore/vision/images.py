@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..checks import per_axis
+from ..checks import check_unmasked, per_axis
 from ..errors import DataError, DtypeError, SettingError, ShapeError
 from ..io.files import write_atomically
 

@@ -338,3 +338,57 @@ def test_state_out_of_range():
         odd.flat[1] = value
         with pytest.raises(CnnError):
             op(x, odd, kernel_size=2, training=True)
+
+
+# ── Masked arrays ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def masked(array):
+    made = np.ma.array(array)
+    made[(0,) * made.ndim] = np.ma.masked
+    return made
+
+
+@pytest.mark.parametrize("op", cnncore.OPS.values(), ids=lambda op: op.name)
+def test_masked_elements_are_refused_in_every_array(op):
+    """The mask would be dropped, and what lies under it computed with; an array without masked elements is like any other."""
+    case = op.cases[0]
+    arrays = case.sample(min(case.ranks), np.float64)
+    for place, array in enumerate(arrays):
+        if array is None or not np.size(array):
+            continue
+        wrong = [*arrays[:place], masked(array), *arrays[place + 1 :]]
+        with pytest.raises(DtypeError, match=r"1 of \d+ elements of \w+ are masked.*\.filled\(value\)"):
+            op(*wrong, **case.settings)
+        right = [*arrays[:place], np.ma.array(array), *arrays[place + 1 :]]
+        first, second = op(*right, **case.settings), op(*arrays, **case.settings)
+        assert np.array_equal(first[0] if isinstance(first, tuple) else first, second[0] if isinstance(second, tuple) else second,
+                              equal_nan=(second[0] if isinstance(second, tuple) else second).dtype.kind == "f")  # fmt: skip
+
+
+def test_masked_elements_are_refused_wherever_arrays_come_in():
+    from cnncore import explain, images
+    from cnncore.train import Trainer
+    from cnncore.train.data import Dataset
+
+    g = cnncore.Graph()
+    g.output(g.linear(g.global_avg_pool(g.input(1)), 2))
+    net, x, y = g.build(dtype="float64"), np.zeros((2, 1, 3, 3)), np.arange(2)
+    pixels = np.zeros((3, 3), np.uint8)
+    for call in (
+        lambda: net(masked(x)),
+        lambda: net.with_backward(x)[1](masked(net(x))),
+        lambda: net.parameters.update({"linear.b": masked(np.zeros(2))}),
+        lambda: Trainer(net).fit(masked(x), y, epochs=1),
+        lambda: Trainer(net).fit(x, masked(y), epochs=1),
+        lambda: Trainer(net).step(x, masked(y)),
+        lambda: Dataset([masked(pixels), pixels], [0, 1], ["a", "b"]),
+        lambda: Dataset(np.stack([pixels] * 2), masked(y), ["a", "b"]),
+        lambda: images.resize(masked(pixels), 2),
+        lambda: images.write_png(None, masked(pixels)),
+        lambda: images.overlay(pixels, masked(np.zeros((3, 3)))),
+        lambda: images.colormap(masked(np.zeros(3))),
+        lambda: explain.class_activation_map(net, masked(x)),
+    ):
+        with pytest.raises(DtypeError, match="masked"):
+            call()
