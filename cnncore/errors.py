@@ -9,6 +9,7 @@ import difflib
 import re
 
 __all__ = [
+    "printable",
     "CnnError",
     "ShapeError",
     "DtypeError",
@@ -111,3 +112,20 @@ def with_node_path(error, op, path, branches=()):
     if len(branches) > 1:
         text += " Joined here: " + ", ".join(f"{name} {shape_text(shape)}" for name, shape in branches) + "."
     return type(error)(text) if isinstance(error, CnnError) else error
+
+
+def printable(text, kept=""):
+    """``text`` as it can be printed, written into any file and read back: what is no printable character as its escape.
+
+    Names come from file systems and from files of others; they may hold bytes that are no text, line breaks, NUL.
+
+    >>> printable("caf\udce9"), printable("two\nlines"), printable("café 猫")
+    ('caf\\xe9', 'two\\nlines', 'café 猫')
+    """
+    return "".join(letter if letter.isprintable() or letter in kept else escaped(letter) for letter in text)
+
+
+def escaped(letter):
+    """The escape of a character; of a byte that is no text, as Python keeps it in names of files, that byte."""
+    code = ord(letter)
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else letter.encode("unicode_escape").decode("ascii")

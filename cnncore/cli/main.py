@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import sys
+import warnings
 
 from .. import __version__, set_num_threads
 from ..errors import CnnError, unknown_name
@@ -16,6 +17,7 @@ from .nets import add_export, add_profile, add_summary, add_tune
 from .operators import add_bench, add_check, add_info, add_ops
 from .options import count
 from .predict import add_predict
+from .progress import one_line
 from .train import add_train
 
 __all__ = ["main"]
@@ -88,12 +90,20 @@ def parser():
 def main(arguments=None):
     """Run one command; return its exit code."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the caller: `cnncore … >&-`
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        if getattr(sys, name) is None:  # closed: a service, pythonw, cron with >&-; what is said goes nowhere
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # not a text file of the usual kind
             stream.reconfigure(errors="replace")
     options = parser().parse_args(arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *_: print(f"cnncore: note: {message}", file=sys.stderr)
+        return run(options)
+
+
+def run(options):
+    """Run the command of the parsed options; return its exit code."""
     try:
         if options.threads is not None:
             set_num_threads(options.threads)
@@ -112,12 +122,3 @@ def main(arguments=None):
             raise
         print(f"cnncore: error: {one_line(error)}", file=sys.stderr)
         return 2
-
-
-def one_line(error):
-    """The error's text in one line; OSErrors with the file first, as all others have it."""
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
-    if isinstance(error, MemoryError):
-        return f"out of memory{f' ({error})' if str(error) else ''}; give a smaller size or batch size"
-    return " ".join(str(error).split())

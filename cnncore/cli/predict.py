@@ -125,7 +125,7 @@ def size_note(odd, classifier):
 
 def image_files(names):
     """The files named, and the images in the folders named."""
-    from ..vision.images import IMAGE_SUFFIXES
+    from ..vision.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES, warn_of_unread
 
     files = []
     for name in names:
@@ -136,6 +136,9 @@ def image_files(names):
         inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
         if not inside:
             raise DataError(f"{path}: the folder holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        unread = [p for p in path.iterdir() if p.suffix.lower() in UNREAD_SUFFIXES and p.is_file()]
+        if unread:
+            warn_of_unread(path, unread)
         files += inside
     return list(dict.fromkeys(files))
 

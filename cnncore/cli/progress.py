@@ -1,9 +1,9 @@
-"""Progress on a terminal: one line that is redrawn at most ten times a second, and nothing where there is no terminal."""
+"""What a terminal shows: progress in one line, redrawn at most ten times a second, nothing where there is none; errors in one line."""
 
 import shutil
 import time
 
-__all__ = ["ProgressLine", "bar", "clock"]
+__all__ = ["ProgressLine", "bar", "clock", "one_line"]
 
 SECONDS_BETWEEN = 0.1
 EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -76,3 +76,12 @@ def clock(seconds):
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def one_line(error):
+    """The error's text in one line; OSErrors with the file first, as all others have it."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    if isinstance(error, MemoryError):
+        return f"out of memory{f' ({error})' if str(error) else ''}; give a smaller size or batch size"
+    return " ".join(str(error).split())

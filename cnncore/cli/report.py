@@ -10,12 +10,12 @@ import math
 import platform
 import shlex
 from dataclasses import dataclass
-from html import escape
+from html import escape as escape_markup
 
 import numpy as np
 
 from .. import __version__, get_num_threads
-from ..errors import GraphError
+from ..errors import GraphError, printable
 from ..io.files import write_atomically
 from ..runtime import cpu
 from ..vision import explain, images
@@ -30,12 +30,17 @@ MOST_LOOKS = 10
 MOST_CLASSES = 26  # of a confusion matrix that is still read as a table
 
 
+def escape(text):
+    """Text as HTML and XML have it: marks and characters that no document may hold are escaped."""
+    return escape_markup(printable(text, "\n\t"))
+
+
 def write_report(job, tested, seconds, by_size=()):
     """Write the report of ``job`` to its folder; ``tested`` is the final Evaluation, ``seconds`` what it took.
 
     ``by_size`` comes from :func:`cnncore.vision.classify.accuracy_by_size`.
     """
-    write_atomically(job.report, report(job, tested, seconds, by_size).encode())
+    write_atomically(job.report, report(job, tested, seconds, by_size).encode(errors="backslashreplace"))
 
 
 @dataclass(frozen=True)

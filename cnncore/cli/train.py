@@ -6,10 +6,10 @@ import time
 import numpy as np
 
 from .. import get_num_threads
-from ..errors import SettingError
+from ..errors import CnnError, SettingError
 from ..runtime import cpu
 from .options import size
-from .progress import ProgressLine, bar, clock
+from .progress import ProgressLine, bar, clock, one_line
 
 MOST_CONFUSION_COLUMNS = 20
 
@@ -40,14 +40,26 @@ def train(options):
         from .report import write_report
 
         by_size = accuracy_by_size(Classifier(job.net), job.held_out)
-        samples = job.write_samples()
-        write_report(job, tested, time.perf_counter() - began, by_size)
+        lost = []  # each is written whatever becomes of the other: the model is there
+        samples = kept(lost, job.write_samples) or []
+        kept(lost, lambda: write_report(job, tested, time.perf_counter() - began, by_size))
     except KeyboardInterrupt:
         shown.line.clear()
         shown.interrupted()
         return 130
     shown.conclude(tested, by_size, time.perf_counter() - began, samples)
-    return 0
+    for error in lost:
+        print(f"cnncore: error: {one_line(error)}", file=sys.stderr)
+    return 2 if lost else 0
+
+
+def kept(lost, write):
+    """What ``write`` returns; its error goes to ``lost``."""
+    try:
+        return write()
+    except (CnnError, OSError, ValueError) as error:
+        lost.append(error)
+        return None
 
 
 TRAIN_HELP = """\
@@ -171,7 +183,8 @@ class TrainingLines:
             if len(by_size) > 1:
                 print("by size  " + "  ".join(f"{size[0]}×{size[1]} {share:.1%}" for size, _, share in by_size))
             print(f"model    {job.model}\nreport   {job.report}")
-            print(f"try      cnncore predict {job.model} {samples[-1]}")
+            if samples:
+                print(f"try      cnncore predict {job.model} {samples[-1]}")
 
     def interrupted(self):
         job, done = self.job, len(self.job.trainer.history)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..checks import check_unmasked, integer, per_axis
-from ..errors import DataError, DtypeError, SettingError, ShapeError
+from ..errors import DataError, DtypeError, SettingError, ShapeError, printable
 from ..io.npz import check_total
 from ..vision.images import resize, to_channels
 from ..vision.preprocessing import normalise
@@ -69,8 +69,12 @@ class Dataset:
     std: tuple = None
 
     def __post_init__(self):
-        images, labels = self.images, np.array(self.labels)
-        names = tuple(str(name) for name in self.class_names)
+        images = self.images
+        for name, array in (("images", images), ("labels", self.labels)):
+            for part in array if isinstance(array, (list, tuple)) else (array,):
+                check_unmasked(self.name, name, part)
+        labels = np.array(self.labels)
+        names = tuple(printable(str(name)) for name in self.class_names)
         if not isinstance(images, np.ndarray):
             images = tuple(_read_only(np.asarray(image)) for image in images)
             if len({(image.shape, image.dtype) for image in images}) == 1:
@@ -104,7 +108,8 @@ class Dataset:
             )
         labels = _read_only(labels.astype(np.int64))
         mean, std = (self.mean, self.std) if self.mean is not None else pixel_statistics(images)
-        for field, value in (("images", images), ("labels", labels), ("class_names", names)):
+        text = printable(str(self.name))
+        for field, value in (("images", images), ("labels", labels), ("class_names", names), ("name", text)):
             object.__setattr__(self, field, value)
         channels = self.channels
         for field, value in (("mean", mean), ("std", std)):
@@ -399,7 +404,7 @@ def digits_split(seed=0):
 # ── Any data set ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def load(path, part="train", channels=None, size=None):
+def load(path, part="train", channels=None, size=None, some_classes=False):
     """Load labelled images.
 
     Parameters
@@ -408,7 +413,8 @@ def load(path, part="train", channels=None, size=None):
         One of
 
         * a folder with one subfolder per class, holding PNG, PGM/PPM, or (with Pillow: ``pip install 'cnncore[data]'``)
-          JPEG, BMP, GIF, WebP or TIFF files of any size. Classes are numbered in the order of their names, or of their
+          JPEG, BMP, GIF, WebP or TIFF files of any size, in folders of their own or not. Pictures of other kinds are left
+          out with a warning. Classes are numbered in the order of their names, or of their
           values when all names are numbers;
         * a folder with IDX files of the usual names (``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, also
           ``.gz``);
@@ -421,6 +427,8 @@ def load(path, part="train", channels=None, size=None):
         1 makes all images grey, 3 makes all RGB. None: grey when every image is stored as grey, else RGB.
     size : int or (int, int), optional
         Resize while reading, so that the originals need not fit in memory together.
+    some_classes : bool
+        Whether it may hold images of some classes only, or of one: a part that is held out from training.
 
     Returns
     -------
@@ -452,13 +460,13 @@ def load(path, part="train", channels=None, size=None):
     try:
         if place.is_dir():
             pair = find_idx_pair(place, part)
-            loaded = read_idx_pair(*pair) if pair else read_folder(place, channels, size)
+            loaded = read_idx_pair(*pair, some_classes) if pair else read_folder(place, channels, size, some_classes)
         elif place.is_file():
             if place.suffix.lower() != ".npz":
                 raise DataError(f"{place}: expected a folder, an .npz file, or two IDX files as images.idx:labels.idx")
-            loaded = read_npz(place, part)
+            loaded = read_npz(place, part, some_classes)
         elif pair := two_files(text):
-            loaded = read_idx_pair(*pair)
+            loaded = read_idx_pair(*pair, some_classes)
         else:
             raise DataError(f"{place}: no such file or folder")
     except OSError as error:

@@ -6,21 +6,33 @@ is unpickled, and whatever is wrong becomes one DataError that says where and wh
 
 import gzip
 import math
+import os
 import pathlib
 import re
 import struct
+import warnings
 import zipfile
 import zlib
+from collections import Counter
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, printable
 from ..io.npz import DEFLATE_LARGEST_RATIO, READ_BLOCK, _npz_entries, _read_npy, check_total
-from ..vision.images import IMAGE_SUFFIXES, read_image, resize, to_channels
+from ..vision.images import (
+    IMAGE_SUFFIXES,
+    UNREAD_SUFFIXES,
+    counted_kinds,
+    read_image,
+    resize,
+    to_channels,
+    warn_of_unread,
+)
 
 __all__ = ["check_total", "find_idx_pair", "read_folder", "read_idx_pair", "read_npz", "two_files"]
 
 LARGEST_CLASS_COUNT = 100_000
+PARTS = ("train", "training", "test", "testing", "val", "valid", "validation")  # folders of data sets, no classes
 
 
 def two_files(text):
@@ -37,14 +49,16 @@ def two_files(text):
     return None
 
 
-def _classes(name, labels, class_names=None):
-    """Number the labels from 0 and name the classes: (labels, class_names)."""
+def _classes(name, labels, class_names=None, some_classes=False):
+    """Number the labels from 0 and name the classes: (labels, class_names). With ``some_classes`` they need not all be there."""
     if class_names is None:
         values, labels = np.unique(labels, return_inverse=True)
         class_names = [str(value) for value in values.tolist()]
         labels = labels.reshape(-1)
     if len(class_names) > LARGEST_CLASS_COUNT:
         raise DataError(f"{name}: {len(class_names)} different labels; expected classes, at most {LARGEST_CLASS_COUNT}")
+    if some_classes:
+        return labels, class_names
     present = np.bincount(labels[(labels >= 0) & (labels < len(class_names))], minlength=len(class_names))
     if len(class_names) < 2 or np.count_nonzero(present) < 2:
         only = [class_name for class_name, count in zip(class_names, present, strict=True) if count]
@@ -61,8 +75,8 @@ def _classes(name, labels, class_names=None):
 # ── Folders ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_folder(folder, channels=None, size=None):
-    """Read a folder with one subfolder per class.
+def read_folder(folder, channels=None, size=None, some_classes=False):
+    """Read a folder with one subfolder per class, which may hold folders in turn.
 
     Parameters
     ----------
@@ -71,6 +85,8 @@ def read_folder(folder, channels=None, size=None):
         As in `cnncore.vision.images.read_image`; None makes all RGB as soon as one is.
     size : (int, int), optional
         Resize each image as soon as it is read.
+    some_classes : bool
+        Whether classes may be without images: in a part that is held out.
 
     Returns
     -------
@@ -88,25 +104,23 @@ def read_folder(folder, channels=None, size=None):
     >>> images[0], labels, names
     (array([[  0, 255]], dtype=uint8), array([0, 1]), ['cat', 'dog'])
     """
-    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "__")))
-    subfolders = [entry for entry in entries if entry.is_dir()]
-    if not subfolders:
-        found = "the folder is empty" if not entries else "the folder has no subfolders"
-        raise DataError(f"{folder}: {found}; expected one per class, each with its images: cats/1.png, dogs/1.png …")
-    if all(re.fullmatch("[0-9]{1,9}", entry.name) for entry in subfolders):
-        subfolders.sort(key=lambda entry: int(entry.name))
+    subfolders = class_folders(folder)
     files, labels = [], []
     for label, subfolder in enumerate(subfolders):
-        inside = sorted(entry for entry in subfolder.iterdir() if not entry.name.startswith("."))
-        own = [entry for entry in inside if entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file()]
-        if not own:
-            nested = any(entry.is_dir() for entry in inside)
-            hint = f"did you mean {subfolder}?" if nested else f"add some (such as {subfolder.name}/1.png) or remove it"
-            raise DataError(f"{folder}: no images in class {subfolder.name!r}; {hint}")
+        own, unread = images_below(subfolder)
+        if not own and not some_classes:
+            raise DataError(
+                f"{folder}: no images in class {printable(subfolder.name)!r}; {what_to_do(subfolder, unread)}"
+            )
+        if unread:
+            warn_of_unread(subfolder, unread)
         files += own
         labels += [label] * len(own)
-    names = [subfolder.name for subfolder in subfolders]
-    labels, names = _classes(folder, np.array(labels), names)  # before the images are read, which can take long
+    names = [printable(subfolder.name) for subfolder in subfolders]
+    # Before the images are read, which can take long.
+    labels, names = _classes(folder, np.array(labels, np.int64), names, some_classes)
+    if not files:
+        raise DataError(f"{folder}: there are no images; add some")
     images, total = [], 0
     for file in files:
         image = read_image(file, channels)
@@ -116,6 +130,53 @@ def read_folder(folder, channels=None, size=None):
     if len({image.ndim for image in images}) > 1:
         images = [to_channels(image, 3) for image in images]
     return images, labels, names
+
+
+def class_folders(folder):
+    """The subfolders of ``folder``, one per class, in the order of their names, or of their values where all are numbers."""
+    entries = sorted(entry for entry in folder.iterdir() if not skipped(entry.name))
+    subfolders = [entry for entry in entries if entry.is_dir()]
+    if not subfolders:
+        found = "the folder is empty" if not entries else "the folder has no subfolders"
+        raise DataError(f"{folder}: {found}; expected one per class, each with its images: cats/1.png, dogs/1.png …")
+    if all(entry.name.lower() in PARTS for entry in subfolders):
+        raise DataError(
+            f"{folder}: its folders are parts of a data set ({', '.join(entry.name for entry in subfolders)}), not classes; "
+            f"did you mean {subfolders[0]}?"
+        )
+    if all(re.fullmatch("[0-9]{1,9}", entry.name) for entry in subfolders):
+        subfolders.sort(key=lambda entry: int(entry.name))
+    return subfolders
+
+
+def images_below(folder):
+    """(files that are read, files of pictures that are not) in a folder and those below it; links to folders are not followed."""
+    found, unread = [], []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not skipped(name))
+        for name in sorted(files):
+            entry = pathlib.Path(place) / name
+            if not skipped(name) and entry.is_file():
+                if entry.suffix.lower() in IMAGE_SUFFIXES:
+                    found.append(entry)
+                elif entry.suffix.lower() in UNREAD_SUFFIXES:
+                    unread.append(entry)
+    return found, unread
+
+
+def skipped(name):
+    """Whether a file or folder of this name is none of the user's: hidden, or left behind by programs."""
+    return name.startswith(".") or name in ("__MACOSX", "__pycache__")
+
+
+def what_to_do(folder, unread):
+    """The way out for a class without images."""
+    if unread:
+        return f"it has {counted_kinds(unread)}, kinds that are not read: {', '.join(IMAGE_SUFFIXES)} are; convert them"
+    other = [entry for entry in folder.rglob("*") if entry.is_file() and not skipped(entry.name)]
+    if other:
+        return f"it has {counted_kinds(other)}; {', '.join(IMAGE_SUFFIXES)} are read"
+    return f"add some (such as {printable(folder.name)}/1.png) or remove it"
 
 
 # ── IDX files ── Format of the MNIST files, described at http://yann.lecun.com/exdb/mnist/ ─────────────────────────────
@@ -160,7 +221,7 @@ def find_idx_pair(folder, part):
     return images[wanted[0]], labels[0]
 
 
-def read_idx_pair(images_file, labels_file):
+def read_idx_pair(images_file, labels_file, some_classes=False):
     """Read two IDX files, plain or gz.
 
     >>> import tempfile
@@ -179,7 +240,7 @@ def read_idx_pair(images_file, labels_file):
         raise DataError(f"{labels_file}: holds {labels.dtype.name} {labels.shape}; expected one integer per image")
     images = _as_images(images_file, images)
     _check_counts(labels_file, images, labels)
-    return images, *_classes(labels_file, labels)
+    return images, *_classes(labels_file, labels, None, some_classes)
 
 
 def _read_idx(file):
@@ -231,7 +292,7 @@ NPZ_KEYS = {
 }
 
 
-def read_npz(file, part="train"):
+def read_npz(file, part="train", some_classes=False):
     """Read the part "train" or "test" of an npz file.
 
     >>> import tempfile
@@ -263,7 +324,7 @@ def read_npz(file, part="train"):
     images = _as_images(f"{file}: {images_key}", images)
     labels, class_names = _as_labels(f"{file}: {labels_key}", labels, class_names)
     _check_counts(f"{file}: {labels_key}", images, labels)
-    return images, *_classes(f"{file}: {labels_key}", labels, class_names)
+    return images, *_classes(f"{file}: {labels_key}", labels, class_names, some_classes)
 
 
 def _as_images(place, images):

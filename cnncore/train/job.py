@@ -36,6 +36,7 @@ DISTORTIONS = Augment(shift=0.1, rotation=15, scale=0.15, shear=15, fill="edge",
 # For networks of any size. Chosen, with the number of epochs, on 500 of the digits to train on, never on those held out.
 CANVASES = ((1, 1), (1, 1), (1.5, 1.5), (1, 1), (1, 1), (2.2, 1.3), (1, 1), (2.2, 2.2), (1, 1), (1, 1), (1.3, 2.2))
 MOST_SAMPLES = 10
+MOST_NAME_BYTES = 60  # of a class in the name of a file
 
 
 @dataclass
@@ -238,6 +239,7 @@ class Job(Callback):
         written = []
         for label, name in list(enumerate(self.held_out.class_names))[:MOST_SAMPLES]:
             safe = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)
+            safe = safe.encode()[:MOST_NAME_BYTES].decode(errors="ignore")
             of_class = np.flatnonzero(self.held_out.labels == label)
             if len(of_class):
                 written.append(
@@ -264,9 +266,10 @@ def labelled_images(options):
     ]
     if options.validation is None:
         if parts[0].is_dir() and parts[1] != place:
-            return both_parts(*(load(part, size=options.size) for part in parts))
+            return both_parts(load(parts[0], size=options.size), load(parts[1], size=options.size, some_classes=True))
         if brings_test_part(place):
-            return both_parts(*(load(options.data, part, size=options.size) for part in ("train", "test")))
+            held_out = load(options.data, "test", size=options.size, some_classes=True)
+            return both_parts(load(options.data, size=options.size), held_out)
     return load(options.data, size=options.size).split(options.validation or 0.2, options.seed)
 
 

@@ -8,7 +8,8 @@ DataError.
 Three rules turn what files hold into grey or RGB, with and without Pillow the same:
 
 * transparency is laid over white, as a viewer shows it;
-* 16-bit samples keep their upper 8 bits;
+* 16-bit samples keep their upper 8 bits; where a TIFF file says what its largest sample is, that is white. Samples of 32 bits
+  are taken for 8 bits if they fit, else for 16, with a warning;
 * RGB becomes grey by luma, (299 R + 587 G + 114 B) / 1000 (ITU-R BT.601), grey becomes RGB by repetition.
 """
 
@@ -16,13 +17,15 @@ import base64
 import io
 import pathlib
 import struct
+import warnings
 import zlib
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 
 from ..checks import check_unmasked, per_axis
-from ..errors import DataError, DtypeError, SettingError, ShapeError
+from ..errors import DataError, DtypeError, SettingError, ShapeError, printable
 from ..io.files import write_atomically
 
 __all__ = ["colormap", "overlay", "png_data_uri", "read_image", "resize", "to_channels", "write_png"]
@@ -175,13 +178,11 @@ def _decode_with_pillow(name, content):
 def _pillow_samples(name, image):
     from PIL import ImageOps
 
+    tags = getattr(image, "tag_v2", None)  # of a TIFF file
     if image.getexif().get(0x0112, 1) != 1:  # a photo taken with the camera turned: 0x0112 is EXIF's orientation
         image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits a sample; mode I holds them in 32
-        samples = np.asarray(image)
-        if samples.min() < 0 or samples.max() > 0xFFFF:
-            raise DataError(f"{name}: 32-bit samples; expected 8 or 16 bits. Convert the image to 8 bits")
-        return (samples >> 8).astype(np.uint8)[:, :, None]
+    if image.mode.startswith("I"):
+        return _deep_samples(name, np.asarray(image), tags)
     if image.mode == "F":
         raise DataError(f"{name}: floating-point samples; expected 8 or 16 bits. Convert the image to 8 bits")
     if "transparency" in image.info and image.mode in ("1", "L", "P", "RGB"):
@@ -191,6 +192,32 @@ def _pillow_samples(name, image):
         mode = mode.get(image.mode, "RGB")
     samples = np.asarray(image.convert(mode))
     return samples.reshape(*samples.shape[:2], -1)
+
+
+TIFF_BITS, TIFF_LARGEST = 258, 281  # tags BitsPerSample and MaxSampleValue (TIFF 6.0, section 8)
+
+
+def _deep_samples(name, samples, tags):
+    """8 bits of samples of 16 or 32 bits. The file says which of them is white, or else a warning, what is taken for it."""
+    if samples.min() < 0 or samples.max() > 0xFFFF:
+        raise DataError(
+            f"{name}: samples from {samples.min()} to {samples.max()}; expected 8 or 16 bits. Convert the image to 8 bits"
+        )
+    white = 0 if tags is None else int(max(np.atleast_1d(tags.get(TIFF_LARGEST, 0))))
+    if not samples.max() <= white <= 0xFFFF:
+        white, done = 0xFFFF, None
+        if (
+            tags is not None and max(np.atleast_1d(tags.get(TIFF_BITS, 16))) > 16
+        ):  # an array of integers as it was saved
+            white = 0xFF if samples.max() <= 0xFF else 0xFFFF
+            done = f"32-bit samples up to {samples.max()}: {white} is taken for white"
+        elif tags is not None and 0 < samples.max() < 0x1000:
+            done = f"16-bit samples up to {samples.max()} only: 65535 is taken for white, and the picture is dark"
+        if done:
+            warnings.warn(f"{name}: {done}; if it is not, convert it to 8 bits", UserWarning, stacklevel=5)
+    if white == 0xFFFF:
+        return (samples >> 8).astype(np.uint8)[:, :, None]
+    return (samples.astype(np.int64) * 255 // max(white, 1)).astype(np.uint8)[:, :, None]
 
 
 # ── Reading PNG ── W3C Recommendation "Portable Network Graphics (PNG) Specification", third edition, 2025 ────────────
@@ -446,6 +473,7 @@ def resize(image, size):
     array([[ 14, 129]], dtype=uint8)
     """
     height, width = per_axis("resize", "size", size, rank=2, minimum=1)
+    check_unmasked("resize", "image", image)
     image = np.asarray(image)
     if image.dtype not in (np.uint8, np.float32, np.float64):
         raise DtypeError(f"resize: image is {image.dtype}; expected uint8, float32 or float64")
@@ -506,6 +534,7 @@ def write_png(path, image):
     >>> write_png(None, np.zeros((2, 3), np.uint8))[:8]
     b'\\x89PNG\\r\\n\\x1a\\n'
     """
+    check_unmasked("write_png", "image", image)
     image = np.asarray(image)
     _check_image("write_png", image)
     height, width = image.shape[:2]
@@ -634,6 +663,8 @@ def overlay(image, heat, strength=0.6, low=None, high=None):
     >>> overlay(np.array([[10, 10]], np.uint8), [[0.0, 1.0]], strength=1.0).tolist()
     [[[10, 10, 10], [230, 232, 171]]]
     """
+    check_unmasked("overlay", "image", image)
+    check_unmasked("overlay", "heat", heat)
     image = np.asarray(image)
     _check_image("overlay", image)
     if not (isinstance(strength, (int, float)) and 0 <= strength <= 1):
@@ -649,6 +680,7 @@ def overlay(image, heat, strength=0.6, low=None, high=None):
 
 def _level(place, values, low, high):
     """``values`` on a scale from 0 to 1; NaN stays NaN. A scale without length is 0 up to ``low`` and 1 above it."""
+    check_unmasked(place, "values", values)
     values = np.asarray(values, np.float64)
     finite = values[np.isfinite(values)]
     low = float(finite.min() if low is None and finite.size else low or 0.0)
@@ -660,4 +692,26 @@ def _level(place, values, low, high):
     return np.clip((values - low) / (high - low), 0.0, 1.0)
 
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".pgm", ".ppm", ".pnm", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".pgm", ".ppm", ".pnm"),
+    *(".bmp", ".gif", ".webp", ".tif", ".tiff"),
+)
+UNREAD_SUFFIXES = (
+    *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".tga", ".pbm", ".pam", ".exr", ".hdr", ".ico"),
+    *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".dcm"),
+)  # of pictures too; others in a folder are no pictures
+
+
+def counted_kinds(files):
+    """How many files there are of which kind."""
+    counts = Counter(entry.suffix.lower() or "no suffix" for entry in files)
+    return ", ".join(f"{count} of {printable(kind)}" for kind, count in counts.most_common(3))
+
+
+def warn_of_unread(folder, unread):
+    """Say that pictures are left out."""
+    warnings.warn(
+        f"{printable(str(folder))}: {counted_kinds(unread)} are left out, kinds that are not read; convert them to .png or .jpg",
+        UserWarning,
+        stacklevel=4,
+    )

@@ -153,8 +153,8 @@ def read_classes(path):
     """
     if os.path.getsize(path) > MOST_CLASS_BYTES:
         raise DataError(f"{path}: {os.path.getsize(path)} bytes are no list of classes; one name per line, or JSON")
-    with open(path, encoding="utf-8", errors="replace") as file:
-        text = file.read().removeprefix("\ufeff")
+    with open(path, "rb") as file:
+        text = decoded(path, file.read())
     if text.lstrip()[:1] not in ("[", "{"):
         names = [line.strip() for line in text.splitlines() if line.strip()]
     else:
@@ -169,6 +169,21 @@ def read_classes(path):
     if not names or not all(isinstance(name, str) for name in names):
         raise DataError(f'{path}: no names of classes; one per line, a JSON list, or JSON {{"0": name, …}}')
     return names
+
+
+def decoded(path, content):
+    """The text of a file in UTF-8, or in UTF-16 with the mark that programs on Windows begin it with."""
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: byte {content[error.start]:#04x} at place {error.start} is no {encoding.removesuffix('-sig').upper()}; "
+            "save the file as UTF-8"
+        ) from None
+    if "\0" in text:
+        raise DataError(f"{path}: it holds NUL, which is no text; save the file as UTF-8")
+    return text
 
 
 def preset(name):

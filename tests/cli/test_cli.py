@@ -572,3 +572,68 @@ def test_train_without_arguments_reads_handwriting(tmp_path):
     assert right >= 960
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("by size")]
     assert f"28×28 {accuracy:.1f}%" in line and f"40×52 {right / 10:.1f}%" in line and "200×90" in line
+
+
+# ── Streams that are not there, files that cannot be written ───────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "command", ["ops", "ops max_pool", "summary lenet", "info", "check relu", "predict none.png none.png"]
+)
+def test_closed_streams_end_no_command(command, closed, tmp_path):
+    """As services, cron and pythonw start programs: the exit code is that of the same command with streams."""
+    codes = [
+        subprocess.run(
+            f"{sys.executable} -m cnncore {command} {redirected}",
+            shell=True,
+            cwd=tmp_path,
+            env=ENVIRONMENT,
+            capture_output=True,
+            timeout=120,
+        )
+        for redirected in ("", closed)
+    ]
+    assert codes[0].returncode == codes[1].returncode
+    assert b"Traceback" not in codes[1].stderr and b"Exception ignored" not in codes[1].stderr
+
+
+def test_a_sample_or_a_report_that_cannot_be_written_does_not_end_a_training(tmp_path, capsys, monkeypatch):
+    """What the other steps leave is there, the accuracy is said, and the error comes last."""
+    for place, name in enumerate(("cat", "dog")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(4):
+            write_png(tmp_path / "data" / name / f"{number}.png", np.full((28, 28), 90 * place + number, np.uint8))
+    arguments = [
+        "train",
+        "--data",
+        str(tmp_path / "data"),
+        "--epochs",
+        "1",
+        "--no-augment",
+        "--output",
+        str(tmp_path / "run"),
+    ]
+    (tmp_path / "run" / "report.html").mkdir(parents=True)
+    (tmp_path / "run" / "samples").write_text("in the way")
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr()
+    assert "accuracy" in said.out and "try" not in said.out
+    assert said.err.count("cnncore: error:") == 2 and "samples" in said.err and "report.html" in said.err
+    assert cnncore.load(tmp_path / "run" / "model.safetensors").metadata["classes"] == ["cat", "dog"]
+
+
+def test_pictures_that_are_left_out_are_noted(tmp_path, capsys):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            write_png(tmp_path / name / f"{number}.png", np.full((28, 28), number, np.uint8))
+    (tmp_path / "cat" / "more.heic").touch()
+    assert (
+        cli.main(["train", "--data", str(tmp_path), "--epochs", "1", "--output", str(tmp_path / "run"), "--quiet"]) == 0
+    )
+    note = capsys.readouterr().err
+    assert (
+        re.search(r"^cnncore: note: .*cat: 1 of \.heic are left out", note, re.MULTILINE)
+        and "data_files.py" not in note
+    )

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from support.processes import ROOT
 
 from cnncore.errors import DataError, DtypeError, SettingError, ShapeError
-from cnncore.train import data
+from cnncore.train import data, data_files
 from cnncore.train.augment import Augment, uniform, warp
 from cnncore.train.data import Dataset, decode_digits, digits, digits_split, load, pixel_statistics
 from cnncore.vision import images as im
@@ -1154,3 +1154,155 @@ def test_overlay():
         im.overlay(image, heat, strength=2)
     with pytest.raises(ShapeError):
         im.overlay(image, heat[0])
+
+
+# ── What users' folders hold ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pictures(folder, *names, level=0):
+    """Small PNG files; their kind is seen from what they hold, whatever they are called."""
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(im.write_png(None, np.full((6, 6), level + number, np.uint8)))
+
+
+def test_every_picture_that_is_read_counts_wherever_it_lies(tmp_path):
+    for place, name in enumerate(("cat", "dog")):
+        pictures(tmp_path / name, *(f"{n}{s}" for n, s in enumerate(data_files.IMAGE_SUFFIXES)), level=50 * place)
+        pictures(tmp_path / name, "monday/0.png", "monday/noon/1.PNG", "tuesday/0.jfif", level=50 * place)
+    pictures(tmp_path / "__background__", "0.png")
+    pictures(tmp_path / "__MACOSX", "0.png")
+    pictures(tmp_path / "cat" / "__MACOSX", "0.png")
+    pictures(tmp_path / ".thumbnails", "0.png")
+    (tmp_path / "cat" / "notes.txt").write_text("no picture")
+    found = data.load(tmp_path)
+    assert found.class_names == ("__background__", "cat", "dog")
+    assert found.class_counts.tolist() == [1, *2 * [len(data_files.IMAGE_SUFFIXES) + 3]]
+
+
+def test_pictures_of_kinds_that_are_not_read_are_named(tmp_path):
+    for name in ("cat", "dog"):
+        pictures(tmp_path / name, "0.png", "1.heic", "2.HEIC", "deeper/3.avif")
+    with pytest.warns(UserWarning, match=r"cat: 2 of \.heic, 1 of \.avif are left out") as warned:
+        assert len(data.load(tmp_path)) == 2
+    assert len(warned) == 2
+    (tmp_path / "dog" / "0.png").unlink()
+    with pytest.raises(DataError, match=r"'dog'; it has 2 of \.heic, 1 of \.avif, .*\.png, .* are; convert"):
+        data.load(tmp_path)
+    for file in (tmp_path / "dog").rglob("*.*"):
+        file.unlink()
+    (tmp_path / "dog" / "list.csv").touch()
+    with pytest.raises(DataError, match=r"no images in class 'dog'; it has 1 of \.csv; \.png, .* are read"):
+        data.load(tmp_path)
+
+
+def test_parts_of_a_data_set_are_no_classes(tmp_path):
+    for part in ("train", "val"):
+        for name in ("cat", "dog"):
+            pictures(tmp_path / part / name, "0.png")
+    with pytest.raises(DataError, match=r"parts of a data set \(train, val\), not classes; did you mean .*train\?"):
+        data.load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "npz", "idx"])
+def test_a_part_held_out_may_lack_classes(tmp_path, kind):
+    """One image of one class is a test part; as a part to train on it is refused."""
+    if kind == "folder":
+        pictures(tmp_path / "train" / "cat", "0.png", "1.png")
+        pictures(tmp_path / "train" / "dog", "0.png", "1.png")
+        pictures(tmp_path / "val" / "dog", "0.png")
+        (tmp_path / "val" / "cat").mkdir()
+        place, alone, label = tmp_path, tmp_path / "val", "dog"
+    elif kind == "npz":
+        place = alone = tmp_path / "all.npz"
+        images = np.arange(5, dtype=np.uint8)[:, None, None] * np.ones((1, 6, 6), np.uint8)
+        np.savez(place, x_train=images[:4], y_train=[3, 5, 3, 5], x_test=images[4:], y_test=[5])
+        label = "5"
+    else:
+        place = alone = tmp_path
+        for part, labels in (("train", [3, 5, 3, 5]), ("t10k", [5])):
+            header = struct.pack(">BBBBIII", 0, 0, 8, 3, len(labels), 6, 6)
+            (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(header + bytes(36 * len(labels)))
+            header = struct.pack(">BBBBI", 0, 0, 8, 1, len(labels))
+            (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(header + bytes(labels))
+        label = "5"
+    from cnncore.train.job import Options, labelled_images
+
+    train, held_out = labelled_images(Options(data=str(place)))
+    assert held_out.class_names == train.class_names and held_out.labels.tolist() == [1]
+    assert held_out.class_names[1] == label
+    with pytest.raises(DataError, match=r"one class|no images in class"):
+        data.load(alone, "train" if kind == "folder" else "test")
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"two\nlines", b"\x01bell", "猫".encode() * 80, b"a" * 250, b"<&>'"])
+def test_names_of_any_kind_can_be_printed_and_written(tmp_path, name):
+    """A whole training: its model, its samples and its report are there, and the report is well-formed."""
+    import json
+    import os
+    from xml.etree import ElementTree
+
+    from cnncore.report import write_report
+    from cnncore.train.job import Job, Options
+
+    if sys.platform == "darwin" and not name.isascii() and b"\xe9" in name:
+        pytest.skip("file systems there take UTF-8 only")
+    root = os.fsencode(tmp_path) + b"/data/"
+    for other, folder in enumerate((name, b"other")):
+        os.makedirs(root + folder)
+        for number in range(4):
+            with open(root + folder + b"/%d.png" % number, "wb") as file:
+                file.write(im.write_png(None, np.full((28, 28), 90 * other + number, np.uint8)))
+    job = Job(Options(data=os.fsdecode(root), epochs=1, augment=False), tmp_path / "run")
+    tested = job.run()
+    written = job.write_samples()
+    assert written and all(path.is_file() for path in written)
+    write_report(job, tested, 1.0)
+    ElementTree.fromstring(job.report.read_text(encoding="utf-8").partition("\n")[2])
+    classes = job.train.class_names
+    assert len(classes) == 2 and all(text.isprintable() for text in classes)
+    json.dumps(classes).encode("utf-8")
+    "".join(classes).encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "latin-1", "cp1252", "utf-32"]
+)
+def test_class_names_are_read_or_refused_never_guessed(tmp_path, encoding):
+    from cnncore.preprocessing import read_classes
+
+    names, path = ["chat", "chien", "café"], tmp_path / "classes.txt"
+    for text in ("\r\n".join(names), '["chat", "chien", "café"]'):
+        path.write_bytes(text.encode(encoding))
+        try:
+            assert read_classes(path) == names and encoding in ("utf-8", "utf-8-sig", "utf-16")
+        except DataError as error:
+            assert "save the file as UTF-8" in str(error) and encoding not in ("utf-8", "utf-8-sig", "utf-16")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "largest", "tag", "note"),
+    [
+        (np.uint16, 65535, None, None),
+        (np.uint16, 4080, None, "dark"),
+        (np.uint16, 4080, 4080, None),
+        (np.int32, 255, None, "255 is taken for white"),
+        (np.int32, 65535, None, "65535 is taken for white"),
+        (np.int32, 1020, 1020, None),
+    ],
+)
+def test_depths_are_what_the_file_says_or_said_aloud(dtype, largest, tag, note):
+    import warnings
+
+    image = pytest.importorskip("PIL.Image")
+    grey = np.linspace(0, 255, 8).astype(np.uint8)[None].repeat(2, 0)
+    file = io.BytesIO()
+    scaled = (grey.astype(np.int64) * largest // 255).astype(dtype)
+    image.fromarray(scaled).save(file, "TIFF", tiffinfo={281: tag} if tag else {})
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        found = im.read_image(file.getvalue())
+    assert [note in str(w.message) for w in warned] == [True] * bool(note)
+    if note != "dark":
+        np.testing.assert_array_equal(found, grey)
