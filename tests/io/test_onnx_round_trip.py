@@ -87,7 +87,6 @@ ONLY_FOR_OTHERS = {
     "constant",  # a net without inputs
     "fold",
     "k_max_pool",
-    "locally_connected_conv",
     "max_pool_dropout",
     "max_unpool",
     "median_pool",

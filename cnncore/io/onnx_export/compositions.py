@@ -230,15 +230,16 @@ def columns(w, n, kernel_size, s):
 
 @exports("locally_connected_conv")
 def locally_connected_conv(w, n):
-    """y[n,k,o] = b[k,o] + Σ w[k,i,o] · column[n,i,o], group by group."""
+    """y[n,k,o] = b[k,o] + Σ w[k,i,o] · column[n,i,o], group by group: a row times a matrix at every place."""
     s, weight, bias, groups = n.settings, n.array("w"), n.array("b"), n.settings["groups"]
     windows = columns(w, n, s["kernel_size"], s)
     inputs, extents = weight.shape[1], weight.shape[2:]
     places = math.prod(extents)
     cells = w.reshaped(windows.cells(n.x), 0, groups, inputs, places)
-    weight = n.named("w", weight.reshape(groups, -1, inputs, places))
-    y = w("Einsum", cells, weight, equation="ngip,gkip->ngkp")
-    y = w.reshaped(y, 0, n.output[1], *extents)
+    rows = w("Unsqueeze", w("Transpose", cells, perm=[0, 1, 3, 2]), w.whole(3))
+    weight = n.named("w", weight.reshape(groups, -1, inputs, places).transpose(0, 3, 2, 1))
+    y = w("Squeeze", w("MatMul", rows, weight), w.whole(3))
+    y = w.reshaped(w("Transpose", y, perm=[0, 1, 3, 2]), 0, n.output[1], *extents)
     if bias is None:
         return y
     return y + n.named("b", bias.reshape(*bias.shape, *[1] * (len(n.output) - 1 - bias.ndim)))
