@@ -106,7 +106,9 @@ def ordinary_array(place, name, array, either=False):
                 f"numpy.unique({name}, return_inverse=True)"
             )
         if either and dtype == np.bool_:
-            raise DtypeError(f"{place}: {name} is bool; expected integers, or float32 or float64: use {name}.astype(int)")
+            raise DtypeError(
+                f"{place}: {name} is bool; expected integers, or float32 or float64: use {name}.astype(int)"
+            )
         raise DtypeError(f"{place}: {name} is {dtype}; expected float32 or float64: use {name}.astype('float32')")
     if not array.flags.aligned or any(s % dtype.itemsize for s in array.strides):
         return array.copy()

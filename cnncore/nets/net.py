@@ -14,7 +14,16 @@ from collections.abc import MutableMapping
 
 import numpy as np
 
-from ..checks import FLOATS, check_apart, check_destination, check_unmasked, index_array, integer, mask_array, ordinary_array
+from ..checks import (
+    FLOATS,
+    check_apart,
+    check_destination,
+    check_unmasked,
+    index_array,
+    integer,
+    mask_array,
+    ordinary_array,
+)
 from ..errors import (
     ArrayChangedError,
     CnnError,

@@ -10,10 +10,8 @@ import os
 import pathlib
 import re
 import struct
-import warnings
 import zipfile
 import zlib
-from collections import Counter
 
 import numpy as np
 

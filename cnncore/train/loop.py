@@ -251,6 +251,8 @@ class Trainer:
     ):
         """Train for ``epochs`` over ``data``: a :class:`cnncore.train.data.Dataset`, or an array x with ``labels``.
 
+        Arrays must be of the precision that the net computes in, here as in calls of the net.
+
         ``validation`` is data of the same kind (for arrays a pair). ``schedule`` is a name in cnncore.train.schedules or a
         function of the fraction of training done. ``augment`` is a :class:`cnncore.train.Augment`, or for arrays any function
         (images, seed, epoch, numbers of the images) → images. Returns the history: one :class:`Epoch` per epoch.
@@ -274,7 +276,7 @@ class Trainer:
             started, total, seen, rate, judged = time.perf_counter(), 0.0, 0, 0.0, []
             for step, (x, y) in enumerate(source.batches(batch_size, seed=seed, epoch=epoch, augment=augment)):
                 rate = self.optimizer.learning_rate * factor((epoch * steps + step) / (epochs * steps))
-                value, output = self._step(x.astype(self.net.dtype, copy=False), y, rate)
+                value, output = self._step(self._as_taken(source, x), y, rate)
                 total, seen = total + value * len(x), seen + len(x)
                 judged.append(self.criteria[0].judged(output, y))
                 elapsed = time.perf_counter() - began
@@ -300,6 +302,10 @@ class Trainer:
                 break
         return self.history
 
+    def _as_taken(self, source, x):
+        """Images of a Dataset in the net's precision. Arrays of the user's are taken, or refused, as the net itself does."""
+        return x if isinstance(source, Arrays) else x.astype(self.net.dtype, copy=False)
+
     def _tell(self, event, callbacks, what):
         return any([getattr(callback, event)(self, what) for callback in callbacks])
 
@@ -308,7 +314,7 @@ class Trainer:
         source = batch_source(data, labels)
         outputs, targets = [], []
         for x, y in source.batches(batch_size):
-            outputs.append(self._scores(x.astype(self.net.dtype, copy=False)))
+            outputs.append(self._scores(self._as_taken(source, x)))
             targets.append(y)
         output, target = np.concatenate(outputs), np.concatenate(targets)
         criterion = self.criteria[0]

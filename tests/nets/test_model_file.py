@@ -306,6 +306,7 @@ def test_what_is_written_is_read(make, extent, tmp_path):
 
 def writers(net):
     from cnncore.images import write_png
+
     from cnncore.train import Trainer
 
     yield lambda path: net.save(path)

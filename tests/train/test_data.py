@@ -1244,6 +1244,7 @@ def test_names_of_any_kind_can_be_printed_and_written(tmp_path, name):
     from xml.etree import ElementTree
 
     from cnncore.report import write_report
+
     from cnncore.train.job import Job, Options
 
     if sys.platform == "darwin" and not name.isascii() and b"\xe9" in name:

@@ -667,6 +667,40 @@ def test_checkpoints_replace_the_old_one_whole(tmp_path, monkeypatch):
     assert file.read_bytes() == before and list(tmp_path.iterdir()) == [file]
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float16", "float64"])
+def test_one_rule_for_precisions_whoever_takes_the_array(dtype):
+    """Pixels that nobody scaled, numbers of another precision: refused by call, step, fit, evaluate and predict alike."""
+    x, labels = next(iter(stripes(6).batches(6)))
+    trainer, x = Trainer(small_net()), x.astype(dtype)
+    said = set()
+    for use in (
+        lambda: trainer.net(x),
+        lambda: trainer.step(x, labels),
+        lambda: trainer.fit(x, labels, epochs=1),
+        lambda: trainer.fit(x.astype("f"), labels, epochs=1, validation=(x, labels)),
+        lambda: trainer.evaluate(x, labels),
+        lambda: trainer.predict(x),
+    ):
+        with pytest.raises(cnncore.DtypeError) as caught:
+            use()
+        said.add(str(caught.value))
+    assert len(said) == 1
+
+
+def test_a_validation_loss_that_is_no_number_ends_no_training(tmp_path):
+    """Net and training go on; the checkpoint holds what was seen."""
+    x, labels = next(iter(stripes(6).batches(6)))
+    far = x.copy()
+    far[0] = np.inf
+    trainer = Trainer(small_net(), SGD(0.01))
+    with np.errstate(all="ignore"):
+        trainer.fit(x, labels, epochs=2, validation=(far, labels), callbacks=[Checkpoint(tmp_path / "state")])
+    assert not math.isfinite(trainer.history[-1].validation_loss)
+    again = Trainer(small_net(), SGD(0.01))
+    again.restore(tmp_path / "state")
+    assert repr(again.history) == repr(trainer.history)
+
+
 def test_read_gives_the_description(tmp_path):
     file = tmp_path / "state.safetensors"
     fitted(epochs=2).save(file, {"a": [1, 2]})
