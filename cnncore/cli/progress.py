@@ -1,4 +1,4 @@
-"""What a terminal shows: progress in one line, redrawn at most ten times a second, nothing where there is none; errors in one line."""
+"""What a terminal shows: progress in one line, redrawn at most ten times a second; errors in one line."""
 
 import shutil
 import time

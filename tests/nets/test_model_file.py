@@ -305,9 +305,8 @@ def test_what_is_written_is_read(make, extent, tmp_path):
 
 
 def writers(net):
-    from cnncore.images import write_png
-
     from cnncore.train import Trainer
+    from cnncore.vision.images import write_png
 
     yield lambda path: net.save(path)
     yield lambda path: Trainer(net, loss_weights=(1, 1)).save(path)
@@ -331,7 +330,7 @@ def test_paths_that_cannot_be_written_are_named(number, tmp_path):
 
 
 def test_names_that_no_file_can_have():
-    for read in (cnncore.load, cnncore.io.load_onnx, model_file.read_safetensors, cnncore.images.read_image):
+    for read in (cnncore.load, cnncore.io.load_onnx, model_file.read_safetensors, cnncore.vision.images.read_image):
         with pytest.raises(cnncore.CnnError, match=r"a\\?x?0*b|null|NUL"):
             read("a\0b")
 

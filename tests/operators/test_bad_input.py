@@ -367,9 +367,9 @@ def test_masked_elements_are_refused_in_every_array(op):
 
 
 def test_masked_elements_are_refused_wherever_arrays_come_in():
-    from cnncore import explain, images
     from cnncore.train import Trainer
     from cnncore.train.data import Dataset
+    from cnncore.vision import explain, images
 
     g = cnncore.Graph()
     g.output(g.linear(g.global_avg_pool(g.input(1)), 2))

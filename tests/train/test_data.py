@@ -1243,8 +1243,7 @@ def test_names_of_any_kind_can_be_printed_and_written(tmp_path, name):
     import os
     from xml.etree import ElementTree
 
-    from cnncore.report import write_report
-
+    from cnncore.cli.report import write_report
     from cnncore.train.job import Job, Options
 
     if sys.platform == "darwin" and not name.isascii() and b"\xe9" in name:
@@ -1271,7 +1270,7 @@ def test_names_of_any_kind_can_be_printed_and_written(tmp_path, name):
     "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "latin-1", "cp1252", "utf-32"]
 )
 def test_class_names_are_read_or_refused_never_guessed(tmp_path, encoding):
-    from cnncore.preprocessing import read_classes
+    from cnncore.vision.preprocessing import read_classes
 
     names, path = ["chat", "chien", "café"], tmp_path / "classes.txt"
     for text in ("\r\n".join(names), '["chat", "chien", "café"]'):
