@@ -1,0 +1,164 @@
+"""No function is so long, or nested so deeply, that one look is not enough: what has sections is cut where they are."""
+
+import ast
+import re
+import textwrap
+
+import pytest
+from support.processes import ROOT
+
+PACKAGE = ROOT / "cnncore"
+MOST_LINES = 60  # the docstring is not counted
+MOST_DEPTH = 4
+# (path, function) → why it may be longer, or deeper.
+CONVOLUTION = "operators/convolution/kernels"
+EXCEPTIONS = {
+    (f"{CONVOLUTION}/conv.h", "K(conv_correlate)"): "one walk over a task, whose strides all of its loops need",
+    (f"{CONVOLUTION}/conv.h", "K(conv_weights)"): "one walk over a task, whose strides all of its loops need",
+    (f"{CONVOLUTION}/winograd.h", "K(winograd_weights)"): "one walk over a task, whose strides all of its loops need",
+}
+
+NESTING = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.Match)
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+SOURCES = sorted(path for suffix in ("py", "pyx", "pxd", "c", "h", "inc") for path in PACKAGE.rglob(f"*.{suffix}"))
+
+pytestmark = pytest.mark.skipif(not (ROOT / "docs").exists(), reason="needs the source tree beside the tests")
+
+
+def depth(node, around=0):
+    """How many blocks lie within each other in a function; ``elif`` is beside its ``if``."""
+    deepest = around
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (*FUNCTIONS, ast.ClassDef, ast.Lambda)):
+            continue
+        beside = isinstance(node, ast.If) and isinstance(child, ast.If) and node.orelse == [child]
+        deepest = max(deepest, depth(child, around + (isinstance(child, NESTING) and not beside)))
+    return deepest
+
+
+def python_functions(text):
+    """(name, lines, depth) of every function of a Python module."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, FUNCTIONS):
+            documented = ast.get_docstring(node) is not None
+            docstring = node.body[0].end_lineno - node.body[0].lineno + 1 if documented else 0
+            yield node.name, node.end_lineno - node.lineno + 1 - docstring, depth(node)
+
+
+def cython_functions(text):
+    """(name, lines, 0) of every function of a Cython module: from ``def`` to the last line that is further in."""
+    text = re.sub(r'^ *"""[^"]*(?:"(?!"")[^"]*)*"""\n', "", text, flags=re.MULTILINE)
+    lines = text.splitlines()
+    for start, line in enumerate(lines):
+        head = re.match(r"( *)(?:def|cdef|cpdef)\s[^=:]*?(\w+)\s*\(", line)
+        if head is None:
+            continue
+        opened, end = 0, start
+        for end in range(start, len(lines)):  # of the signature
+            opened += lines[end].count("(") - lines[end].count(")")
+            if opened <= 0:
+                break
+        if not re.search(r":\s*(#.*)?$", lines[end]):
+            continue  # a declaration, without a body
+        last = end
+        for number in range(end + 1, len(lines)):
+            inside = lines[number].startswith(head[1] + " ")
+            if lines[number].strip() and not inside:
+                break
+            last = number if lines[number].strip() else last
+        yield head[2], last - start + 1, 0
+
+
+def c_functions(text):
+    """(name, lines, depth) of every function, and of every macro that takes more than a line, of a C file."""
+    text = re.sub(r"/\*.*?\*/|//[^\n]*", lambda found: "\n" * found[0].count("\n"), text, flags=re.DOTALL)
+    text = re.sub(r'"(?:\\.|[^"\\\n])*"', '""', text)
+    for found in re.finditer(
+        r"^(?=[A-Za-z_])([^\n;{}=]*\((?:[^;{}=])*\))\s*\{(.*?)^\}", text, re.MULTILINE | re.DOTALL
+    ):
+        if not found[1].startswith(("typedef", "struct", "union", "enum")):
+            name = re.search(r"(K\(\w+\)|\w+)\s*\((?!.*\)\s*\w+\s*\()", found[1], re.DOTALL)
+            blocks = re.sub(r"=\s*\{[^;]*\}", "=", found[2])  # without initialisers
+            deepest = around = 0
+            for brace in re.findall(r"[{}]", blocks):
+                around += 1 if brace == "{" else -1
+                deepest = max(deepest, around)
+            yield name[1] if name else found[1], found[0].count("\n") + 1, deepest
+    for found in re.finditer(r"^#define (\w+)(?:.*\\\n)+", text, re.MULTILINE):
+        yield found[1], found[0].count("\n") + 1, 0
+
+
+def functions(path):
+    """(name, lines, depth) of every function of a source file."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        return list(python_functions(text))
+    return list(cython_functions(text) if path.suffix in (".pyx", ".pxd") else c_functions(text))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_functions_are_short_and_flat(path):
+    place = path.relative_to(PACKAGE).as_posix()
+    found = [
+        f"{name}: {lines} lines, {deep} deep"
+        for name, lines, deep in functions(path)
+        if (lines > MOST_LINES or deep > MOST_DEPTH) and (place, name) not in EXCEPTIONS
+    ]
+    assert not found, f"{found}: cut it where its sections are (at most {MOST_LINES} lines, {MOST_DEPTH} deep)"
+
+
+def test_exceptions_are_still_needed():
+    for (place, name), reason in EXCEPTIONS.items():
+        found = [row for row in functions(PACKAGE / place) if row[0] == name]
+        assert any(lines > MOST_LINES or deep > MOST_DEPTH for _, lines, deep in found), (
+            f"{place}: {name} is short: {reason}"
+        )
+
+
+def test_the_search_sees_length_and_depth():
+    deep = "def f(x):\n" + "".join(" " * (4 * i) + "if x:\n" for i in range(1, 6)) + " " * 24 + "pass\n"
+    assert list(python_functions(deep)) == [("f", 7, 5)]
+    chain = "def f(x):\n    if x:\n        pass\n    elif x + 1:\n        pass\n    elif x + 2:\n        pass\n"
+    assert list(python_functions(chain)) == [("f", 7, 1)]
+    assert list(python_functions('def f(x):\n    """One\n    two."""\n    return x\n')) == [("f", 2, 0)]
+    cython = textwrap.dedent('''
+        cdef void task(void* call,
+                       int64_t begin) noexcept nogil:
+            """What
+            it does."""
+            a = 1
+
+            b = 2
+
+        cdef class C:
+            def method(self):
+                pass
+        cdef int declared(int x)
+    ''')
+    assert list(cython_functions(cython)) == [("task", 5, 0), ("method", 2, 0)]
+    c = textwrap.dedent(r"""
+        /* f(x) { */
+        typedef struct { int a; } K(row);
+        static void K(sum)(
+            int a
+        ) {
+            int sums[2] = {{0}, {0}};
+            for (;;) {
+                if (a) {
+                    b();
+                }
+            }
+        }
+
+        #define TWO(x) \
+            x; \
+            x
+    """)
+    assert list(c_functions(c)) == [("K(sum)", 10, 2), ("TWO", 3, 0)]
+
+
+def test_functions_of_every_language_are_found():
+    counted = {}
+    for path in SOURCES:
+        counted[path.suffix] = counted.get(path.suffix, 0) + len(functions(path))
+    assert counted[".py"] > 1000 and counted[".pyx"] > 300 and counted[".c"] > 30 and counted[".h"] > 300, counted
