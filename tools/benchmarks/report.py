@@ -399,10 +399,12 @@ def targets(sections, limits):
 # ── The whole ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-HOW_TO_READ = """Contestants take turns in processes of their own, A B C A B C …; who is not at turn is stopped. A time is the
-median over the rounds, with quartiles; a ratio is taken within each round, and its median and quartiles are given. All
-contestants of a comparison run on the same processors and computed the same result before (column error: the largest
-difference from float64, relative to the largest number). Bold: the fastest peer."""
+HOW_TO_READ = """\
+Contestants run in separate processes and take turns, A B C A B C …; all but the current one are
+stopped. A time is the median over the rounds, with quartiles. A ratio is computed within each
+round, and its median and quartiles are given. All contestants of a comparison run on the same
+processors, and their results were compared before (column error: the largest difference from
+float64, relative to the largest value). Bold: the fastest peer."""
 
 
 def page(sections, run, started, finished, facts=None):
