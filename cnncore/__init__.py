@@ -47,6 +47,7 @@ globals().update(OPS | GRIDS)
 LAZY = {
     "classify": "vision.classify",
     "explain": "vision.explain",
+    "images": "vision.images",
     "io": None,
     "models": None,
     "preprocessing": "vision.preprocessing",
@@ -68,7 +69,7 @@ class Moved(types.ModuleType):
         return getattr(importlib.import_module(f"{__package__}.{LAZY[self.__name__.rpartition('.')[2]]}"), name)
 
 
-for _name in ("classify", "explain", "preprocessing"):
+for _name in ("classify", "explain", "images", "preprocessing"):
     sys.modules[f"{__name__}.{_name}"] = Moved(f"{__name__}.{_name}")
 sys.modules[f"{__name__}.cpu"] = cpu
 

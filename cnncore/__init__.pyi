@@ -25,6 +25,7 @@ from .runtime.threads import set_num_threads as set_num_threads
 from .runtime.threads import threads as threads
 from .vision import classify as classify
 from .vision import explain as explain
+from .vision import images as images
 from . import io as io
 from . import models as models
 from .vision import preprocessing as preprocessing

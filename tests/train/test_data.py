@@ -1306,3 +1306,11 @@ def test_depths_are_what_the_file_says_or_said_aloud(dtype, largest, tag, note):
     assert [note in str(w.message) for w in warned] == [True] * bool(note)
     if note != "dark":
         np.testing.assert_array_equal(found, grey)
+
+
+def test_images_are_found_under_the_name_that_documents_them():
+    from cnncore.images import read_image
+
+    import cnncore
+
+    assert cnncore.images.read_image is read_image is im.read_image
