@@ -22,6 +22,7 @@ from cnncore import models
 from cnncore.errors import CnnError
 from cnncore.io.onnx_export.export import alone, written
 from cnncore.io.onnx_export.nodes import REFUSED
+from cnncore.operators.documentation import symbols
 from cnncore.operators.peers import PEERS, peers_sentence
 from cnncore.operators.registry import FAMILIES, GRIDS
 from cnncore.operators.schema import REQUIRED
@@ -200,9 +201,11 @@ def operator_section(op):
         default = "required" if setting.default is REQUIRED else f"`{setting.default!r}`"
         alias = f" (also `{setting.alias}`)" if setting.alias else ""
         lines.append(f"| `{setting.name}` | {default} | {cell(setting.meaning)}{alias} |")
-    lines += ["", f"**Shape** {cell(op.shape)}", "", f"**Accumulates** {op.accumulates}.", ""]
+    lines += ["", f"**Shape** {cell(op.shape)}", ""]
+    lines += [*(f"* {cell(name)}: {cell(meaning)}" for name, meaning in symbols(op).items()), ""] if symbols(op) else []
+    lines += [f"**Accumulation** {cell(op.accumulates)}.", ""]
     if op.edges:
-        lines += ["**Edges**", "", *(f"* {edge}" for edge in op.edges), ""]
+        lines += ["**Edges**", "", *(f"* {cell(edge)}" for edge in op.edges), ""]
     lines += [f"**Source** {op.paper}", ""]
     if op.name in PEERS:
         lines += [f"**Peers** {peers_sentence(op.name, '`{}`')}", ""]
@@ -210,8 +213,8 @@ def operator_section(op):
 
 
 def cell(text):
-    """Text that may stand in a table."""
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Plain text as Markdown that may stand in a table."""
+    return text.replace("*", "\\*").replace("|", "\\|").replace("\n", " ")
 
 
 def coverage_page():

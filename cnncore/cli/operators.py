@@ -1,6 +1,7 @@
 """``cnncore ops``, ``info``, ``check`` and ``bench``."""
 
 import importlib.metadata
+import inspect
 import platform
 import sys
 import time
@@ -9,6 +10,7 @@ import numpy as np
 
 from .. import __version__, get_num_threads
 from ..errors import SettingError, unknown_name
+from ..operators.documentation import plain_text
 from ..operators.peers import peers_sentence
 from ..operators.registry import FAMILIES, GRIDS, OPS, find
 from ..runtime import cpu
@@ -28,11 +30,12 @@ def ops(options):
         return 0
     for name in options.name:
         if name in GRIDS:
-            print(f"{GRIDS[name].__doc__}\n\n{GRIDS[name].table()}")
+            about = inspect.cleandoc(GRIDS[name].__doc__).replace("``", "")
+            print(f"{about}\n\n{GRIDS[name].plain_table()}")
             continue
         op = known_operator("ops", name)
-        print(f"cnncore.{op.name}{op.__signature__}\n\n{op.__doc__}")
-        print(f"Peers\n-----\n{peers_sentence(op.name)}")
+        print(f"cnncore.{op.name}{op.__signature__}\n\n{plain_text(op)}")
+        print(f"In other frameworks\n    {peers_sentence(op.name)}\n")
     return 0
 
 

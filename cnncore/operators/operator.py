@@ -179,7 +179,8 @@ class Op:
     settings_list: tuple[Setting, ...] = ()
     arrays: tuple[Array, ...] = (Array("x", "input"),)
     edges: tuple[str, ...] = ()
-    shape: str = "(N, C, \\*spatial) → (N, C, \\*spatial)"
+    shape: str = "(N, C, *spatial) → (N, C, *spatial)"
+    symbols: Mapping[str, str] = field(default_factory=dict)  # letters of ``shape`` that documentation.SYMBOLS has not
     accumulates: str = "in x's dtype"
     returns: str = "array y"
     yields: str = "real"  # what y holds: "real" numbers, "index" (int64) or "mask" (booleans), which have no gradient

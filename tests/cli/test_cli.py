@@ -22,6 +22,7 @@ from support.processes import SLOW, TRAINING_TARGET
 
 import cnncore
 from cnncore import cli
+from cnncore.operators.documentation import plain_text
 from cnncore.train import Job, Options
 from cnncore.train.data import digits, digits_split
 from cnncore.vision.classify import Classifier
@@ -464,7 +465,9 @@ def test_ops_lists_and_explains(tmp_path):
     _, text, _ = run_here(["ops"], tmp_path)
     assert all(f"  {name} " in text for name in cnncore.OPS)
     _, text, _ = run_here(["ops", "lp_pool"], tmp_path)
-    assert cnncore.lp_pool.__doc__.strip() in text
+    assert plain_text(cnncore.lp_pool) in text and "ONNX LpPool" in text
+    _, text, _ = run_here(["ops", "pool"], tmp_path)
+    assert "`" not in text and "|" not in text and all(f"\n{name} " in text for name in cnncore.pool.strategies)
 
 
 def test_info_tells_kernels_from_definitions(tmp_path):

@@ -1,4 +1,4 @@
-"""Rows of the activations."""
+"""Schemas of the activations."""
 
 from ...checks import choice, flag, number, whole
 from ...errors import SettingError
@@ -10,11 +10,9 @@ from .implementation import BothParts, Gated, Hardmax, Maxout, RandomSlopes, Sof
 
 __all__ = ["SCHEMAS"]
 
-ANY = "any shape of at most 5 axes → the same"
-ROUNDED = "nothing; the reference computes in long double and rounds once, kernels are within 2 units in the last place"
-ROUNDED_TO_4 = (
-    "nothing; the reference computes in long double and rounds once, kernels are within 4 units in the last place"
-)
+ANY = "any shape of at most 5 dimensions → the same"
+ROUNDED = "none; the reference implementation computes in long double and rounds once, kernels are within 2 ulp"
+ROUNDED_TO_4 = "none; the reference implementation computes in long double and rounds once, kernels are within 4 ulp"
 
 # Klambauer et al. 2017, equation 14, to float64.
 SELU_SCALE = 1.0507009873554805
@@ -33,7 +31,7 @@ def clip_bounds(place, settings):
 
 
 def hard_sigmoid_knees(place, settings):
-    """α and where αx + β meets 0 and 1, freed from the rounding of α: 3 and not 3.0000000000000004 for α = 1/6."""
+    """α, and where αx + β meets 0 and 1, without the rounding of α: 3 and not 3.0000000000000004 for α = 1/6."""
     alpha, beta = float(settings["alpha"]), float(settings["beta"])
     if settings["compat"] == "onnx":
         if alpha != HARD_SIGMOID_SLOPE:
@@ -45,7 +43,7 @@ def hard_sigmoid_knees(place, settings):
 
 
 def leaky_slope(place, settings):
-    """The slope given, or the default of a peer."""
+    """The slope given, or the default of another framework."""
     slope = float(settings["negative_slope"])
     if settings["compat"] is None:
         return (slope,)
@@ -59,7 +57,7 @@ def leaky_slope(place, settings):
 
 
 def softplus_numbers(place, settings):
-    """β, and the βx from which on y = x is taken: none, or PyTorch's."""
+    """β, and the βx beyond which y = x: infinity, or PyTorch's threshold."""
     return float(settings["beta"]), 20.0 if settings["compat"] == "torch" else float("inf")
 
 
@@ -68,7 +66,7 @@ def clip_of_estimator(place, name, value):
 
 
 def one_or_per_channel(shapes, settings):
-    """Shape of a layer's learned number: num_parameters of them, or as many as the input has channels."""
+    """Shape of a layer's learned parameter: num_parameters values, or one per input channel."""
     return (shapes[0][1] if settings["num_parameters"] == "channels" else settings["num_parameters"],)
 
 
@@ -77,12 +75,14 @@ def number_of_parameters(place, name, value):
 
 
 def learned(parameter, initial, meaning):
-    """A layer that owns ``parameter``; weight decay would pull it to another activation."""
+    """A layer that owns ``parameter``, without weight decay, which would pull it to another activation."""
     return Layer(
         parameters=(Parameter(parameter, one_or_per_channel, "initial", decay=False),),
         settings=(
-            Setting("num_parameters", 1, f"how many {meaning} there are: 1, or 'channels'", number_of_parameters),
-            Setting("initial", initial, f"how {parameter} starts: a number, or the name of an initialiser"),
+            Setting(
+                "num_parameters", 1, f"number of {meaning}: 1, or 'channels' for one per channel", number_of_parameters
+            ),
+            Setting("initial", initial, f"initial value of {parameter}: a number, or the name of an initialiser"),
         ),
     )
 
@@ -101,11 +101,11 @@ SCHEMAS = (
         Elementwise(reference.IDENTITY, of_y=True),
         family="activation",
         literature=("A01",),
-        summary="Hands on what it gets.",
+        summary="Identity: returns its input unchanged.",
         formula="y = x",
         gradient="∂y/∂x = 1",
         shape=ANY,
-        accumulates="nothing",
+        accumulates="none",
         linear=("x",),
         paper="the linear unit of Rosenblatt 1958, doi:10.1037/h0042519, before its threshold",
         cases=(Case(),),
@@ -120,12 +120,12 @@ SCHEMAS = (
         Elementwise(reference.RELU, of_y=True),
         family="activation",
         literature=("A10",),
-        summary="Keeps what is positive.",
+        summary="Rectified linear unit: max(0, x).",
         formula="y = max(0, x)",
         gradient="∂y/∂x = 1 for x > 0, else 0",
         shape=ANY,
         edges=("x = 0: the subgradient 0 is taken", "NaN: y = NaN, slope 0", "±∞: 0 with slope 0, ∞ with slope 1"),
-        accumulates="nothing",
+        accumulates="none",
         smooth=False,
         paper="Nair & Hinton 2010, ICML; Glorot, Bordes & Bengio 2011, AISTATS",
         cases=(Case(),),
@@ -143,22 +143,24 @@ SCHEMAS = (
         Elementwise(reference.LEAKY_RELU, leaky_slope),
         family="activation",
         literature=("A12",),
-        summary="ReLU that lets a little of the negative through, so that no unit dies.",
+        summary="Leaky ReLU: a small constant slope for negative values, so that no unit dies.",
         formula="y = x for x > 0, else a·x          a = negative_slope",
         gradient="∂y/∂x = 1 for x > 0, else a",
         settings_list=(
-            Setting("negative_slope", LEAKY_SLOPE, "slope a of the negative side", number(), alias="alpha"),
-            Setting("compat", None, "'tf' or 'caffe': the slope that is their default", choice(None, "tf", "caffe")),
+            Setting("negative_slope", LEAKY_SLOPE, "slope a for negative x", number(), alias="alpha"),
+            Setting(
+                "compat", None, "'tf' or 'caffe': the default slope of that framework", choice(None, "tf", "caffe")
+            ),
         ),
         shape=ANY,
         edges=(
             "x = 0: the left slope a is taken",
             "NaN: y = NaN, slope a",
             "−∞: −∞ for a > 0; a = 0 gives NaN there (0·∞), relu gives 0",
-            "peers agree on the formula, not on a: 0.01 in PyTorch and ONNX, 0.2 in tf.nn (compat='tf'), 0 in Caffe's ReLU "
-            "(compat='caffe'), 0.3 in Keras' layer",
+            "frameworks agree on the formula, not on a: 0.01 in PyTorch and ONNX, 0.2 in tf.nn (compat='tf'), 0 in "
+            "Caffe's ReLU (compat='caffe'), 0.3 in Keras' layer",
         ),
-        accumulates="nothing",
+        accumulates="none",
         smooth=False,
         paper="Maas, Hannun & Ng 2013, ICML workshop on deep learning for audio, speech and language processing",
         cases=(Case(), Case(negative_slope=0.3), Case(negative_slope=-0.5), Case(compat="tf", ranks=(2,))),
@@ -173,14 +175,14 @@ SCHEMAS = (
         Parametric(reference.LEAKY_RELU, "a"),
         family="activation",
         literature=("A13",),
-        summary="Leaky ReLU whose negative slope is learned, one for all or one per channel.",
+        summary="Parametric ReLU: leaky ReLU whose negative slope is learned, one for all channels or one per channel.",
         formula="y[n,c] = x[n,c] for x[n,c] > 0, else a[c]·x[n,c]",
         gradient="""
             dx[n,c] = dy[n,c] for x[n,c] > 0, else a[c]·dy[n,c]
             da[c]   = Σ dy[n,c]·x[n,c] over all n and pixels with x[n,c] ≤ 0
         """,
-        arrays=(Array("x", "input"), Array("a", "negative slope: one number (1,), or one per channel (C,)")),
-        shape="(N, C, \\*spatial) → the same; with one number any shape of at most 5 axes",
+        arrays=(Array("x", "input"), Array("a", "negative slope: (1,), or (C,) for one per channel")),
+        shape="(N, C, *spatial) → the same; with a of shape (1,) any shape of at most 5 dimensions",
         edges=("x = 0: the left slope a is taken, and 0 in da", "NaN: y = NaN; slope a, and NaN in da"),
         accumulates="da in float64, plane by plane in a fixed order",
         smooth=False,
@@ -210,7 +212,7 @@ SCHEMAS = (
         summary="Exponential linear unit: linear above 0, saturating at −α below.",
         formula="y = x for x > 0, else α(eˣ − 1)",
         gradient="∂y/∂x = 1 for x > 0, else α·eˣ",
-        settings_list=(Setting("alpha", 1.0, "the value −α is approached at −∞", number()),),
+        settings_list=(Setting("alpha", 1.0, "y tends to −α for x → −∞", number()),),
         shape=ANY,
         edges=(
             "x = 0: the left slope α is taken",
@@ -232,10 +234,10 @@ SCHEMAS = (
         Elementwise(reference.ELU, lambda place, settings: (1.0, float(settings["alpha"]), float(settings["alpha"]))),
         family="activation",
         literature=("A16",),
-        summary="ELU with a slope that is continuous for every α.",
+        summary="Continuously differentiable ELU: the slope is continuous at 0 for every α.",
         formula="y = x for x > 0, else α(e^{x/α} − 1)",
         gradient="∂y/∂x = 1 for x > 0, else e^{x/α}",
-        settings_list=(Setting("alpha", 1.0, "the value −α is approached at −∞", number(above=0)),),
+        settings_list=(Setting("alpha", 1.0, "y tends to −α for x → −∞", number(above=0)),),
         shape=ANY,
         edges=("−∞: −α with slope 0; ∞: ∞ with slope 1; NaN: NaN",),
         accumulates=ROUNDED,
@@ -252,7 +254,7 @@ SCHEMAS = (
         Elementwise(reference.ELU, lambda place, settings: (SELU_SCALE, SELU_ALPHA, 1.0)),
         family="activation",
         literature=("A17",),
-        summary="Scaled ELU that keeps mean 0 and variance 1 from layer to layer (with LeCun initialisation).",
+        summary="Scaled ELU: keeps mean 0 and variance 1 from layer to layer (with LeCun initialisation).",
         formula="y = λx for x > 0, else λα(eˣ − 1)          λ = 1.0507009873554805, α = 1.6732632423543772",
         gradient="∂y/∂x = λ for x > 0, else λα·eˣ",
         shape=ANY,
@@ -272,7 +274,7 @@ SCHEMAS = (
         Elementwise(reference.SIGMOID),
         family="activation",
         literature=("A04",),
-        summary="Logistic function: any number to one between 0 and 1.",
+        summary="Logistic sigmoid: maps any number to (0, 1).",
         formula="y = σ(x) = 1 / (1 + e⁻ˣ)",
         gradient="∂y/∂x = σ(x) σ(−x)",
         shape=ANY,
@@ -294,7 +296,7 @@ SCHEMAS = (
         Elementwise(reference.LOG_SIGMOID),
         family="activation",
         literature=("A05",),
-        summary="Logarithm of the logistic function.",
+        summary="Logarithm of the logistic sigmoid.",
         formula="y = log σ(x) = min(x, 0) − log(1 + e^{−|x|})",
         gradient="∂y/∂x = σ(−x)",
         shape=ANY,
@@ -313,11 +315,14 @@ SCHEMAS = (
         Elementwise(reference.TANH),
         family="activation",
         literature=("A06",),
-        summary="Hyperbolic tangent: any number to one between −1 and 1.",
+        summary="Hyperbolic tangent: maps any number to (−1, 1).",
         formula="y = tanh x = (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ)",
         gradient="∂y/∂x = sech² x = 4e / (1 + e)²,  e = e^{−2|x|}",
         shape=ANY,
-        edges=("−∞: −1, ∞: 1, both with slope 0; NaN: NaN", "large |x|: the slope does not cancel, as 1 − y² would"),
+        edges=(
+            "−∞: −1, ∞: 1, both with slope 0; NaN: NaN",
+            "large |x|: the slope is computed without the cancellation of 1 − y²",
+        ),
         accumulates=ROUNDED,
         paper="LeCun, Bottou, Orr & Müller 1998, Efficient BackProp, doi:10.1007/3-540-49430-8_2",
         cases=(Case(),),
@@ -332,22 +337,22 @@ SCHEMAS = (
         Elementwise(reference.HARD_SIGMOID, hard_sigmoid_knees),
         family="activation",
         literature=("A08",),
-        summary="Three straight lines in place of the logistic function.",
+        summary="Piecewise linear approximation of the sigmoid.",
         formula="y = min(max(αx + β, 0), 1)",
         gradient="∂y/∂x = α for −β/α < x < (1 − β)/α, else 0",
         settings_list=(
             Setting("alpha", HARD_SIGMOID_SLOPE, "slope; 1/6 as in PyTorch and Keras 3", number(above=0)),
-            Setting("beta", 0.5, "value at 0", number()),
+            Setting("beta", 0.5, "y at x = 0", number()),
             Setting("compat", None, "'onnx': alpha=0.2, the default of ONNX and Keras 2", choice(None, "onnx")),
         ),
         shape=ANY,
         edges=(
             "at the knees (±3 for the defaults) the slope is 0",
-            "beside the lower knee: α(x + β/α) is computed, as αx + β would cancel",
+            "near the lower knee: α(x + β/α) is computed, since αx + β would cancel",
             "−∞: 0, ∞: 1; NaN: y = NaN, slope 0",
-            "two formulas go by this name: α = 1/6 (PyTorch, Keras 3) and α = 0.2 (ONNX, Keras 2: compat='onnx')",
+            "two definitions are in use: α = 1/6 (PyTorch, Keras 3) and α = 0.2 (ONNX, Keras 2: compat='onnx')",
         ),
-        accumulates="nothing",
+        accumulates="none",
         smooth=False,
         paper="Courbariaux, Bengio & David 2015, NeurIPS, arXiv:1511.00363; α = 1/6: Howard et al. 2019, arXiv:1905.02244",
         cases=(Case(), Case(alpha=0.6, beta=0.3), Case(compat="onnx", ranks=(2,))),
@@ -362,16 +367,16 @@ SCHEMAS = (
         Elementwise(reference.CLIP, clip_bounds, of_y=True),
         family="activation",
         literature=("A09",),
-        summary="Three straight lines in place of the hyperbolic tangent; any clipping.",
+        summary="Piecewise linear approximation of tanh: clips x to [min_val, max_val].",
         formula="y = min(max(x, min_val), max_val)",
         gradient="∂y/∂x = 1 for min_val < x < max_val, else 0",
         settings_list=(
-            Setting("min_val", -1.0, "the smallest y", number()),
-            Setting("max_val", 1.0, "the largest y", number()),
+            Setting("min_val", -1.0, "lower bound of y", number()),
+            Setting("max_val", 1.0, "upper bound of y", number()),
         ),
         shape=ANY,
-        edges=("at the knees the slope is 0", "±∞: the bound; NaN: y = NaN, slope 0", "equal bounds: that number"),
-        accumulates="nothing",
+        edges=("at the knees the slope is 0", "±∞: the bound; NaN: y = NaN, slope 0", "equal bounds: y is constant"),
+        accumulates="none",
         smooth=False,
         paper="Collobert 2004, Large scale machine learning, PhD thesis, Université Paris VI",
         cases=(Case(), Case(min_val=-0.5, max_val=1.5)),
@@ -386,13 +391,13 @@ SCHEMAS = (
         Elementwise(reference.CLIP, lambda place, settings: (0.0, float(settings["max_value"])), of_y=True),
         family="activation",
         literature=("A11",),
-        summary="ReLU with a ceiling.",
+        summary="ReLU clipped at an upper bound.",
         formula="y = min(max(x, 0), max_value)",
         gradient="∂y/∂x = 1 for 0 < x < max_value, else 0",
-        settings_list=(Setting("max_value", 6.0, "the ceiling", number(minimum=0)),),
+        settings_list=(Setting("max_value", 6.0, "upper bound of y", number(minimum=0)),),
         shape=ANY,
-        edges=("at 0 and at the ceiling the slope is 0", "−∞: 0, ∞: the ceiling; NaN: y = NaN, slope 0"),
-        accumulates="nothing",
+        edges=("at 0 and at max_value the slope is 0", "−∞: 0, ∞: max_value; NaN: y = NaN, slope 0"),
+        accumulates="none",
         smooth=False,
         paper="Krizhevsky 2010, Convolutional deep belief networks on CIFAR-10",
         cases=(Case(max_value=1.0), Case()),
@@ -407,12 +412,12 @@ SCHEMAS = (
         Elementwise(reference.CLIP, lambda place, settings: (0.0, 6.0), of_y=True),
         family="activation",
         literature=("A11",),
-        summary="ReLU with the ceiling 6.",
+        summary="ReLU clipped at 6.",
         formula="y = min(max(x, 0), 6)",
         gradient="∂y/∂x = 1 for 0 < x < 6, else 0",
         shape=ANY,
         edges=("at 0 and 6 the slope is 0", "−∞: 0, ∞: 6; NaN: y = NaN, slope 0"),
-        accumulates="nothing",
+        accumulates="none",
         smooth=False,
         paper="Krizhevsky 2010, Convolutional deep belief networks on CIFAR-10; Howard et al. 2017, arXiv:1704.04861",
         cases=(Case(),),
@@ -427,16 +432,19 @@ SCHEMAS = (
         Elementwise(reference.SOFTPLUS, softplus_numbers),
         family="activation",
         literature=("A21",),
-        summary="A smooth ReLU.",
+        summary="Softplus: a smooth approximation of ReLU.",
         formula="y = log(1 + e^{βx}) / β = (max(βx, 0) + log(1 + e^{−|βx|})) / β",
         gradient="∂y/∂x = σ(βx)",
         settings_list=(
-            Setting("beta", 1.0, "the larger β, the closer to ReLU", number(above=0)),
-            Setting("compat", None, "'torch': y = x with slope 1 for βx > 20", choice(None, "torch")),
+            Setting("beta", 1.0, "steepness: the larger β, the closer to ReLU", number(above=0)),
+            Setting(
+                "compat", None, "'torch': PyTorch's threshold, y = x with slope 1 for βx > 20", choice(None, "torch")
+            ),
         ),
         shape=ANY,
         edges=(
-            "no threshold: the formula holds over the whole range; PyTorch's shortcut (compat='torch') is 2e-9 off at 20",
+            "no threshold: the formula holds over the whole range; PyTorch's threshold (compat='torch') is off by 2e-9 "
+            "at βx = 20",
             "−∞: 0 with slope 0; ∞: ∞ with slope 1; NaN: NaN",
         ),
         accumulates=ROUNDED,
@@ -453,7 +461,7 @@ SCHEMAS = (
         Elementwise(reference.SOFTSIGN),
         family="activation",
         literature=("A27",),
-        summary="Like tanh, with slow tails.",
+        summary="Softsign: like tanh, but it approaches ±1 more slowly.",
         formula="y = x / (1 + |x|)",
         gradient="∂y/∂x = 1 / (1 + |x|)²",
         shape=ANY,
@@ -472,11 +480,11 @@ SCHEMAS = (
         Elementwise(reference.SILU, lambda place, settings: (1.0,)),
         family="activation",
         literature=("A22",),
-        summary="Sigmoid-weighted linear unit: Swish with β = 1.",
+        summary="Sigmoid linear unit (SiLU): x · sigmoid(x), which is Swish with β = 1.",
         formula="y = x σ(x)",
         gradient="∂y/∂x = σ(x) + x σ(x) σ(−x)",
         shape=ANY,
-        edges=("−∞: 0 with slope 0 (x·σ(x) taken literally is NaN there); ∞: ∞ with slope 1; NaN: NaN",),
+        edges=("−∞: 0 with slope 0 (x·σ(x) as written gives NaN there); ∞: ∞ with slope 1; NaN: NaN",),
         accumulates=ROUNDED_TO_4,
         paper="Elfwing, Uchibe & Doya 2017, arXiv:1702.03118, equation 7; Hendrycks & Gimpel 2016, arXiv:1606.08415",
         cases=(Case(),),
@@ -491,7 +499,7 @@ SCHEMAS = (
         Parametric(reference.SWISH, "betas", otherwise="beta"),
         family="activation",
         literature=("A23",),
-        summary="x weighted by a sigmoid of adjustable or learned steepness: between x/2 (β = 0) and ReLU (β → ∞).",
+        summary="Swish: x · sigmoid(βx) with fixed or learned β; x/2 for β = 0, ReLU for β → ∞.",
         formula="y = x σ(βx)          β = betas[c] where betas are given, else beta",
         gradient="""
             dx       = dy (σ + βx σ(1 − σ)),  σ = σ(βx)
@@ -499,12 +507,12 @@ SCHEMAS = (
         """,
         arrays=(
             Array("x", "input"),
-            Array("betas", "learned steepness: one number (1,), or one per channel (C,)", optional=True),
+            Array("betas", "learned β: (1,), or (C,) for one per channel", optional=True),
         ),
-        settings_list=(Setting("beta", 1.0, "the steepness where no betas are given", number()),),
-        shape="(N, C, \\*spatial) → the same; without betas or with one number any shape of at most 5 axes",
+        settings_list=(Setting("beta", 1.0, "β where betas is not given", number()),),
+        shape="(N, C, *spatial) → the same; without betas or with one of shape (1,) any shape of at most 5 dimensions",
         edges=(
-            "−∞ (for β > 0): 0 with slope 0; ∞: ∞ with slope 1; neither adds to dbetas",
+            "−∞ (for β > 0): 0 with slope 0; ∞: ∞ with slope 1; neither contributes to dbetas",
             "NaN: NaN",
         ),
         accumulates="dbetas in float64, plane by plane in a fixed order",
@@ -532,12 +540,13 @@ SCHEMAS = (
         Elementwise(reference.DSILU),
         family="activation",
         literature=("A24",),
-        summary="The slope of SiLU, used as an activation: a steeper sigmoid with overshoot.",
+        summary="Derivative of SiLU as an activation: a steeper sigmoid that overshoots.",
         formula="y = σ(x) (1 + x σ(−x))",
         gradient="∂y/∂x = σ(x) σ(−x) (2 + x(1 − 2σ(x)))",
         shape=ANY,
         edges=("−∞: 0, ∞: 1, both with slope 0; NaN: NaN",),
-        accumulates="nothing; the reference computes in long double, kernels are within 6 units of the larger term",
+        accumulates="none; the reference implementation computes in long double, kernels are within 6 ulp of the "
+        "larger term",
         paper="Elfwing, Uchibe & Doya 2017, arXiv:1702.03118, equation 10",
         cases=(Case(),),
         example="""
@@ -551,12 +560,12 @@ SCHEMAS = (
         Elementwise(reference.HARD_SWISH),
         family="activation",
         literature=("A25",),
-        summary="Swish with a hard sigmoid.",
+        summary="Hard Swish: x · hard_sigmoid(x).",
         formula="y = x · min(max(x + 3, 0), 6) / 6",
         gradient="∂y/∂x = 0 for x ≤ −3, (2x + 3)/6 between, 1 for x ≥ 3",
         shape=ANY,
         edges=("at the knees the outer slope is taken: 0 at −3, 1 at 3", "−∞: 0; ∞: ∞; NaN: NaN"),
-        accumulates="nothing",
+        accumulates="none",
         smooth=False,
         paper="Howard et al. 2019, ICCV, arXiv:1905.02244, section 5.2",
         cases=(Case(),),
@@ -571,7 +580,7 @@ SCHEMAS = (
         Elementwise(reference.MISH),
         family="activation",
         literature=("A26",),
-        summary="x weighted by tanh of softplus.",
+        summary="Mish: x · tanh(softplus(x)).",
         formula="y = x tanh(log(1 + eˣ))",
         gradient="∂y/∂x = t + x σ(x)(1 − t²),  t = tanh(log(1 + eˣ))",
         shape=ANY,
@@ -592,7 +601,7 @@ SCHEMAS = (
         ),
         family="activation",
         literature=("A18", "A19"),
-        summary="Gaussian error linear unit: x weighted by the chance that a normal variable lies below it.",
+        summary="Gaussian error linear unit: x · Φ(x), with the standard normal distribution function Φ.",
         formula="""
             y = x Φ(x),  Φ(x) = ½(1 + erf(x / √2))
             approximate="tanh":  y = ½x(1 + tanh u),  u = √(2/π)(x + 0.044715 x³)
@@ -601,11 +610,15 @@ SCHEMAS = (
             ∂y/∂x = Φ(x) + x φ(x),  φ(x) = e^{−x²/2} / √(2π)
             approximate="tanh":  ∂y/∂x = σ(2u) + 2x u′ σ(2u) σ(−2u),  u′ = √(2/π)(1 + 0.134145 x²)
         """,
-        settings_list=(Setting("approximate", "none", "'none', or 'tanh' for the tanh form", choice("none", "tanh")),),
+        settings_list=(
+            Setting(
+                "approximate", "none", "'none' (exact), or 'tanh' for the tanh approximation", choice("none", "tanh")
+            ),
+        ),
         shape=ANY,
         edges=(
             "−∞: 0 with slope 0; ∞: ∞ with slope 1; NaN: NaN",
-            "large negative x: Φ does not cancel, as ½(1 + erf) would; in the tanh form u is not rounded",
+            "large negative x: Φ is computed without the cancellation of ½(1 + erf); with 'tanh' u is not rounded",
         ),
         accumulates=ROUNDED_TO_4,
         paper="Hendrycks & Gimpel 2016, arXiv:1606.08415",
@@ -640,12 +653,12 @@ SCHEMAS = (
         Elementwise(reference.ABS),
         family="activation",
         literature=("A43",),
-        summary="Absolute value: rectification that keeps both signs' strength.",
+        summary="Absolute value.",
         formula="y = |x|",
         gradient="∂y/∂x = 1 for x > 0, −1 for x < 0, 0 at 0",
         shape=ANY,
         edges=("x = 0: the subgradient 0 is taken", "NaN: y = NaN, slope 0"),
-        accumulates="nothing",
+        accumulates="none",
         smooth=False,
         paper="Jarrett, Kavukcuoglu, Ranzato & LeCun 2009, ICCV, doi:10.1109/ICCV.2009.5459469",
         cases=(Case(),),
@@ -660,17 +673,17 @@ SCHEMAS = (
         Elementwise(reference.STEP, lambda place, settings: (-1.0, float(settings["at_zero"]))),
         family="activation",
         literature=("A02",),
-        summary="The sign of every value: the perceptron's output.",
+        summary="Sign function: −1 for negative values, 1 for positive values.",
         formula="y = 1 for x > 0, −1 for x < 0, at_zero at 0",
         gradient="∂y/∂x = 0",
-        settings_list=(Setting("at_zero", 0.0, "y at x = 0; perceptrons are often written with 1", number()),),
+        settings_list=(Setting("at_zero", 0.0, "y at x = 0; perceptrons often use 1", number()),),
         shape=ANY,
         edges=(
             "x = 0 and −0: at_zero",
             "±∞: ±1; NaN: y = NaN, slope 0",
-            "nothing is learned through it: sign_straight_through",
+            "the gradient is 0 everywhere: train with sign_straight_through instead",
         ),
-        accumulates="nothing",
+        accumulates="none",
         smooth=False,
         paper="Rosenblatt 1958, doi:10.1037/h0042519",
         cases=(Case(), Case(at_zero=1.0, ranks=(2,))),
@@ -685,7 +698,7 @@ SCHEMAS = (
         Elementwise(reference.STEP, lambda place, settings: (0.0, float(settings["at_zero"]))),
         family="activation",
         literature=("A02",),
-        summary="Heaviside's step: whether a value is positive.",
+        summary="Heaviside step function: 0 for negative values, 1 for positive values.",
         formula="y = 1 for x > 0, 0 for x < 0, at_zero at 0",
         gradient="∂y/∂x = 0",
         settings_list=(Setting("at_zero", 1.0, "y at x = 0", number()),),
@@ -693,9 +706,9 @@ SCHEMAS = (
         edges=(
             "x = 0 and −0: at_zero; Caffe's Threshold has 0 there",
             "−∞: 0, ∞: 1; NaN: y = NaN, slope 0",
-            "nothing is learned through it",
+            "the gradient is 0 everywhere: nothing is trained through it",
         ),
-        accumulates="nothing",
+        accumulates="none",
         smooth=False,
         paper="McCulloch & Pitts 1943, doi:10.1007/BF02478259",
         cases=(Case(), Case(at_zero=0.5, ranks=(2,))),
@@ -713,21 +726,21 @@ SCHEMAS = (
         ),
         family="activation",
         literature=("A03",),
-        summary="The sign, with the gradient of a clipped line in place of its own, which is 0: what trains binary networks.",
+        summary="Sign function with a straight-through gradient estimator, as used to train binary networks.",
         formula="y = 1 for x > 0, −1 for x < 0, 0 at 0",
         gradient="""
             taken for ∂y/∂x: 1 for |x| ≤ clip, else 0          (1 everywhere for clip = None)
             This is not the derivative of y, on purpose.
         """,
         settings_list=(
-            Setting("clip", 1.0, "|x| beyond which no gradient passes; None: it always passes", clip_of_estimator),
+            Setting("clip", 1.0, "the gradient is 0 for |x| > clip; None: it always passes", clip_of_estimator),
         ),
         shape=ANY,
         edges=(
             "|x| = clip: the gradient passes",
             "±∞: ±1; NaN: y = NaN; no gradient passes unless clip is None and x is no NaN",
         ),
-        accumulates="nothing",
+        accumulates="none",
         smooth=False,
         proof="the backward pass is an estimator and not the derivative, which is 0",
         paper="Bengio, Léonard & Courville 2013, arXiv:1308.3432; clipped: Courbariaux et al. 2016, arXiv:1602.02830",
@@ -746,12 +759,12 @@ SCHEMAS = (
         Elementwise(reference.SCALED_TANH, ("amplitude", "steepness")),
         family="activation",
         literature=("A07",),
-        summary="LeCun's tanh: f(±1) = ±1, and the variance of what comes in is kept.",
+        summary="LeCun's scaled tanh: f(±1) = ±1, and unit variance is approximately kept.",
         formula="y = A tanh(Sx)          A = amplitude, S = steepness",
         gradient="∂y/∂x = A S sech²(Sx)",
         settings_list=(
-            Setting("amplitude", 1.7159, "A, what y saturates at", number()),
-            Setting("steepness", 2 / 3, "S", number(above=0)),
+            Setting("amplitude", 1.7159, "A, the value at which y saturates", number()),
+            Setting("steepness", 2 / 3, "S, the factor of x", number(above=0)),
         ),
         shape=ANY,
         edges=("−∞: −A, ∞: A, both with slope 0; NaN: NaN",),
@@ -769,11 +782,11 @@ SCHEMAS = (
         Elementwise(reference.SWISH, lambda place, settings: (1.702,)),
         family="activation",
         literature=("A20",),
-        summary="GELU by a sigmoid: Swish with β = 1.702.",
+        summary="Sigmoid approximation of GELU: Swish with β = 1.702.",
         formula="y = x σ(1.702 x)",
         gradient="∂y/∂x = σ + 1.702 x σ(1 − σ),  σ = σ(1.702 x)",
         shape=ANY,
-        edges=("−∞: 0 with slope 0; ∞: ∞ with slope 1; NaN: NaN", "at most 0.021 off gelu, at x ≈ ±2.3"),
+        edges=("−∞: 0 with slope 0; ∞: ∞ with slope 1; NaN: NaN", "differs from gelu by at most 0.021, at x ≈ ±2.3"),
         accumulates=ROUNDED_TO_4,
         paper="Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2",
         cases=(Case(),),
@@ -788,7 +801,7 @@ SCHEMAS = (
         Elementwise(reference.TANH_SHRINK),
         family="activation",
         literature=("A28",),
-        summary="What tanh leaves of a value: nothing of small ones, almost all of large ones.",
+        summary="x − tanh x: shrinks small values towards 0.",
         formula="y = x − tanh x",
         gradient="∂y/∂x = tanh² x",
         shape=ANY,
@@ -810,13 +823,13 @@ SCHEMAS = (
         Elementwise(reference.SOFT_SHRINK, ("lambd",)),
         family="activation",
         literature=("A29",),
-        summary="Moves every value towards 0 by λ, small ones onto it.",
+        summary="Soft shrinkage: moves every value towards 0 by λ; values within ±λ become 0.",
         formula="y = sgn(x) max(|x| − λ, 0)          λ = lambd",
         gradient="∂y/∂x = 1 for |x| > λ, else 0",
-        settings_list=(Setting("lambd", 0.5, "λ, how far values are moved", number(minimum=0)),),
+        settings_list=(Setting("lambd", 0.5, "λ, by which values are moved", number(minimum=0)),),
         shape=ANY,
         edges=("|x| = λ: y = 0 with slope 0", "±∞: ±∞ with slope 1; NaN: y = NaN, slope 0"),
-        accumulates="nothing",
+        accumulates="none",
         smooth=False,
         paper="Donoho & Johnstone 1994, doi:10.1093/biomet/81.3.425; Daubechies, Defrise & De Mol 2004, doi:10.1002/cpa.20042",
         cases=(Case(), Case(lambd=1.25, ranks=(2,))),
@@ -831,13 +844,13 @@ SCHEMAS = (
         Elementwise(reference.HARD_SHRINK, ("lambd",)),
         family="activation",
         literature=("A30",),
-        summary="Sets small values to 0 and keeps the others.",
+        summary="Hard shrinkage: values within ±λ become 0, the others stay unchanged.",
         formula="y = x for |x| > λ, else 0          λ = lambd",
         gradient="∂y/∂x = 1 for |x| > λ, else 0",
         settings_list=(Setting("lambd", 0.5, "λ, the largest |x| that becomes 0", number(minimum=0)),),
         shape=ANY,
         edges=("|x| = λ: y = 0 with slope 0", "±∞: ±∞ with slope 1; NaN: y = NaN, slope 0"),
-        accumulates="nothing",
+        accumulates="none",
         smooth=False,
         paper="Donoho & Johnstone 1994, doi:10.1093/biomet/81.3.425",
         cases=(Case(), Case(lambd=1.25, ranks=(2,))),
@@ -852,16 +865,16 @@ SCHEMAS = (
         Elementwise(reference.THRESHOLD, ("threshold", "value")),
         family="activation",
         literature=("A31",),
-        summary="Keeps what lies above a threshold and writes a value in place of the rest.",
+        summary="Keeps values above a threshold and replaces all others by a constant.",
         formula="y = x for x > θ, else v          θ = threshold, v = value",
         gradient="∂y/∂x = 1 for x > θ, else 0",
         settings_list=(
-            Setting("threshold", REQUIRED, "θ", number()),
-            Setting("value", REQUIRED, "v, what values up to θ become", number()),
+            Setting("threshold", REQUIRED, "threshold θ", number()),
+            Setting("value", REQUIRED, "v, which replaces values up to θ", number()),
         ),
         shape=ANY,
         edges=("x = θ: v with slope 0", "−∞: v, ∞: ∞; NaN: y = NaN, slope 0"),
-        accumulates="nothing",
+        accumulates="none",
         smooth=False,
         paper="Collobert, Kavukcuoglu & Farabet 2011, Torch7, NeurIPS workshop",
         cases=(Case(threshold=0.25, value=-1.5), Case(threshold=-0.5, value=0.0, ranks=(2,))),
@@ -876,13 +889,13 @@ SCHEMAS = (
         Elementwise(reference.THRESHOLD, lambda place, settings: (float(settings["alpha"]), 0.0)),
         family="activation",
         literature=("A31",),
-        summary="Keeps what lies above a threshold, unchanged; the rest becomes 0.",
+        summary="ReLU with a threshold: keeps values above α, the others become 0.",
         formula="y = x for x > α, else 0          α = alpha",
         gradient="∂y/∂x = 1 for x > α, else 0",
-        settings_list=(Setting("alpha", 1.0, "the largest x that becomes 0", number()),),
+        settings_list=(Setting("alpha", 1.0, "α, the largest x that becomes 0", number()),),
         shape=ANY,
         edges=("x = α: 0 with slope 0", "−∞: 0, ∞: ∞; NaN: y = NaN, slope 0"),
-        accumulates="nothing",
+        accumulates="none",
         smooth=False,
         paper="Konda, Memisevic & Krueger 2015, ICLR, arXiv:1402.3337",
         cases=(Case(), Case(alpha=-0.5, ranks=(2,))),
@@ -897,12 +910,10 @@ SCHEMAS = (
         Elementwise(reference.SQUAREPLUS, ("b",)),
         family="activation",
         literature=("A40",),
-        summary="A smooth ReLU without exponentials: a hyperbola.",
+        summary="Squareplus: a smooth approximation of ReLU without exponentials.",
         formula="y = ½(x + √(x² + b))",
         gradient="∂y/∂x = ½(1 + x / √(x² + b))",
-        settings_list=(
-            Setting("b", 4.0, "how round the bend is; towards 0 it becomes ReLU", number(above=0, maximum=1e12)),
-        ),
+        settings_list=(Setting("b", 4.0, "roundness of the bend; b → 0 gives ReLU", number(above=0, maximum=1e12)),),
         shape=ANY,
         edges=(
             "x < 0: ½b / (√(x² + b) − x), which does not cancel",
@@ -922,12 +933,12 @@ SCHEMAS = (
         Elementwise(reference.SPARSE_PLUS),
         family="activation",
         literature=("A41",),
-        summary="A smooth ReLU that is exactly 0 up to −1 and exactly x from 1 on.",
+        summary="Sparseplus: a smooth approximation of ReLU, exactly 0 for x ≤ −1 and exactly x for x ≥ 1.",
         formula="y = 0 for x ≤ −1, ¼(x + 1)² between, x for x ≥ 1",
         gradient="∂y/∂x = 0 for x ≤ −1, ½(x + 1) between, 1 for x ≥ 1",
         shape=ANY,
         edges=("−∞: 0 with slope 0; ∞: ∞ with slope 1; NaN: NaN",),
-        accumulates="nothing",
+        accumulates="none",
         paper="Blondel, Martins & Niculae 2020, JMLR, arXiv:1901.02324 (its sparse_sigmoid integrated)",
         cases=(Case(),),
         example="""
@@ -941,12 +952,12 @@ SCHEMAS = (
         Elementwise(reference.HARD_SIGMOID, lambda place, settings: (0.5, -1.0, 1.0)),
         family="activation",
         literature=("A41",),
-        summary="The slope of sparse_plus: sparsemax of the two numbers x and 0.",
+        summary="Derivative of sparse_plus: a piecewise linear sigmoid, the first component of sparsemax([x, 0]).",
         formula="y = min(max(½(x + 1), 0), 1)",
         gradient="∂y/∂x = ½ for −1 < x < 1, else 0",
         shape=ANY,
         edges=("at the knees ±1 the slope is 0", "−∞: 0, ∞: 1; NaN: y = NaN, slope 0"),
-        accumulates="nothing",
+        accumulates="none",
         smooth=False,
         paper="Martins & Astudillo 2016, ICML, arXiv:1602.02068, section 2.3",
         cases=(Case(),),
@@ -961,7 +972,7 @@ SCHEMAS = (
         Elementwise(reference.DISH),
         family="activation",
         literature=("A44",),
-        summary="Like SiLU, without exponentials.",
+        summary="Dish: similar to SiLU, without exponentials.",
         formula="y = ½x(1 + x/√(1 + x²))",
         gradient="∂y/∂x = ½(1 + x/√(1 + x²) + x/(1 + x²)^{3/2})",
         shape=ANY,
@@ -983,7 +994,7 @@ SCHEMAS = (
         RandomSlopes(),
         family="activation",
         literature=("A14",),
-        summary="Leaky ReLU whose negative slope is drawn anew for every value in training, which regularises.",
+        summary="Randomized leaky ReLU: in training the negative slope is drawn at random for every value.",
         formula="""
             y = x for x > 0, else a·x          a uniform between lower and upper, one for each value
             outside training a = ½(lower + upper) for all
@@ -999,20 +1010,20 @@ SCHEMAS = (
             ),
         ),
         settings_list=(
-            Setting("lower", 1 / 8, "the smallest slope", number()),
-            Setting("upper", 1 / 3, "the largest slope", number()),
-            Setting("training", False, "draw slopes (True) or take their mean (False)", flag),
-            Setting("seed", 0, "which slopes are drawn; the same seed draws the same", whole(0, 2**64 - 1)),
+            Setting("lower", 1 / 8, "lower bound of the slopes", number()),
+            Setting("upper", 1 / 3, "upper bound of the slopes", number()),
+            Setting("training", False, "draw the slopes (True) or use their mean (False)", flag),
+            Setting("seed", 0, "seed of the random slopes", whole(0, 2**64 - 1)),
             Setting("return_state", False, "also return the slopes", flag),
         ),
         shape=ANY,
         edges=(
             "x = 0: the left slope a is taken; −∞: −∞ for a > 0; NaN: y = NaN, slope a",
-            "slopes depend on seed and position alone; they are drawn for positive values too, where they are not used "
-            "(PyTorch's noise is 1 there)",
+            "slopes depend on the seed and the position only; they are drawn for positive values too, where they are "
+            "not used (PyTorch's noise is 1 there)",
         ),
         returns="array y; with return_state=True the pair (y, slopes)",
-        accumulates="nothing",
+        accumulates="none",
         smooth=False,
         paper="Xu, Wang, Chen & Li 2015, arXiv:1505.00853, section 2.4",
         cases=(
@@ -1035,17 +1046,17 @@ SCHEMAS = (
         BothParts(),
         family="activation",
         literature=("A32",),
-        summary="ReLU of x and of −x side by side: twice the channels, and nothing is lost.",
+        summary="Concatenated ReLU: ReLU of x and of −x, concatenated along an axis; doubles the channels.",
         formula="y = [max(0, x), max(0, −x)], one after the other along the axis",
         gradient="dx = dy₁ for x > 0, −dy₂ for x < 0, 0 at 0          dy₁, dy₂: the halves of dy",
-        settings_list=(Setting("axis", 1, "the axis along which the parts are put: channels", alias="dim"),),
-        shape="any shape of at most 5 axes → the same, with twice the extent along the axis",
+        settings_list=(Setting("axis", 1, "axis of the concatenation; 1: channels", alias="dim"),),
+        shape="any shape of at most 5 dimensions → the same, with twice the extent along axis",
         edges=(
             "x = 0: 0 in both parts, no gradient",
             "NaN: in both parts, no gradient",
-            "TensorFlow's axis is the last by default",
+            "TensorFlow's default axis is the last",
         ),
-        accumulates="nothing",
+        accumulates="none",
         smooth=False,
         paper="Shang, Sohn, Almeida & Lee 2016, ICML, arXiv:1603.05201, section 2",
         cases=(Case(), Case(axis=-1, ranks=(2,))),
@@ -1063,14 +1074,14 @@ SCHEMAS = (
         Gated(),
         family="activation",
         literature=("A34",),
-        summary="Gated linear unit: one half of the values, let through by a sigmoid of the other half.",
+        summary="Gated linear unit: one half of the input times the sigmoid of the other half.",
         formula="y = a σ(b),  [a, b] = x: its halves along the axis",
         gradient="""
             da = dy σ(b)
             db = dy a σ(b) σ(−b)
         """,
-        settings_list=(Setting("axis", -1, "the axis that is cut in halves; 1 for channels", alias="dim"),),
-        shape="any shape of at most 5 axes → the same, with half the extent along the axis",
+        settings_list=(Setting("axis", -1, "axis that is split into halves; 1: channels", alias="dim"),),
+        shape="any shape of at most 5 dimensions → the same, with half the extent along axis",
         edges=("b = −∞: y = 0 for finite a; b = ∞: y = a", "NaN: where a or b is NaN"),
         accumulates=ROUNDED,
         paper="Dauphin, Fan, Auli & Grangier 2017, ICML, arXiv:1612.08083, section 2",
@@ -1089,13 +1100,13 @@ SCHEMAS = (
         Maxout(),
         family="activation",
         literature=("A33",),
-        summary="The largest of every k neighbouring channels: a learned convex function, after a convolution or a linear layer.",
+        summary="Maxout: the maximum over each group of adjacent channels.",
         formula="y[n,c] = max over m of x[n, ck + m],  0 ≤ m < k          k = pieces",
         gradient="dx[n, ck + m] = dy[n,c] for the first m with x[n, ck + m] = y[n,c], else 0",
-        settings_list=(Setting("pieces", 2, "channels that compete for one", whole(1)),),
-        shape="(N, C, \\*spatial) → (N, C / pieces, \\*spatial)",
-        edges=("ties: the first channel takes the whole gradient", "NaN: wins; the first NaN takes the gradient"),
-        accumulates="nothing",
+        settings_list=(Setting("pieces", 2, "number of channels in a group", whole(1)),),
+        shape="(N, C, *spatial) → (N, C / pieces, *spatial)",
+        edges=("ties: the first channel takes the whole gradient", "NaN: propagates; the first NaN takes the gradient"),
+        accumulates="none",
         smooth=False,
         paper="Goodfellow, Warde-Farley, Mirza, Courville & Bengio 2013, ICML, arXiv:1302.4389, section 2",
         cases=(Case(channels=4), Case(channels=6, pieces=3)),
@@ -1113,16 +1124,16 @@ SCHEMAS = (
         Softmax(),
         family="activation",
         literature=("A35",),
-        summary="Numbers to probabilities: positive, with sum 1 along an axis.",
+        summary="Softmax: turns scores into probabilities that sum to 1 along an axis.",
         formula="y[i] = e^{x[i] − m} / Σ_j e^{x[j] − m},  m = max_j x[j]          i, j along the axis",
         gradient="dx[i] = y[i] (dy[i] − Σ_j dy[j] y[j])",
-        settings_list=(Setting("axis", 1, "the axis along which probabilities add up to 1: channels", alias="dim"),),
+        settings_list=(Setting("axis", 1, "axis along which the probabilities sum to 1; 1: channels", alias="dim"),),
         shape=ANY,
         edges=(
-            "±∞: −∞ has probability 0; +∞ anywhere, or nothing but −∞, makes the whole column NaN",
-            "NaN: makes its whole column NaN",
+            "−∞ has probability 0; with +∞ anywhere, or nothing but −∞, all values along the axis are NaN",
+            "NaN: all values along the axis are NaN",
         ),
-        accumulates="the sums in float64, in the order of the axis",
+        accumulates="sums in float64, in the order of the axis",
         paper="Bridle 1990, doi:10.1007/978-3-642-76153-9_28",
         cases=(Case(), Case(axis=-1), Case(axis=0)),
         example="""
@@ -1138,16 +1149,16 @@ SCHEMAS = (
         Softmax(logarithm=True),
         family="activation",
         literature=("A36",),
-        summary="Logarithm of softmax, without taking the logarithm of a vanishing probability.",
+        summary="Logarithm of softmax, computed without underflow.",
         formula="y[i] = x[i] − m − log Σ_j e^{x[j] − m},  m = max_j x[j]          i, j along the axis",
         gradient="dx[i] = dy[i] − e^{y[i]} Σ_j dy[j]",
-        settings_list=(Setting("axis", 1, "the axis along which probabilities add up to 1: channels", alias="dim"),),
+        settings_list=(Setting("axis", 1, "axis along which the probabilities sum to 1; 1: channels", alias="dim"),),
         shape=ANY,
         edges=(
-            "±∞: −∞ stays −∞; +∞ anywhere, or nothing but −∞, makes the whole column NaN",
-            "NaN: makes its whole column NaN",
+            "−∞ stays −∞; with +∞ anywhere, or nothing but −∞, all values along the axis are NaN",
+            "NaN: all values along the axis are NaN",
         ),
-        accumulates="the sums in float64, in the order of the axis",
+        accumulates="sums in float64, in the order of the axis",
         paper="Bridle 1990, doi:10.1007/978-3-642-76153-9_28",
         cases=(Case(), Case(axis=-1), Case(axis=0)),
         example="""
@@ -1161,16 +1172,16 @@ SCHEMAS = (
         Softmax(negative=True),
         family="activation",
         literature=("A37",),
-        summary="Softmax of −x: the smallest value gets the largest probability.",
+        summary="Softmax of −x: the smallest value has the largest probability.",
         formula="y[i] = e^{m − x[i]} / Σ_j e^{m − x[j]},  m = min_j x[j]          i, j along the axis",
         gradient="dx[i] = −y[i] (dy[i] − Σ_j dy[j] y[j])",
-        settings_list=(Setting("axis", 1, "the axis along which probabilities add up to 1: channels", alias="dim"),),
+        settings_list=(Setting("axis", 1, "axis along which the probabilities sum to 1; 1: channels", alias="dim"),),
         shape=ANY,
         edges=(
-            "±∞: ∞ has probability 0; −∞ anywhere, or nothing but ∞, makes the whole column NaN",
-            "NaN: makes its whole column NaN",
+            "∞ has probability 0; with −∞ anywhere, or nothing but ∞, all values along the axis are NaN",
+            "NaN: all values along the axis are NaN",
         ),
-        accumulates="the sums in float64, in the order of the axis",
+        accumulates="sums in float64, in the order of the axis",
         paper="softmax of Bridle 1990, doi:10.1007/978-3-642-76153-9_28, turned around",
         cases=(Case(), Case(axis=-1, ranks=(2,))),
         example="""
@@ -1184,16 +1195,16 @@ SCHEMAS = (
         Sparsemax(),
         family="activation",
         literature=("A38",),
-        summary="The probabilities nearest to x: like softmax, with exact zeros.",
+        summary="Sparsemax: the Euclidean projection onto the probability simplex; like softmax, with exact zeros.",
         formula="y[i] = max(x[i] − τ, 0),  τ such that Σ_i y[i] = 1          i along the axis",
         gradient="dx[i] = dy[i] − mean of dy over the support S = {j: y[j] > 0} for i in S, else 0",
-        settings_list=(Setting("axis", 1, "the axis along which probabilities add up to 1: channels", alias="dim"),),
+        settings_list=(Setting("axis", 1, "axis along which the probabilities sum to 1; 1: channels", alias="dim"),),
         shape=ANY,
         edges=(
-            "at the border of a support: 0 with gradient 0",
-            "large x: the maximum is taken away first; ±∞: −∞ has probability 0; +∞ anywhere, or nothing but −∞, makes the whole "
-            "column NaN",
-            "NaN: makes its whole column NaN, and its gradient",
+            "at the boundary of the support: y = 0 with gradient 0",
+            "large x: the maximum is subtracted first; −∞ has probability 0; with +∞ anywhere, or nothing but −∞, all "
+            "values along the axis are NaN",
+            "NaN: all values along the axis are NaN, and so are their gradients",
         ),
         accumulates="in float64",
         smooth=False,
@@ -1213,17 +1224,17 @@ SCHEMAS = (
         Hardmax(),
         family="activation",
         literature=("A39",),
-        summary="1 at the first maximum along an axis, 0 elsewhere.",
+        summary="Hardmax: 1 at the first maximum along an axis, 0 elsewhere.",
         formula="y[i] = 1 for the first i with x[i] = max_j x[j], else 0          i, j along the axis",
         gradient="dx = 0",
-        settings_list=(Setting("axis", 1, "the axis along which one value wins: channels", alias="dim"),),
+        settings_list=(Setting("axis", 1, "axis along which the maximum is taken; 1: channels", alias="dim"),),
         shape=ANY,
         edges=(
-            "ties: the first wins; ±∞ are ordered like other numbers",
-            "NaN: makes its whole column NaN",
-            "nothing is learned through it; ONNX's axis is the last by default",
+            "ties: the first maximum; ±∞ are ordered like other numbers",
+            "NaN: all values along the axis are NaN",
+            "the gradient is 0 everywhere; ONNX's default axis is the last",
         ),
-        accumulates="nothing",
+        accumulates="none",
         smooth=False,
         paper="ONNX, operator Hardmax, 2017; the limit of softmax, Bridle 1990",
         cases=(Case(), Case(axis=-1, ranks=(2,))),

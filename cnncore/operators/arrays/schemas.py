@@ -34,15 +34,15 @@ from .implementation import (
 
 __all__ = ["SCHEMAS"]
 
-ANY = "any shape of at most 8 axes → the same"
+ANY = "any shape of at most 8 dimensions → the same"
 ROUNDED = "nothing; computes in long double and rounds once"
 ARITHMETIC = "ONNX operator {}, 2017; NumPy, Harris et al. 2020, Nature, doi:10.1038/s41586-020-2649-2"
 
 
 # ── Arithmetic of two arrays ───────────────────────────────────────────────────────────────────────────────────────────
 
-BROADCAST = "extents are equal or 1, from the last axis on; what is missing in front counts as 1"
-SHAPES = "two shapes of at most 8 axes that broadcast → the common one"
+BROADCAST = "shapes broadcast as in NumPy: aligned at the last axis, extents are equal or 1"
+SHAPES = "two shapes of at most 8 dimensions that broadcast → the broadcast shape"
 
 
 def per_channel_image(rng, x):
@@ -457,7 +457,7 @@ def reduction_row(name, function, onnx, summary, formula, gradient, example, *, 
             ),
             Setting("keepdims", True, "whether they stay, with extent 1", flag),
         ),
-        shape="at most 5 axes → the same with extent 1 along those reduced; keepdims=False: without them",
+        shape="any shape of at most 5 dimensions → the same, with extent 1 along axes; with keepdims=False without them",
         edges=(*edges, "no values along the axes: refused"),
         accumulates="in long double",
         paper=f"ONNX operator {onnx}, 2017",
@@ -606,7 +606,8 @@ PRODUCTS = (
         formula="y[…, i, k] = Σ x[…, i, j] z[…, j, k] over j",
         gradient="dx = dy zᵀ,   dz = xᵀ dy; where an array was broadcast, the sum over its copies",
         arrays=(Array("x", "matrices (…, I, J)"), Array("z", "matrices (…, J, K)")),
-        shape="(…, I, J) and (…, J, K) → (…, I, K); 2 to 5 axes, those before the last two broadcast",
+        shape="(…, I, J) and (…, J, K) → (…, I, K); 2 to 5 dimensions, those before the last two broadcast",
+        symbols={"I": "rows of x", "J": "columns of x, rows of z", "K": "columns of z"},
         edges=(BROADCAST, "for x (N, J) and learned weights use linear"),
         accumulates="in x's dtype, in the order of NumPy's BLAS",
         linear=("x", "z"),
@@ -658,7 +659,7 @@ SHAPES_OF_ARRAYS = (
             ),
             Setting("allow_zero", False, "whether 0 means an extent of 0 instead", flag),
         ),
-        shape="at most 8 axes → shape",
+        shape="any shape of at most 8 dimensions → shape",
         edges=("a number of values that does not fit: refused", "ONNX's allowzero is allow_zero"),
         accumulates=MOVED,
         linear=("x",),
@@ -688,7 +689,7 @@ SHAPES_OF_ARRAYS = (
                 "axes", None, "for each axis of y the axis of x it comes from; None: the other way round", axis_list
             ),
         ),
-        shape="at most 8 axes → the extents in the order of axes",
+        shape="any shape of at most 8 dimensions → its extents in the order of axes",
         accumulates=MOVED,
         linear=("x",),
         paper="ONNX operator Transpose (perm), 2017",
@@ -716,7 +717,7 @@ SHAPES_OF_ARRAYS = (
                 "axes", None, "the axes to leave out; None: all of extent 1, which an open extent is not", axis_list
             ),
         ),
-        shape="at most 8 axes → those that are not left out",
+        shape="any shape of at most 8 dimensions → the same without axes",
         edges=("an axis of another extent: refused",),
         accumulates=MOVED,
         linear=("x",),
@@ -739,7 +740,7 @@ SHAPES_OF_ARRAYS = (
         formula="y = x, in a shape with the axes",
         gradient="dx = dy, in the shape of x",
         settings_list=(Setting("axes", REQUIRED, "the numbers that the new axes have in y", chosen_axes),),
-        shape="at most 8 axes, the new ones included → x's extents, and 1 along the axes",
+        shape="any shape → the same with extent 1 at axes, at most 8 dimensions",
         accumulates=MOVED,
         linear=("x",),
         paper="ONNX operator Unsqueeze, 2017",
@@ -762,7 +763,7 @@ SHAPES_OF_ARRAYS = (
         settings_list=(
             Setting("shape", None, "extents of y, from the last axis on; 1 where x's is to stay", extent_list(1, True)),
         ),
-        shape="at most 5 axes → shape, or x's extents where that has 1",
+        shape="any shape of at most 5 dimensions → shape, or the extent of x where shape has 1",
         edges=(BROADCAST,),
         accumulates="gradients in long double",
         linear=("x",),
@@ -792,7 +793,7 @@ SHAPES_OF_ARRAYS = (
         formula="y[i] = x[i mod H], along each axis",
         gradient="dx[i] = Σ dy[j] over all j with j mod H = i",
         settings_list=(Setting("repeats", REQUIRED, "how often along each axis of x", extent_list(1)),),
-        shape="at most 8 axes → repeats times as many along each",
+        shape="any shape of at most 8 dimensions → its extents times repeats",
         accumulates="gradients in float64",
         linear=("x",),
         paper="ONNX operator Tile, 2017",
@@ -821,7 +822,7 @@ SHAPES_OF_ARRAYS = (
             ),
             Setting("axis", 1, "the axis along which they lie", whole(-8, 7)),
         ),
-        shape="at most 8 axes → as many places along the axis as indices",
+        shape="any shape of at most 8 dimensions → the same, except along axis: as many as indices",
         edges=("an index outside: refused",),
         accumulates="gradients in x's dtype, in the order of indices",
         linear=("x",),
@@ -865,7 +866,8 @@ CONSTANTS = (
             Setting("start", 0.0, "first number", number()),
             Setting("step", 1.0, "distance between two", number()),
         ),
-        shape="any shape of at most 8 axes → (H,), the extent of x along axis",
+        shape="any shape of at most 8 dimensions → (H,)",
+        symbols={"H": "extent of x along axis"},
         edges=("it has no batch, unless axis is 0", "step 0: the same number for all"),
         accumulates="in float64; the result is rounded to x's dtype",
         smooth=False,
@@ -886,7 +888,7 @@ CONSTANTS = (
         formula="y = value",
         gradient="dvalue = dy",
         arrays=(Array("value", "the array"),),
-        shape="any shape of at most 8 axes → the same",
+        shape="any shape of at most 8 dimensions → the same",
         edges=(
             "in a graph it has no input: g.constant((1, 3, 1, 1)) makes one, net.buffers['constant.value'] holds its numbers; "
             "with trained=True they are a parameter",

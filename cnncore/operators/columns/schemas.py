@@ -102,7 +102,8 @@ SCHEMAS = (
         """,
         gradient="dx[n,c,q] = Σ dy[n, c·T + t, o]   over all (o, t) with s·o + d·t − lo = q: fold of dy",
         settings_list=(WINDOW, STRIDE, PADDING, DILATION),
-        shape="(N, C, \\*spatial) → (N, C · T, windows)",
+        shape="(N, C, *spatial) → (N, C · T, windows)",
+        symbols={"windows": "number of windows"},
         edges=(
             "order of a column: channels, then cells of the window in row-major order, as in PyTorch (TensorFlow: cells first)",
             "fold after unfold is not the identity: every pixel is multiplied by the number of windows that hold it",
@@ -141,7 +142,8 @@ SCHEMAS = (
             PADDING,
             DILATION,
         ),
-        shape="(N, C · T, windows) → (N, C, \\*output_size)",
+        shape="(N, C · T, windows) → (N, C, *output_size)",
+        symbols={"C": "channels", "windows": "number of windows"},
         edges=("pixels that no window holds: 0", "order of a column: as unfold makes it"),
         linear=("x",),
         accumulates="in float64, in the order of the cells of a window",
@@ -175,11 +177,11 @@ SCHEMAS = (
         """,
         arrays=(
             Array("x", "input"),
-            Array("w", "weights (K, C / groups · T, \\*output): a column, as unfold makes it, for every window"),
-            Array("b", "bias (K) or (K, \\*output)", optional=True),
+            Array("w", "weights (K, C / groups · T, *output): a column, as unfold makes it, for every window"),
+            Array("b", "bias (K) or (K, *output)", optional=True),
         ),
         settings_list=(WINDOW, STRIDE, PADDING, DILATION, GROUPS),
-        shape="(N, C, \\*spatial) → (N, K, \\*output), output as of conv",
+        shape="(N, C, *spatial) → (N, K, *output), output as of conv",
         edges=(
             "weights fit one image size alone",
             "no images (N = 0): y and dx are empty, dw and db are 0",
@@ -236,11 +238,11 @@ SCHEMAS = (
             Array("x", "input (N, C, H, W)"),
             Array(
                 "offset",
-                "Δ (N, offset_groups · T · 2, \\*output): row and column of each cell of a window",
+                "Δ (N, offset_groups · T · 2, *output): row and column of each cell of a window",
             ),
             Array("w", "weights (K, C / groups, kh, kw)"),
             Array("b", "bias (K)", optional=True),
-            Array("mask", "m (N, offset_groups · T, \\*output), version 2", optional=True),
+            Array("mask", "m (N, offset_groups · T, *output), version 2", optional=True),
         ),
         settings_list=(
             STRIDE,
@@ -249,7 +251,7 @@ SCHEMAS = (
             GROUPS,
             Setting("offset_groups", 1, "number of groups of channels with offsets and a mask of their own", whole(1)),
         ),
-        shape="(N, C, H, W) → (N, K, \\*output), output as of conv; T = kh · kw",
+        shape="(N, C, H, W) → (N, K, *output), output as of conv",
         edges=(
             "whole positions, where v has a kink: the gradient of the pixel to the right and below, [⌊p⌋, ⌊p⌋ + 1)",
             "positions at or beyond −1 and H: v = 0, and no gradient",
@@ -301,7 +303,7 @@ SCHEMAS = (
         arrays=(
             Array("x", "input"),
             Array("mask", "M, 0 where pixels are missing: like x, or of one channel", differentiable=False),
-            Array("w", "weights (K, C / groups, \\*kernel)"),
+            Array("w", "weights (K, C / groups, *kernel)"),
             Array("b", "bias (K)", optional=True),
         ),
         settings_list=(
@@ -310,9 +312,9 @@ SCHEMAS = (
             DILATION,
             GROUPS,
             ALGORITHM,
-            Setting("return_mask", False, "also return M′: (N, 1, \\*output), with groups (N, K, \\*output)", flag),
+            Setting("return_mask", False, "also return M′: (N, 1, *output), with groups (N, K, *output)", flag),
         ),
-        shape="(N, C, \\*spatial) → (N, K, \\*output), output as of conv",
+        shape="(N, C, *spatial) → (N, K, *output), output as of conv",
         edges=(
             "windows without a known pixel: y = 0, also without the bias, and no gradient",
             "missing pixels do not matter, whatever they hold (NaN): their gradient is 0",

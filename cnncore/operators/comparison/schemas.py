@@ -11,8 +11,8 @@ from .implementation import Comparison, Conversion, Infinite, Logic, Negation, N
 
 __all__ = ["SCHEMAS"]
 
-SAME_SHAPE = "any shape of at most 8 axes → the same"
-SHAPES = "shapes of at most 8 axes that broadcast → the common one"
+SAME_SHAPE = "any shape of at most 8 dimensions → the same"
+SHAPES = "two shapes of at most 8 dimensions that broadcast → the broadcast shape"
 EXACT = "nothing: the result is exact"
 NONE = "none: what is true or false does not change with x by little"
 NO_GRADIENT = "y has no gradient"
@@ -315,7 +315,7 @@ CHOICE = (
             Array("x", "what is taken where c holds"),
             Array("z", "what is taken elsewhere"),
         ),
-        shape="three shapes of at most 8 axes that broadcast → the common one",
+        shape="three shapes of at most 8 dimensions that broadcast → the broadcast shape",
         edges=("what is not taken leaves no trace, NaN and ∞ neither", BROADCAST),
         accumulates="gradients of what was broadcast in long double",
         linear=("x", "z"),

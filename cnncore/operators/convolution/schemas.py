@@ -138,11 +138,11 @@ SCHEMAS = (
         """,
         arrays=(
             Array("x", "input"),
-            Array("w", "weights (K, C / groups, \\*kernel)"),
+            Array("w", "weights (K, C / groups, *kernel)"),
             Array("b", "bias (K)", optional=True),
         ),
         settings_list=CONV_SETTINGS,
-        shape="(N, C, \\*spatial) → (N, K, \\*output), output = ⌊(H + lo + hi − d(k − 1) − 1) / s⌋ + 1 per axis",
+        shape="(N, C, *spatial) → (N, K, *output), output = ⌊(H + lo + hi − d(k − 1) − 1) / s⌋ + 1 per axis",
         edges=(
             "padding: 'same_upper' and 'same_lower' give ⌈H / s⌉ outputs, 'same_torch' (stride 1) H",
             "padding_mode: 'reflect' needs padding < H; the gradient of a pixel is the sum over all its copies",
@@ -196,11 +196,11 @@ SCHEMAS = (
         """,
         arrays=(
             Array("x", "input"),
-            Array("w", "weights (C, K / groups, \\*kernel): input channels first"),
+            Array("w", "weights (C, K / groups, *kernel): input channels first"),
             Array("b", "bias (K)", optional=True),
         ),
         settings_list=TRANSPOSE_SETTINGS,
-        shape="(N, C, \\*spatial) → (N, K, \\*output), "
+        shape="(N, C, *spatial) → (N, K, *output), "
         "output = (H − 1)s − lo − hi + d(k − 1) + 1 + output_padding per axis",
         edges=(
             "output_padding: adds rows at the high end only; where no pixel reaches them y is the bias",
@@ -245,13 +245,13 @@ SCHEMAS = (
         """,
         arrays=(
             Array("x", "input"),
-            Array("w", "weights (C · M, 1, \\*kernel): the M kernels of the first channel first"),
+            Array("w", "weights (C · M, 1, *kernel): the M kernels of the first channel first"),
             Array("b", "bias (C · M)", optional=True),
         ),
         settings_list=DEPTHWISE_SETTINGS,
-        shape="(N, C, \\*spatial) → (N, C · M, \\*output), output as of conv",
+        shape="(N, C, *spatial) → (N, C · M, *output), output as of conv",
         edges=(
-            "the same as conv with groups = C, whose weights fit; TensorFlow's (\\*kernel, C, M) have to be transposed",
+            "the same as conv with groups = C, whose weights fit; TensorFlow's (*kernel, C, M) have to be transposed",
             "padding and padding_mode: as conv",
             "no images (N = 0): y and dx are empty, dw and db are 0",
         ),
@@ -339,11 +339,11 @@ SCHEMAS = (
         """,
         arrays=(
             Array("x", "input"),
-            Array("w", "weights (K, C / groups, \\*kernel)"),
+            Array("w", "weights (K, C / groups, *kernel)"),
             Array("b", "bias (K)", optional=True),
         ),
         settings_list=CONV_SETTINGS,
-        shape="(N, C, \\*spatial) → (N, K, \\*output), output as of conv",
+        shape="(N, C, *spatial) → (N, K, *output), output as of conv",
         edges=(
             "the same as conv with every kernel reversed along all its axes: weights of Theano, which flipped, fit here",
             "kernel of one pixel: conv",
@@ -385,7 +385,7 @@ SCHEMAS = (
         """,
         arrays=(
             Array("x", "input, as large as the classifier's image or larger"),
-            Array("w", "weights (outputs, C · \\*image_size) of the linear layer"),
+            Array("w", "weights (outputs, C · *image_size) of the linear layer"),
             Array("b", "bias (outputs)", optional=True),
         ),
         settings_list=(
@@ -403,7 +403,8 @@ SCHEMAS = (
             ),
             ALGORITHM,
         ),
-        shape="(N, C, \\*spatial) → (N, outputs, \\*output), output = ⌊(H − image_size) / s⌋ + 1 per axis",
+        shape="(N, C, *spatial) → (N, outputs, *output), output = ⌊(H − image_size) / s⌋ + 1 per axis",
+        symbols={"outputs": "outputs of the linear layer"},
         edges=(
             "an image of image_size: y is what linear makes of it, with axes of extent 1",
             "cnncore.linear_to_conv and cnncore.conv_to_linear convert the weights themselves",
@@ -441,7 +442,8 @@ SCHEMAS = (
             Array("w", "weights (outputs, features)"),
             Array("b", "bias (outputs)", optional=True),
         ),
-        shape="(..., features) → (..., outputs); usually (N, features) → (N, outputs)",
+        shape="(…, features) → (…, outputs), usually (N, features) → (N, outputs)",
+        symbols={"features": "input features", "outputs": "output features"},
         edges=("leading axes: any number of them, also none", "no rows (N = 0): y and dx are empty, dw and db are 0"),
         accumulates="in the arrays' dtype",
         linear=("x", "w"),

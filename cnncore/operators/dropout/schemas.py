@@ -67,7 +67,7 @@ SCHEMAS = (
         gradient="dx = m dy / (1 − p)",
         arrays=(X, STATE),
         settings_list=DROP_SETTINGS,
-        shape="(N, C, \\*spatial) → the same; the mask is (N, C)",
+        shape="(N, C, *spatial) → the same; the mask is (N, C)",
         edges=("p = 1: zeros", STATE_EDGE, DROPPED_EDGE),
         returns=WITH_STATE,
         linear=("x",),
@@ -119,7 +119,7 @@ SCHEMAS = (
         gradient="dx = a m dy",
         arrays=(X, STATE),
         settings_list=DROP_SETTINGS,
-        shape="(N, C, \\*spatial) → the same; the mask is (N, C)",
+        shape="(N, C, *spatial) → the same; the mask is (N, C)",
         edges=("p = 1: zeros", STATE_EDGE, DROPPED_EDGE),
         returns=WITH_STATE,
         paper="Klambauer, Unterthiner, Mayr & Hochreiter 2017, NeurIPS, arXiv:1706.02515, section 3; by channel as "

@@ -73,7 +73,8 @@ SCHEMAS = (
             Setting("label_smoothing", 0.0, "ε, the share of the target spread over all classes", number(0, 1)),
             REDUCTION,
         ),
-        shape="(N, K, \\*spatial) and (N, \\*spatial) or (N, K, \\*spatial) → (); reduction='none': (N, \\*spatial)",
+        shape="(N, K, *spatial) and (N, *spatial) or (N, K, *spatial) → (), with reduction='none' (N, *spatial)",
+        symbols={"K": "classes"},
         edges=(
             "all targets left out, or N = 0: L = 0 and dx = 0 (PyTorch: NaN)",
             "x = −∞ for a class of probability 0: counts 0; x = −∞ for the right class: L = ∞",
@@ -122,7 +123,8 @@ SCHEMAS = (
             Setting("ignore_index", -100, "class number of targets that are left out", whole(-(2**62), 2**62)),
             REDUCTION,
         ),
-        shape="(N, K, \\*spatial) and (N, \\*spatial) → (); reduction='none': (N, \\*spatial)",
+        shape="(N, K, *spatial) and (N, *spatial) → (), with reduction='none' (N, *spatial)",
+        symbols={"K": "classes"},
         edges=(
             "all targets left out, or N = 0: L = 0 and dx = 0 (PyTorch: NaN)",
             "x = −∞ for the right class: L = ∞, dx finite; a class of weight 0 counts 0",
@@ -171,7 +173,7 @@ SCHEMAS = (
             Array("pos_weight", "p, of yes against no; it broadcasts to x", optional=True, differentiable=False),
         ),
         settings_list=(REDUCTION,),
-        shape="two arrays of one shape → (); reduction='none': their shape",
+        shape="two arrays of the same shape → (), with reduction='none' that shape",
         edges=(
             "scores of any size: log σ(x) is never taken of a rounded σ(x)",
             "x = ±∞ on the side of the target: 0; on the other side: ∞",
@@ -207,7 +209,7 @@ SCHEMAS = (
         gradient="dx = 2 (x − target) dL / Z,   dtarget = −dx",
         arrays=(X, Array("target", "what x should be")),
         settings_list=(REDUCTION,),
-        shape="two arrays of one shape → (); reduction='none': their shape",
+        shape="two arrays of the same shape → (), with reduction='none' that shape",
         edges=("no values: L = 0", "Caffe's Euclidean loss is half the sum over N"),
         accumulates="in float64",
         returns="array L, with reduction='none' the squared differences",

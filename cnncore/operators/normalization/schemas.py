@@ -8,7 +8,7 @@ from .implementation import BatchNorm, GroupNorm, LayerNorm, LocalResponseNorm, 
 
 __all__ = ["SCHEMAS"]
 
-SAME_SHAPE = "(N, C, \\*spatial) → the same; 0 to 3 spatial axes"
+SAME_SHAPE = "(N, C, *spatial) → the same; 0 to 3 spatial axes"
 
 W = Array("w", "scale, one number per channel; 1 where left out", optional=True)
 B = Array("b", "shift, one number per channel; 0 where left out", optional=True)
@@ -202,7 +202,7 @@ SCHEMAS = (
                 extent_list(1, True),
             ),
         ),
-        shape="(N, C, \\*spatial) → the same; with normalized_shape (…, \\*normalized_shape), at most 8 axes",
+        shape="(N, C, *spatial) → the same; with normalized_shape (…, *normalized_shape) of at most 8 dimensions",
         edges=(
             FAR_FROM_ZERO,
             "without normalized_shape w and b hold one number per channel, so that they fit any image size",
@@ -317,7 +317,7 @@ SCHEMAS = (
             Setting("beta", 0.75, "β, the exponent", number()),
             Setting("k", 1.0, "what is added to the sum", number(above=0)),
         ),
-        shape="(N, C, \\*spatial) → the same; one to three spatial axes",
+        shape="(N, C, *spatial) → the same; 1 to 3 spatial axes",
         edges=(
             "cells outside the image: count 0, and still count in n",
             "even n: one cell more before than after along each axis; in the gradient one more after (Caffe refuses even n)",

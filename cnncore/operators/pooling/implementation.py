@@ -481,6 +481,7 @@ def pooling_schema(name, strategy, scheme, *, example, literature=(), cases=None
         "gradient": strategy.gradient,
         "settings_list": _settings(strategy, scheme),
         "shape": scheme.shape,
+        "symbols": scheme.symbols,
         "accumulates": strategy.accumulates,
         "linear": strategy.linear,
         "smooth": strategy.smooth,
@@ -692,21 +693,42 @@ class Grid:
         return self._made[pair]
 
     def table(self):
-        """The grid in Markdown: strategies × schemes, the names of operators that have rows of their own, and what is refused."""
+        """The grid in Markdown: strategies × schemes, the names of operators with schemas of their own, and what is refused."""
+        rows = self._cells("`{}`".format)
+        lines = ["| " + " | ".join(row) + " |" for row in rows]
+        lines.insert(1, "|" + "---|" * len(rows[0]))
+        return "\n".join([*lines, "", *(note and f"{note}  " for note in self._notes())])
+
+    def plain_table(self):
+        """The same for a terminal, in columns."""
+        rows = self._cells(str)
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        return "\n".join([*lines, "", *self._notes()])
+
+    def _cells(self, code):
+        """The cells of the grid, row by row, the heading first; ``code`` writes an operator's name."""
         reasons = list(dict.fromkeys(self.refused.values()))
-        lines = [f"| strategy | {' | '.join(self.schemes)} |", "|---|" + "---|" * len(self.schemes)]
+        rows = [("strategy", *self.schemes)]
         for strategy in self.strategies:
-            cells = []
+            cells = [strategy]
             for windows in self.schemes:
                 pair = (strategy, windows)
                 if pair in self.refused:
                     cells.append(f"– ({reasons.index(self.refused[pair]) + 1})")
                 else:
-                    cells.append(f"`{self._rows[pair].name}`" if pair in self._rows else "✓")
-            lines.append(f"| {strategy} | {' | '.join(cells)} |")
-        lines += ["", *(f"{scheme.name}: {scheme.phrase}.  " for scheme in self.schemes.values())]
-        lines += ["", *(f"({number}) {reason}  " for number, reason in enumerate(reasons, 1))]
-        return "\n".join(lines)
+                    cells.append(code(self._rows[pair].name) if pair in self._rows else "✓")
+            rows.append(cells)
+        return rows
+
+    def _notes(self):
+        """What the columns and the numbers in the cells mean."""
+        reasons = dict.fromkeys(self.refused.values())
+        return [
+            *(f"{scheme.name}: {scheme.phrase}." for scheme in self.schemes.values()),
+            "",
+            *(f"({number}) {reason}" for number, reason in enumerate(reasons, 1)),
+        ]
 
     def find(self, name):
         """The operator called ``name``, or None where no pair is."""

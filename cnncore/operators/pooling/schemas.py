@@ -661,7 +661,7 @@ SCHEMAS = (
             summary="Maximum or average, drawn for each channel of each image; outside training both in proportion.",
             formula="""
                 y = λ max xᵢ + (1 − λ) 1/n Σ xᵢ over the window's n cells inside the image
-                λ = 1 with probability `frequency`, else 0, per image and channel     (training)
+                λ = 1 with probability frequency, else 0, per image and channel     (training)
                 λ = frequency                                                        (else)
             """,
             gradient="∂y/∂xᵢ = λ·1[i is the first of the largest] + (1 − λ)/n      (λ is held fixed)",
@@ -704,7 +704,7 @@ SCHEMAS = (
             learned=(
                 Learned(
                     "w",
-                    "weights of the gate: (1, \\*kernel), or (C, \\*kernel) for each channel",
+                    "weights of the gate: (1, *kernel), or (C, *kernel) for each channel",
                     per_tap,
                     values=(-0.6, 0.6),
                 ),
@@ -758,14 +758,14 @@ SCHEMAS = (
             learned=(
                 Learned(
                     "v",
-                    "weights of the leaves: (1, leaves, \\*kernel), or (C, leaves, \\*kernel) for each channel",
+                    "weights of the leaves: (1, leaves, *kernel), or (C, leaves, *kernel) for each channel",
                     leaves,
                     initial="lecun",
                     values=(-1.0, 1.0),
                 ),
                 Learned(
                     "w",
-                    "weights of the gates: (1, leaves − 1, \\*kernel), or (C, leaves − 1, \\*kernel)",
+                    "weights of the gates: (1, leaves − 1, *kernel), or (C, leaves − 1, *kernel)",
                     nodes,
                     initial="lecun",
                     values=(-0.8, 0.8),
@@ -1164,7 +1164,7 @@ SCHEMAS = (
             learned=(
                 Learned(
                     "f",
-                    "structuring element: (1, \\*kernel), or (C, \\*kernel) for each channel",
+                    "structuring element: (1, *kernel), or (C, *kernel) for each channel",
                     per_tap,
                     values=(-1.0, 1.0),
                 ),
@@ -1202,7 +1202,7 @@ SCHEMAS = (
             learned=(
                 Learned(
                     "f",
-                    "structuring element: (1, \\*kernel), or (C, \\*kernel) for each channel",
+                    "structuring element: (1, *kernel), or (C, *kernel) for each channel",
                     per_tap,
                     values=(-1.0, 1.0),
                 ),
@@ -1394,7 +1394,7 @@ SCHEMAS = (
             ),
             Setting("return_indices", False, "also return where along the axis each y came from", flag),
         ),
-        shape="(N, C, \\*spatial, L) → (N, C, \\*spatial, k)",
+        shape="(N, C, *spatial, L) → (N, C, *spatial, k)",
         edges=("ties: the lower index stays", "NaN: counts as larger than all others", "k > L: refused"),
         accumulates="nothing",
         returns="array y; with return_indices=True the pair (y, indices), indices int64 of y's shape",

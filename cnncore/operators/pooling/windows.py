@@ -5,8 +5,8 @@ y, and the parts of the arrays with their tables of windows. Most schemes have o
 per level, regions of interest one each. Strategies never see any of this.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,6 +109,7 @@ class Scheme:
     lay_out: Callable
     shape: str
     cases: tuple
+    symbols: Mapping = field(default_factory=dict)  # of its operators: letters of ``shape`` and their meanings
     edges: tuple = ()
     arrays: tuple = ()
     samples: Callable | None = None  # samples(rng, x) → the arrays of a case
@@ -157,7 +158,7 @@ KERNEL = Scheme(
     "kernel_size, stride, padding, dilation, ceil_mode",
     WINDOW_SETTINGS,
     lay_out_kernel,
-    shape="(N, C, \\*spatial) → (N, C, \\*output), output = ⌊(H + lo + hi − d(k − 1) − 1) / s⌋ + 1 per axis",
+    shape="(N, C, *spatial) → (N, C, *output), output = ⌊(H + lo + hi − d(k − 1) − 1) / s⌋ + 1 per axis",
     cases=({"kernel_size": 3, "stride": 2, "padding": 1},),
     kernel=kernel_of,
     pads=True,
@@ -180,7 +181,8 @@ ADAPTIVE = Scheme(
     "output_size windows that share out the image",
     (OUTPUT_SIZE,),
     lay_out_adaptive,
-    shape="(N, C, \\*spatial) → (N, C, \\*output_size); window i of an axis is [⌊iH/O⌋, ⌈(i + 1)H/O⌉)",
+    shape="(N, C, *spatial) → (N, C, *output_size); window i of an axis is [⌊i·H/O⌋, ⌈(i + 1)·H/O⌉)",
+    symbols={"i": "number of the window, from 0"},
     edges=("windows overlap by a cell where O does not divide H", "O > H: cells are repeated"),
     cases=({"output_size": 2},),
     why_no_kernel="the windows of an adaptive pooling differ in size and change with the image",
@@ -201,7 +203,7 @@ GLOBAL = Scheme(
     "one window, the whole image",
     (KEEPDIMS,),
     lay_out_global,
-    shape="(N, C, \\*spatial) → (N, C), or (N, C, 1, …) with keepdims=True, whatever the spatial extents",
+    shape="(N, C, *spatial) → (N, C), with keepdims=True (N, C, 1, …)",
     cases=({},),
     why_no_kernel="the window of a global pooling is as large as the image",
 )
@@ -359,7 +361,8 @@ FRACTIONAL = Scheme(
         ),
     ),
     lay_out_fractional,
-    shape="(N, C, \\*spatial) → (N, C, \\*output_size); α = (H − k)/(O − 1) from window to window, or H/O from part to part",
+    shape="(N, C, *spatial) → (N, C, *output_size); α = (H − k)/(O − 1), with overlapping=False H/O",
+    symbols={"α": "mean step from window to window"},
     edges=(
         "windows are drawn once per call, for all images and channels; their starts are computed in float64 whatever x is",
         "state: int64 (axes, most windows), where windows start along each axis, then −1; of parts also the last one's end",
@@ -410,7 +413,9 @@ PYRAMID = Scheme(
     "adaptive windows of several levels, side by side: as many numbers for every image size",
     (Setting("levels", (1, 2, 4), "bins per axis of each level, in the order of the result", levels),),
     lay_out_pyramid,
-    shape="(N, C, \\*spatial) → (N, C·Σ bins): level by level, within it channel by channel, as Caffe and Chainer have it",
+    shape="(N, C, *spatial) → (N, C · bins), level by level and within a level channel by channel, as in Caffe and "
+    "Chainer",
+    symbols={"bins": "bins of all levels: Σ level^(spatial axes)"},
     edges=(
         "windows of a level are those of adaptive pooling: they meet every cell, and none is empty (Caffe and Chainer round "
         "kernel and padding instead)",
@@ -490,7 +495,8 @@ ROI = Scheme(
         ),
     ),
     samples=sample_regions,
-    shape="(N, C, \\*spatial), (R, 1 + 2·axes) → (R, C, \\*output_size)",
+    shape="(N, C, *spatial), (R, 1 + 2·axes) → (R, C, *output_size)",
+    symbols={"axes": "number of spatial axes"},
     edges=(
         "corners × spatial_scale are rounded, halves away from 0; the high corner belongs to the region: 1 cell at least",
         "bins [⌊ih/O⌋, ⌈(i + 1)h/O⌉) of whole numbers, cut off at the image's border",
@@ -574,7 +580,7 @@ S3 = Scheme(
         RETURN_STATE,
     ),
     lay_out_s3,
-    shape="(N, C, \\*spatial) → (N, C, \\*output), output = ⌊H / stride⌋ per axis",
+    shape="(N, C, *spatial) → (N, C, *output), output = ⌊H / stride⌋ per axis",
     edges=(
         'windows of every cell: step 1, padded to the same size ("same_upper"), padding does not count',
         "training: rows and columns are picked once per call, for all images and channels, strip by strip",

@@ -33,7 +33,7 @@ EDGES = (
     "NaN stays NaN",
     "s ≤ 0 is not checked: s = 0 divides by 0",
 )
-SHAPE = "any shape of at most 8 axes → the same"
+SHAPE = "any shape of at most 8 dimensions → the same"
 
 
 def one_grid(rng, x):

@@ -21,7 +21,7 @@ SPATIAL_SCALE = Setting(
     number(above=0),
 )
 BINS = Setting("output_size", REQUIRED, "bins of each box: an integer, or one per axis")
-BOXES_SHAPE = "(N, C, H, W), (R, 4), (R,) → (R, {channels}, \\*output_size)"
+BOXES_SHAPE = "(N, C, H, W), (R, 4), (R,) → (R, {channels}, *output_size)"
 
 
 def boxes(rng, x):
@@ -80,8 +80,8 @@ SCHEMAS = (
             ),
             Setting("compat", None, "'onnx': indices count through all of y, not within a plane", choice(None, "onnx")),
         ),
-        shape="(N, C, \\*pooled), indices of that shape → (N, C, \\*output), output = (H − 1) s − lo − hi + k per "
-        "axis, or output_size",
+        shape="(N, C, *spatial), indices of the same shape → (N, C, *output), output = (H − 1)s − lo − hi + k per axis, "
+        "or output_size",
         edges=(
             "several values of one index (overlapping windows): the last in row-major order is written and takes the "
             "gradient, or "
@@ -186,6 +186,7 @@ SCHEMAS = (
             Setting("compat", None, "'caffe': the rule of the paper's code for where boxes end", choice(None, "caffe")),
         ),
         shape=BOXES_SHAPE.format(channels="C / bins"),
+        symbols={"bins": "bins of a region, the product of output_size"},
         edges=(
             "a box: from round(x1 · scale) to round(x2 · scale), halves away from 0, at least 1 wide; a bin from ⌊·⌋ to ⌈·⌉ of "
             "its edges, within the image, so that neighbouring bins may share cells",
@@ -227,7 +228,7 @@ SCHEMAS = (
             Setting("p", 2.0, "order of the norm, > 0; float('inf') compares the largest magnitudes", norm_order),
             Setting("return_indices", False, "also return the offset taken per image, row-major", flag),
         ),
-        shape="(N, C, \\*spatial) → (N, C, \\*output), output = ⌊H / s⌋ per axis",
+        shape="(N, C, *spatial) → (N, C, *output), output = ⌊H / s⌋ per axis",
         edges=(
             "ties: the first offset in row-major order",
             "extents that s does not divide: the components have ⌊H / s⌋ cells each, and the cells beyond take no part",

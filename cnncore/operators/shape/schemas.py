@@ -6,7 +6,7 @@ from ..operator import Op
 from ..schema import REQUIRED, Case, Setting
 from .implementation import ChannelShuffle, Flatten, Pad, Part, PixelShuffle, Slice
 
-PADDED = "(N, C, \\*spatial) → (N, C, \\*output), output = H + lo + hi per axis"
+PADDED = "(N, C, *spatial) → (N, C, *output), output = H + lo + hi per axis"
 
 
 def parts(place, name, value):
@@ -53,7 +53,7 @@ SCHEMAS = (
                 "uneven", False, "whether the last of equal parts may be smaller, the others ⌈extent / parts⌉", flag
             ),
         ),
-        shape="(N, C, \\*spatial) → (N, C / parts, \\*spatial); 1 to 5 dimensions",
+        shape="(N, C, *spatial) → (N, C / parts, *spatial); 1 to 5 dimensions",
         edges=(
             "parts that do not fill the axis: refused, unless uneven",
             "a part that would be empty: refused",
@@ -91,7 +91,7 @@ SCHEMAS = (
             Setting("stride", 1, "step from index to index, not 0; negative: backwards", step_number),
             Setting("axis", 1, "axis that is cut; 1: channels"),
         ),
-        shape="(N, C, \\*spatial) → the same, but for axis; 1 to 5 dimensions",
+        shape="(N, C, *spatial) → the same, except along axis; 1 to 5 dimensions",
         edges=("indices beyond the ends: as far as the axis reaches", "nothing left: refused"),
         linear=("x",),
         paper="Jia et al. 2014, Caffe, arXiv:1408.5093 (layer Slice); ONNX operator Slice, 2017",
@@ -119,7 +119,7 @@ SCHEMAS = (
         formula="y[n, j G + g, …] = x[n, g K + j, …],   K = C / G channels of each of G groups",
         gradient="dx[n, g K + j, …] = dy[n, j G + g, …]: channel_shuffle of dy with K groups",
         settings_list=(Setting("groups", REQUIRED, "number of groups G", whole(1)),),
-        shape="(N, C, \\*spatial) → the same; C is a multiple of groups",
+        shape="(N, C, *spatial) → the same; C is a multiple of groups",
         edges=("channels that are no multiple of groups: refused", "one group, or as many as channels: y = x"),
         accumulates="nothing: values are moved",
         linear=("x",),
@@ -146,7 +146,8 @@ SCHEMAS = (
         """,
         gradient="dx = the same values of dy, back in their places: pixel_unshuffle of dy",
         settings_list=(FACTOR, ORDER),
-        shape="(N, C r², H, W) → (N, C, H r, W r); r³ for three spatial axes, r for one",
+        shape="(N, C · r², H, W) → (N, C, H · r, W · r); r³ in three dimensions, r in one",
+        symbols={"C": "output channels", "r": "upscale factor"},
         edges=("channels that are no multiple of a block: refused", "factor 1: y = x"),
         linear=("x",),
         paper="Shi et al. 2016, CVPR, arXiv:1609.05158, equation 4; ONNX operator DepthToSpace (both orders)",
@@ -173,7 +174,8 @@ SCHEMAS = (
         """,
         gradient="dx = the same values of dy, back in their places: pixel_shuffle of dy",
         settings_list=(FACTOR, ORDER),
-        shape="(N, C, H, W) → (N, C r², H / r, W / r); r³ for three spatial axes, r for one",
+        shape="(N, C, H, W) → (N, C · r², H / r, W / r); r³ in three dimensions, r in one",
+        symbols={"r": "downscale factor"},
         edges=("extents that are no multiple of the factor: refused", "factor 1: y = x"),
         linear=("x",),
         paper="Shi et al. 2016, CVPR, arXiv:1609.05158, equation 4 inverted; ONNX operator SpaceToDepth (order DCR)",
@@ -200,7 +202,7 @@ SCHEMAS = (
         formula="y[n, (c H + h) W + w] = x[n, c, h, w]",
         gradient="dx[n, c, h, w] = dy[n, (c H + h) W + w]",
         settings_list=(Setting("start_dim", 1, "first of the axes that become one"),),
-        shape="(N, C, \\*spatial) → (N, C · H · W); 1 to 5 dimensions",
+        shape="(N, C, H, W) → (N, C · H · W); 1 to 5 dimensions",
         edges=("channels-last arrays: the order is that of (C, H, W) all the same", "y is a copy, never a view of x"),
         linear=("x",),
         paper="LeCun, Bottou, Bengio & Haffner 1998, Proc. IEEE, doi:10.1109/5.726791 (layers C5 and F6)",

@@ -82,10 +82,10 @@ SCHEMAS = (
             Array("v", "weights (hidden, C) of the score"),
             Array("w", "weights (hidden,) of the score"),
             Array("u", "weights (hidden, C) of its gate", optional=True),
-            Array("mask", "(N, \\*spatial): which cells take part; all where left out", True, False, role="mask"),
+            Array("mask", "(N, *spatial): which cells take part; all where left out", True, False, role="mask"),
         ),
-        settings_list=(Setting("return_weights", False, "also return a, of shape (N, \\*spatial)", flag),),
-        shape="(N, C, \\*spatial) → (N, C), whatever the spatial extents",
+        settings_list=(Setting("return_weights", False, "also return a, of shape (N, *spatial)", flag),),
+        shape="(N, C, *spatial) → (N, C)",
         edges=(
             "scores: the largest is subtracted before they are raised; differences beyond 745 leave one cell alone",
             "masked cells are never read; an image without a cell that takes part: y = 0 and no gradient",
@@ -178,7 +178,7 @@ SCHEMAS = (
         summary="How the channels vary together over the image: the square root of their covariance matrix.",
         formula="""
             P = 1/n Σ (xᵢ − μ)(xᵢ − μ)ᵀ over the n cells;   Y = P / tr P, Z = 1
-            T = ½ (3 − Z Y),  Y ← Y T,  Z ← T Z, `iterations` times;   y = √(tr P) Y → √P, on and above the diagonal
+            T = ½ (3 − Z Y),  Y ← Y T,  Z ← T Z, iterations times;   y = √(tr P) Y → √P, on and above the diagonal
         """,
         gradient="""
             of an iteration, G and E the gradients of its Y and Z:  dT = Yᵀ G + E Zᵀ,  dY = G Tᵀ − ½ Zᵀ dT,  dZ = Tᵀ E − ½ dT Yᵀ
@@ -187,7 +187,7 @@ SCHEMAS = (
         settings_list=(
             Setting("iterations", 5, "of Newton and Schulz towards the root; 0: y is P itself", whole(0, 30)),
         ),
-        shape="(N, C, \\*spatial) → (N, C (C + 1) / 2), row by row from the diagonal on",
+        shape="(N, C, *spatial) → (N, C (C + 1) / 2): the upper triangle, row by row",
         edges=(
             "a constant image, or one cell: tr P = 0, y = 0 and no gradient",
             "fewer cells than channels: P has no full rank; 30 iterations stay finite; small roots come out too small",
@@ -222,7 +222,8 @@ SCHEMAS = (
             Setting("normalize", True, "whether y has length 1", flag),
             Setting("eps", 1e-10, "ε, under the root", number(minimum=0)),
         ),
-        shape="(N, C, \\*spatial), (N, D, \\*spatial) → (N, C D), row-major",
+        shape="(N, C, *spatial), (N, D, *spatial) → (N, C · D), row-major",
+        symbols={"C": "channels of x", "D": "channels of z"},
         edges=(
             "B = 0: s = 0 and no gradient, where that of the root is infinite",
             "‖s‖ = 0: y = 0 and no gradient",
@@ -264,7 +265,8 @@ SCHEMAS = (
             Array("b", "shift (clusters,) of the assignment; 0 where left out", optional=True),
         ),
         settings_list=(Setting("normalize", True, "whether each Vₖ, and then y, has length 1", flag),),
-        shape="(N, C, \\*spatial) → (N, clusters · C), cluster by cluster",
+        shape="(N, C, *spatial) → (N, clusters · C), cluster by cluster",
+        symbols={"clusters": "number of clusters"},
         edges=(
             "‖Vₖ‖ = 0: its part of y is 0 and has no gradient",
             "scores: the largest is subtracted before they are raised",

@@ -46,7 +46,7 @@ BLUR = Op(
     "padded image",
     gradient="dx[i] = Σ b[k] dy[o] over all o and k whose cell is i or stands for it beyond the border",
     settings_list=(BLUR_STRIDE, FILTER_SIZE, PADDING_MODE),
-    shape="(N, C, \\*spatial) → (N, C, \\*output), output = ⌈H / s⌉ per axis",
+    shape="(N, C, *spatial) → (N, C, *output), output = ⌈H / s⌉ per axis",
     edges=BLUR_EDGES,
     accumulates=IN_DTYPE,
     linear=("x",),
@@ -86,7 +86,7 @@ SCHEMAS = (
             FILTER_SIZE,
             PADDING_MODE,
         ),
-        shape="(N, C, \\*spatial) → (N, C, \\*output), output = ⌈(H + lo + hi − k + 1) / s⌉ per axis",
+        shape="(N, C, *spatial) → (N, C, *output), output = ⌈(H + lo + hi − k + 1) / s⌉ per axis",
         edges=("padding: of the maximum; it never wins", *pooling.MAX.edges[:2], *BLUR_EDGES),
         accumulates=IN_DTYPE,
         smooth=False,
@@ -108,11 +108,11 @@ SCHEMAS = (
         family="pooling",
         literature=("P47",),
         summary="The low-pass band of a Haar wavelet transform: what is left when the details are dropped.",
-        formula="y[o] = (x[2o] + x[2o + 1]) / √2 along each axis, `levels` times;   in two dimensions 2 · the average "
+        formula="y[o] = (x[2o] + x[2o + 1]) / √2 along each axis, levels times;   in two dimensions 2 · the average "
         "of 2 × 2 cells",
         gradient="dx[2o] = dx[2o + 1] = dy[o] / √2 along each axis: synthesis with details of 0",
         settings_list=(Setting("levels", 1, "how often the extents are halved", whole(1, 30)),),
-        shape="(N, C, \\*spatial) → (N, C, \\*output), output = ⌈H / 2^levels⌉ per axis",
+        shape="(N, C, *spatial) → (N, C, *output), output = ⌈H / 2^levels⌉ per axis",
         edges=(
             "the paper transforms twice, drops the details of the first level and inverts the second: that is the "
             "band LL of the "
@@ -154,7 +154,7 @@ SCHEMAS = (
                 choice("ortho", "forward"),
             ),
         ),
-        shape="(N, C, \\*spatial) → (N, C, \\*output_size)",
+        shape="(N, C, *spatial) → (N, C, *output_size)",
         edges=(
             "even output extents: the unpaired frequency is made real by the mean of its two bins, axis by axis; the "
             "gradient is the "
@@ -200,7 +200,7 @@ SCHEMAS = (
                 choice("average", "crop"),
             ),
         ),
-        shape="(N, C, \\*spatial) → (N, C, \\*output_size)",
+        shape="(N, C, *spatial) → (N, C, *output_size)",
         edges=(
             "nyquist='average', and odd extents: y is that of spectral_pool, since the same frequencies stay, and is "
             "computed so",

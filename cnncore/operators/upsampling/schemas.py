@@ -15,7 +15,7 @@ COORDINATES = (
     "where outputs lie: 'half_pixel' (pixels are squares, their edges coincide), 'align_corners' (the centres of the first and "
     "last pixels coincide), or 'asymmetric' (the first pixels' centres do)"
 )
-SHAPE = "(N, C, \\*spatial) → (N, C, \\*size); one to three spatial axes"
+SHAPE = "(N, C, *spatial) → (N, C, *size); 1 to 3 spatial axes"
 POSITIONS = "positions are computed as fractions: whole numbers, halves and thirds are never missed by rounding"
 
 SCHEMAS = (
