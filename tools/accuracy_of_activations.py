@@ -1,7 +1,8 @@
-"""How exactly the activations compute: ``python tools/accuracy_of_activations.py [--docs]`` (needs mpmath).
+"""Accuracy of the activations: ``python tools/accuracy_of_activations.py [--docs]`` (needs mpmath).
 
-y and the slope of every activation that is no plain selection, on every target, at some hundred places against 60 digits
-(tests/exact_activations.py, where the tests hold them to limits). ``--docs`` writes the table to docs/accuracy.md.
+Compares y and the derivative of every activation that computes more than a selection, on every target and at some hundred
+points, with results of 60 digits (tests/support/exact_activations.py; the tests enforce limits). ``--docs`` writes the
+table to docs/accuracy.md.
 """
 
 import argparse
@@ -9,13 +10,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from paragraphs import wrapped
 
 import cnncore
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from exact_activations import EXACT, Reference, sweep  # noqa: E402
+from support.exact_activations import EXACT, Reference, sweep  # noqa: E402
 
 PAGE = ROOT / "docs" / "accuracy.md"
 PLACES = 200
@@ -23,7 +25,7 @@ COLUMNS = [(dtype, definition) for dtype in (np.float64, np.float32) for definit
 
 
 def worst(name, dtype, definition):
-    """The largest distances of y and of the slope: of the reference implementation, or of all kernels."""
+    """The largest errors of y and of the derivative: of the reference implementation, or of all kernels."""
     reference = Reference(name, sweep(dtype, np.random.default_rng(0), PLACES))
     targets = cnncore.cpu.targets()[:1] if definition else cnncore.cpu.targets()[1:]
     largest = np.zeros(2)
@@ -38,15 +40,18 @@ def page():
     count = len(sweep(np.float64, np.random.default_rng(0), PLACES))
     yield "# Accuracy of the activations"
     yield ""
-    yield (
-        f"Largest distance from the exact result at {count} places, in units of the last place: |x| from the smallest "
-        "subnormal number to 1e4, random and round ones. y / slope; where a slope is a sum whose terms cancel (SiLU and those "
-        "like it), the unit is that of the larger term. Kernels: the worst of the CPU targets "
-        f"{', '.join(cnncore.cpu.targets()[1:])}. Correct rounding is 0.5. Written by `python tools/accuracy_of_activations.py "
-        "--docs`; tests/operators/activation/test_activations.py holds every target to limits close to these."
+    yield from wrapped(
+        [
+            f"Largest error at {count} points, in units in the last place (ULP), of y / its derivative. The points are random "
+            "and round numbers; |x| ranges from the smallest subnormal number to 1e4. If the derivative is a sum whose terms "
+            "cancel (SiLU and similar functions), the unit is that of the larger term. Kernels: the largest error over the CPU targets "
+            f"{', '.join(cnncore.cpu.targets()[1:])}. Correct rounding has an error of at most 0.5. Written by `python "
+            "tools/accuracy_of_activations.py --docs`; `tests/operators/activation/test_activations.py` enforces limits close to "
+            "these values on every target."
+        ]
     )
     yield ""
-    yield "| activation | definition, float64 | kernels, float64 | definition, float32 | kernels, float32 |"
+    yield "| activation | reference, float64 | kernels, float64 | reference, float32 | kernels, float32 |"
     yield "|---|---|---|---|---|"
     for name, (op, settings, *_) in EXACT.items():
         cells = ("{:.2f} / {:.2f}".format(*worst(name, dtype, definition)) for dtype, definition in COLUMNS)

@@ -2,9 +2,9 @@
 docs/pooling_grid.md, docs/networks.md, and the tables of docs/interchange.md.
 
     python tools/generate.py            write the files
-    python tools/generate.py --check    write nothing; exit 1 when a file is not what would be written
+    python tools/generate.py --check    write nothing; exit 1 if a file is out of date
 
-The installed cnncore is asked, so that the stubs say what really runs.
+The installed cnncore is inspected, so that the stubs describe what actually runs.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from literature import ENTRIES
+from paragraphs import wrapped
 from pictures import picture
 
 import cnncore
@@ -122,10 +123,10 @@ def module_stub(path):
 
 HOW = (
     "Written from the registry by `python tools/generate.py`; `python -m cnncore ops NAME` prints the same in a terminal. "
-    "The pictures are drawn by the operators themselves (`tools/pictures.py`): the curves of y and of its derivative, or a small "
-    "image x, y, and the gradient of x for dy = 1 at the framed place of y, with a frame around the cells of x on which this "
-    "value depends. A title such as x[0, 1] is the index of the plane that is shown. Blue is positive, orange negative; all "
-    "panels of a picture have one colour scale."
+    "The pictures are computed by the operators themselves (`tools/pictures.py`): the curves of y and of its derivative, or "
+    "a small image x, y, and the gradient of x for dy = 1 at the framed element of y, with a frame around the elements of x "
+    "on which this value depends. A title such as x[0, 1] is the index of the plane that is shown. Blue is positive, orange "
+    "negative; all panels of a picture share one colour scale."
 )
 
 
@@ -134,9 +135,9 @@ def index_page():
     lines = [
         "# Operators",
         "",
-        f"{len(cnncore.OPS)} operators, each with its formula, its gradient, what happens at the edges, its source, the peers "
-        f"that have it, and a picture. [Coverage](coverage.md) lists them by the literature, "
-        f"[accuracy](accuracy.md) says how exact the activations are. {HOW}",
+        f"{len(cnncore.OPS)} operators, each with its formula, its gradient, its edge cases, its source, its counterparts in "
+        "other frameworks, and a picture. [Coverage](coverage.md) lists them by the literature; "
+        f"[accuracy](accuracy.md) gives the rounding errors of the activations. {HOW}",
         "",
     ]
     for family, rows in FAMILIES.items():
@@ -147,7 +148,7 @@ def index_page():
                 f"| [{op.name}]({page}#{op.name}) | {cell(op.summary)} | {', '.join(peer_frameworks(op.name))} |"
             )
         lines.append("")
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join(wrapped(lines)).rstrip() + "\n"
 
 
 def family_page(family):
@@ -157,7 +158,7 @@ def family_page(family):
     lines += [" · ".join(f"[{op.name}](#{op.name})" for op in rows), ""]
     for op in rows:
         lines += operator_section(op)
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join(wrapped(lines)).rstrip() + "\n"
 
 
 def peer_frameworks(name):
@@ -167,14 +168,14 @@ def peer_frameworks(name):
 
 
 def grid_page():
-    """docs/pooling_grid.md: which strategies go with which windows."""
+    """docs/pooling_grid.md: which strategies can be combined with which windows."""
     lines = [
         "# Pooling: strategies on windows",
         "",
-        "`cnncore.pool(x, strategy=…, windows=…, **settings)` takes any strategy on any windows, in 1 to 3 axes, with its "
-        "gradient; so does `g.pool(h, strategy=…, windows=…)` in a graph. A name in the table is an operator with a row of its "
-        "own in [operators.md](operators.md), and the same operator. Written by `python tools/generate.py`; "
-        "`python -m cnncore ops pool` prints it, `python -m cnncore check pool` proves every gradient.",
+        "`cnncore.pool(x, strategy=…, windows=…, **settings)` combines any strategy with any windows, for 1 to 3 spatial axes, "
+        "and has a gradient; so does `g.pool(h, strategy=…, windows=…)` in a graph. A name in the table is the operator of "
+        "that pair, which is listed in [operators.md](operators.md). Written by `python tools/generate.py`; "
+        "`python -m cnncore ops pool` prints the table, `python -m cnncore check pool` checks every gradient.",
         "",
     ]
     for grid in GRIDS.values():
@@ -183,7 +184,7 @@ def grid_page():
             "",
         ]
         lines += [grid.table(), ""]
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join(wrapped(lines)).rstrip() + "\n"
 
 
 def operator_section(op):
@@ -218,7 +219,7 @@ def cell(text):
 
 
 def coverage_page():
-    """docs/coverage.md: the operators of the literature, and which of ours they are."""
+    """docs/coverage.md: the operators of the literature, and the operators that cover them."""
     named = {}
     for op in cnncore.OPS.values():
         for entry in op.literature:
@@ -227,8 +228,9 @@ def coverage_page():
     lines = [
         "# Coverage",
         "",
-        f"{len(covered)} of the {len(ENTRIES)} operators of the literature that cnncore sets out to have: convolutions (C), "
-        "pooling (P), activations (A), other layers (L). Written by `python tools/generate.py` from the rows' `literature` ids.",
+        f"{len(covered)} of the {len(ENTRIES)} operators of the literature that cnncore aims to cover: convolutions (C), "
+        "pooling (P), activations (A), other layers (L). Written by `python tools/generate.py` from the `literature` ids of the "
+        "schemas.",
         "",
     ]
     if len(covered) < len(ENTRIES):
@@ -241,8 +243,8 @@ def coverage_page():
         lines.append(f"| {entry} | {cell(title)} | {links} |")
     unknown = sorted(set(named) - set(ENTRIES))
     if unknown:
-        lines += ["", f"Operators beside these: {', '.join(named[e][0].name for e in unknown)}."]
-    return "\n".join(lines) + "\n"
+        lines += ["", f"Further operators: {', '.join(named[e][0].name for e in unknown)}."]
+    return "\n".join(wrapped(lines)) + "\n"
 
 
 INTERCHANGE_MARK = "<!-- From here on written by tools/generate.py -->\n"
@@ -268,15 +270,15 @@ def interchange_page():
     lines = [
         "## Operators in ONNX files",
         "",
-        f"How `save_onnx` writes each operator's first case: {counts['one node']} as one node, {counts['a composition']} as a "
-        f'composition, {counts["refused"]} not at all. "Size known": an image size that is open must be fixed by `input_shape=`. '
-        "Any strategy of `cnncore.pool` goes with any windows in a file too, regions of interest apart.",
+        f"How `save_onnx` writes the first case of each operator: {counts['one node']} as one node, {counts['a composition']} as "
+        f'a composition, {counts["refused"]} not at all. "Size known" means that an open image size must be fixed by '
+        "`input_shape=`. All pairs of strategy and windows of `cnncore.pool` can be written, except regions of interest.",
         "",
         "| operator | in ONNX | nodes |",
         "|---|---|---|",
         *rows,
     ]
-    return by_hand + mark + "\n" + "\n".join(lines) + "\n"
+    return by_hand + mark + "\n" + "\n".join(wrapped(lines)) + "\n"
 
 
 def form_in_onnx(op):
@@ -301,10 +303,10 @@ def form_in_onnx(op):
         except CnnError:
             return nodes, True, ""
         return nodes, False, ""
-    return [], False, reason or "its arrays are no values of a graph"
+    return [], False, reason or "its arrays cannot be values of a graph"
 
 
-# Networks that a function makes beside the one of its defaults.
+# Further networks of a function, beside that of its defaults.
 VARIANTS = {
     "googlenet": ({"norm": "batch"}, {"aux": True}),
     "vgg": tuple({"configuration": configuration} for configuration in "ABCE"),
@@ -316,14 +318,15 @@ IMAGES = {"small_inception": 28, "network_in_network": 32, "all_convolutional": 
 
 
 def networks_page():
-    """docs/networks.md: what cnncore.models has, with the counts of the graphs themselves."""
+    """docs/networks.md: the networks of cnncore.models, with counts computed from the graphs."""
     lines = [
         "# Networks",
         "",
-        "Each function of `cnncore.models` builds its network in code that reads like the paper's figure. `cnncore summary NAME` "
-        "shows it layer by layer, `net.draw()` as a picture, `cnncore train --network NAME` trains it; "
-        "[interchange.md](interchange.md) says how weights from elsewhere get in. Written by `python tools/generate.py`, the "
-        "counts by the graphs themselves; multiply-adds are those of one image of the size in the table.",
+        "Each function of `cnncore.models` builds its network in code that follows the paper's figure. `cnncore summary NAME` "
+        "lists its layers, `net.draw()` draws it, and `cnncore train --network NAME` trains it. "
+        "[interchange.md](interchange.md) explains how to load weights of other frameworks. Written by "
+        "`python tools/generate.py`. All counts are computed from the graphs; multiply-adds are those of one image of the size "
+        "in the table.",
         "",
         "| network | source | image | last feature map | parameters | multiply-adds |",
         "|---|---|---|---|---:|---:|",
@@ -350,9 +353,9 @@ def networks_page():
     lines += [
         "",
         "Modules for networks of your own: `inception_module` (figure 2b of Szegedy et al. 2015), `naive_inception_module` "
-        "(figure 2a). `net.to_fully_convolutional()` slides a classifier over larger images, `net.with_classes(n)` puts a fresh "
-        "one in its place, `net.with_outputs(…)` ends at other nodes. What an Inception network does with its branches: "
-        "[inception_study.md](inception_study.md).",
+        "(figure 2a). `net.to_fully_convolutional()` slides a classifier over larger images, `net.with_classes(n)` replaces the "
+        "classifier, and `net.with_outputs(…)` returns the values of other nodes. What an Inception network does with its "
+        "branches: [inception_study.md](inception_study.md).",
         "",
         "```python",
         ">>> import numpy as np, cnncore",
@@ -360,15 +363,15 @@ def networks_page():
         ">>> photo = np.zeros((1, 3, 96, 160), np.float32)",
         ">>> net(photo).shape, net.with_classes(3)(photo).shape, net.with_outputs('average')(photo).shape",
         "((1, 10), (1, 3), (1, 512))",
-        ">>> net.to_fully_convolutional()(photo).shape                        # a map per class, whose mean is its score",
+        ">>> net.to_fully_convolutional()(photo).shape       # a map per class; its mean is the score",
         "(1, 10, 3, 5)",
-        ">>> vgg = cnncore.models.vgg('A', classes=10, size=32, seed=None)    # its linear layers fix the size",
-        ">>> vgg.to_fully_convolutional()(photo).shape                        # as convolutions, they see every window of 32×32",
+        ">>> vgg = cnncore.models.vgg('A', classes=10, size=32, seed=None)  # linear layers fix the size",
+        ">>> vgg.to_fully_convolutional()(photo).shape       # as convolutions they cover all 32×32 windows",
         "(1, 10, 3, 5)",
         "",
         "```",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(wrapped(lines)) + "\n"
 
 
 # ── Files ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -399,7 +402,7 @@ def generated_pictures():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="only compare; exit 1 when a file is out of date")
+    parser.add_argument("--check", action="store_true", help="only compare; exit 1 if a file is out of date")
     options = parser.parse_args()
     pictures = generated_pictures()
     files = {**generated_files(), **pictures}
@@ -407,7 +410,7 @@ def main():
     for path, text in files.items():
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
-        # A shade may turn out differently with another C library: a picture that is there is not checked.
+        # A shade may differ with another C library: existing pictures are not compared.
         if options.check and path in pictures and path.exists():
             continue
         stale.append(path.relative_to(ROOT).as_posix())

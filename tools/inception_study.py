@@ -7,11 +7,11 @@ a branch from the start. Writes docs/inception_study.md and docs/inception_study
 
 import argparse
 import dataclasses
-import textwrap
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 import numpy as np
+from paragraphs import wrapped
 
 from cnncore import models
 from cnncore.nets.drawing import COLORS, FONT, INK, MUTED
@@ -156,8 +156,8 @@ def page(all_figures, accuracies, lacking):
         f"embedded digits for {EPOCHS} epochs, once from each of the seeds {', '.join(map(str, SEEDS))}, and evaluated on the "
         f"other 1,000, of which it classifies {', '.join(map(percent, accuracies))} correctly. All figures below are means over "
         "these three networks. With 1,000 images the standard error of one accuracy is about 0.4 points, that of a mean of "
-        "three about 0.3; smaller differences are not significant. Another CPU or version rounds differently, and training then "
-        "ends in other networks. Written by `python tools/inception_study.py`.",
+        "three about 0.3; smaller differences are not significant. On another CPU or with another version roundings differ, and "
+        "training yields different networks. Written by `python tools/inception_study.py`.",
         "",
         "![Accuracy lost without a branch, and the norm of the weights that read it](inception_study.svg)",
         "",
@@ -192,15 +192,7 @@ def page(all_figures, accuracies, lacking):
     ]
     lines += [f"| {branch} | {percent(a)} | {points(accuracies[0] - a)} |" for branch, a in lacking.items()]
     lines += ["", "## What it says", "", *findings(all_figures, lost, read, lacking, accuracies)]
-    return "\n".join(map(wrapped, lines)) + "\n"
-
-
-def wrapped(line):
-    """A paragraph or an item of a list in lines of at most 100 columns; tables and pictures as they are."""
-    if line.startswith(("|", "!")):
-        return line
-    indent = "  " if line.startswith("* ") else ""
-    return textwrap.fill(line, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(wrapped(lines)) + "\n"
 
 
 def by_rows(figures):

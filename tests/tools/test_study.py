@@ -1,6 +1,7 @@
 """The tool behind docs/inception_study.md, on a net that knows nothing."""
 
 import runpy
+import sys
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from support.processes import ROOT
 
 from cnncore import models
+
+sys.path.insert(0, str(ROOT / "tools"))
 
 
 @pytest.fixture(scope="module")
