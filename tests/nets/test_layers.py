@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.layouts import channel_slice, channels_last, every_second_row, plane_slice
 
 import cnncore
 from cnncore.runtime import random
@@ -47,31 +48,12 @@ def test_uniform_is_uniform():
 # ── Layouts, targets, threads ──────────────────────────────────────────────────────────────────────────────────────────
 
 LAYOUTS = {
-    "planes": lambda a: np.ascontiguousarray(a),
-    "channels last": lambda a: channels_last(a),
-    "slice of channels last": lambda a: slice_of(channels_last, a),
-    "slice of planes": lambda a: slice_of(np.ascontiguousarray, a),
-    "every other row": lambda a: every_other_row(a),
+    "planes": np.ascontiguousarray,
+    "channels last": channels_last,
+    "slice of channels last": channel_slice,
+    "slice of planes": plane_slice,
+    "every other row": every_second_row,
 }
-
-
-def channels_last(a):
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
-
-
-def slice_of(layout, a):
-    """``a`` as the middle channels of a larger array, as a branch lies in a concatenation."""
-    N, C, *spatial = a.shape
-    whole = layout(np.full((N, C + 5, *spatial), np.nan, a.dtype))
-    whole[:, 2 : 2 + C] = a
-    return whole[:, 2 : 2 + C]
-
-
-def every_other_row(a):
-    """``a`` with rows that do not follow each other: its cells are no single axis."""
-    whole = np.full((*a.shape[:2], 2 * a.shape[2], *a.shape[3:]), np.nan, a.dtype)
-    whole[:, :, ::2] = a
-    return whole[:, :, ::2]
 
 
 def passes(op, arrays, settings, layout):

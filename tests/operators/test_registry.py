@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from support.cases import as_list, both_passes, cases, first, operators
+from support.layouts import byte_swapped, channel_slice, last_axis_with_gaps, read_only, reversed_axes, unaligned
 
 import cnncore
 from cnncore import CnnError
@@ -18,50 +19,7 @@ DTYPES = (np.float32, np.float64)
 LIMIT = {np.float32: 2e-5, np.float64: 1e-12}
 
 
-# ── Arrays with the same values, laid out in every way numpy has ───────────────────────────────────────────────────────
-
-
-def strided(a):
-    """Every second element of a larger array whose other elements would spoil the result."""
-    big = np.full((*a.shape[:-1], 2 * a.shape[-1] + 1), 77, a.dtype)
-    big[..., 1::2] = a
-    return big[..., 1::2]
-
-
-def reversed_(a):
-    """Negative strides along every axis."""
-    everything = (slice(None, None, -1),) * a.ndim
-    return a[everything].copy()[everything]
-
-
-def read_only(a):
-    a = a.copy()
-    a.flags.writeable = False
-    return a
-
-
-def byte_swapped(a):
-    return a.astype(a.dtype.newbyteorder()) if a.dtype.itemsize > 1 else a
-
-
-def channels_last(a):
-    """The plan's layout: the channel stride is one element, inside a buffer with more channels."""
-    if a.ndim < 3:
-        return a
-    big = np.full((a.shape[0], *a.shape[2:], a.shape[1] + 3), 77, a.dtype)
-    view = np.moveaxis(big[..., 2:-1], -1, 1)
-    view[...] = a
-    return view
-
-
-def unaligned(a):
-    memory = np.empty(a.nbytes + 1, np.uint8)
-    view = memory[1:].view(a.dtype).reshape(a.shape)
-    view[...] = a
-    return view
-
-
-LAYOUTS = (strided, reversed_, read_only, byte_swapped, np.asfortranarray, channels_last, unaligned)
+LAYOUTS = (last_axis_with_gaps, reversed_axes, read_only, byte_swapped, np.asfortranarray, channel_slice, unaligned)
 
 
 def everywhere(layout, arrays):
@@ -171,7 +129,7 @@ def test_any_number_of_threads_gives_the_same_bits(op, case):
             arrays = case.sample(rank, dtype)
             for target in cnncore.cpu.targets():
                 with cnncore.cpu.target(target):
-                    for layout in (np.ascontiguousarray, channels_last):
+                    for layout in (np.ascontiguousarray, channel_slice):
                         given = everywhere(layout, arrays)
                         with cnncore.threads(1):
                             expected = both_passes(op, given, case.settings)
@@ -191,7 +149,7 @@ def test_out(op, case):
         for target in cnncore.cpu.targets():
             with cnncore.cpu.target(target):
                 expected = np.asarray(first(op(*arrays, **case.settings)))
-                for layout in (np.ascontiguousarray, strided, channels_last, np.asfortranarray):
+                for layout in (np.ascontiguousarray, last_axis_with_gaps, channel_slice, np.asfortranarray):
                     if not expected.ndim:
                         continue
                     out = layout(np.full_like(expected, np.nan if expected.dtype.kind == "f" else 1))
@@ -221,7 +179,7 @@ def test_gradients_are_added_where_a_kind_says_so(op, case, rng):
                 dy = rng.standard_normal(y.shape).astype(dtype)
                 before = rng.standard_normal(arrays[0].shape).astype(dtype)
                 alone = op.implementation.backward(call, saved, dy, needs_gradient)[0]
-                for layout in (np.ascontiguousarray, strided, channels_last):
+                for layout in (np.ascontiguousarray, last_axis_with_gaps, channel_slice):
                     dx = layout(before.copy())
                     op.implementation.backward(
                         call, saved, dy, needs_gradient, (dx,) + (None,) * (len(arrays) - 1), accumulate=True
@@ -347,7 +305,7 @@ def test_special_values_in_every_lane(op, value):
         varied = case.but(channels=channels, batch=1)
         for dtype in DTYPES:
             arrays = varied.sample(rank, dtype)
-            for layout in (np.ascontiguousarray, channels_last):
+            for layout in (np.ascontiguousarray, channel_slice):
                 for place in {(0, channels - 1), (0, channels // 2), (0, 0)}:
                     x = arrays[0].copy()
                     x[(*place, *[1] * (x.ndim - 2))] = value

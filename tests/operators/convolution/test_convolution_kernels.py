@@ -11,6 +11,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from support.layouts import LAYOUTS, channel_slice, channels_last
 from support.processes import ROOT, run_python
 
 import cnncore
@@ -23,36 +24,6 @@ from cnncore.runtime.dispatch import PackedWeights
 TARGETS = [target for target in cpu.targets() if target != "reference"]
 # Of the largest value: a sum of some hundred products, each rounded once by the kernel and not at all by the reference.
 TOLERANCE = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-12}
-
-
-def channels_last(a):
-    """The same array with channels innermost in memory."""
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
-
-
-def channel_slice(a):
-    """A slice of the channels of an array with channels innermost; what lies beside it is NaN."""
-    wide = np.full((a.shape[0], *a.shape[2:], a.shape[1] + 5), np.nan, a.dtype)
-    view = np.moveaxis(wide, -1, 1)[:, 2 : 2 + a.shape[1]]
-    view[...] = a
-    return view
-
-
-def every_second(a):
-    """Every second element along each axis of an array that is NaN elsewhere."""
-    wide = np.full(tuple(2 * extent for extent in a.shape), np.nan, a.dtype)
-    view = wide[tuple(slice(None, None, 2) for _ in a.shape)]
-    view[...] = a
-    return view
-
-
-def reversed_axes(a):
-    """Negative strides along every axis."""
-    back = tuple(slice(None, None, -1) for _ in a.shape)
-    return np.ascontiguousarray(a[back])[back]
-
-
-LAYOUTS = (np.ascontiguousarray, channels_last, channel_slice, every_second, reversed_axes)
 
 
 def everything(op, x, w, b, dy, settings, layouts=(np.ascontiguousarray,) * 4):

@@ -2,16 +2,17 @@
 
 import numpy as np
 import pytest
+from support.layouts import channels_last, every_second_row, reversed_axes
 
 import cnncore
 
 LAYOUTS = (
     np.ascontiguousarray,
     np.asfortranarray,
-    lambda a: np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1) if a.ndim > 1 else a,
-    lambda a: a[..., ::-1].copy()[..., ::-1],
+    channels_last,
+    reversed_axes,
     # Planes whose rows cannot be walked through as one, a single row high.
-    lambda a: np.repeat(a, 2, axis=2)[:, :, ::2] if a.ndim > 3 else a,
+    lambda a: every_second_row(a) if a.ndim > 3 else a,
 )
 
 

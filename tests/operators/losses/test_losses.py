@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from support.cases import as_list
+from support.layouts import channels_last, last_axis_with_gaps
 
 import cnncore
 
@@ -18,16 +19,6 @@ CELLS = [
 ]  # N and spatial extents; blocks hold 32
 
 
-def channels_last(a):
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
-
-
-def gapped(a):
-    big = np.full((*a.shape[:-1], 2 * a.shape[-1]), 9, a.dtype)
-    big[..., ::2] = a
-    return big[..., ::2]
-
-
 def both(op, arrays, settings, dy):
     y, backward = op.with_backward(*arrays, **settings)
     return [np.asarray(y), *as_list(backward(dy if y.ndim else np.asarray(0.7, y.dtype)))]
@@ -38,7 +29,7 @@ def assert_as_defined(op, arrays, settings, dtype, dy):
         expected = both(op, arrays, settings, dy)
     for target in cnncore.cpu.targets():
         with cnncore.cpu.target(target):
-            for layout in (np.ascontiguousarray, channels_last, gapped):
+            for layout in (np.ascontiguousarray, channels_last, last_axis_with_gaps):
                 x, *rest = arrays
                 for e, f in zip(expected, both(op, (layout(x) if x.ndim > 1 else x, *rest), settings, dy), strict=True):
                     assert e.shape == f.shape

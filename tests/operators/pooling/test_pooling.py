@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from support.layouts import LAYOUTS, channel_slice, channels_last
 
 import cnncore
 from cnncore import cpu
@@ -41,36 +42,6 @@ SCHEMES = [
 
 
 # ── Layouts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def channels_last(a):
-    """The same array with channels innermost in memory."""
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
-
-
-def channel_slice(a):
-    """A slice of the channels of an array with channels innermost; what lies beside it is NaN."""
-    wide = np.full((a.shape[0], *a.shape[2:], a.shape[1] + 5), np.nan, a.dtype)
-    view = np.moveaxis(wide, -1, 1)[:, 2 : 2 + a.shape[1]]
-    view[...] = a
-    return view
-
-
-def every_second(a):
-    """Every second element along each axis of an array that is NaN elsewhere."""
-    wide = np.full(tuple(2 * extent for extent in a.shape), np.nan, a.dtype)
-    view = wide[tuple(slice(None, None, 2) for _ in a.shape)]
-    view[...] = a
-    return view
-
-
-def reversed_axes(a):
-    """Negative strides along every axis."""
-    back = tuple(slice(None, None, -1) for _ in a.shape)
-    return np.ascontiguousarray(a[back])[back]
-
-
-LAYOUTS = (np.ascontiguousarray, channels_last, channel_slice, every_second, reversed_axes)
 
 
 def passes(op, x, dy, settings, lay_x=np.ascontiguousarray, lay_y=np.ascontiguousarray):

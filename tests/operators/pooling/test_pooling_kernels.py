@@ -3,22 +3,13 @@
 import numpy as np
 import pytest
 from support.cases import as_list
+from support.layouts import channel_slice
 
 import cnncore
 
 TARGETS = [target for target in cnncore.cpu.targets() if target != "reference"]
 LIMIT = {np.float32: 1e-5, np.float64: 1e-13}
 CHANNELS = (1, 5, 16, 19, 70)  # less and more than a vector, and than the channels of a task
-
-
-def channels_last(a):
-    """The same array with channels innermost, inside a buffer with more of them that are NaN."""
-    if a.ndim < 3:
-        return a
-    wide = np.full((a.shape[0], *a.shape[2:], a.shape[1] + 3), np.nan, a.dtype)
-    view = np.moveaxis(wide, -1, 1)[:, 2:-1]
-    view[...] = a
-    return view
 
 
 def logit(rng, x):
@@ -80,7 +71,7 @@ def test_kernels_against_definitions(name, extents, rng):
             for target in TARGETS:
                 with cnncore.cpu.target(target):
                     plain = results(op, given, settings, dy)
-                    last = results(op, [channels_last(a) for a in given], settings, channels_last(dy))
+                    last = results(op, [channel_slice(a) for a in given], settings, channel_slice(dy))
                 for found in (plain, last):
                     for number, (a, b) in enumerate(zip(found, expected, strict=True)):
                         difference = np.abs(a - b).max(initial=0)
@@ -94,9 +85,9 @@ def test_kernels_write_where_they_are_told(name, rng):
     x = rng.standard_normal((2, 19, 11, 13)).astype("f")
     arrays = [a.astype("f") if a.dtype.kind == "f" else a for a in (x, *make(rng, x))]
     expected = op(*arrays, **settings)
-    out = channels_last(np.zeros_like(expected))
+    out = channel_slice(np.zeros_like(expected))
     beside = np.isnan(out.base)
-    assert op(*[channels_last(a) for a in arrays], out=out, **settings) is out
+    assert op(*[channel_slice(a) for a in arrays], out=out, **settings) is out
     assert np.allclose(out, expected, rtol=1e-4, atol=1e-5)
     assert np.array_equal(np.isnan(out.base), beside) and beside.any()
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from support.cases import as_list, first
+from support.layouts import channels_last
 
 import cnncore
 from cnncore import cpu
@@ -12,10 +13,6 @@ TARGETS = [target for target in cpu.targets() if target != "reference"]
 # numbers are made of that part, which float32 knows to 1e-7 / e; the rounding of a y that windows share adds up.
 LIMIT = {np.float32: 2e-5, np.float64: 2e-12}
 NEARLY_CONSTANT = 1e-3
-
-
-def channels_last(a):
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
 
 
 # ── Strategies, their settings and learned numbers ─────────────────────────────────────────────────────────────────────

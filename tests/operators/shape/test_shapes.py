@@ -2,31 +2,11 @@
 
 import numpy as np
 import pytest
+from support.layouts import channel_slice, channels_last, last_axis_with_gaps
 
 import cnncore
 
-
-def channels_last(a):
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1) if a.ndim > 2 else a
-
-
-def gapped(a):
-    big = np.full((*a.shape[:-1], 2 * a.shape[-1]), 9, a.dtype)
-    big[..., ::2] = a
-    return big[..., ::2]
-
-
-def slice_of_channels(a):
-    """What a join's branch gets in a plan: channels last, other channels between the pixels."""
-    if a.ndim < 3:
-        return a
-    big = np.full((a.shape[0], *a.shape[2:], a.shape[1] + 5), 9, a.dtype)
-    view = np.moveaxis(big[..., 2:-3], -1, 1)
-    view[...] = a
-    return view
-
-
-LAYOUTS = (np.ascontiguousarray, channels_last, gapped, slice_of_channels, lambda a: a[::-1].copy()[::-1])
+LAYOUTS = (np.ascontiguousarray, channels_last, last_axis_with_gaps, channel_slice, lambda a: a[::-1].copy()[::-1])
 
 
 @pytest.fixture(params=cnncore.cpu.targets())
