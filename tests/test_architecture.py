@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.processes import ROOT, run_python
+from support.processes import ROOT, TESTS, run_python
 
 import cnncore
 from cnncore.runtime import dispatch
@@ -479,6 +479,17 @@ def test_installed_code_holds_every_target(installed_code):
 
 
 # ── Importing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_tests_share_through_support_alone():
+    """What several tests use has a place and a name in tests/support, or is a fixture of their folder's conftest.py."""
+    found = []
+    for path in sorted(TESTS.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            found += [f"{path.relative_to(TESTS)}: {name}" for name in names if name.split(".")[0].startswith("test_")]
+    assert not found
 
 
 def test_the_nearest_name_is_looked_for_in_one_place():

@@ -1,7 +1,5 @@
 """The command line: training as a user runs it, what it leaves, and one clear line for every mistake."""
 
-import contextlib
-import io
 import json
 import os
 import pty
@@ -14,10 +12,10 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support.command_line import COMMAND, ENVIRONMENT, fails, run, run_here, write_classes
 from support.processes import SLOW, TRAINING_TARGET
 
 import cnncore
@@ -27,70 +25,6 @@ from cnncore.train import Job, Options
 from cnncore.train.data import digits, digits_split
 from cnncore.vision.classify import Classifier
 from cnncore.vision.images import resize, write_png
-
-COMMAND = [sys.executable, "-m", "cnncore"]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(cnncore.__file__).parent.parent)}  # this process's cnncore anywhere
-
-
-def run(*arguments, cwd, timeout=120, code=0, **environment):
-    """Run the command line in ``cwd``; the exit code must be ``code``."""
-    done = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env={**ENVIRONMENT, **environment},
-    )
-    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
-
-
-def run_here(arguments, cwd):
-    """(exit code, stdout, stderr) of the command line in this process, which is quicker."""
-    out, error = io.StringIO(), io.StringIO()
-    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
-        try:
-            code = cli.main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            code = end.code
-    return code, out.getvalue(), error.getvalue()
-
-
-def fails(*arguments, cwd, match):
-    """The command ends with exit code 2 and one line on stderr that matches; nothing else is printed."""
-    code, out, error = run_here(arguments, cwd)
-    lines = error.splitlines()
-    assert (code, out, len(lines)) == (2, "", 1) and lines[0].startswith("cnncore: error: "), (code, out, error)
-    assert re.search(match, lines[0]), lines[0]
-
-
-def write_classes(folder, count=12, size=16, colour=False):
-    """A folder of two classes: discs and crosses."""
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:size, :size] - (size - 1) / 2
-    shapes = {"disc": np.hypot(y, x) < size / 3, "cross": np.minimum(abs(y), abs(x)) < size / 8}
-    for name, shape in shapes.items():
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for i in range(count):
-            image = (shape * 180 + rng.integers(0, 60, shape.shape)).astype(np.uint8)
-            write_png(folder / name / f"{i}.png", np.stack([image] * 3, -1) if colour else image)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def shapes(tmp_path_factory):
-    """A small data set as a folder."""
-    return write_classes(tmp_path_factory.mktemp("data") / "shapes")
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory, shapes):
-    """(folder of a short training on the small data set, what it printed)."""
-    place = tmp_path_factory.mktemp("trained")
-    done = run("train", "--data", shapes, "--epochs", 3, "--batch-size", 8, "--output", "run", cwd=place)
-    return place / "run", done
-
 
 # ── train ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -5,8 +5,8 @@ import re
 
 import numpy as np
 import pytest
+from support.command_line import fails, run_here
 from support.processes import package_folder
-from test_cli import fails, run_here
 
 import cnncore
 from cnncore import DataError, ModelFileError

@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
+from support.command_line import fails, run, run_here
 from support.processes import TRAINING_TARGET
-from test_cli import fails, run, run_here, shapes, trained  # noqa: F401  (fixtures)
 
 import cnncore
 from cnncore import GraphError, ModelFileError, SettingError, ShapeError, explain
@@ -19,7 +19,7 @@ from cnncore.vision.preprocessing import normalise
 
 
 @pytest.fixture(scope="module")
-def model(trained):  # noqa: F811
+def model(trained):
     """Folder of a trained classifier of discs and crosses, 16×16."""
     return trained[0]
 
@@ -95,7 +95,7 @@ def test_the_map_of_an_unfamiliar_size_lies_over_the_whole_image(model, pictures
     assert read_image(tmp_path / "map.png").shape == (600, 270, 3), "the image, three times as large"
 
 
-def test_accuracy_by_size_is_what_classify_answers(model, shapes):  # noqa: F811
+def test_accuracy_by_size_is_what_classify_answers(model, shapes):
     from cnncore.train.data import load
 
     classifier, data = Classifier.from_file(model), load(shapes)

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from test_onnx_import import FLOAT, assert_same, helper, model, node, numpy_helper, onnx, weight
+from support.onnx_models import FLOAT, helper, model, node, numpy_helper, onnx, weight
+from support.onnx_runtime import assert_same
 
 import cnncore
 from cnncore import ModelFileError

@@ -8,7 +8,10 @@ import sys
 
 import numpy as np
 import pytest
-from support.cases import operators
+from support.cases import inference, operators
+from support.networks import SMALLER
+from support.onnx_models import onnx
+from support.onnx_runtime import assert_written, run, session
 from support.oracles import compared_with
 
 import cnncore
@@ -18,69 +21,10 @@ from cnncore.io.onnx_export.nodes import EXPORTERS, REFUSED
 from cnncore.io.onnx_export.pooling import STRATEGIES
 from cnncore.models import NETWORKS
 
-onnx = pytest.importorskip("onnx")
-runtime = pytest.importorskip("onnxruntime")
-
 JUDGE = "ONNX Runtime, of files written"
-TOLERANCE = 1e-5  # of the largest value of y: float32 in both
-
-
-def session(content):
-    """ONNX Runtime on a file's bytes."""
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-
-def run(content, *xs):
-    """The outputs that ONNX Runtime computes, after the checker has accepted the file."""
-    onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
-    made = session(content)
-    names = [i.name for i in made.get_inputs()]
-    return made.run(None, dict(zip(names, xs, strict=True)))
-
-
-def as_tuple(y):
-    return y if isinstance(y, tuple) else (y,)
-
-
-def assert_same(net, xs, content, tolerance=TOLERANCE):
-    """Compare all outputs; return the largest error, relative to the largest value."""
-    worst = 0.0
-    wanted = as_tuple(net(*xs))
-    found = run(content, *xs)
-    for got, want in zip(found, wanted, strict=True):
-        assert got.shape == want.shape and got.dtype == want.dtype
-        if want.dtype.kind != "f":
-            np.testing.assert_array_equal(got, want)
-            continue
-        np.testing.assert_array_equal(np.isfinite(got), np.isfinite(want))
-        largest = max(float(np.abs(want).max(initial=0.0)), 1e-6)
-        worst = max(worst, float(np.abs(got - want).max(initial=0.0)) / largest)
-    assert worst < tolerance
-    return worst
 
 
 # ── Every operator ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def inference(op, case, rank):
-    """(arrays, settings, xs) of a case outside training: what is drawn there, and what belongs to it, is left out."""
-    arrays = case.sample(rank, np.float32)
-    rows = op.rows(len(arrays))
-    drawn = op.settings.keys() >= {"seed"}
-    arrays = tuple(
-        None if drawn and row.name in ("state", "window_state") else a for row, a in zip(rows, arrays, strict=False)
-    )
-    settings = {k: v for k, v in case.settings.items() if not k.startswith("return_")}
-    if op.name != "batch_norm" or len(arrays) == 5:
-        settings.pop("training", None)
-    elif "training" not in settings:
-        settings["training"] = True  # no running statistics: those of the batch
-    own = {p.name for p in op.layer.parameters}
-    xs = [a for row, a in zip(rows, arrays, strict=False) if a is not None and row.name not in own]
-    return arrays, settings, xs
 
 
 # What asks for an extent that the cases of open sizes leave open.
@@ -106,7 +50,7 @@ def compared(op, opset=None):
             except ShapeError:
                 assert op.name in KNOWN_EXTENTS and size is None  # it cannot stand in such a graph
                 continue
-            assert_same(net, xs, content)
+            assert_written(net, xs, content)
             count += 1
     return count, refused
 
@@ -203,7 +147,7 @@ def test_all_small_windows(H, size, rng):
     assert len(made) > 200 and (left == 0 if size == "known" else left > 0)
     g.output(*made)
     net = g.build()
-    assert_same(net, (rng.standard_normal((2, 2, H)).astype(np.float32),), cnncore.io.save_onnx(net))
+    assert_written(net, (rng.standard_normal((2, 2, H)).astype(np.float32),), cnncore.io.save_onnx(net))
 
 
 @pytest.mark.parametrize("size", [None, 7])
@@ -233,7 +177,7 @@ def test_all_small_convolutions(size, rng):
     net = g.build()
     for name in net.parameters:
         net.parameters[name] = rng.standard_normal(net.parameters[name].shape)
-    assert_same(net, (rng.standard_normal((2, 2, 7)).astype(np.float32),), cnncore.io.save_onnx(net))
+    assert_written(net, (rng.standard_normal((2, 2, 7)).astype(np.float32),), cnncore.io.save_onnx(net))
 
 
 @pytest.mark.parametrize("size", [None, 7])
@@ -250,7 +194,7 @@ def test_all_small_resizings(size, rng):
             made.append(g.nearest_upsample(x, coordinates=coordinates, rounding=rounding, **target))
     g.output(*made)
     net = g.build()
-    assert_same(net, (rng.standard_normal((1, 2, 7)).astype(np.float32),), cnncore.io.save_onnx(net))
+    assert_written(net, (rng.standard_normal((1, 2, 7)).astype(np.float32),), cnncore.io.save_onnx(net))
 
 
 @pytest.mark.parametrize("size", [None, 9])
@@ -264,7 +208,7 @@ def test_padding_as_wide_as_the_kernel(size, rng):
     made.append(g.avg_pool(x, count_include_pad=False, ceil_mode=True, **settings))
     g.output(*made)
     net = g.build()
-    assert_same(net, (rng.standard_normal((1, 2, 9)).astype(np.float32),), cnncore.io.save_onnx(net))
+    assert_written(net, (rng.standard_normal((1, 2, 9)).astype(np.float32),), cnncore.io.save_onnx(net))
 
 
 def test_rounding_up_with_padding_that_counts_is_never_left_to_a_node():
@@ -299,7 +243,7 @@ def test_large_values_in_windows(rng):
     ]
     g.output(*nodes)
     net = g.build()
-    assert_same(net, (x,), cnncore.io.save_onnx(net))
+    assert_written(net, (x,), cnncore.io.save_onnx(net))
 
 
 def test_learned_exponents_of_both_signs(rng):
@@ -308,7 +252,7 @@ def test_learned_exponents_of_both_signs(rng):
     g.output(g.gem_pool(g.input(3), 2, num_parameters="channels"))
     net = g.build()
     net.parameters["gem_pool.ps"] = [-2.0, 0.0, 3.0]
-    assert_same(net, (rng.uniform(0.1, 2, (1, 3, 4, 4)).astype(np.float32),), cnncore.io.save_onnx(net))
+    assert_written(net, (rng.uniform(0.1, 2, (1, 3, 4, 4)).astype(np.float32),), cnncore.io.save_onnx(net))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
@@ -322,7 +266,7 @@ def test_losses_of_probabilities(reduction, rng):
     )
     net = g.build()
     xs = rng.standard_normal((3, 4, 5)).astype(np.float32), rng.dirichlet(np.ones(4), (3, 5)).transpose(0, 2, 1)
-    assert_same(net, (xs[0], xs[1].astype(np.float32)), cnncore.io.save_onnx(net))
+    assert_written(net, (xs[0], xs[1].astype(np.float32)), cnncore.io.save_onnx(net))
 
 
 @pytest.mark.parametrize("size", [None, 7])
@@ -340,7 +284,7 @@ def test_unpooling(pooling, unpooling, size, rng):
     y, places = g.max_pool(g.input(3, size=size), return_indices=True, **pooling)
     g.output(g.max_unpool(g.relu(y), places, **unpooling))
     net = g.build()
-    assert_same(net, (rng.standard_normal((2, 3, 7, 7)).astype(np.float32),), cnncore.io.save_onnx(net))
+    assert_written(net, (rng.standard_normal((2, 3, 7, 7)).astype(np.float32),), cnncore.io.save_onnx(net))
     compared_with(JUDGE, cnncore.max_unpool)
 
 
@@ -355,12 +299,6 @@ def test_indices_that_onnx_lacks():
 
 
 # ── Networks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-SMALLER = {  # what makes large networks small
-    "vgg": {"configuration": "A", "size": 32, "classes": 10},
-    "spp_net": {"classes": 10, "levels": (3, 1)},
-    "resnet50": {"classes": 10},
-}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -380,7 +318,7 @@ def test_networks(name, rng):
         extents = {row.size} if None not in row.size else {(64, 64), (75, 96)}
     for batch, size in enumerate(sorted(extents), 1):
         x = rng.standard_normal((batch, row.channels, *size)).astype(np.float32)
-        assert_same(net, (x,), content)
+        assert_written(net, (x,), content)
     made = session(content)
     assert made.get_inputs()[0].name == row.name and made.get_inputs()[0].shape[0] == "N"
     assert [o.name for o in made.get_outputs()] == [net.graph.names[v] for v in net.graph.outputs]
@@ -389,7 +327,7 @@ def test_networks(name, rng):
 def test_googlenet_with_auxiliary_classifiers(rng):
     net = cnncore.models.googlenet(classes=7, aux=True)
     x = rng.standard_normal((1, 3, 224, 224)).astype(np.float32)
-    assert_same(net, (x,), cnncore.io.save_onnx(net))
+    assert_written(net, (x,), cnncore.io.save_onnx(net))
 
 
 # ── What goes along ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -419,8 +357,8 @@ def test_folding(rng):
     net = small_net()
     x = rng.standard_normal((2, 3, 8, 9)).astype(np.float32)
     plain, folded = (cnncore.io.save_onnx(net, fold=fold) for fold in (False, True))
-    assert_same(net, (x,), plain)
-    assert_same(net, (x,), folded)
+    assert_written(net, (x,), plain)
+    assert_written(net, (x,), folded)
     types = [[node.op_type for node in onnx.load_from_string(c).graph.node] for c in (plain, folded)]
     assert types[0].count("BatchNormalization") == 3 and types[1].count("BatchNormalization") == 1
     assert "Dropout" not in types[0] and types[0].count("Conv") == 2
@@ -448,7 +386,7 @@ def test_inputs_and_outputs_keep_the_names_of_the_file_they_came_from(rng):
     assert [i.name for i in made.get_inputs()] == ["data:0"] and [o.name for o in made.get_outputs()] == [
         "probs/scores.1"
     ]
-    assert_same(net, (rng.standard_normal((2, 3, 8, 9)).astype(np.float32),), content)
+    assert_written(net, (rng.standard_normal((2, 3, 8, 9)).astype(np.float32),), content)
     assert [p.key for p in onnx.load_from_string(content).metadata_props] == ["resize"]
     for hostile in (None, {}, {"inputs": ["a"], "outputs": "scores"}, {"inputs": {"input": 7}, "outputs": ["norm"]}):
         net.metadata = {"onnx": hostile}
@@ -482,7 +420,7 @@ def test_sizes_that_are_fixed(rng):
         cnncore.io.save_onnx(net)
     for shape, batch in (((None, 2, 7, 9), 3), ((2, 2, 7, 9), 2)):
         content = cnncore.io.save_onnx(net, input_shape=shape)
-        assert_same(net, (rng.standard_normal((batch, 2, 7, 9)).astype(np.float32),), content)
+        assert_written(net, (rng.standard_normal((batch, 2, 7, 9)).astype(np.float32),), content)
         assert session(content).get_inputs()[0].shape == ["N" if shape[0] is None else 2, 2, 7, 9]
     for wrong in ((1, 3, 7, 9), (2, 7, 9), (1, 2, 0, 9), (1, 2, 7.0, 9), [(1, 2, 7, 9), (1, 2, 7, 9)]):
         with pytest.raises(ShapeError, match="input_shape"):
@@ -502,7 +440,7 @@ def test_several_inputs_and_outputs(rng):
     for got, want in zip(run(content, *xs), net(*xs), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
     for shapes in ([(2, 2, 6, 6), (3, 5)], [(2, 2, 6, 6), (None, 5)]):
-        assert_same(net, xs, cnncore.io.save_onnx(net, input_shape=shapes))
+        assert_written(net, xs, cnncore.io.save_onnx(net, input_shape=shapes))
 
 
 def test_values_with_many_readers(rng):
@@ -515,7 +453,7 @@ def test_values_with_many_readers(rng):
     g.output(g.dropout(b, name="again"), g.concat(a, b, a), c, g.add(c, x), a)
     net = g.build()
     content = cnncore.io.save_onnx(net)
-    assert_same(net, (rng.standard_normal((2, 3, 4, 5)).astype(np.float32),), content)
+    assert_written(net, (rng.standard_normal((2, 3, 4, 5)).astype(np.float32),), content)
     assert len({o.name for o in session(content).get_outputs()}) == 5
 
 
@@ -528,7 +466,7 @@ def test_nets_in_training_mode_and_slid_classifiers(rng):
     slid = cnncore.models.lenet().to_fully_convolutional()
     for size in (32, 45):
         x = rng.standard_normal((1, 1, size, size)).astype(np.float32)
-        assert_same(slid, (x,), cnncore.io.save_onnx(slid))
+        assert_written(slid, (x,), cnncore.io.save_onnx(slid))
 
 
 # ── Files and refusals ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from test_onnx_import import helper, model, node, onnx, weight
+from support.onnx_models import helper, model, node, onnx, weight
 
 import cnncore
 from cnncore import ModelFileError

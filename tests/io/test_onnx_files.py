@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 import pytest
-from test_onnx_import import helper, integers, model, node, numpy_helper, onnx, weight
+from support.onnx_models import helper, integers, model, node, numpy_helper, onnx, weight
 
 import cnncore
 from cnncore import ModelFileError

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from test_onnx_import import FLOAT, assert_same, helper, integers, model, node, onnx, session, weight
+from support.onnx_models import FLOAT, helper, integers, model, node, onnx, weight
+from support.onnx_runtime import assert_same, session
 
 import cnncore
 from cnncore import ModelFileError, ShapeError

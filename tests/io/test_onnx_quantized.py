@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from test_onnx_import import FLOAT, helper, node, numpy_helper, onnx, session, weight
+from support.onnx_models import FLOAT, helper, node, numpy_helper, onnx, weight
+from support.onnx_runtime import session
 
 import cnncore
 from cnncore import ModelFileError

@@ -4,17 +4,16 @@ import re
 
 import numpy as np
 import pytest
-from support.cases import operators
+from support.cases import inference, operators
+from support.networks import SMALLER
+from support.onnx_models import page, seeded
+from support.onnx_runtime import assert_written, session
 from support.processes import package_folder
-from test_onnx_export import SMALLER, assert_same, inference, session
-from test_onnx_import import page, seeded
 
 import cnncore
 from cnncore.errors import CnnError, ModelFileError, SettingError
 from cnncore.io.onnx_export.export import alone
 from cnncore.models import NETWORKS
-
-onnx = pytest.importorskip("onnx")
 
 
 def relative_error(got, want):
@@ -115,7 +114,7 @@ def same_to_onnx_runtime(content, x):
     for got, want in zip(second.run(None, {name: x}), first.run(None, {name: x}), strict=True):
         assert np.abs(want).max() > 1e-3
         assert relative_error(got, want) < 1e-4
-    assert_same(net, (x,), written, 1e-4)
+    assert_written(net, (x,), written, 1e-4)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from test_onnx_import import FLOAT, INT64, assert_same, integers, model, node, weight
+from support.onnx_models import FLOAT, INT64, integers, model, node, weight
+from support.onnx_runtime import assert_same
 
 import cnncore
 from cnncore import ModelFileError
@@ -184,7 +185,7 @@ def test_resized_to_a_rounded_size(factor):
         ]
     nodes += [node("Slice", "shape_for_twoe zeros twos", "nc"), node("Concat", "nc twou threeu", "size", axis=0)]
     arrays = {"factor": np.float32(factor), "zeros": integers(0), "twos": integers(2)}
-    from test_onnx_import import helper
+    from support.onnx_models import helper
 
     for mode in ("nearest", "linear"):
         resize = helper.make_node(

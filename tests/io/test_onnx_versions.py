@@ -5,7 +5,7 @@ Right values come from the formulas in the changelog of ONNX's operators (docs/C
 
 import numpy as np
 import pytest
-from test_onnx_import import integers, model, node, numpy_helper, onnx, weight
+from support.onnx_models import integers, model, node, numpy_helper, onnx, weight
 
 import cnncore
 from cnncore import ModelFileError

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.gradients import check_gradients
 from support.processes import TRAINING_TARGET
 
 import cnncore
@@ -144,8 +145,6 @@ def test_small_inception_learns(rng):
 
 
 def test_gradients_of_a_whole_network(rng):
-    from test_graph import check_gradients
-
     net = models.small_inception(classes=3, dtype="float64")
     for name in net.buffers:  # away from 0 and 1
         net.buffers[name] = rng.uniform(0.5, 1.5, net.buffers[name].shape)

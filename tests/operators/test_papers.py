@@ -6,18 +6,13 @@ Each of those modules has ``ORACLES``: the operator's name → a function of its
 arrays that returns y.
 """
 
-import importlib
-
 import numpy as np
 import pytest
 from support.cases import cases, first
 from support.oracles import compared_with
-from support.processes import ROOT
+from support.papers import ORACLES
 
 import cnncore
-
-MODULES = sorted(f"support.{path.stem}" for path in (ROOT / "tests" / "support").glob("papers_*.py"))
-ORACLES = {name: oracle for module in MODULES for name, oracle in importlib.import_module(module).ORACLES.items()}
 
 # Of the largest value of y.
 LIMIT = {np.float64: 1e-12, np.float32: 2e-5}

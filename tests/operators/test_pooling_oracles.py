@@ -13,7 +13,7 @@ hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
 
 from support import papers_sampling  # noqa: E402
-from test_oracles import compare  # noqa: E402
+from support.torch_oracles import compare  # noqa: E402
 
 small = st.integers(1, 4)
 extents = st.lists(st.integers(1, 9), min_size=1, max_size=3)

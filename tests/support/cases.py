@@ -41,3 +41,21 @@ def both_passes(op, arrays, settings, dy=None):
     if dy is None:
         dy = np.random.default_rng(1).standard_normal(y.shape).astype(y.dtype)
     return [y, *as_list(backward(dy))]
+
+
+def inference(op, case, rank):
+    """(arrays, settings, xs) of a case outside training: what is drawn there, and what belongs to it, is left out."""
+    arrays = case.sample(rank, np.float32)
+    rows = op.rows(len(arrays))
+    drawn = op.settings.keys() >= {"seed"}
+    arrays = tuple(
+        None if drawn and row.name in ("state", "window_state") else a for row, a in zip(rows, arrays, strict=False)
+    )
+    settings = {k: v for k, v in case.settings.items() if not k.startswith("return_")}
+    if op.name != "batch_norm" or len(arrays) == 5:
+        settings.pop("training", None)
+    elif "training" not in settings:
+        settings["training"] = True  # no running statistics: those of the batch
+    own = {p.name for p in op.layer.parameters}
+    xs = [a for row, a in zip(rows, arrays, strict=False) if a is not None and row.name not in own]
+    return arrays, settings, xs

@@ -8,15 +8,9 @@ import math
 import numpy as np
 import torch
 
+from support.torch_windows import functional, outputs, per_axis, unfolded, window_settings
+
 F = torch.nn.functional
-
-
-def per_axis(value, rank):
-    return tuple(value) if hasattr(value, "__len__") else (value,) * rank
-
-
-def functional(name, rank):
-    return getattr(F, f"{name}{rank}d")
 
 
 # ── Transforms ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -157,8 +151,6 @@ def net_vlad(s, x, w, c, b=None):
 
 def window_cells(s, x):
     """The cells of every window along a last axis, and which of them lie inside the image."""
-    from test_oracles import unfolded
-
     return unfolded(s, x), unfolded(s, torch.ones_like(x)) > 0
 
 
@@ -170,8 +162,6 @@ def local_importance_pool(s, x, logit):
 
 def around_the_middle(s, x, w):
     """The filter's value around the middle of each window: of all positions of a wide border, those that are middles."""
-    from test_oracles import outputs, window_settings
-
     rank, border = x.ndim - 2, 9
     wide = F.pad(x, (border,) * (2 * rank))
     m = functional("conv", rank)(wide, w[:, None], padding=1, groups=x.shape[1])
