@@ -1,4 +1,4 @@
-"""``python -m cnncore``: see cli.py."""
+"""``python -m cnncore``: see cli/main.py."""
 
 import sys
 

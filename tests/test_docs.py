@@ -35,7 +35,7 @@ def test_pages_with_examples_exist():
 
 
 def test_examples_of_all_docstrings_run(tmp_path, monkeypatch):
-    """Those of every module; an operator's, which its row holds, run in test_catalog.py."""
+    """Those of every module; an operator's, which its row holds, run in test_registry.py."""
     monkeypatch.chdir(tmp_path)
     attempted = 0
     for found in pkgutil.walk_packages(cnncore.__path__, "cnncore."):

@@ -152,7 +152,7 @@ def index_page():
 
 
 def family_page(family):
-    """docs/operators/FAMILY.md: a section per operator."""
+    """docs/operators/<family>.md: a section per operator."""
     rows = FAMILIES[family]
     lines = [f"# {TITLES[family]}", "", f"{len(rows)} operators. {HOW} [All operators](../operators.md).", ""]
     lines += [" · ".join(f"[{op.name}](#{op.name})" for op in rows), ""]

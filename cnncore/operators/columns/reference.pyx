@@ -243,7 +243,7 @@ cdef void local_backward_weight(cnn_windows *v, int64_t begin, int64_t end, real
 
 # ── Deformable windows ── Dai et al. 2017, arXiv:1703.06211; with a mask Zhu et al. 2019, arXiv:1811.11168 ─────────────
 #
-#     y[n, j, o] = m_t(o) · v_c(p)        p = s·o + d·t − lo + Δ_t(o), v between the cells of x (sample.pxd), 0 outside
+#     y[n, j, o] = m_t(o) · v_c(p)        p = s·o + d·t − lo + Δ_t(o), v between the cells of x (sampling/reference.pxd), 0 outside
 #     j = (c // C/G) · T · C/G + t · C/G + c % C/G: for each group of the convolution that follows, cells before channels
 #
 #     dx += dy m ∂v/∂x        dm_t(o) = Σ_c dy v        dΔ_t(o) = Σ_c dy m ∂v/∂p        c: the channels that share Δ and m

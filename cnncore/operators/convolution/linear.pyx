@@ -1,7 +1,7 @@
 """Linear layers of few rows, y = x wᵀ + b, by kernels of their own (operators/convolution/kernels/linear.h).
 
 A linear layer is a 1×1 convolution on one pixel per row; formulas, reference implementations and the kernels for many rows are
-those of convolution (conv.pyx). Each function returns whether it computed: not without kernels, with many rows, or if the
+those of convolution (reference.pyx). Each function returns whether it computed: not without kernels, with many rows, or if the
 elements of a row are not contiguous.
 """
 

@@ -1,4 +1,4 @@
-# Pooling: the interface of a strategy of your own, which is a pair of functions and one line (see pool.pyx):
+# Pooling: the interface of a strategy of your own, which is a pair of functions and one line (see reference.pyx):
 #
 #     from cnncore.operators.pooling.reference cimport Window, reference, real
 #

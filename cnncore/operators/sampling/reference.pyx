@@ -1,6 +1,6 @@
 """Pooling of boxes, and max unpooling: operators that read and write at given positions.
 
-RoI align interpolates between cells (see sample.pxd), position-sensitive RoI pooling averages whole cells, max unpooling writes
+RoI align interpolates between cells (see reference.pxd), position-sensitive RoI pooling averages whole cells, max unpooling writes
 single ones. Forward, tasks are boxes and channels; backward, planes of dx, into which all boxes of an image accumulate in order.
 """
 

@@ -7,8 +7,9 @@ typedef struct {
     double weight[2], slope[2];     /* 0 if the cell lies outside the image */
 } K(around);
 
-/* The cells around a position in a zero-padded image (between_zeros of sample.pxd). Unlike the samples of RoI align, whose weights
- * are REALs in a table for the inner loops, these are float64: they are multiplied with masks and gradients before rounding. */
+/* The cells around a position in a zero-padded image (between_zeros of sampling/reference.pxd). Unlike the samples of RoI align,
+ * whose weights are REALs in a table for the inner loops, these are float64: they are multiplied with masks and gradients before
+ * rounding. */
 static inline int K(place_around)(double position, int64_t extent, K(around) *at) {
     if (!(position > -1 && position < (double)extent)) return 0;
     const double low = __builtin_floor(position);
