@@ -39,6 +39,7 @@ __all__ = [
 # What algorithm= takes: names of the table, those of families of them, and the choice by cost.
 FAMILIES = tuple(dict.fromkeys(row.family for row in conv.ALGORITHMS.values() if row.family))
 FAMILY_MEMBERS = sorted(name for name, row in conv.ALGORITHMS.items() if row.family)
+OTHERS = [name for name, row in conv.ALGORITHMS.items() if not row.family and name not in ("direct", "definition")]
 # Those that a choice, by cost or by measuring, is between.
 MEASURED_ALGORITHMS = tuple(name for name, row in conv.ALGORITHMS.items() if row.cost is not None)
 
@@ -50,9 +51,9 @@ ALGORITHM = Setting(
     "algorithm",
     "direct",
     "how it is computed: 'direct', 'winograd' (3×3 windows with stride 1 or 2 and 5×5 windows with stride 1: less work, more "
-    f"rounding; in tiles of so many outputs as {' and '.join(map(repr, FAMILY_MEMBERS))} say), 'auto' (the cheapest) or "
-    "'definition'",
-    choice("direct", "auto", *FAMILIES, *FAMILY_MEMBERS, "definition"),
+    f"rounding; in tiles of so many outputs as {' and '.join(map(repr, FAMILY_MEMBERS))} say), "
+    f"{''.join(f'{name!r} ({conv.ALGORITHMS[name].windows}), ' for name in OTHERS)}'auto' (the cheapest) or 'definition'",
+    choice("direct", "auto", *FAMILIES, *FAMILY_MEMBERS, *OTHERS, "definition"),
 )
 
 PADDING_MODE = Setting(
@@ -96,10 +97,11 @@ def algorithm_costs(window, images, inputs, outputs, groups=1):
     """What each algorithm that fits would cost, in multiply-adds at full speed: name → number.
 
     >>> from cnncore.operators.geometry import window
-    >>> algorithm_costs(window("conv", (56, 56), (3, 3), padding=1), images=1, inputs=64, outputs=192)
-    {'direct': 346816512, 'winograd_4x4': 97542144, 'winograd_4x2': 130056192, 'winograd_2x2': 173408256}
-    >>> algorithm_costs(window("conv", (7, 7), (7, 7), padding=3), images=1, inputs=64, outputs=192)
-    {'direct': 29503488}
+    >>> costs = algorithm_costs(window("conv", (56, 56), (3, 3), padding=1), images=1, inputs=64, outputs=192)
+    >>> costs["direct"], costs["winograd_4x4"], costs["winograd_4x2"], costs["winograd_2x2"]
+    (346816512, 97542144, 130056192, 173408256)
+    >>> "winograd_4x4" in algorithm_costs(window("conv", (7, 7), (7, 7), padding=3), images=1, inputs=64, outputs=192)
+    False
     """
     fitting = (conv.ALGORITHMS[name] for name in MEASURED_ALGORITHMS)
     return {row.name: row.cost(window, images, inputs, outputs, groups) for row in fitting if row.fits(window, groups)}

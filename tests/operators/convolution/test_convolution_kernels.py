@@ -315,11 +315,16 @@ WINOGRAD_ERRORS = {
 }
 
 
-def test_every_algorithm_is_one_row_of_the_table():
-    """Names, families, costs and errors are the table's; a row computes what it says it fits, and refuses the rest."""
+def test_every_form_of_winograd_has_its_bound():
+    lacking = set(WINOGRAD_FORMS) - set(WINOGRAD_ERRORS)
+    assert set(WINOGRAD_FORMS) == set(WINOGRAD_ERRORS), f"add to WINOGRAD_ERRORS, and to docs/performance.md: {lacking}"
+
+
+@pytest.mark.parametrize("name", primitives.ALGORITHMS)
+def test_an_algorithm_is_one_row_of_the_table(name):
+    """Names, families and costs are the table's; a row computes what it says it fits, and refuses the rest."""
     rng = np.random.default_rng(13)
-    offered = ALGORITHM
-    assert set(WINOGRAD_FORMS) == set(WINOGRAD_ERRORS)
+    offered, row = ALGORITHM, primitives.ALGORITHMS[name]
     for size, settings in itertools.product(
         (1, 3, 4, 5, 7), (dict(), dict(stride=2), dict(dilation=2), dict(groups=2))
     ):
@@ -329,16 +334,40 @@ def test_every_algorithm_is_one_row_of_the_table():
         )
         costs = algorithm_costs(window, 1, 6, 4, settings.get("groups", 1))
         exact = cnncore.conv(x.astype("d"), w.astype("d"), b.astype("d"), **settings)
-        for name, row in primitives.ALGORITHMS.items():
-            fits = row.fits(window, settings.get("groups", 1))
-            assert (name in costs) == (fits and name in MEASURED_ALGORITHMS), (name, settings)
-            assert row.name == name and name in offered.meaning and (not row.family or row.family in offered.meaning)
-            if fits:
-                y = cnncore.conv(x, w, b, algorithm=name, **settings)
-                assert np.abs(y - exact).max() <= 1e-5 * np.abs(exact).max(), (name, settings)
-            else:
-                with pytest.raises(cnncore.SettingError, match=f"{name}.* computes {re.escape(row.windows)}"):
-                    cnncore.conv(x, w, b, algorithm=name, **settings)
+        fits = row.fits(window, settings.get("groups", 1))
+        assert (name in costs) == (fits and name in MEASURED_ALGORITHMS), settings
+        assert row.name == name and name in offered.meaning and (not row.family or row.family in offered.meaning)
+        if fits:
+            y = cnncore.conv(x, w, b, algorithm=name, **settings)
+            assert np.abs(y - exact).max() <= 1e-5 * np.abs(exact).max(), settings
+        else:
+            with pytest.raises(cnncore.SettingError, match=f"{name}.* computes {re.escape(row.windows)}"):
+                cnncore.conv(x, w, b, algorithm=name, **settings)
+
+
+@pytest.mark.parametrize("name", [row.name for row in primitives.ALGORITHMS.values() if row.has_kernels])
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_algorithm_on_every_window_that_it_fits(target, name):
+    """y and the gradients, tiles that hang over, in both layouts and precisions, as the reference implementation has them."""
+    rng, row, compared = np.random.default_rng(14), primitives.ALGORITHMS[name], 0
+    for size, stride, dilation, groups in itertools.product((1, 2, 3, 5), (1, 2), (1, 2), (1, 2)):
+        settings = {"stride": stride, "dilation": dilation, "groups": groups, "padding": size // 2}
+        window = geometry.window("conv", (21, 38), (size, size), stride, size // 2, dilation)
+        if not row.fits(window, groups):
+            continue
+        for dtype, layout in itertools.product((np.float32, np.float64), (np.ascontiguousarray, channels_last)):
+            x, w, b = arrays(rng, (2, 6, 21, 38), (34, 6 // groups, size, size), dtype, 34)
+            with cpu.target("reference"):
+                dy = rng.standard_normal(cnncore.conv(x, w, b, **settings).shape).astype(dtype)
+                expected = everything(cnncore.conv, x, w, b, dy, settings)
+            with cpu.target(target):
+                options = {**settings, "algorithm": name}
+                found = everything(cnncore.conv, x, w, b, dy, options, (layout,) * 4)
+            for what, a, e in zip(("y", "dx", "dw", "db"), found, expected, strict=True):
+                limit = 2e-5 if dtype == np.float32 else 1e-12
+                assert np.abs(a - e).max() <= limit * np.abs(e).max(), (what, settings, dtype.__name__, layout.__name__)
+            compared += 1
+    assert compared >= 4
 
 
 def test_the_page_of_algorithms_has_every_row_and_its_bounds():
