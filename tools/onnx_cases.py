@@ -1,35 +1,55 @@
 """Write docs/onnx_cases.md: ONNX's own cases of its operators that are not run by tests/io/test_onnx_nodes.py, and why not.
 
-python tools/onnx_cases.py
+python tools/onnx_cases.py              # runs all cases: a minute
+python tools/onnx_cases.py SwiGLU       # runs those of an operator; the others stay as the page has them
 """
 
+import re
 import sys
 from pathlib import Path
 
 import onnx
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "io")]
 
-from test_onnx_nodes import all_cases, skipped  # noqa: E402
+from test_onnx_nodes import all_cases, own_cases, skipped  # noqa: E402
 
 from cnncore.io.onnx_import.load import OPERATORS  # noqa: E402
 from cnncore.io.onnx_import.shapes import ON_NUMBERS  # noqa: E402
 
+PAGE = ROOT / "docs" / "onnx_cases.md"
 
-def page():
+
+def all_reasons():
+    """(how many cases there are, why those that are skipped are) of all cases."""
+    reasons = {name: skipped(case) for name, case in all_cases().items()}
+    return len(reasons), {name: reason for name, reason in reasons.items() if reason}
+
+
+def renewed_reasons(operators):
+    """The same as the page has it, except for the cases of ``operators``."""
+    text = PAGE.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d+ \| (.*) \| (`.*`) \|$", text, flags=re.MULTILINE)
+    reasons = {name: why.replace("\\|", "|") for why, names in rows for name in re.findall(r"`(\w+)`", names)}
+    for operator in operators:
+        for name, case in own_cases(operator).items():
+            reasons.pop(name, None)
+            if reason := skipped(case):
+                reasons[name] = reason
+    return int(re.search(r"Of the (\d+) cases", text)[1]), reasons
+
+
+def page(cases, reasons):
     """The text of the page."""
-    cases, reasons = all_cases(), {}
-    for name, case in cases.items():
-        reason = skipped(case)
-        if reason:
-            reasons.setdefault(reason, []).append(name)
-    count = sum(map(len, reasons.values()))
+    count, grouped = len(reasons), {}
+    for name, reason in reasons.items():
+        grouped.setdefault(reason, []).append(name)
     lines = [
         "# ONNX's own cases",
         "",
-        f"Of the {len(cases)} cases of operators in the package onnx {onnx.__version__} `cnncore.io.load_onnx` imports "
-        f"{len(cases) - count}, and their results are those stored with the cases (`tests/io/test_onnx_nodes.py`). The other "
+        f"Of the {cases} cases of operators in the package onnx {onnx.__version__} `cnncore.io.load_onnx` imports "
+        f"{cases - count}, and their results are those stored with the cases (`tests/io/test_onnx_nodes.py`). The other "
         f"{count} are no networks, or need what cnncore does not have. Written by `python tools/onnx_cases.py`.",
         "",
         f"**Operators that are imported** ({len(OPERATORS)}): {', '.join(sorted(OPERATORS))}.",
@@ -40,11 +60,12 @@ def page():
         "| cases | why not | which |",
         "|---|---|---|",
     ]
-    for reason, names in sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0])):
+    for reason, names in sorted(grouped.items(), key=lambda item: (-len(item[1]), item[0])):
         text = reason.replace("|", "\\|")
-        lines.append(f"| {len(names)} | {text} | {', '.join(f'`{name}`' for name in names)} |")
+        lines.append(f"| {len(names)} | {text} | {', '.join(f'`{name}`' for name in sorted(names))} |")
     return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    (ROOT / "docs" / "onnx_cases.md").write_text(page(), encoding="utf-8")
+    asked = sys.argv[1:]
+    PAGE.write_text(page(*(renewed_reasons(asked) if asked else all_reasons())), encoding="utf-8")

@@ -4,6 +4,7 @@ A case that does not run has a reason, which docs/onnx_cases.md lists; the count
 """
 
 import functools
+import importlib.util
 import re
 import warnings
 from collections import Counter
@@ -49,6 +50,23 @@ def all_cases():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return {case.name: case for case in collect_testcases(None)}
+
+
+def own_cases(operator):
+    """Name → case, of those that are one node of ``operator``. Each module of the package makes the cases of one operator."""
+    package = "onnx.backend.test.case.node"
+    if importlib.util.find_spec(f"{package}.{operator.lower()}") is None:
+        found = all_cases()
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module(f"{package}.{operator.lower()}")
+            found = {case.name: case for case in importlib.import_module(package)._NodeTestCases}
+    return {
+        name: case
+        for name, case in found.items()
+        if [(node.domain, node.op_type) for node in case.model.graph.node] == [("", operator)]
+    }
 
 
 class NotForNets(Exception):
@@ -144,6 +162,37 @@ def skipped(case):
     return None
 
 
+# Imported operators none of whose own cases can be a net, and where they are tested.
+NO_OWN_CASES = {
+    "Cast": "from or to types that numpy lacks; test_onnx_quantized.py",
+    "CastLike": "as Cast",
+    "Constant": "depends on no image; a part of most files",
+    "ConstantOfShape": "of a shape that is an image; test_onnx_sizes.py",
+    "Range": "of bounds that are images; test_onnx_sizes.py",
+}
+
+
+@pytest.mark.parametrize("operator", sorted(OPERATORS))
+def test_an_operator_s_own_cases(operator):
+    """Of those that are one node at least one runs: what else is an image beside the first input, IMAGES says."""
+    reasons = {name: skipped(case) for name, case in own_cases(operator).items()}
+    if operator in NO_OWN_CASES or not reasons:
+        assert None not in reasons.values(), "it has cases that run now: take it out of NO_OWN_CASES"
+        return
+    assert None in reasons.values(), (
+        "none of ONNX's own cases runs. If more inputs than the first are images, add them in tests/io/test_onnx_nodes.py: "
+        f"IMAGES |= {{{operator!r}: EVERY}}; otherwise name it in NO_OWN_CASES. {reasons}"
+    )
+
+
+@pytest.mark.parametrize("operator", sorted(OPERATORS))
+def test_an_operator_is_on_the_page(operator):
+    listed = (ROOT / "docs" / "onnx_cases.md").read_text(encoding="utf-8").partition("Operators that are imported")[2]
+    assert re.search(rf"[ ,]{re.escape(operator)}[,.]", listed.split("\n\n")[0]), (
+        f"run python tools/onnx_cases.py {operator}"
+    )
+
+
 def test_onnx_cases():
     """None is wrong; those that do not run are as many as the page says, for its reasons (docs/onnx_cases.md)."""
     reasons = {name: skipped(case) for name, case in all_cases().items()}
@@ -154,3 +203,5 @@ def test_onnx_cases():
     if f"onnx {onnx.__version__}" in listed:
         lost = [name for name, reason in reasons.items() if reason and f"`{name}`" not in listed]
         assert not lost, f"skipped, but not in docs/onnx_cases.md (tools/onnx_cases.py writes it): {lost}"
+        gained = [name for name, reason in reasons.items() if not reason and f"`{name}`" in listed]
+        assert not gained, f"they run, but docs/onnx_cases.md says otherwise (tools/onnx_cases.py writes it): {gained}"
