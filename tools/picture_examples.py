@@ -14,7 +14,7 @@ import numpy as np
 import cnncore
 from cnncore.operators.blocks.implementation import Composition
 
-SCHEMAS, COLUMNS = 9, 10  # the largest plane that is drawn whole with numbers
+ROWS, COLUMNS = 9, 10  # the largest plane that is drawn whole with numbers
 MOST_ROWS, MOST_COLUMNS = 12, 14  # and without
 
 
@@ -207,7 +207,7 @@ def seen_whole(op, rank):
     return drawn
 
 
-def fits(array, most_rows=SCHEMAS, most_columns=COLUMNS):
+def fits(array, most_rows=ROWS, most_columns=COLUMNS):
     """Whether a plane of an array is small enough to be drawn whole; a long row goes into two."""
     rows, columns = (1, 1, *array.shape)[-2:]
     return (rows <= most_rows and columns <= most_columns) or (rows == 1 and columns <= 2 * most_columns)

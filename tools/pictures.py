@@ -19,7 +19,7 @@ from picture_examples import (
     COLUMNS,
     MOST_COLUMNS,
     MOST_ROWS,
-    SCHEMAS,
+    ROWS,
     example,
     first,
     is_composition,
@@ -179,7 +179,7 @@ class Panel:
         return self.grid.shape
 
 
-def panel(name, array, leading=(), framed=None, role="", most_rows=SCHEMAS, most_columns=COLUMNS):
+def panel(name, array, leading=(), framed=None, role="", most_rows=ROWS, most_columns=COLUMNS):
     """The panel of one plane of an array: ``leading`` is its index, ``framed`` a mask of the plane."""
     array = np.asarray(array, float)
     leading = (*leading, *(0,) * array.ndim)[: max(array.ndim - 2, 0)]
