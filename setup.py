@@ -103,7 +103,9 @@ else:
 
 # ── Flags ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-OPTIMISE = ["-O1", "-g"] if DEBUG or SANITIZE else ["-O1", "-g0"] if COVERAGE else ["-O3", "-g0"]
+LEVEL_ASKED_FOR = re.search(r"(^|\s)-O", os.environ.get("CFLAGS", ""))  # it stands before ours, which would win
+LEVEL = [] if LEVEL_ASKED_FOR else ["-O1"] if DEBUG or SANITIZE or COVERAGE else ["-O3"]
+OPTIMISE = [*LEVEL, "-g" if DEBUG or SANITIZE else "-g0"]
 # errno and floating-point traps are not used; without these two flags a comparison cannot become a vector select.
 FLAGS = [
     *OPTIMISE,

@@ -443,7 +443,7 @@ def test_code_that_chooses_the_target_is_free_of_avx(source, tmp_path):
     code, _ = disassembly(PACKAGE / source, ["-O3", *flags_in(assigned("FLAGS"))], tmp_path)
     assert len(instructions(code)) > 10 and not later_instructions(code)
     # The rest of that extension, made from dispatch.pyx, is compiled with the same flags: none chooses instructions.
-    for name in ("OPTIMISE", "FLAGS", "SANITIZERS"):
+    for name in ("LEVEL", "OPTIMISE", "FLAGS", "SANITIZERS"):
         assert not [flag for flag in flags_in(assigned(name)) if flag.startswith("-m")]
 
 

@@ -395,20 +395,24 @@ def generated_files():
     return files
 
 
-def generated_pictures():
-    """Path → SVG of every operator's picture."""
-    return {ROOT / "docs" / "operators" / "pictures" / f"{op.name}.svg": picture(op) for op in cnncore.OPS.values()}
+def generated_pictures(names):
+    """Path → SVG of every operator's picture; None for those that are not among ``names``, if there are any."""
+    folder = ROOT / "docs" / "operators" / "pictures"
+    return {
+        folder / f"{op.name}.svg": picture(op) if not names or op.name in names else None for op in cnncore.OPS.values()
+    }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="only compare; exit 1 if a file is out of date")
+    parser.add_argument("names", nargs="*", help="draw the pictures of these operators only; pages are all written")
     options = parser.parse_args()
-    pictures = generated_pictures()
+    pictures = generated_pictures(options.names)
     files = {**generated_files(), **pictures}
     stale = []
     for path, text in files.items():
-        if path.exists() and path.read_text(encoding="utf-8") == text:
+        if text is None or (path.exists() and path.read_text(encoding="utf-8") == text):
             continue
         # A shade may differ with another C library: existing pictures are not compared.
         if options.check and path in pictures and path.exists():

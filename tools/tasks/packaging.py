@@ -26,7 +26,7 @@ def build(options, rest):
 def generate(options, rest):
     """Write what is derived from the operators' schemas: type stubs, docs of all operators, their pictures.
 
-    --check only compares, and names the files that are not current.
+    --check only compares, and names the files that are not current. Names of operators: pictures of these only.
     """
     run(PYTHON, "tools/generate.py", *rest)
 

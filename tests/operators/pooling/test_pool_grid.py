@@ -14,7 +14,7 @@ from cnncore.operators.registry import find
 from cnncore.testing import check_gradient
 
 GRID = cnncore.pool
-PAIRS = [pytest.param(*pair, id="-".join(pair)) for pair in GRID.pairs]
+PAIRS = [pytest.param(*pair, id=f"{op.name}-{'-'.join(pair)}") for pair, op in GRID.pairs.items()]
 
 
 def cases_of(op):
