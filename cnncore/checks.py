@@ -1,14 +1,19 @@
 """Checks of single settings and arrays, for everybody."""
 
+from __future__ import annotations
+
 import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeGuard
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import DtypeError, SettingError, ShapeError
 from .runtime import fingerprint
 
 
-def integer(place, name, value, minimum=None, maximum=2**31 - 1):
+def integer(place: str, name: str, value: Any, minimum: int | None = None, maximum: int = 2**31 - 1) -> int:
     """``value`` as a Python int between ``minimum`` and ``maximum``, or a SettingError that says what came."""
     if isinstance(value, (bool, np.bool_)):
         raise SettingError(f"{place}: {name} must be an integer, got {value!r}")
@@ -23,12 +28,12 @@ def integer(place, name, value, minimum=None, maximum=2**31 - 1):
     return number
 
 
-def has_length(value):
+def has_length(value: Any) -> TypeGuard[Sequence[Any]]:
     """Whether ``value`` holds several things (a numpy number of no dimensions has a __len__, but no length)."""
     return hasattr(value, "__len__") and getattr(value, "ndim", 1) != 0
 
 
-def per_axis(place, name, value, rank, minimum=None):
+def per_axis(place: str, name: str, value: Any, rank: int, minimum: int | None = None) -> tuple[int, ...]:
     """One integer per spatial axis, from an integer for all of them or a sequence.
 
     >>> per_axis("max_pool", "stride", 2, rank=2, minimum=1)
@@ -49,17 +54,17 @@ def per_axis(place, name, value, rank, minimum=None):
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def overlap(a, b):
+def overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
     """Whether two arrays share an element; True where that would take long to find out."""
     if not np.may_share_memory(a, b):
         return False
     try:
-        return np.shares_memory(a, b, max_work=10_000)
+        return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]  # NumPy's hints know 0 and -1 only
     except np.exceptions.TooHardError:
         return True
 
 
-def check_destination(place, name, array, shape, dtype):
+def check_destination(place: str, name: str, array: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Raise unless ``array`` is one that results of ``shape`` and ``dtype`` can be written into."""
     expected = f"{place}: {name} must be a writeable {dtype} array of shape {shape}"
     if type(array) is not np.ndarray and not isinstance(array, np.memmap):
@@ -73,11 +78,11 @@ def check_destination(place, name, array, shape, dtype):
         raise ShapeError(f"{expected}, but it {problem}: use np.empty({shape}, '{dtype}'), or leave it out")
 
 
-def check_apart(place, written, read):
+def check_apart(place: str, written: Mapping[str, NDArray[Any]], read: Mapping[str, NDArray[Any]]) -> None:
     """Raise if an array to be written shares memory with another one of them, or with one that is read; both name → array."""
     kept = [(*fingerprint.memory_of(a), name, a, False) for name, a in read.items()]
     kept += [(*fingerprint.memory_of(a), name, a, True) for name, a in written.items()]
-    before = []  # those that reach as far as the next one
+    before: list[tuple[int, int, str, NDArray[Any], bool]] = []  # those that reach as far as the next one
     for low, high, name, array, is_written in sorted(kept, key=lambda entry: entry[:2]):
         before = [entry for entry in before if entry[1] > low]
         for _, _, other_name, other, other_is_written in before:
@@ -86,7 +91,7 @@ def check_apart(place, written, read):
         before.append((low, high, name, array, is_written))
 
 
-def ordinary_array(place, name, array, either=False):
+def ordinary_array(place: str, name: str, array: Any, either: bool = False) -> NDArray[Any]:
     """``array`` as a numpy float32 or float64 array in native byte order whose strides are whole elements.
 
     Anything with ``__array__`` or ``__dlpack__`` is taken; read-only, strided and negative-stride arrays are used in place.
@@ -115,7 +120,7 @@ def ordinary_array(place, name, array, either=False):
     return array
 
 
-def index_array(place, name, array):
+def index_array(place: str, name: str, array: Any) -> NDArray[Any]:
     """``array`` as native int64, from any integer dtype."""
     if type(array) is not np.ndarray:
         array = _from_outside(place, name, array)
@@ -124,7 +129,7 @@ def index_array(place, name, array):
     return np.require(array, np.int64, ["C", "ALIGNED"])
 
 
-def mask_array(place, name, array):
+def mask_array(place: str, name: str, array: Any) -> NDArray[Any]:
     """``array`` as booleans."""
     if type(array) is not np.ndarray:
         array = _from_outside(place, name, array)
@@ -133,7 +138,7 @@ def mask_array(place, name, array):
     return np.ascontiguousarray(array)
 
 
-def check_unmasked(place, name, array):
+def check_unmasked(place: str, name: str, array: object) -> None:
     """Raise if some elements of a numpy.ma array are masked: nothing here leaves them out."""
     if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
         raise DtypeError(
@@ -142,7 +147,7 @@ def check_unmasked(place, name, array):
         )
 
 
-def _from_outside(place, name, array):
+def _from_outside(place: str, name: str, array: Any) -> NDArray[Any]:
     if not hasattr(array, "__array__") and hasattr(array, "__dlpack__"):
         return np.from_dlpack(array)
     check_unmasked(place, name, array)
@@ -152,10 +157,12 @@ def _from_outside(place, name, array):
         raise DtypeError(f"{place}: {name} is no array: {type(array).__name__} ({error})") from None
 
 
-def number(minimum=None, maximum=None, above=None, below=None):
+def number(
+    minimum: float | None = None, maximum: float | None = None, above: float | None = None, below: float | None = None
+) -> Callable[[str, str, Any], float]:
     """A check that a setting is a finite number within bounds; ``above`` and ``below`` are open bounds."""
 
-    def check(place, name, value):
+    def check(place: str, name: str, value: Any) -> float:
         try:
             x = float(value)
         except (TypeError, ValueError):
@@ -181,22 +188,22 @@ def number(minimum=None, maximum=None, above=None, below=None):
     return check
 
 
-def whole(minimum=None, maximum=2**31 - 1):
+def whole(minimum: int | None = None, maximum: int = 2**31 - 1) -> Callable[[str, str, Any], int]:
     """A check that a setting is an integer within bounds."""
     return lambda place, name, value: integer(place, name, value, minimum, maximum)
 
 
-def flag(place, name, value):
+def flag(place: str, name: str, value: Any) -> bool:
     """A check that a setting is True or False."""
     if not isinstance(value, (bool, np.bool_)):
         raise SettingError(f"{place}: {name} must be True or False, got {value!r}")
     return bool(value)
 
 
-def choice(*allowed):
+def choice(*allowed: Any) -> Callable[[str, str, Any], Any]:
     """A check that a setting is one of ``allowed``."""
 
-    def check(place, name, value):
+    def check(place: str, name: str, value: Any) -> Any:
         if not any(isinstance(value, type(a)) and value == a for a in allowed):
             raise SettingError(f"{place}: {name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
         return value

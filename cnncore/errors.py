@@ -5,8 +5,12 @@ Each names the place, what was expected, what came, and the way out::
     inception_3a/conv5x5: input has 2 dimensions (64, 28); expected (N, C, H, W). A single image? Use x[None].
 """
 
+from __future__ import annotations
+
 import difflib
 import re
+from collections.abc import Iterable, Sequence
+
 
 __all__ = [
     "printable",
@@ -73,7 +77,7 @@ class KinkWarning(UserWarning):
     """Elements lie so close to a kink that their gradient was checked beside it."""
 
 
-def unknown_name(place, what, name, names, then="There are"):
+def unknown_name(place: str, what: str, name: object, names: Iterable[str], then: str = "There are") -> str:
     """The text of an error about a name that is not among ``names``, with the nearest one.
 
     ``then`` begins the list of the names; with a full stop it stands in place of a list that would be too long.
@@ -84,7 +88,7 @@ def unknown_name(place, what, name, names, then="There are"):
     return f"{place}: unknown {what} {name!r}{hint} {listed}"
 
 
-def shape_text(shape, batch=True):
+def shape_text(shape: Sequence[int | None], batch: bool = True) -> str:
     """A shape with its open extents as letters: (N, 64, ?, ?)."""
     words = ["?" if extent is None else str(extent) for extent in shape]
     if batch and words and shape[0] is None:
@@ -95,14 +99,16 @@ def shape_text(shape, batch=True):
 _SHAPE = re.compile(r"\((?:None|\d+)(?:, (?:None|\d+))*,?\)")
 
 
-def with_node_path(error, op, path, branches=()):
+def with_node_path(
+    error: Exception, op: Any, path: str, branches: Sequence[tuple[str, Sequence[int | None]]] = ()
+) -> Exception:
     """The same error with the node's path in place of the operator's name, and the branches' shapes where several join."""
     text = str(error)
     text = text.removeprefix(f"{op.name}: ").removeprefix("layer: ")
     if not text.startswith(f"{path}: "):
         text = f"{path}: {text}"
 
-    def open_extents(match):
+    def open_extents(match: re.Match[str]) -> str:
         if "None" not in match.group():
             return match.group()
         parts = match.group()[1:-1].rstrip(",").split(", ")
@@ -114,7 +120,7 @@ def with_node_path(error, op, path, branches=()):
     return type(error)(text) if isinstance(error, CnnError) else error
 
 
-def printable(text, kept=""):
+def printable(text: str, kept: str = "") -> str:
     """``text`` as it can be printed, written into any file and read back: what is no printable character as its escape.
 
     Names come from file systems and from files of others; they may hold bytes that are no text, line breaks, NUL.
@@ -125,7 +131,7 @@ def printable(text, kept=""):
     return "".join(letter if letter.isprintable() or letter in kept else escaped(letter) for letter in text)
 
 
-def escaped(letter):
+def escaped(letter: str) -> str:
     """The escape of a character; of a byte that is no text, as Python keeps it in names of files, that byte."""
     code = ord(letter)
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else letter.encode("unicode_escape").decode("ascii")

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "cnncore"
 # From the lowest layer to the highest; a module may import those of its own layer and of those before it. A folder stands
 # for all that is in it, unless a longer path has a place of its own.
 LAYERS = (
-    ("_version", "errors"),
+    ("_version", "errors", "typing"),
     ("runtime",),
     ("checks",),
     ("operators",),
@@ -34,7 +34,8 @@ LAYERS = (
     ("operators/registry", "operators/peers"),
     ("nets/conversion", "nets/drawing", "nets/initialisers", "nets/model_file", "nets/parameters"),
     ("nets/structure", "nets/layers"),
-    ("nets/graph", "nets/plan"),
+    ("nets/operator_methods", "nets/plan"),
+    ("nets/graph",),
     ("nets/description", "nets/output_kind", "nets/profile", "nets/summary", "nets/surgery", "nets/tuning"),
     ("nets/net",),
     ("nets/build", "nets"),

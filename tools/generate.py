@@ -9,7 +9,6 @@ The installed cnncore is inspected, so that the stubs describe what actually run
 
 import argparse
 import inspect
-import re
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 from literature import ENTRIES
 from paragraphs import wrapped
 from pictures import picture
+from stubs import stubs
 
 import cnncore
 from cnncore import models
@@ -37,86 +37,6 @@ TITLES = {
     "layers": "Other layers",
     "arrays": "Arrays",
 }
-
-
-# ── Type stubs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def operator_class(op):
-    """A stub class per operator: its own call signature, and with_backward with the same one."""
-    parameters = []
-    for parameter in op.__signature__.parameters.values():
-        text = f"{parameter.name}: Any"
-        if parameter.name in {a.name for a in op.arrays}:
-            text = f"{parameter.name}: ArrayLike" + (" | None" if parameter.default is None else "")
-        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-            parameters.append(f"*{parameter.name}: ArrayLike")
-            continue
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not any(p.startswith("*") for p in parameters):
-            parameters.append("*")
-        if parameter.default is not inspect.Parameter.empty:
-            text += f" = {parameter.default!r}"
-        parameters.append(text)
-    if not any(p.startswith("*") for p in parameters):
-        parameters.append("*")
-    arguments = ", ".join(["self", *parameters, "out: NDArray[Any] | None = ..."])
-    name = "_" + "".join(part.title() for part in op.name.split("_"))
-    return (
-        f"class {name}(Op):\n"
-        f"    def __call__({arguments}) -> Any: ...\n"
-        f"    def with_backward({arguments}) -> tuple[Any, Callable[..., Any]]: ...\n\n"
-        f"{op.name}: {name}\n"
-    )
-
-
-def package_stub():
-    """cnncore/__init__.pyi: the operators with their signatures; everything else is re-exported."""
-    source = (ROOT / "cnncore" / "__init__.py").read_text()
-    imports = re.findall(r"^from \.\S* import (?:\([^)]*\)|[^\n(]+)", source, flags=re.MULTILINE)
-    lines = ["# Written by tools/generate.py from the registry.", "from collections.abc import Callable"]
-    lines += ["from typing import Any", "", "from numpy.typing import ArrayLike, NDArray", ""]
-    for statement in imports:
-        module = re.match(r"from (\S+) import", statement)[1]
-        names = re.split(r"[,\s]+", statement.split("import", 1)[1].strip("() \n,"))
-        lines += [f"from {module} import {name} as {name}" for name in names if name]
-    for name, module in cnncore.LAZY.items():
-        path, _, last = (module or name).rpartition(".")
-        lines.append(
-            f"from .{module} import {name} as {name}" if last != name else f"from .{path} import {name} as {name}"
-        )
-    lines += ["from .operators.operator import Op", ""]
-    for name, grid in GRIDS.items():
-        lines += [
-            f"from {type(grid).__module__.removeprefix('cnncore')} import {type(grid).__name__}",
-            "",
-            f"{name}: {type(grid).__name__}",
-        ]
-    lines.append("")
-    return "\n".join(lines) + "\n" + "\n".join(operator_class(op) for op in cnncore.OPS.values())
-
-
-def module_stub(path):
-    """The Python-visible names of a Cython module: classes, functions, and the objects the rows refer to."""
-    source = path.read_text()
-    lines = ["# Written by tools/generate.py from the Cython source.", "from typing import Any", ""]
-    for match in re.finditer(
-        r"^(?:cdef class (?P<cls>\w+)(?:\([\w.]+\))?:|(?:cp)?def (?P<function>[a-z]\w*)\((?P<arguments>[^)]*)\):"
-        r"|(?P<constant>[A-Z][A-Z0-9_]*) = \w)",
-        source,
-        flags=re.MULTILINE,
-    ):
-        if match["cls"]:
-            lines.append(f"class {match['cls']}:\n    def __init__(self, *args: Any, **kwargs: Any) -> None: ...\n")
-        elif match["function"]:
-            arguments = []
-            for argument in filter(None, (a.strip() for a in match["arguments"].replace("\n", " ").split(","))):
-                name, equals, _ = argument.partition("=")
-                word = name.split()[-1]
-                arguments.append(word if word.startswith("*") else f"{word}: Any" + (" = ..." if equals else ""))
-            lines.append(f"def {match['function']}({', '.join(arguments)}) -> Any: ...\n")
-        else:
-            lines.append(f"{match['constant']}: Any\n")
-    return "\n".join(lines)
 
 
 # ── Documentation ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -381,7 +301,7 @@ def generated_files():
     """Path → text of every generated file."""
     docs = ROOT / "docs"
     files = {
-        ROOT / "cnncore" / "__init__.pyi": package_stub(),
+        **stubs(),
         docs / "operators.md": index_page(),
         docs / "coverage.md": coverage_page(),
         docs / "pooling_grid.md": grid_page(),
@@ -390,8 +310,6 @@ def generated_files():
     }
     for family in FAMILIES:
         files[docs / "operators" / f"{family}.md"] = family_page(family)
-    for path in sorted((ROOT / "cnncore").rglob("*.pyx")):
-        files[path.with_suffix(".pyi")] = module_stub(path)
     return files
 
 

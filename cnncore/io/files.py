@@ -1,12 +1,15 @@
 """Files written whole or not at all."""
 
+from __future__ import annotations
+
 import os
+import pathlib
 
 from ..nets.model_file import write_whole
 
 __all__ = ["write_atomically"]
 
 
-def write_atomically(path, content):
+def write_atomically(path: pathlib.Path, content: bytes) -> None:
     """Write beside the target, reach the disk, then rename: a reader sees the old file or the new one, never half."""
     write_whole(os.fspath(path), [content])

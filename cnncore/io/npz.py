@@ -1,11 +1,16 @@
 """Arrays in .npz files, read as untrusted input."""
 
+from __future__ import annotations
+
 import math
 import zipfile
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..typing import FilePath
 
 LARGEST_DATASET_BYTES = 2**32  # of pixels in memory
 
@@ -14,7 +19,7 @@ READ_BLOCK = 2**20
 DEFLATE_LARGEST_RATIO = 1032  # two bits of deflate yield at most 258 bytes, so a small file cannot hold a large array
 
 
-def check_total(name, size, way_out):
+def check_total(name: object, size: int, way_out: str) -> None:
     """Refuse images that need more than 4 GiB of memory together.
 
     >>> check_total("photos", 2**33, "give a size")
@@ -26,7 +31,7 @@ def check_total(name, size, way_out):
         raise DataError(f"{name}: the arrays need {size / 2**30:.1f} GiB of memory, more than {limit:g}; {way_out}")
 
 
-def npz_arrays(file, most_entries, way_out):
+def npz_arrays(file: FilePath, most_entries: int, way_out: str) -> dict[str, NDArray[Any]]:
     """Name → array of an npz file, numbers only, never a pickle; what is wrong with it is a DataError.
 
     >>> import tempfile
@@ -48,7 +53,12 @@ def npz_arrays(file, most_entries, way_out):
         raise DataError(f"{file}: damaged npz file ({' '.join(str(error).split()) or type(error).__name__})") from None
 
 
-def _npz_entries(file, archive, most_entries=LARGEST_NPZ_ENTRIES, way_out="store uint8 images, or fewer of them"):
+def _npz_entries(
+    file: FilePath,
+    archive: zipfile.ZipFile,
+    most_entries: int = LARGEST_NPZ_ENTRIES,
+    way_out: str = "store uint8 images, or fewer of them",
+) -> dict[str, zipfile.ZipInfo]:
     """The members of the archive by array name, once their number and declared sizes are acceptable."""
     members = archive.infolist()
     if len(members) > most_entries:
@@ -68,7 +78,7 @@ def _npz_entries(file, archive, most_entries=LARGEST_NPZ_ENTRIES, way_out="store
     return entries
 
 
-def _read_npy(file, archive, member):
+def _read_npy(file: FilePath, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
     """One array of an npz. ``numpy.load`` would take the memory that the header declares before it reads a byte of it."""
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)

@@ -6,11 +6,15 @@ What another program calls a weight follows from our name for it: by a table for
 network in cnncore.models), otherwise by the path with its separators changed. Nothing is ever unpickled.
 """
 
+from __future__ import annotations
+
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..checks import choice
 from ..errors import DataError, DtypeError, ModelFileError, SettingError, unknown_name
@@ -22,9 +26,14 @@ from ..models.vgg import torch_names as vgg_names
 from ..nets import model_file
 from ..nets.net import Net
 from ..nets.plan import infer
+from ..nets.structure import Node
+from ..typing import FilePath
 from .npz import npz_arrays
 
 __all__ = ["WeightsReport", "load_safetensors", "load_weights", "save_safetensors"]
+
+# What the source calls the arrays: a convention, our names → theirs, or a function of ours.
+Names: TypeAlias = str | Mapping[str, str] | Callable[[str], str | None]
 
 LAYOUTS = ("OIHW", "HWIO")
 MOST_ARRAYS = 100_000
@@ -47,12 +56,12 @@ KERAS_NORM_ENDINGS = {"w": "gamma", "b": "beta", "running_mean": "moving_mean", 
 # ── Names ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def torch_name(path, argument, table):
+def torch_name(path: str, argument: str, table: Mapping[str, str]) -> str:
     """What PyTorch calls an array: its module's path and weight, bias, running_mean …"""
     return f"{table.get(path, path.replace('/', '.'))}.{TORCH_ENDINGS.get(argument, argument)}"
 
 
-def keras_name(node, argument):
+def keras_name(node: Node, argument: str) -> str:
     """What Keras calls an array: its layer's path and kernel, bias, gamma …"""
     normalises = any(owned.name.endswith(".running_mean") for owned in node.owned) or node.op.name.endswith("_norm")
     depthwise = argument == "w" and (node.op.name == "depthwise_conv" or node.owned[0].shape[1:2] == (1,))
@@ -60,7 +69,7 @@ def keras_name(node, argument):
     return f"{node.path}/{'depthwise_kernel' if depthwise and not normalises else endings.get(argument, argument)}"
 
 
-def name_candidates(net, names):
+def name_candidates(net: Net, names: Names) -> list[dict[str, Any]]:
     """Possible tables of names, each our name → theirs: the one that finds the most arrays is meant."""
     own = [(owned.name, node, owned.name.rpartition(".")[2]) for node in net.graph.nodes for owned in node.owned]
     if isinstance(names, Mapping):
@@ -83,7 +92,7 @@ def name_candidates(net, names):
     ]
 
 
-def torch_names_of(net):
+def torch_names_of(net: Net) -> dict[str, str]:
     """Our name → PyTorch's, from the table that knows the most of the net's nodes and the fewest others."""
     paths = {node.path for node in net.graph.nodes if node.owned}
     table = max(TORCH_TABLES.values(), key=lambda table: (len(paths & table.keys()), -len(table)))
@@ -94,7 +103,7 @@ def torch_names_of(net):
 # ── Reading ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def load_safetensors(path):
+def load_safetensors(path: FilePath) -> dict[str, NDArray[Any]]:
     """Name → array of a safetensors file. float16 and bfloat16 come as float32, everything else as it is.
 
     Nothing in the file is executed. A file that is damaged or hostile (arrays that overlap, names that stand twice, a header
@@ -110,7 +119,7 @@ def load_safetensors(path):
     return model_file.read_safetensors(path)
 
 
-def save_safetensors(source, path, names="cnncore"):
+def save_safetensors(source: Net | Mapping[str, Any], path: FilePath, names: str = "cnncore") -> None:
     """Write the parameters and running statistics of a net, or a mapping name → array, to a safetensors file, atomically.
 
     ``names="torch"`` writes a net's arrays under the names that torchvision gives them; ``load_weights`` reads them back, and
@@ -141,7 +150,7 @@ def save_safetensors(source, path, names="cnncore"):
     model_file.write_safetensors(path, {"format": "pt" if names == "torch" else "np"}, arrays)
 
 
-def as_array(place, value):
+def as_array(place: str, value: Any) -> NDArray[Any]:
     """A NumPy array of numbers from an array or a PyTorch tensor."""
     if hasattr(value, "detach"):  # a tensor; NumPy has no bfloat16
         value = value.detach().cpu()
@@ -152,7 +161,7 @@ def as_array(place, value):
     return value.astype(value.dtype.newbyteorder("="), copy=False)
 
 
-def arrays_from(source):
+def arrays_from(source: Any) -> dict[str, NDArray[Any]]:
     """Name → array from a mapping, a state dict, or a file by its kind."""
     if isinstance(source, Mapping):
         nested = source.get("state_dict")
@@ -183,7 +192,9 @@ def arrays_from(source):
     )
 
 
-def load_weights(net, source, names="torch", layout="OIHW", strict=False):
+def load_weights(
+    net: Net, source: FilePath | Mapping[str, Any], names: Names = "torch", layout: str = "OIHW", strict: bool = False
+) -> WeightsReport:
     """Put weights from elsewhere into ``net``, by name; return a :class:`WeightsReport` of what went where.
 
     Parameters
@@ -256,7 +267,7 @@ def load_weights(net, source, names="torch", layout="OIHW", strict=False):
     return report
 
 
-def tidied(name):
+def tidied(name: str) -> str:
     """A name without what wrappers put before it and TensorFlow behind it."""
     for wrapper in WRAPPERS:
         name = name.removeprefix(wrapper)
@@ -266,7 +277,7 @@ def tidied(name):
 # ── Order of axes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def reordering(net):
+def reordering(net: Net) -> dict[str, Callable[[NDArray[Any]], NDArray[Any] | None]]:
     """Our name → the function that brings an array of TensorFlow into our order of axes (None: it has another rank)."""
     _, shapes = infer(net.graph, [row.shape for row in net.graph.inputs], net.dtype)
     first = len(net.graph.inputs)
@@ -287,10 +298,10 @@ def reordering(net):
     return made
 
 
-def conv_from_hwio(shape):
+def conv_from_hwio(shape: tuple[int, ...]) -> Callable[[NDArray[Any]], NDArray[Any] | None]:
     """(\\*kernel, I, O) → (O, I, \\*kernel); depthwise (\\*kernel, C, multiplier) → (C · multiplier, 1, \\*kernel)."""
 
-    def turned(array):
+    def turned(array: NDArray[Any]) -> NDArray[Any] | None:
         if array.ndim != len(shape):
             return None
         if shape[1] == 1 and array.shape[-2:] != (1, shape[0]):
@@ -300,10 +311,10 @@ def conv_from_hwio(shape):
     return turned
 
 
-def linear_from_io(image):
+def linear_from_io(image: tuple[Any, ...] | None) -> Callable[[NDArray[Any]], NDArray[Any] | None]:
     """(inputs, outputs) → (outputs, inputs), the inputs of an ``image`` (C, \\*spatial) from channels last to channels first."""
 
-    def turned(array):
+    def turned(array: NDArray[Any]) -> NDArray[Any] | None:
         if array.ndim != 2:
             return None
         if image is None or len(image) == 1:
@@ -327,15 +338,21 @@ class WeightsReport:
     unused    their names that nothing asked for
     """
 
-    def __init__(self, loaded, missing, misfits, unused):
+    def __init__(
+        self,
+        loaded: Mapping[str, str],
+        missing: tuple[tuple[str, Any], ...],
+        misfits: Sequence[tuple[str, str, tuple[int, ...], tuple[int, ...]]],
+        unused: tuple[str, ...],
+    ) -> None:
         self.loaded, self.missing, self.misfits, self.unused = loaded, missing, misfits, unused
 
     @property
-    def complete(self):
+    def complete(self) -> bool:
         """Whether everything matched and nothing is left over."""
         return not (self.missing or self.misfits or self.unused)
 
-    def text(self, most=SHOWN):
+    def text(self, most: int = SHOWN) -> str:
         """One sentence, with at most ``most`` names of each kind."""
         count = len(self.loaded) + len(self.missing) + len(self.misfits)
         parts = [f"{len(self.loaded)} of {count} arrays loaded"]
@@ -349,8 +366,8 @@ class WeightsReport:
                 parts.append(f"{what}: {', '.join(entries[:most])}{more}")
         return "; ".join(parts)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.text(most=10**9)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<{self.text()}>"

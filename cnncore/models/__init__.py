@@ -4,6 +4,9 @@ Every function returns a net with fresh weights that depend on ``seed`` alone; `
 weights come from elsewhere (``cnncore.io.load_weights``) or that are only looked at.
 """
 
+from collections.abc import Callable
+
+from ..nets.net import Net
 from .all_convolutional import all_convolutional
 from .googlenet import googlenet
 from .inception import inception_module, naive_inception_module, small_inception
@@ -14,7 +17,7 @@ from .resnet import resnet, resnet18, resnet50
 from .spp_net import spp_net
 from .vgg import vgg
 
-NETWORKS = {
+NETWORKS: dict[str, Callable[..., Net]] = {
     make.__name__: make
     for make in (
         lenet,

@@ -1,11 +1,16 @@
 """All-CNN: Springenberg, Dosovitskiy, Brox & Riedmiller 2015, Striving for simplicity, ICLR workshop, arXiv:1412.6806."""
 
+from __future__ import annotations
+
+from numpy.typing import DTypeLike
+
 from ..nets.build import Graph
+from ..nets.net import Net
 
 __all__ = ["all_convolutional"]
 
 
-def all_convolutional(classes=10, channels=3, seed=0, dtype="float32"):
+def all_convolutional(classes: int = 10, channels: int = 3, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
     """All-CNN-C of table 2, for CIFAR: where model C has 3×3/2 max pooling there is a 3×3/2 convolution.
 
     The tail is that of table 1: a 3×3 convolution without padding (the average is then over 6×6 where images are 32×32), two

@@ -1,7 +1,13 @@
 """GoogLeNet: Szegedy et al. 2015, Going deeper with convolutions, CVPR, arXiv:1409.4842."""
 
+from __future__ import annotations
+
+from numpy.typing import DTypeLike
+
 from ..errors import SettingError
 from ..nets.build import Graph
+from ..nets.graph import Value
+from ..nets.net import Net
 from .conv_norm import conv_norm
 from .inception import inception_module
 
@@ -41,8 +47,15 @@ for number in (1, 2):
 
 
 def googlenet(
-    classes=1000, seed=0, aux=False, dtype="float32", channels=3, norm="response", size=None, largest_kernel=5
-):
+    classes: int = 1000,
+    seed: int | None = 0,
+    aux: bool = False,
+    dtype: DTypeLike = "float32",
+    channels: int = 3,
+    norm: str = "response",
+    size: int | None = None,
+    largest_kernel: int = 5,
+) -> Net:
     """The network of table 1: local response normalisation, ceil-mode poolings, nine Inception modules.
 
     Any image size is taken (224×224 in the paper). With ``aux`` the two auxiliary classifiers of section 5 are further
@@ -71,7 +84,7 @@ def googlenet(
     if norm == "response":
         h = g.local_response_norm(h, name="norm_2")
     h = g.max_pool(h, 3, stride=2, ceil_mode=True, name="pool_2")
-    auxiliary = []
+    auxiliary: list[Value] = []
     for name, numbers in MODULES.items():
         h = inception_module(g, h, *numbers, name=name, norm=after_convolutions, largest_kernel=largest_kernel, eps=EPS)
         if name in ("inception_3b", "inception_4e"):
@@ -84,7 +97,7 @@ def googlenet(
     return g.build(seed, dtype)
 
 
-def auxiliary_classifier(g, x, classes, name, norm):
+def auxiliary_classifier(g: Graph, x: Value, classes: int, name: str, norm: str | None) -> Value:
     """Section 5: 5×5/3 average pooling, 128 1×1 convolutions, 1024 units, dropout 0.7."""
     with g.scope(name):
         h = g.avg_pool(x, 5, stride=3)

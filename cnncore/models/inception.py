@@ -1,12 +1,20 @@
 """The Inception module, and a small network of four of them."""
 
+from __future__ import annotations
+
+from numpy.typing import DTypeLike
+
 from ..nets.build import Graph
+from ..nets.graph import Value
+from ..nets.net import Net
 from .conv_norm import conv_norm
 
 __all__ = ["inception_module", "naive_inception_module", "small_inception"]
 
 
-def naive_inception_module(g, x, c1, c3, c5, name=None, norm=None):
+def naive_inception_module(
+    g: Graph, x: Value, c1: int, c3: int, c5: int, name: str | None = None, norm: str | None = None
+) -> Value:
     """Szegedy et al. 2015, figure 2a: 1×1, 3×3 and 5×5 convolutions and the 3×3 max pooling of x, joined along channels.
 
     Each number is the output channels of a convolution; the pooling keeps the channels of x, so that every module has more
@@ -29,7 +37,20 @@ def naive_inception_module(g, x, c1, c3, c5, name=None, norm=None):
     return g.concat(one, three, five, pool, name="concat")
 
 
-def inception_module(g, x, c1, c3_reduce, c3, c5_reduce, c5, c_pool, name=None, norm=None, largest_kernel=5, eps=1e-5):
+def inception_module(
+    g: Graph,
+    x: Value,
+    c1: int,
+    c3_reduce: int,
+    c3: int,
+    c5_reduce: int,
+    c5: int,
+    c_pool: int,
+    name: str | None = None,
+    norm: str | None = None,
+    largest_kernel: int = 5,
+    eps: float = 1e-5,
+) -> Value:
     """Szegedy et al. 2015, figure 2b: four views of x, joined along channels.
 
     Each number is the output channels of a convolution: 1×1; 1×1 before 3×3, 3×3; 1×1 before 5×5, 5×5; 1×1 after the 3×3 max
@@ -48,7 +69,7 @@ def inception_module(g, x, c1, c3_reduce, c3, c5_reduce, c5, c_pool, name=None, 
         with g.scope(name):
             return inception_module(g, x, c1, c3_reduce, c3, c5_reduce, c5, c_pool, None, norm, largest_kernel, eps)
 
-    def conv(x, channels, size, name):
+    def conv(x: Value, channels: int, size: int, name: str) -> Value:
         return conv_norm(g, x, channels, size, name, norm, eps=eps)
 
     one = conv(x, c1, 1, "conv1x1")
@@ -58,7 +79,7 @@ def inception_module(g, x, c1, c3_reduce, c3, c5_reduce, c5, c_pool, name=None, 
     return g.concat(one, three, five, pool, name="concat")
 
 
-def small_inception(classes=10, channels=1, seed=0, dtype="float32"):
+def small_inception(classes: int = 10, channels: int = 1, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
     """Four Inception modules for small images, 28×28 digits above all; any size from 2×2 on is taken.
 
     Normalisation is over groups of channels of one image (Wu & He 2018, arXiv:1803.08494), not over the batch: in a large

@@ -1,11 +1,16 @@
 """LeNet-5: LeCun, Bottou, Bengio & Haffner 1998, Gradient-based learning applied to document recognition, section II.B."""
 
+from __future__ import annotations
+
+from numpy.typing import DTypeLike
+
 from ..nets.build import Graph
+from ..nets.net import Net
 
 __all__ = ["lenet"]
 
 
-def lenet(classes=10, channels=1, seed=0, dtype="float32"):
+def lenet(classes: int = 10, channels: int = 1, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
     """LeNet-5 for 32×32 images, as it is built today: full connections in C3, max pooling, ReLU, a linear output.
 
     >>> import cnncore

@@ -1,7 +1,13 @@
 """MobileNetV2: Sandler, Howard, Zhu, Zhmoginov & Chen 2018, Inverted residuals and linear bottlenecks, CVPR, arXiv:1801.04381."""
 
+from __future__ import annotations
+
+from numpy.typing import DTypeLike
+
 from ..checks import number
 from ..nets.build import Graph
+from ..nets.graph import Value
+from ..nets.net import Net
 from .conv_norm import conv_norm
 
 __all__ = ["mobilenet_v2"]
@@ -19,7 +25,7 @@ BOTTLENECKS = (
 FIRST, LAST = 32, 1280
 
 
-def torch_names():
+def torch_names() -> dict[str, str]:
     """Nodes → modules of torchvision.models.mobilenet_v2."""
     names = {"first": "features.0.0", "first_norm": "features.0.1", "classifier": "classifier.1"}
     names |= {"last": "features.18.0", "last_norm": "features.18.1"}
@@ -35,7 +41,9 @@ def torch_names():
     return names
 
 
-def mobilenet_v2(classes=1000, alpha=1.0, channels=3, seed=0, dtype="float32"):
+def mobilenet_v2(
+    classes: int = 1000, alpha: float = 1.0, channels: int = 3, seed: int | None = 0, dtype: DTypeLike = "float32"
+) -> Net:
     """The network of table 2 for images of any size: 17 inverted residuals, ReLU6, batch normalisation.
 
     ``alpha`` is the width multiplier: channels times alpha, rounded to multiples of 8; the last convolution has 1280 or more
@@ -59,7 +67,7 @@ def mobilenet_v2(classes=1000, alpha=1.0, channels=3, seed=0, dtype="float32"):
     return g.build(seed, dtype)
 
 
-def inverted_residual(g, x, t, channels, stride, name):
+def inverted_residual(g: Graph, x: Value, t: int, channels: int, stride: int, name: str) -> Value:
     """Table 1 and figure 4d: 1×1 to t times as many channels, a depthwise 3×3, a linear 1×1; around it x, where shapes allow."""
     wide = t * x.shape[1]
     with g.scope(name):
@@ -69,7 +77,7 @@ def inverted_residual(g, x, t, channels, stride, name):
         return g.add(x, h, name="sum") if stride == 1 and x.shape[1] == channels else h
 
 
-def rounded(channels, divisor=8):
+def rounded(channels: float, divisor: int = 8) -> int:
     """The nearest multiple of 8, and never less than nine tenths: the authors' rule, from their published code."""
     nearest = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return nearest + divisor if nearest < 0.9 * channels else nearest

@@ -1,11 +1,17 @@
 """Network in Network: Lin, Chen & Yan 2014, ICLR, arXiv:1312.4400."""
 
+from __future__ import annotations
+
+from numpy.typing import DTypeLike
+
 from ..nets.build import Graph
+from ..nets.graph import Value
+from ..nets.net import Net
 
 __all__ = ["network_in_network"]
 
 
-def network_in_network(classes=10, channels=3, seed=0, dtype="float32"):
+def network_in_network(classes: int = 10, channels: int = 3, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
     """The network for CIFAR of section 4.2: three mlpconv layers, dropout between them, global average pooling.
 
     An mlpconv layer slides a small multilayer perceptron over the image: a convolution and two 1×1 convolutions. The last one
@@ -26,7 +32,7 @@ def network_in_network(classes=10, channels=3, seed=0, dtype="float32"):
     return g.build(seed, dtype)
 
 
-def mlpconv(g, x, size, c1, c2, c3, name):
+def mlpconv(g: Graph, x: Value, size: int, c1: int, c2: int, c3: int, name: str) -> Value:
     """A convolution and two 1×1 convolutions, each followed by ReLU (section 3.1)."""
     with g.scope(name):
         h = g.conv(x, c1, size, padding=size // 2, activation="relu", name="conv")

@@ -1,7 +1,13 @@
 """ResNet: He, Zhang, Ren & Sun 2016, Deep residual learning for image recognition, CVPR, arXiv:1512.03385."""
 
+from __future__ import annotations
+
+from numpy.typing import DTypeLike
+
 from ..errors import SettingError
 from ..nets.build import Graph
+from ..nets.graph import Value
+from ..nets.net import Net
 from .conv_norm import conv_norm
 
 __all__ = ["resnet", "resnet18", "resnet50"]
@@ -17,7 +23,7 @@ LAYERS = {
 CHANNELS = (64, 128, 256, 512)
 
 
-def torch_names(layers):
+def torch_names(layers: int) -> dict[str, str]:
     """Nodes → modules of torchvision's resnet18 to resnet152."""
     names = {"conv1": "conv1", "conv1_norm": "bn1", "classifier": "fc"}
     kind, counts = LAYERS[layers]
@@ -32,7 +38,9 @@ def torch_names(layers):
     return names
 
 
-def resnet(layers=50, classes=1000, channels=3, seed=0, dtype="float32"):
+def resnet(
+    layers: int = 50, classes: int = 1000, channels: int = 3, seed: int | None = 0, dtype: DTypeLike = "float32"
+) -> Net:
     """The networks of table 1 with 18, 34, 50, 101 or 152 layers, for images of any size.
 
     Blocks are named as the paper's table names them, conv2_1 to conv5_3. The shortcut is the identity, and where size or
@@ -58,7 +66,7 @@ def resnet(layers=50, classes=1000, channels=3, seed=0, dtype="float32"):
     return g.build(seed, dtype)
 
 
-def basic_block(g, x, width, stride, name):
+def basic_block(g: Graph, x: Value, width: int, stride: int, name: str) -> Value:
     """Figure 5, left: two 3×3 convolutions and the shortcut around them."""
     with g.scope(name):
         h = conv_norm(g, x, width, 3, "conv1", "batch", stride=stride)
@@ -66,7 +74,7 @@ def basic_block(g, x, width, stride, name):
         return g.add(h, shortcut(g, x, width, stride), activation="relu", name="sum")
 
 
-def bottleneck_block(g, x, width, stride, name):
+def bottleneck_block(g: Graph, x: Value, width: int, stride: int, name: str) -> Value:
     """Figure 5, right: 1×1 to fewer channels, 3×3, 1×1 to four times as many, and the shortcut around them."""
     with g.scope(name):
         h = conv_norm(g, x, width, 1, "conv1", "batch")
@@ -75,14 +83,14 @@ def bottleneck_block(g, x, width, stride, name):
         return g.add(h, shortcut(g, x, 4 * width, stride), activation="relu", name="sum")
 
 
-def shortcut(g, x, channels, stride):
+def shortcut(g: Graph, x: Value, channels: int, stride: int) -> Value:
     """x itself, or where its shape is another than the sum's a 1×1 convolution of it."""
     if stride == 1 and x.shape[1] == channels:
         return x
     return conv_norm(g, x, channels, 1, "project", "batch", activation=None, stride=stride)
 
 
-def resnet18(classes=1000, channels=3, seed=0, dtype="float32"):
+def resnet18(classes: int = 1000, channels: int = 3, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
     """:func:`resnet` with 18 layers.
 
     >>> import cnncore
@@ -92,7 +100,7 @@ def resnet18(classes=1000, channels=3, seed=0, dtype="float32"):
     return resnet(18, classes, channels, seed, dtype)
 
 
-def resnet50(classes=1000, channels=3, seed=0, dtype="float32"):
+def resnet50(classes: int = 1000, channels: int = 3, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
     """:func:`resnet` with 50 layers.
 
     >>> import cnncore

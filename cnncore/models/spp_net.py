@@ -1,11 +1,24 @@
 """SPP-net: He, Zhang, Ren & Sun 2014, Spatial pyramid pooling in deep convolutional networks, ECCV, arXiv:1406.4729."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from numpy.typing import DTypeLike
+
 from ..nets.build import Graph
+from ..nets.net import Net
 
 __all__ = ["spp_net"]
 
 
-def spp_net(classes=1000, channels=3, levels=(6, 3, 2, 1), seed=0, dtype="float32"):
+def spp_net(
+    classes: int = 1000,
+    channels: int = 3,
+    levels: Sequence[int] = (6, 3, 2, 1),
+    seed: int | None = 0,
+    dtype: DTypeLike = "float32",
+) -> Net:
     """The ZF-5 network of table 1 with a spatial pyramid before its three fully connected layers (section 2.3): any image size.
 
     ``levels`` are the bins per axis of each level of the pyramid, 50 bins in all as in section 3.1. Fully connected layers

@@ -1,7 +1,12 @@
 """VGG: Simonyan & Zisserman 2015, Very deep convolutional networks for large-scale image recognition, ICLR, arXiv:1409.1556."""
 
+from __future__ import annotations
+
+from numpy.typing import DTypeLike
+
 from ..errors import SettingError
 from ..nets.build import Graph
+from ..nets.net import Net
 
 __all__ = ["vgg"]
 
@@ -17,7 +22,7 @@ CONFIGURATIONS = {
 }
 
 
-def torch_names(configuration):
+def torch_names(configuration: str) -> dict[str, str]:
     """Nodes → modules of torchvision's vgg11 (A), vgg13 (B), vgg16 (D), vgg19 (E): numbered with their ReLUs and poolings."""
     names, number = {}, 0
     for stage, kernels in enumerate(CONFIGURATIONS[configuration], 1):
@@ -28,7 +33,14 @@ def torch_names(configuration):
     return names | {"fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}
 
 
-def vgg(configuration="D", classes=1000, channels=3, size=224, seed=0, dtype="float32"):
+def vgg(
+    configuration: str = "D",
+    classes: int = 1000,
+    channels: int = 3,
+    size: int = 224,
+    seed: int | None = 0,
+    dtype: DTypeLike = "float32",
+) -> Net:
     """The networks of table 1: "A", "A-LRN", "B", "C", "D" (VGG-16) or "E" (VGG-19), with their three fully connected layers.
 
     The fully connected layers fix the image size, 224×224 in the paper; ``size`` is any other from 32 on.

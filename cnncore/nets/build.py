@@ -1,8 +1,12 @@
 """From a graph to a net, and from a file to a net: the only place that knows both."""
 
+from __future__ import annotations
+
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..errors import CnnError, ModelFileError
+from ..typing import FilePath
 from . import model_file
 from .description import structure_of
 from .graph import Graph
@@ -12,7 +16,7 @@ from .tuning import Tuning
 __all__ = ["Graph", "load"]
 
 
-def build(self, seed=0, dtype="float32", tune=False):
+def build(self: Graph, seed: int | None = 0, dtype: DTypeLike = "float32", tune: bool = False) -> Net:
     """The net: parameters initialised from ``seed``, each by its own name, in float32 or float64.
 
     ``seed=None``: what would be drawn stays 0, for a net whose weights come from elsewhere or that is only looked at.
@@ -24,10 +28,10 @@ def build(self, seed=0, dtype="float32", tune=False):
     return net
 
 
-Graph.build = build  # a graph knows no net
+Graph.build = build  # type: ignore[assignment,method-assign]  # a graph knows no net
 
 
-def load(path, tune=False):
+def load(path: FilePath, tune: bool = False) -> Net:
     """The net in a model file written by ``net.save``; a file that is damaged or hostile is a ModelFileError.
 
     ``tune`` as in :meth:`Graph.build`: what the file's choices leave open is measured.

@@ -4,9 +4,14 @@ A linear layer on a flattened C × H × W image is a convolution with an H × W 
 in another order where images were flattened channels last. cnncore.linear_as_conv computes with them as they are.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..checks import choice, integer, ordinary_array
 from ..errors import SettingError, ShapeError
@@ -18,7 +23,12 @@ ORDERS = ("channels_first", "channels_last")
 EXAMPLE_LIMIT = 1e-3
 
 
-def linear_to_conv(w, image_shape, order="channels_first", example=None):
+def linear_to_conv(
+    w: ArrayLike,
+    image_shape: Sequence[int],
+    order: str = "channels_first",
+    example: tuple[ArrayLike, ArrayLike] | None = None,
+) -> NDArray[Any]:
     """Weights (outputs, C · \\*spatial) of a linear layer as a convolution's (outputs, C, \\*spatial).
 
     ``image_shape``: (C, \\*spatial) of the images that were flattened. ``order``: how they were flattened, "channels_first"
@@ -47,7 +57,7 @@ def linear_to_conv(w, image_shape, order="channels_first", example=None):
     return np.ascontiguousarray(made)
 
 
-def conv_to_linear(w, order="channels_first"):
+def conv_to_linear(w: ArrayLike, order: str = "channels_first") -> NDArray[Any]:
     """Weights (outputs, C, \\*spatial) of a convolution as those of the linear layer that does the same to flattened images.
 
     ``order``: how images will be flattened, "channels_first" or "channels_last". The inverse of :func:`linear_to_conv`.
@@ -66,14 +76,21 @@ def conv_to_linear(w, order="channels_first"):
     return np.ascontiguousarray(rows.reshape(len(w), -1))
 
 
-def _unflattened(w, shape, order):
+def _unflattened(w: NDArray[Any], shape: tuple[int, ...], order: str) -> NDArray[Any]:
     """The rows of w as images (C, *spatial)."""
     if order == "channels_first":
         return w.reshape(len(w), *shape)
     return np.moveaxis(w.reshape(len(w), *shape[1:], shape[0]), -1, 1)
 
 
-def _check_example(place, made, w, shape, order, example):
+def _check_example(
+    place: str,
+    made: NDArray[Any],
+    w: NDArray[Any],
+    shape: tuple[int, ...],
+    order: str,
+    example: tuple[ArrayLike, ArrayLike],
+) -> None:
     """Raise unless the converted weights make the example's scores of its image."""
     image, scores = (ordinary_array(place, f"example[{i}]", a).astype(np.float64) for i, a in enumerate(example))
     if image.shape != shape or scores.shape != (len(w),):
@@ -82,7 +99,7 @@ def _check_example(place, made, w, shape, order, example):
             f"({len(w)},)"
         )
 
-    def error(weights):
+    def error(weights: NDArray[Any]) -> Any:
         return np.abs(np.tensordot(weights.astype(np.float64), image, image.ndim) - scores).max()
 
     limit = EXAMPLE_LIMIT * max(np.abs(scores).max(), np.finfo(np.float32).tiny)

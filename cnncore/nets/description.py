@@ -1,8 +1,10 @@
 """What a model file may say of a net: its types and limits, the same for the writer and the reader."""
 
+from typing import Any
+
 from ..errors import ModelFileError
 from .graph import Graph
-from .structure import INPUT_FLAGS, ROLE_NAMES
+from .structure import INPUT_FLAGS, ROLE_NAMES, Structure
 
 __all__ = ["structure_of"]
 
@@ -12,23 +14,23 @@ MOST_EXTENT = 1 << 20  # of settings, and of inputs and values along an axis
 MOST_DEPTH = 4  # of sequences within settings
 
 
-def structure_of(model):
+def structure_of(model: Any) -> Structure:
     """The structure that the description in a model file stands for, within the limits of files."""
     check_model(model)
     return Graph.from_description(model["graph"], most_extent=MOST_EXTENT).structure()
 
 
-def check_model(model):
+def check_model(model: Any) -> None:
     """Raise unless ``model`` has the types and stays within the limits of a description."""
 
-    def expect(right, what):
+    def expect(right: object, what: str) -> None:
         if not right:
             raise ModelFileError(f"the description has no proper {what}")
 
-    def names(value, optional=False):
+    def names(value: Any, optional: bool = False) -> bool:
         return isinstance(value, list) and all(isinstance(v, str) or (optional and v is None) for v in value)
 
-    def whole(value, least=0):
+    def whole(value: Any, least: int = 0) -> bool:
         return type(value) is int and least <= value < 2**63
 
     expect(set(model) - {"tuned", "output_kind"} == {"graph", "dtype", "seed", "steps", "metadata"}, "set of entries")
@@ -61,7 +63,7 @@ def check_model(model):
             expect(_modest(value, MOST_DEPTH, most), limit)
 
 
-def _modest(value, depth, most):
+def _modest(value: Any, depth: int, most: int) -> bool:
     """Whether a setting of a file is plain and small: numbers, short strings, short sequences of them."""
     if isinstance(value, list):
         return depth > 0 and len(value) <= 64 and all(_modest(item, depth - 1, most) for item in value)

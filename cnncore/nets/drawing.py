@@ -9,7 +9,10 @@ Operators that keep the shape of their only input, such as activations and norma
 they belong to.
 """
 
+from __future__ import annotations
+
 import html
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 
@@ -547,14 +550,14 @@ class Table:
     both  13.5
     """
 
-    def __init__(self, title, header, groups, words=3):
+    def __init__(self, title: str, header: list[str], groups: Sequence[list[list[str]]], words: int = 3) -> None:
         self.title, self.header, self.groups, self.words = title, header, groups, words
 
-    def __str__(self):
+    def __str__(self) -> str:
         everything = [self.header, *(line for group in self.groups for line in group)]
         widths = [max(len(line[i]) for line in everything) for i in range(len(self.header))]
 
-        def text(line):
+        def text(line: list[str]) -> str:
             cells = (
                 c.ljust(w) if i < self.words else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
             )
@@ -567,8 +570,8 @@ class Table:
             lines += [rule, *map(text, group)]
         return "\n".join(lines)
 
-    def _repr_html_(self):
-        def row(cells, tag, style=""):
+    def _repr_html_(self) -> str:
+        def row(cells: list[str], tag: str, style: str = "") -> str:
             made = ""
             for i, cell in enumerate(cells):
                 side = "left" if i < self.words else "right"

@@ -10,13 +10,19 @@
 Nothing is computed here but shapes. The methods follow from the operators' rows by layers.py; no operator is named.
 """
 
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any, Self, TypeGuard
 
 from ..checks import FLOATS, choice, flag, integer
 from ..errors import CnnError, GraphError, SettingError, shape_text, unknown_name, with_node_path
-from ..operators.registry import GRIDS, OPS, find
+from ..operators.operator import Op
+from ..operators.registry import OPS, find
 from ..operators.schema import ACCEPTED_ROLES
-from .layers import bound, owned_arrays, signature, split_settings
+from .layers import ParameterSpec, bound, owned_arrays, split_settings
+from .operator_methods import OperatorMethods
 from .structure import INDICES, INPUT_FLAGS, ROLE_NAMES, Input, Node, Structure
 
 __all__ = ["Graph", "Value"]
@@ -33,17 +39,18 @@ class Value:
 
     __slots__ = ("graph", "name", "number", "role", "shape")
 
-    def __init__(self, graph, number, name, shape, role="real"):
-        self.graph, self.number, self.name, self.shape, self.role = graph, number, name, tuple(shape), role
+    def __init__(self, graph: Graph, number: int, name: str, shape: Sequence[int | None], role: str = "real") -> None:
+        self.graph, self.number, self.name, self.role = graph, number, name, role
+        self.shape: tuple[Any, ...] = tuple(shape)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<value {self}>"
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.name} {shape_text(self.shape)}"
 
 
-class Graph:
+class Graph(OperatorMethods):
     """A network being built: ``input``, the operators of ``cnncore.OPS`` as methods, ``scope``, ``output``, ``build``.
 
     ``g.<operator>(*values, *settings, name=None, activation=None)`` applies an operator and returns its value. Operators with
@@ -51,20 +58,28 @@ class Graph:
     names an operator that is applied to the result.
     """
 
-    def __init__(self):
-        self._inputs = []
-        self._nodes = []
-        self._values = []
-        self._names = {}
-        self._indices = {}  # number of a value → the indices beside it
-        self._outputs = None
-        self._scopes = ()
+    def __init__(self) -> None:
+        self._inputs: list[Input] = []
+        self._nodes: list[Node] = []
+        self._values: list[Value] = []
+        self._names: dict[str, int] = {}
+        self._indices: dict[int, Value] = {}  # number of a value → the indices beside it
+        self._outputs: tuple[int, ...] | None = None
+        self._scopes: tuple[str, ...] = ()
 
     # ── Building ──
 
     def input(
-        self, channels, size=None, name=None, *, rank=None, role="real", channels_last=False, takes_integers=False
-    ):
+        self,
+        channels: int | None,
+        size: int | Sequence[int | None] | None = None,
+        name: str | None = None,
+        *,
+        rank: int | None = None,
+        role: str = "real",
+        channels_last: bool = False,
+        takes_integers: bool = False,
+    ) -> Value:
         """An input (N, channels, *size). ``size``: None for open, an integer for all axes, or one per axis (or None).
 
         ``rank`` is the number of spatial axes, 2 unless ``size`` says otherwise; with rank 0 the input is (N, channels).
@@ -76,9 +91,10 @@ class Graph:
         role = choice(*ROLE_NAMES)(path, "role", role)
         rank = integer(path, "rank", 2 if rank is None else rank, 0, 3) if not _several(size) else len(size)
         if not 0 <= rank <= 3:
-            raise SettingError(f"{path}: size {tuple(size)} has {rank} axes; there are at most 3")
-        sizes = tuple(size) if _several(size) else (size,) * rank
-        sizes = tuple(None if s is None else integer(path, "size", s, 1) for s in sizes)
+            raise SettingError(f"{path}: size {size} has {rank} axes; there are at most 3")
+        sizes = tuple(
+            None if s is None else integer(path, "size", s, 1) for s in (size if _several(size) else (size,) * rank)
+        )
         if channels is None and rank == 0:  # (N,)
             row = Input(path, None, (), role)
         else:
@@ -96,7 +112,7 @@ class Graph:
         self._inputs.append(row)
         return self._value(path, row.shape, role)
 
-    def input_indices(self, name=None):
+    def input_indices(self, name: str | None = None) -> Value:
         """An input of N integers, for operators that take indices: the number of the image that each box lies in.
 
         >>> import numpy as np, cnncore
@@ -110,7 +126,7 @@ class Graph:
         return self.input(None, name=name, rank=0, role="index")
 
     @contextmanager
-    def scope(self, name):
+    def scope(self, name: str) -> Iterator[Self]:
         """``with g.scope("inception_3a"):`` puts the nodes made inside under that name."""
         before = self._scopes
         self._scopes = (*before, self._checked_name(name))
@@ -119,7 +135,9 @@ class Graph:
         finally:
             self._scopes = before
 
-    def apply(self, op, *arguments, name=None, activation=None, **settings):
+    def apply(
+        self, op: Op, *arguments: Any, name: str | None = None, activation: str | None = None, **settings: Any
+    ) -> Any:
         """Apply ``op``, an operator of cnncore.OPS or one of your own, as the method of its name would.
 
         With ``return_indices=True``, where the operator has it, the result is the pair of two values.
@@ -133,7 +151,7 @@ class Graph:
             value = self._add(f"{path}/{following.name}", following, (value,), {})
         return (value, self._indices[made.number]) if made.number in self._indices else value
 
-    def output(self, *values):
+    def output(self, *values: Value) -> None:
         """Say which values the net returns, in this order."""
         if self._outputs is not None:
             raise GraphError("output: the outputs are set already; give all of them in one call: g.output(y1, y2)")
@@ -149,7 +167,7 @@ class Graph:
             raise GraphError(f"output: a value is given twice among {', '.join(v.name for v in values)}")
         self._outputs = tuple(v.number for v in values)
 
-    def structure(self):
+    def structure(self) -> Structure:
         """The finished graph, after checking that it is one."""
         if not self._inputs:
             raise GraphError("build: the graph has no input; call g.input(channels=…) first")
@@ -174,7 +192,7 @@ class Graph:
         return Structure(self._inputs, self._nodes, self._outputs)
 
     @classmethod
-    def from_description(cls, description, most_extent=None):
+    def from_description(cls, description: Mapping[str, Any], most_extent: int | None = None) -> Graph:
         """The graph of a ``Structure.description()``; its nodes may stand in any order, cycles are found and named.
 
         A value with more than ``most_extent`` along an axis is refused before anything is computed from it.
@@ -207,26 +225,12 @@ class Graph:
         g.output(*(g._values[g._names[name]] for name in description["outputs"]))
         return g
 
-    # ── Operators as methods ──
-
-    def __getattr__(self, name):
-        if name in OPS:
-            return _method(self, OPS[name])
-        if name in GRIDS:
-            return _grid_method(self, GRIDS[name])
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise AttributeError(unknown_name("graph", "operator", name, [*OPS, "input", "output", "scope", "build"]))
-
-    def __dir__(self):
-        return sorted({*super().__dir__(), *OPS, *GRIDS})
-
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<graph of {len(self._inputs)} inputs and {len(self._nodes)} nodes>"
 
     # ── Adding nodes ──
 
-    def _add(self, path, op, values, settings):
+    def _add(self, path: str, op: Op, values: Sequence[Value | None], settings: dict[str, Any]) -> Value:
         """Add a node whose name and arguments are known; its shapes are inferred and checked here."""
         if path in self._names:
             raise GraphError(f"{path}: there is a node of this name already; give another name=…, or open a scope")
@@ -257,7 +261,7 @@ class Graph:
         return made
 
     @staticmethod
-    def _arguments(op, values, owned):
+    def _arguments(op: Op, values: Sequence[Any], owned: Sequence[ParameterSpec]) -> tuple[Any, ...]:
         """(value numbers, those of indices by argument, shapes) for every array argument, those that the layer owns included."""
         own = {p.name for p in op.layer.parameters}
         rest = iter(values)
@@ -277,7 +281,7 @@ class Graph:
         indices = tuple((i, v.number) for i, v in enumerate(ordered) if v is not None and v.role != "real")
         return tuple(None if v is None or v.role != "real" else v.number for v in ordered), indices, tuple(shapes)
 
-    def _named(self, place, name):
+    def _named(self, place: str, name: str) -> Value:
         """The value of that name in a description, or the indices beside one."""
         made, _, beside = name.partition(".")
         if beside == INDICES[1:] and self._names.get(made) in self._indices:
@@ -286,32 +290,32 @@ class Graph:
             raise GraphError(unknown_name(place, "value", name, self._names))
         return self._values[self._names[name]]
 
-    def _value(self, path, shape, role="real"):
+    def _value(self, path: str, shape: Sequence[int | None], role: str = "real") -> Value:
         value = Value(self, len(self._values), path, shape, role)
         self._names[path] = value.number
         self._values.append(value)
         return value
 
-    def _check_value(self, path, value):
+    def _check_value(self, path: str, value: object) -> None:
         if not isinstance(value, Value):
             raise GraphError(f"{path}: expected values of this graph, got {type(value).__name__}")
         if value.graph is not self:
             raise GraphError(f"{path}: {value.name} belongs to another graph; a net is built from the values of one")
 
-    def _unused(self, numbers):
+    def _unused(self, numbers: Iterable[int]) -> list[str]:
         """Names among ``numbers`` of the values that no node takes."""
         taken = {a for node in self._nodes for a in (*node.arguments, *(value for _, value in node.indices))}
         return [self._values[n].name for n in numbers if n not in taken]
 
     @staticmethod
-    def _operator(path, what, name):
+    def _operator(path: str, what: str, name: object) -> Op:
         if not isinstance(name, str) or name not in OPS:
             raise SettingError(unknown_name(path, what, name, OPS))
         return OPS[name]
 
     # ── Names ──
 
-    def _path(self, name, kind):
+    def _path(self, name: str | None, kind: str) -> str:
         """The path of a new node: the scopes and its name, or the operator's with the next free number."""
         scope = "".join(f"{part}/" for part in self._scopes)
         if name is not None:
@@ -326,7 +330,7 @@ class Graph:
         return path
 
     @staticmethod
-    def _checked_name(name):
+    def _checked_name(name: object) -> str:
         if not isinstance(name, str) or not name or len(name) > 200 or not name.isprintable() or FORBIDDEN & set(name):
             raise GraphError(
                 f"name {name!r}: a name is a string of printable characters without / and . (g.scope makes paths)"
@@ -334,40 +338,16 @@ class Graph:
         return name
 
     @classmethod
-    def _checked_path(cls, path):
+    def _checked_path(cls, path: str) -> None:
         for part in path.split("/"):
             cls._checked_name(part)
 
 
-def _method(graph, op):
-    """``graph.apply`` bound to an operator, with the operator's name, signature and text."""
-
-    def method(*arguments, name=None, activation=None, **settings):
-        return graph.apply(op, *arguments, name=name, activation=activation, **settings)
-
-    method.__name__ = method.__qualname__ = op.name
-    method.__signature__ = signature(op)
-    method.__doc__ = f"g.{op.name}{signature(op)}: apply the operator to values of the graph.\n\n{op.__doc__}"
-    return method
-
-
-def _grid_method(graph, grid):
-    """``graph.apply`` of the operator that a grid makes of what its ``choices`` are set to."""
-
-    def method(*arguments, name=None, activation=None, **settings):
-        chosen = {choice: settings.pop(choice) for choice in grid.choices if choice in settings}
-        return graph.apply(grid.operator(**chosen), *arguments, name=name, activation=activation, **settings)
-
-    method.__name__ = method.__qualname__ = grid.name
-    method.__doc__ = grid.__doc__
-    return method
-
-
-def _several(size):
+def _several(size: object) -> TypeGuard[Sequence[Any]]:
     return hasattr(size, "__len__")
 
 
-def _input_extents(row):
+def _input_extents(row: Mapping[str, Any]) -> tuple[Any, ...]:
     path, role = row["name"], row.get("role", "real" if row["channels"] is not None else "index")
     if row["channels"] is None and not row["size"]:
         return None, (), role
@@ -378,11 +358,11 @@ def _input_extents(row):
     return integer(path, "channels", row["channels"], 1), sizes, role, last and bool(sizes), integers
 
 
-def _tuples(value):
+def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _running_order(rows, known):
+def _running_order(rows: Mapping[str, Any], known: Container[str]) -> list[str]:
     """Names of ``rows`` in an order in which every node comes after its inputs; a GraphError names a cycle."""
     order, state = [], {}
     for start in rows:

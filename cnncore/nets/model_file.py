@@ -33,10 +33,13 @@ FORMAT, VERSION = "cnncore", "1"
 MOST_HEADER_BYTES = 1 << 26
 MOST_ARRAY_BYTES = 1 << 36
 MOST_AXES = 8
-DTYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+DTYPES: dict[str, np.dtype] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 # What other programs' files may hold beside; bfloat16 is the upper half of a float32, which NumPy lacks.
-OTHER_DTYPES = DTYPES | {
-    **{"F16": np.dtype("<f2"), "BF16": np.dtype("<u2"), "BOOL": np.dtype("?")},
+OTHER_DTYPES: dict[str, np.dtype] = {
+    **DTYPES,
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "BOOL": np.dtype("?"),
     **{f"I{8 * size}": np.dtype(f"<i{size}") for size in (1, 2, 4, 8)},
     **{f"U{8 * size}": np.dtype(f"<u{size}") for size in (1, 2, 4, 8)},
 }

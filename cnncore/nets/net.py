@@ -5,20 +5,25 @@ y, backward = net.with_backward(x, training=True)
 dx = backward(dy)                            # parameter gradients are then in backward.gradients
 """
 
+from __future__ import annotations
+
 import copy
 import json
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..checks import (
     FLOATS,
     check_apart,
     check_destination,
     check_unmasked,
+    has_length,
     index_array,
     integer,
     mask_array,
@@ -36,16 +41,19 @@ from ..errors import (
 )
 from ..runtime import cpu
 from ..runtime.fingerprint import Fingerprints
+from ..typing import FilePath
 from . import drawing, model_file, surgery
 from .description import structure_of
+from .drawing import Table
 from .graph import Graph
 from .initialisers import initialised
 from .output_kind import Output, checked_kind, outputs_of
 from .parameters import Arrays
 from .plan import Mode, Plan
-from .profile import algorithms, profile
-from .structure import ROLE_NAMES, Structure
-from .summary import summarised
+from .profile import Choices, Profile, algorithms, profile
+from .structure import ROLE_NAMES, Input, Structure
+from .summary import Summary, summarised
+from .surgery import Operation
 from .tuning import Tuning, is_tuned, tune
 
 __all__ = ["Arrays", "Backward", "Net", "Structure"]
@@ -77,7 +85,13 @@ class Net:
     Several Python threads may use one net at the same time.
     """
 
-    def __init__(self, structure, seed=0, dtype="float32", arrays=None):
+    def __init__(
+        self,
+        structure: Structure,
+        seed: int | None = 0,
+        dtype: DTypeLike = "float32",
+        arrays: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
         self.graph = structure
         self.dtype = checked_dtype(dtype)
         self.seed = 0 if seed is None else integer("build", "seed", seed, 0, 2**63 - 1)
@@ -91,33 +105,35 @@ class Net:
         self.exact = False
         self.tuned = ()
         self.auto_tune = False
-        self.frozen = set()
-        self.metadata = {}
+        self.frozen: set[str] = set()
+        self.metadata: dict[str, Any] = {}
         self.steps = 0
-        self.stated_kinds = None  # what somebody said that the outputs are, where it is not what the structure says
+        self.stated_kinds: tuple[str, ...] | None = (
+            None  # what somebody said that the outputs are, where it is not what the structure says
+        )
         self._start()
 
-    def _start(self):
-        self._structural_outputs = None  # worked out when somebody asks
-        self._plans = OrderedDict()
-        self._met = set()  # shapes and modes whose choices were looked at, where the net tunes itself
+    def _start(self) -> None:
+        self._structural_outputs: tuple[Output, ...] | None = None  # worked out when somebody asks
+        self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        self._met: set[Any] = set()  # shapes and modes whose choices were looked at, where the net tunes itself
         self._lock = threading.Lock()
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in UNSAVED}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state)
         self._start()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         inputs = ", ".join(f"{i.name} {shape_text(i.given(i.shape))}" for i in self.graph.inputs)
         outputs = ", ".join(self.graph.names[v] for v in self.graph.outputs)
         count = sum(a.size for a in self.parameters.values())
         return f"<net {inputs} → {outputs}: {len(self.graph.nodes)} nodes, {count:,} parameters, {self.dtype}>"
 
     @property
-    def output_kind(self):
+    def output_kind(self) -> Any:
         """What the output is: "logits", "probabilities", "log_probabilities", "independent_probabilities", "maps", "values",
         "integers" or "booleans" (:mod:`cnncore.nets.output_kind`); one for each of several outputs.
 
@@ -133,7 +149,7 @@ class Net:
         return kinds[0] if len(kinds) == 1 else kinds
 
     @output_kind.setter
-    def output_kind(self, kinds):
+    def output_kind(self, kinds: str | Iterable[str]) -> None:
         kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
         if len(kinds) != len(self.graph.outputs):
             raise SettingError(
@@ -145,7 +161,7 @@ class Net:
         if kinds != tuple(output.kind for output in self.described_outputs()):
             self.stated_kinds = kinds
 
-    def described_outputs(self):
+    def described_outputs(self) -> tuple[Output, ...]:
         """An :class:`output_kind.Output` for each output."""
         if self._structural_outputs is None:
             self._structural_outputs = outputs_of(self.graph, self.dtype)
@@ -154,13 +170,13 @@ class Net:
         pairs = zip(self.stated_kinds, self._structural_outputs, strict=True)
         return tuple(output if output.kind == kind else Output(kind) for kind, output in pairs)
 
-    def structural_kinds(self):
+    def structural_kinds(self) -> list[str]:
         """The kinds of the outputs that follow from the structure, whatever was said about them."""
         if self._structural_outputs is None:
             self._structural_outputs = outputs_of(self.graph, self.dtype)
         return [output.kind for output in self._structural_outputs]
 
-    def sharing_arrays(self, outputs):
+    def sharing_arrays(self, outputs: Iterable[int]) -> Net:
         """A net on these very parameters and buffers that returns the values with the numbers ``outputs``."""
         made = copy.copy(self)
         made.graph = Structure(self.graph.inputs, self.graph.nodes, outputs)
@@ -168,17 +184,17 @@ class Net:
         made.stated_kinds = None
         return made
 
-    def take_settings(self, other):
+    def take_settings(self, other: Net) -> None:
         """Run as ``other`` does, from which :meth:`sharing_arrays` made this net: frozen parameters, algorithms, passes drawn."""
         for name in ("training", "exact", "tuned", "auto_tune", "frozen", "steps", "seed"):
             setattr(self, name, getattr(other, name))
 
-    def decays(self, name):
+    def decays(self, name: str) -> bool:
         """Whether weight decay applies to a parameter: to weights, not to biases and the scales of normalisations."""
         return self.graph.owned[name].decay
 
     @property
-    def layout(self):
+    def layout(self) -> dict[str, str]:
         """Name of each input → the order of the axes of what it takes: "NCHW", or "NHWC" for images channels last.
 
         Nets are built for channels first; those that :func:`cnncore.io.load_onnx` reads take what their file says. Inside a net
@@ -186,7 +202,7 @@ class Net:
         """
         return {row.name: row.layout for row in self.graph.inputs}
 
-    def with_layout(self, layout):
+    def with_layout(self, layout: str) -> Net:
         """The same net, with these very weights, for images in another order: "channels_first" or "channels_last".
 
         >>> import numpy as np, cnncore
@@ -206,32 +222,32 @@ class Net:
     # ── Earlier names ──
 
     @property
-    def state(self):
+    def state(self) -> Arrays:
         """The ``buffers``."""
         return self.buffers
 
     @property
-    def tunes(self):
+    def tunes(self) -> bool:
         """Whether the net tunes itself: ``auto_tune``."""
         return self.auto_tune
 
     @tunes.setter
-    def tunes(self, value):
+    def tunes(self, value: bool) -> None:
         self.auto_tune = value
 
     # ── Modes ──
 
-    def train(self):
+    def train(self) -> Self:
         """Calls run in training mode from now on: random operators draw, batch statistics are used and recorded."""
         self.training = True
         return self
 
-    def eval(self):
+    def eval(self) -> Self:
         """Calls run in inference mode from now on."""
         self.training = False
         return self
 
-    def astype(self, dtype):
+    def astype(self, dtype: DTypeLike) -> Net:
         """A new net with the same graph and the same numbers in another precision."""
         arrays = {**self.parameters, **self.buffers}
         made = Net(self.graph, self.seed, dtype, {name: np.array(a, dtype=dtype) for name, a in arrays.items()})
@@ -239,18 +255,26 @@ class Net:
 
     # ── Running ──
 
-    def __call__(self, *xs, training=None):
+    def __call__(self, *xs: ArrayLike, training: bool | None = None) -> Any:
         """The outputs for ``xs``, one array per input: a lone output bare, several as a tuple."""
         results, _, _ = self._run(xs, training, Mode())
         return results[0] if len(results) == 1 else tuple(results)
 
-    def values(self, *xs, names, training=None):
+    def values(self, *xs: ArrayLike, names: Iterable[str], training: bool | None = None) -> dict[str, NDArray[Any]]:
         """What the nodes called ``names`` make of ``xs``: name → array, for feature maps and class maps."""
         numbers = tuple(self.graph.number(name, "values") for name in dict.fromkeys(names))
         results, _, _ = self._run(xs, training, Mode(kept=numbers))
         return dict(zip(dict.fromkeys(names), results[len(self.graph.outputs) :], strict=True))
 
-    def with_backward(self, *xs, training=None, needs_gradient=True, repeatable=True, step=None, wanted=None):
+    def with_backward(
+        self,
+        *xs: ArrayLike,
+        training: bool | None = None,
+        needs_gradient: bool | Sequence[bool] = True,
+        repeatable: bool = True,
+        step: int | None = None,
+        wanted: bool | Sequence[bool] | None = None,
+    ) -> tuple[Any, Backward]:
         """``y, backward``: the outputs, and the function that takes their gradients to those of inputs and parameters.
 
         ``backward(dy)`` (``backward(dy1, dy2)`` for two outputs; None stands for zeros) returns one gradient per input, a lone
@@ -264,22 +288,24 @@ class Net:
             warnings.warn("with_backward: wanted= is called needs_gradient= now", DeprecationWarning, stacklevel=2)
             needs_gradient = wanted
         inputs = len(self.graph.inputs)
-        needs_gradient = tuple(needs_gradient) if hasattr(needs_gradient, "__len__") else (needs_gradient,) * inputs
-        if len(needs_gradient) != inputs:
-            raise SettingError(f"with_backward: needs_gradient has {len(needs_gradient)} entries for {inputs} inputs")
+        wants = (needs_gradient,) * inputs if not has_length(needs_gradient) else tuple(needs_gradient)
+        if len(wants) != inputs:
+            raise SettingError(f"with_backward: needs_gradient has {len(wants)} entries for {inputs} inputs")
         lost = self.frozen - self.parameters.keys()
         if lost:
             raise SettingError(unknown_name("frozen", "parameter", min(lost), self.parameters))
         mode = Mode(
             backward=True,
-            needs_gradient=tuple(map(bool, needs_gradient)),
+            needs_gradient=tuple(map(bool, wants)),
             repeatable=bool(repeatable),
             frozen=frozenset(self.frozen),
         )
         results, backward, _ = self._run(xs, training, mode, step)
         return (results[0] if len(results) == 1 else tuple(results)), backward
 
-    def _run(self, xs, training, mode, step=None):
+    def _run(
+        self, xs: Sequence[ArrayLike], training: bool | None, mode: Mode, step: int | None = None
+    ) -> tuple[Any, Any, Any]:
         training = self.training if training is None else bool(training)
         xs = self._checked_inputs(xs)
         if self.auto_tune and not self.exact:
@@ -310,7 +336,14 @@ class Net:
                 plan.give(workspace)
         return results, backward, plan
 
-    def _run_in_pieces(self, whole, xs, mode, arrays, versions):
+    def _run_in_pieces(
+        self,
+        whole: Any,
+        xs: Sequence[NDArray[Any]],
+        mode: Mode,
+        arrays: Mapping[str, NDArray[Any]],
+        versions: Mapping[str, Any],
+    ) -> list[NDArray[Any]]:
         """The results of a large batch, made a few images at a time."""
         results = [whole.empty_result(value) for value in whole.results]
         taken = {}  # pieces come in two sizes at most
@@ -328,14 +361,14 @@ class Net:
                 plan.give(workspace)
         return results
 
-    def _checked_inputs(self, xs):
+    def _checked_inputs(self, xs: Sequence[ArrayLike]) -> list[NDArray[Any]]:
         rows = self.graph.inputs
         if len(xs) != len(rows):
             names = ", ".join(f"{row.name} {shape_text(row.given(row.shape))}" for row in rows)
             raise ShapeError(f"net: takes {len(rows)} array{'s' * (len(rows) != 1)} ({names}), got {len(xs)}")
         return [self._checked_input(row, x) for row, x in zip(rows, xs, strict=True)]
 
-    def _checked_input(self, row, x):
+    def _checked_input(self, row: Input, x: Any) -> NDArray[Any]:
         if row.role != "real":
             x = (index_array if row.role == "index" else mask_array)(row.name, row.name, x)
             self.check_shape(row, x.shape)
@@ -353,7 +386,7 @@ class Net:
         return row.channels_first(x)
 
     @staticmethod
-    def check_shape(row, shape):
+    def check_shape(row: Input, shape: tuple[int, ...]) -> None:
         """Raise unless an array of ``shape`` fits the input ``row``."""
         expected = row.given(row.shape)
         fits = len(shape) == len(expected) and all(
@@ -371,7 +404,7 @@ class Net:
 
     # ── Plans ──
 
-    def _plan(self, shapes, mode):
+    def _plan(self, shapes: tuple[tuple[int, ...], ...], mode: Mode) -> Any:
         """The plan for inputs of ``shapes``, made where there is none; old ones go when they are many or large."""
         key = (shapes, mode)
         with self._lock:
@@ -391,7 +424,7 @@ class Net:
 
     # ── New nets from it ──
 
-    def with_outputs(self, *names):
+    def with_outputs(self, *names: str) -> Net:
         """A new net with these weights that returns what the nodes called ``names`` make; what they do not need is left out.
 
         A feature extractor (``net.with_outputs("average")``), or a net without its auxiliary classifiers. A name that no
@@ -404,7 +437,7 @@ class Net:
         """
         return self._rebuilt(surgery.with_outputs(self.graph, *names))
 
-    def with_classes(self, classes, seed=0, freeze=False):
+    def with_classes(self, classes: int, seed: int = 0, freeze: bool = False) -> Net:
         """A new net with these weights and fresh classifiers for ``classes`` classes, to be fine-tuned.
 
         The classifier is the last ``linear`` or ``conv`` before an output, to which a lone way leads through operators that
@@ -427,7 +460,7 @@ class Net:
             made.frozen = made.parameters.keys() - trained
         return made
 
-    def to_fully_convolutional(self, size=None, average=False):
+    def to_fully_convolutional(self, size: int | Sequence[int] | None = None, average: bool = False) -> Net:
         """A new net whose linear layers are convolutions: on larger images it makes a map of scores per class.
 
         The first ``linear`` after ``flatten`` becomes a convolution as large as the image that was flattened, the following
@@ -451,7 +484,7 @@ class Net:
         """
         return self._rebuilt(surgery.to_fully_convolutional(self.graph, self.parameters, size, average))
 
-    def to_fully_connected(self, size=None):
+    def to_fully_connected(self, size: int | Sequence[int] | None = None) -> Net:
         """A new net whose last convolutions are linear layers, for images of one ``size`` (the net's own, where it fixes one).
 
         A convolution that sees all of its input at that size, without padding, becomes ``linear`` after ``flatten``, and the
@@ -467,7 +500,7 @@ class Net:
         """
         return self._rebuilt(surgery.to_fully_connected(self.graph, self.parameters, size))
 
-    def _rebuilt(self, operation, seed=None):
+    def _rebuilt(self, operation: Operation, seed: int | None = None) -> Net:
         """The net after ``operation``: what it holds no new arrays for keeps those of this net, what is fresh is drawn."""
         structure = Graph.from_description(operation.description).structure()
         known = {**self.parameters, **self.buffers, **operation.arrays}
@@ -480,7 +513,7 @@ class Net:
         }
         return self._with_settings_in(Net(structure, self.seed, self.dtype, arrays))
 
-    def _with_settings_in(self, made):
+    def _with_settings_in(self, made: Net) -> Net:
         """``made``, with the mode, choices, steps and metadata of this net."""
         made.training, made.exact, made.tuned, made.auto_tune = self.training, self.exact, self.tuned, self.auto_tune
         made.steps, made.frozen = self.steps, set(self.frozen) & made.parameters.keys()
@@ -491,13 +524,20 @@ class Net:
 
     # ── Looking at it ──
 
-    def summary(self, *input_shapes):
+    def summary(self, *input_shapes: Any) -> Summary:
         """What the net does with inputs of these shapes: a table of nodes with shapes, parameters, multiply-adds, receptive
         fields. ``net.summary((1, 3, 224, 224))``, or one shape per input; none where the graph fixes the image size.
         """
-        return summarised(self, self._shapes("summary", input_shapes))
+        kinds = [output.kind for output in self.described_outputs()]
+        return summarised(self.graph, self._shapes("summary", input_shapes), self.dtype, kinds)
 
-    def profile(self, *input_shapes, rounds=15, training=False, progress=None):
+    def profile(
+        self,
+        *input_shapes: Any,
+        rounds: int = 15,
+        training: bool = False,
+        progress: Callable[[int, int, str], object] | None = None,
+    ) -> Profile:
         """Where the time goes: a :class:`profile.Profile`, per node milliseconds, GFLOP/s, share of the peak, bytes.
 
         ``net.profile((1, 3, 224, 224))``, shapes as for :meth:`summary`. Medians of ``rounds`` passes, with ``training``
@@ -506,11 +546,17 @@ class Net:
         shapes = self._shapes("profile", input_shapes)
         return profile(self, shapes, integer("profile", "rounds", rounds, 1), bool(training), progress)
 
-    def algorithms(self, *input_shapes, training=False):
+    def algorithms(self, *input_shapes: Any, training: bool = False) -> Choices:
         """How each node that has a choice is computed, and why: a :class:`profile.Choices` with the costs of each algorithm."""
         return algorithms(self, self._shapes("algorithms", input_shapes), bool(training))
 
-    def tune(self, *input_shapes, training=False, rounds=7, progress=None):
+    def tune(
+        self,
+        *input_shapes: Any,
+        training: bool = False,
+        rounds: int = 7,
+        progress: Callable[[int, int, str], object] | None = None,
+    ) -> Table:
         """Measure the algorithms on inputs of these shapes and keep the fastest in ``net.tuned``; return a table of times.
 
         ``training``: for forward and backward passes together, else for forward passes. What other shapes have been tuned for
@@ -522,7 +568,7 @@ class Net:
         self.tuned = Tuning({**self.tuned, **found})
         return table
 
-    def _tune_once(self, shapes, training):
+    def _tune_once(self, shapes: tuple[tuple[int, ...], ...], training: bool) -> None:
         """Measure what ``tuned`` leaves open, at the first call on ``shapes``."""
         met = (shapes, training, cpu.target())
         with self._lock:
@@ -532,15 +578,15 @@ class Net:
             self.tune(*shapes, training=training, rounds=TUNING_ROUNDS)
 
     @property
-    def tuned(self):
+    def tuned(self) -> Tuning:
         """Call → algorithm, as :meth:`tune` found it."""
         return self._tuned
 
     @tuned.setter
-    def tuned(self, choices):
+    def tuned(self, choices: Tuning | Mapping[str, str] | tuple[()]) -> None:
         self._tuned = choices if isinstance(choices, Tuning) else Tuning(choices)
 
-    def _shapes(self, place, input_shapes):
+    def _shapes(self, place: str, input_shapes: Any) -> tuple[tuple[int, ...], ...]:
         """Shapes for all inputs, checked, from those that were given: (1, 3, 224, 224), one per input, or none."""
         rows = self.graph.inputs
         if len(input_shapes) == 1 and len(rows) > 1 and input_shapes[0] and hasattr(input_shapes[0][0], "__len__"):
@@ -561,7 +607,7 @@ class Net:
             shapes.append((shape[0], shape[-1], *shape[1:-1]) if row.channels_last else shape)
         return tuple(shapes)
 
-    def draw(self, path=None, input_shape=None):
+    def draw(self, path: FilePath | None = None, input_shape: Sequence[Any] | None = None) -> str:
         """An SVG drawing of the graph, branches side by side: the text of the file, also written to ``path`` if given.
 
         With ``input_shape`` every box says the shape of what it makes.
@@ -578,12 +624,12 @@ class Net:
                 file.write(text)
         return text
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         return drawing.page(self.graph, repr(self))
 
     # ── Keeping it ──
 
-    def save(self, path):
+    def save(self, path: FilePath) -> None:
         """Write graph, parameters, state and metadata to one file, atomically; ``cnncore.load`` brings the net back.
 
         The file is a safetensors file: other tools can read the arrays by name.
@@ -609,7 +655,7 @@ class Net:
         model_file.write(path, model, {**self.parameters, **self.buffers})
 
 
-def checked_dtype(dtype):
+def checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """float32 or float64 as numpy knows it."""
     try:
         found = np.dtype(dtype)
@@ -626,7 +672,14 @@ class Watched:
     Most parameters are known to be as they were because nobody has asked for them; the others are fingerprinted.
     """
 
-    def __init__(self, plan, net, xs, arrays, versions):
+    def __init__(
+        self,
+        plan: Any,
+        net: Net,
+        xs: Sequence[NDArray[Any]],
+        arrays: Mapping[str, NDArray[Any]],
+        versions: Mapping[str, Any],
+    ) -> None:
         self._sources = (net.parameters, net.buffers)
         self._versions = versions
         self._arrays = {name: arrays[name] for name in plan.owned_by_backward()}
@@ -634,7 +687,7 @@ class Watched:
         self._arrays |= {f"input {row.name}": x for row, x in rows if row.role != "real"}
         self._prints = Fingerprints(self._arrays.values(), WATCHED_BYTES)
 
-    def check(self):
+    def check(self) -> None:
         """Raise an error that names the array, if one of them was changed in place."""
         for number, name in enumerate(self._arrays):
             if self._may_have_changed(name) and self._prints.changed(number):
@@ -643,7 +696,7 @@ class Watched:
                     "before the optimizer's step, or run with_backward again"
                 )
 
-    def _may_have_changed(self, name):
+    def _may_have_changed(self, name: str) -> bool:
         for source in self._sources:
             if name in source:
                 return source.may_have_changed(name, self._versions[name])
@@ -653,7 +706,7 @@ class Watched:
 class Backward:
     """The backward pass of one forward pass: ``dx = backward(dy)``, then ``backward.gradients`` by parameter name."""
 
-    def __init__(self, plan, workspace, tape, net, watched):
+    def __init__(self, plan: Any, workspace: Any, tape: Any, net: Net, watched: Watched) -> None:
         self._plan, self._workspace, self._tape, self._watched = plan, workspace, tape, watched
         self._owned = net.graph.owned
         self._read = {**net.parameters._arrays, **net.buffers._arrays}
@@ -661,9 +714,9 @@ class Backward:
         self._shapes = [plan.shapes[v] for v in net.graph.outputs]
         self._inputs = net.graph.inputs
         self._roles = [net.graph.roles[v] for v in net.graph.outputs]
-        self.gradients = {}
+        self.gradients: MutableMapping[str, NDArray[Any]] = {}
 
-    def __call__(self, *dys, gradients=None):
+    def __call__(self, *dys: ArrayLike | None, gradients: MutableMapping[str, NDArray[Any]] | None = None) -> Any:
         """Gradients of the needs_gradient inputs, a lone one bare; None where none is needs_gradient.
 
         ``gradients``, a dict name → array, receives those of the parameters: in the arrays it holds, new ones for the others.
@@ -697,7 +750,7 @@ class Backward:
         dxs = [row.arranged(dx) if dx is not None else None for row, dx in zip(rows, dxs, strict=True)]
         return dxs[0] if len(dxs) == 1 else tuple(dxs)
 
-    def _check_destinations(self, gradients):
+    def _check_destinations(self, gradients: MutableMapping[str, NDArray[Any]]) -> None:
         """Raise unless the arrays in ``gradients`` are such that the parameters' gradients can be written into them."""
         if not isinstance(gradients, MutableMapping):
             raise SettingError(
@@ -717,7 +770,7 @@ class Backward:
         if written:
             check_apart("backward", written, self._read)
 
-    def _checked(self, name, shape, role, dy):
+    def _checked(self, name: str, shape: tuple[int, ...], role: str, dy: Any) -> NDArray[Any] | None:
         if dy is None:
             return None
         if role != "real":
@@ -729,6 +782,6 @@ class Backward:
             raise DtypeError(f"{name}: backward got dy of {dy.dtype}; the net computes in {self._plan.dtype}")
         return dy
 
-    def __del__(self):
+    def __del__(self) -> None:
         if getattr(self, "_workspace", None) is not None:
             self._plan.give(self._workspace)

@@ -12,10 +12,16 @@ Worked out in one place by walking back from the output over operators that keep
 their like. ``net.output_kind`` has it; losses, evaluation, prediction and :class:`cnncore.classify.Classifier` ask there.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from numpy.typing import DTypeLike
 
 from ..errors import SettingError
 from .plan import infer
+from .structure import Structure
 
 __all__ = ["KINDS", "Output", "checked_kind", "outputs_of"]
 
@@ -56,23 +62,23 @@ class Output(NamedTuple):
     kind: str
     function: str | None = None
     scores: int | None = None
-    shape: tuple | None = None
+    shape: tuple[int | None, ...] | None = None
 
 
-def checked_kind(place, kind):
+def checked_kind(place: str, kind: str) -> str:
     """``kind``, if there is one of that name."""
     if kind not in KINDS:
         raise SettingError(f"{place}: {kind!r} is no kind of output; choose one of {', '.join(KINDS)}")
     return kind
 
 
-def outputs_of(structure, dtype):
+def outputs_of(structure: Structure, dtype: DTypeLike) -> tuple[Output, ...]:
     """An :class:`Output` for each output of a graph."""
     _, shapes = infer(structure, [row.shape for row in structure.inputs], dtype)
     return tuple(output_of(structure, shapes, value) for value in structure.outputs)
 
 
-def output_of(structure, shapes, value):
+def output_of(structure: Structure, shapes: Sequence[Any], value: int) -> Output:
     """The :class:`Output` that the value of this number is."""
     if structure.roles[value] != "real":
         return Output(KIND_OF_ROLE[structure.roles[value]])
@@ -80,14 +86,14 @@ def output_of(structure, shapes, value):
     return Output(plain_kind(shapes[value])) if found is None else found
 
 
-def plain_kind(shape):
+def plain_kind(shape: tuple[int | None, ...]) -> str:
     """The kind of numbers without bounds."""
     if set(shape[2:]) - {1}:
         return "maps"
     return "values" if len(shape) < 2 or shape[1] == 1 else "logits"  # softmax of a lone number is 1
 
 
-def last_function(structure, shapes, value):
+def last_function(structure: Structure, shapes: Sequence[Any], value: int) -> Output | None:
     """The :class:`Output` of a value that softmax, sigmoid or the like made, whatever passes it on; None for others."""
     last, exact = value, True
     for _ in range(MOST_STEPS):
@@ -105,7 +111,7 @@ def last_function(structure, shapes, value):
     else:
         return None
     if not exact or name not in OF_SCORES or (shapes[last][1:].count(None) > 1 and shapes[last] != shapes[value]):
-        begins = ()
+        begins: tuple[Any, ...] = ()
     else:
         begins = (node.arguments[0], None if shapes[last] == shapes[value] else shapes[last])
     if name in OF_EACH:
@@ -117,13 +123,13 @@ def last_function(structure, shapes, value):
     return Output("independent_probabilities" if kind == "probabilities" else "values", name)
 
 
-def along_classes(shape, axis, made):
+def along_classes(shape: tuple[int | None, ...], axis: int, made: tuple[int | None, ...]) -> bool:
     """Whether what lies along ``axis`` of ``shape`` lies along axis 1 of ``made``, the same numbers in the same order."""
     axis %= len(shape)
     return axis > 0 and len(made) > 1 and set(shape[1:axis]) <= {1} and shape[axis] == made[1]
 
 
-def joined(structure, shapes, value):
+def joined(structure: Structure, shapes: Sequence[Any], value: int) -> Output | None:
     """The :class:`Output` of what joins nothing but probabilities; None for other values."""
     number = value - len(structure.inputs)
     node = None if number < 0 else structure.nodes[number]
@@ -131,14 +137,13 @@ def joined(structure, shapes, value):
         return None
     known = [a for a in node.arguments if a is not None and not is_constant(structure, a)]
     each = [last_function(structure, shapes, a) for a in known[:MOST_STEPS]]
-    if not each or any(output is None for output in each):
+    kinds = [output.kind for output in each if output is not None]
+    if not each or len(kinds) < len(each):
         return None
-    both = node.op.name == "concat" and all(
-        "probabilities" in output.kind and "log" not in output.kind for output in each
-    )
+    both = node.op.name == "concat" and all("probabilities" in kind and "log" not in kind for kind in kinds)
     return Output("independent_probabilities" if both else "values")
 
 
-def is_constant(structure, value):
+def is_constant(structure: Structure, value: int) -> bool:
     number = value - len(structure.inputs)
     return number >= 0 and all(a is None for a in structure.nodes[number].arguments)

@@ -1,27 +1,31 @@
 """A net's arrays by name."""
 
+from __future__ import annotations
+
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any, NoReturn
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_unmasked
 from ..errors import ShapeError, unknown_name
 
 
-class Arrays(MutableMapping):
+class Arrays(MutableMapping[str, NDArray[Any]]):
     """Arrays by name: the names are fixed, each array keeps its shape and dtype.
 
     ``arrays[name] = numbers`` copies the numbers into a new array; editing ``arrays[name]`` in place works as well: whoever
     takes an array out may be editing it for as long as it is referred to (see :meth:`versions`).
     """
 
-    def __init__(self, what, arrays):
+    def __init__(self, what: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         self._what = what
         self._arrays = {name: a if a.base is None else a.copy() for name, a in arrays.items()}
         self._taken = dict.fromkeys(arrays, 0)  # how often each was handed out or replaced
 
-    def versions(self):
+    def versions(self) -> dict[str, int | None]:
         """Name → a number that is the same as before only if the array is; None while somebody else refers to the array."""
         taken = self._taken
         return {
@@ -29,11 +33,11 @@ class Arrays(MutableMapping):
             for name, count in references(self._arrays).items()
         }
 
-    def may_have_changed(self, name, version):
+    def may_have_changed(self, name: str, version: int | None) -> bool:
         """Whether an array may be another one than when :meth:`versions` gave ``version`` for it."""
         return version is None or self._taken[name] != version
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> NDArray[Any]:
         try:
             array = self._arrays[name]
             self._taken[name] += 1
@@ -41,7 +45,7 @@ class Arrays(MutableMapping):
         except KeyError:
             raise KeyError(unknown_name(self._what, "name", name, self._arrays)) from None
 
-    def __setitem__(self, name, numbers):
+    def __setitem__(self, name: str, numbers: ArrayLike) -> None:
         before = self[name]
         check_unmasked(self._what, repr(name), numbers)
         array = np.array(numbers, dtype=before.dtype, order="C")
@@ -50,20 +54,20 @@ class Arrays(MutableMapping):
         self._arrays[name] = array
         self._taken[name] += 1
 
-    def __delitem__(self, name):
+    def __delitem__(self, name: str) -> NoReturn:
         raise TypeError(f"{self._what}: {name!r} belongs to the graph and cannot be removed")
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._arrays)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "{" + ", ".join(f"{name!r}: {a.dtype} {a.shape}" for name, a in self._arrays.items()) + "}"
 
 
-def references(arrays):
+def references(arrays: Mapping[str, NDArray[Any]]) -> dict[str, int]:
     """How many references there are to each array of a dict, those of this function included."""
     return {name: sys.getrefcount(array) for name, array in arrays.items()}
 

@@ -78,7 +78,7 @@ class Place(NamedTuple):
     """Where a value lies: a buffer, or a part of it; ``overwritten`` is the step at which something else is written there."""
 
     buffer: Buffer
-    index: tuple = ()
+    index: tuple = ()  # type: ignore[assignment]  # not tuple's method of this name
     overwritten: int = NEVER
 
     def part(self, index):

@@ -6,9 +6,12 @@ cache saves or a kernel reads twice is not in them. GFLOP/s count the multiply-a
 algorithm that needs fewer can exceed the peak.
 """
 
+from __future__ import annotations
+
 import math
 import time
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -141,7 +144,7 @@ class Row(NamedTuple):
     path: str
     operator: str
     algorithm: str | None
-    output: tuple
+    output: tuple[int, ...]
     forward: Work | None
     backward: Work | None
 
@@ -149,21 +152,23 @@ class Row(NamedTuple):
 class Profile:
     """A net's time per node: ``str`` and notebooks show a table, ``rows`` and ``data()`` are for programs."""
 
-    def __init__(self, rows, inputs, facts):
+    def __init__(
+        self, rows: Iterable[Row], inputs: Iterable[tuple[str, Sequence[int]]], facts: Mapping[str, Any]
+    ) -> None:
         self.rows, self.inputs = tuple(rows), tuple(inputs)
         # dtype, target, threads, rounds, training, pieces, peak_gflops, left_ms; forward_ms, backward_ms of whole passes
         self.facts = facts
 
     @property
-    def stages(self):
+    def stages(self) -> tuple[str, ...]:
         """ "forward", and with training "backward"."""
         return ("forward", "backward") if self.facts["training"] else ("forward",)
 
-    def whole(self, stage):
+    def whole(self, stage: str) -> float:
         """Seconds of all nodes and of what is left; passes that something disturbed took longer."""
         return self.total(stage).seconds + self.left(stage)
 
-    def total(self, stage, operator=None):
+    def total(self, stage: str, operator: str | None = None) -> Work:
         """The :class:`Work` of all nodes together, or of those of an operator."""
         chosen = [getattr(row, stage) for row in self.rows if operator in (None, row.operator)]
         total = Work()
@@ -172,17 +177,17 @@ class Profile:
                 total = total.plus(work)
         return total
 
-    def left(self, stage):
+    def left(self, stage: str) -> float:
         """Seconds that belong to no node: conversions at the edges, packing what all nodes share, Python."""
         return 1e-3 * self.facts["left_ms"][stage]
 
     @property
-    def operators(self):
+    def operators(self) -> list[str]:
         """Names of the operators, those that take longest first."""
         names = dict.fromkeys(row.operator for row in self.rows)
         return sorted(names, key=lambda name: -sum(self.total(stage, name).seconds for stage in self.stages))
 
-    def data(self):
+    def data(self) -> dict[str, Any]:
         """Everything as plain data, for JSON."""
         peak = self.facts["peak_gflops"]
 
@@ -208,7 +213,7 @@ class Profile:
             ],
         }
 
-    def table(self):
+    def table(self) -> Table:
         """The :class:`drawing.Table` that is shown: nodes in the order of the graph, operators, what is left, the total."""
         stages = self.stages
         header = ["node", "operator", "algorithm", "multiply-adds", "share"]
@@ -265,10 +270,10 @@ class Profile:
             f"whole passes {passes}"
         )
 
-    def __str__(self):
+    def __str__(self) -> str:
         return str(self.table())
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         return self.table()._repr_html_()
 
 
@@ -363,7 +368,7 @@ class Choice(NamedTuple):
 
     path: str
     call: str
-    costs: dict
+    costs: dict[str, float]
     chosen: str
     why: str
 
@@ -371,10 +376,10 @@ class Choice(NamedTuple):
 class Choices:
     """The nodes of a net that have a choice of algorithms; ``str`` and notebooks show a table, ``rows`` are for programs."""
 
-    def __init__(self, rows, title):
+    def __init__(self, rows: Iterable[Choice], title: str) -> None:
         self.rows, self.title = tuple(rows), title
 
-    def table(self):
+    def table(self) -> Table:
         """The :class:`drawing.Table` that is shown: costs in millions of multiply-adds at full speed."""
         names = list(dict.fromkeys(name for row in self.rows for name in row.costs))
         lines = [
@@ -389,10 +394,10 @@ class Choices:
         ]
         return Table(self.title, ["node", "call", "chosen", "why", *names], [lines], words=4)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return str(self.table())
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         return self.table()._repr_html_()
 
 

@@ -1,11 +1,16 @@
 """A finished graph: inputs, nodes and the order in which they run."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import GraphError, SettingError, unknown_name
+from ..operators.operator import Op
 from ..operators.registry import find
 
 INPUT_FLAGS = ("channels_last", "takes_integers")  # of an input, said in a description where they hold
@@ -21,7 +26,7 @@ class Input(NamedTuple):
 
     name: str
     channels: int | None
-    size: tuple
+    size: tuple[int | None, ...]
     role: str = "real"
     channels_last: bool = (
         False  # whether the arrays given to the net are (N, *size, channels); inside it is as all others
@@ -31,27 +36,27 @@ class Input(NamedTuple):
     )
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int | None, ...]:
         """Its shape with the open batch."""
         return (None,) if self.channels is None else (None, self.channels, *self.size)
 
     @property
-    def layout(self):
+    def layout(self) -> str:
         """The axes of the arrays given to the net: "NCHW", "NHWC", and with another number of spatial axes "NCL", "NDHWC" …"""
         if self.channels is None:
             return "N"
         axes = ("", "L", "HW", "DHW")[len(self.size)]
         return f"N{axes}C" if self.channels_last else f"NC{axes}"
 
-    def given(self, shape):
+    def given(self, shape: Sequence[int | None]) -> tuple[int | None, ...]:
         """A shape (N, channels, *size) as that of the arrays given to the net."""
         return (shape[0], *shape[2:], shape[1]) if self.channels_last else tuple(shape)
 
-    def arranged(self, x):
+    def arranged(self, x: NDArray[Any]) -> NDArray[Any]:
         """An array (N, channels, *size) as it is given to the net; nothing is copied."""
         return np.moveaxis(x, 1, -1) if self.channels_last else x
 
-    def channels_first(self, x):
+    def channels_first(self, x: NDArray[Any]) -> NDArray[Any]:
         """An array that is given to the net as (N, channels, *size); nothing is copied."""
         return np.moveaxis(x, -1, 1) if self.channels_last else x
 
@@ -64,12 +69,12 @@ class Node(NamedTuple):
     """
 
     path: str
-    op: object
-    arguments: tuple
-    settings: dict  # of the operator, as given
-    given: dict  # all settings as given, those of the layer too
-    owned: tuple  # the arrays it owns, layers.ParameterSpec
-    indices: tuple = ()  # (argument, value number) for every argument that is no real numbers
+    op: Op
+    arguments: tuple[int | None, ...]
+    settings: dict[str, Any]  # of the operator, as given
+    given: dict[str, Any]  # all settings as given, those of the layer too
+    owned: tuple[Any, ...]  # the arrays it owns, layers.ParameterSpec
+    indices: tuple[tuple[int, int], ...] = ()  # (argument, value number) for every argument that is no real numbers
 
 
 class Structure:
@@ -78,35 +83,35 @@ class Structure:
     Values are numbered: the inputs first, then what each node makes.
     """
 
-    def __init__(self, inputs, nodes, outputs):
+    def __init__(self, inputs: Iterable[Input], nodes: Iterable[Node], outputs: Iterable[int]) -> None:
         self.inputs, self.nodes, self.outputs = tuple(inputs), tuple(nodes), tuple(outputs)
 
     @cached_property
-    def names(self):
+    def names(self) -> tuple[str, ...]:
         """Every value's name: that of its input, or its node's path."""
         return (*(i.name for i in self.inputs), *(n.path for n in self.nodes))
 
     @cached_property
-    def owned(self):
+    def owned(self) -> dict[str, Any]:
         """All owned arrays by name."""
         return {owned.name: owned for node in self.nodes for owned in node.owned}
 
     @cached_property
-    def roles(self):
+    def roles(self) -> tuple[str, ...]:
         """What every value holds: "real" numbers, "index" (integers) or "mask" (booleans)."""
         return (*(i.role for i in self.inputs), *(n.op.yields for n in self.nodes))
 
-    def indices_name(self, value):
+    def indices_name(self, value: int) -> str:
         """The name of a value that is no real numbers, or of the indices that a node returns beside its value."""
         return self.names[value] + INDICES * (self.roles[value] == "real")
 
-    def number(self, name, place="net"):
+    def number(self, name: str, place: str = "net") -> int:
         """The number of the value called ``name``."""
         if name not in self.names:
             raise GraphError(unknown_name(place, "node", name, self.names))
         return self.names.index(name)
 
-    def description(self):
+    def description(self) -> dict[str, Any]:
         """The graph as plain data (dicts, lists, strings, numbers) from which Graph.from_description makes it again."""
         names = self.names
         nodes = []
@@ -119,11 +124,7 @@ class Structure:
             rows = node.op.rows(len(node.arguments))
             indices = dict(node.indices)
             taken = [
-                None
-                if a is None and i not in indices
-                else names[a]
-                if i not in indices
-                else self.indices_name(indices[i])
+                self.indices_name(indices[i]) if i in indices else None if a is None else names[a]
                 for i, a in enumerate(node.arguments)
             ]
             values = [name for row, name in zip(rows, taken, strict=True) if row.name not in owned]
@@ -144,7 +145,7 @@ class Structure:
         return {"inputs": inputs, "nodes": nodes, "outputs": [names[v] for v in self.outputs]}
 
 
-def plain_setting(path, name, value):
+def plain_setting(path: str, name: str, value: Any) -> Any:
     """A setting as JSON knows it; sequences become lists."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value

@@ -1,12 +1,19 @@
 """A net as a table: shapes, parameters, multiply-adds and receptive fields."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..errors import shape_text
 from . import drawing
+from .drawing import Table
 from .plan import infer
+from .structure import Node, Structure
 
 MOST_NAMES = 48  # characters for the inputs of a node in a table
 
@@ -16,37 +23,43 @@ class Row(NamedTuple):
 
     path: str
     operator: str
-    output: tuple
+    output: tuple[int, ...]
     parameters: int
     state: int  # numbers that training keeps beside the parameters, such as running means
     multiply_adds: int
-    receptive_field: tuple | None
-    inputs: tuple
+    receptive_field: tuple[Fraction, ...] | None
+    inputs: tuple[str, ...]
 
 
 class Summary:
     """A table of nodes; ``str`` and notebooks show it, ``rows`` and the totals are for programs."""
 
-    def __init__(self, rows, shapes, inputs, outputs):
+    def __init__(
+        self,
+        rows: Iterable[Row],
+        shapes: Iterable[tuple[int, ...]],
+        inputs: Iterable[tuple[str, tuple[int | None, ...]]],
+        outputs: Iterable[tuple[str, tuple[int, ...], str]],
+    ) -> None:
         self.rows, self.shapes, self.inputs = tuple(rows), tuple(shapes), tuple(inputs)  # shapes: of all values
         self.outputs = tuple(outputs)  # (name, shape, kind)
 
     @property
-    def parameters(self):
+    def parameters(self) -> int:
         """How many numbers are trained."""
         return sum(row.parameters for row in self.rows)
 
     @property
-    def state(self):
+    def state(self) -> int:
         """How many numbers training keeps beside the parameters, such as running means."""
         return sum(row.state for row in self.rows)
 
     @property
-    def multiply_adds(self):
+    def multiply_adds(self) -> int:
         """Multiply-adds of one forward pass."""
         return sum(row.multiply_adds for row in self.rows)
 
-    def cells(self):
+    def cells(self) -> tuple[list[str], list[list[str]], list[str]]:
         """Header, rows and totals as lists of strings."""
         header = ["node", "operator", "from", "output", "parameters", "multiply-adds", "receptive field"]
         before = [None, *(row.path for row in self.rows)]
@@ -65,35 +78,36 @@ class Summary:
         totals = ["total", "", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}", ""]
         return header, lines, totals
 
-    def table(self):
+    def table(self) -> Table:
         """The :class:`drawing.Table` that is shown."""
         header, lines, totals = self.cells()
         title = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs)
         title += " → " + ", ".join(f"{n} {shape_text(s)}, {kind.replace('_', ' ')}" for n, s, kind in self.outputs)
         return drawing.Table(title, header, [lines, [totals]], words=4)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return str(self.table())
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         return self.table()._repr_html_()
 
 
-def shortened(path, inputs):
+def shortened(path: str, inputs: Sequence[str]) -> str:
     """Names of a node's inputs as seen from its own scope; long lists end in …"""
     scope = path.rpartition("/")[0] + "/"
     text = ", ".join(name.removeprefix(scope) for name in inputs)
     return text if len(text) <= MOST_NAMES else text[: MOST_NAMES - 1] + "…"
 
 
-def _reach(reach):
+def _reach(reach: Fraction) -> str:
     return f"{math.ceil(reach)}"
 
 
-def summarised(net, shapes):
-    """The summary of ``net`` for inputs of ``shapes``."""
-    structure = net.graph
-    calls, every_shape = infer(structure, shapes, net.dtype)
+def summarised(
+    structure: Structure, shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any], kinds: Iterable[str]
+) -> Summary:
+    """The summary of a graph for inputs of ``shapes``; ``kinds`` are those of the outputs."""
+    calls, every_shape = infer(structure, shapes, dtype)
     fields = [(tuple(Fraction(1) for _ in row.size), tuple(Fraction(1) for _ in row.size)) for row in structure.inputs]
     rows = []
     for node, call in zip(structure.nodes, calls, strict=True):
@@ -114,7 +128,6 @@ def summarised(net, shapes):
             )
         )
     names = tuple((row.name, row.given(shape)) for row, shape in zip(structure.inputs, shapes, strict=True))
-    kinds = (output.kind for output in net.described_outputs())
     outputs = [(structure.names[v], every_shape[v], kind) for v, kind in zip(structure.outputs, kinds, strict=True)]
     return Summary(rows, every_shape, names, outputs)
 
@@ -122,7 +135,7 @@ def summarised(net, shapes):
 UNSEEING = ((), None)  # of values that see nothing of the image: constants
 
 
-def receptive_field(fields, node, call):
+def receptive_field(fields: Sequence[Any], node: Node, call: Any) -> Any:
     """(reach, step) per axis in the input image of one value of the node: the largest of its branches; None: everything.
 
     A window of reach k and stride s over values that reach r and lie j apart reaches r + (k − 1) j, and its values lie s j apart.

@@ -6,8 +6,10 @@ target and to forward passes, or forward and backward together; what was not mea
 is not part of it: results do not depend on that.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +28,7 @@ MOST_CHARACTERS = 400
 WORTH_A_CHANGE = 0.97  # of the time of the cost model's choice: closer than that, noise would choose
 
 
-class Tuning(Mapping):
+class Tuning(Mapping[str, str]):
     """Description of a call → name of the algorithm that computes it. Immutable; false where it is empty.
 
     >>> tuned = Tuning({"avx2 float32 conv (1, 8, 9, 9) (8, 8, 3, 3) forward": "winograd_2x2"})
@@ -36,7 +38,7 @@ class Tuning(Mapping):
     avx2 float32 conv (1, 8, 9, 9) (8, 8, 3, 3) forward  winograd_2x2
     """
 
-    def __init__(self, choices=()):
+    def __init__(self, choices: Mapping[str, str] | tuple[()] = ()) -> None:
         if not isinstance(choices, (Mapping, tuple)):
             raise SettingError(f"tuned: expected a mapping of calls to algorithms, got {type(choices).__name__}")
         self._choices = dict(choices)
@@ -53,25 +55,25 @@ class Tuning(Mapping):
                 )
         self._hash = hash(frozenset(self._choices.items()))  # plans are looked up by it
 
-    def __getitem__(self, call):
+    def __getitem__(self, call: str) -> str:
         return self._choices[call]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._choices)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._choices)
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return self._hash
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Tuning) and self._choices == other._choices)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return str(Table("", ["call", "algorithm"], [[list(item) for item in self.items()]], words=2))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<tuning: {len(self)} calls>"
 
     def algorithm(self, call, mode):
@@ -79,12 +81,12 @@ class Tuning(Mapping):
         found = self._choices.get(description(call, mode.target, mode.backward), "auto")
         return found if found in call.op.implementation.algorithms(call) else "auto"
 
-    def as_data(self):
+    def as_data(self) -> dict[str, Any]:
         """Plain data, for model files."""
         return {"version": VERSION, "choices": dict(self._choices)}
 
     @classmethod
-    def from_data(cls, data):
+    def from_data(cls, data: Any) -> Tuning:
         """From what :meth:`as_data` made; anything else is a SettingError."""
         if not isinstance(data, dict) or data.keys() != {"version", "choices"} or type(data["version"]) is not int:
             raise SettingError("tuned: expected a version and choices")
@@ -122,7 +124,7 @@ class Measured(NamedTuple):
     """A distinct call: how often the net has it, seconds of all of them together by algorithm, what cost and measuring choose."""
 
     call: str
-    count: int
+    count: int  # type: ignore[assignment]  # not tuple's method of this name
     seconds: dict
     by_cost: str
     fastest: str

@@ -9,12 +9,16 @@ backward share; below this module inputs are trusted, above it nobody checks aga
     dx = backward(dy)
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..checks import FLOATS, _from_outside, check_destination, index_array, mask_array, ordinary_array, overlap
 from ..errors import ArrayChangedError, DtypeError, SettingError, ShapeError, unknown_name
@@ -34,28 +38,28 @@ __all__ = ["REQUIRED", "Array", "Call", "Case", "Implementation", "Layer", "Op",
 class Call:
     """One call, fully described and checked: every extent is known, forward and backward share it."""
 
-    op: "Op"
-    shapes: tuple  # of the array arguments, None where an optional one was left out
-    dtype: np.dtype
-    settings: Mapping
-    output: tuple  # shape of y
+    op: Op
+    shapes: tuple[Any, ...]  # of the array arguments, None where an optional one was left out
+    dtype: np.dtype[Any]
+    settings: Mapping[str, Any]
+    output: tuple[Any, ...]  # shape of y
     geometry: Any = None  # what the kind has worked out
-    index_shapes: tuple = field(default=())
+    index_shapes: tuple[Any, ...] = field(default=())
 
     @property
-    def output_dtype(self):
+    def output_dtype(self) -> np.dtype[Any]:
         """The dtype of y: that of the call, unless the operator yields integers or booleans."""
         return ROLE_DTYPES.get(self.op.yields, self.dtype)
 
-    def empty(self, out=None):
+    def empty(self, out: Any = None) -> NDArray[Any]:
         """The array for y: ``out`` where the caller gave one."""
         return np.empty(self.output, self.output_dtype) if out is None else out
 
-    def gradient(self, argument, out=None):
+    def gradient(self, argument: int, out: Any = None) -> NDArray[Any]:
         """The array for the gradient of array argument number ``argument``."""
         return np.empty(self.shapes[argument], self.dtype) if out is None else out
 
-    def gradients(self, needs_gradient, out=None):
+    def gradients(self, needs_gradient: Sequence[bool], out: Any = None) -> tuple[Any, ...]:
         """Arrays for all gradients, None for those not ``needs_gradient``."""
         return tuple(self.gradient(i, out and out[i]) if want else None for i, want in enumerate(needs_gradient))
 
@@ -66,24 +70,28 @@ class Implementation:
     # What the plan of a graph may do with buffers. What stands here is always right; a family that allows more says so.
     in_place = False  # forward may write y over its first array, and backward dx over dy
     per_image = False  # each image's y depends on that image alone (outside training)
-    saves = None  # names of the arrays (and "y") that backward still reads; None: all of them and y
+    saves: tuple[str, ...] | None = (
+        None  # names of the arrays (and "y") that backward still reads; None: all of them and y
+    )
 
-    def infer(self, op, shapes, dtype, settings):
+    def infer(self, op: Op, shapes: Sequence[Any], dtype: np.dtype[Any], settings: Any) -> tuple[Any, Any]:
         """Check the call; return (shape of y, geometry). Extents may be None (open): then so are those that follow from them."""
         raise NotImplementedError
 
-    def forward(self, call, arrays, out=None):
+    def forward(self, call: Call, arrays: Sequence[Any], out: Any = None) -> tuple[Any, Any, Any]:
         """Return (y, extras, saved): y is ``out`` where given; extras a tuple of further outputs; saved goes to backward."""
         raise NotImplementedError
 
-    def backward(self, call, saved, dy, needs_gradient, out=None):
+    def backward(
+        self, call: Call, saved: Any, dy: NDArray[Any], needs_gradient: Sequence[bool], out: Any = None
+    ) -> Any:
         """Return one gradient per array argument: None where ``needs_gradient`` is False or the argument has none.
 
         ``out``, where given, holds one array or None per argument, to be written instead of a new one.
         """
         raise NotImplementedError
 
-    def parts(self, call):
+    def parts(self, call: Call) -> Any:
         """Where each array lies in y (an index into y per array) if y is nothing but its arrays side by side, else None.
 
         The plan lets the arrays' makers write there, and hands out parts of dy as gradients: nothing is copied. One array
@@ -91,45 +99,45 @@ class Implementation:
         """
         return None
 
-    def splits_batch(self, call):
+    def splits_batch(self, call: Call) -> bool:
         """Whether a batch may be cut into pieces that are computed one after the other, with the same results."""
         return self.per_image and not call.settings.get("training", False)
 
-    def fuses_activation(self, call, activation):
+    def fuses_activation(self, call: Call, activation: Call) -> bool:
         """Whether forward takes ``epilogue=activation``, the call of an elementwise operator, and applies it to y.
 
         Only with activations whose ``saves`` are ("y",): their saved tuple is then (y,).
         """
         return False
 
-    def returns_indices(self, call):
+    def returns_indices(self, call: Call) -> bool:
         """Whether forward returns indices beside y, of its shape and as its only extra.
 
         In a graph they are a value of their own, for operators that take an array of the role "index".
         """
         return False
 
-    def is_affine(self, call):
+    def is_affine(self, call: Call) -> bool:
         """Whether y = scale · x + shift, with numbers per channel that do not depend on x: those of :meth:`affine`."""
         return False
 
-    def affine(self, call, arrays):
+    def affine(self, call: Call, arrays: Sequence[Any]) -> Any:
         """(scale, shift) of every channel, float64, from the arrays of a call that is affine; arrays[0], x, is not looked at."""
         raise NotImplementedError
 
-    def folds_affine(self, call):
+    def folds_affine(self, call: Call) -> bool:
         """Whether an affine map after the call can be part of the arrays that its node owns: :meth:`fold_affine`."""
         return False
 
-    def fold_affine(self, call, arrays, scale, shift):
+    def fold_affine(self, call: Call, arrays: Sequence[Any], scale: NDArray[Any], shift: NDArray[Any]) -> Any:
         """The arrays with which the call gives scale · y + shift."""
         raise NotImplementedError
 
-    def accumulates(self, call):
+    def accumulates(self, call: Call) -> bool:
         """Whether backward takes ``accumulate=True``: it adds the gradient of its first array to what ``out`` holds of it."""
         return False
 
-    def packing(self, call, arena):
+    def packing(self, call: Call, arena: Any) -> Any:
         """What a node of a plan keeps from call to call, such as weights in the order of the kernels; None: nothing.
 
         ``arena`` has the memory for what all nodes keep. What is returned is handed to forward as ``packed``. Its
@@ -137,22 +145,22 @@ class Implementation:
         """
         return None
 
-    def multiply_adds(self, call):
+    def multiply_adds(self, call: Call) -> int:
         """Multiply-adds of one forward call, for summaries; 0 for kinds that do not multiply by weights."""
         return 0
 
-    def algorithms(self, call):
+    def algorithms(self, call: Call) -> dict[str, float]:
         """What each algorithm that can compute the call would cost, in multiply-adds at full speed: name → number; {}: no choice.
 
         An operator with a choice has a setting ``algorithm`` that names them, and "auto" for the cheapest.
         """
         return {}
 
-    def algorithm(self, call):
+    def algorithm(self, call: Call) -> str | None:
         """The name of the algorithm that computes the call; None where there is no choice."""
         return None
 
-    def receptive_window(self, call):
+    def receptive_window(self, call: Call) -> Any:
         """(reach, stride) per spatial axis of one output in the input, for receptive fields; None: all of the input."""
         rank = max(len(call.shapes[0]) - 2, 0)
         return ((1, 1),) * rank
@@ -191,7 +199,17 @@ class Op:
     layer: Layer = ALONE
     onnx: Any = None
 
-    def __post_init__(self):
+    if TYPE_CHECKING:  # set by __post_init__ and, when first asked for, by Derived
+        variadic: bool = field(init=False)
+        settings: Mapping[str, Any] = field(init=False)
+        _by_name: dict[str, Setting] = field(init=False)
+        _aliases: dict[str, str] = field(init=False)
+        _array_names: tuple[str, ...] = field(init=False)
+        _calls: dict[Any, Any] = field(init=False)
+        _recent: Recent = field(init=False)
+        __signature__: inspect.Signature = field(init=False)
+
+    def __post_init__(self) -> None:
         settings = {s.name: s.default for s in self.settings_list}
         variadic = self.arrays[-1].variadic if self.arrays else False
         put = object.__setattr__
@@ -206,22 +224,24 @@ class Op:
         put(self, "__module__", "cnncore")
         put(self, "__qualname__", self.name)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<operator {self.name}{self.__signature__}>"
 
-    def __reduce__(self):
+    def __reduce__(self) -> str:
         return self.name  # pickled as the public name cnncore.<name>
 
     # ── Using it ──
 
-    def __call__(self, *arguments, out=None, **settings):
+    def __call__(self, *arguments: Any, out: NDArray[Any] | None = None, **settings: Any) -> Any:
         arrays, call, _ = self._recent.find(arguments, settings) or self._bind(arguments, settings)
         y, extras, _ = self.implementation.forward(
             call, arrays, None if out is None else self._checked_out(call, out, arrays)
         )
         return (y, *extras) if extras else y
 
-    def with_backward(self, *arguments, out=None, **settings):
+    def with_backward(
+        self, *arguments: Any, out: NDArray[Any] | None = None, **settings: Any
+    ) -> tuple[Any, Callable[..., Any]]:
         """``y, backward``: y as from a plain call, and the function that takes dy to the gradients of the arrays given."""
         arrays, call, needs_gradient = self._recent.find(arguments, settings) or self._bind(arguments, settings)
         y, extras, saved = self.implementation.forward(
@@ -230,7 +250,7 @@ class Op:
 
         watched = fingerprint.of_saved(arrays, y, extras, saved) if self.yields == "real" else None
 
-        def backward(dy):
+        def backward(dy: Any) -> Any:
             if self.yields != "real":
                 return ()
             if watched is not None and (number := watched.first_changed()) >= 0:
@@ -241,7 +261,7 @@ class Op:
 
         return ((y, *extras) if extras else y), backward
 
-    def _changed(self, arrays, number):
+    def _changed(self, arrays: Sequence[Any], number: int) -> ArrayChangedError:
         """The error for array ``number`` of (arrays, y, extra outputs), which is not as forward left it."""
         names = (*(row.name for row in self.rows(len(arrays))), "y")
         name = names[number] if number < len(names) else f"output {number - len(names) + 1}"
@@ -252,12 +272,12 @@ class Op:
 
     # ── Binding a call: the one place where arguments are checked ──
 
-    def bind(self, arguments, settings):
+    def bind(self, arguments: Any, settings: Any) -> tuple[Any, Call]:
         """Arrays and described call from the arguments of a call."""
         arrays, call, _ = self._recent.find(arguments, settings) or self._bind(arguments, settings)
         return arrays, call
 
-    def _bind(self, given, settings):
+    def _bind(self, given: Any, settings: Any) -> Any:
         """Check a call unlike those remembered: its arrays, its description, and which of the arrays have a gradient."""
         arguments, kept = given, dict(settings)
         if self.variadic and len(arguments) == len(self.arrays) and isinstance(arguments[-1], (list, tuple)):
@@ -286,25 +306,25 @@ class Op:
                 if len(self._calls) >= 256:
                     self._calls.clear()
                 self._calls[key] = call
-        arrays, needs_gradient = tuple(arrays), self.needs_gradient(arrays)
+        checked, needs_gradient = tuple(arrays), self.needs_gradient(arrays)
         if arguments is given:
-            self._recent.keep(given, kept, arrays, call, needs_gradient)
-        return arrays, call, needs_gradient
+            self._recent.keep(given, kept, checked, call, needs_gradient)
+        return checked, call, needs_gradient
 
-    def rows(self, count):
+    def rows(self, count: int) -> tuple[Array, ...]:
         """The row of each of ``count`` arrays: the last one repeats where it stands for several."""
         if not self.variadic:
             return self.arrays
         return self.arrays + self.arrays[-1:] * (count - len(self.arrays))
 
-    def needs_gradient(self, arrays):
+    def needs_gradient(self, arrays: Sequence[Any]) -> tuple[bool, ...]:
         """Which of a call's arrays, as bound, have a gradient: real numbers in a differentiable place."""
         return tuple(
             row.differentiable and given is not None and given.dtype.kind == "f"
             for row, given in zip(self.rows(len(arrays)), arrays, strict=True)
         )
 
-    def infer(self, shapes, dtype, settings):
+    def infer(self, shapes: tuple[Any, ...], dtype: np.dtype[Any], settings: Any) -> Call:
         """The checked description of a call with arrays of ``shapes``; extents may be None where they are still open."""
         full = self.full_settings(settings)
         output, geometry_ = self.implementation.infer(self, shapes, dtype, full)
@@ -312,7 +332,7 @@ class Op:
             geometry.checked_bytes(self.name, output, ROLE_DTYPES.get(self.yields, dtype).itemsize)
         return Call(self, shapes, dtype, MappingProxyType(full), output, geometry_)
 
-    def full_settings(self, settings):
+    def full_settings(self, settings: Any) -> dict[str, Any]:
         """All settings of a call: those given, checked, and the defaults of the others."""
         full = dict(self.settings)
         for name, value in settings.items():
@@ -330,11 +350,11 @@ class Op:
                 full[name] = check(self.name, name, value)
         return full
 
-    def usage(self):
+    def usage(self) -> str:
         """How the operator is called, in one line."""
         return f"{self.name}{self.__signature__}"
 
-    def checked_dy(self, call, dy):
+    def checked_dy(self, call: Call, dy: Any) -> NDArray[Any]:
         """dy as an array that backward may trust, or an error that says what forward returned."""
         if is_ready(dy, call.output, call.dtype):
             return dy
@@ -349,7 +369,7 @@ class Op:
             )
         return dy
 
-    def _named_arrays(self, given, settings):
+    def _named_arrays(self, given: list[Any], settings: Any) -> list[Any]:
         for name in list(self._array_names[len(given) :]):
             if name in settings:
                 given.append(settings.pop(name))
@@ -357,7 +377,7 @@ class Op:
                 given.append(None)
         return given
 
-    def _named_settings(self, values, settings):
+    def _named_settings(self, values: Sequence[Any], settings: Any) -> dict[str, Any]:
         names = [s.name for s in self.settings_list]
         if len(values) > len(names):
             raise SettingError(
@@ -369,11 +389,11 @@ class Op:
             raise SettingError(f"{self.name}: setting {twice.pop()!r} is given twice, by position and by name")
         return {**named, **settings}
 
-    def _unknown(self, name):
+    def _unknown(self, name: str) -> str:
         takes = f"It takes {', '.join(self.settings) or 'no settings'}."
         return unknown_name(self.name, "setting", name, [*self.settings, *self._array_names], takes)
 
-    def _checked_array(self, row, array):
+    def _checked_array(self, row: Array, array: Any) -> Any:
         if array is None:
             if row.optional:
                 return None
@@ -386,7 +406,7 @@ class Op:
             return array_of_any_role(self.name, row.name, array)
         return ordinary_array(self.name, row.name, array, either=row.role == "either")
 
-    def _common_dtype(self, arrays):
+    def _common_dtype(self, arrays: Sequence[Any]) -> np.dtype[Any]:
         dtype = None
         first = None
         for row, array in zip(self.rows(len(arrays)), arrays, strict=True):
@@ -401,7 +421,7 @@ class Op:
                 )
         return FLOATS[0] if dtype is None else dtype
 
-    def _checked_out(self, call, out, arrays):
+    def _checked_out(self, call: Call, out: Any, arrays: Sequence[Any]) -> Any:
         if out is None:
             return None
         check_destination(self.name, "out", out, call.output, call.output_dtype)
@@ -411,7 +431,7 @@ class Op:
         return out
 
 
-def array_of_any_role(place, name, array):
+def array_of_any_role(place: str, name: str, array: Any) -> NDArray[Any]:
     """``array`` as real numbers, integers or booleans, whichever it holds."""
     if type(array) is not np.ndarray:
         array = _from_outside(place, name, array)
@@ -423,5 +443,5 @@ def array_of_any_role(place, name, array):
 # ── Documentation ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-Op.__doc__ = Derived("__doc__", docstring, Op.__doc__)
-Op.__signature__ = Derived("__signature__", signature)
+Op.__doc__ = Derived("__doc__", docstring, Op.__doc__)  # type: ignore[assignment]  # a descriptor
+Op.__signature__ = Derived("__signature__", signature)  # type: ignore[assignment]  # likewise

@@ -3,6 +3,9 @@
 Tests, gradient checks, documentation, benchmarks, type stubs and the command line are derived from these rows.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from .activation import schemas as activation
@@ -16,6 +19,7 @@ from .indexing import schemas as indexing
 from .joining import schemas as joining
 from .losses import schemas as losses
 from .normalization import schemas as normalization
+from .operator import Op
 from .pooling import schemas as pooling
 from .pooling.implementation import SCHEMES, Grid, Pooling
 from .quantization import schemas as quantization
@@ -28,7 +32,7 @@ from .weighting import schemas as weighting
 
 __all__ = ["GRIDS", "OPS", "find"]
 
-FAMILIES = {
+FAMILIES: dict[str, tuple[Op, ...]] = {
     "convolution": (*convolution.SCHEMAS, *columns.SCHEMAS, *blocks.SCHEMAS),
     "pooling": (*pooling.SCHEMAS, *sampling.SCHEMAS, *statistics.SCHEMAS, *transforms.SCHEMAS, *weighting.SCHEMAS),
     "activation": activation.SCHEMAS,
@@ -43,15 +47,15 @@ FAMILIES = {
     "arrays": (*arrays.SCHEMAS, *comparison.SCHEMAS, *indexing.SCHEMAS, *quantization.SCHEMAS),
 }
 
-OPS = MappingProxyType({row.name: row for rows in FAMILIES.values() for row in rows})
+OPS: Mapping[str, Op] = MappingProxyType({row.name: row for rows in FAMILIES.values() for row in rows})
 
 # Operators made on demand from two independent halves, by the name that stands for all of them.
-GRIDS = MappingProxyType(
+GRIDS: Mapping[str, Grid] = MappingProxyType(
     {"pool": Grid([row for row in pooling.SCHEMAS if type(row.implementation) is Pooling], SCHEMES)}
 )
 
 
-def find(name):
+def find(name: str) -> Op | None:
     """The operator called ``name``, a row or a point of a grid; None where there is none."""
     if name in OPS:
         return OPS[name]

@@ -1,11 +1,14 @@
 """What an operator says of itself: its settings, arrays, parameters, layer and cases."""
 
+from __future__ import annotations
+
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 # The dtype of values that are no real numbers; those have the dtype of the call.
 ROLE_DTYPES = {"index": np.dtype(np.int64), "mask": np.dtype(np.bool_)}
@@ -17,7 +20,7 @@ ACCEPTED_ROLES = {role: (role,) for role in ("real", "index", "mask")} | {
 
 
 class _Required:
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "REQUIRED"
 
 
@@ -35,7 +38,7 @@ class Setting:
     name: str
     default: Any
     meaning: str
-    check: Callable | None = None
+    check: Callable[[str, str, Any], Any] | None = None
     alias: str | None = None
 
 
@@ -71,12 +74,12 @@ class Parameter:
     """
 
     name: str
-    shape: Callable
+    shape: Callable[[Any, Any], Any]
     initial: str | float = "zeros"
     when: str | None = None
     update: int | None = None
     decay: bool = True  # whether weight decay applies
-    fans: Callable | None = None
+    fans: Callable[[Any], Any] | None = None
     trained: bool | str = True  # or the name of the layer setting that says; what is not trained is state
 
 
@@ -107,7 +110,7 @@ class Layer:
 
     parameters: tuple[Parameter, ...] = ()
     settings: tuple[Setting, ...] = ()
-    training: Mapping = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 ALONE = Layer()  # of an operator that owns no arrays
@@ -120,7 +123,17 @@ class Case:
     grow with it, ``channels`` is the number of input channels, ``arrays(rng, x)`` makes the arguments after x.
     """
 
-    def __init__(self, *, spatial=6, channels=3, batch=2, ranks=(1, 2, 3), arrays=None, domain="any", **settings):
+    def __init__(
+        self,
+        *,
+        spatial: int = 6,
+        channels: int = 3,
+        batch: int = 2,
+        ranks: Sequence[int] = (1, 2, 3),
+        arrays: Callable[..., Any] | None = None,
+        domain: str = "any",
+        **settings: Any,
+    ) -> None:
         self.spatial = spatial
         self.channels = channels
         self.batch = batch
@@ -129,23 +142,23 @@ class Case:
         self.domain = domain  # "any", "positive", "distinct", "unit", "beyond one"
         self.settings = settings
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "-".join(f"{k}={v}".replace(" ", "") for k, v in self.settings.items()) or "default"
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Case({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
 
-    def but(self, **changes):
+    def but(self, **changes: Any) -> Case:
         """This case with another ``batch``, ``channels``, ``spatial`` or ``arrays``."""
         other = copy.copy(self)
         other.__dict__.update(changes)
         return other
 
-    def shape(self, rank):
+    def shape(self, rank: int) -> tuple[int, ...]:
         """Shape of x for this case: extents differ from axis to axis, so that mixed-up axes are seen."""
         return (self.batch, self.channels, *(self.spatial + axis for axis in range(rank)))
 
-    def sample(self, rank, dtype=np.float64, seed=0):
+    def sample(self, rank: int, dtype: DTypeLike = np.float64, seed: int = 0) -> tuple[Any, ...]:
         """The arrays of this case: x, and what ``arrays`` adds."""
         rng = np.random.default_rng(seed)
         x = sample_values(rng, self.shape(rank), self.domain).astype(dtype)
@@ -153,7 +166,7 @@ class Case:
         return (x, *(a.astype(dtype) if a is not None and a.dtype.kind == "f" else a for a in rest))
 
 
-def sample_values(rng, shape, domain):
+def sample_values(rng: np.random.Generator, shape: tuple[int, ...], domain: str) -> NDArray[Any]:
     """Values for a check, in random order: neighbours differ by more than 2 / size and none is nearer to 0 than 2e-3.
 
     So no step of a numerical derivative meets a tie or a kink, and a value tells where it came from.
@@ -178,6 +191,6 @@ ANY_SHAPE = "any shape of 1 to 5 dimensions → the same"
 X = Array("x", "input")
 
 
-def per_channel(shapes, settings):
+def per_channel(shapes: Sequence[Any], settings: Mapping[str, Any]) -> tuple[Any, ...]:
     """Shape of an array with one number per channel of the first input."""
     return (shapes[0][1],)

@@ -8,11 +8,15 @@
 CNNCORE_TARGET in the environment chooses at import.
 """
 
+from __future__ import annotations
+
 import os
 import time
 import warnings
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..errors import DtypeError, SettingError
 from . import dispatch
@@ -26,7 +30,7 @@ PEAK_STEPS = 1 << 15  # about half a millisecond
 PEAK_TASKS = 4  # per thread: one that wakes late is helped by the others
 
 
-def targets():
+def targets() -> list[str]:
     """Names of the CPU targets that this machine can run, plainest first.
 
     >>> import cnncore
@@ -36,7 +40,7 @@ def targets():
     return dispatch.targets()
 
 
-def target(name=None):
+def target(name: str | None = None) -> Any:
     """Name of the target that runs now; with ``name``, force that one: at once, and until a ``with`` block ends.
 
     >>> import cnncore
@@ -52,7 +56,7 @@ def target(name=None):
     return _Forced(name)
 
 
-def _current_name(name, stacklevel):
+def _current_name(name: str, stacklevel: int) -> str:
     """``name``, or what a target is called now that earlier versions called so."""
     if name != "definition":
         return name
@@ -67,28 +71,28 @@ def _current_name(name, stacklevel):
 class _Forced:
     """The target is forced when this is made; leaving the ``with`` block brings back the one before."""
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         self.before = dispatch.current_target()
         dispatch.select_target(name)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         dispatch.select_target(self.before)
 
 
-def kernels():
+def kernels() -> list[str]:
     """Names of the compiled kernels; operators without one run their definition."""
     return dispatch.kernel_names()
 
 
-def kernels_taken():
+def kernels_taken() -> list[str]:
     """Names of the kernels taken, by any thread, since this was last asked."""
     return dispatch.kernels_taken()
 
 
-def peak(dtype="float32", threads=None):
+def peak(dtype: DTypeLike = "float32", threads: int | None = None) -> float:
     """The most that this machine computes with the target that runs now, in GFLOP/s: a multiply-add counts as two operations.
 
     Measured anew in some hundredths of a second, by multiply-adds on registers that do not wait for each other; no
@@ -118,7 +122,7 @@ def peak(dtype="float32", threads=None):
     return 2e-9 / best
 
 
-def _choose():
+def _choose() -> None:
     wanted = _current_name(os.environ.get("CNNCORE_TARGET", ""), stacklevel=2)
     if wanted and wanted not in targets():
         warnings.warn(

@@ -1,17 +1,23 @@
-# Written by tools/generate.py from the Cython source.
-from typing import Any
+# Written by tools/generate.py from the compiled module.
+
+from typing import Any, Self
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
+class Tensor:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    precision: Any
+
+@disjoint_base
+class PackedWeights:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
 
 FLOAT32: Any
 
 FLOAT64: Any
 
-class Tensor:
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
-
 def main_thread_changed() -> Any: ...
-
-class PackedWeights:
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
 def kernel_number(name: Any) -> Any: ...
 

@@ -1,8 +1,13 @@
-# Written by tools/generate.py from the Cython source.
-from typing import Any
+# Written by tools/generate.py from the compiled module.
 
-class Held:
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+from typing import Any, Self
 
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class Elements:
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+@disjoint_base
+class Held:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...

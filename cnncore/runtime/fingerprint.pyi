@@ -1,8 +1,14 @@
-# Written by tools/generate.py from the Cython source.
-from typing import Any
+# Written by tools/generate.py from the compiled module.
 
+from typing import Any, Self
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class Fingerprints:
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def changed(self, i: Any) -> Any: ...
+    def first_changed(self) -> Any: ...
 
 def of_saved(arrays: Any, y: Any, extras: Any, saved: Any) -> Any: ...
 

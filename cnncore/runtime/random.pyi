@@ -1,5 +1,8 @@
-# Written by tools/generate.py from the Cython source.
-from typing import Any
+# Written by tools/generate.py from the compiled module.
+
+from typing import Any, Self
+
+from typing_extensions import disjoint_base
 
 def philox_block(counter: Any, key: Any) -> Any: ...
 

@@ -1,14 +1,21 @@
-# Written by tools/generate.py from the Cython source.
-from typing import Any
+# Written by tools/generate.py from the compiled module.
+
+from typing import Any, Self
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
+class Bound:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+
+@disjoint_base
+class Recent:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def find(self, arguments: Any, settings: Any) -> Any: ...
+    def keep(self, arguments: Any, settings: Any, arrays: Any, call: Any, needs_gradient: Any) -> Any: ...
 
 def setting_key(value: Any, depth: Any = ...) -> Any: ...
 
 def frozen_setting(value: Any, depth: Any = ...) -> Any: ...
-
-class Bound:
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
-
-class Recent:
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
 def is_ready(array: Any, shape: Any, dtype: Any) -> Any: ...

@@ -3,8 +3,11 @@
 The results never depend on it: work is cut into tiles by geometry alone.
 """
 
+from __future__ import annotations
+
 import math
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import SettingError
@@ -15,7 +18,7 @@ __all__ = ["get_num_threads", "set_num_threads", "threads"]
 MOST_THREADS = 256
 
 
-def set_num_threads(n):
+def set_num_threads(n: int) -> None:
     """Let every call use up to ``n`` native threads (1 to 256).
 
     >>> import cnncore
@@ -31,13 +34,13 @@ def set_num_threads(n):
     dispatch.set_threads(n.__index__())
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """The number of native threads a call may use."""
     return dispatch.get_threads()
 
 
 @contextmanager
-def threads(n):
+def threads(n: int) -> Iterator[None]:
     """``with cnncore.threads(1): …`` uses ``n`` threads inside the block."""
     before = get_num_threads()
     set_num_threads(n)
@@ -47,7 +50,7 @@ def threads(n):
         set_num_threads(before)
 
 
-def default_threads():
+def default_threads() -> int:
     """CNNCORE_NUM_THREADS, else OMP_NUM_THREADS, else the processors this process may use (affinity and cgroup quota)."""
     for variable in ("CNNCORE_NUM_THREADS", "OMP_NUM_THREADS"):
         text = os.environ.get(variable, "").split(",")[0].strip()
@@ -57,10 +60,10 @@ def default_threads():
         processors = len(os.sched_getaffinity(0))
     except AttributeError:  # not on this system
         processors = os.cpu_count() or 1
-    return max(1, min(processors, _cgroup_processors(), MOST_THREADS))
+    return int(max(1, min(processors, _cgroup_processors(), MOST_THREADS)))
 
 
-def _cgroup_processors():
+def _cgroup_processors() -> float:
     """Processors that a container's quota allows; infinite where there is none."""
     try:
         with open("/sys/fs/cgroup/cpu.max") as file:
@@ -70,4 +73,4 @@ def _cgroup_processors():
         return math.inf
 
 
-dispatch.set_threads(int(default_threads()))
+dispatch.set_threads(default_threads())

@@ -1,15 +1,19 @@
 """Backward passes held against numerical derivatives: Jacobians where they are small, random projections beyond."""
 
+from __future__ import annotations
+
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DtypeError, GradientError, KinkError, KinkWarning, SettingError
 from ..operators.operator import Op
 from ..operators.pooling.implementation import Grid
-from .numerical import STEPS, differentiate, one_sided
+from .numerical import STEPS, Curve, Derivatives, differentiate, one_sided
 
 __all__ = ["GradientError", "KinkError", "KinkWarning", "check_gradient"]
 
@@ -29,7 +33,15 @@ BESIDE = tuple(sign * 5e-5 * k for k in range(1, 17) for sign in (1, -1))
 STEPS_BESIDE = (1e-4, 3e-5, 1e-5, 3e-6)
 
 
-def check_gradient(function, *arrays, step=None, tolerance=1e-8, seed=0, method="auto", **settings):
+def check_gradient(
+    function: Any,
+    *arrays: ArrayLike | None,
+    step: float | None = None,
+    tolerance: float = 1e-8,
+    seed: int = 0,
+    method: str = "auto",
+    **settings: Any,
+) -> float:
     """Check a backward pass against numerical derivatives; return the largest relative error found.
 
     Parameters
@@ -108,7 +120,16 @@ def check_gradient(function, *arrays, step=None, tolerance=1e-8, seed=0, method=
 class _Subject:
     """A function of the arrays in ``arrays`` (copies of its own, free to be changed), with the names for messages."""
 
-    def __init__(self, place, call, names, arrays, differentiable, value=None, parameters=()):
+    def __init__(
+        self,
+        place: str,
+        call: Callable[..., Any],
+        names: list[str],
+        arrays: list[Any],
+        differentiable: list[int],
+        value: Callable[..., Any] | None = None,
+        parameters: tuple[str, ...] = (),
+    ) -> None:
         self.place = place
         self.call = call  # *arrays → (outputs, backward)
         self.names = names
@@ -118,7 +139,7 @@ class _Subject:
         self.parameters = parameters  # names; their arrays, last in ``arrays``, are changed in place
         self.plain = value
 
-    def with_backward(self):
+    def with_backward(self) -> tuple[NDArray[Any], Callable[[NDArray[Any]], list[NDArray[Any]]]]:
         """y, and the function that takes dy to the gradients of the differentiable arrays."""
         returned = self.call(*self.arrays[: self.inputs])
         if not (isinstance(returned, tuple) and len(returned) == 2 and callable(returned[1])):
@@ -128,12 +149,12 @@ class _Subject:
         y, backward = returned
         return _first(y), lambda dy: self._gradients(backward, dy)
 
-    def value(self):
+    def value(self) -> NDArray[Any]:
         """y alone."""
         inputs = self.arrays[: self.inputs]
         return _first(self.plain(*inputs) if self.plain is not None else self.call(*inputs)[0])
 
-    def _gradients(self, backward, dy):
+    def _gradients(self, backward: Any, dy: NDArray[Any]) -> list[NDArray[Any]]:
         returned = backward(dy)
         gradients = list(returned) if isinstance(returned, (tuple, list)) else [returned]
         floats = [i for i in self.differentiable if i < self.inputs]
@@ -160,13 +181,13 @@ class _Subject:
         return [np.array(g) for g in gradients]
 
 
-def _first(y):
+def _first(y: Any) -> NDArray[Any]:
     # A copy: y may be x itself, or a view of it, and x moves.
     return np.array(y[0] if isinstance(y, tuple) else y)
 
 
-def _own_arrays(place, names, arrays):
-    owned = []
+def _own_arrays(place: str, names: Sequence[str], arrays: Any) -> list[Any]:
+    owned: list[Any] = []
     for name, array in zip(names, arrays, strict=True):
         if array is None:
             owned.append(None)
@@ -183,7 +204,7 @@ def _own_arrays(place, names, arrays):
     return owned
 
 
-def _subject(function, arrays, settings, seed):
+def _subject(function: Any, arrays: Sequence[Any], settings: dict[str, Any], seed: int) -> _Subject:
     if isinstance(function, Grid):
         chosen = {choice: settings.pop(choice) for choice in function.choices if choice in settings}
         function = function.operator(**chosen)
@@ -197,7 +218,7 @@ def _subject(function, arrays, settings, seed):
         )
     place = getattr(function, "__name__", type(function).__name__)
     try:
-        known = inspect.signature(function).parameters
+        known = dict(inspect.signature(function).parameters)
     except (TypeError, ValueError):
         known = {}
     names = [p.name for p in known.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][: len(arrays)]
@@ -209,7 +230,7 @@ def _subject(function, arrays, settings, seed):
     return _Subject(place, lambda *given: function(*given, **settings), names, owned, floats)
 
 
-def _operator_subject(op, arrays, settings, seed):
+def _operator_subject(op: Op, arrays: Any, settings: Mapping[str, Any], seed: int) -> _Subject:
     if "seed" in op.settings:
         settings = {"seed": seed, **settings}
     bound, call = op.bind(arrays, dict(settings))  # settings may follow the arrays by position, arrays come by name
@@ -229,7 +250,7 @@ def _operator_subject(op, arrays, settings, seed):
     )
 
 
-def _net_subject(net, arrays, settings):
+def _net_subject(net: Any, arrays: Any, settings: Mapping[str, Any]) -> _Subject:
     names = ["x"] if len(arrays) == 1 else [f"input {i}" for i in range(len(arrays))]
     owned = _own_arrays("net", names, arrays)
     frozen = getattr(net, "frozen", ())
@@ -243,16 +264,16 @@ def _net_subject(net, arrays, settings):
     if "step" in inspect.signature(net.with_backward).parameters:
         settings = {"step": 0, **settings}  # the same random numbers in every pass
 
-    def call(*given):
+    def call(*given: Any) -> tuple[Any, Callable[..., Any]]:
         # All outputs as one vector, so that each of them is checked.
         y, backward = net.with_backward(*given, **settings)
         outputs = y if isinstance(y, tuple) else (y,)
         ends = np.cumsum([output.size for output in outputs])[:-1]
 
-        def backward_of_all(dy):
+        def backward_of_all(dy: NDArray[Any]) -> Any:
             parts = np.split(dy, ends) if isinstance(y, tuple) else [dy]
             dxs = backward(*(part.reshape(output.shape) for part, output in zip(parts, outputs, strict=True)))
-            backward_of_all.gradients = backward.gradients
+            backward_of_all.gradients = backward.gradients  # type: ignore[attr-defined]  # as of a net's backward
             return dxs
 
         return np.concatenate([output.ravel() for output in outputs]) if isinstance(y, tuple) else y, backward_of_all
@@ -270,7 +291,7 @@ def _net_subject(net, arrays, settings):
 # ── The check ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _check(subject, steps, tolerance, seed, method):
+def _check(subject: _Subject, steps: Sequence[float], tolerance: float, seed: int, method: str) -> float:
     rng = np.random.default_rng(seed)
     y, backward = subject.with_backward()
     if y.dtype != np.float64:
@@ -299,12 +320,12 @@ def _check(subject, steps, tolerance, seed, method):
     return largest
 
 
-def _small(x, y):
+def _small(x: NDArray[Any], y: NDArray[Any]) -> bool:
     """Whether the Jacobian of y in x is small enough to be computed whole."""
     return max(x.size, y.size) <= WHOLE_SIDE and x.size * y.size <= WHOLE_ENTRIES
 
 
-def _conduct(subject, backward, dy):
+def _conduct(subject: _Subject, backward: Any, dy: NDArray[Any]) -> list[NDArray[Any]]:
     """Gradients for dy, after checking that backward leaves everything as it is and repeats itself."""
     before = [None if a is None else a.copy() for a in subject.arrays]
     given = dy.copy()
@@ -312,7 +333,7 @@ def _conduct(subject, backward, dy):
     if not np.array_equal(given, dy):
         raise GradientError(f"{subject.place}: backward changed dy")
     for name, array, old in zip(subject.names, subject.arrays, before, strict=True):
-        if array is not None and not np.array_equal(array, old):
+        if old is not None and not np.array_equal(array, old):
             raise GradientError(f"{subject.place}: forward or backward changed {name}")
     for i, first, second in zip(subject.differentiable, gradients, backward(dy.copy()), strict=True):
         if not np.isfinite(first).all():
@@ -327,18 +348,20 @@ def _conduct(subject, backward, dy):
     return gradients
 
 
-def _reach(x):
+def _reach(x: NDArray[Any]) -> NDArray[Any]:
     """What steps along each element are relative to: its size, but not less than that of its array's typical element."""
     typical = float(np.sqrt(np.mean(np.square(x)))) or 1.0
     return np.maximum(np.abs(x.ravel()), typical)
 
 
-def _along(subject, i, outcome, directions=None):
+def _along(
+    subject: _Subject, i: int, outcome: Callable[[NDArray[Any]], Any], directions: NDArray[Any] | None = None
+) -> Curve:
     """The curve t ↦ outcome(y) as array i moves by t along element j, or along directions[j]."""
     x = subject.arrays[i]
     start = x.copy()
 
-    def curve(j, t):
+    def curve(j: int, t: float) -> Any:
         try:
             if directions is None:
                 x.flat[j] = start.flat[j] + t
@@ -354,7 +377,17 @@ def _along(subject, i, outcome, directions=None):
     return curve
 
 
-def _compare_jacobian(subject, i, y, backward, dy, gradient, steps, tolerance, rng):
+def _compare_jacobian(
+    subject: _Subject,
+    i: int,
+    y: NDArray[Any],
+    backward: Any,
+    dy: NDArray[Any],
+    gradient: NDArray[Any],
+    steps: Sequence[float],
+    tolerance: float,
+    rng: np.random.Generator,
+) -> float:
     """Every entry of the argument's Jacobian, then the gradient for a dense dy."""
     jacobian = _Jacobian(subject, i, y, backward, steps, tolerance)
     jacobian.check_settled()
@@ -367,7 +400,9 @@ def _compare_jacobian(subject, i, y, backward, dy, gradient, steps, tolerance, r
 class _Jacobian:
     """The Jacobian of array i: ``given`` by backward, a row for each element of y, and ``found`` numerically."""
 
-    def __init__(self, subject, i, y, backward, steps, tolerance):
+    def __init__(
+        self, subject: _Subject, i: int, y: NDArray[Any], backward: Any, steps: Sequence[float], tolerance: float
+    ) -> None:
         self.subject, self.i, self.y, self.steps, self.tolerance = subject, i, y, steps, tolerance
         self.x, self.name = subject.arrays[i], subject.names[i]
         self.curve, self.reach, self.magnitude = _along(subject, i, np.ravel), _reach(self.x), np.abs(y).max()
@@ -381,17 +416,17 @@ class _Jacobian:
         scale = np.abs(self.given).max(initial=0)
         self.found = differentiate(self.curve, self.x.size, self.reach, self.magnitude, TRUST * tolerance, scale, steps)
 
-    def line(self, j, steps):
+    def line(self, j: int, steps: Sequence[float]) -> _Line:
         """The curve along element j of x."""
         return _Line(lambda t: self.curve(j, t), self.reach[j], self.magnitude, self.found.scale, self.tolerance, steps)
 
-    def element(self, j):
+    def element(self, j: int) -> str:
         return _element(self.name, _unravel(j, self.x))
 
-    def output(self, k):
+    def output(self, k: int) -> str:
         return _element("y", _unravel(k, self.y))
 
-    def check_settled(self):
+    def check_settled(self) -> None:
         """Compare where there is a numerical derivative; what a second one does not confirm lies too close to a kink."""
         given, found = self.given, self.found
         wrong = found.settled & _differs(given, found.value, found, self.tolerance)
@@ -402,7 +437,7 @@ class _Jacobian:
             found.settled[wrong[:, j], j] = False
             wrong[:, j] = False
 
-    def report(self, wrong, j, k):
+    def report(self, wrong: NDArray[Any], j: int, k: int) -> NoReturn:
         """Raise an error about element j of x and k of y, with what all that is wrong hints at."""
         given, found, x = self.given, self.found, self.x
         where = wrong.any(axis=0).reshape(x.shape)
@@ -414,7 +449,7 @@ class _Jacobian:
             + f". {np.count_nonzero(where)} of {x.size} elements are wrong"
         )
 
-    def check_beside(self):
+    def check_beside(self) -> tuple[list[str], float]:
         """Compare the other elements beside their kinks: (names of these elements, largest error)."""
         given, found = self.given, self.found
         moved, largest = [], 0.0
@@ -442,7 +477,7 @@ class _Jacobian:
             found.value[:, j] = given[:, j]
         return moved, largest
 
-    def check_sum(self, dy, gradient):
+    def check_sum(self, dy: NDArray[Any], gradient: NDArray[Any]) -> None:
         """Compare the gradient for a dense dy: the sum over all outputs."""
         found = self.found
         expected = (np.ravel(dy) @ found.value).reshape(self.x.shape)
@@ -459,7 +494,7 @@ class _Jacobian:
             )
 
 
-def _column(subject, i, j, t):
+def _column(subject: _Subject, i: int, j: int, t: float) -> NDArray[Any]:
     """Column j of array i's Jacobian by backward, with element j moved by t."""
     x = subject.arrays[i]
     start = x.flat[j]
@@ -481,11 +516,19 @@ def _column(subject, i, j, t):
 class _Line:
     """A curve through the point with kinks near it: a second look at its derivative, and places beside the kinks."""
 
-    def __init__(self, curve, reach, magnitude, scale, tolerance, steps):
+    def __init__(
+        self,
+        curve: Callable[[float], Any],
+        reach: float,
+        magnitude: float,
+        scale: float,
+        tolerance: float,
+        steps: Sequence[float],
+    ) -> None:
         self.curve, self.reach, self.magnitude = curve, float(reach), magnitude
         self.scale, self.tolerance, self.steps = scale, tolerance, steps
 
-    def derivatives(self, at, steps):
+    def derivatives(self, at: float, steps: Sequence[float]) -> Derivatives:
         return differentiate(
             lambda _, t: self.curve(at + t),
             1,
@@ -496,24 +539,24 @@ class _Line:
             steps,
         )
 
-    def confirms(self, given, value, at=0.0):
+    def confirms(self, given: Any, value: Any, at: float = 0.0) -> NDArray[Any]:
         """Where a second numerical derivative agrees with ``value``, which differs from ``given``."""
         second = self.derivatives(at, [SECOND_LOOK * step for step in self.steps])
         with np.errstate(invalid="ignore"):
             off = np.abs(second.value[:, 0] - value) + second.error[:, 0] + second.bend[:, 0]
             return off <= 2 * AGREEMENT * np.abs(given - value)
 
-    def equal(self, given, value):
+    def equal(self, given: Any, value: Any) -> NDArray[Any]:
         small = (np.abs(given) <= self.floor) & (np.abs(value) <= self.floor)
         return (np.abs(given - value) <= self.tolerance * self.scale) | small
 
-    def error(self, given, value):
+    def error(self, given: Any, value: Any) -> float:
         """The largest, relative to the Jacobian's largest element; 0 where rounding alone makes values."""
         floor = self.floor
         small = (np.abs(given) <= floor) & (np.abs(value) <= floor)
         return float(np.where(small, 0, np.abs(given - value)).max() / self.scale) if self.scale else 0.0
 
-    def beside(self, given):
+    def beside(self, given: Callable[[float], NDArray[Any]]) -> tuple[float, Any, Any]:
         """(t, numerical derivative, ``given(t)``) at the first t where no kink is in the way; else derivative None."""
         for multiple in BESIDE:
             t = multiple * self.reach
@@ -527,7 +570,7 @@ class _Line:
         return 0.0, None, None
 
 
-def _warn_of_kinks(subject, elements, of):
+def _warn_of_kinks(subject: _Subject, elements: Sequence[str], of: int) -> None:
     if elements:
         named = ", ".join(elements[:3]) + (" …" if len(elements) > 3 else "")
         what = f"{len(elements)} of {of} elements lie" if len(elements) > 1 else f"1 of {of} elements lies"
@@ -539,13 +582,13 @@ def _warn_of_kinks(subject, elements, of):
         )
 
 
-def _differs(given, value, found, tolerance):
+def _differs(given: Any, value: Any, found: Derivatives, tolerance: float) -> NDArray[Any]:
     """Where given and numerical derivative disagree: both below what rounding can show count as 0."""
     small = (np.abs(given) <= found.floor) & (np.abs(value) <= found.floor)
     return (np.abs(given - value) > tolerance * found.scale) & ~small
 
 
-def _largest(given, found):
+def _largest(given: Any, found: Derivatives) -> float:
     if found.scale == 0:
         return 0.0
     error = np.where(found.settled, np.abs(given - found.value), 0)
@@ -553,7 +596,17 @@ def _largest(given, found):
     return float(np.where(small, 0, error).max() / found.scale)
 
 
-def _compare_projections(subject, i, y, backward, dy, gradient, steps, tolerance, rng):
+def _compare_projections(
+    subject: _Subject,
+    i: int,
+    y: NDArray[Any],
+    backward: Any,
+    dy: NDArray[Any],
+    gradient: NDArray[Any],
+    steps: Sequence[float],
+    tolerance: float,
+    rng: np.random.Generator,
+) -> float:
     """⟨dy, J v⟩ = ⟨Jᵀdy, v⟩ with random dy and v; on a mismatch, the first element of x that causes it."""
     x = subject.arrays[i]
     position = subject.differentiable.index(i)
@@ -581,13 +634,23 @@ def _compare_projections(subject, i, y, backward, dy, gradient, steps, tolerance
 class _Projection:
     """One random projection of array i's Jacobian, and what is needed to find where it goes wrong."""
 
-    def __init__(self, subject, i, y, dy, gradient, v, steps, tolerance):
+    def __init__(
+        self,
+        subject: _Subject,
+        i: int,
+        y: NDArray[Any],
+        dy: NDArray[Any],
+        gradient: NDArray[Any],
+        v: NDArray[Any],
+        steps: Sequence[float],
+        tolerance: float,
+    ) -> None:
         self.subject, self.i, self.y, self.dy, self.gradient = subject, i, y, dy, gradient
         self.v, self.steps, self.tolerance = v, steps, tolerance
         self.x, self.name = subject.arrays[i], subject.names[i]
         self.reach = float(np.sqrt(np.mean(np.square(self.x)))) or 1.0
 
-    def compare(self, elements=slice(None)):
+    def compare(self, elements: slice = slice(None)) -> tuple[Derivatives, NDArray[Any]]:
         """Numerical and given derivative along v restricted to ``elements``."""
         v = np.zeros_like(self.v)
         v[:, elements] = self.v[:, elements]
@@ -604,7 +667,7 @@ class _Projection:
         )
         return found, np.array([[terms.sum()]])
 
-    def narrow(self, guilty):
+    def narrow(self, guilty: Callable[[slice], bool]) -> int:
         """The first element of x for which guilty(elements) holds, by halving: it holds for all of them."""
         low, high = 0, self.x.size
         while high - low > 1:
@@ -612,20 +675,20 @@ class _Projection:
             low, high = (low, middle) if guilty(slice(low, middle)) else (middle, high)
         return low
 
-    def wrong(self, elements):
+    def wrong(self, elements: slice) -> bool:
         """Whether the derivatives differ by more than the numerical one may be off itself."""
         found, given = self.compare(elements)
         doubt = 0 if found.settled.all() else 2 * (found.error + found.bend)
         differs = np.abs(given - found.value) > doubt + self.tolerance * found.scale
         return bool((differs & _differs(given, found.value, found, self.tolerance)).any())
 
-    def line(self, found, steps):
+    def line(self, found: Derivatives, steps: Sequence[float]) -> _Line:
         """The whole direction as a curve."""
         curve = _along(self.subject, self.i, lambda y: [np.vdot(self.dy, y)], self.v)
         magnitude = float(np.linalg.norm(self.dy * self.y))
         return _Line(lambda t: curve(0, t), self.reach, magnitude, found.scale, self.tolerance, steps)
 
-    def given_at(self, t):
+    def given_at(self, t: float) -> NDArray[Any]:
         """The derivative along v by backward, with x moved by t·v."""
         start = self.x.copy()
         try:
@@ -636,7 +699,7 @@ class _Projection:
         finally:
             self.x[...] = start
 
-    def check_beside(self, found, given):
+    def check_beside(self, found: Derivatives, given: Any) -> float:
         """Compare at a point moved along v, where no kink is in the way; return the error there."""
         line = self.line(found, STEPS_BESIDE)
         t, value, there = line.beside(self.given_at)
@@ -654,7 +717,7 @@ class _Projection:
             )
         return line.error(there, value)
 
-    def report(self):
+    def report(self) -> NoReturn:
         j = self.narrow(self.wrong)
         # The neighbourhood of the wrong element and a sample of the others show what kind of error it is.
         sample = np.unique(np.r_[j, np.linspace(0, self.x.size - 1, min(self.x.size, 128)).astype(int)])
@@ -681,7 +744,7 @@ class _Projection:
             + f". Of {len(sample)} elements looked at {np.count_nonzero(wrong)} are wrong"
         )
 
-    def raise_kink(self):
+    def raise_kink(self) -> None:
         """Raise KinkError if an element of x lies on a kink itself."""
         along = _along(self.subject, self.i, lambda y: [np.vdot(self.dy, y)], self.v)
         below, above, sided = one_sided(along, 0, self.reach)
@@ -704,7 +767,9 @@ class _Projection:
 # ── Saying what is wrong ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _raise_kink(subject, i, curve, reach, settled, y, j):
+def _raise_kink(
+    subject: _Subject, i: int, curve: Curve, reach: NDArray[Any], settled: NDArray[Any], y: NDArray[Any], j: int
+) -> None:
     """Raise the error that says why column j has no derivative, if it lies on a kink, a jump, or the edge of a domain."""
     x, name = subject.arrays[i], subject.names[i]
     k = int(np.flatnonzero(~settled[:, j])[0])
@@ -744,13 +809,13 @@ def _raise_kink(subject, i, curve, reach, settled, y, j):
         )
 
 
-def _bends_at_once(curve, bend, size, reach):
+def _bends_at_once(curve: Callable[[float], Any], bend: float, size: float, reach: float) -> bool:
     """Whether the kink is at t = 0, not beside it: second differences show it at the smallest step that rounding allows."""
     step = max(64 * np.finfo(float).eps * size / bend, 64 * np.finfo(float).eps * reach)
     return abs(curve(step) - 2 * curve(0.0) + curve(-step)) > 0.5 * bend * step
 
 
-def _unsettled(subject, output, where, value, error, given):
+def _unsettled(subject: _Subject, output: str, where: str, value: Any, error: float, given: Any) -> str:
     return (
         f"{subject.place}: the numerical derivative of {output} at {where} does not settle for any step: it is "
         f"{value:.6g} ± {error:.1g} at best, backward gives {given:.6g}. The function is noisy (does it compute in "
@@ -758,7 +823,7 @@ def _unsettled(subject, output, where, value, error, given):
     )
 
 
-def _ties(curve, x, j, k, step):
+def _ties(curve: Curve, x: NDArray[Any], j: int, k: int, step: float) -> list[int]:
     """Elements with the value of element j that put a kink into y[k] too (of the first hundred)."""
     same = np.flatnonzero((x.ravel() == x.flat[j]) & (np.arange(x.size) != j))[:100]
     with np.errstate(all="ignore"):
@@ -766,7 +831,7 @@ def _ties(curve, x, j, k, step):
         return [int(s) for s in same if abs(curve(s, step)[k] - 2 * middle + curve(s, -step)[k]) > 1e-3 * step]
 
 
-def _hint(given, value, where, wrong, shape):
+def _hint(given: Any, value: Any, where: NDArray[Any], wrong: NDArray[Any], shape: tuple[int, ...] | None) -> str:
     """What the error looks like: sign, factor, nothing at all, a shift, a transposition, only the border."""
     pairs = wrong & np.isfinite(value)
     g, v = given[pairs], value[pairs]
@@ -798,7 +863,7 @@ def _hint(given, value, where, wrong, shape):
     return f" ({'; '.join(hints)})" if hints else ""
 
 
-def _moved(given, value):
+def _moved(given: Any, value: Any) -> list[str]:
     """Whether the gradient is the right one, but shifted by one or transposed."""
     close = 1e-6 * np.abs(value).max()
     for axis in range(1, value.ndim):
@@ -818,17 +883,17 @@ def _moved(given, value):
     return []
 
 
-def _ratio(given, value):
+def _ratio(given: Any, value: Any) -> str:
     return f" (ratio {given / value:.6g})" if value else ""
 
 
-def _unravel(flat, array):
+def _unravel(flat: Any, array: NDArray[Any]) -> tuple[int, ...]:
     return tuple(int(k) for k in np.unravel_index(flat, array.shape))
 
 
-def _first_index(mask):
+def _first_index(mask: NDArray[Any]) -> tuple[int, ...]:
     return _unravel(int(np.flatnonzero(mask)[0]), mask)
 
 
-def _element(name, index):
+def _element(name: str, index: Sequence[int]) -> str:
     return f"{name}[{', '.join(map(str, index))}]" if index else name

@@ -5,11 +5,19 @@ at t = 0 comes from scipy.differentiate. The step shrinks until scipy's own erro
 smooth at that scale; entries for which no step will do are reported as unsettled, never guessed.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["STEPS", "Derivatives", "differentiate", "one_sided"]
+
+# (number of a direction, t) → the result of f when its arguments have moved by t along it.
+Curve: TypeAlias = Callable[[int, float], Any]
 
 # Half widths of the difference formula, tried in this order, in units of a direction's reach. All but the last go down,
 # away from kinks nearby; the last goes up, where the values are so large that rounding drowns a small difference.
@@ -33,14 +41,22 @@ class Derivatives:
     floor: np.ndarray  # per direction: what rounding alone can make of a derivative that is 0
 
 
-def differentiate(curve, directions, reach, magnitude, trust, scale=0.0, steps=STEPS):
+def differentiate(
+    curve: Curve,
+    directions: int,
+    reach: NDArray[Any],
+    magnitude: Any,
+    trust: float,
+    scale: float = 0.0,
+    steps: Sequence[float] = STEPS,
+) -> Derivatives:
     """Derivatives at t = 0 of ``curve(direction, t) → vector`` for every number of ``directions``.
 
     ``reach[direction]`` is the length that steps are relative to, ``magnitude`` the size of the values (for rounding),
     ``scale`` a lower bound of the derivatives' size. An entry is settled when scipy's error estimate is at most
     ``trust`` × the largest derivative and the curve has no kink there.
     """
-    result = None
+    result: Derivatives | None = None
     pending = np.arange(directions)
     for step in steps:
         bent = 0 if result is None else result.bend[:, pending]
@@ -64,23 +80,26 @@ def differentiate(curve, directions, reach, magnitude, trust, scale=0.0, steps=S
         pending = np.flatnonzero(~result.settled.all(axis=0))
         if not len(pending):
             break
+    assert result is not None, "steps is empty"
     return result
 
 
-def _better(error, bend, result, pending):
+def _better(error: NDArray[Any], bend: NDArray[Any], result: Derivatives, pending: NDArray[Any]) -> NDArray[Any]:
     with np.errstate(invalid="ignore"):
         new = np.nan_to_num(error + bend, nan=np.inf)
         old = np.nan_to_num(result.error[:, pending] + result.bend[:, pending], nan=np.inf)
     return new < old
 
 
-def _differences(curve, directions, step, magnitude, bent):
+def _differences(
+    curve: Curve, directions: NDArray[Any], step: NDArray[Any], magnitude: Any, bent: Any
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Value, error estimate and bend with one step per direction; ``bent``: what other steps found."""
     from scipy.differentiate import derivative
 
     seen = {}
 
-    def values(t):
+    def values(t: NDArray[Any]) -> NDArray[Any]:
         # scipy asks for t = 0 first, then for several t per direction at once: (directions,) or (directions, nodes).
         nodes = t.reshape(len(directions), -1)
         columns = [[curve(j, s) for s in row] for j, row in zip(directions, nodes, strict=True)]
@@ -110,11 +129,13 @@ def _differences(curve, directions, step, magnitude, bent):
     return result.df, error, bend
 
 
-def one_sided(curve, direction, reach, steps=(1e-4, 1e-5, 1e-6)):
+def one_sided(
+    curve: Curve, direction: int, reach: float, steps: Sequence[float] = (1e-4, 1e-5, 1e-6)
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Derivatives (from below, from above) of every output along one direction, and whether both settle."""
     from scipy.differentiate import derivative
 
-    def values(t):
+    def values(t: NDArray[Any]) -> NDArray[Any]:
         return np.moveaxis(np.array([curve(direction, s) for s in np.ravel(t)], dtype=float), 0, 1).reshape(
             -1, *t.shape
         )

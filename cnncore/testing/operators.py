@@ -1,18 +1,24 @@
 """Every case of an operator checked: gradients, adjoint, float32, kernels."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, TextIO
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..errors import CnnError, GradientError, SettingError, ShapeError, unknown_name
 from ..operators.operator import Op
+from ..operators.schema import Case
 from ..runtime import cpu
 from .gradients import _first, _operator_subject, _small, check_gradient
 
 # Largest errors allowed, relative to the largest value of the result compared.
 ADJOINT_LIMIT = 1e-12
 FLOAT32_LIMIT = 2e-5
-KERNEL_LIMITS = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-12}
+KERNEL_LIMITS: dict[np.dtype[Any], float] = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-12}
 
 
 @dataclass
@@ -30,7 +36,7 @@ class Row:
     verdict: str = "ok"
 
     @property
-    def failed(self):
+    def failed(self) -> bool:
         return self.verdict != "ok"
 
 
@@ -38,23 +44,25 @@ class Row:
 class Report:
     """All rows of a run of :func:`check_operators`."""
 
-    rows: list
+    rows: list[Row]
 
     @property
-    def failed(self):
+    def failed(self) -> list[Row]:
         """The rows that failed."""
         return [row for row in self.rows if row.failed]
 
     @property
-    def largest(self):
+    def largest(self) -> float:
         """The largest gradient error."""
         return max((row.gradient for row in self.rows if row.gradient is not None), default=0.0)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return format_table(self.rows)
 
 
-def check_adjoint(op, *arrays, seed=0, limit=ADJOINT_LIMIT, **settings):
+def check_adjoint(
+    op: Op, *arrays: ArrayLike | None, seed: int = 0, limit: float = ADJOINT_LIMIT, **settings: Any
+) -> float:
     """Check an operator's backward by the adjoint identity, in every array argument in which y is linear.
 
     With A the linear part of y as a function of that argument, any u and g satisfy ⟨A u, g⟩ = ⟨u, Aᵀg⟩, to rounding and
@@ -92,7 +100,7 @@ def check_adjoint(op, *arrays, seed=0, limit=ADJOINT_LIMIT, **settings):
     return largest
 
 
-def check_operator(operator, seed=0):
+def check_operator(operator: str | Op, seed: int = 0) -> list[Row]:
     """Check every case of an operator in every rank; return one :class:`Row` for each.
 
     Gradient against the numerical derivative; adjoint identity where y is linear; float32 against float64, forward and
@@ -106,7 +114,13 @@ def check_operator(operator, seed=0):
     return [_check_case(op, case, name, rank, seed) for case, name in named_cases(op) for rank in case.ranks]
 
 
-def check_operators(names=None, *, progress=None, stream=None, seed=0):
+def check_operators(
+    names: Iterable[str | Op] | None = None,
+    *,
+    progress: Callable[[int, int, Row], object] | None = None,
+    stream: TextIO | None = None,
+    seed: int = 0,
+) -> Report:
     """Run :func:`check_operator` over ``names`` (operators or their names; default all); return a :class:`Report`.
 
     The name of a grid, such as "pool", stands for all of its operators. ``progress(done, total, row)`` is called after every
@@ -114,15 +128,14 @@ def check_operators(names=None, *, progress=None, stream=None, seed=0):
     """
     from ..operators.registry import GRIDS, OPS
 
+    operators = list(OPS.values())
     if names is not None:
-        names = [op for name in names for op in (GRIDS[name].pairs.values() if name in GRIDS else (_operator(name),))]
-    work = [
-        (op, case, name, rank)
-        for op in (OPS.values() if names is None else names)
-        for case, name in named_cases(op)
-        for rank in case.ranks
-    ]
-    rows = []
+        operators = []
+        for name in names:
+            grid = GRIDS.get(name) if isinstance(name, str) else None
+            operators += [_operator(name)] if grid is None else grid.pairs.values()
+    work = [(op, case, name, rank) for op in operators for case, name in named_cases(op) for rank in case.ranks]
+    rows: list[Row] = []
     if stream is not None:
         print(_HEADER, file=stream, flush=True)
     for op, case, name, rank in work:
@@ -134,7 +147,7 @@ def check_operators(names=None, *, progress=None, stream=None, seed=0):
     return Report(rows)
 
 
-def _operator(operator):
+def _operator(operator: str | Op) -> Op:
     from ..operators.registry import OPS, find
 
     if isinstance(operator, Op):
@@ -145,9 +158,9 @@ def _operator(operator):
     return op
 
 
-def named_cases(op):
+def named_cases(op: Op) -> list[tuple[Case, str]]:
     """Pairs (case, name): cases that differ in their arrays alone are numbered."""
-    seen = {}
+    seen: dict[str, int] = {}
     named = []
     for case in op.cases:
         seen[str(case)] = seen.get(str(case), 0) + 1
@@ -155,7 +168,7 @@ def named_cases(op):
     return named
 
 
-def _check_case(op, case, name, rank, seed):
+def _check_case(op: Op, case: Case, name: str, rank: int, seed: int) -> Row:
     row = Row(op.name, name, rank)
     try:
         arrays = case.sample(rank, seed=seed)
@@ -174,12 +187,12 @@ def _check_case(op, case, name, rank, seed):
     return row
 
 
-def _whole(op, arrays, settings):
+def _whole(op: Op, arrays: Any, settings: Any) -> bool:
     y = _first(op(*arrays, **settings))
     return all(_small(a, y) for a in arrays if a is not None and a.dtype.kind == "f")
 
 
-def _both_passes(op, arrays, settings):
+def _both_passes(op: Op, arrays: Any, settings: Any) -> list[NDArray[Any]]:
     """y and the gradients for a dy that depends on y's shape alone."""
     y, backward = op.with_backward(*arrays, **settings)
     y = _first(y)
@@ -188,7 +201,7 @@ def _both_passes(op, arrays, settings):
     return [y, *(gradients if isinstance(gradients, tuple) else [gradients])]
 
 
-def _relative(found, expected):
+def _relative(found: NDArray[Any], expected: NDArray[Any]) -> float:
     """Largest difference relative to the largest value; infinite where one is NaN and the other is not."""
     if found.shape != expected.shape:
         raise ShapeError(f"results differ in shape: {found.shape} and {expected.shape}")
@@ -201,7 +214,7 @@ def _relative(found, expected):
     return float(difference / (np.abs(expected[finite]).max(initial=0) or 1))
 
 
-def _float32_error(op, single, settings):
+def _float32_error(op: Op, single: Sequence[Any], settings: Any) -> float:
     double = [a.astype(np.float64) if a is not None and a.dtype.kind == "f" else a for a in single]
     what = ["y", *(f"gradient {i}" for i in range(len(single)))]
     largest = 0.0
@@ -216,7 +229,7 @@ def _float32_error(op, single, settings):
     return largest
 
 
-def _kernel_error(op, single, settings):
+def _kernel_error(op: Op, single: Sequence[Any], settings: Any) -> float:
     largest = 0.0
     for dtype, limit in KERNEL_LIMITS.items():
         arrays = [a.astype(dtype) if a is not None and a.dtype.kind == "f" else a for a in single]
@@ -242,8 +255,8 @@ _HEADER = (
 )
 
 
-def _line(row):
-    def number(value, unit=""):
+def _line(row: Row) -> str:
+    def number(value: float | None, unit: str = "") -> str:
         return f"{'–':>9}" if value is None else f"{f'{value:.1e}' if not unit else f'{value:.1f} {unit}':>9}"
 
     case = row.case if len(row.case) <= 44 else row.case[:43] + "…"
@@ -253,7 +266,7 @@ def _line(row):
     )
 
 
-def format_table(rows):
+def format_table(rows: Iterable[Row]) -> str:
     """The rows of a report as text, with a closing line."""
     rows = list(rows)
     failed = sum(row.failed for row in rows)

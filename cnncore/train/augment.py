@@ -5,10 +5,15 @@ it is in, the order of batches, or the number of threads. For that, draws come f
 (Salmon et al. 2011, doi:10.1145/2063384.2063405), keyed by (seed, epoch) and read at the image's own place.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..checks import integer, number, per_axis
 from ..errors import DtypeError, SettingError, ShapeError
@@ -23,7 +28,7 @@ DRAWS_PER_IMAGE = (
 IMAGES_PER_CHUNK = 64  # of 28×28: the work arrays of a chunk stay in the second-level cache
 
 
-def uniform(seed, epoch, purpose, count):
+def uniform(seed: int, epoch: int, purpose: int, count: int) -> NDArray[Any]:
     """Return ``count`` numbers in [0, 1) that depend on (seed, epoch, purpose) and, each, on its place alone.
 
     Parameters
@@ -94,11 +99,11 @@ class Augment:
     shear: float = 8.0
     flip: bool = False
     fill: float | str = 0.0
-    canvases: tuple = ((1.0, 1.0),)
+    canvases: Sequence[Sequence[float]] = ((1.0, 1.0),)
     least: float = 0.75
     smallest: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         limits = {"shift": 1.0, "rotation": 180.0, "scale": 10.0, "shear": 80.0}
         for name, limit in limits.items():
             value = getattr(self, name)
@@ -119,7 +124,14 @@ class Augment:
         for name in ("least", "smallest"):
             number(above=0, maximum=1)("Augment", name, getattr(self, name))
 
-    def __call__(self, images, seed, epoch, indices=None, canvas=(1.0, 1.0)):
+    def __call__(
+        self,
+        images: ArrayLike,
+        seed: int,
+        epoch: int,
+        indices: ArrayLike | None = None,
+        canvas: Sequence[float] = (1.0, 1.0),
+    ) -> NDArray[Any]:
         """Distort ``images`` (n, H, W) or (n, H, W, 3), numbers ``indices`` (default 0 … n − 1) of a data set.
 
         Returns float32 of the same shape (H and W times the multiples of ``canvas``), on the same scale of pixel values.
@@ -132,17 +144,19 @@ class Augment:
             raise ShapeError(f"Augment: indices must be {len(images)} numbers from 0 up, one for each image")
         return self.distort(images, self.draws(seed, epoch, int(indices.max(initial=-1)) + 1)[indices], canvas)
 
-    def distort(self, images, draws, canvas=(1.0, 1.0)):
+    def distort(self, images: NDArray[Any], draws: NDArray[Any], canvas: Sequence[float] = (1.0, 1.0)) -> NDArray[Any]:
         """Distort each image as its row of ``draws`` says."""
         height, width = images.shape[1:3]
         size = on_canvas((height, width), canvas)
         return warp(images, self.matrices(draws, height, width, size), self.fill, size)
 
-    def draws(self, seed, epoch, count):
+    def draws(self, seed: int, epoch: int, count: int) -> NDArray[Any]:
         """Random numbers (count, 10) for images 0 … count − 1 of an epoch; rows do not depend on ``count``."""
         return uniform(seed, epoch, DISTORTION, count * DRAWS_PER_IMAGE).reshape(count, DRAWS_PER_IMAGE)
 
-    def matrices(self, draws, height, width, canvas=None):
+    def matrices(
+        self, draws: NDArray[Any], height: int, width: int, canvas: Sequence[int] | None = None
+    ) -> NDArray[Any]:
         """Return (n, 2, 3): input position (y, x) = M (y, x, 1) of output pixel (y, x), in pixels.
 
         M = T(centre + shift) · R(angle) · [[1, 0], [tan shear, 1]] · diag(1, ±1) / factor · T(−centre); rows are y, x. On a
@@ -172,12 +186,12 @@ class Augment:
         return np.concatenate([linear, offset[:, :, None]], axis=2)
 
 
-def on_canvas(size, canvas):
+def on_canvas(size: Sequence[int], canvas: Sequence[float]) -> tuple[int, ...]:
     """Height and width of ``size`` times the multiples of ``canvas``, in whole pixels."""
     return tuple(round(multiple * extent) for multiple, extent in zip(canvas, size, strict=True))
 
 
-def batch_plan(count, batch_size, augment=None):
+def batch_plan(count: int, batch_size: int, augment: Augment | None = None) -> list[tuple[int, int, Sequence[float]]]:
     """The batches of an epoch of ``count`` images: (first, last + 1, canvas) of each.
 
     The canvases of ``augment`` take turns. On a canvas of h × w times the image there are 1 / √(h w) as many images, so that
@@ -189,7 +203,8 @@ def batch_plan(count, batch_size, augment=None):
     [(0, 4, (1.0, 1.0)), (4, 6, (2.0, 2.0)), (6, 10, (1.0, 1.0))]
     """
     canvases = ((1.0, 1.0),) if augment is None else augment.canvases
-    batches, first = [], 0
+    batches: list[tuple[int, int, Sequence[float]]] = []
+    first = 0
     while first < count:
         canvas = canvases[len(batches) % len(canvases)]
         last = min(count, first + max(1, round(batch_size / math.sqrt(canvas[0] * canvas[1]))))
@@ -198,7 +213,9 @@ def batch_plan(count, batch_size, augment=None):
     return batches
 
 
-def warp(images, matrices, fill=0.0, size=None):
+def warp(
+    images: ArrayLike, matrices: ArrayLike, fill: float | str = 0.0, size: int | Sequence[int] | None = None
+) -> NDArray[Any]:
     """Read every output pixel at its own place of the input, between pixels by bilinear interpolation.
 
     Parameters
@@ -243,7 +260,7 @@ def warp(images, matrices, fill=0.0, size=None):
     return output
 
 
-def _warp_chunk(images, matrices, fill, output):
+def _warp_chunk(images: NDArray[Any], matrices: NDArray[Any], fill: float | str, output: NDArray[Any]) -> None:
     n, H, W = images.shape[:3]
     # One pixel of border on each side holds what lies outside. Positions are clipped into it, so no pixel needs a test.
     padded = np.empty((n, H + 2, W + 2, *images.shape[3:]), np.float32)
@@ -275,7 +292,7 @@ def _warp_chunk(images, matrices, fill, output):
     output[...] = _between(top, bottom, y)
 
 
-def _between(start, end, t):
+def _between(start: NDArray[Any], end: NDArray[Any], t: NDArray[Any]) -> NDArray[Any]:
     """start + t (end − start), written into ``end``."""
     end -= start
     end *= t
@@ -283,7 +300,7 @@ def _between(start, end, t):
     return end
 
 
-def _check_fill(place, fill):
+def _check_fill(place: str, fill: float | str) -> None:
     if isinstance(fill, str) and fill == "edge":
         return
     if isinstance(fill, (bool, str)) or not isinstance(fill, (int, float, np.number)) or not 0 <= fill <= 255:

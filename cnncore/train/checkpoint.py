@@ -6,12 +6,20 @@ array: the epochs done, the number of the next training pass, from which random 
 that the caller keeps with it. Order of the images and augmentation need nothing: they follow from seed and epoch.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import ModelFileError
 from ..nets import model_file
+from ..nets.net import Net
+from ..typing import FilePath
+from .optimizers import Optimizer
 
 __all__ = ["read", "restore", "write"]
 
@@ -28,7 +36,19 @@ ENTRIES = {
 }
 
 
-def write(path, trainer, notes=None):
+class Resumable(Protocol):
+    """What a checkpoint holds the state of: a :class:`cnncore.train.Trainer`."""
+
+    net: Net
+    optimizer: Optimizer
+    history: list[Any]
+
+    def arrays(self) -> dict[str, NDArray[Any]]: ...
+
+    def restore_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None: ...
+
+
+def write(path: FilePath, trainer: Resumable, notes: Mapping[str, Any] | None = None) -> None:
     """Write the state of ``trainer`` after its last complete epoch; the file is the old one or the new one, whole."""
     optimizer = trainer.optimizer
     model = {
@@ -56,12 +76,12 @@ def write(path, trainer, notes=None):
 NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
-def as_plain(value):
+def as_plain(value: Any) -> Any:
     """A figure of the history as JSON holds it."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read(path):
+def read(path: FilePath) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """(description, arrays) of a checkpoint, its form checked; a ModelFileError says what is wrong with any other file."""
     model, arrays = model_file.read(path)
     if not isinstance(model, dict) or model.get("kind") != KIND:
@@ -80,7 +100,7 @@ def read(path):
     return model, arrays
 
 
-def restore(path, trainer, record):
+def restore(path: FilePath, trainer: Resumable, record: type[Any]) -> dict[str, Any]:
     """Bring ``trainer`` to where the checkpoint was written; return its notes. Nothing changes unless everything fits.
 
     ``record`` makes an entry of the history from its fields.
@@ -112,9 +132,10 @@ def restore(path, trainer, record):
         parts = [states.pop(f"optimizer/{kind}:{name}", None) for kind in optimizer.state_names]
         if all(part is None for part in parts):
             continue  # the parameter was never changed
-        if any(part is None for part in parts):
+        whole = [part for part in parts if part is not None]
+        if len(whole) < len(parts):
             raise ModelFileError(f"{path}: the optimizer's state of {name!r} is incomplete")
-        state[name] = tuple(fitting(path, name, part, wanted[name]) for part in parts)
+        state[name] = tuple(fitting(path, name, part, wanted[name]) for part in whole)
     if states:
         raise ModelFileError(f"{path}: the optimizer has no place for {min(states)!r}")
     steps_of = steps_by_parameter(path, model["optimizer"], net.parameters, state)
@@ -127,7 +148,9 @@ def restore(path, trainer, record):
     return model["notes"]
 
 
-def steps_by_parameter(path, optimizer, parameters, state):
+def steps_by_parameter(
+    path: FilePath, optimizer: Mapping[str, Any], parameters: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
+) -> dict[str, int]:
     """Parameter name → its steps. Files of cnncore 0.1.0 count those of all together: theirs are every changed parameter's."""
     steps_of = optimizer.get("steps_of", dict.fromkeys(state, optimizer["steps"]))
     if not isinstance(steps_of, dict) or not steps_of.keys() <= parameters.keys():
@@ -139,7 +162,7 @@ def steps_by_parameter(path, optimizer, parameters, state):
     return steps_of
 
 
-def fitting(path, name, array, like):
+def fitting(path: FilePath, name: str, array: NDArray[Any], like: NDArray[Any]) -> NDArray[Any]:
     """``array``, after checking that it can stand for ``like``."""
     if array.shape != like.shape or array.dtype != like.dtype:
         raise ModelFileError(
@@ -148,7 +171,7 @@ def fitting(path, name, array, like):
     return np.array(array)
 
 
-def history_entry(path, record, row):
+def history_entry(path: FilePath, record: type[Any], row: Any) -> Any:
     """One epoch of the history."""
     fields = record.__dataclass_fields__
     if not isinstance(row, dict) or row.keys() != fields.keys():

@@ -4,15 +4,24 @@ A net that ends in softmax is trained on the scores before it: −log softmax(x)
 probability is not, and nothing is taken twice. What does not fit is refused before the first step, with a way out.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_unmasked
 from ..errors import DtypeError, SettingError
+from ..nets.net import Net
+from ..nets.output_kind import Output
 from ..operators.registry import OPS
 
 __all__ = ["Criterion", "criteria"]
+
+# The name of an operator, or (y, target) → (value, backward).
+Loss: TypeAlias = str | Callable[[Any, Any], tuple[Any, Callable[[Any], Any]]]
 
 CLASS_LOSSES = ("softmax_cross_entropy", "nll_loss")
 
@@ -33,14 +42,14 @@ class Criterion(NamedTuple):
 
     name: str  # of the output, for errors
     loss_name: str
-    function: object  # (y, target) → (value, backward)
+    function: Callable[[Any, Any], tuple[Any, Callable[[Any], Any]]]  # (y, target) → (value, backward)
     kind: str
     scores: int | None = None
-    shape: tuple | None = None
+    shape: tuple[int | None, ...] | None = None
     inverse: str | None = None
     answers: str | None = None
 
-    def loss(self, y, target):
+    def loss(self, y: NDArray[Any], target: ArrayLike) -> tuple[Any, Callable[[Any], NDArray[Any]]]:
         """The value, and a function of its gradient that returns that of y."""
         y_given = y
         y = self.shaped(y)
@@ -51,23 +60,23 @@ class Criterion(NamedTuple):
             y, slope = undone(self.inverse, y)
         value, backward = self.function(y, target)
 
-        def gradient_of_y(gradient):
+        def gradient_of_y(gradient: Any) -> NDArray[Any]:
             found = backward(gradient)
             found = found[0] if isinstance(found, tuple) else found
             return (found if slope is None else found * slope).reshape(y_given.shape)
 
         return value, gradient_of_y
 
-    def shaped(self, y):
+    def shaped(self, y: NDArray[Any]) -> NDArray[Any]:
         """Scores in the shape of the output."""
         return y if self.shape is None else y.reshape(len(y), *(-1 if e is None else e for e in self.shape[1:]))
 
-    def answered(self, y):
+    def answered(self, y: NDArray[Any]) -> Any:
         """The answers of what the loss takes: probabilities where they are that, else y."""
         y = self.shaped(y)
         return y if self.answers is None else OPS[self.answers](y)
 
-    def judged(self, y, target):
+    def judged(self, y: NDArray[Any], target: ArrayLike) -> tuple[int, int] | None:
         """(answers that are right, answers that were given), or None where right and wrong are not defined."""
         y, target = self.shaped(y), np.asarray(target)
         found = self.classes(y, target)
@@ -80,7 +89,7 @@ class Criterion(NamedTuple):
             return int(np.count_nonzero(yes == (target > 0.5))), target.size
         return None
 
-    def classes(self, y, target):
+    def classes(self, y: NDArray[Any], target: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]] | None:
         """(classes answered, right classes), of images or of places; None where outputs or targets are no classes."""
         if self.kind not in ("logits", "probabilities", "log_probabilities") or y.ndim < 2:
             return None
@@ -91,7 +100,7 @@ class Criterion(NamedTuple):
             return y.argmax(axis=1), target.argmax(axis=1)  # one-hot, or smoothed
         return None
 
-    def checked(self, y, target):
+    def checked(self, y: NDArray[Any], target: ArrayLike) -> NDArray[Any]:
         """``target`` as an array, or an error that says what targets of this loss are and how these become it."""
         check_unmasked(self.name, "targets", target)
         target = np.asarray(target)
@@ -115,11 +124,11 @@ class Criterion(NamedTuple):
         return target
 
 
-def is_yes_or_no(target):
+def is_yes_or_no(target: NDArray[Any]) -> bool:
     return target.size > 0 and bool(((target == 0) | (target == 1)).all())
 
 
-def undone(function, y):
+def undone(function: str, y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """(x, dx/dy) of probabilities y = function(x): logarithms, or logits; 0 and 1 count for the next number between."""
     tiny = np.finfo(y.dtype).tiny
     if function == SOFTMAX:
@@ -132,13 +141,13 @@ def undone(function, y):
 # ── Choosing ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def criteria(net, loss):
+def criteria(net: Net, loss: Loss) -> tuple[Criterion, ...]:
     """The :class:`Criterion` of each output of ``net`` for ``loss``, the name of an operator or a function."""
     names = [net.graph.names[value] for value in net.graph.outputs]
     return tuple(criterion(name, output, loss) for name, output in zip(names, net.described_outputs(), strict=True))
 
 
-def criterion(name, output, loss):
+def criterion(name: str, output: Output, loss: Loss) -> Criterion:
     """The form of ``loss`` for an output, or an error that says what would fit."""
     kind = output.kind
     if not isinstance(loss, str):
@@ -154,7 +163,7 @@ def criterion(name, output, loss):
     return made._replace(answers="exp" if kind == "log_probabilities" else None)
 
 
-def of_classes(made, output):
+def of_classes(made: Criterion, output: Output) -> Criterion:
     """softmax_cross_entropy, nll_loss."""
     kind, place = made.kind, f"Trainer: the output {made.name} is {made.kind.replace('_', ' ')}"
     if kind == "independent_probabilities":
@@ -183,7 +192,7 @@ def of_classes(made, output):
     return made._replace(answers=SOFTMAX)  # that of log probabilities is the probabilities
 
 
-def of_yes_and_no(made, output):
+def of_yes_and_no(made: Criterion, output: Output) -> Criterion:
     """binary_cross_entropy: of logits, each for itself."""
     if made.kind in ("probabilities", "log_probabilities", "integers", "booleans"):
         raise SettingError(

@@ -5,6 +5,8 @@ classes. Only ``Dataset.batches`` turns pixels into what a network takes: float3
 1 per channel over the training images. How files are read is in ``data_files.py``.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import importlib.resources
@@ -13,16 +15,20 @@ import os
 import pathlib
 import struct
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_unmasked, integer, per_axis
 from ..errors import DataError, DtypeError, SettingError, ShapeError, printable
 from ..io.npz import check_total
+from ..typing import FilePath
 from ..vision.images import resize, to_channels
 from ..vision.preprocessing import normalise
-from .augment import LARGEST_SEED, ORDER_OF_BATCHES, SPLIT, batch_plan, uniform
+from .augment import LARGEST_SEED, ORDER_OF_BATCHES, SPLIT, Augment, batch_plan, uniform
 from .data_files import find_idx_pair, read_folder, read_idx_pair, read_npz, two_files
 
 __all__ = ["Dataset", "decode_digits", "digits", "digits_split", "load", "normalise", "pixel_statistics"]
@@ -61,14 +67,14 @@ class Dataset:
     [((3, 1, 2, 2), 'float32', [0, 1, 0]), ((1, 1, 2, 2), 'float32', [1])]
     """
 
-    images: np.ndarray | tuple
-    labels: np.ndarray
-    class_names: tuple
+    images: Any
+    labels: Any
+    class_names: Sequence[str]
     name: str = "data"
-    mean: tuple = None
-    std: tuple = None
+    mean: Any = None
+    std: Any = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         images = self.images
         for name, array in (("images", images), ("labels", self.labels)):
             for part in array if isinstance(array, (list, tuple)) else (array,):
@@ -118,30 +124,30 @@ class Dataset:
                 raise ShapeError(f"{self.name}: {field} has {len(value)} numbers; the images have {channels} channels")
             object.__setattr__(self, field, value)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         size = "×".join(map(str, self.size)) if self.size else "of several sizes"
         colour = "grey" if self.channels == 1 else "RGB"
         return f"Dataset {self.name!r}: {len(self)} {colour} images {size}, {len(self.class_names)} classes"
 
     @property
-    def channels(self):
+    def channels(self) -> int:
         """1 for grey, 3 for RGB."""
         return 1 if np.ndim(self.images[0]) == 2 else 3
 
     @property
-    def size(self):
+    def size(self) -> tuple[int, int] | None:
         """(height, width), or None when the images have several sizes."""
         return self.images.shape[1:3] if isinstance(self.images, np.ndarray) else None
 
     @property
-    def class_counts(self):
+    def class_counts(self) -> NDArray[Any]:
         """Number of images of each class."""
         return np.bincount(self.labels, minlength=len(self.class_names))
 
-    def subset(self, indices, name=None):
+    def subset(self, indices: ArrayLike, name: str | None = None) -> Dataset:
         """Return the images numbered ``indices``, in that order, with the mean and deviation of this data set."""
         indices = np.asarray(indices, np.int64)
         if isinstance(self.images, np.ndarray):
@@ -150,7 +156,7 @@ class Dataset:
             images = [self.images[index] for index in indices]
         return dataclasses.replace(self, images=images, labels=self.labels[indices], name=name or self.name)
 
-    def resized(self, size=None):
+    def resized(self, size: int | Sequence[int] | None = None) -> Dataset:
         """Return the data set with all images at one size; by default the median height and median width.
 
         >>> import numpy as np
@@ -164,14 +170,14 @@ class Dataset:
         check_total(self.name, len(self) * size[0] * size[1] * self.channels, "give a smaller size")
         return dataclasses.replace(self, images=np.stack([resize(image, size) for image in self.images]))
 
-    def _common_size(self, size):
+    def _common_size(self, size: int | Sequence[int] | None) -> tuple[int, ...]:
         if size is not None:
             return per_axis("Dataset", "size", size, rank=2, minimum=1)
         if self.size is not None:
             return self.size
         return tuple(int(extent) for extent in np.median([image.shape[:2] for image in self.images], axis=0))
 
-    def split(self, fraction=0.2, seed=0):
+    def split(self, fraction: float = 0.2, seed: int = 0) -> tuple[Dataset, Dataset]:
         """Split every class in the same proportion.
 
         Parameters
@@ -203,7 +209,14 @@ class Dataset:
             held_out[by_class[first : first + share]] = True
         return _train_and_held_out(self, held_out)
 
-    def batches(self, batch_size, seed=None, epoch=0, augment=None, size=None):
+    def batches(
+        self,
+        batch_size: int,
+        seed: int | None = None,
+        epoch: int = 0,
+        augment: Augment | None = None,
+        size: int | Sequence[int] | None = None,
+    ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Yield the data set once, as (x, labels) of at most ``batch_size`` images each.
 
         Parameters
@@ -231,22 +244,29 @@ class Dataset:
             raise SettingError("batches: augment needs a seed, on which the distortions depend")
         size = self._common_size(size)
         order = np.arange(len(self)) if seed is None else _shuffled(seed, epoch, len(self), ORDER_OF_BATCHES)
-        draws = augment.draws(seed, epoch, len(self)) if augment is not None else None
+        draws = None if augment is None or seed is None else augment.draws(seed, epoch, len(self))
         return self._batches(order, batch_size, size, augment, draws)
 
-    def _batches(self, order, batch_size, size, augment, draws):
+    def _batches(
+        self,
+        order: NDArray[Any],
+        batch_size: int,
+        size: tuple[int, ...],
+        augment: Augment | None,
+        draws: NDArray[Any] | None,
+    ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         for first, last, canvas in batch_plan(len(order), batch_size, augment):
             chosen = order[first:last]
             if self.size == size:
                 images = self.images[chosen]
             else:
                 images = np.stack([resize(self.images[index], size) for index in chosen])
-            if augment is not None:
+            if augment is not None and draws is not None:
                 images = augment.distort(images, draws[chosen], canvas)
             yield normalise(images, self.mean, self.std), self.labels[chosen]
 
 
-def pixel_statistics(images):
+def pixel_statistics(images: NDArray[Any] | Sequence[NDArray[Any]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return (mean, std) of pixels / 255 per channel, exactly rounded, from histograms; a constant channel gets std 1.
 
     >>> import numpy as np
@@ -269,17 +289,17 @@ def pixel_statistics(images):
     return tuple(mean), tuple(std)
 
 
-def _read_only(array):
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
     array = array.view()
     array.flags.writeable = False
     return array
 
 
-def _shuffled(seed, epoch, count, purpose):
+def _shuffled(seed: int, epoch: int, count: int, purpose: int) -> NDArray[Any]:
     return np.argsort(uniform(seed, epoch, purpose, count), kind="stable")
 
 
-def _train_and_held_out(dataset, held_out):
+def _train_and_held_out(dataset: Dataset, held_out: NDArray[Any]) -> tuple[Dataset, Dataset]:
     train = dataset.subset(np.flatnonzero(~held_out), f"{dataset.name}, training part")
     mean, std = pixel_statistics(train.images)
     rest = dataset.subset(np.flatnonzero(held_out), f"{dataset.name}, held-out part")
@@ -301,7 +321,7 @@ def _train_and_held_out(dataset, held_out):
 DIGITS_HEADER = struct.Struct("<8sHHHHII32s")
 
 
-def digits():
+def digits() -> tuple[NDArray[Any], NDArray[Any]]:
     """The embedded data set: 5,000 handwritten digits of MNIST, 500 of each class, sorted by class.
 
     Returns
@@ -329,7 +349,7 @@ def digits():
     return decode_digits(content)
 
 
-def decode_digits(content):
+def decode_digits(content: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return ``(images, labels)`` from the bytes of ``digits.bin``.
 
     Raises
@@ -344,7 +364,7 @@ def decode_digits(content):
     cnncore.errors.DataError: the embedded digits are damaged (no header); reinstall cnncore
     """
 
-    def damaged(reason):
+    def damaged(reason: str) -> DataError:
         return DataError(f"the embedded digits are damaged ({reason}); reinstall cnncore")
 
     if len(content) < DIGITS_HEADER.size:
@@ -358,10 +378,10 @@ def decode_digits(content):
         raise damaged("impossible size")
     inflate = zlib.decompressobj()
     try:
-        stream = inflate.decompress(packed, count + run_count + pixel_count + 1)
+        inflated = inflate.decompress(packed, count + run_count + pixel_count + 1)
     except zlib.error:
         raise damaged("not a zlib stream") from None
-    stream = np.frombuffer(stream, np.uint8)
+    stream = np.frombuffer(inflated, np.uint8)
     if len(stream) < count + run_count or not inflate.eof or inflate.unused_data:
         raise damaged("wrong length")
     labels, runs, ink = np.split(stream, [count, count + run_count])
@@ -377,7 +397,7 @@ def decode_digits(content):
     return images, labels.astype(np.int64)
 
 
-def digits_split(seed=0):
+def digits_split(seed: int = 0) -> tuple[Dataset, Dataset]:
     """The embedded digits as (4,000 for training, 1,000 held out: 100 of each class).
 
     Which digits are held out never changes: every fifth of each class. Results on them can be compared whatever the
@@ -404,7 +424,13 @@ def digits_split(seed=0):
 # ── Any data set ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def load(path, part="train", channels=None, size=None, some_classes=False):
+def load(
+    path: FilePath,
+    part: str = "train",
+    channels: int | None = None,
+    size: int | Sequence[int] | None = None,
+    some_classes: bool = False,
+) -> Dataset:
     """Load labelled images.
 
     Parameters

@@ -4,6 +4,8 @@ Files are not trusted. Every declared size is compared with what the file can ho
 is unpickled, and whatever is wrong becomes one DataError that says where and what to do.
 """
 
+from __future__ import annotations
+
 import gzip
 import math
 import os
@@ -12,8 +14,11 @@ import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError, printable
 from ..io.npz import DEFLATE_LARGEST_RATIO, READ_BLOCK, _npz_entries, _read_npy, check_total
@@ -33,7 +38,7 @@ LARGEST_CLASS_COUNT = 100_000
 PARTS = ("train", "training", "test", "testing", "val", "valid", "validation")  # folders of data sets, no classes
 
 
-def two_files(text):
+def two_files(text: str) -> tuple[pathlib.Path, pathlib.Path] | None:
     """Both halves of "images:labels" when both are files, else None.
 
     Every colon is tried, since Windows has one after the drive.
@@ -47,7 +52,9 @@ def two_files(text):
     return None
 
 
-def _classes(name, labels, class_names=None, some_classes=False):
+def _classes(
+    name: Any, labels: NDArray[Any], class_names: Sequence[str] | None = None, some_classes: bool = False
+) -> tuple[NDArray[Any], Sequence[str]]:
     """Number the labels from 0 and name the classes: (labels, class_names). With ``some_classes`` they need not all be there."""
     if class_names is None:
         values, labels = np.unique(labels, return_inverse=True)
@@ -73,7 +80,9 @@ def _classes(name, labels, class_names=None, some_classes=False):
 # ── Folders ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_folder(folder, channels=None, size=None, some_classes=False):
+def read_folder(
+    folder: pathlib.Path, channels: int | None = None, size: Sequence[int] | None = None, some_classes: bool = False
+) -> tuple[Any, NDArray[Any], Sequence[str]]:
     """Read a folder with one subfolder per class, which may hold folders in turn.
 
     Parameters
@@ -116,7 +125,7 @@ def read_folder(folder, channels=None, size=None, some_classes=False):
         labels += [label] * len(own)
     names = [printable(subfolder.name) for subfolder in subfolders]
     # Before the images are read, which can take long.
-    labels, names = _classes(folder, np.array(labels, np.int64), names, some_classes)
+    numbers, class_names = _classes(folder, np.array(labels, np.int64), names, some_classes)
     if not files:
         raise DataError(f"{folder}: there are no images; add some")
     images, total = [], 0
@@ -127,10 +136,10 @@ def read_folder(folder, channels=None, size=None, some_classes=False):
         check_total(folder, total, "give a size, to which images are resized while they are read")
     if len({image.ndim for image in images}) > 1:
         images = [to_channels(image, 3) for image in images]
-    return images, labels, names
+    return images, numbers, class_names
 
 
-def class_folders(folder):
+def class_folders(folder: pathlib.Path) -> list[pathlib.Path]:
     """The subfolders of ``folder``, one per class, in the order of their names, or of their values where all are numbers."""
     entries = sorted(entry for entry in folder.iterdir() if not skipped(entry.name))
     subfolders = [entry for entry in entries if entry.is_dir()]
@@ -147,7 +156,7 @@ def class_folders(folder):
     return subfolders
 
 
-def images_below(folder):
+def images_below(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
     """(files that are read, files of pictures that are not) in a folder and those below it; links to folders are not followed."""
     found, unread = [], []
     for place, folders, files in os.walk(folder):
@@ -162,12 +171,12 @@ def images_below(folder):
     return found, unread
 
 
-def skipped(name):
+def skipped(name: str) -> bool:
     """Whether a file or folder of this name is none of the user's: hidden, or left behind by programs."""
     return name.startswith(".") or name in ("__MACOSX", "__pycache__")
 
 
-def what_to_do(folder, unread):
+def what_to_do(folder: pathlib.Path, unread: Sequence[pathlib.Path]) -> str:
     """The way out for a class without images."""
     if unread:
         return f"it has {counted_kinds(unread)}, kinds that are not read: {', '.join(IMAGE_SUFFIXES)} are; convert them"
@@ -184,7 +193,7 @@ def what_to_do(folder, unread):
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
-def find_idx_pair(folder, part):
+def find_idx_pair(folder: pathlib.Path, part: str) -> tuple[pathlib.Path, pathlib.Path] | None:
     """The images and labels file of ``part`` among the usual names, or None when the folder holds no IDX images.
 
     >>> import tempfile
@@ -219,7 +228,9 @@ def find_idx_pair(folder, part):
     return images[wanted[0]], labels[0]
 
 
-def read_idx_pair(images_file, labels_file, some_classes=False):
+def read_idx_pair(
+    images_file: pathlib.Path, labels_file: pathlib.Path, some_classes: bool = False
+) -> tuple[Any, NDArray[Any], Sequence[str]]:
     """Read two IDX files, plain or gz.
 
     >>> import tempfile
@@ -241,7 +252,7 @@ def read_idx_pair(images_file, labels_file, some_classes=False):
     return images, *_classes(labels_file, labels, None, some_classes)
 
 
-def _read_idx(file):
+def _read_idx(file: pathlib.Path) -> NDArray[Any]:
     """The array in an IDX file; its declared size is checked against the size of the file before any memory is taken."""
     file_size = file.stat().st_size
     try:
@@ -254,7 +265,7 @@ def _read_idx(file):
         raise DataError(f"{file}: damaged or truncated gzip file ({error}); fetch it again") from None
 
 
-def _read_idx_stream(file, stream, largest):
+def _read_idx_stream(file: pathlib.Path, stream: Any, largest: int) -> NDArray[Any]:
     head = stream.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in IDX_TYPES or not 1 <= head[3] <= 4:
         found = head.hex(" ") or "nothing"
@@ -290,7 +301,9 @@ NPZ_KEYS = {
 }
 
 
-def read_npz(file, part="train", some_classes=False):
+def read_npz(
+    file: pathlib.Path, part: str = "train", some_classes: bool = False
+) -> tuple[Any, NDArray[Any], Sequence[str]]:
     """Read the part "train" or "test" of an npz file.
 
     >>> import tempfile
@@ -320,12 +333,12 @@ def read_npz(file, part="train", some_classes=False):
     except Exception as error:
         raise DataError(f"{file}: damaged npz file ({' '.join(str(error).split()) or type(error).__name__})") from None
     images = _as_images(f"{file}: {images_key}", images)
-    labels, class_names = _as_labels(f"{file}: {labels_key}", labels, class_names)
+    labels, names = _as_labels(f"{file}: {labels_key}", labels, class_names)
     _check_counts(f"{file}: {labels_key}", images, labels)
-    return images, *_classes(f"{file}: {labels_key}", labels, class_names, some_classes)
+    return images, *_classes(f"{file}: {labels_key}", labels, names, some_classes)
 
 
-def _as_images(place, images):
+def _as_images(place: object, images: NDArray[Any]) -> NDArray[Any]:
     """uint8 (n, H, W) or (n, H, W, 3) from the forms that occur: one channel or three, first or last; floats."""
     given = f"{images.dtype.name} {images.shape}"
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
@@ -346,7 +359,7 @@ def _as_images(place, images):
     return np.ascontiguousarray(images)
 
 
-def _as_labels(place, labels, class_names):
+def _as_labels(place: str, labels: NDArray[Any], class_names: Any) -> tuple[NDArray[Any], Sequence[str] | None]:
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.dtype.kind == "f" and (abs(labels) < 2**24).all() and (labels == np.rint(labels)).all():
@@ -365,6 +378,6 @@ def _as_labels(place, labels, class_names):
     return labels.astype(np.int64), class_names.tolist()
 
 
-def _check_counts(place, images, labels):
+def _check_counts(place: Any, images: NDArray[Any], labels: NDArray[Any]) -> None:
     if len(images) != len(labels):
         raise DataError(f"{place}: {len(labels)} labels for {len(images)} images; expected one each")

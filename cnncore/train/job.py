@@ -6,6 +6,8 @@
 The folder is all there is to a job: ``Job.resume(folder)`` goes on where an interrupted one stopped, to the same weights.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import inspect
 import json
@@ -13,19 +15,23 @@ import os
 import pathlib
 import time
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
 from .. import __version__, models
 from ..checks import integer, number, per_axis
 from ..errors import DataError, ModelFileError, SettingError, ShapeError, unknown_name
+from ..nets.net import Net
+from ..typing import FilePath
 from ..vision import images
 from . import checkpoint
 from .augment import LARGEST_SEED, Augment, on_canvas
 from .data import Dataset, digits, digits_split, load
 from .data_files import NPZ_KEYS, find_idx_pair
-from .loop import Callback, Trainer
+from .loop import Callback, Epoch, Evaluation, Trainer
 from .optimizers import OPTIMIZERS, optimizer
 
 __all__ = ["Job", "Options", "network", "new_folder"]
@@ -60,11 +66,11 @@ class Options:
     optimizer: str = "adam"
     learning_rate: float | None = None
     seed: int = 0
-    size: tuple | None = None
+    size: tuple[int, ...] | None = None
     augment: bool = True
     validation: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.epochs = integer("train", "epochs", self.epochs, 1, 100_000)
         self.batch_size = integer("train", "batch size", self.batch_size, 1, 1 << 20)
         self.seed = integer("train", "seed", self.seed, 0, LARGEST_SEED)
@@ -86,7 +92,7 @@ class Job(Callback):
     ``model``, ``checkpoint``, ``report`` and ``samples`` are the paths of what it leaves; ``train`` and ``held_out`` the data.
     """
 
-    def __init__(self, options=None, folder="run"):
+    def __init__(self, options: Options | None = None, folder: FilePath = "run") -> None:
         self.options = Options() if options is None else options
         self.folder = pathlib.Path(folder)
         self.model = self.folder / "model.safetensors"
@@ -105,14 +111,14 @@ class Job(Callback):
             "data": self.train.name,
             "classes": list(self.train.class_names),
             "channels": self.train.channels,
-            "size": list(self.train.size),
+            "size": list(self.image_size()),
             "largest_size": self.largest_size(),
             "mean": list(self.train.mean),
             "std": list(self.train.std),
         }
 
     @classmethod
-    def resume(cls, folder, data=None):
+    def resume(cls, folder: FilePath, data: str | None = None) -> Self:
         """The job whose checkpoint lies in ``folder``, as it stood after its last complete epoch.
 
         ``data`` says where the images are now, when they have moved.
@@ -137,7 +143,7 @@ class Job(Callback):
         job.trainer.restore(file)
         return job
 
-    def run(self, callbacks=()):
+    def run(self, callbacks: Iterable[Callback] = ()) -> Evaluation:
         """Train, from the first epoch or where the checkpoint stood; return the final Evaluation on the images held out."""
         options = self.options
         self.make_folder()
@@ -161,27 +167,32 @@ class Job(Callback):
             raise
         return self.trainer.evaluate(self.held_out)
 
-    def distortions(self):
+    def distortions(self) -> Augment:
         """How the training images are distorted: also in size where the network takes any."""
         any_size = None in self.net.graph.inputs[0].size
         return dataclasses.replace(DISTORTIONS, canvases=CANVASES) if any_size else DISTORTIONS
 
-    def largest_size(self):
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images: the data set has one size by now."""
+        assert self.train.size is not None
+        return self.train.size
+
+    def largest_size(self) -> list[int]:
         """Height and width of the largest images that are trained on."""
         canvases = self.distortions().canvases if self.options.augment else [(1.0, 1.0)]
-        return [max(extents) for extents in zip(*(on_canvas(self.train.size, c) for c in canvases), strict=True)]
+        return [max(extents) for extents in zip(*(on_canvas(self.image_size(), c) for c in canvases), strict=True)]
 
-    def on_epoch(self, trainer, epoch):
+    def on_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
         """Leave the model and the checkpoint of every epoch."""
         self._save_model(accuracy=epoch.validation_accuracy)
         trainer.save(self.checkpoint, self._notes())
 
-    def _save_model(self, **figures):
+    def _save_model(self, **figures: Any) -> None:
         done = {"epochs": len(self.trainer.history), "steps": self.trainer.optimizer.steps, "seed": self.options.seed}
         self.net.metadata["training"] = done | figures
         self.net.save(self.model)
 
-    def _notes(self):
+    def _notes(self) -> dict[str, Any]:
         """What the checkpoint keeps: the options, and marks by which the images are known again (exact sums over pixels)."""
         marks = {"train": self.train, "held_out": self.held_out}
         known = {
@@ -199,7 +210,7 @@ class Job(Callback):
             options["data"] = os.path.abspath(options["data"])
         return json.loads(json.dumps({"options": options, "images": known}))
 
-    def make_folder(self):
+    def make_folder(self) -> None:
         """Make the folder, or say why it cannot be used; ``run`` does it too."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -208,7 +219,7 @@ class Job(Callback):
         if not os.access(self.folder, os.W_OK):
             raise DataError(f"{self.folder}: cannot be written to; choose another output folder")
 
-    def _fit_data_to_net(self):
+    def _fit_data_to_net(self) -> None:
         """Bring the images to the channels and the size that the net takes."""
         (row,) = self.net.graph.inputs
         if row.channels != self.train.channels:
@@ -216,24 +227,26 @@ class Job(Callback):
             self.held_out = dataclasses.replace(
                 with_channels(self.held_out, row.channels), mean=self.train.mean, std=self.train.std
             )
-        own = row.size if None not in row.size else None
-        if own and self.options.size and tuple(own) != self.options.size:
+        own = [extent for extent in row.size if extent is not None]
+        if len(own) < len(row.size):
+            own = []  # any size is taken
+        if own and self.options.size and own != [*self.options.size]:
             raise SettingError(
                 f"train: network {self.options.network} takes images of {own[0]}×{own[1]} only, not of "
                 f"{self.options.size[0]}×{self.options.size[1]}; leave the size out"
             )
-        self.train = self.train.resized(self.options.size or own)
-        self.held_out = self.held_out.resized(self.train.size)
+        self.train = self.train.resized(self.options.size or own or None)
+        self.held_out = self.held_out.resized(self.image_size())
         try:
-            self.net.summary((1, row.channels, *self.train.size))
+            self.net.summary((1, row.channels, *self.image_size()))
         except ShapeError as error:
-            height, width = self.train.size
+            height, width = self.image_size()
             raise DataError(
                 f"{self.train.name}: images of {height}×{width} are too small for network {self.options.network} ({error}); "
                 "give a larger size"
             ) from None
 
-    def write_samples(self):
+    def write_samples(self) -> list[pathlib.Path]:
         """Some of the images held out, as PNG files to try predictions on; returns their paths."""
         self.samples.mkdir(exist_ok=True)
         written = []
@@ -252,7 +265,7 @@ class Job(Callback):
 # ── Data and network by name ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def labelled_images(options):
+def labelled_images(options: Options) -> tuple[Dataset, Dataset]:
     """(for training, held out) of the options' data."""
     if options.data is None:
         if options.validation is None:
@@ -273,7 +286,7 @@ def labelled_images(options):
     return load(options.data, size=options.size).split(options.validation or 0.2, options.seed)
 
 
-def brings_test_part(place):
+def brings_test_part(place: pathlib.Path) -> bool:
     """Whether an npz file or a folder of IDX files holds a test part of its own."""
     try:
         if place.is_dir():
@@ -285,7 +298,7 @@ def brings_test_part(place):
         return False  # load will say what is wrong, if anything is
 
 
-def both_parts(train, held_out):
+def both_parts(train: Dataset, held_out: Dataset) -> tuple[Dataset, Dataset]:
     """Two parts of one data set: the second with the first one's classes, mean and deviation."""
     unknown = sorted(set(held_out.class_names) - set(train.class_names))
     if unknown:
@@ -302,7 +315,7 @@ def both_parts(train, held_out):
     )
 
 
-def with_channels(dataset, channels):
+def with_channels(dataset: Dataset, channels: int | None) -> Dataset:
     """The data set in grey (1) or RGB (3)."""
     if channels not in (1, 3):
         raise SettingError(f"train: the network takes images of {channels} channels; pictures have 1 (grey) or 3 (RGB)")
@@ -310,17 +323,17 @@ def with_channels(dataset, channels):
     return dataclasses.replace(dataset, images=converted, mean=None, std=None)
 
 
-def network(name, classes=None, channels=None, seed=0):
+def network(name: str, classes: int | None = None, channels: int | None = None, seed: int = 0) -> Net:
     """The network of that name in cnncore.models.NETWORKS; classes and channels, where they can be chosen and are not None."""
     if name not in models.NETWORKS:
         raise SettingError(unknown_name("train", "network", name, models.NETWORKS))
     function = models.NETWORKS[name]
     takes = inspect.signature(function).parameters
-    settings = {"classes": classes, "channels": channels, "seed": seed}
+    settings: dict[str, Any] = {"classes": classes, "channels": channels, "seed": seed}
     return function(**{key: value for key, value in settings.items() if key in takes and value is not None})
 
 
-def new_folder(parent="runs"):
+def new_folder(parent: FilePath = "runs") -> pathlib.Path:
     """A path for a new folder named after date and time."""
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     folder, count = pathlib.Path(parent) / stamp, 1

@@ -5,24 +5,45 @@ seed and the number of the epoch or step, so training is a function of its argum
 number of threads, and a continued training gives those of an uninterrupted one.
 """
 
+from __future__ import annotations
+
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_unmasked, integer, number
 from ..errors import DataError, SettingError
+from ..nets.net import Net
 from ..operators.registry import OPS
+from ..typing import FilePath
 from . import checkpoint
 from .augment import ORDER_OF_BATCHES, Augment, batch_plan, uniform
-from .criterion import criteria
-from .optimizers import SGD
+from .criterion import Criterion, Loss, criteria
+from .optimizers import SGD, Optimizer
+from .schedules import Schedule
 from .schedules import schedule as schedule_named
 
 __all__ = ["Callback", "Checkpoint", "EarlyStopping", "Epoch", "Evaluation", "Progress", "Trainer"]
+
+
+class Batches(Protocol):
+    """Labelled data that makes its own batches, as :class:`cnncore.train.data.Dataset` does."""
+
+    def __len__(self) -> int: ...
+
+    def batches(
+        self, batch_size: int, seed: int | None = None, epoch: int = 0, augment: Any = None
+    ) -> Iterable[tuple[NDArray[Any], NDArray[Any]]]: ...
+
+
+Data: TypeAlias = Batches | ArrayLike
 
 
 # ── What training reports ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -76,10 +97,10 @@ class Evaluation:
 class Callback:
     """Called while training runs; override what you need. A true return value of ``on_epoch`` ends the training."""
 
-    def on_step(self, trainer, progress):
+    def on_step(self, trainer: Trainer, progress: Progress) -> object:
         """After every step."""
 
-    def on_epoch(self, trainer, epoch):
+    def on_epoch(self, trainer: Trainer, epoch: Epoch) -> object:
         """After every epoch, validation included."""
 
 
@@ -89,7 +110,7 @@ class EarlyStopping(Callback):
     ``monitor=None``: the accuracy on the validation data, or the loss on them where no accuracy is defined.
     """
 
-    def __init__(self, patience=5, monitor=None):
+    def __init__(self, patience: int = 5, monitor: str | None = None) -> None:
         self.patience = integer("EarlyStopping", "patience", patience, 1)
         if monitor is not None and monitor not in Epoch.__dataclass_fields__:
             raise SettingError(
@@ -97,10 +118,10 @@ class EarlyStopping(Callback):
             )
         self.monitor = monitor
         self.best = -np.inf
-        self.best_arrays = None
+        self.best_arrays: dict[str, NDArray[Any]] | None = None
         self.waited = 0
 
-    def on_epoch(self, trainer, epoch):
+    def on_epoch(self, trainer: Trainer, epoch: Epoch) -> bool:
         if self.monitor is None:
             self.monitor = "validation_loss" if epoch.validation_accuracy is None else "validation_accuracy"
         value = getattr(epoch, self.monitor)
@@ -129,11 +150,11 @@ class EarlyStopping(Callback):
 class Checkpoint(Callback):
     """Writes the state of the training to ``path`` after every epoch; :meth:`Trainer.restore` goes on from there."""
 
-    def __init__(self, path, notes=None):
+    def __init__(self, path: FilePath, notes: Mapping[str, Any] | None = None) -> None:
         self.path = path
         self.notes = notes
 
-    def on_epoch(self, trainer, epoch):
+    def on_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
         checkpoint.write(self.path, trainer, self.notes)
 
 
@@ -164,7 +185,13 @@ class Trainer:
     True
     """
 
-    def __init__(self, net, optimizer=None, loss="softmax_cross_entropy", loss_weights=None):
+    def __init__(
+        self,
+        net: Net,
+        optimizer: Optimizer | None = None,
+        loss: Loss = "softmax_cross_entropy",
+        loss_weights: Sequence[float] | None = None,
+    ) -> None:
         self.net = net
         outputs = len(net.graph.outputs)
         if loss_weights is None and outputs > 1:
@@ -183,18 +210,20 @@ class Trainer:
                 f"Trainer: loss {loss!r} is no operator; try 'softmax_cross_entropy', or give a function"
             )
         self.loss, self.criteria = loss, criteria(net, loss)
-        self.history = []
-        self._scoring = None
-        self._gradients = {}  # the arrays of the last step: backward writes the next gradients into them
+        self.history: list[Epoch] = []
+        self._scoring: Net | None = None
+        self._gradients: dict[
+            str, NDArray[Any]
+        ] = {}  # the arrays of the last step: backward writes the next gradients into them
 
     # ── One step ──
 
-    def step(self, x, y, learning_rate=None):
+    def step(self, x: NDArray[Any], y: ArrayLike, learning_rate: float | None = None) -> float:
         """One step on a batch: forward, loss, backward, update. Returns the loss before the update."""
         value, _ = self._step(x, y, learning_rate)
         return value
 
-    def _step(self, x, target, learning_rate):
+    def _step(self, x: NDArray[Any], target: ArrayLike, learning_rate: float | None) -> tuple[float, NDArray[Any]]:
         """(loss, first output) of a step. The image's own gradient is not computed: nobody asks for it in training."""
         net = self.scoring_net()
         outputs, backward = net.with_backward(x, training=True, needs_gradient=False, repeatable=False)
@@ -218,7 +247,7 @@ class Trainer:
             self.optimizer.update(self.net.parameters, self._gradients, learning_rate, self.net.decays)
         return value, outputs[0]
 
-    def scoring_net(self):
+    def scoring_net(self) -> Net:
         """The net as the loss sees it: the net itself, or one on its arrays that returns the scores before a last softmax."""
         if all(criterion.scores is None for criterion in self.criteria):
             return self.net
@@ -228,7 +257,7 @@ class Trainer:
         self._scoring.take_settings(self.net)
         return self._scoring
 
-    def _scores(self, x):
+    def _scores(self, x: NDArray[Any]) -> NDArray[Any]:
         """What the loss takes of the first output, in inference mode."""
         outputs = self.scoring_net()(x, training=False)
         return outputs[0] if isinstance(outputs, tuple) else outputs
@@ -237,18 +266,18 @@ class Trainer:
 
     def fit(
         self,
-        data,
-        labels=None,
+        data: Data,
+        labels: ArrayLike | None = None,
         *,
-        epochs=10,
-        batch_size=64,
-        validation=None,
-        schedule="constant",
-        augment=None,
-        seed=0,
-        callbacks=(),
-        first_epoch=0,
-    ):
+        epochs: int = 10,
+        batch_size: int = 64,
+        validation: Data | tuple[ArrayLike, ArrayLike] | None = None,
+        schedule: str | Schedule = "constant",
+        augment: Augment | Callable[..., NDArray[Any]] | None = None,
+        seed: int = 0,
+        callbacks: Iterable[Callback] = (),
+        first_epoch: int = 0,
+    ) -> list[Epoch]:
         """Train for ``epochs`` over ``data``: a :class:`cnncore.train.data.Dataset`, or an array x with ``labels``.
 
         Arrays must be of the precision that the net computes in, here as in calls of the net.
@@ -291,8 +320,8 @@ class Trainer:
                 epoch=epoch,
                 loss=total / max(seen, 1),
                 accuracy=share_right(judged),
-                validation_loss=checked and checked.loss,
-                validation_accuracy=checked and checked.accuracy,
+                validation_loss=None if checked is None else checked.loss,
+                validation_accuracy=None if checked is None else checked.accuracy,
                 learning_rate=rate,
                 images_per_second=seen / max(seconds, 1e-9),
                 seconds=time.perf_counter() - started,
@@ -302,14 +331,14 @@ class Trainer:
                 break
         return self.history
 
-    def _as_taken(self, source, x):
+    def _as_taken(self, source: Batches, x: NDArray[Any]) -> NDArray[Any]:
         """Images of a Dataset in the net's precision. Arrays of the user's are taken, or refused, as the net itself does."""
         return x if isinstance(source, Arrays) else x.astype(self.net.dtype, copy=False)
 
-    def _tell(self, event, callbacks, what):
+    def _tell(self, event: str, callbacks: Iterable[Callback], what: object) -> bool:
         return any([getattr(callback, event)(self, what) for callback in callbacks])
 
-    def evaluate(self, data, labels=None, batch_size=128):
+    def evaluate(self, data: Data, labels: ArrayLike | None = None, batch_size: int = 128) -> Evaluation:
         """Loss, accuracy and confusion table on ``data`` in inference mode."""
         source = batch_source(data, labels)
         outputs, targets = [], []
@@ -321,7 +350,7 @@ class Trainer:
         value, _ = criterion.loss(output, target)
         return evaluation(float(value), criterion, output, target)
 
-    def predict(self, x, batch_size=128):
+    def predict(self, x: NDArray[Any], batch_size: int = 128) -> NDArray[Any]:
         """The net's answers for an array of images: probabilities where its output, or the loss, says that they are; otherwise
         the output.
         """
@@ -330,33 +359,35 @@ class Trainer:
 
     # ── State ──
 
-    def arrays(self):
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """Every array that training changes: parameters and running statistics, by name."""
         return {**self.net.parameters, **self.net.buffers}
 
-    def save(self, path, notes=None):
+    def save(self, path: FilePath, notes: Mapping[str, Any] | None = None) -> None:
         """Write everything that a continued training needs to one file; ``notes``, plain values (JSON), are kept with it."""
         checkpoint.write(path, self, notes)
 
-    def restore(self, path):
+    def restore(self, path: FilePath) -> dict[str, Any]:
         """Continue from a file of :meth:`save` or :class:`Checkpoint`: net, optimizer, history. Returns its notes."""
         return checkpoint.restore(path, self, Epoch)
 
-    def restore_arrays(self, arrays):
+    def restore_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Write ``arrays`` (as from :meth:`arrays`) into the net."""
         for target in (self.net.parameters, self.net.buffers):
             for name in target:
                 target[name] = arrays[name]
 
 
-def share_right(judged):
+def share_right(judged: Sequence[tuple[int, int] | None]) -> float | None:
     """Right answers over given ones; None where a batch has no such thing, or nothing was judged."""
-    if any(pair is None for pair in judged) or not sum(given for _, given in judged):
+    pairs = [pair for pair in judged if pair is not None]
+    given = sum(given for _, given in pairs)
+    if len(pairs) < len(judged) or not given:
         return None
-    return sum(right for right, _ in judged) / sum(given for _, given in judged)
+    return sum(right for right, _ in pairs) / given
 
 
-def evaluation(loss, criterion, output, target):
+def evaluation(loss: float, criterion: Criterion, output: NDArray[Any], target: NDArray[Any]) -> Evaluation:
     """An :class:`Evaluation` from what the loss takes of an output."""
     found = criterion.classes(criterion.shaped(output), target)
     confusion = np.zeros((0, 0), np.int64)
@@ -375,7 +406,7 @@ def evaluation(loss, criterion, output, target):
 class Arrays:
     """An array of inputs and one of targets, in batches like those of a Dataset."""
 
-    def __init__(self, x, y):
+    def __init__(self, x: Any, y: Any) -> None:
         if len(x) != len(y):
             raise DataError(f"fit: {len(x)} inputs and {len(y)} targets; expected one target for each input")
         if not len(x):
@@ -384,10 +415,12 @@ class Arrays:
             check_unmasked("fit", name, array)
         self.x, self.y = np.asarray(x), np.asarray(y)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.x)
 
-    def batches(self, batch_size, seed=None, epoch=0, augment=None):
+    def batches(
+        self, batch_size: int, seed: int | None = None, epoch: int = 0, augment: Any = None
+    ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Yield (x, y); shuffled by (seed, epoch) unless seed is None."""
         order = np.arange(len(self))
         if seed is not None:
@@ -397,17 +430,17 @@ class Arrays:
             chosen = order[first:last]
             x = self.x[chosen]
             if on_canvases:  # takes images with their channels last
-                x = np.moveaxis(augment(np.moveaxis(np.float32(x), 1, -1), seed, epoch, chosen, canvas), -1, 1)
+                x = np.moveaxis(augment(np.moveaxis(x.astype(np.float32), 1, -1), seed, epoch, chosen, canvas), -1, 1)
                 x = x.astype(self.x.dtype, copy=False)
             elif augment is not None:
                 x = augment(x, seed, epoch, chosen)
             yield x, self.y[chosen]
 
 
-def batch_source(data, labels=None):
+def batch_source(data: Data, labels: ArrayLike | None = None) -> Batches:
     """``data`` itself if it makes batches, else the pair of arrays."""
     if hasattr(data, "batches"):
-        return data
+        return cast(Batches, data)
     if labels is None:
         raise DataError("fit: an array of images needs an array of labels: fit(x, labels), or give a Dataset")
     return Arrays(data, labels)
@@ -417,7 +450,7 @@ def batch_source(data, labels=None):
 
 
 @contextmanager
-def uninterrupted():
+def uninterrupted() -> Iterator[None]:
     """Ctrl-C inside the block takes effect at its end. Other threads than the main one never see it anyway."""
     if threading.current_thread() is not threading.main_thread():
         yield

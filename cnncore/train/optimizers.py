@@ -4,9 +4,14 @@ Each class gives its update as a formula over one parameter w with gradient g, i
 the parameter's name. The learning rate of a step comes with the call, so that a schedule is somebody else's business.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..checks import FLOATS, check_destination, number, ordinary_array, overlap
 from ..errors import DtypeError, SettingError, ShapeError
@@ -26,17 +31,23 @@ class Optimizer:
     normalisation do not). ``steps`` counts the updates of all.
     """
 
-    state_names = ()
+    state_names: tuple[str, ...] = ()
 
-    def __init__(self, learning_rate, weight_decay=0.0):
+    def __init__(self, learning_rate: float, weight_decay: float = 0.0) -> None:
         place = type(self).__name__
         self.learning_rate = number(minimum=0)(place, "learning_rate", learning_rate)
         self.weight_decay = number(minimum=0)(place, "weight_decay", weight_decay)
-        self.state = {}
+        self.state: dict[str, tuple[NDArray[Any], ...]] = {}
         self.steps = 0
-        self.steps_of = {}  # parameter name → how often it was changed
+        self.steps_of: dict[str, int] = {}  # parameter name → how often it was changed
 
-    def update(self, parameters, gradients, rate=None, decays=lambda name: True):
+    def update(
+        self,
+        parameters: Mapping[str, NDArray[Any]],
+        gradients: Mapping[str, NDArray[Any]],
+        rate: float | None = None,
+        decays: Callable[[str], bool] = lambda name: True,
+    ) -> None:
         """One step: change every parameter that has a gradient, in place; nothing is changed unless all arrays fit."""
         rate = self.learning_rate if rate is None else number()(type(self).__name__, "rate", rate)
         checked = [(name, *self._checked(name, parameters, g)) for name, g in gradients.items()]
@@ -46,7 +57,9 @@ class Optimizer:
             step = self.steps_of[name] = self.steps_of.get(name, 0) + 1
             self.change(w, g, state, rate, self.weight_decay if decays(name) else 0.0, step)
 
-    def _checked(self, name, parameters, g):
+    def _checked(
+        self, name: str, parameters: Mapping[str, NDArray[Any]], g: ArrayLike
+    ) -> tuple[NDArray[Any], NDArray[Any], tuple[NDArray[Any], ...]]:
         """(parameter, gradient, state) of a name, as :meth:`change` may trust them."""
         place, what = f"{type(self).__name__}.update", f"parameters[{name!r}]"
         if name not in parameters:
@@ -72,10 +85,12 @@ class Optimizer:
             check_destination(place, f"{kind} of {name!r}, kept from the steps before,", array, w.shape, w.dtype)
         return w, g.copy() if overlap(g, w) else g, state
 
-    def change(self, w, g, state, rate, decay, step):
+    def change(
+        self, w: NDArray[Any], g: NDArray[Any], state: tuple[NDArray[Any], ...], rate: float, decay: float, step: int
+    ) -> None:
         raise NotImplementedError
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         own = {k: v for k, v in vars(self).items() if k not in ("state", "steps", "steps_of", "state_names")}
         return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in own.items())})"
 
@@ -100,7 +115,9 @@ class SGD(Optimizer):
     array([0.5])
     """
 
-    def __init__(self, learning_rate=0.01, momentum=0.0, weight_decay=0.0, nesterov=False):
+    def __init__(
+        self, learning_rate: float = 0.01, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False
+    ) -> None:
         super().__init__(learning_rate, weight_decay)
         self.momentum = number(minimum=0, below=1)("SGD", "momentum", momentum)
         self.nesterov = bool(nesterov)
@@ -108,7 +125,9 @@ class SGD(Optimizer):
             raise SettingError("SGD: nesterov=True needs a momentum above 0, got 0; try momentum=0.9")
         self.state_names = ("velocity",) if momentum else ()
 
-    def change(self, w, g, state, rate, decay, step):
+    def change(
+        self, w: NDArray[Any], g: NDArray[Any], state: tuple[NDArray[Any], ...], rate: float, decay: float, step: int
+    ) -> None:
         update.sgd(w, g, state[0] if state else None, rate, self.momentum, decay, self.nesterov)
 
 
@@ -131,7 +150,13 @@ class Adam(Optimizer):
     state_names = ("mean", "square")
     decoupled = False
 
-    def __init__(self, learning_rate=0.001, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
         super().__init__(learning_rate, weight_decay)
         place = type(self).__name__
         first, second = betas
@@ -139,12 +164,16 @@ class Adam(Optimizer):
         self.betas = (unit(place, "betas[0]", first), unit(place, "betas[1]", second))
         self.eps = number(minimum=0)(place, "eps", eps)
 
-    def change(self, w, g, state, rate, decay, step):
+    def change(
+        self, w: NDArray[Any], g: NDArray[Any], state: tuple[NDArray[Any], ...], rate: float, decay: float, step: int
+    ) -> None:
         first, second = self.betas
+        mean, squares = state
         update.adam(
             w,
             g,
-            *state,
+            mean,
+            squares,
             rate / (1 - first**step),
             first,
             second,
@@ -169,14 +198,20 @@ class AdamW(Adam):
 
     decoupled = True
 
-    def __init__(self, learning_rate=0.001, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
         super().__init__(learning_rate, betas, eps, weight_decay)
 
 
 OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 
 
-def optimizer(name, learning_rate=None, **settings):
+def optimizer(name: str, learning_rate: float | None = None, **settings: Any) -> Optimizer:
     """The optimizer called ``name``: "sgd", "adam" or "adamw".
 
     >>> from cnncore.train import optimizer

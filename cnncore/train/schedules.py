@@ -3,20 +3,27 @@
 A schedule takes the fraction of training done, 0 ≤ t < 1, and gives a factor for the optimizer's learning rate.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 from ..checks import number
 from ..errors import SettingError
 
 __all__ = ["constant", "cosine", "one_cycle", "schedule", "steps"]
 
+# How far training is, 0 ≤ t < 1 → factor for the learning rate.
+Schedule: TypeAlias = Callable[[float], float]
 
-def constant():
+
+def constant() -> Schedule:
     """The same learning rate all the time."""
     return lambda t: 1.0
 
 
-def cosine(warm_up=0.0, final=0.0):
+def cosine(warm_up: float = 0.0, final: float = 0.0) -> Schedule:
     """A linear rise over the first ``warm_up`` of training, then half a cosine down to ``final``.
 
     Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5 without restarts.
@@ -28,7 +35,7 @@ def cosine(warm_up=0.0, final=0.0):
     warm_up = number(minimum=0, below=1)("cosine", "warm_up", warm_up)
     final = number(minimum=0, maximum=1)("cosine", "final", final)
 
-    def factor(t):
+    def factor(t: float) -> float:
         if t < warm_up:
             return t / warm_up
         return final + (1 - final) * (1 + math.cos(math.pi * (t - warm_up) / (1 - warm_up))) / 2
@@ -36,7 +43,7 @@ def cosine(warm_up=0.0, final=0.0):
     return factor
 
 
-def one_cycle(warm_up=0.3, start=0.04, final=0.001):
+def one_cycle(warm_up: float = 0.3, start: float = 0.04, final: float = 0.001) -> Schedule:
     """From ``start`` up to 1 and down to ``final``, both along half a cosine.
 
     Smith & Topin 2018, arXiv:1708.07120.
@@ -47,14 +54,14 @@ def one_cycle(warm_up=0.3, start=0.04, final=0.001):
     """
     warm_up = number(above=0, below=1)("one_cycle", "warm_up", warm_up)
 
-    def factor(t):
+    def factor(t: float) -> float:
         low, u = (start, 1 - t / warm_up) if t < warm_up else (final, (t - warm_up) / (1 - warm_up))
         return low + (1 - low) * (1 + math.cos(math.pi * u)) / 2
 
     return factor
 
 
-def steps(*fractions, factor=0.1):
+def steps(*fractions: float, factor: float = 0.1) -> Schedule:
     """The rate times ``factor`` at each of ``fractions`` of the training.
 
     >>> rate = steps(0.5, 0.75)
@@ -69,7 +76,7 @@ def steps(*fractions, factor=0.1):
 SCHEDULES = {"constant": constant, "cosine": cosine, "one_cycle": one_cycle, "steps": steps}
 
 
-def schedule(name):
+def schedule(name: str | Schedule) -> Schedule:
     """The schedule called ``name`` with its default settings, or ``name`` itself if it is a function already."""
     if callable(name):
         return name

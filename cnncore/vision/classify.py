@@ -1,14 +1,21 @@
 """Classifying image files with a trained model, each at its own size."""
 
+from __future__ import annotations
+
 import os
 import pathlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import CnnError, DataError, ModelFileError, ShapeError
 from ..nets.build import load
+from ..nets.net import Net
 from ..operators.registry import OPS
+from ..typing import FilePath
 from . import images
 from .preprocessing import Preprocessing, normalise
 
@@ -27,23 +34,23 @@ class Prediction:
     """
 
     file: str
-    size: tuple
-    read_at: tuple
-    classes: tuple = field(repr=False)
+    size: tuple[int, ...]
+    read_at: tuple[int, ...]
+    classes: tuple[str, ...] = field(repr=False)
     probabilities: np.ndarray = field(repr=False)
     pixels: np.ndarray = field(repr=False)
 
     @property
-    def answer(self):
+    def answer(self) -> str:
         """The most probable class."""
         return self.top(1)[0][0]
 
     @property
-    def probability(self):
+    def probability(self) -> float:
         """Its probability."""
         return self.top(1)[0][1]
 
-    def top(self, count):
+    def top(self, count: int) -> list[tuple[str, float]]:
         """The ``count`` most probable classes: (name, probability), the most probable first."""
         order = np.argsort(-self.probabilities, kind="stable")[:count]
         return [(self.classes[k], float(self.probabilities[k])) for k in order]
@@ -65,7 +72,7 @@ class Classifier:
     'day'
     """
 
-    def __init__(self, net, name="the model"):
+    def __init__(self, net: Net, name: str = "the model") -> None:
         self.net, self.name = net, name
         if len(net.graph.inputs) != 1 or len(net.graph.outputs) != 1 or len(net.graph.inputs[0].size) != 2:
             raise ModelFileError(f"{name}: the net does not take one image and return class scores; predict needs that")
@@ -81,12 +88,19 @@ class Classifier:
         self.classes = classes
 
     @classmethod
-    def from_file(cls, path):
+    def from_file(cls, path: FilePath) -> Self:
         """The classifier in a model file of any kind that is read."""
         net, path = read_model(path)
         return cls(net, str(path))
 
-    def classify(self, image, name="image", invert=False, size=None, own_size=False):
+    def classify(
+        self,
+        image: NDArray[Any] | FilePath,
+        name: str = "image",
+        invert: bool = False,
+        size: int | Sequence[int] | None = None,
+        own_size: bool = False,
+    ) -> Prediction:
         """The :class:`Prediction` for a file, or for a uint8 array (H, W) or (H, W, 3).
 
         ``invert`` takes the negative, for dark ink on light paper when the training images were light on dark. An image out
@@ -100,8 +114,8 @@ class Classifier:
             pixels = images.read_image(image, self.channels)
         if invert:
             pixels = 255 - pixels
-        fixed = self.net.graph.inputs[0].size
-        fixed = None if None in fixed else fixed  # this network takes one size only
+        extents = [extent for extent in self.net.graph.inputs[0].size if extent is not None]
+        fixed = extents if len(extents) == 2 else None  # this network takes one size only
         if size is None and not own_size and self.preprocessing.frames:
             own, pixels = pixels.shape[:2], self.preprocessing.framed(pixels, fixed)
             read_at = pixels.shape[:2]
@@ -124,14 +138,14 @@ class Classifier:
         classes, probabilities = self.answers(scores.reshape(1, -1))
         return Prediction(name, own, read_at, tuple(classes), probabilities, pixels)
 
-    def prepared(self, pixels, size=None):
+    def prepared(self, pixels: NDArray[Any], size: int | Sequence[int] | None = None) -> NDArray[Any]:
         """The image as the net takes it, resized to ``size``: (1, C, H, W), or (1, H, W, C) where its layout says so."""
         if size is not None:
             pixels = images.resize(pixels, size)
         x = self.preprocessing.numbers(pixels).astype(self.net.dtype, copy=False)
         return self.net.graph.inputs[0].arranged(x)
 
-    def answers(self, scores):
+    def answers(self, scores: NDArray[Any]) -> tuple[list[str], NDArray[Any]]:
         """(names of the classes, probabilities) of an image's output (1, K), by what ``net.output_kind`` says that it is."""
         kind, count = self.net.output_kind, scores.shape[1]
         if kind not in ("logits", "probabilities", "log_probabilities", "independent_probabilities"):
@@ -154,17 +168,19 @@ class Classifier:
             )
         return classes, probabilities
 
-    def trained_sizes(self):
+    def trained_sizes(self) -> tuple[tuple[int, int], tuple[int, int]] | None:
         """((height, width), (height, width)): the smallest and the largest of the training; None where it is not known."""
         known = self.net.metadata
-        found = known.get("size"), known.get("largest_size", known.get("size"))
-        if not all(isinstance(size, list) and len(size) == 2 for size in found):
-            return None
-        if not all(type(extent) is int and extent > 0 for size in found for extent in size):
-            return None
-        return tuple(map(tuple, found))
+        found = []
+        for size in (known.get("size"), known.get("largest_size", known.get("size"))):
+            if not isinstance(size, list) or len(size) != 2:
+                return None
+            if not all(type(extent) is int and extent > 0 for extent in size):
+                return None
+            found.append((size[0], size[1]))
+        return found[0], found[1]
 
-    def familiar_size(self, size):
+    def familiar_size(self, size: Sequence[int]) -> tuple[int, ...]:
         """``size`` if it is in the range of sizes of the training, else the nearest that is.
 
         Proportions are kept as far as the range allows. A net knows things as large as it has seen them: far out of the range
@@ -187,14 +203,14 @@ class Classifier:
             for extent, least, most in zip(size, *known, strict=True)
         )
 
-    def activation_map(self, prediction):
+    def activation_map(self, prediction: Prediction) -> NDArray[Any]:
         """The class activation map of a prediction's answer, of the size of the features."""
         from .explain import class_activation_map
 
         x = self.prepared(prediction.pixels, prediction.read_at)
         return class_activation_map(self.net, x, int(prediction.probabilities.argmax()))[0]
 
-    def too_small(self, size, error):
+    def too_small(self, size: Sequence[int], error: Exception) -> str:
         """Why the net cannot take an image of this size, and what it could take."""
         height, width = size
         smallest = self.smallest_size()
@@ -205,10 +221,10 @@ class Classifier:
             f"resize it: --size {max(smallest, *self.net.metadata.get('size', (smallest,)))}"
         )
 
-    def smallest_size(self):
+    def smallest_size(self) -> int | None:
         """Extent of the smallest square image that the net takes, or None when there is none up to 4096."""
 
-        def takes(extent):
+        def takes(extent: int) -> bool:
             try:
                 self.net.summary(self.net.graph.inputs[0].given((1, self.channels, extent, extent)))
             except CnnError:
@@ -227,7 +243,7 @@ class Classifier:
         return high
 
 
-def accuracy_by_size(classifier, dataset):
+def accuracy_by_size(classifier: Classifier, dataset: Any) -> list[tuple[tuple[int, int], tuple[int, ...], float]]:
     """How many images of ``dataset`` are answered rightly at their own size and resized: [(size, read_at, share), …].
 
     Answered as :meth:`Classifier.classify` does it; of a large data set, ``MOST_RESIZED`` images evenly over it. Only the
@@ -254,7 +270,7 @@ def accuracy_by_size(classifier, dataset):
     return found
 
 
-def read_model(path):
+def read_model(path: FilePath) -> tuple[Net, FilePath]:
     """(net, path of the file) of a model file, ours or an ONNX file, or of a folder that ``train`` made."""
     if os.path.isdir(path):
         inside = pathlib.Path(path) / "model.safetensors"

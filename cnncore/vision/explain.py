@@ -1,13 +1,21 @@
 """Explaining an answer: where in the image the evidence for a class lies."""
 
+from __future__ import annotations
+
 import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
 from xml.sax.saxutils import escape
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..checks import check_unmasked
 from ..errors import GraphError, SettingError, ShapeError
 from ..io.files import write_atomically
+from ..nets.net import Net
+from ..nets.structure import Node, Structure
+from ..typing import FilePath
 from . import images
 
 __all__ = ["class_activation_map", "class_maps", "feature_maps", "map_over_image", "write_map"]
@@ -20,7 +28,7 @@ POOLING = "global_avg_pool"
 CLASSIFIERS = ("conv", "linear")
 
 
-def class_activation_map(net, x, class_index=None):
+def class_activation_map(net: Net, x: NDArray[Any], class_index: int | None = None) -> NDArray[Any]:
     """Where the evidence for a class lies: the map whose mean is the class score. ::
 
         score_k = b_k + Σ_c w[k, c] · mean over (h, w) of f_c(h, w)  =  mean over (h, w) of map_k(h, w)
@@ -107,7 +115,7 @@ def class_activation_map(net, x, class_index=None):
     return result
 
 
-def class_maps(net, x, size=None):
+def class_maps(net: Net, x: NDArray[Any], size: int | Sequence[int] | None = None) -> NDArray[Any]:
     """The scores of all classes at every place: (N, classes, \\*map), from the net with its classifier slid over the image.
 
     For global average pooling heads the mean of a map is the class score; for nets that flatten, a place of the map is the
@@ -126,15 +134,15 @@ def class_maps(net, x, size=None):
     return net.to_fully_convolutional(size)(x, training=False)
 
 
-def head(structure):
+def head(structure: Structure) -> tuple[int, Node | None]:
     """(number of the value whose maps are averaged, node of the classifier after the average or None)."""
     inputs = len(structure.inputs)
     classifier = None
-    value = structure.outputs[0]
-    while value >= inputs:
+    value: int | None = structure.outputs[0]
+    while value is not None and value >= inputs:
         node = structure.nodes[value - inputs]
-        (value, *_) = node.arguments
-        if node.op.name == POOLING:
+        value = next(iter(node.arguments), None)
+        if node.op.name == POOLING and value is not None:
             return value, classifier
         if node.op.name in CLASSIFIERS and classifier is None:
             classifier = node
@@ -146,7 +154,7 @@ def head(structure):
     )
 
 
-def feature_maps(net, x, names):
+def feature_maps(net: Net, x: NDArray[Any], names: Iterable[str]) -> dict[str, NDArray[Any]]:
     """What the nodes called ``names`` make of the images ``x``: name → array, outside training.
 
     >>> import numpy as np, cnncore
@@ -161,7 +169,7 @@ def feature_maps(net, x, names):
 # ── Pictures ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def map_over_image(pixels, heat, least=280):
+def map_over_image(pixels: NDArray[Any], heat: NDArray[Any], least: int = 280) -> NDArray[Any]:
     """The evidence for a class over the image, as RGB pixels, enlarged by a whole number to about ``least`` pixels or more.
 
     Evidence against the class (values below 0) is left out.
@@ -175,7 +183,7 @@ def map_over_image(pixels, heat, least=280):
     return images.overlay(large, np.maximum(heat, 0), low=0.0, high=max(float(heat.max()), 1e-6))
 
 
-def write_map(path, prediction, heat):
+def write_map(path: FilePath, prediction: Any, heat: NDArray[Any]) -> None:
     """Write a class activation map over its image; as .svg with the answer under it, else as PNG."""
     picture = map_over_image(prediction.pixels, heat)
     path = pathlib.Path(path)

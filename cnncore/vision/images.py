@@ -13,6 +13,8 @@ Three rules turn what files hold into grey or RGB, with and without Pillow the s
 * RGB becomes grey by luma, (299 R + 587 G + 114 B) / 1000 (ITU-R BT.601), grey becomes RGB by repetition.
 """
 
+from __future__ import annotations
+
 import base64
 import io
 import pathlib
@@ -20,13 +22,16 @@ import struct
 import warnings
 import zlib
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_unmasked, per_axis
 from ..errors import DataError, DtypeError, SettingError, ShapeError, printable
 from ..io.files import write_atomically
+from ..typing import FilePath
 
 __all__ = ["colormap", "overlay", "png_data_uri", "read_image", "resize", "to_channels", "write_png"]
 
@@ -39,7 +44,7 @@ INSTALL_PILLOW = "install Pillow: pip install 'cnncore[data]'"
 # ── Reading ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_image(source, channels=None):
+def read_image(source: FilePath | bytes, channels: int | None = None) -> NDArray[Any]:
     """Read one image file.
 
     Parameters
@@ -93,7 +98,7 @@ def read_image(source, channels=None):
     return pixels if channels is None else to_channels(pixels, channels)
 
 
-def to_channels(image, channels):
+def to_channels(image: NDArray[Any], channels: int | None) -> NDArray[Any]:
     """Return a uint8 image as grey (``channels=1``) or RGB (``channels=3``), by the rules of this module.
 
     >>> import numpy as np
@@ -113,7 +118,7 @@ def to_channels(image, channels):
     return image
 
 
-def _file_content(name):
+def _file_content(name: str) -> bytes:
     try:
         with open(name, "rb") as file:
             content = file.read(LARGEST_IMAGE_FILE + 1)
@@ -128,7 +133,7 @@ def _file_content(name):
     return content
 
 
-def _check_extent(name, height, width):
+def _check_extent(name: str, height: int, width: int) -> None:
     if height < 1 or width < 1:
         raise DataError(f"{name}: the header declares {height}×{width} pixels; expected at least 1×1")
     if height * width > LARGEST_IMAGE_PIXELS:
@@ -138,7 +143,7 @@ def _check_extent(name, height, width):
         )
 
 
-def _over_white(pixels):
+def _over_white(pixels: NDArray[Any]) -> NDArray[Any]:
     """(H, W, 1 to 4) samples (grey, grey + alpha, RGB, RGB + alpha) → (H, W) or (H, W, 3)."""
     colours = pixels.shape[2] - (pixels.shape[2] + 1) % 2
     if colours != pixels.shape[2]:
@@ -151,7 +156,7 @@ def _over_white(pixels):
 # ── Reading with Pillow ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _pillow():
+def _pillow() -> Any:
     """Pillow's Image module, or None when Pillow is not installed."""
     try:
         from PIL import Image
@@ -160,7 +165,7 @@ def _pillow():
     return Image
 
 
-def _decode_with_pillow(name, content):
+def _decode_with_pillow(name: str, content: bytes) -> NDArray[Any]:
     try:
         with _pillow().open(io.BytesIO(content), formats=PILLOW_FORMATS) as image:
             _check_extent(name, image.height, image.width)
@@ -175,7 +180,7 @@ def _decode_with_pillow(name, content):
         raise DataError(f"{name}: not a readable image ({reason}); replace or remove the file") from None
 
 
-def _pillow_samples(name, image):
+def _pillow_samples(name: str, image: Any) -> NDArray[Any]:
     from PIL import ImageOps
 
     tags = getattr(image, "tag_v2", None)  # of a TIFF file
@@ -188,8 +193,8 @@ def _pillow_samples(name, image):
     if "transparency" in image.info and image.mode in ("1", "L", "P", "RGB"):
         mode = "LA" if image.mode in ("1", "L") else "RGBA"
     else:
-        mode = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA"}
-        mode = mode.get(image.mode, "RGB")
+        modes = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA"}
+        mode = modes.get(image.mode, "RGB")
     samples = np.asarray(image.convert(mode))
     return samples.reshape(*samples.shape[:2], -1)
 
@@ -197,7 +202,7 @@ def _pillow_samples(name, image):
 TIFF_BITS, TIFF_LARGEST = 258, 281  # tags BitsPerSample and MaxSampleValue (TIFF 6.0, section 8)
 
 
-def _deep_samples(name, samples, tags):
+def _deep_samples(name: str, samples: NDArray[Any], tags: Any) -> NDArray[Any]:
     """8 bits of samples of 16 or 32 bits. The file says which of them is white, or else a warning, what is taken for it."""
     if samples.min() < 0 or samples.max() > 0xFFFF:
         raise DataError(
@@ -237,7 +242,7 @@ class _PngHeader(NamedTuple):
     interlaced: bool
 
 
-def _png_header(name, content):
+def _png_header(name: str, content: bytes) -> _PngHeader:
     if len(content) < 33 or content[8:16] != b"\x00\x00\x00\rIHDR":
         raise DataError(f"{name}: damaged PNG (no header); replace or remove the file")
     width, height, depth, colour, compression, filtering, interlace = struct.unpack(">IIBBBBB", content[16:29])
@@ -247,9 +252,9 @@ def _png_header(name, content):
     return _PngHeader(height, width, depth, colour, bool(interlace))
 
 
-def _png_chunks(name, content):
+def _png_chunks(name: str, content: bytes) -> dict[bytes, bytes]:
     """The chunks that make up the picture, by type, each with its checksum verified; several of a type are joined."""
-    chunks = {b"PLTE": [], b"tRNS": [], b"IDAT": []}
+    chunks: dict[bytes, list[bytes]] = {b"PLTE": [], b"tRNS": [], b"IDAT": []}
     position = len(PNG_SIGNATURE)
     while position + 12 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, position)
@@ -266,7 +271,7 @@ def _png_chunks(name, content):
     raise DataError(f"{name}: truncated PNG; replace or remove the file")
 
 
-def _decode_png(name, header, chunks):
+def _decode_png(name: str, header: _PngHeader, chunks: Mapping[bytes, bytes]) -> NDArray[Any]:
     height, width, depth, colour, interlaced = header
     if interlaced:
         raise DataError(f"{name}: interlaced PNG, which is read through Pillow; {INSTALL_PILLOW}")
@@ -288,7 +293,7 @@ def _decode_png(name, header, chunks):
     return _to_8_bits(samples, depth)
 
 
-def _inflate(name, compressed, expected):
+def _inflate(name: str, compressed: bytes, expected: int) -> NDArray[Any]:
     """The ``expected`` bytes of a zlib stream, neither more nor fewer, as an array."""
     stream = zlib.decompressobj()
     try:
@@ -300,7 +305,7 @@ def _inflate(name, compressed, expected):
     return np.frombuffer(content, np.uint8)
 
 
-def _png_samples(rows, width, sample_count, depth):
+def _png_samples(rows: NDArray[Any], width: int, sample_count: int, depth: int) -> NDArray[Any]:
     """Unpack rows of bytes to (H, W, samples) of uint8, or uint16 where the depth is 16."""
     height = len(rows)
     if depth == 16:
@@ -311,25 +316,25 @@ def _png_samples(rows, width, sample_count, depth):
     return rows.reshape(height, width, sample_count)
 
 
-def _to_8_bits(samples, depth):
+def _to_8_bits(samples: NDArray[Any], depth: int) -> NDArray[Any]:
     if depth == 16:
         return (samples >> 8).astype(np.uint8)
     return samples * np.uint8(255 // (2**depth - 1))
 
 
-def _png_palette(name, index, palette, transparency):
-    palette = np.frombuffer(palette[: len(palette) // 3 * 3], np.uint8).reshape(-1, 3)
-    if index.max() >= len(palette):
+def _png_palette(name: str, index: NDArray[Any], palette: bytes, transparency: bytes) -> NDArray[Any]:
+    colours = np.frombuffer(palette[: len(palette) // 3 * 3], np.uint8).reshape(-1, 3)
+    if index.max() >= len(colours):
         raise DataError(f"{name}: damaged PNG (colour outside the palette); replace or remove the file")
     if not transparency:
-        return palette[index]
-    alpha = np.full(len(palette), 255, np.uint8)
-    given = np.frombuffer(transparency[: len(palette)], np.uint8)
+        return colours[index]
+    alpha = np.full(len(colours), 255, np.uint8)
+    given = np.frombuffer(transparency[: len(colours)], np.uint8)
     alpha[: len(given)] = given
-    return np.concatenate([palette, alpha[:, None]], axis=1)[index]
+    return np.concatenate([colours, alpha[:, None]], axis=1)[index]
 
 
-def _unfilter(rows, step):
+def _unfilter(rows: NDArray[Any], step: int) -> NDArray[Any]:
     """Undo PNG's row filters (section 9): each byte was stored minus a prediction from its decoded neighbours
 
         c b        0 None: 0    1 Sub: a    2 Up: b    3 Average: ⌊(a + b) / 2⌋
@@ -360,7 +365,7 @@ def _unfilter(rows, step):
     return decoded.reshape(height, row_bytes)
 
 
-def _unfilter_band(kinds, filtered, above):
+def _unfilter_band(kinds: NDArray[Any], filtered: NDArray[Any], above: NDArray[Any]) -> NDArray[Any]:
     """`_unfilter` for a band of rows, along antidiagonals.
 
     ``diagonals[t, r]`` holds pixel t − r − 1 of row r − 1, row −1 being ``above``; what lies left of the image stays
@@ -394,9 +399,10 @@ def _unfilter_band(kinds, filtered, above):
 # ── Reading PGM and PPM ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _decode_pnm(name, content):
+def _decode_pnm(name: str, content: bytes) -> NDArray[Any]:
     """Netpbm's PGM (P2, P5) and PPM (P3, P6): a header of three numbers, with # comments, then samples."""
-    numbers, position = [], 2
+    numbers: list[int] = []
+    position = 2
     while len(numbers) < 3:
         token, position = _pnm_token(content, position)
         if not token.isdigit() or len(token) > 9:
@@ -428,7 +434,7 @@ def _decode_pnm(name, content):
     return scaled.astype(np.uint8).reshape(height, width, sample_count)
 
 
-def _pnm_token(content, position):
+def _pnm_token(content: bytes, position: int) -> tuple[bytes, int]:
     """The next word of the header from ``position``, and where it ends."""
     while True:
         while content[position : position + 1].isspace():
@@ -446,7 +452,7 @@ def _pnm_token(content, position):
 # ── Resizing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def resize(image, size):
+def resize(image: ArrayLike, size: int | Sequence[int]) -> NDArray[Any]:
     """Resize by linear interpolation; when shrinking, average over what one new pixel covers.
 
     y[i] = Σⱼ h((j + ½) / s − (i + ½)) x[j] / Σⱼ h(·) along each axis, with s = input / output extent (at least 1),
@@ -490,7 +496,7 @@ def resize(image, size):
     return work.reshape(height, width, *image.shape[2:])
 
 
-def _resize_axis(x, axis, extent):
+def _resize_axis(x: NDArray[Any], axis: int, extent: int) -> NDArray[Any]:
     if x.shape[axis] == extent:
         return x
     scale = x.shape[axis] / extent
@@ -513,7 +519,7 @@ def _resize_axis(x, axis, extent):
 # ── Writing PNG ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def write_png(path, image):
+def write_png(path: FilePath | None, image: NDArray[Any]) -> bytes:
     """Write a PNG file; with ``path=None`` only return its bytes.
 
     Parameters
@@ -553,7 +559,7 @@ def write_png(path, image):
     return content
 
 
-def png_data_uri(image):
+def png_data_uri(image: NDArray[Any]) -> str:
     """Return the image as a ``data:`` address, to be put into the ``src`` of an HTML ``img``.
 
     >>> import numpy as np
@@ -563,7 +569,7 @@ def png_data_uri(image):
     return "data:image/png;base64," + base64.b64encode(write_png(None, image)).decode("ascii")
 
 
-def _check_image(place, image):
+def _check_image(place: str, image: object) -> None:
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         what = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
         raise DtypeError(f"{place}: image is {what}; expected a uint8 array. Floats in 0..1? (255 * x).astype('uint8')")
@@ -571,7 +577,7 @@ def _check_image(place, image):
         raise ShapeError(f"{place}: image is {image.shape}; expected (H, W) or (H, W, 3) with at least one pixel")
 
 
-def _filter(rows, step):
+def _filter(rows: NDArray[Any], step: int) -> NDArray[Any]:
     """Filter each row in the way that leaves the smallest sum of magnitudes (PNG specification, section 12.7)."""
     b = np.concatenate([np.zeros_like(rows[:1]), rows[:-1]]).astype(np.int16)
     a = np.zeros_like(b)
@@ -590,7 +596,7 @@ def _filter(rows, step):
 # ── Heat maps ── Green 2011, "A colour scheme for the display of astronomical intensity images", arXiv:1108.5083 ──────
 
 
-def _cubehelix(start=0.3, rotations=0.45, hue=2.0, brightest=0.88):
+def _cubehelix(start: float = 0.3, rotations: float = 0.45, hue: float = 2.0, brightest: float = 0.88) -> NDArray[Any]:
     """Green's equations 1 and 2 at 256 levels: perceived brightness rises evenly while the hue turns around grey.
 
     These settings turn from purple through red and orange to yellow, the order in which things glow, and end where there
@@ -609,7 +615,7 @@ COLORS = _cubehelix()
 COLOR_OF_NAN = np.array([128, 128, 128], np.uint8)
 
 
-def colormap(values, low=None, high=None):
+def colormap(values: ArrayLike, low: float | None = None, high: float | None = None) -> NDArray[Any]:
     """Colour numbers: ``low`` black, then purple, red, orange, ``high`` pale yellow, ever brighter (cubehelix).
 
     Parameters
@@ -639,7 +645,9 @@ def colormap(values, low=None, high=None):
     return colors
 
 
-def overlay(image, heat, strength=0.6, low=None, high=None):
+def overlay(
+    image: NDArray[Any], heat: ArrayLike, strength: float = 0.6, low: float | None = None, high: float | None = None
+) -> NDArray[Any]:
     """Lay a heat map over an image: the hotter a place, the more of the colour covers it.
 
     Parameters
@@ -678,7 +686,7 @@ def overlay(image, heat, strength=0.6, low=None, high=None):
     return np.rint(mixed).astype(np.uint8)
 
 
-def _level(place, values, low, high):
+def _level(place: str, values: ArrayLike, low: float | None, high: float | None) -> NDArray[Any]:
     """``values`` on a scale from 0 to 1; NaN stays NaN. A scale without length is 0 up to ``low`` and 1 above it."""
     check_unmasked(place, "values", values)
     values = np.asarray(values, np.float64)
@@ -702,13 +710,13 @@ UNREAD_SUFFIXES = (
 )  # of pictures too; others in a folder are no pictures
 
 
-def counted_kinds(files):
+def counted_kinds(files: Sequence[pathlib.Path]) -> str:
     """How many files there are of which kind."""
     counts = Counter(entry.suffix.lower() or "no suffix" for entry in files)
     return ", ".join(f"{count} of {printable(kind)}" for kind, count in counts.most_common(3))
 
 
-def warn_of_unread(folder, unread):
+def warn_of_unread(folder: pathlib.Path, unread: Sequence[pathlib.Path]) -> None:
     """Say that pictures are left out."""
     warnings.warn(
         f"{printable(str(folder))}: {counted_kinds(unread)} are left out, kinds that are not read; convert them to .png or .jpg",

@@ -12,13 +12,19 @@ A net keeps it in ``net.metadata``, as plain values that go along into every fil
     x = (scale · pixel − mean) / std
 """
 
+from __future__ import annotations
+
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError, DtypeError, ModelFileError, SettingError, ShapeError, unknown_name
+from ..typing import FilePath
 from . import images
 
 __all__ = ["PRESETS", "Preprocessing", "read_classes"]
@@ -59,10 +65,10 @@ class Preprocessing:
     std: np.ndarray
     order: str = "rgb"
     resize: int | None = None
-    crop: tuple | None = None
+    crop: tuple[int, int] | None = None
 
     @classmethod
-    def from_metadata(cls, name, metadata, channels):
+    def from_metadata(cls, name: str, metadata: Mapping[str, Any], channels: int) -> Self:
         """What ``metadata`` says; ``name`` is the net's in errors."""
         mean = channel_numbers(name, "mean", metadata.get("mean", [0.0]), channels)
         std = channel_numbers(name, "std", metadata.get("std", [1.0]), channels)
@@ -85,14 +91,14 @@ class Preprocessing:
             raise ModelFileError(
                 f"{name}: crop in its metadata is {crop!r}; expected at most {images.LARGEST_IMAGE_PIXELS:,} pixels"
             )
-        return cls(channels, mean, std, order, resize, crop and tuple(crop))
+        return cls(channels, mean, std, order, resize, None if crop is None else (crop[0], crop[1]))
 
     @property
-    def frames(self):
+    def frames(self) -> bool:
         """Whether images are brought to a size of their own before the net sees them."""
         return self.resize is not None or self.crop is not None
 
-    def framed(self, pixels, crop=None):
+    def framed(self, pixels: NDArray[Any], crop: Sequence[int] | None = None) -> NDArray[Any]:
         """The image with ``resize`` pixels along its shorter side, then ``crop`` (by default this one's) from its middle.
 
         Where the cut is larger than the image, the image is made as large as the cut along that side.
@@ -108,7 +114,7 @@ class Preprocessing:
             )
         return pixels if crop is None else centre(pixels, crop)
 
-    def numbers(self, pixels):
+    def numbers(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """The image (H, W) or (H, W, 3) as the net takes it: float32 (1, C, H, W)."""
         from .preprocessing import normalise
 
@@ -117,18 +123,18 @@ class Preprocessing:
         return normalise(pixels[None], self.mean, self.std)
 
 
-def centre(pixels, size):
+def centre(pixels: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
     """The cut of ``size`` from the middle; an odd rest is one pixel more below and to the right."""
     first = [(have - want) // 2 for have, want in zip(pixels.shape[:2], size, strict=True)]
     return pixels[first[0] : first[0] + size[0], first[1] : first[1] + size[1]]
 
 
-def extent(value):
+def extent(value: Any) -> bool:
     """Whether a value of a file is a number of pixels."""
     return type(value) is int and 0 < value <= MOST_PIXELS_ALONG
 
 
-def channel_numbers(name, what, numbers, channels):
+def channel_numbers(name: str, what: str, numbers: Any, channels: int) -> NDArray[Any]:
     """``numbers`` of the metadata, one per channel, as an array."""
     try:
         array = np.array(numbers, np.float64)
@@ -141,7 +147,7 @@ def channel_numbers(name, what, numbers, channels):
     return array
 
 
-def read_classes(path):
+def read_classes(path: FilePath) -> list[str]:
     """Names of classes from a file: one per line, or JSON, a list or a mapping of class numbers as Keras has it.
 
     >>> import tempfile, pathlib
@@ -171,7 +177,7 @@ def read_classes(path):
     return names
 
 
-def decoded(path, content):
+def decoded(path: str, content: bytes) -> str:
     """The text of a file in UTF-8, or in UTF-16 with the mark that programs on Windows begin it with."""
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
@@ -186,14 +192,14 @@ def decoded(path, content):
     return text
 
 
-def preset(name):
+def preset(name: str) -> dict[str, Any]:
     """The entries of a preset, by name; None for those that it leaves as they are when missing."""
     if name not in PRESETS:
         raise SettingError(unknown_name("preprocessing", "collection", name, PRESETS))
     return dict.fromkeys(ENTRIES) | PRESETS[name]
 
 
-def normalise(images, mean, std):
+def normalise(images: ArrayLike, mean: ArrayLike, std: ArrayLike) -> NDArray[Any]:
     """Turn pixels into what a network takes: (pixel / 255 − mean) / std, float32, channels first.
 
     Parameters

@@ -7,8 +7,13 @@ writes it, as a node of ONNX or as a composition of several (nodes.py, compositi
 cannot say is refused by the node's name.
 """
 
+from __future__ import annotations
+
 import json
+import os
 import pathlib
+from collections.abc import Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -20,6 +25,7 @@ from ...nets.net import Net
 from ...nets.plan import infer
 from ...nets.structure import Input, Node, Structure
 from ...operators.pooling.implementation import Pooling
+from ...typing import FilePath
 from ..files import write_atomically
 from .nodes import EXPORTERS, REFUSED
 from .pooling import pooled
@@ -30,7 +36,14 @@ __all__ = ["alone", "exporter", "save_onnx", "written"]
 AXIS_NAMES = ((), ("L",), ("H", "W"), ("D", "H", "W"))
 
 
-def save_onnx(net, path=None, input_shape=None, *, opset=NEWEST_OPSET, fold=False):
+def save_onnx(
+    net: Net,
+    path: FilePath | BinaryIO | None = None,
+    input_shape: Sequence[Any] | None = None,
+    *,
+    opset: int = NEWEST_OPSET,
+    fold: bool = False,
+) -> bytes | None:
     """Write a net's inference as an ONNX file; without ``path``, return its bytes.
 
     Batch and image sizes stay open where the net leaves them open, unless ``input_shape`` fixes them: (1, 3, 224, 224), or
@@ -70,10 +83,10 @@ def save_onnx(net, path=None, input_shape=None, *, opset=NEWEST_OPSET, fold=Fals
     content = model.SerializeToString()
     if path is None:
         return content
-    if hasattr(path, "write"):
-        path.write(content)
-    else:
+    if isinstance(path, (str, os.PathLike)):
         write_atomically(pathlib.Path(path), content)
+    else:
+        path.write(content)
     return None
 
 

@@ -16,7 +16,7 @@ from ...operators.shape.implementation import part_extents
 __all__ = ["EXPORTERS", "REFUSED", "exports", "image_padded", "named_pads"]
 
 EXPORTERS = {}  # operator → function(writer, node) → term
-REFUSED = {}  # operator → why there is none
+REFUSED: dict[str, str] = {}  # operator → why there is none
 
 
 def exports(*names):

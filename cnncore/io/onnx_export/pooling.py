@@ -426,7 +426,7 @@ def pooled(w, n):
 
 # ── Strategies ── in the letters of the registry; each returns y before ``finished`` ────────────────────────────────────
 
-STRATEGIES = {}
+STRATEGIES: dict = {}
 
 
 def strategy(name):

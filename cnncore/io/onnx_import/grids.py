@@ -28,7 +28,7 @@ MOVING = frozenset(
     | {"Tile", "DepthToSpace", "SpaceToDepth", "Dropout", "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin"}
 )
 OF_MANY = frozenset(("Concat",))  # where every input must be on the grid
-READS_GRIDS = set()  # operators whose functions look at the grids of their inputs themselves
+READS_GRIDS: set[str] = set()  # operators whose functions look at the grids of their inputs themselves
 
 
 def reads_grids(*names):

@@ -7,10 +7,14 @@ function per ONNX operator. What depends on no input is computed at once; what d
 followed as arithmetic on extents (shapes.py), so that batch and image size stay open.
 """
 
+from __future__ import annotations
+
 import json
 import math
+from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +23,7 @@ from ...nets.graph import FORBIDDEN, Graph, Value
 from ...nets.net import Net
 from ...nets.structure import INDICES, Structure
 from ...nets.surgery import pruned
+from ...typing import FilePath
 from .control import CONTROL
 from .file import MOST_NODES, needed, read
 from .grids import Grid, codes, prepared
@@ -62,7 +67,7 @@ class Live:
         return len(self.extents)
 
 
-def load_onnx(path_or_bytes, input_shape=None):
+def load_onnx(path_or_bytes: FilePath | bytes, input_shape: Sequence[Any] | None = None) -> Net:
     """The net in an ONNX file: an ordinary net, to be run, trained, checked, drawn, saved and exported again.
 
     Nodes keep their names, weights become the parameters of the layers that use them (a weight that several nodes use is copied

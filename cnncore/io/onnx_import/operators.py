@@ -19,7 +19,7 @@ from .tensors import NUMBERS
 
 __all__ = ["KEEPS_TYPE_OF", "OPERATORS", "REASONS"]
 
-OPERATORS = {}  # ONNX operator → function(node) → Live, array of numbers, or a tuple of them
+OPERATORS: dict = {}  # ONNX operator → function(node) → Live, array of numbers, or a tuple of them
 
 REASONS = {"SequenceMap": "sequences are not read: export without them"} | {
     name: "which values it gives depends on numbers of the image, not only on its size"

@@ -1,8 +1,13 @@
-# Written by tools/generate.py from the Cython source.
-from typing import Any
+# Written by tools/generate.py from the compiled module.
 
+from typing import Any, Self
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class Activation:
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    name: Any
 
 IDENTITY: Any
 

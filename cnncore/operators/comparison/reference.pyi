@@ -1,5 +1,16 @@
-# Written by tools/generate.py from the Cython source.
-from typing import Any
+# Written by tools/generate.py from the compiled module.
+
+from typing import Any, Self
+
+from typing_extensions import disjoint_base
+
+LESS: Any
+
+SAME: Any
+
+MORE: Any
+
+UNORDERED: Any
 
 def compare(outcomes: Any, x: Any, z: Any, y: Any) -> Any: ...
 

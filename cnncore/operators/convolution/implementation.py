@@ -209,7 +209,7 @@ class Convolution(Implementation):
     """
 
     per_image = True
-    saves = ("x", "w")
+    saves: tuple[str, ...] | None = ("x", "w")
 
     def plain(self, place, x, w, settings):
         """(weights' shape, settings) of the plain convolution that computes a call."""
@@ -442,7 +442,7 @@ class Linear(Implementation):
     """y = x wᵀ + b on the last axis of x: a 1×1 convolution on one pixel per row."""
 
     per_image = True
-    saves = ("x", "w")
+    saves: tuple[str, ...] | None = ("x", "w")
 
     def infer(self, op, shapes, dtype, settings):
         x, w, b = shapes

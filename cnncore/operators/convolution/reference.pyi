@@ -1,22 +1,35 @@
-# Written by tools/generate.py from the Cython source.
-from typing import Any
+# Written by tools/generate.py from the compiled module.
 
-TILES: Any
+from typing import Any, Self
 
-PLANES: Any
+from typing_extensions import disjoint_base
 
-DEPTHWISE: Any
-
-WINOGRAD: Any
-
-WEIGHTS: Any
-
-DEPTHWISE_WEIGHTS: Any
-
-WINOGRAD_WEIGHTS: Any
-
+@disjoint_base
 class ConvolutionAlgorithm:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    has_kernels: Any
+    name: Any
+    family: Any
+    windows: Any
+    fits: Any
+    cost: Any
+
+@disjoint_base
+class Packed:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def refresh(self) -> Any: ...
+    backward: Any
+    filled: Any
+
+@disjoint_base
+class Convolution:
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def pack(self, arena: Any, backward: Any = ...) -> Any: ...
+    def forward(self, x: Any, w: Any, b: Any, y: Any, packed: Any = ..., lower: Any = ..., upper: Any = ...) -> Any: ...
+    def backward_input(self, dy: Any, w: Any, dx: Any, b: Any = ..., packed: Any = ..., lower: Any = ..., upper: Any = ...) -> Any: ...
+    def add_backward_input(self, dy: Any, w: Any, dx: Any) -> Any: ...
+    def backward_weight(self, x: Any, dy: Any, dw: Any) -> Any: ...
+    algorithm: Any
 
 def fits_every_window(window: Any, groups: Any) -> Any: ...
 
@@ -34,15 +47,9 @@ COST_OF_PARITIES: Any
 
 def winograd_cost(outputs: Any, window: Any, images: Any, inputs: Any, channels: Any, groups: Any) -> Any: ...
 
-def by_name(*rows) -> Any: ...
+def by_name(*rows: Any) -> Any: ...
 
 ALGORITHMS: Any
-
-class Packed:
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
-
-class Convolution:
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
 def backward_bias(dy: Any, db: Any) -> Any: ...
 

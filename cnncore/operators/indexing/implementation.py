@@ -246,7 +246,7 @@ class Positions(Implementation):
     """Rows (P, S) of x that are taken, or that rows of updates are put to."""
 
     per_image = False
-    saves = None
+    saves: tuple[str, ...] | None = None
 
     def rows(self, call, x):
         """x as (P, S), in memory of its own where it is not contiguous."""

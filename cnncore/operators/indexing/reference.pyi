@@ -1,5 +1,8 @@
-# Written by tools/generate.py from the Cython source.
-from typing import Any
+# Written by tools/generate.py from the compiled module.
+
+from typing import Any, Self
+
+from typing_extensions import disjoint_base
 
 def place(largest: Any, last: Any, axis: Any, x: Any, y: Any) -> Any: ...
 
@@ -10,6 +13,8 @@ def cumulative_sum(exclusive: Any, reverse: Any, axis: Any, x: Any, y: Any) -> A
 def cumulative_product(exclusive: Any, reverse: Any, axis: Any, x: Any, y: Any) -> Any: ...
 
 def cumulative_product_gradient(exclusive: Any, reverse: Any, axis: Any, x: Any, dy: Any, dx: Any) -> Any: ...
+
+REDUCTIONS: Any
 
 def take(x: Any, at: Any, y: Any) -> Any: ...
 

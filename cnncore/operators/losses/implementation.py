@@ -106,7 +106,7 @@ def fits(shape, expected):
 class PairLoss(Implementation):
     """A loss of pairs (x, target): of each, their sum, or their mean; geometry: (whether of each, the share of a pair)."""
 
-    saves = ("x", "target")
+    saves: tuple[str, ...] | None = ("x", "target")
 
     def infer(self, op, shapes, dtype, settings):
         x, target = shapes[:2]

@@ -1,8 +1,15 @@
-# Written by tools/generate.py from the Cython source.
-from typing import Any
+# Written by tools/generate.py from the compiled module.
 
+from typing import Any, Self
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class CrossEntropy:
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def forward(self, reduction: Any, y: Any) -> Any: ...
+    def backward(self, each: Any, dy: Any, dx: Any, dtarget: Any) -> Any: ...
+    first_wrong: Any
 
 def squared_error(x: Any, target: Any, y: Any, each: Any, share: Any) -> Any: ...
 

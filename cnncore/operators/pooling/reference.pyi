@@ -1,7 +1,22 @@
-# Written by tools/generate.py from the Cython source.
-from typing import Any
+# Written by tools/generate.py from the compiled module.
 
+from typing import Any, Self
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class Reference:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    name: Any
+    saves: Any
+    requires: Any
+
+@disjoint_base
+class Numbers:
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+@disjoint_base
+class Windows:
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
 MAX: Any
@@ -51,12 +66,6 @@ MAX_DROPOUT: Any
 DILATION: Any
 
 EROSION: Any
-
-class Windows:
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
-
-class Numbers:
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
 def forward(strategy: Any, windows: Any, numbers: Any, x: Any, y: Any, indices: Any = ...) -> Any: ...
 

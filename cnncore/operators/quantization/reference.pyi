@@ -1,4 +1,7 @@
-# Written by tools/generate.py from the Cython source.
-from typing import Any
+# Written by tools/generate.py from the compiled module.
+
+from typing import Any, Self
+
+from typing_extensions import disjoint_base
 
 def run(fake: Any, wanted: Any, low: Any, high: Any, x: Any, s: Any, z: Any, y: Any) -> Any: ...

@@ -1,9 +1,15 @@
-# Written by tools/generate.py from the Cython source.
-from typing import Any
+# Written by tools/generate.py from the compiled module.
+
+from typing import Any, Self
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
+class DetailPreserving:
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def forward(self, windows: Any, x: Any, y: Any) -> Any: ...
+    def backward(self, windows: Any, x: Any, dy: Any, dx: Any, dalpha: Any, dpower: Any, dfilter: Any) -> Any: ...
 
 def importance(windows: Any, x: Any, logit: Any, y: Any) -> Any: ...
 
 def importance_gradients(windows: Any, x: Any, logit: Any, dy: Any, dx: Any, dlogit: Any) -> Any: ...
-
-class DetailPreserving:
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...

@@ -1,0 +1,9 @@
+# Written by tools/generate.py from cnncore.runtime.cpu.
+
+from .runtime.cpu import kernels as kernels
+from .runtime.cpu import kernels_taken as kernels_taken
+from .runtime.cpu import peak as peak
+from .runtime.cpu import target as target
+from .runtime.cpu import targets as targets
+
+__all__ = ["kernels", "kernels_taken", "peak", "target", "targets"]
