@@ -3,7 +3,7 @@
 import argparse
 import inspect
 
-from tasks.checks import lint, precommit
+from tasks.checks import lint, precommit, typecheck
 from tasks.packaging import build, generate, wheel
 from tasks.testing import bench, coverage, docs, matrix, test
 
@@ -11,6 +11,7 @@ COMMANDS = {
     build: "install the package here, editable, with all tools",
     test: "run the tests; choose a CPU target, bounds checks or sanitizers",
     lint: "check (or mend, with --fix) the style of Python, Cython and workflows",
+    typecheck: "check the type hints, and the stubs against what is imported",
     generate: "write what is derived from the operators' schemas: stubs, docs, pictures",
     docs: "the same, and run every example in the documentation",
     coverage: "lines of Python and Cython that the tests run",

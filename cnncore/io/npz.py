@@ -34,7 +34,7 @@ def check_total(name: object, size: int, way_out: str) -> None:
 def npz_arrays(file: FilePath, most_entries: int, way_out: str) -> dict[str, NDArray[Any]]:
     """Name → array of an npz file, numbers only, never a pickle; what is wrong with it is a DataError.
 
-    >>> import tempfile
+    >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as place:
     ...     file = pathlib.Path(place) / "weights.npz"
     ...     np.savez(file, w=[1.5, 2.5])

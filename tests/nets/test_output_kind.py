@@ -6,10 +6,10 @@ from itertools import product
 
 import numpy as np
 import pytest
-from cnncore.classify import Classifier
 
 import cnncore
 from cnncore import DtypeError, ModelFileError, SettingError
+from cnncore.classify import Classifier
 from cnncore.nets.output_kind import KINDS, OF_CLASSES, OF_EACH, SAME_NUMBERS
 from cnncore.train import SGD, EarlyStopping, Trainer
 

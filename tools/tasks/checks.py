@@ -1,6 +1,9 @@
 """What can be said of the source without running it: style, the schemas of configuration files."""
 
-from tasks.process import PYTHON, run, tracked
+import tempfile
+from pathlib import Path
+
+from tasks.process import PYTHON, output, run, tracked
 
 # Which JSON schema describes which files; check-jsonschema brings them along.
 SCHEMAS = {
@@ -28,6 +31,19 @@ def lint(options, rest):
     for schema, patterns in SCHEMAS.items():
         run("check-jsonschema", "--builtin-schema", schema, *tracked(*patterns.split()))
     run(PYTHON, "tools/generate.py", "--check")
+
+
+def typecheck(options, rest):
+    """Check the type hints (mypy, strict on the public modules), and that the stubs say what is imported (stubtest).
+
+    Arguments go to mypy. tools/stubtest_allowlist.txt has what stubtest may find, each with its reason.
+    """
+    run(PYTHON, "-m", "mypy", *rest)
+    with tempfile.TemporaryDirectory() as folder:
+        operators = Path(folder) / "operators.txt"
+        operators.write_text(output(PYTHON, "tools/stubs.py"), encoding="utf-8")
+        allowed = [part for file in ("tools/stubtest_allowlist.txt", operators) for part in ("--allowlist", file)]
+        run(PYTHON, "-m", "mypy.stubtest", "cnncore", "--concise", "--mypy-config-file", "pyproject.toml", *allowed)
 
 
 def precommit(options, rest):
