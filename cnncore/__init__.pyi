@@ -28,6 +28,7 @@ from .runtime.threads import set_num_threads as set_num_threads
 from .runtime.threads import threads as threads
 from . import classify as classify
 from . import explain as explain
+from . import images as images
 from . import preprocessing as preprocessing
 from . import cpu as cpu
 from . import io as io
@@ -49,6 +50,7 @@ __all__ = [
     "ArrayChangedError",
     "CnnError",
     "DataError",
+    "FileWriteError",
     "DtypeError",
     "GradientError",
     "Graph",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-
+from typing import Any
 
 __all__ = [
     "printable",

@@ -430,7 +430,7 @@ class _Jacobian:
         """Compare where there is a numerical derivative; what a second one does not confirm lies too close to a kink."""
         given, found = self.given, self.found
         wrong = found.settled & _differs(given, found.value, found, self.tolerance)
-        for j in np.flatnonzero(wrong.any(axis=0)):
+        for j in np.flatnonzero(wrong.any(axis=0)).tolist():
             confirmed = wrong[:, j] & self.line(j, self.steps).confirms(given[:, j], found.value[:, j])
             if confirmed.any():
                 self.report(wrong, j, int(np.flatnonzero(confirmed)[0]))
@@ -453,10 +453,10 @@ class _Jacobian:
         """Compare the other elements beside their kinks: (names of these elements, largest error)."""
         given, found = self.given, self.found
         moved, largest = [], 0.0
-        for j in np.flatnonzero(~found.settled.all(axis=0)):
+        for j in np.flatnonzero(~found.settled.all(axis=0)).tolist():
             _raise_kink(self.subject, self.i, self.curve, self.reach, found.settled, self.y, j)
             line = self.line(j, STEPS_BESIDE)
-            t, value, column = line.beside(lambda t, j=j: _column(self.subject, self.i, j, t))
+            t, value, column = line.beside(partial(_column, self.subject, self.i, j))
             if value is None:
                 k = int(np.flatnonzero(~found.settled[:, j])[0])
                 doubt = found.error[k, j] + found.bend[k, j]

@@ -177,7 +177,7 @@ def read_classes(path: FilePath) -> list[str]:
     return names
 
 
-def decoded(path: str, content: bytes) -> str:
+def decoded(path: FilePath, content: bytes) -> str:
     """The text of a file in UTF-8, or in UTF-16 with the mark that programs on Windows begin it with."""
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
