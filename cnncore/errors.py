@@ -121,7 +121,7 @@ def with_node_path(
 
 
 def printable(text: str, kept: str = "") -> str:
-    """``text`` as it can be printed, written into any file and read back: what is no printable character as its escape.
+    r"""``text`` as it can be printed, written into any file and read back: what is no printable character as its escape.
 
     Names come from file systems and from files of others; they may hold bytes that are no text, line breaks, NUL.
 

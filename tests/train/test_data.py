@@ -1309,8 +1309,7 @@ def test_depths_are_what_the_file_says_or_said_aloud(dtype, largest, tag, note):
 
 
 def test_images_are_found_under_the_name_that_documents_them():
-    from cnncore.images import read_image
-
     import cnncore
+    from cnncore.images import read_image
 
     assert cnncore.images.read_image is read_image is im.read_image
