@@ -71,6 +71,8 @@ def load(path: FilePath, tune: bool = False) -> Net:
     ------
     ModelFileError
         The file is no model file of cnncore, or what it holds does not fit together.
+    OSError
+        The file cannot be opened.
     """
     model, arrays = model_file.read(path)
     try:

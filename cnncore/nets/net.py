@@ -890,7 +890,7 @@ class Net:
         rounds : int, default 7
             The number of passes with each algorithm.
         progress : callable, optional
-            ``progress(done, total, what)``, called before each pass.
+            ``progress(done, total, name)``, called before each pass.
 
         Returns
         -------
@@ -901,6 +901,8 @@ class Net:
         ------
         ShapeError
             A shape does not fit its input, or leaves the size open.
+        SettingError
+            The net is ``exact``, which leaves no choice.
         """
         shapes = self._shapes("tune", input_shapes)
         rounds = integer("tune", "rounds", rounds, 1)
