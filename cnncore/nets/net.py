@@ -715,7 +715,8 @@ class Net:
         Raises
         ------
         GraphError
-            The net has no such classifier, or the size of the training is open and not given.
+            What follows a flattened image is not the same at every place of a map, an output is the flattened image itself,
+            or the size of the training is open and not given.
 
         Examples
         --------
@@ -1127,6 +1128,8 @@ class Backward:
             It has run, and the pass was made with ``repeatable=False``.
         ShapeError, DtypeError
             The number, a shape or a dtype of ``dys`` or ``gradients`` is wrong.
+        SettingError
+            ``gradients`` is no dict.
         ArrayChangedError
             An array that backward reads was changed in place since the forward pass.
         """
