@@ -55,7 +55,7 @@ def sections(text):
 
 
 def named(text):
-    """The parameters in a docstring's section, those of one line taken apart; only starred ones may go without a type."""
+    """The parameters in a docstring's section, one by one; only starred ones may go without a type."""
     found = set()
     for line in sections(text).get("Parameters", []):
         match = NAMES.fullmatch(line.replace("\\", ""))

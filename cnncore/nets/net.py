@@ -715,8 +715,8 @@ class Net:
         Raises
         ------
         GraphError
-            What follows a flattened image is not the same at every place of a map, an output is the flattened image itself,
-            or the size of the training is open and not given.
+            What follows a flattened image is not the same at every place of a map, an output is the flattened image
+            itself, or the size of the training is open and not given.
 
         Examples
         --------
