@@ -13,10 +13,28 @@ __all__ = ["all_convolutional"]
 def all_convolutional(classes: int = 10, channels: int = 3, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
     """All-CNN-C of table 2, for CIFAR: where model C has 3×3/2 max pooling there is a 3×3/2 convolution.
 
-    The tail is that of table 1: a 3×3 convolution without padding (the average is then over 6×6 where images are 32×32), two
-    1×1 convolutions, the last with one map per class, each followed by ReLU; their average is the score. Dropout as in
-    section 3.2: a fifth of the input, a half after each layer that stands for a pooling. Any image from 12×12 on is taken.
+    The tail is that of table 1: a 3×3 convolution without padding (the average is then over 6×6 where images are
+    32×32), two 1×1 convolutions, the last with one map per class, each followed by ReLU; their average is the score.
+    Dropout as in section 3.2: a fifth of the input, a half after each layer that stands for a pooling.
 
+    Parameters
+    ----------
+    classes : int, default 10
+        The number of classes.
+    channels : int, default 3
+        The channels of the images.
+    seed : int or None, default 0
+        Of the weights; None leaves them zero.
+    dtype : dtype, default "float32"
+        "float32" or "float64".
+
+    Returns
+    -------
+    Net
+        A net for images of any size from 12×12 on.
+
+    Examples
+    --------
     >>> import cnncore
     >>> cnncore.models.all_convolutional().summary((1, 3, 32, 32)).parameters
     1369738

@@ -25,9 +25,42 @@ def conv_norm(
     groups: int = 1,
     eps: float = 1e-5,
 ) -> Value:
-    """A convolution padded by half its kernel, then ``norm``, then ``activation``; the normalisation's node is "<name>_norm".
+    """A convolution padded by half its kernel, then ``norm``, then ``activation``; the normalisation's node is
+    "<name>_norm".
 
-    ``norm``: None; "batch"; or "group", in groups of 8 channels where their number is a multiple of 8, else in one.
+    Parameters
+    ----------
+    g : Graph
+        The graph that the nodes are added to.
+    x : Value
+        What the convolution takes.
+    channels : int
+        Its output channels.
+    size : int
+        Of its kernel.
+    name : str or None
+        Of its node.
+    norm : str, optional
+        "batch"; or "group", in groups of 8 channels where their number is a multiple of 8, else in one. Without it the
+        convolution has a bias.
+    activation : str or None, default "relu"
+        The name of an operator.
+    stride : int, default 1
+        Of the convolution.
+    groups : int, default 1
+        Of the convolution.
+    eps : float, default 1e-5
+        The ε of the normalisation.
+
+    Returns
+    -------
+    Value
+        What the last of them makes.
+
+    Raises
+    ------
+    SettingError
+        ``norm`` is another word.
     """
     if norm not in NORMS:
         raise SettingError(f"{name}: norm must be one of {', '.join(map(repr, NORMS))}, got {norm!r}")

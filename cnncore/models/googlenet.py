@@ -58,14 +58,41 @@ def googlenet(
 ) -> Net:
     """The network of table 1: local response normalisation, ceil-mode poolings, nine Inception modules.
 
-    Any image size is taken (224×224 in the paper). With ``aux`` the two auxiliary classifiers of section 5 are further
-    outputs, for training with losses weighted 1, 0.3, 0.3: ``Trainer(net, loss_weights=(1, 0.3, 0.3))``; their linear layers
-    fix the size, to ``size`` or 224×224. ``net.with_outputs("classifier")`` leaves them out again.
+    Parameters
+    ----------
+    classes : int, default 1000
+        The number of classes.
+    seed : int or None, default 0
+        Of the weights; None leaves them zero.
+    aux : bool, default False
+        True: the two auxiliary classifiers of section 5 are further outputs, for training with losses weighted 1, 0.3,
+        0.3: ``Trainer(net, loss_weights=(1, 0.3, 0.3))``; their linear layers fix the size of images.
+        ``net.with_outputs("classifier")`` leaves them out again.
+    dtype : dtype, default "float32"
+        "float32" or "float64".
+    channels : int, default 3
+        The channels of the images.
+    norm : str, default "response"
+        "batch" puts batch normalisation after every convolution, without biases there, and leaves the local response
+        normalisation out (Ioffe & Szegedy 2015, arXiv:1502.03167, section 4.2).
+    size : int, optional
+        The size of images; by default any (224×224 in the paper), with ``aux`` 224×224.
+    largest_kernel : int, default 5
+        3, with batch normalisation, is torchvision's port: its third branches are 3×3, not 5×5. (Its auxiliary
+        classifiers pool adaptively to 4×4, not 5×5/3; their weights fit.)
 
-    ``norm="batch"`` puts batch normalisation after every convolution, without biases there, and leaves the local response
-    normalisation out (Ioffe & Szegedy 2015, arXiv:1502.03167, section 4.2). ``largest_kernel=3``, with that, is torchvision's
-    port: its third branches are 3×3, not 5×5. (Its auxiliary classifiers pool adaptively to 4×4, not 5×5/3; their weights fit.)
+    Returns
+    -------
+    Net
+        A net whose output "classifier" is the scores (N, classes), with ``aux`` followed by the two auxiliary scores.
 
+    Raises
+    ------
+    SettingError
+        ``norm`` is another word.
+
+    Examples
+    --------
     >>> import cnncore
     >>> cnncore.models.googlenet(seed=None).summary((1, 3, 224, 224)).parameters
     6998552

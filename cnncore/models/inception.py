@@ -15,11 +15,36 @@ __all__ = ["inception_module", "naive_inception_module", "small_inception"]
 def naive_inception_module(
     g: Graph, x: Value, c1: int, c3: int, c5: int, name: str | None = None, norm: str | None = None
 ) -> Value:
-    """Szegedy et al. 2015, figure 2a: 1×1, 3×3 and 5×5 convolutions and the 3×3 max pooling of x, joined along channels.
+    """Szegedy et al. 2015, figure 2a: 1×1, 3×3 and 5×5 convolutions and the 3×3 max pooling of x, joined along
+    channels.
 
-    Each number is the output channels of a convolution; the pooling keeps the channels of x, so that every module has more
-    channels than the one before. ``name`` and ``norm`` as of :func:`inception_module`.
+    The pooling keeps the channels of x, so that every module has more channels than the one before.
 
+    Parameters
+    ----------
+    g : Graph
+        The graph that the nodes are added to.
+    x : Value
+        What the module takes.
+    c1, c3, c5 : int
+        The output channels of the 1×1, 3×3 and 5×5 convolution.
+    name : str, optional
+        As of :func:`inception_module`.
+    norm : str, optional
+        As of :func:`inception_module`.
+
+    Returns
+    -------
+    Value
+        c1 + c3 + c5 channels and those of x.
+
+    Raises
+    ------
+    SettingError
+        ``norm`` is another word.
+
+    Examples
+    --------
     >>> import cnncore
     >>> g = cnncore.Graph()
     >>> x = g.input(channels=192, size=28)
@@ -53,12 +78,44 @@ def inception_module(
 ) -> Value:
     """Szegedy et al. 2015, figure 2b: four views of x, joined along channels.
 
-    Each number is the output channels of a convolution: 1×1; 1×1 before 3×3, 3×3; 1×1 before 5×5, 5×5; 1×1 after the 3×3 max
-    pooling. Each is followed by ReLU, with ``norm`` by a normalisation before it: "group" (Wu & He 2018), in groups of 8
-    channels where their number is a multiple of 8, else in one; or "batch" (Ioffe & Szegedy 2015), whose ε is ``eps``.
-    ``largest_kernel=3`` makes the 5×5 convolution a 3×3 one, as some ports have it. With ``name`` the nodes are in a scope of
-    that name.
+    Each convolution is followed by ReLU.
 
+    Parameters
+    ----------
+    g : Graph
+        The graph that the nodes are added to.
+    x : Value
+        What the module takes.
+    c1 : int
+        The output channels of the 1×1 convolution.
+    c3_reduce, c3 : int
+        Those of the 1×1 convolution before the 3×3 one, and of the 3×3 one.
+    c5_reduce, c5 : int
+        Those of the 1×1 convolution before the 5×5 one, and of the 5×5 one.
+    c_pool : int
+        Those of the 1×1 convolution after the 3×3 max pooling.
+    name : str, optional
+        With it the nodes are in a scope of that name.
+    norm : str, optional
+        A normalisation before each ReLU: "group" (Wu & He 2018), in groups of 8 channels where their number is a
+        multiple of 8, else in one; or "batch" (Ioffe & Szegedy 2015).
+    largest_kernel : int, default 5
+        3 makes the 5×5 convolution a 3×3 one, as some ports have it.
+    eps : float, default 1e-5
+        The ε of the normalisation.
+
+    Returns
+    -------
+    Value
+        c1 + c3 + c5 + c_pool channels.
+
+    Raises
+    ------
+    SettingError
+        ``norm`` is another word.
+
+    Examples
+    --------
     >>> import cnncore
     >>> g = cnncore.Graph()
     >>> x = g.input(channels=192, size=28)
@@ -82,13 +139,31 @@ def inception_module(
 def small_inception(classes: int = 10, channels: int = 1, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
     """Four Inception modules for small images, 28×28 digits above all; any size from 2×2 on is taken.
 
-    Normalisation is over groups of channels of one image (Wu & He 2018, arXiv:1803.08494), not over the batch: in a large
-    image of a digit the edges are a smaller part than in a small one, so that statistics recorded over images of several
-    sizes fit none of them, and those of the image itself fit it at any size, in training and after it alike.
+    Normalisation is over groups of channels of one image (Wu & He 2018, arXiv:1803.08494), not over the batch: in a
+    large image of a digit the edges are a smaller part than in a small one, so that statistics recorded over images of
+    several sizes fit none of them, and those of the image itself fit it at any size, in training and after it alike.
 
-    The classifier is a 1×1 convolution, averaged over the image: before the averaging its values are a map of where each
-    class is seen (node "classifier"; Zhou et al. 2016, class activation maps).
+    The classifier is a 1×1 convolution, averaged over the image: before the averaging its values are a map of where
+    each class is seen (node "classifier"; Zhou et al. 2016, class activation maps).
 
+    Parameters
+    ----------
+    classes : int, default 10
+        The number of classes.
+    channels : int, default 1
+        The channels of the images.
+    seed : int or None, default 0
+        Of the weights; None leaves them zero.
+    dtype : dtype, default "float32"
+        "float32" or "float64".
+
+    Returns
+    -------
+    Net
+        A net whose output "scores" is (N, classes).
+
+    Examples
+    --------
     >>> import cnncore
     >>> net = cnncore.models.small_inception()
     >>> net

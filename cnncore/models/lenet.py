@@ -13,6 +13,24 @@ __all__ = ["lenet"]
 def lenet(classes: int = 10, channels: int = 1, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
     """LeNet-5 for 32×32 images, as it is built today: full connections in C3, max pooling, ReLU, a linear output.
 
+    Parameters
+    ----------
+    classes : int, default 10
+        The number of classes.
+    channels : int, default 1
+        The channels of the images.
+    seed : int or None, default 0
+        Of the weights; None leaves them zero.
+    dtype : dtype, default "float32"
+        "float32" or "float64".
+
+    Returns
+    -------
+    Net
+        A net of (N, channels, 32, 32) whose output "output" is the scores (N, classes).
+
+    Examples
+    --------
     >>> import cnncore
     >>> cnncore.models.lenet().summary().parameters
     61706

@@ -46,9 +46,34 @@ def mobilenet_v2(
 ) -> Net:
     """The network of table 2 for images of any size: 17 inverted residuals, ReLU6, batch normalisation.
 
-    ``alpha`` is the width multiplier: channels times alpha, rounded to multiples of 8; the last convolution has 1280 or more
-    (section 6.1). Dropout before the classifier is 0.2.
+    Dropout before the classifier is 0.2.
 
+    Parameters
+    ----------
+    classes : int, default 1000
+        The number of classes.
+    alpha : float, default 1
+        The width multiplier: channels times alpha, rounded to multiples of 8; the last convolution has 1280 or more
+        (section 6.1).
+    channels : int, default 3
+        The channels of the images.
+    seed : int or None, default 0
+        Of the weights; None leaves them zero.
+    dtype : dtype, default "float32"
+        "float32" or "float64".
+
+    Returns
+    -------
+    Net
+        A net whose output "classifier" is the scores (N, classes).
+
+    Raises
+    ------
+    SettingError
+        ``alpha`` is not above 0.
+
+    Examples
+    --------
     >>> import cnncore
     >>> cnncore.models.mobilenet_v2(seed=None).summary((1, 3, 224, 224)).parameters
     3504872

@@ -14,9 +14,28 @@ __all__ = ["network_in_network"]
 def network_in_network(classes: int = 10, channels: int = 3, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
     """The network for CIFAR of section 4.2: three mlpconv layers, dropout between them, global average pooling.
 
-    An mlpconv layer slides a small multilayer perceptron over the image: a convolution and two 1×1 convolutions. The last one
-    makes one map per class, whose average is the score. Numbers of channels as in the authors' published configuration.
+    An mlpconv layer slides a small multilayer perceptron over the image: a convolution and two 1×1 convolutions. The
+    last one makes one map per class, whose average is the score. Numbers of channels as in the authors' published
+    configuration.
 
+    Parameters
+    ----------
+    classes : int, default 10
+        The number of classes.
+    channels : int, default 3
+        The channels of the images.
+    seed : int or None, default 0
+        Of the weights; None leaves them zero.
+    dtype : dtype, default "float32"
+        "float32" or "float64".
+
+    Returns
+    -------
+    Net
+        A net whose output "scores" is (N, classes).
+
+    Examples
+    --------
     >>> import cnncore
     >>> cnncore.models.network_in_network(seed=None).summary((1, 3, 32, 32)).parameters
     966986

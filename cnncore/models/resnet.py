@@ -43,10 +43,35 @@ def resnet(
 ) -> Net:
     """The networks of table 1 with 18, 34, 50, 101 or 152 layers, for images of any size.
 
-    Blocks are named as the paper's table names them, conv2_1 to conv5_3. The shortcut is the identity, and where size or
-    channels change a 1×1 convolution (option B). In bottlenecks the 3×3 convolution has the stride, as in torchvision (known
-    as version 1.5) and in its published weights, not the 1×1 before it as in the paper.
+    Blocks are named as the paper's table names them, conv2_1 to conv5_3. The shortcut is the identity, and where size
+    or channels change a 1×1 convolution (option B). In bottlenecks the 3×3 convolution has the stride, as in
+    torchvision (known as version 1.5) and in its published weights, not the 1×1 before it as in the paper.
 
+    Parameters
+    ----------
+    layers : int, default 50
+        The number of layers.
+    classes : int, default 1000
+        The number of classes.
+    channels : int, default 3
+        The channels of the images.
+    seed : int or None, default 0
+        Of the weights; None leaves them zero.
+    dtype : dtype, default "float32"
+        "float32" or "float64".
+
+    Returns
+    -------
+    Net
+        A net whose output "classifier" is the scores (N, classes).
+
+    Raises
+    ------
+    SettingError
+        ``layers`` is another number.
+
+    Examples
+    --------
     >>> import cnncore
     >>> [cnncore.models.resnet(n, seed=None).summary((1, 3, 224, 224)).parameters for n in (34, 101)]
     [21797672, 44549160]
@@ -93,6 +118,24 @@ def shortcut(g: Graph, x: Value, channels: int, stride: int) -> Value:
 def resnet18(classes: int = 1000, channels: int = 3, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
     """:func:`resnet` with 18 layers.
 
+    Parameters
+    ----------
+    classes : int, default 1000
+        The number of classes.
+    channels : int, default 3
+        The channels of the images.
+    seed : int or None, default 0
+        Of the weights; None leaves them zero.
+    dtype : dtype, default "float32"
+        "float32" or "float64".
+
+    Returns
+    -------
+    Net
+        As :func:`resnet` returns it.
+
+    Examples
+    --------
     >>> import cnncore
     >>> cnncore.models.resnet18(seed=None).summary((1, 3, 224, 224)).parameters
     11689512
@@ -103,6 +146,24 @@ def resnet18(classes: int = 1000, channels: int = 3, seed: int | None = 0, dtype
 def resnet50(classes: int = 1000, channels: int = 3, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
     """:func:`resnet` with 50 layers.
 
+    Parameters
+    ----------
+    classes : int, default 1000
+        The number of classes.
+    channels : int, default 3
+        The channels of the images.
+    seed : int or None, default 0
+        Of the weights; None leaves them zero.
+    dtype : dtype, default "float32"
+        "float32" or "float64".
+
+    Returns
+    -------
+    Net
+        As :func:`resnet` returns it.
+
+    Examples
+    --------
     >>> import cnncore
     >>> cnncore.models.resnet50(seed=None).summary((1, 3, 224, 224)).parameters
     25557032

@@ -19,12 +19,33 @@ def spp_net(
     seed: int | None = 0,
     dtype: DTypeLike = "float32",
 ) -> Net:
-    """The ZF-5 network of table 1 with a spatial pyramid before its three fully connected layers (section 2.3): any image size.
+    """The ZF-5 network of table 1 with a spatial pyramid before its three fully connected layers (section 2.3): any
+    image size.
 
-    ``levels`` are the bins per axis of each level of the pyramid, 50 bins in all as in section 3.1. Fully connected layers
-    see as many numbers for every image, so the network is trained at several sizes, 180 and 224 in the paper. Paddings give
-    the paper's sizes of maps, 55, 27 and 13, for images of 224×224. Dropout is 0.5 after the first two fully connected layers.
+    Fully connected layers see as many numbers for every image, so the network is trained at several sizes, 180 and 224
+    in the paper. Paddings give the paper's sizes of maps, 55, 27 and 13, for images of 224×224. Dropout is 0.5 after
+    the first two fully connected layers.
 
+    Parameters
+    ----------
+    classes : int, default 1000
+        The number of classes.
+    channels : int, default 3
+        The channels of the images.
+    levels : sequence of int, default (6, 3, 2, 1)
+        The bins per axis of each level of the pyramid, 50 bins in all as in section 3.1.
+    seed : int or None, default 0
+        Of the weights; None leaves them zero.
+    dtype : dtype, default "float32"
+        "float32" or "float64".
+
+    Returns
+    -------
+    Net
+        A net whose output "fc8" is the scores (N, classes).
+
+    Examples
+    --------
     >>> import cnncore
     >>> net = cnncore.models.spp_net(classes=10, seed=None)
     >>> [net.summary((1, 3, *size)).rows[-1].output for size in ((224, 224), (180, 240))]

@@ -41,12 +41,39 @@ def vgg(
     seed: int | None = 0,
     dtype: DTypeLike = "float32",
 ) -> Net:
-    """The networks of table 1: "A", "A-LRN", "B", "C", "D" (VGG-16) or "E" (VGG-19), with their three fully connected layers.
+    """The networks of table 1: "A", "A-LRN", "B", "C", "D" (VGG-16) or "E" (VGG-19), with their three fully connected
+    layers.
 
-    The fully connected layers fix the image size, 224×224 in the paper; ``size`` is any other from 32 on.
-    ``net.to_fully_convolutional()`` makes the network of section 3.2, which takes larger images, of the same weights. Dropout
-    is 0.5 after the first two fully connected layers.
+    ``net.to_fully_convolutional()`` makes the network of section 3.2, which takes larger images, of the same weights.
+    Dropout is 0.5 after the first two fully connected layers.
 
+    Parameters
+    ----------
+    configuration : str, default "D"
+        The column of the table.
+    classes : int, default 1000
+        The number of classes.
+    channels : int, default 3
+        The channels of the images.
+    size : int, default 224
+        The size of images, which the fully connected layers fix: 224×224 in the paper, any other from 32 on.
+    seed : int or None, default 0
+        Of the weights; None leaves them zero.
+    dtype : dtype, default "float32"
+        "float32" or "float64".
+
+    Returns
+    -------
+    Net
+        A net whose output "fc8" is the scores (N, classes).
+
+    Raises
+    ------
+    SettingError
+        The table has no such configuration.
+
+    Examples
+    --------
     >>> import cnncore
     >>> cnncore.models.vgg("A", size=32, seed=None).summary().parameters
     32200040

@@ -19,9 +19,27 @@ __all__ = ["Graph", "load"]
 def build(self: Graph, seed: int | None = 0, dtype: DTypeLike = "float32", tune: bool = False) -> Net:
     """The net: parameters initialised from ``seed``, each by its own name, in float32 or float64.
 
-    ``seed=None``: what would be drawn stays 0, for a net whose weights come from elsewhere or that is only looked at.
-    ``tune=True``: its first call on inputs of a new shape measures which algorithm computes each convolution the fastest,
-    which takes some passes and changes results by rounding; the choices are saved with the net.
+    Parameters
+    ----------
+    seed : int or None, default 0
+        None: what would be drawn stays 0, for a net whose weights come from elsewhere or that is only looked at.
+    dtype : dtype, default "float32"
+        "float32" or "float64".
+    tune : bool, default False
+        True: the net's first call on inputs of a new shape measures which algorithm computes each convolution the
+        fastest, which takes some passes and changes results by rounding; the choices are saved with the net.
+
+    Returns
+    -------
+    Net
+        A net with arrays of its own; the graph can be built again.
+
+    Raises
+    ------
+    GraphError
+        The graph has no input or no output, or a branch reaches no output.
+    DtypeError
+        ``dtype`` is neither float32 nor float64.
     """
     net = Net(self.structure(), seed=seed, dtype=dtype)
     net.auto_tune = bool(tune)
@@ -34,10 +52,27 @@ Graph.build = build  # type: ignore[assignment,method-assign]  # a graph knows n
 def load(path: FilePath, tune: bool = False) -> Net:
     """The net in a model file written by ``net.save``; a file that is damaged or hostile is a ModelFileError.
 
-    ``tune`` as in :meth:`Graph.build`: what the file's choices leave open is measured.
+    Nothing in the file is executed: the graph is built again from operators of cnncore.OPS by name, with the checks of
+    any graph, and the arrays must be those that it asks for.
 
-    Nothing in the file is executed: the graph is built again from operators of cnncore.OPS by name, with the checks of any
-    graph, and the arrays must be those that it asks for.
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    tune : bool, default False
+        As in :meth:`Graph.build`: what the file's choices leave open is measured.
+
+    Returns
+    -------
+    Net
+        The net, with its parameters, buffers, metadata and choices of algorithms.
+
+    Raises
+    ------
+    ModelFileError
+        The file is no model file of cnncore, or what it holds does not fit together.
+    OSError
+        The file cannot be opened.
     """
     model, arrays = model_file.read(path)
     try:

@@ -31,11 +31,33 @@ def linear_to_conv(
 ) -> NDArray[Any]:
     """Weights (outputs, C · \\*spatial) of a linear layer as a convolution's (outputs, C, \\*spatial).
 
-    ``image_shape``: (C, \\*spatial) of the images that were flattened. ``order``: how they were flattened, "channels_first"
-    (C, H, W), as PyTorch, Caffe and cnncore do, or "channels_last" (H, W, C), as TensorFlow does. ``example``: a pair
-    (image, scores), an image of that shape and what the old classifier makes of it without its bias; weights that do not
-    reproduce it are refused, and where the other order would, the error says so.
+    Parameters
+    ----------
+    w : array (outputs, C · \\*spatial)
+        The weights of the linear layer.
+    image_shape : sequence of int
+        (C, \\*spatial) of the images that were flattened.
+    order : str, default "channels_first"
+        How they were flattened: "channels_first" (C, H, W), as PyTorch, Caffe and cnncore do, or "channels_last" (H, W,
+        C), as TensorFlow does.
+    example : tuple of two arrays, optional
+        A pair (image, scores): an image of that shape and what the old classifier makes of it without its bias.
 
+    Returns
+    -------
+    array (outputs, C, \\*spatial)
+        The weights of the convolution.
+
+    Raises
+    ------
+    ShapeError
+        The shapes of weights, images and example do not fit each other.
+    SettingError
+        ``order`` is another word, or the weights do not reproduce the example; where the other order would, the error
+        says so.
+
+    Examples
+    --------
     >>> linear_to_conv(np.array([[1., 2., 3., 4.]]), (2, 2), order="channels_last")
     array([[[1., 3.],
             [2., 4.]]])
@@ -58,10 +80,32 @@ def linear_to_conv(
 
 
 def conv_to_linear(w: ArrayLike, order: str = "channels_first") -> NDArray[Any]:
-    """Weights (outputs, C, \\*spatial) of a convolution as those of the linear layer that does the same to flattened images.
+    """Weights (outputs, C, \\*spatial) of a convolution as those of the linear layer that does the same to flattened
+    images.
 
-    ``order``: how images will be flattened, "channels_first" or "channels_last". The inverse of :func:`linear_to_conv`.
+    The inverse of :func:`linear_to_conv`.
 
+    Parameters
+    ----------
+    w : array (outputs, C, \\*spatial)
+        The weights of the convolution, with one to three spatial axes.
+    order : str, default "channels_first"
+        How images will be flattened, "channels_first" or "channels_last".
+
+    Returns
+    -------
+    array (outputs, C · \\*spatial)
+        The weights of the linear layer.
+
+    Raises
+    ------
+    ShapeError
+        The weights are not those of a convolution with one to three spatial axes, or are empty.
+    SettingError
+        ``order`` is another word.
+
+    Examples
+    --------
     >>> conv_to_linear(np.array([[[1., 3.], [2., 4.]]]), order="channels_last")
     array([[1., 2., 3., 4.]])
     """

@@ -31,10 +31,22 @@ FORBIDDEN = frozenset("/.\\\"'<>&")
 
 
 class Value:
-    """What a node makes, or an input: to be given to further operators. ``shape`` has None for open extents.
+    """What a node makes, or an input: to be given to further operators.
 
-    ``role`` says what it holds: "real" numbers, "index" (integers) or "mask" (booleans). Indices that a node returns beside
-    its value have that value's number.
+    Indices that a node returns beside its value have that value's number.
+
+    Parameters
+    ----------
+    graph : Graph
+        The graph it belongs to.
+    number : int
+        Its place among the graph's values, inputs first.
+    name : str
+        The path of the input or node.
+    shape : sequence of int or None
+        Its shape, with None for open extents.
+    role : str, default "real"
+        What it holds: "real" numbers, "index" (integers) or "mask" (booleans).
     """
 
     __slots__ = ("graph", "name", "number", "role", "shape")
@@ -53,9 +65,9 @@ class Value:
 class Graph(OperatorMethods):
     """A network being built: ``input``, the operators of ``cnncore.OPS`` as methods, ``scope``, ``output``, ``build``.
 
-    ``g.<operator>(*values, *settings, name=None, activation=None)`` applies an operator and returns its value. Operators with
-    weights take what makes them (``g.conv(x, 64, kernel_size=3)``); help(g.conv) shows how each is called. ``activation``
-    names an operator that is applied to the result.
+    ``g.<operator>(*values, *settings, name=None, activation=None)`` applies an operator and returns its value.
+    Operators with weights take what makes them (``g.conv(x, 64, kernel_size=3)``); help(g.conv) shows how each is
+    called. ``activation`` names an operator that is applied to the result.
     """
 
     def __init__(self) -> None:
@@ -80,12 +92,37 @@ class Graph(OperatorMethods):
         channels_last: bool = False,
         takes_integers: bool = False,
     ) -> Value:
-        """An input (N, channels, *size). ``size``: None for open, an integer for all axes, or one per axis (or None).
+        """An input (N, channels, *size).
 
-        ``rank`` is the number of spatial axes, 2 unless ``size`` says otherwise; with rank 0 the input is (N, channels).
-        With rank 0 and ``channels=None`` it is (N,). ``role`` is what it holds: "real" numbers, "index" for integers, "mask" for
-        booleans. ``channels_last``: whether the arrays given to the net are (N, *size, channels). ``takes_integers``:
-        whether it takes integers too, as the real numbers they are, such as pixels from 0 to 255.
+        Parameters
+        ----------
+        channels : int or None
+            The number of channels; None, with rank 0, for an input (N,).
+        size : int or sequence of int or None, optional
+            The spatial extents: None for open, an integer for all axes, or one per axis (or None).
+        name : str, optional
+            Its name; by default "input", "indices" or "mask", by its role, with the next free number.
+        rank : int, optional
+            The number of spatial axes, 0 to 3: 2 unless ``size`` says otherwise. With rank 0 the input is (N,
+            channels).
+        role : str, default "real"
+            What it holds: "real" numbers, "index" for integers, "mask" for booleans.
+        channels_last : bool, default False
+            Whether the arrays given to the net are (N, *size, channels).
+        takes_integers : bool, default False
+            Whether it takes integers too, as the real numbers they are, such as pixels from 0 to 255.
+
+        Returns
+        -------
+        Value
+            The input, to be given to operators.
+
+        Raises
+        ------
+        SettingError
+            A setting is out of its range.
+        GraphError
+            The name is taken or malformed, or the graph has nodes already: inputs come first.
         """
         path = self._path(name, "input" if role == "real" else "indices" if role == "index" else role)
         role = choice(*ROLE_NAMES)(path, "role", role)
@@ -115,6 +152,18 @@ class Graph(OperatorMethods):
     def input_indices(self, name: str | None = None) -> Value:
         """An input of N integers, for operators that take indices: the number of the image that each box lies in.
 
+        Parameters
+        ----------
+        name : str, optional
+            Its name; by default "indices" with the next free number.
+
+        Returns
+        -------
+        Value
+            The input, of role "index".
+
+        Examples
+        --------
         >>> import numpy as np, cnncore
         >>> g = cnncore.Graph()
         >>> x, boxes, images = g.input(channels=64), g.input(channels=4, rank=0, name="boxes"), g.input_indices("images")
@@ -127,7 +176,23 @@ class Graph(OperatorMethods):
 
     @contextmanager
     def scope(self, name: str) -> Iterator[Self]:
-        """``with g.scope("inception_3a"):`` puts the nodes made inside under that name."""
+        """``with g.scope("inception_3a"):`` puts the nodes made inside under that name.
+
+        Parameters
+        ----------
+        name : str
+            Printable characters without / and . ; scopes within scopes make paths.
+
+        Yields
+        ------
+        Graph
+            The graph itself.
+
+        Raises
+        ------
+        GraphError
+            The name is malformed.
+        """
         before = self._scopes
         self._scopes = (*before, self._checked_name(name))
         try:
@@ -140,7 +205,33 @@ class Graph(OperatorMethods):
     ) -> Any:
         """Apply ``op``, an operator of cnncore.OPS or one of your own, as the method of its name would.
 
-        With ``return_indices=True``, where the operator has it, the result is the pair of two values.
+        Parameters
+        ----------
+        op : Op
+            The operator.
+        *arguments : Value or setting
+            Its values, then its settings by position.
+        name : str, optional
+            The name of the node; by default the operator's with the next free number.
+        activation : str, optional
+            The name of an operator that is applied to the result.
+        **settings
+            The operator's settings, and what makes its weights.
+
+        Returns
+        -------
+        Value or tuple of two Value
+            The result; with ``return_indices=True``, where the operator has it, the pair of result and indices.
+
+        Raises
+        ------
+        SettingError
+            A setting is unknown or out of its range, or there is no operator called ``activation``.
+        GraphError
+            The name is taken or malformed, or an argument is no value of this graph or of another role than the
+            operator takes.
+        ShapeError
+            The shapes of the values do not fit the operator.
         """
         path = self._path(name, op.name)
         values, settings = bound(path, op, arguments, settings, lambda a: isinstance(a, Value))
@@ -152,7 +243,18 @@ class Graph(OperatorMethods):
         return (value, self._indices[made.number]) if made.number in self._indices else value
 
     def output(self, *values: Value) -> None:
-        """Say which values the net returns, in this order."""
+        """Say which values the net returns, in this order.
+
+        Parameters
+        ----------
+        *values : Value
+            One or more values of the graph, each given once. It is called once, with all of them.
+
+        Raises
+        ------
+        GraphError
+            The outputs are set already, there is no value, one is given twice, or one cannot be an output.
+        """
         if self._outputs is not None:
             raise GraphError("output: the outputs are set already; give all of them in one call: g.output(y1, y2)")
         if not values:
@@ -168,7 +270,18 @@ class Graph(OperatorMethods):
         self._outputs = tuple(v.number for v in values)
 
     def structure(self) -> Structure:
-        """The finished graph, after checking that it is one."""
+        """The finished graph, after checking that it is one.
+
+        Returns
+        -------
+        Structure
+            Inputs, nodes in execution order, outputs.
+
+        Raises
+        ------
+        GraphError
+            The graph has no input or no output, or a branch reaches no output.
+        """
         if not self._inputs:
             raise GraphError("build: the graph has no input; call g.input(channels=…) first")
         if self._outputs is None:
@@ -195,7 +308,22 @@ class Graph(OperatorMethods):
     def from_description(cls, description: Mapping[str, Any], most_extent: int | None = None) -> Graph:
         """The graph of a ``Structure.description()``; its nodes may stand in any order, cycles are found and named.
 
-        A value with more than ``most_extent`` along an axis is refused before anything is computed from it.
+        Parameters
+        ----------
+        description : mapping
+            "inputs", "nodes" and "outputs", as ``Structure.description()`` returns them.
+        most_extent : int, optional
+            A value with more than this along an axis is refused before anything is computed from it.
+
+        Returns
+        -------
+        Graph
+            The graph, its outputs set.
+
+        Raises
+        ------
+        GraphError
+            An operator, value or output is unknown, a name is given twice, there is a cycle, or an extent is too large.
         """
         g = cls()
         for row in description["inputs"]:

@@ -71,18 +71,41 @@ MOST_PLAN_BYTES = 1 << 30  # of the arenas of all plans but the newest
 class Net:
     """A graph with its parameters. Made by ``Graph.build`` and ``cnncore.load``.
 
-    graph       its :class:`Structure`: inputs, nodes, outputs
-    parameters  name → array; assign or edit in place
-    buffers     name → array: what training forward passes update (running statistics); also called ``state``
-    training    whether calls run in training mode unless they say ``training=…``; False at first
-    exact       True: convolutions compute in direct order; False (at first): each by the cheapest algorithm, Winograd included
-    frozen      a set of parameter names for which no gradients are computed
-    tuned       a :class:`tuning.Tuning`: which algorithm :meth:`tune` found the fastest for which call; ``exact`` ignores it
-    auto_tune   True: the first call on inputs of a new shape measures what ``tuned`` does not say yet; False at first
-    metadata    a dict of plain values (JSON) that is saved with the net: class names, normalisation …
-    steps       how many training passes have drawn random numbers: the next pass draws those of this number
-
     Several Python threads may use one net at the same time.
+
+    Parameters
+    ----------
+    structure : Structure
+        Inputs, nodes and outputs.
+    seed : int or None, default 0
+        Of the parameters' first values and of random operators; None leaves at 0 what would be drawn.
+    dtype : dtype, default "float32"
+        "float32" or "float64".
+    arrays : mapping of str to array, optional
+        Parameters and buffers by name, instead of freshly initialised ones.
+
+    Attributes
+    ----------
+    graph : Structure
+        Inputs, nodes, outputs.
+    parameters : Arrays
+        Name → array; assign or edit in place.
+    buffers : Arrays
+        Name → array: what training forward passes update (running statistics); also called ``state``.
+    training : bool
+        Whether calls run in training mode unless they say ``training=…``; False at first.
+    exact : bool
+        True: convolutions compute in direct order; False (at first): each by the cheapest algorithm, Winograd included.
+    frozen : set of str
+        Names of parameters for which no gradients are computed.
+    tuned : Tuning
+        Which algorithm :meth:`tune` found the fastest for which call; ``exact`` ignores it.
+    auto_tune : bool
+        True: the first call on inputs of a new shape measures what ``tuned`` does not say yet; False at first.
+    metadata : dict
+        Plain values (JSON) that are saved with the net: class names, normalisation …
+    steps : int
+        How many training passes have drawn random numbers: the next pass draws those of this number.
     """
 
     def __init__(
@@ -162,7 +185,13 @@ class Net:
             self.stated_kinds = kinds
 
     def described_outputs(self) -> tuple[Output, ...]:
-        """An :class:`output_kind.Output` for each output."""
+        """An :class:`output_kind.Output` for each output.
+
+        Returns
+        -------
+        tuple of Output
+            What each output is, and where a loss can begin; in the order of the outputs.
+        """
         if self._structural_outputs is None:
             self._structural_outputs = outputs_of(self.graph, self.dtype)
         if self.stated_kinds is None:
@@ -171,13 +200,30 @@ class Net:
         return tuple(output if output.kind == kind else Output(kind) for kind, output in pairs)
 
     def structural_kinds(self) -> list[str]:
-        """The kinds of the outputs that follow from the structure, whatever was said about them."""
+        """The kinds of the outputs that follow from the structure, whatever was said about them.
+
+        Returns
+        -------
+        list of str
+            One of the words of :attr:`output_kind` for each output.
+        """
         if self._structural_outputs is None:
             self._structural_outputs = outputs_of(self.graph, self.dtype)
         return [output.kind for output in self._structural_outputs]
 
     def sharing_arrays(self, outputs: Iterable[int]) -> Net:
-        """A net on these very parameters and buffers that returns the values with the numbers ``outputs``."""
+        """A net on these very parameters and buffers that returns the values with the numbers ``outputs``.
+
+        Parameters
+        ----------
+        outputs : iterable of int
+            Numbers of values of the structure.
+
+        Returns
+        -------
+        Net
+            A net whose arrays are those of this one.
+        """
         made = copy.copy(self)
         made.graph = Structure(self.graph.inputs, self.graph.nodes, outputs)
         made._start()
@@ -185,12 +231,30 @@ class Net:
         return made
 
     def take_settings(self, other: Net) -> None:
-        """Run as ``other`` does, from which :meth:`sharing_arrays` made this net: frozen parameters, algorithms, passes drawn."""
+        """Run as ``other`` does, from which :meth:`sharing_arrays` made this net: frozen parameters, algorithms, passes
+        drawn.
+
+        Parameters
+        ----------
+        other : Net
+            The net whose settings are taken.
+        """
         for name in ("training", "exact", "tuned", "auto_tune", "frozen", "steps", "seed"):
             setattr(self, name, getattr(other, name))
 
     def decays(self, name: str) -> bool:
-        """Whether weight decay applies to a parameter: to weights, not to biases and the scales of normalisations."""
+        """Whether weight decay applies to a parameter: to weights, not to biases and the scales of normalisations.
+
+        Parameters
+        ----------
+        name : str
+            The name of the parameter.
+
+        Returns
+        -------
+        bool
+            Whether it decays.
+        """
         return self.graph.owned[name].decay
 
     @property
@@ -205,6 +269,23 @@ class Net:
     def with_layout(self, layout: str) -> Net:
         """The same net, with these very weights, for images in another order: "channels_first" or "channels_last".
 
+        Parameters
+        ----------
+        layout : str
+            The order of the axes of all images that the new net takes.
+
+        Returns
+        -------
+        Net
+            A net whose arrays are those of this one.
+
+        Raises
+        ------
+        SettingError
+            ``layout`` is another word.
+
+        Examples
+        --------
         >>> import numpy as np, cnncore
         >>> net = cnncore.models.lenet(seed=None).with_layout("channels_last")
         >>> net.layout, net(np.zeros((2, 32, 32, 1), np.float32)).shape
@@ -238,17 +319,45 @@ class Net:
     # ── Modes ──
 
     def train(self) -> Self:
-        """Calls run in training mode from now on: random operators draw, batch statistics are used and recorded."""
+        """Calls run in training mode from now on: random operators draw, batch statistics are used and recorded.
+
+        Returns
+        -------
+        Net
+            This net.
+        """
         self.training = True
         return self
 
     def eval(self) -> Self:
-        """Calls run in inference mode from now on."""
+        """Calls run in inference mode from now on.
+
+        Returns
+        -------
+        Net
+            This net.
+        """
         self.training = False
         return self
 
     def astype(self, dtype: DTypeLike) -> Net:
-        """A new net with the same graph and the same numbers in another precision."""
+        """A new net with the same graph and the same numbers in another precision.
+
+        Parameters
+        ----------
+        dtype : dtype
+            "float32" or "float64".
+
+        Returns
+        -------
+        Net
+            A net with arrays of its own, and the mode, choices and metadata of this one.
+
+        Raises
+        ------
+        DtypeError
+            ``dtype`` is neither float32 nor float64.
+        """
         arrays = {**self.parameters, **self.buffers}
         made = Net(self.graph, self.seed, dtype, {name: np.array(a, dtype=dtype) for name, a in arrays.items()})
         return self._with_settings_in(made)
@@ -256,12 +365,52 @@ class Net:
     # ── Running ──
 
     def __call__(self, *xs: ArrayLike, training: bool | None = None) -> Any:
-        """The outputs for ``xs``, one array per input: a lone output bare, several as a tuple."""
+        """The outputs for ``xs``, one array per input: a lone output bare, several as a tuple.
+
+        Parameters
+        ----------
+        *xs : array (N, C, *spatial)
+            In the net's dtype; integers and booleans for inputs of these roles.
+        training : bool, optional
+            The mode of this call; by default that of the net.
+
+        Returns
+        -------
+        array or tuple of arrays
+            What the net makes of ``xs``.
+
+        Raises
+        ------
+        ShapeError
+            The number of arrays or a shape is not that of the inputs.
+        DtypeError
+            An array is not of the net's dtype.
+        """
         results, _, _ = self._run(xs, training, Mode())
         return results[0] if len(results) == 1 else tuple(results)
 
     def values(self, *xs: ArrayLike, names: Iterable[str], training: bool | None = None) -> dict[str, NDArray[Any]]:
-        """What the nodes called ``names`` make of ``xs``: name → array, for feature maps and class maps."""
+        """What the nodes called ``names`` make of ``xs``: name → array, for feature maps and class maps.
+
+        Parameters
+        ----------
+        *xs : array (N, C, *spatial)
+            One per input, as for a call.
+        names : iterable of str
+            Names of nodes or inputs.
+        training : bool, optional
+            The mode of this call; by default that of the net.
+
+        Returns
+        -------
+        dict of str to array
+            In the order of ``names``.
+
+        Raises
+        ------
+        GraphError
+            There is no node of a name.
+        """
         numbers = tuple(self.graph.number(name, "values") for name in dict.fromkeys(names))
         results, _, _ = self._run(xs, training, Mode(kept=numbers))
         return dict(zip(dict.fromkeys(names), results[len(self.graph.outputs) :], strict=True))
@@ -277,12 +426,40 @@ class Net:
     ) -> tuple[Any, Backward]:
         """``y, backward``: the outputs, and the function that takes their gradients to those of inputs and parameters.
 
-        ``backward(dy)`` (``backward(dy1, dy2)`` for two outputs; None stands for zeros) returns one gradient per input, a lone
-        one bare; those of the parameters are then in ``backward.gradients``, name → array. ``needs_gradient``: whether input
-        gradients are computed, for all or one per input; ``repeatable=False`` lets backward run once only and takes less
-        memory. ``step`` chooses the random numbers of a training pass instead of the next ones.
+        ``backward(dy)`` (``backward(dy1, dy2)`` for two outputs; None stands for zeros) returns one gradient per input,
+        a lone one bare; those of the parameters are then in ``backward.gradients``, name → array.
 
-        A backward holds the memory of its pass until it is deleted: let go of it before the next pass when memory is short.
+        A backward holds the memory of its pass until it is deleted: let go of it before the next pass when memory is
+        short.
+
+        Parameters
+        ----------
+        *xs : array (N, C, *spatial)
+            One per input, as for a call.
+        training : bool, optional
+            The mode of this pass; by default that of the net.
+        needs_gradient : bool or sequence of bool, default True
+            Whether input gradients are computed, for all or one per input.
+        repeatable : bool, default True
+            False lets backward run once only and takes less memory.
+        step : int, optional
+            Chooses the random numbers of a training pass instead of the next ones.
+        wanted : bool or sequence of bool, optional
+            Deprecated: the earlier name of ``needs_gradient``.
+
+        Returns
+        -------
+        y : array or tuple of arrays
+            The outputs.
+        backward : Backward
+            The backward pass.
+
+        Raises
+        ------
+        SettingError
+            ``needs_gradient`` has not one entry per input, or ``frozen`` names a parameter that there is not.
+        ShapeError, DtypeError
+            An array does not fit its input.
         """
         if wanted is not None:
             warnings.warn("with_backward: wanted= is called needs_gradient= now", DeprecationWarning, stacklevel=2)
@@ -387,7 +564,20 @@ class Net:
 
     @staticmethod
     def check_shape(row: Input, shape: tuple[int, ...]) -> None:
-        """Raise unless an array of ``shape`` fits the input ``row``."""
+        """Raise unless an array of ``shape`` fits the input ``row``.
+
+        Parameters
+        ----------
+        row : Input
+            An input of the structure.
+        shape : tuple of int
+            The shape of the array, in the layout of the input.
+
+        Raises
+        ------
+        ShapeError
+            It does not fit, or is empty but for the number of images.
+        """
         expected = row.given(row.shape)
         fits = len(shape) == len(expected) and all(
             want is None or have == want for have, want in zip(shape, expected, strict=True)
@@ -425,11 +615,28 @@ class Net:
     # ── New nets from it ──
 
     def with_outputs(self, *names: str) -> Net:
-        """A new net with these weights that returns what the nodes called ``names`` make; what they do not need is left out.
+        """A new net with these weights that returns what the nodes called ``names`` make; what they do not need is left
+        out.
 
-        A feature extractor (``net.with_outputs("average")``), or a net without its auxiliary classifiers. A name that no
-        node has is a GraphError with the nearest one.
+        A feature extractor (``net.with_outputs("average")``), or a net without its auxiliary classifiers.
 
+        Parameters
+        ----------
+        *names : str
+            Names of nodes, in the order of the new outputs.
+
+        Returns
+        -------
+        Net
+            A net with arrays of its own.
+
+        Raises
+        ------
+        GraphError
+            No name is given, or no node has it; the error says the nearest one.
+
+        Examples
+        --------
         >>> import numpy as np, cnncore
         >>> net = cnncore.models.lenet(seed=None).with_outputs("s4", "output")
         >>> [y.shape for y in net(np.zeros((1, 1, 32, 32), np.float32))]
@@ -440,12 +647,32 @@ class Net:
     def with_classes(self, classes: int, seed: int = 0, freeze: bool = False) -> Net:
         """A new net with these weights and fresh classifiers for ``classes`` classes, to be fine-tuned.
 
-        The classifier is the last ``linear`` or ``conv`` before an output, to which a lone way leads through operators that
-        keep the number of channels (activations, poolings, softmax, dropout). Each of several outputs gets a fresh one.
+        The classifier is the last ``linear`` or ``conv`` before an output, to which a lone way leads through operators
+        that keep the number of channels (activations, poolings, softmax, dropout). Each of several outputs gets a fresh
+        one.
 
-        ``freeze=True``: the classifiers alone are trained. All other parameters are in ``frozen``, and batch normalisation and
-        dropout before them run as outside training.
+        Parameters
+        ----------
+        classes : int
+            The number of classes.
+        seed : int, default 0
+            Of the fresh weights.
+        freeze : bool, default False
+            True: the classifiers alone are trained. All other parameters are in ``frozen``, and batch normalisation and
+            dropout before them run as outside training.
 
+        Returns
+        -------
+        Net
+            A net with arrays of its own; "classes" is removed from its metadata.
+
+        Raises
+        ------
+        GraphError
+            No classifier leads to an output.
+
+        Examples
+        --------
         >>> import numpy as np, cnncore
         >>> net = cnncore.models.lenet(seed=None).with_classes(3, freeze=True)
         >>> net(np.zeros((2, 1, 32, 32), np.float32)).shape, sorted(net.parameters.keys() - net.frozen)
@@ -463,17 +690,36 @@ class Net:
     def to_fully_convolutional(self, size: int | Sequence[int] | None = None, average: bool = False) -> Net:
         """A new net whose linear layers are convolutions: on larger images it makes a map of scores per class.
 
-        The first ``linear`` after ``flatten`` becomes a convolution as large as the image that was flattened, the following
-        ones 1×1 convolutions; activations, dropout and the like may stand between. At the size of the training the scores are
-        the same, in the shape (N, classes, 1, 1); on larger images they are those of every window of that size.
-        ``size`` is the size of the training for nets that leave it open.
+        The first ``linear`` after ``flatten`` becomes a convolution as large as the image that was flattened, the
+        following ones 1×1 convolutions; activations, dropout and the like may stand between. At the size of the
+        training the scores are the same, in the shape (N, classes, 1, 1); on larger images they are those of every
+        window of that size.
 
-        Global average pooling with nothing but linear layers after it changes places with them: the mean of the map is the
-        score, at any size. With activations after it, it becomes a pooling window as large as the features at ``size``.
+        Global average pooling with nothing but linear layers after it changes places with them: the mean of the map is
+        the score, at any size. With activations after it, it becomes a pooling window as large as the features at
+        ``size``. (Long, Shelhamer & Darrell 2015, arXiv:1411.4038, section 3.1; Lin, Chen & Yan 2014, arXiv:1312.4400,
+        section 3.2.)
 
-        ``average=True``: the new net returns the mean of the map, (N, classes), for images of any size. (Long, Shelhamer &
-        Darrell 2015, arXiv:1411.4038, section 3.1; Lin, Chen & Yan 2014, arXiv:1312.4400, section 3.2.)
+        Parameters
+        ----------
+        size : int or sequence of int, optional
+            The size of the training, for nets that leave it open.
+        average : bool, default False
+            True: the new net returns the mean of the map, (N, classes), for images of any size.
 
+        Returns
+        -------
+        Net
+            A net with arrays of its own, for images of any size.
+
+        Raises
+        ------
+        GraphError
+            What follows a flattened image is not the same at every place of a map, an output is the flattened image
+            itself, or the size of the training is open and not given.
+
+        Examples
+        --------
         >>> import numpy as np, cnncore
         >>> g = cnncore.Graph(); x = g.input(channels=1, size=2)
         >>> g.output(g.linear(g.flatten(x), 1, bias=False))
@@ -485,12 +731,31 @@ class Net:
         return self._rebuilt(surgery.to_fully_convolutional(self.graph, self.parameters, size, average))
 
     def to_fully_connected(self, size: int | Sequence[int] | None = None) -> Net:
-        """A new net whose last convolutions are linear layers, for images of one ``size`` (the net's own, where it fixes one).
+        """A new net whose last convolutions are linear layers, for images of one ``size`` (the net's own, where it
+        fixes one).
 
-        A convolution that sees all of its input at that size, without padding, becomes ``linear`` after ``flatten``, and the
-        1×1 convolutions after it become linear; the output's axes of extent 1 go. 1×1 convolutions whose map is averaged
-        change places with the average and become linear, at any size. The reverse of :meth:`to_fully_convolutional`.
+        A convolution that sees all of its input at that size, without padding, becomes ``linear`` after ``flatten``,
+        and the 1×1 convolutions after it become linear; the output's axes of extent 1 go. 1×1 convolutions whose map is
+        averaged change places with the average and become linear, at any size. The reverse of
+        :meth:`to_fully_convolutional`.
 
+        Parameters
+        ----------
+        size : int or sequence of int, optional
+            The extents of the images, for nets that leave them open.
+
+        Returns
+        -------
+        Net
+            A net with arrays of its own.
+
+        Raises
+        ------
+        GraphError
+            The size is open and not given, or no convolution can become linear at it.
+
+        Examples
+        --------
         >>> import numpy as np, cnncore
         >>> g = cnncore.Graph(); x = g.input(channels=1)
         >>> g.output(g.conv(g.conv(x, 4, kernel_size=2, activation="relu"), 3, kernel_size=1))
@@ -525,8 +790,23 @@ class Net:
     # ── Looking at it ──
 
     def summary(self, *input_shapes: Any) -> Summary:
-        """What the net does with inputs of these shapes: a table of nodes with shapes, parameters, multiply-adds, receptive
-        fields. ``net.summary((1, 3, 224, 224))``, or one shape per input; none where the graph fixes the image size.
+        """What the net does with inputs of these shapes: a table of nodes with shapes, parameters, multiply-adds,
+        receptive fields.
+
+        Parameters
+        ----------
+        *input_shapes : tuple of int
+            One shape per input, such as ``net.summary((1, 3, 224, 224))``; none where the graph fixes the image size.
+
+        Returns
+        -------
+        Summary
+            The table; its ``rows`` and totals are for programs.
+
+        Raises
+        ------
+        ShapeError
+            A shape does not fit its input, or leaves the size open.
         """
         kinds = [output.kind for output in self.described_outputs()]
         return summarised(self.graph, self._shapes("summary", input_shapes), self.dtype, kinds)
@@ -540,14 +820,53 @@ class Net:
     ) -> Profile:
         """Where the time goes: a :class:`profile.Profile`, per node milliseconds, GFLOP/s, share of the peak, bytes.
 
-        ``net.profile((1, 3, 224, 224))``, shapes as for :meth:`summary`. Medians of ``rounds`` passes, with ``training``
-        forward and backward; parameters and state stay as they are. ``progress(done, total, what)`` is called before each.
+        Parameters and state stay as they are.
+
+        Parameters
+        ----------
+        *input_shapes : tuple of int
+            As for :meth:`summary`.
+        rounds : int, default 15
+            The number of passes; times are their medians.
+        training : bool, default False
+            True: forward and backward passes in training mode, else forward passes.
+        progress : callable, optional
+            ``progress(done, total, what)``, called before each pass.
+
+        Returns
+        -------
+        Profile
+            The table; its ``rows`` and ``data()`` are for programs.
+
+        Raises
+        ------
+        ShapeError
+            A shape does not fit its input, or leaves the size open.
         """
         shapes = self._shapes("profile", input_shapes)
         return profile(self, shapes, integer("profile", "rounds", rounds, 1), bool(training), progress)
 
     def algorithms(self, *input_shapes: Any, training: bool = False) -> Choices:
-        """How each node that has a choice is computed, and why: a :class:`profile.Choices` with the costs of each algorithm."""
+        """How each node that has a choice is computed, and why: a :class:`profile.Choices` with the costs of each
+        algorithm.
+
+        Parameters
+        ----------
+        *input_shapes : tuple of int
+            As for :meth:`summary`.
+        training : bool, default False
+            Whether it is for forward and backward passes together, else for forward passes.
+
+        Returns
+        -------
+        Choices
+            The table; its ``rows`` are for programs.
+
+        Raises
+        ------
+        ShapeError
+            A shape does not fit its input, or leaves the size open.
+        """
         return algorithms(self, self._shapes("algorithms", input_shapes), bool(training))
 
     def tune(
@@ -557,10 +876,34 @@ class Net:
         rounds: int = 7,
         progress: Callable[[int, int, str], object] | None = None,
     ) -> Table:
-        """Measure the algorithms on inputs of these shapes and keep the fastest in ``net.tuned``; return a table of times.
+        """Measure the algorithms on inputs of these shapes and keep the fastest in ``net.tuned``; return a table of
+        times.
 
-        ``training``: for forward and backward passes together, else for forward passes. What other shapes have been tuned for
-        is kept. Results of tuned nets differ by rounding from those of others, as results of algorithms do.
+        What other shapes have been tuned for is kept. Results of tuned nets differ by rounding from those of others, as
+        results of algorithms do.
+
+        Parameters
+        ----------
+        *input_shapes : tuple of int
+            As for :meth:`summary`.
+        training : bool, default False
+            Whether it is for forward and backward passes together, else for forward passes.
+        rounds : int, default 7
+            The number of passes with each algorithm.
+        progress : callable, optional
+            ``progress(done, total, name)``, called before each pass.
+
+        Returns
+        -------
+        Table
+            The times of each algorithm.
+
+        Raises
+        ------
+        ShapeError
+            A shape does not fit its input, or leaves the size open.
+        SettingError
+            The net is ``exact``, which leaves no choice.
         """
         shapes = self._shapes("tune", input_shapes)
         rounds = integer("tune", "rounds", rounds, 1)
@@ -610,7 +953,22 @@ class Net:
     def draw(self, path: FilePath | None = None, input_shape: Sequence[Any] | None = None) -> str:
         """An SVG drawing of the graph, branches side by side: the text of the file, also written to ``path`` if given.
 
-        With ``input_shape`` every box says the shape of what it makes.
+        Parameters
+        ----------
+        path : str or path, optional
+            The file to write.
+        input_shape : tuple of int, or sequence of these, optional
+            With it every box says the shape of what it makes; by default one image, where the graph fixes the size.
+
+        Returns
+        -------
+        str
+            The SVG.
+
+        Raises
+        ------
+        ShapeError
+            ``input_shape`` does not fit the inputs.
         """
         if input_shape is None and not any(None in row.shape[1:] for row in self.graph.inputs):
             input_shape = tuple(row.given((1, *row.shape[1:])) for row in self.graph.inputs)
@@ -633,6 +991,18 @@ class Net:
         """Write graph, parameters, state and metadata to one file, atomically; ``cnncore.load`` brings the net back.
 
         The file is a safetensors file: other tools can read the arrays by name.
+
+        Parameters
+        ----------
+        path : str or path
+            The file; one that is there is replaced.
+
+        Raises
+        ------
+        SettingError
+            The metadata hold something else than plain values (JSON), or the net exceeds the limits of a model file.
+        FileWriteError
+            The file cannot be written.
         """
         try:
             metadata = json.loads(json.dumps(self.metadata, allow_nan=False))
@@ -704,7 +1074,28 @@ class Watched:
 
 
 class Backward:
-    """The backward pass of one forward pass: ``dx = backward(dy)``, then ``backward.gradients`` by parameter name."""
+    """The backward pass of one forward pass: ``dx = backward(dy)``, then ``backward.gradients`` by parameter name.
+
+    Made by :meth:`Net.with_backward`, which gives it what it takes.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan of the forward pass.
+    workspace : Workspace
+        The memory that the forward pass ran in.
+    tape : object
+        What the nodes of the forward pass saved.
+    net : Net
+        The net.
+    watched : Watched
+        Arrays that must not change before backward reads them.
+
+    Attributes
+    ----------
+    gradients : dict of str to array
+        Gradients of the parameters, after a call.
+    """
 
     def __init__(self, plan: Any, workspace: Any, tape: Any, net: Net, watched: Watched) -> None:
         self._plan, self._workspace, self._tape, self._watched = plan, workspace, tape, watched
@@ -719,7 +1110,28 @@ class Backward:
     def __call__(self, *dys: ArrayLike | None, gradients: MutableMapping[str, NDArray[Any]] | None = None) -> Any:
         """Gradients of the needs_gradient inputs, a lone one bare; None where none is needs_gradient.
 
-        ``gradients``, a dict name → array, receives those of the parameters: in the arrays it holds, new ones for the others.
+        Parameters
+        ----------
+        *dys : array or None
+            The gradient of each output, of its shape and in the net's dtype; None stands for zeros.
+        gradients : dict of str to array, optional
+            Receives the gradients of the parameters: in the arrays it holds, new ones for the others.
+
+        Returns
+        -------
+        array, tuple of arrays, or None
+            The gradients of the inputs.
+
+        Raises
+        ------
+        GraphError
+            It has run, and the pass was made with ``repeatable=False``.
+        ShapeError, DtypeError
+            The number, a shape or a dtype of ``dys`` or ``gradients`` is wrong.
+        SettingError
+            ``gradients`` is no dict.
+        ArrayChangedError
+            An array that backward reads was changed in place since the forward pass.
         """
         plan, workspace = self._plan, self._workspace
         if workspace is None:

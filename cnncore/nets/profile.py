@@ -42,7 +42,15 @@ class Clock:
 
 
 class Pass(NamedTuple):
-    """One pass: seconds of each node forward and backward, and of the whole."""
+    """One pass: seconds of each node forward and backward, and of the whole.
+
+    Attributes
+    ----------
+    forward, backward : dict of int to float
+        The number of a node → its seconds.
+    whole_forward, whole_backward : float
+        Seconds of all nodes and of what belongs to none.
+    """
 
     forward: dict
     backward: dict
@@ -51,9 +59,22 @@ class Pass(NamedTuple):
 
 
 class Passes:
-    """Passes of ``net`` on inputs of ``shapes``, with numbers of chance; the net's parameters and state stay as they are.
+    """Passes of ``net`` on inputs of ``shapes``, with numbers of chance; the net's parameters and state stay as they
+    are.
 
-    A large batch is taken in pieces as the net does, unless ``whole``: the seconds of a node are then those of all pieces.
+    Parameters
+    ----------
+    net : Net
+        The net.
+    shapes : sequence of tuple of int
+        The shape of each input.
+    training : bool
+        Whether passes run in training mode, forward and backward; else forward alone.
+    tuned : Tuning
+        The choices of algorithms.
+    whole : bool, default False
+        False: a large batch is taken in pieces as the net does, and the seconds of a node are those of all pieces.
+        True: it is taken as a whole.
     """
 
     def __init__(self, net, shapes, training, tuned, whole=False):
@@ -95,7 +116,13 @@ class Passes:
         self.once()  # what is done at the first call only
 
     def once(self):
-        """A :class:`Pass`."""
+        """A :class:`Pass`.
+
+        Returns
+        -------
+        Pass
+            The seconds of one pass.
+        """
         arrays = {**self.net.parameters._arrays, **self.net.buffers._arrays}
         forward, backward, backward_took = Clock(), Clock(), 0.0
         began = time.perf_counter()
@@ -114,18 +141,51 @@ class Passes:
 
 
 class Work(NamedTuple):
-    """What a node does forward, or backward: seconds, multiply-adds of the reference implementation, bytes read and written."""
+    """What a node does forward, or backward: seconds, multiply-adds of the reference implementation, bytes read and
+    written.
+
+    Attributes
+    ----------
+    seconds : float
+        The time it takes.
+    multiply_adds : int
+        Of the reference implementation, whatever the algorithm.
+    bytes : int
+        Of arrays that are read or written once.
+    """
 
     seconds: float = 0.0
     multiply_adds: int = 0
     bytes: int = 0
 
     def plus(self, other):
-        """Both together."""
+        """Both together.
+
+        Parameters
+        ----------
+        other : Work
+            What is added.
+
+        Returns
+        -------
+        Work
+            The sums.
+        """
         return Work(*(a + b for a, b in zip(self, other, strict=True)))
 
     def data(self, peak):
-        """As plain data; ``peak`` in GFLOP/s, None where it is not known."""
+        """As plain data; ``peak`` in GFLOP/s, None where it is not known.
+
+        Parameters
+        ----------
+        peak : float or None
+            The most that the machine computes.
+
+        Returns
+        -------
+        dict
+            "ms", "multiply_adds", "gflops", "share_of_peak", "bytes" and "gigabytes_per_second".
+        """
         seconds = max(self.seconds, 1e-12)
         gflops = 2e-9 * self.multiply_adds / seconds if self.multiply_adds else None
         return {
@@ -139,7 +199,21 @@ class Work(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A node of a profile; ``forward`` or ``backward`` is None where it takes no step of its own."""
+    """A node of a profile; ``forward`` or ``backward`` is None where it takes no step of its own.
+
+    Attributes
+    ----------
+    path : str
+        The name of the node, with its scopes.
+    operator : str
+        Its operator, and those that are fused into its step.
+    algorithm : str or None
+        What computes it, where its operator has a choice.
+    output : tuple of int
+        The shape of its value.
+    forward, backward : Work or None
+        What it does in each stage.
+    """
 
     path: str
     operator: str
@@ -150,7 +224,18 @@ class Row(NamedTuple):
 
 
 class Profile:
-    """A net's time per node: ``str`` and notebooks show a table, ``rows`` and ``data()`` are for programs."""
+    """A net's time per node: ``str`` and notebooks show a table, ``rows`` and ``data()`` are for programs.
+
+    Parameters
+    ----------
+    rows : iterable of Row
+        The nodes that take a step, in execution order.
+    inputs : iterable of tuple
+        (name, shape) of each input.
+    facts : mapping
+        "dtype", "target", "threads", "rounds", "training", "pieces", "peak_gflops" and "left_ms"; "forward_ms" and
+        "backward_ms" of whole passes.
+    """
 
     def __init__(
         self, rows: Iterable[Row], inputs: Iterable[tuple[str, Sequence[int]]], facts: Mapping[str, Any]
@@ -165,11 +250,35 @@ class Profile:
         return ("forward", "backward") if self.facts["training"] else ("forward",)
 
     def whole(self, stage: str) -> float:
-        """Seconds of all nodes and of what is left; passes that something disturbed took longer."""
+        """Seconds of all nodes and of what is left; passes that something disturbed took longer.
+
+        Parameters
+        ----------
+        stage : str
+            "forward" or "backward".
+
+        Returns
+        -------
+        float
+            Seconds.
+        """
         return self.total(stage).seconds + self.left(stage)
 
     def total(self, stage: str, operator: str | None = None) -> Work:
-        """The :class:`Work` of all nodes together, or of those of an operator."""
+        """The :class:`Work` of all nodes together, or of those of an operator.
+
+        Parameters
+        ----------
+        stage : str
+            "forward" or "backward".
+        operator : str, optional
+            One of :attr:`operators`.
+
+        Returns
+        -------
+        Work
+            The sums over the nodes.
+        """
         chosen = [getattr(row, stage) for row in self.rows if operator in (None, row.operator)]
         total = Work()
         for work in chosen:
@@ -178,7 +287,18 @@ class Profile:
         return total
 
     def left(self, stage: str) -> float:
-        """Seconds that belong to no node: conversions at the edges, packing what all nodes share, Python."""
+        """Seconds that belong to no node: conversions at the edges, packing what all nodes share, Python.
+
+        Parameters
+        ----------
+        stage : str
+            "forward" or "backward".
+
+        Returns
+        -------
+        float
+            Seconds.
+        """
         return 1e-3 * self.facts["left_ms"][stage]
 
     @property
@@ -188,7 +308,13 @@ class Profile:
         return sorted(names, key=lambda name: -sum(self.total(stage, name).seconds for stage in self.stages))
 
     def data(self) -> dict[str, Any]:
-        """Everything as plain data, for JSON."""
+        """Everything as plain data, for JSON.
+
+        Returns
+        -------
+        dict
+            The facts, "inputs", and the work of each stage per node ("nodes") and per operator ("operators").
+        """
         peak = self.facts["peak_gflops"]
 
         def work(of):
@@ -214,7 +340,14 @@ class Profile:
         }
 
     def table(self) -> Table:
-        """The :class:`drawing.Table` that is shown: nodes in the order of the graph, operators, what is left, the total."""
+        """The :class:`drawing.Table` that is shown: nodes in the order of the graph, operators, what is left, the
+        total.
+
+        Returns
+        -------
+        Table
+            Its title says what was measured how.
+        """
         stages = self.stages
         header = ["node", "operator", "algorithm", "multiply-adds", "share"]
         for stage in stages:
@@ -364,7 +497,21 @@ def work_backward(plan, number):
 
 
 class Choice(NamedTuple):
-    """A node with a choice of algorithms: what each would cost in multiply-adds, which one it is, and why."""
+    """A node with a choice of algorithms: what each would cost in multiply-adds, which one it is, and why.
+
+    Attributes
+    ----------
+    path : str
+        The name of the node, with its scopes.
+    call : str
+        The shapes of images, weights and output.
+    costs : dict of str to float
+        The name of each algorithm → its cost in multiply-adds at full speed.
+    chosen : str
+        The algorithm that computes it.
+    why : str
+        The reason, in words.
+    """
 
     path: str
     call: str
@@ -374,13 +521,28 @@ class Choice(NamedTuple):
 
 
 class Choices:
-    """The nodes of a net that have a choice of algorithms; ``str`` and notebooks show a table, ``rows`` are for programs."""
+    """The nodes of a net that have a choice of algorithms; ``str`` and notebooks show a table, ``rows`` are for
+    programs.
+
+    Parameters
+    ----------
+    rows : iterable of Choice
+        The nodes in execution order.
+    title : str
+        What stands above the table.
+    """
 
     def __init__(self, rows: Iterable[Choice], title: str) -> None:
         self.rows, self.title = tuple(rows), title
 
     def table(self) -> Table:
-        """The :class:`drawing.Table` that is shown: costs in millions of multiply-adds at full speed."""
+        """The :class:`drawing.Table` that is shown: costs in millions of multiply-adds at full speed.
+
+        Returns
+        -------
+        Table
+            A line for each node, a column for each algorithm.
+        """
         names = list(dict.fromkeys(name for row in self.rows for name in row.costs))
         lines = [
             [

@@ -19,7 +19,27 @@ MOST_NAMES = 48  # characters for the inputs of a node in a table
 
 
 class Row(NamedTuple):
-    """A node in a summary. ``receptive_field`` is per spatial axis; None where the whole image is seen."""
+    """A node in a summary.
+
+    Attributes
+    ----------
+    path : str
+        The name of the node, with its scopes.
+    operator : str
+        The name of its operator.
+    output : tuple of int
+        The shape of its value.
+    parameters : int
+        How many numbers it trains.
+    state : int
+        How many numbers training keeps beside them, such as running means.
+    multiply_adds : int
+        Multiply-adds of its forward pass.
+    receptive_field : tuple of Fraction, or None
+        Per spatial axis; None where the whole image is seen.
+    inputs : tuple of str
+        The names of the values it takes.
+    """
 
     path: str
     operator: str
@@ -32,7 +52,19 @@ class Row(NamedTuple):
 
 
 class Summary:
-    """A table of nodes; ``str`` and notebooks show it, ``rows`` and the totals are for programs."""
+    """A table of nodes; ``str`` and notebooks show it, ``rows`` and the totals are for programs.
+
+    Parameters
+    ----------
+    rows : iterable of Row
+        The nodes in execution order.
+    shapes : iterable of tuple of int
+        The shapes of all values, inputs first.
+    inputs : iterable of tuple
+        (name, shape) of each input.
+    outputs : iterable of tuple
+        (name, shape, kind) of each output.
+    """
 
     def __init__(
         self,
@@ -60,7 +92,17 @@ class Summary:
         return sum(row.multiply_adds for row in self.rows)
 
     def cells(self) -> tuple[list[str], list[list[str]], list[str]]:
-        """Header, rows and totals as lists of strings."""
+        """Header, rows and totals as lists of strings.
+
+        Returns
+        -------
+        header : list of str
+            The names of the columns.
+        lines : list of list of str
+            The cells of each node.
+        totals : list of str
+            The cells of the last line.
+        """
         header = ["node", "operator", "from", "output", "parameters", "multiply-adds", "receptive field"]
         before = [None, *(row.path for row in self.rows)]
         lines = [
@@ -79,7 +121,13 @@ class Summary:
         return header, lines, totals
 
     def table(self) -> Table:
-        """The :class:`drawing.Table` that is shown."""
+        """The :class:`drawing.Table` that is shown.
+
+        Returns
+        -------
+        Table
+            The nodes and the totals, under the names of inputs and outputs.
+        """
         header, lines, totals = self.cells()
         title = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs)
         title += " → " + ", ".join(f"{n} {shape_text(s)}, {kind.replace('_', ' ')}" for n, s, kind in self.outputs)

@@ -33,6 +33,13 @@ PEAK_TASKS = 4  # per thread: one that wakes late is helped by the others
 def targets() -> list[str]:
     """Names of the CPU targets that this machine can run, plainest first.
 
+    Returns
+    -------
+    list of str
+        "reference" and "baseline", then those with more instructions.
+
+    Examples
+    --------
     >>> import cnncore
     >>> cnncore.cpu.targets()[:2]
     ['reference', 'baseline']
@@ -43,6 +50,23 @@ def targets() -> list[str]:
 def target(name: str | None = None) -> Any:
     """Name of the target that runs now; with ``name``, force that one: at once, and until a ``with`` block ends.
 
+    Parameters
+    ----------
+    name : str, optional
+        One of :func:`targets`; "reference" runs no kernels.
+
+    Returns
+    -------
+    str or context manager
+        The name of the target; with ``name``, a context manager that brings back the target before.
+
+    Raises
+    ------
+    SettingError
+        The machine has no target of that name.
+
+    Examples
+    --------
     >>> import cnncore
     >>> with cnncore.cpu.target("baseline"):
     ...     cnncore.cpu.target()
@@ -83,22 +107,55 @@ class _Forced:
 
 
 def kernels() -> list[str]:
-    """Names of the compiled kernels; operators without one run their definition."""
+    """Names of the compiled kernels; operators without one run their definition.
+
+    Returns
+    -------
+    list of str
+        The names.
+    """
     return dispatch.kernel_names()
 
 
 def kernels_taken() -> list[str]:
-    """Names of the kernels taken, by any thread, since this was last asked."""
+    """Names of the kernels taken, by any thread, since this was last asked.
+
+    Returns
+    -------
+    list of str
+        The names; asking begins anew.
+    """
     return dispatch.kernels_taken()
 
 
 def peak(dtype: DTypeLike = "float32", threads: int | None = None) -> float:
-    """The most that this machine computes with the target that runs now, in GFLOP/s: a multiply-add counts as two operations.
+    """The most that this machine computes with the target that runs now, in GFLOP/s: a multiply-add counts as two
+    operations.
 
     Measured anew in some hundredths of a second, by multiply-adds on registers that do not wait for each other; no
-    convolution of the same target that multiplies as often as its reference can be faster. ``threads``: their number;
-    as many as calls may use where it is not given.
+    convolution of the same target that multiplies as often as its reference can be faster.
 
+    Parameters
+    ----------
+    dtype : dtype, default "float32"
+        "float32" or "float64".
+    threads : int, optional
+        The number of threads; as many as calls may use where it is not given.
+
+    Returns
+    -------
+    float
+        GFLOP/s, the best of several rounds.
+
+    Raises
+    ------
+    DtypeError
+        ``dtype`` is neither float32 nor float64.
+    SettingError
+        The target is "reference", which has no peak, or ``threads`` is not an integer from 1 to 256.
+
+    Examples
+    --------
     >>> import cnncore
     >>> cnncore.cpu.peak("float32", threads=1) > 0
     True

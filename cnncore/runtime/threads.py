@@ -21,6 +21,18 @@ MOST_THREADS = 256
 def set_num_threads(n: int) -> None:
     """Let every call use up to ``n`` native threads (1 to 256).
 
+    Parameters
+    ----------
+    n : int
+        The number of threads.
+
+    Raises
+    ------
+    SettingError
+        ``n`` is not an integer from 1 to 256.
+
+    Examples
+    --------
     >>> import cnncore
     >>> before = cnncore.get_num_threads()
     >>> cnncore.set_num_threads(1); cnncore.get_num_threads()
@@ -35,13 +47,35 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """The number of native threads a call may use."""
+    """The number of native threads a call may use.
+
+    Returns
+    -------
+    int
+        At first CNNCORE_NUM_THREADS, else OMP_NUM_THREADS, else the processors that the process may use.
+    """
     return dispatch.get_threads()
 
 
 @contextmanager
 def threads(n: int) -> Iterator[None]:
-    """``with cnncore.threads(1): …`` uses ``n`` threads inside the block."""
+    """``with cnncore.threads(1): …`` uses ``n`` threads inside the block.
+
+    Parameters
+    ----------
+    n : int
+        The number of threads, 1 to 256.
+
+    Yields
+    ------
+    None
+        The number before is brought back when the block ends.
+
+    Raises
+    ------
+    SettingError
+        ``n`` is not an integer from 1 to 256.
+    """
     before = get_num_threads()
     set_num_threads(n)
     try:

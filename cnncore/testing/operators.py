@@ -23,7 +23,27 @@ KERNEL_LIMITS: dict[np.dtype[Any], float] = {np.dtype(np.float32): 2e-5, np.dtyp
 
 @dataclass
 class Row:
-    """What :func:`check_operator` found for one case in one rank; errors are relative, None where not applicable."""
+    """What :func:`check_operator` found for one case in one rank; errors are relative, None where not applicable.
+
+    Attributes
+    ----------
+    operator, case : str
+        Their names.
+    rank : int
+        The number of spatial axes.
+    checked : str
+        "jacobian", "projection", or why no numerical derivative is taken.
+    gradient : float or None
+        Backward against the numerical derivative.
+    adjoint : float or None
+        ⟨A u, g⟩ against ⟨u, Aᵀ g⟩, for arguments in which y is linear.
+    float32 : float or None
+        float32 against float64, y and gradients.
+    kernels : float or None
+        Every CPU target against the reference implementation, in units of the dtype's eps.
+    verdict : str
+        "ok", or the message of the error.
+    """
 
     operator: str
     case: str
@@ -42,7 +62,13 @@ class Row:
 
 @dataclass
 class Report:
-    """All rows of a run of :func:`check_operators`."""
+    """All rows of a run of :func:`check_operators`.
+
+    Attributes
+    ----------
+    rows : list of Row
+        One for each case in each rank.
+    """
 
     rows: list[Row]
 
@@ -66,8 +92,35 @@ def check_adjoint(
     """Check an operator's backward by the adjoint identity, in every array argument in which y is linear.
 
     With A the linear part of y as a function of that argument, any u and g satisfy ⟨A u, g⟩ = ⟨u, Aᵀg⟩, to rounding and
-    without any differences. Returns the largest error relative to ‖A u‖ ‖g‖; raises GradientError above ``limit``.
+    without any differences.
 
+    Parameters
+    ----------
+    op : Op
+        An operator of the registry.
+    *arrays : float64 arrays
+        Its arrays; integer arrays and None are passed on.
+    seed : int, default 0
+        Of u and g. An operator with a setting of this name receives it too.
+    limit : float, default 1e-12
+        The largest error allowed.
+    **settings
+        Passed to the operator.
+
+    Returns
+    -------
+    float
+        The largest error relative to ‖A u‖ ‖g‖.
+
+    Raises
+    ------
+    GradientError
+        An error is above ``limit``.
+    DtypeError
+        An array is of another precision than float64.
+
+    Examples
+    --------
     >>> import numpy as np, cnncore
     >>> x, w = np.ones((1, 1, 5)), np.array([[[1., 2.]]])
     >>> cnncore.testing.check_adjoint(cnncore.conv, x, w) < 1e-12
@@ -106,6 +159,25 @@ def check_operator(operator: str | Op, seed: int = 0) -> list[Row]:
     Gradient against the numerical derivative; adjoint identity where y is linear; float32 against float64, forward and
     backward; the kernels of every CPU target of this machine against the reference implementation.
 
+    Parameters
+    ----------
+    operator : str or Op
+        The operator or its name.
+    seed : int, default 0
+        Of the arrays and directions.
+
+    Returns
+    -------
+    list of Row
+        What failed is in their ``verdict``; nothing is raised for it.
+
+    Raises
+    ------
+    SettingError
+        There is no operator of that name.
+
+    Examples
+    --------
     >>> import cnncore
     >>> {row.verdict for row in cnncore.testing.check_operator("relu")}
     {'ok'}
@@ -123,8 +195,26 @@ def check_operators(
 ) -> Report:
     """Run :func:`check_operator` over ``names`` (operators or their names; default all); return a :class:`Report`.
 
-    The name of a grid, such as "pool", stands for all of its operators. ``progress(done, total, row)`` is called after every
-    row; ``stream`` receives the table line by line.
+    Parameters
+    ----------
+    names : iterable of str or Op, optional
+        The name of a grid, such as "pool", stands for all of its operators.
+    progress : callable, optional
+        ``progress(done, total, row)``, called after every row.
+    stream : text file, optional
+        Receives the table line by line.
+    seed : int, default 0
+        Of the arrays and directions.
+
+    Returns
+    -------
+    Report
+        All rows, and which of them failed.
+
+    Raises
+    ------
+    SettingError
+        There is no operator of a name.
     """
     from ..operators.registry import GRIDS, OPS
 
@@ -159,7 +249,18 @@ def _operator(operator: str | Op) -> Op:
 
 
 def named_cases(op: Op) -> list[tuple[Case, str]]:
-    """Pairs (case, name): cases that differ in their arrays alone are numbered."""
+    """Pairs (case, name): cases that differ in their arrays alone are numbered.
+
+    Parameters
+    ----------
+    op : Op
+        The operator.
+
+    Returns
+    -------
+    list of tuple of Case and str
+        In the order of the operator's schema.
+    """
     seen: dict[str, int] = {}
     named = []
     for case in op.cases:
@@ -267,7 +368,18 @@ def _line(row: Row) -> str:
 
 
 def format_table(rows: Iterable[Row]) -> str:
-    """The rows of a report as text, with a closing line."""
+    """The rows of a report as text, with a closing line.
+
+    Parameters
+    ----------
+    rows : iterable of Row
+        The rows.
+
+    Returns
+    -------
+    str
+        A header, a line for each row, and how many failed.
+    """
     rows = list(rows)
     failed = sum(row.failed for row in rows)
     operators = len({row.operator for row in rows})
