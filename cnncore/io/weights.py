@@ -367,7 +367,7 @@ def linear_from_io(image: tuple[Any, ...] | None) -> Callable[[NDArray[Any]], ND
 
 
 class WeightsReport:
-    """What :func:`load_weights` found. ``complete``: everything matched and nothing is left over.
+    """What :func:`load_weights` found.
 
     Parameters
     ----------

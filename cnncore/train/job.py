@@ -51,7 +51,7 @@ class Options:
 
     Parameters
     ----------
-    data : path, optional
+    data : str, optional
         Folder, IDX files or npz file as for :func:`cnncore.train.data.load`; None: the embedded digits.
     network : str, optional
         Name of a function in cnncore.models.
@@ -72,7 +72,7 @@ class Options:
     Raises
     ------
     SettingError
-        An option is unknown, or out of its range.
+        ``optimizer`` is unknown, or a number is out of its range.
     """
 
     data: str | None = None
@@ -117,6 +117,8 @@ class Job(Callback):
         Of what it leaves.
     train, held_out : Dataset
         The data.
+    net : Net
+    trainer : Trainer
 
     Raises
     ------
@@ -159,7 +161,7 @@ class Job(Callback):
         ----------
         folder : path
             The folder, or the checkpoint in it.
-        data : path, optional
+        data : str, optional
             Where the images are now, when they have moved.
 
         Returns

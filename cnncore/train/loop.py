@@ -141,7 +141,7 @@ class Evaluation:
 
 
 class Callback:
-    """Called while training runs; override what you need. A true return value of ``on_epoch`` ends the training."""
+    """Called while training runs; override what you need."""
 
     def on_step(self, trainer: Trainer, progress: Progress) -> object:
         """After every step.
@@ -340,7 +340,7 @@ class Trainer:
     # ── One step ──
 
     def step(self, x: NDArray[Any], y: ArrayLike, learning_rate: float | None = None) -> float:
-        """One step on a batch: forward, loss, backward, update. Returns the loss before the update.
+        """One step on a batch: forward, loss, backward, update.
 
         Parameters
         ----------
@@ -354,6 +354,7 @@ class Trainer:
         Returns
         -------
         float
+            The loss before the update.
 
         Raises
         ------
@@ -588,7 +589,7 @@ class Trainer:
         checkpoint.write(path, self, notes)
 
     def restore(self, path: FilePath) -> dict[str, Any]:
-        """Continue from a file of :meth:`save` or :class:`Checkpoint`: net, optimizer, history. Returns its notes.
+        """Continue from a file of :meth:`save` or :class:`Checkpoint`: net, optimizer, history.
 
         Parameters
         ----------
@@ -597,6 +598,7 @@ class Trainer:
         Returns
         -------
         dict
+            The notes that were written with it.
 
         Raises
         ------

@@ -33,9 +33,9 @@ class Prediction:
     Parameters
     ----------
     file : str
-        Name of the image.
+        Path of the image, or the name that was given with an array.
     size : (int, int)
-        Height and width of the image.
+        Height and width of the image, resized where that was asked for.
     read_at : (int, int)
         The size at which the net saw it: another than ``size`` where that is out of the range of the training.
     classes : tuple of str

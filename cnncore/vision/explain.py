@@ -125,15 +125,15 @@ def class_maps(net: Net, x: NDArray[Any], size: int | Sequence[int] | None = Non
     image.
 
     For global average pooling heads the mean of a map is the class score; for nets that flatten, a place of the map is
-    the score of the window of the training's size there. Where many images follow, call
-    ``net.to_fully_convolutional(size)`` once instead: it makes the net that is used here.
+    the score of the window of the training's size there. Where many images follow, make the converted net once,
+    ``net.to_fully_convolutional(size)``, and call that.
 
     Parameters
     ----------
     net : Net
     x : array (N, C, *spatial)
     size : int or sequence of int, optional
-        Image size of the training, as ``net.to_fully_convolutional`` takes it.
+        The image size of the training, for nets that leave it open.
 
     Returns
     -------
