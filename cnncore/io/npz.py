@@ -22,6 +22,21 @@ DEFLATE_LARGEST_RATIO = 1032  # two bits of deflate yield at most 258 bytes, so 
 def check_total(name: object, size: int, way_out: str) -> None:
     """Refuse images that need more than 4 GiB of memory together.
 
+    Parameters
+    ----------
+    name : str
+        Of the data, for the error.
+    size : int
+        Bytes.
+    way_out : str
+        What to do, for the error.
+
+    Raises
+    ------
+    DataError
+
+    Examples
+    --------
     >>> check_total("photos", 2**33, "give a size")
     Traceback (most recent call last):
     cnncore.errors.DataError: photos: the arrays need 8.0 GiB of memory, more than 4; give a size
@@ -34,6 +49,27 @@ def check_total(name: object, size: int, way_out: str) -> None:
 def npz_arrays(file: FilePath, most_entries: int, way_out: str) -> dict[str, NDArray[Any]]:
     """Name → array of an npz file, numbers only, never a pickle; what is wrong with it is a DataError.
 
+    Parameters
+    ----------
+    file : path
+    most_entries : int
+        More are refused.
+    way_out : str
+        What to do about too many or too large arrays, for the error.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    DataError
+        The file is damaged, or holds too much.
+    OSError
+        It cannot be opened.
+
+    Examples
+    --------
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as place:
     ...     file = pathlib.Path(place) / "weights.npz"

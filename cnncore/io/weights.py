@@ -106,9 +106,23 @@ def torch_names_of(net: Net) -> dict[str, str]:
 def load_safetensors(path: FilePath) -> dict[str, NDArray[Any]]:
     """Name → array of a safetensors file. float16 and bfloat16 come as float32, everything else as it is.
 
-    Nothing in the file is executed. A file that is damaged or hostile (arrays that overlap, names that stand twice, a header
-    larger than the file …) is a ModelFileError.
+    Nothing in the file is executed.
 
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ModelFileError
+        The file is damaged or hostile: arrays that overlap, names that stand twice, a header larger than the file …
+
+    Examples
+    --------
     >>> import os, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = os.path.join(folder, "w.safetensors")
@@ -120,13 +134,30 @@ def load_safetensors(path: FilePath) -> dict[str, NDArray[Any]]:
 
 
 def save_safetensors(source: Net | Mapping[str, Any], path: FilePath, names: str = "cnncore") -> None:
-    """Write the parameters and running statistics of a net, or a mapping name → array, to a safetensors file, atomically.
+    """Write the parameters and running statistics of a net, or a mapping name → array, to a safetensors file,
+    atomically.
 
-    ``names="torch"`` writes a net's arrays under the names that torchvision gives them; ``load_weights`` reads them back, and
-    so does PyTorch. (``net.save`` writes the graph with them, for ``cnncore.load``.)
+    Arrays keep shape and dtype. (``net.save`` writes the graph with them, for ``cnncore.load``.)
 
-    Arrays keep shape and dtype. A name that is no string, or ``names="torch"`` with a mapping, is a SettingError.
+    Parameters
+    ----------
+    source : Net or mapping
+    path : path
+    names : {"cnncore", "torch"}, optional
+        "torch" writes a net's arrays under the names that torchvision gives them; ``load_weights`` reads them back, and
+        so does PyTorch.
 
+    Raises
+    ------
+    SettingError
+        A name is no string, or ``names="torch"`` comes with a mapping.
+    DtypeError
+        An array is no array of real numbers.
+    DataError
+        The file cannot be written.
+
+    Examples
+    --------
     >>> import os, tempfile
     >>> import cnncore
     >>> net = cnncore.models.lenet(seed=None)
@@ -199,19 +230,25 @@ def load_weights(
 
     Parameters
     ----------
-    net : net
-        Its parameters and running statistics are replaced: all that were found with the right shape, or on an error none.
+    net : Net
+        Its parameters and running statistics are replaced: all that were found with the right shape, or on an error
+        none.
     source : path or mapping
         A .safetensors or .npz file, or a mapping name → array, such as the ``state_dict()`` of a PyTorch module.
-    names : "torch", "keras", "cnncore", mapping or function
-        What the source calls the arrays. "torch": torchvision's names for resnet, vgg, googlenet and mobilenet_v2, for other
-        nets the paths with "." and weight, bias, running_mean. "keras": paths and kernel, bias, gamma. "cnncore": as here.
-        A mapping from our array names, or from nodes to modules of PyTorch; or a function our name → theirs (None: none).
-    layout : "OIHW" or "HWIO"
-        Order of a kernel's axes. "HWIO" is TensorFlow's and Keras': linear weights are (inputs, outputs) there, images are
-        flattened channels last, and depthwise kernels are (H, W, C, multiplier).
-    strict : bool
+    names : "torch", "keras", "cnncore", mapping or callable, optional
+        What the source calls the arrays. "torch": torchvision's names for resnet, vgg, googlenet and mobilenet_v2, for
+        other nets the paths with "." and weight, bias, running_mean. "keras": paths and kernel, bias, gamma. "cnncore":
+        as here. A mapping from our array names, or from nodes to modules of PyTorch; or a function our name → theirs
+        (None: none).
+    layout : {"OIHW", "HWIO"}, optional
+        Order of a kernel's axes. "HWIO" is TensorFlow's and Keras': linear weights are (inputs, outputs) there, images
+        are flattened channels last, and depthwise kernels are (H, W, C, multiplier).
+    strict : bool, optional
         Whether anything missing, misfitting or left over is an error, with the report as its text.
+
+    Returns
+    -------
+    WeightsReport
 
     Raises
     ------
@@ -330,12 +367,18 @@ def linear_from_io(image: tuple[Any, ...] | None) -> Callable[[NDArray[Any]], ND
 
 
 class WeightsReport:
-    """What :func:`load_weights` found. ``complete``: everything matched and nothing is left over.
+    """What :func:`load_weights` found.
 
-    loaded    our name → theirs
-    missing   pairs (our name, theirs that was looked for)
-    misfits   (our name, theirs, our shape, theirs)
-    unused    their names that nothing asked for
+    Parameters
+    ----------
+    loaded : mapping
+        Our name → theirs.
+    missing : tuple of (str, str)
+        Our name, and theirs that was looked for.
+    misfits : sequence of (str, str, tuple, tuple)
+        Our name, theirs, our shape, theirs.
+    unused : tuple of str
+        Their names that nothing asked for.
     """
 
     def __init__(
@@ -353,7 +396,16 @@ class WeightsReport:
         return not (self.missing or self.misfits or self.unused)
 
     def text(self, most: int = SHOWN) -> str:
-        """One sentence, with at most ``most`` names of each kind."""
+        """One sentence, with at most ``most`` names of each kind.
+
+        Parameters
+        ----------
+        most : int, optional
+
+        Returns
+        -------
+        str
+        """
         count = len(self.loaded) + len(self.missing) + len(self.misfits)
         parts = [f"{len(self.loaded)} of {count} arrays loaded"]
         for what, entries in (

@@ -39,6 +39,15 @@ def uniform(seed: int, epoch: int, purpose: int, count: int) -> NDArray[Any]:
         Separates the streams of one key: ORDER_OF_BATCHES, DISTORTION or SPLIT.
     count : int
 
+    Returns
+    -------
+    float64 array (count,)
+
+    Raises
+    ------
+    SettingError
+        ``seed`` or ``epoch`` is out of its range.
+
     Examples
     --------
     >>> import numpy as np
@@ -61,24 +70,31 @@ class Augment:
 
     Parameters
     ----------
-    shift : float
+    shift : float, optional
         Fraction of height and width.
-    rotation : float
+    rotation : float, optional
         Degrees.
-    scale : float
+    scale : float, optional
         0.1 means factors from 1/1.1 to 1.1, evenly in the logarithm.
-    shear : float
+    shear : float, optional
         Degrees by which upright lines lean.
-    flip : bool
+    flip : bool, optional
         Mirror left and right with probability ½. Not for digits or letters.
-    fill : float or "edge"
+    fill : float or "edge", optional
         What lies outside the image: a pixel value from 0 to 255, or the nearest pixel of the border.
-    canvases : sequence of (float, float)
-        Multiples of height and width, 1 or more: a network that takes any size learns so to read at several. Each batch of
-        an epoch is put on the next of these (:func:`batch_plan`). Height and width of every image are stretched, each by a
-        factor of its own, evenly in the logarithm, up to the canvas's; then the image is put at a place where it fits.
-    least, smallest : float
-        Height and width are stretched to no less than ``least`` of the canvas's, and no less than ``smallest`` of their own.
+    canvases : sequence of (float, float), optional
+        Multiples of height and width, 1 or more: a network that takes any size learns so to read at several. Each batch
+        of an epoch is put on the next of these (:func:`batch_plan`). Height and width of every image are stretched,
+        each by a factor of its own, evenly in the logarithm, up to the canvas's; then the image is put at a place where
+        it fits.
+    least, smallest : float, optional
+        Height and width are stretched to no less than ``least`` of the canvas's, and no less than ``smallest`` of their
+        own.
+
+    Raises
+    ------
+    SettingError
+        A limit is out of its range.
 
     Examples
     --------
@@ -134,7 +150,26 @@ class Augment:
     ) -> NDArray[Any]:
         """Distort ``images`` (n, H, W) or (n, H, W, 3), numbers ``indices`` (default 0 … n − 1) of a data set.
 
-        Returns float32 of the same shape (H and W times the multiples of ``canvas``), on the same scale of pixel values.
+        Parameters
+        ----------
+        images : uint8 or float32 array (n, H, W) or (n, H, W, 3)
+        seed, epoch : int
+            With the number of an image, what decides its distortion.
+        indices : int array (n,), optional
+        canvas : (float, float), optional
+            Multiples of height and width.
+
+        Returns
+        -------
+        float32 array
+            The shape of ``images``, with H and W times the multiples of ``canvas``, on the same scale of pixel values.
+
+        Raises
+        ------
+        ShapeError
+            ``images`` has another rank, or ``indices`` not one number for each of them.
+        DtypeError
+            ``images`` is neither uint8 nor float32.
         """
         images = np.asarray(images)
         if images.ndim not in (3, 4):
@@ -145,13 +180,36 @@ class Augment:
         return self.distort(images, self.draws(seed, epoch, int(indices.max(initial=-1)) + 1)[indices], canvas)
 
     def distort(self, images: NDArray[Any], draws: NDArray[Any], canvas: Sequence[float] = (1.0, 1.0)) -> NDArray[Any]:
-        """Distort each image as its row of ``draws`` says."""
+        """Distort each image as its row of ``draws`` says.
+
+        Parameters
+        ----------
+        images : uint8 or float32 array (n, H, W) or (n, H, W, 3)
+        draws : array (n, 10)
+            As from :meth:`draws`.
+        canvas : (float, float), optional
+            Multiples of height and width.
+
+        Returns
+        -------
+        float32 array
+            The shape of ``images``, with H and W times the multiples of ``canvas``.
+        """
         height, width = images.shape[1:3]
         size = on_canvas((height, width), canvas)
         return warp(images, self.matrices(draws, height, width, size), self.fill, size)
 
     def draws(self, seed: int, epoch: int, count: int) -> NDArray[Any]:
-        """Random numbers (count, 10) for images 0 … count − 1 of an epoch; rows do not depend on ``count``."""
+        """Random numbers (count, 10) for images 0 … count − 1 of an epoch; rows do not depend on ``count``.
+
+        Parameters
+        ----------
+        seed, epoch, count : int
+
+        Returns
+        -------
+        float64 array (count, 10)
+        """
         return uniform(seed, epoch, DISTORTION, count * DRAWS_PER_IMAGE).reshape(count, DRAWS_PER_IMAGE)
 
     def matrices(
@@ -159,9 +217,22 @@ class Augment:
     ) -> NDArray[Any]:
         """Return (n, 2, 3): input position (y, x) = M (y, x, 1) of output pixel (y, x), in pixels.
 
-        M = T(centre + shift) · R(angle) · [[1, 0], [tan shear, 1]] · diag(1, ±1) / factor · T(−centre); rows are y, x. On a
-        canvas, of height and width in pixels, M is followed from the right by diag(1 / enlarged) · T(−corner), in positions
-        that count from the image's edges: corner is where the enlarged image comes to lie.
+        M = T(centre + shift) · R(angle) · [[1, 0], [tan shear, 1]] · diag(1, ±1) / factor · T(−centre); rows are y, x.
+        On a canvas, M is followed from the right by diag(1 / enlarged) · T(−corner), in positions that count from the
+        image's edges: corner is where the enlarged image comes to lie.
+
+        Parameters
+        ----------
+        draws : array (n, 10)
+            As from :meth:`draws`.
+        height, width : int
+            Of the images.
+        canvas : (int, int), optional
+            Height and width of the canvas in pixels.
+
+        Returns
+        -------
+        float64 array (n, 2, 3)
         """
         centred = 2.0 * draws - 1.0
         angle = np.deg2rad(self.rotation * centred[:, 0])
@@ -194,9 +265,22 @@ def on_canvas(size: Sequence[int], canvas: Sequence[float]) -> tuple[int, ...]:
 def batch_plan(count: int, batch_size: int, augment: Augment | None = None) -> list[tuple[int, int, Sequence[float]]]:
     """The batches of an epoch of ``count`` images: (first, last + 1, canvas) of each.
 
-    The canvases of ``augment`` take turns. On a canvas of h × w times the image there are 1 / √(h w) as many images, so that
-    large ones neither take most of the time nor most of the memory.
+    The canvases of ``augment`` take turns. On a canvas of h × w times the image there are 1 / √(h w) as many images, so
+    that large ones neither take most of the time nor most of the memory.
 
+    Parameters
+    ----------
+    count : int
+    batch_size : int
+        Images of a batch at their own size.
+    augment : Augment, optional
+
+    Returns
+    -------
+    list of (int, int, (float, float))
+
+    Examples
+    --------
     >>> batch_plan(10, 4)
     [(0, 4, (1.0, 1.0)), (4, 8, (1.0, 1.0)), (8, 10, (1.0, 1.0))]
     >>> batch_plan(10, 4, Augment(canvases=[(1, 1), (2, 2)]))
@@ -223,15 +307,22 @@ def warp(
     images : uint8 or float32 array (n, H, W) or (n, H, W, C)
     matrices : array (n, 2, 3)
         Input position (y, x) = M (y, x, 1) of the output pixel (y, x), one matrix for each image.
-    fill : float or "edge"
+    fill : float or "edge", optional
         The value outside the image, or the nearest pixel of the border.
-    size : (int, int), optional
+    size : int or (int, int), optional
         Height and width of the result; those of the images when left out.
 
     Returns
     -------
     numpy.ndarray
         float32, the shape of ``images`` but for ``size``.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        ``images`` or ``matrices`` is not as above.
+    SettingError
+        ``fill`` or ``size`` is out of its range, or ``matrices`` holds infinity or NaN.
 
     Examples
     --------

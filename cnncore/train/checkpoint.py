@@ -49,7 +49,20 @@ class Resumable(Protocol):
 
 
 def write(path: FilePath, trainer: Resumable, notes: Mapping[str, Any] | None = None) -> None:
-    """Write the state of ``trainer`` after its last complete epoch; the file is the old one or the new one, whole."""
+    """Write the state of ``trainer`` after its last complete epoch; the file is the old one or the new one, whole.
+
+    Parameters
+    ----------
+    path : path
+    trainer : Trainer
+    notes : mapping, optional
+        Plain values (JSON) to keep with it.
+
+    Raises
+    ------
+    DataError
+        The file cannot be written.
+    """
     optimizer = trainer.optimizer
     model = {
         "kind": KIND,
@@ -82,7 +95,24 @@ def as_plain(value: Any) -> Any:
 
 
 def read(path: FilePath) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """(description, arrays) of a checkpoint, its form checked; a ModelFileError says what is wrong with any other file."""
+    """(description, arrays) of a checkpoint, its form checked; a ModelFileError says what is wrong with any other file.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    description : dict
+        What is not an array: epochs, steps, seed, history, notes …
+    arrays : dict
+        Name → array; the net's begin with "net/", the optimizer's with "optimizer/".
+
+    Raises
+    ------
+    ModelFileError
+        The file is damaged, or no checkpoint.
+    """
     model, arrays = model_file.read(path)
     if not isinstance(model, dict) or model.get("kind") != KIND:
         raise ModelFileError(f"{path}: this is no checkpoint; expected the checkpoint file that training writes")
@@ -103,7 +133,22 @@ def read(path: FilePath) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 def restore(path: FilePath, trainer: Resumable, record: type[Any]) -> dict[str, Any]:
     """Bring ``trainer`` to where the checkpoint was written; return its notes. Nothing changes unless everything fits.
 
-    ``record`` makes an entry of the history from its fields.
+    Parameters
+    ----------
+    path : path
+    trainer : Trainer
+    record : callable
+        Makes an entry of the history from its fields: :class:`cnncore.train.Epoch`.
+
+    Returns
+    -------
+    dict
+        The notes.
+
+    Raises
+    ------
+    ModelFileError
+        The file is damaged, no checkpoint, or of another net, seed or optimizer.
     """
     model, arrays = read(path)
     net, optimizer = trainer.net, trainer.optimizer

@@ -34,10 +34,25 @@ SOFTMAX, SIGMOID = "softmax", "sigmoid"
 class Criterion(NamedTuple):
     """A loss of one output of a net.
 
-    ``kind`` is what the output is, of output_kind.KINDS, after what the loss says about it. ``scores``: the number of the value
-    that the loss takes in place of the output, in ``shape``; None: the output itself. ``inverse``: the function to be undone
-    before the loss, for outputs that are probabilities in another way than by a last softmax or sigmoid. ``answers``: the
-    operator that makes answers of what the loss takes.
+    Parameters
+    ----------
+    name : str
+        Of the output, for errors.
+    loss_name : str
+        The operator's; "" for a function of the caller's.
+    function : callable
+        (y, target) → (value, backward).
+    kind : str
+        What the output is, of output_kind.KINDS, after what the loss says about it.
+    scores : int, optional
+        The number of the value that the loss takes in place of the output; None: the output itself.
+    shape : tuple, optional
+        The shape in which it takes the scores.
+    inverse : str, optional
+        The function to be undone before the loss, for outputs that are probabilities in another way than by a last
+        softmax or sigmoid.
+    answers : str, optional
+        The operator that makes answers of what the loss takes.
     """
 
     name: str  # of the output, for errors
@@ -50,7 +65,23 @@ class Criterion(NamedTuple):
     answers: str | None = None
 
     def loss(self, y: NDArray[Any], target: ArrayLike) -> tuple[Any, Callable[[Any], NDArray[Any]]]:
-        """The value, and a function of its gradient that returns that of y."""
+        """The value, and a function of its gradient that returns that of y.
+
+        Parameters
+        ----------
+        y : array
+            What the loss takes of the output.
+        target : array
+
+        Returns
+        -------
+        (number, callable)
+
+        Raises
+        ------
+        DtypeError
+            The targets are of another type than the loss takes.
+        """
         y_given = y
         y = self.shaped(y)
         if self.loss_name in OPS:
@@ -68,16 +99,45 @@ class Criterion(NamedTuple):
         return value, gradient_of_y
 
     def shaped(self, y: NDArray[Any]) -> NDArray[Any]:
-        """Scores in the shape of the output."""
+        """Scores in the shape of the output.
+
+        Parameters
+        ----------
+        y : array
+
+        Returns
+        -------
+        array
+        """
         return y if self.shape is None else y.reshape(len(y), *(-1 if e is None else e for e in self.shape[1:]))
 
     def answered(self, y: NDArray[Any]) -> Any:
-        """The answers of what the loss takes: probabilities where they are that, else y."""
+        """The answers of what the loss takes: probabilities where they are that, else y.
+
+        Parameters
+        ----------
+        y : array
+
+        Returns
+        -------
+        array
+        """
         y = self.shaped(y)
         return y if self.answers is None else OPS[self.answers](y)
 
     def judged(self, y: NDArray[Any], target: ArrayLike) -> tuple[int, int] | None:
-        """(answers that are right, answers that were given), or None where right and wrong are not defined."""
+        """(answers that are right, answers that were given), or None where right and wrong are not defined.
+
+        Parameters
+        ----------
+        y : array
+            What the loss takes of the output.
+        target : array
+
+        Returns
+        -------
+        (int, int) or None
+        """
         y, target = self.shaped(y), np.asarray(target)
         found = self.classes(y, target)
         if found is not None:
@@ -90,7 +150,18 @@ class Criterion(NamedTuple):
         return None
 
     def classes(self, y: NDArray[Any], target: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]] | None:
-        """(classes answered, right classes), of images or of places; None where outputs or targets are no classes."""
+        """(classes answered, right classes), of images or of places; None where outputs or targets are no classes.
+
+        Parameters
+        ----------
+        y : array
+            What the loss takes, as from :meth:`shaped`.
+        target : array
+
+        Returns
+        -------
+        (int array, int array) or None
+        """
         if self.kind not in ("logits", "probabilities", "log_probabilities") or y.ndim < 2:
             return None
         if target.dtype.kind in "iu" and target.shape == (y.shape[0], *y.shape[2:]):
@@ -101,7 +172,22 @@ class Criterion(NamedTuple):
         return None
 
     def checked(self, y: NDArray[Any], target: ArrayLike) -> NDArray[Any]:
-        """``target`` as an array, or an error that says what targets of this loss are and how these become it."""
+        """``target`` as an array, or an error that says what targets of this loss are and how these become it.
+
+        Parameters
+        ----------
+        y : array
+        target : array
+
+        Returns
+        -------
+        array
+
+        Raises
+        ------
+        DtypeError
+            The targets are no numbers, or of another type than the loss takes.
+        """
         check_unmasked(self.name, "targets", target)
         target = np.asarray(target)
         place = f"{self.name}: targets of {self.loss_name}"
@@ -142,7 +228,22 @@ def undone(function: str, y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def criteria(net: Net, loss: Loss) -> tuple[Criterion, ...]:
-    """The :class:`Criterion` of each output of ``net`` for ``loss``, the name of an operator or a function."""
+    """The :class:`Criterion` of each output of ``net`` for ``loss``, the name of an operator or a function.
+
+    Parameters
+    ----------
+    net : Net
+    loss : str or callable
+
+    Returns
+    -------
+    tuple of Criterion
+
+    Raises
+    ------
+    SettingError
+        The loss does not fit an output; the text says what would.
+    """
     names = [net.graph.names[value] for value in net.graph.outputs]
     return tuple(criterion(name, output, loss) for name, output in zip(names, net.described_outputs(), strict=True))
 

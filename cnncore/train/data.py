@@ -48,11 +48,19 @@ class Dataset:
     labels : int64 array (n,)
         From 0 to the number of classes − 1.
     class_names : sequence of str
-    name : str
+    name : str, optional
         For messages and reports.
     mean, std : tuple of float, optional
         Per channel, of pixels / 255; computed from the images when not given. A held-out part carries those of its
         training part.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        The images are not as above, the labels not one integer for each, or ``mean`` or ``std`` not one number per
+        channel.
+    DataError
+        There are no images, or a label has no class name.
 
     Examples
     --------
@@ -148,7 +156,18 @@ class Dataset:
         return np.bincount(self.labels, minlength=len(self.class_names))
 
     def subset(self, indices: ArrayLike, name: str | None = None) -> Dataset:
-        """Return the images numbered ``indices``, in that order, with the mean and deviation of this data set."""
+        """Return the images numbered ``indices``, in that order, with the mean and deviation of this data set.
+
+        Parameters
+        ----------
+        indices : int array
+        name : str, optional
+            Of the new data set; by default this one's.
+
+        Returns
+        -------
+        Dataset
+        """
         indices = np.asarray(indices, np.int64)
         if isinstance(self.images, np.ndarray):
             images = self.images[indices]
@@ -159,6 +178,23 @@ class Dataset:
     def resized(self, size: int | Sequence[int] | None = None) -> Dataset:
         """Return the data set with all images at one size; by default the median height and median width.
 
+        Parameters
+        ----------
+        size : int or (int, int), optional
+            Height and width.
+
+        Returns
+        -------
+        Dataset
+            Itself where it has that size.
+
+        Raises
+        ------
+        DataError
+            The images need more than 4 GiB at that size.
+
+        Examples
+        --------
         >>> import numpy as np
         >>> two = Dataset([np.zeros((2, 4), np.uint8), np.zeros((6, 4), np.uint8)], [0, 1], ["a", "b"])
         >>> two.resized(), two.resized((3, 3)).size
@@ -182,15 +218,22 @@ class Dataset:
 
         Parameters
         ----------
-        fraction : float
+        fraction : float, optional
             Of each class that is held out, rounded, but at least one image of each class lands on either side.
-        seed : int
+        seed : int, optional
             Decides which images; the same seed, the same split.
 
         Returns
         -------
         (Dataset, Dataset)
             For training, and held out. Both carry mean and deviation of the training part.
+
+        Raises
+        ------
+        SettingError
+            ``fraction`` is not between 0 and 1.
+        DataError
+            A class has fewer than 2 images.
         """
         if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction < 1:
             raise SettingError(f"split: fraction must be between 0 and 1, got {fraction!r}")
@@ -224,10 +267,10 @@ class Dataset:
         batch_size : int
         seed : int, optional
             Shuffles: the order depends on (seed, epoch) alone. None keeps the order of the data set.
-        epoch : int
+        epoch : int, optional
         augment : Augment, optional
-            Distorts each image; needs ``seed``, and how depends on (seed, epoch, number of the image) alone. Its canvases
-            take turns, with fewer images on larger ones.
+            Distorts each image; needs ``seed``, and how depends on (seed, epoch, number of the image) alone. Its
+            canvases take turns, with fewer images on larger ones.
         size : int or (int, int), optional
             Resize to this; by default to the median where images have several sizes. To resize once instead of in
             each epoch, use ``resized``.
@@ -237,6 +280,11 @@ class Dataset:
         x : float32 array (N, C, H, W)
             (pixel / 255 − mean) / std.
         labels : int64 array (N,)
+
+        Raises
+        ------
+        SettingError
+            A setting is out of its range, or ``augment`` has no seed.
         """
         batch_size = integer("batches", "batch_size", batch_size, 1)
         epoch = integer("batches", "epoch", epoch, 0, LARGEST_SEED)
@@ -269,6 +317,17 @@ class Dataset:
 def pixel_statistics(images: NDArray[Any] | Sequence[NDArray[Any]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return (mean, std) of pixels / 255 per channel, exactly rounded, from histograms; a constant channel gets std 1.
 
+    Parameters
+    ----------
+    images : uint8 array (n, H, W) or (n, H, W, 3), or sequence of such images
+
+    Returns
+    -------
+    mean, std : tuple of float
+        One number per channel.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> pixel_statistics(np.array([[[0, 255]]], np.uint8))
     ((0.5,), (0.5,))
@@ -352,6 +411,15 @@ def digits() -> tuple[NDArray[Any], NDArray[Any]]:
 def decode_digits(content: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return ``(images, labels)`` from the bytes of ``digits.bin``.
 
+    Parameters
+    ----------
+    content : bytes
+
+    Returns
+    -------
+    images : uint8 array (n, H, W)
+    labels : int64 array (n,)
+
     Raises
     ------
     DataError
@@ -401,7 +469,12 @@ def digits_split(seed: int = 0) -> tuple[Dataset, Dataset]:
     """The embedded digits as (4,000 for training, 1,000 held out: 100 of each class).
 
     Which digits are held out never changes: every fifth of each class. Results on them can be compared whatever the
-    ``seed``, which orders the training part only (``Dataset.batches`` shuffles anyway).
+    seed.
+
+    Parameters
+    ----------
+    seed : int, optional
+        Orders the training part only (``Dataset.batches`` shuffles anyway).
 
     Returns
     -------
@@ -435,25 +508,25 @@ def load(
 
     Parameters
     ----------
-    path : str or path
+    path : path
         One of
 
         * a folder with one subfolder per class, holding PNG, PGM/PPM, or (with Pillow: ``pip install 'cnncore[data]'``)
-          JPEG, BMP, GIF, WebP or TIFF files of any size, in folders of their own or not. Pictures of other kinds are left
-          out with a warning. Classes are numbered in the order of their names, or of their
-          values when all names are numbers;
+          JPEG, BMP, GIF, WebP or TIFF files of any size, in folders of their own or not. Pictures of other kinds are
+          left out with a warning. Classes are numbered in the order of their names, or of their values when all names
+          are numbers;
         * a folder with IDX files of the usual names (``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, also
           ``.gz``);
         * two IDX files, ``"images.idx:labels.idx"``;
-        * an ``.npz`` file with arrays ``images`` and ``labels`` (or ``x`` and ``y``, or ``x_train`` and ``y_train``), and
-          optionally ``class_names``.
-    part : {"train", "test"}
+        * an ``.npz`` file with arrays ``images`` and ``labels`` (or ``x`` and ``y``, or ``x_train`` and ``y_train``),
+          and optionally ``class_names``.
+    part : {"train", "test"}, optional
         Which of two parts, where IDX folder or npz hold both (``t10k-…``, ``x_test``).
-    channels : {None, 1, 3}
+    channels : {None, 1, 3}, optional
         1 makes all images grey, 3 makes all RGB. None: grey when every image is stored as grey, else RGB.
     size : int or (int, int), optional
         Resize while reading, so that the originals need not fit in memory together.
-    some_classes : bool
+    some_classes : bool, optional
         Whether it may hold images of some classes only, or of one: a part that is held out from training.
 
     Returns
@@ -464,6 +537,8 @@ def load(
     ------
     DataError
         One line that names the file and the way out.
+    SettingError
+        ``part``, ``channels`` or ``size`` is none of the above.
 
     Examples
     --------

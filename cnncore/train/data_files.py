@@ -43,6 +43,16 @@ def two_files(text: str) -> tuple[pathlib.Path, pathlib.Path] | None:
 
     Every colon is tried, since Windows has one after the drive.
 
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    (pathlib.Path, pathlib.Path) or None
+
+    Examples
+    --------
     >>> two_files("absent.idx:absent.idx") is None
     True
     """
@@ -196,6 +206,22 @@ IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x
 def find_idx_pair(folder: pathlib.Path, part: str) -> tuple[pathlib.Path, pathlib.Path] | None:
     """The images and labels file of ``part`` among the usual names, or None when the folder holds no IDX images.
 
+    Parameters
+    ----------
+    folder : pathlib.Path
+    part : {"train", "test"}
+
+    Returns
+    -------
+    (pathlib.Path, pathlib.Path) or None
+
+    Raises
+    ------
+    DataError
+        The folder holds no such images or several, or no labels beside them.
+
+    Examples
+    --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as place:
     ...     for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte.gz"):
@@ -233,6 +259,24 @@ def read_idx_pair(
 ) -> tuple[Any, NDArray[Any], Sequence[str]]:
     """Read two IDX files, plain or gz.
 
+    Parameters
+    ----------
+    images_file, labels_file : pathlib.Path
+    some_classes : bool, optional
+        Whether classes may be without images.
+
+    Returns
+    -------
+    (uint8 array, int array, sequence of str)
+        Images, labels and the names of the classes.
+
+    Raises
+    ------
+    DataError
+        A file is damaged, or they do not belong together.
+
+    Examples
+    --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as place:
     ...     images, labels = pathlib.Path(place) / "images", pathlib.Path(place) / "labels"
@@ -306,6 +350,25 @@ def read_npz(
 ) -> tuple[Any, NDArray[Any], Sequence[str]]:
     """Read the part "train" or "test" of an npz file.
 
+    Parameters
+    ----------
+    file : pathlib.Path
+    part : {"train", "test"}, optional
+    some_classes : bool, optional
+        Whether classes may be without images.
+
+    Returns
+    -------
+    (uint8 array, int array, sequence of str)
+        Images, labels and the names of the classes.
+
+    Raises
+    ------
+    DataError
+        The file is damaged, or holds no such arrays.
+
+    Examples
+    --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as place:
     ...     file = pathlib.Path(place) / "set.npz"

@@ -49,14 +49,30 @@ MOST_NAME_BYTES = 60  # of a class in the name of a file
 class Options:
     """What decides the result of a job, and nothing else: the same options, the same weights.
 
-    data            folder, IDX files or npz file as for :func:`cnncore.train.data.load`; None: the embedded digits
-    network         name of a function in cnncore.models
-    epochs, batch_size, seed
-    optimizer       "sgd" (with momentum 0.9), "adam" or "adamw"
-    learning_rate   the highest of the one-cycle schedule; None: what suits the optimizer
-    size            resize all images to this; None: their own size, or the median where they have several
-    augment         distort the training images: shift, rotation, scale, shear
-    validation      fraction held out; None: what the data bring as their test part, else a fifth
+    Parameters
+    ----------
+    data : str, optional
+        Folder, IDX files or npz file as for :func:`cnncore.train.data.load`; None: the embedded digits.
+    network : str, optional
+        Name of a function in cnncore.models.
+    epochs : int, optional
+    batch_size : int, optional
+    optimizer : {"sgd", "adam", "adamw"}, optional
+        "sgd" with momentum 0.9.
+    learning_rate : float, optional
+        The highest of the one-cycle schedule; None: what suits the optimizer.
+    seed : int, optional
+    size : (int, int), optional
+        Resize all images to this; None: their own size, or the median where they have several.
+    augment : bool, optional
+        Distort the training images: shift, rotation, scale, shear.
+    validation : float, optional
+        Fraction held out; None: what the data bring as their test part, else a fifth.
+
+    Raises
+    ------
+    SettingError
+        ``optimizer`` is unknown, or a number is out of its range.
     """
 
     data: str | None = None
@@ -89,7 +105,27 @@ class Options:
 class Job(Callback):
     """A training in a folder. Reads the data and builds the net; :meth:`run` trains.
 
-    ``model``, ``checkpoint``, ``report`` and ``samples`` are the paths of what it leaves; ``train`` and ``held_out`` the data.
+    Parameters
+    ----------
+    options : Options, optional
+    folder : path, optional
+        Where it leaves its files; :meth:`run` makes it.
+
+    Attributes
+    ----------
+    model, checkpoint, report, samples : path
+        Of what it leaves.
+    train, held_out : Dataset
+        The data.
+    net : Net
+    trainer : Trainer
+
+    Raises
+    ------
+    DataError
+        The data cannot be read, or its images are too small for the network.
+    SettingError
+        The network is unknown, or takes no images of such channels or size.
     """
 
     def __init__(self, options: Options | None = None, folder: FilePath = "run") -> None:
@@ -121,7 +157,23 @@ class Job(Callback):
     def resume(cls, folder: FilePath, data: str | None = None) -> Self:
         """The job whose checkpoint lies in ``folder``, as it stood after its last complete epoch.
 
-        ``data`` says where the images are now, when they have moved.
+        Parameters
+        ----------
+        folder : path
+            The folder, or the checkpoint in it.
+        data : str, optional
+            Where the images are now, when they have moved.
+
+        Returns
+        -------
+        Job
+
+        Raises
+        ------
+        DataError
+            There is no checkpoint, or the images are not those of the interrupted training.
+        ModelFileError
+            The checkpoint is damaged, or of no job.
         """
         folder = pathlib.Path(folder)
         file = folder / "checkpoint.safetensors" if folder.is_dir() else folder
@@ -144,7 +196,22 @@ class Job(Callback):
         return job
 
     def run(self, callbacks: Iterable[Callback] = ()) -> Evaluation:
-        """Train, from the first epoch or where the checkpoint stood; return the final Evaluation on the images held out."""
+        """Train, from the first epoch or where the checkpoint stood; return the final Evaluation on the images held
+        out.
+
+        Parameters
+        ----------
+        callbacks : iterable of Callback, optional
+
+        Returns
+        -------
+        Evaluation
+
+        Raises
+        ------
+        DataError
+            The folder cannot be made or written to.
+        """
         options = self.options
         self.make_folder()
         if not self.trainer.history:
@@ -183,7 +250,13 @@ class Job(Callback):
         return [max(extents) for extents in zip(*(on_canvas(self.image_size(), c) for c in canvases), strict=True)]
 
     def on_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
-        """Leave the model and the checkpoint of every epoch."""
+        """Leave the model and the checkpoint of every epoch.
+
+        Parameters
+        ----------
+        trainer : Trainer
+        epoch : Epoch
+        """
         self._save_model(accuracy=epoch.validation_accuracy)
         trainer.save(self.checkpoint, self._notes())
 
@@ -324,7 +397,25 @@ def with_channels(dataset: Dataset, channels: int | None) -> Dataset:
 
 
 def network(name: str, classes: int | None = None, channels: int | None = None, seed: int = 0) -> Net:
-    """The network of that name in cnncore.models.NETWORKS; classes and channels, where they can be chosen and are not None."""
+    """The network of that name in cnncore.models.NETWORKS; classes and channels, where they can be chosen and are not
+    None.
+
+    Parameters
+    ----------
+    name : str
+    classes, channels : int, optional
+    seed : int, optional
+        Of the initial weights.
+
+    Returns
+    -------
+    Net
+
+    Raises
+    ------
+    SettingError
+        ``name`` is unknown.
+    """
     if name not in models.NETWORKS:
         raise SettingError(unknown_name("train", "network", name, models.NETWORKS))
     function = models.NETWORKS[name]
@@ -334,7 +425,17 @@ def network(name: str, classes: int | None = None, channels: int | None = None, 
 
 
 def new_folder(parent: FilePath = "runs") -> pathlib.Path:
-    """A path for a new folder named after date and time."""
+    """A path for a new folder named after date and time.
+
+    Parameters
+    ----------
+    parent : path, optional
+
+    Returns
+    -------
+    pathlib.Path
+        Nothing is there yet.
+    """
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     folder, count = pathlib.Path(parent) / stamp, 1
     while folder.exists():

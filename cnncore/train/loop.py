@@ -51,7 +51,25 @@ Data: TypeAlias = Batches | ArrayLike
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands after a step; ``remaining`` is an estimate in seconds."""
+    """Where training stands after a step; ``remaining`` is an estimate in seconds.
+
+    Parameters
+    ----------
+    epoch : int
+        Number of the epoch, from 0.
+    epochs : int
+        How many there will be.
+    step : int
+        Number of the step in its epoch, from 0.
+    steps : int
+        Steps of one epoch.
+    loss : float
+        Of this step, before the update.
+    images_per_second : float
+        In this epoch so far.
+    remaining : float
+        Until the last epoch is done.
+    """
 
     epoch: int
     epochs: int
@@ -66,7 +84,25 @@ class Progress:
 class Epoch:
     """What one epoch brought. Validation figures are None where there is no validation data.
 
-    Accuracies are None where no answer is right or wrong: for targets that are real numbers, and outputs that are no classes.
+    Accuracies are None where no answer is right or wrong: for targets that are real numbers, and outputs that are no
+    classes.
+
+    Parameters
+    ----------
+    epoch : int
+        Its number, from 0.
+    loss : float
+        Mean over the training images, each before the update of its step.
+    accuracy : float or None
+        Share of right answers in training.
+    validation_loss, validation_accuracy : float or None
+        Of the validation data, after the epoch.
+    learning_rate : float
+        Of the last step.
+    images_per_second : float
+        In training.
+    seconds : float
+        Training and validation together.
     """
 
     epoch: int
@@ -81,10 +117,20 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A net's answers on a data set: mean loss, share of right answers, confusion[true class, answer], probabilities (N, K).
+    """A net's answers on a data set: mean loss, share of right answers, confusion[true class, answer], probabilities
+    (N, K).
 
-    ``accuracy`` is None, and ``confusion`` has no rows, where answers are not right or wrong: for targets that are real numbers.
-    ``probabilities`` are what :meth:`Trainer.predict` returns.
+    Parameters
+    ----------
+    loss : float
+    accuracy : float or None
+        None where answers are not right or wrong: for targets that are real numbers.
+    confusion : int64 array (K, K)
+        How often each true class (row) got each answer (column); without rows where ``accuracy`` is None.
+    probabilities : array (N, K)
+        What :meth:`Trainer.predict` returns.
+    labels : array
+        The targets.
     """
 
     loss: float
@@ -95,19 +141,47 @@ class Evaluation:
 
 
 class Callback:
-    """Called while training runs; override what you need. A true return value of ``on_epoch`` ends the training."""
+    """Called while training runs; override what you need."""
 
     def on_step(self, trainer: Trainer, progress: Progress) -> object:
-        """After every step."""
+        """After every step.
+
+        Parameters
+        ----------
+        trainer : Trainer
+        progress : Progress
+        """
 
     def on_epoch(self, trainer: Trainer, epoch: Epoch) -> object:
-        """After every epoch, validation included."""
+        """After every epoch, validation included.
+
+        Parameters
+        ----------
+        trainer : Trainer
+        epoch : Epoch
+
+        Returns
+        -------
+        object
+            Anything true ends the training.
+        """
 
 
 class EarlyStopping(Callback):
     """Ends training when ``monitor`` has not improved for ``patience`` epochs, and brings the best parameters back.
 
-    ``monitor=None``: the accuracy on the validation data, or the loss on them where no accuracy is defined.
+    Parameters
+    ----------
+    patience : int, optional
+        1 or more.
+    monitor : str, optional
+        A field of :class:`Epoch`; accuracies improve upwards, everything else downwards. None: the accuracy on the
+        validation data, or the loss on them where no accuracy is defined.
+
+    Raises
+    ------
+    SettingError
+        ``patience`` is below 1, or ``monitor`` is no field of :class:`Epoch`.
     """
 
     def __init__(self, patience: int = 5, monitor: str | None = None) -> None:
@@ -122,6 +196,24 @@ class EarlyStopping(Callback):
         self.waited = 0
 
     def on_epoch(self, trainer: Trainer, epoch: Epoch) -> bool:
+        """Compare the epoch with the best one so far.
+
+        Parameters
+        ----------
+        trainer : Trainer
+            Gets the best parameters back when the training ends here.
+        epoch : Epoch
+
+        Returns
+        -------
+        bool
+            Whether the training ends.
+
+        Raises
+        ------
+        SettingError
+            The epoch has no such figure: there is no validation data, or no accuracy for these targets and outputs.
+        """
         if self.monitor is None:
             self.monitor = "validation_loss" if epoch.validation_accuracy is None else "validation_accuracy"
         value = getattr(epoch, self.monitor)
@@ -148,13 +240,27 @@ class EarlyStopping(Callback):
 
 
 class Checkpoint(Callback):
-    """Writes the state of the training to ``path`` after every epoch; :meth:`Trainer.restore` goes on from there."""
+    """Writes the state of the training to ``path`` after every epoch; :meth:`Trainer.restore` goes on from there.
+
+    Parameters
+    ----------
+    path : path
+    notes : mapping, optional
+        Plain values (JSON) to keep with it.
+    """
 
     def __init__(self, path: FilePath, notes: Mapping[str, Any] | None = None) -> None:
         self.path = path
         self.notes = notes
 
     def on_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
+        """Write the checkpoint.
+
+        Parameters
+        ----------
+        trainer : Trainer
+        epoch : Epoch
+        """
         checkpoint.write(self.path, trainer, self.notes)
 
 
@@ -164,15 +270,30 @@ class Checkpoint(Callback):
 class Trainer:
     """Trains ``net``: ``Trainer(net, optimizer=SGD(0.01, momentum=0.9), loss="softmax_cross_entropy")``.
 
-    ``loss`` is the name of an operator in :data:`cnncore.OPS` that takes the net's output and the target, or a function
-    ``loss(y, target) → (value, backward)`` whose ``backward(1.0)`` starts with the gradient of y. By its name, a loss takes the
-    form that suits ``net.output_kind``: of a net that ends in softmax, "softmax_cross_entropy" takes the scores before it, as
-    "binary_cross_entropy" takes those before sigmoid; a function gets the output as it is. What does not fit is refused.
+    By its name, a loss takes the form that suits ``net.output_kind``: of a net that ends in softmax,
+    "softmax_cross_entropy" takes the scores before it, as "binary_cross_entropy" takes those before sigmoid; a function
+    gets the output as it is. Of a net with several outputs, such as one with auxiliary classifiers, the loss is the
+    weighted sum over outputs, all with the same target. What is evaluated and predicted is the first output.
 
-    A net with several outputs, such as one with auxiliary classifiers, needs ``loss_weights``, one number per output: the loss
-    is the weighted sum over outputs, all with the same target. GoogLeNet's are (1, 0.3, 0.3). What is evaluated and predicted
-    is the first output.
+    Parameters
+    ----------
+    net : Net
+        Its parameters and running statistics are changed in place.
+    optimizer : Optimizer, optional
+        By default ``SGD(0.01, momentum=0.9)``.
+    loss : str or callable, optional
+        The name of an operator in :data:`cnncore.OPS` that takes the net's output and the target, or a function
+        ``loss(y, target) → (value, backward)`` whose ``backward(1.0)`` starts with the gradient of y.
+    loss_weights : sequence of float, optional
+        One number per output; needed where there are several. GoogLeNet's are (1, 0.3, 0.3).
 
+    Raises
+    ------
+    SettingError
+        The loss is no operator or does not fit an output, or ``loss_weights`` does not fit their number.
+
+    Examples
+    --------
     >>> import numpy as np, cnncore
     >>> from cnncore.train import SGD, Trainer
     >>> g = cnncore.Graph(); x = g.input(channels=1)
@@ -219,7 +340,29 @@ class Trainer:
     # ── One step ──
 
     def step(self, x: NDArray[Any], y: ArrayLike, learning_rate: float | None = None) -> float:
-        """One step on a batch: forward, loss, backward, update. Returns the loss before the update."""
+        """One step on a batch: forward, loss, backward, update.
+
+        Parameters
+        ----------
+        x : array (N, C, *spatial)
+            Of the precision that the net computes in.
+        y : array
+            Targets of the loss.
+        learning_rate : float, optional
+            By default the optimizer's.
+
+        Returns
+        -------
+        float
+            The loss before the update.
+
+        Raises
+        ------
+        SettingError
+            The loss is infinite or NaN; the parameters are as before.
+        DtypeError
+            The targets are of another type than the loss takes.
+        """
         value, _ = self._step(x, y, learning_rate)
         return value
 
@@ -248,7 +391,13 @@ class Trainer:
         return value, outputs[0]
 
     def scoring_net(self) -> Net:
-        """The net as the loss sees it: the net itself, or one on its arrays that returns the scores before a last softmax."""
+        """The net as the loss sees it: the net itself, or one on its arrays that returns the scores before a last
+        softmax.
+
+        Returns
+        -------
+        Net
+        """
         if all(criterion.scores is None for criterion in self.criteria):
             return self.net
         if self._scoring is None:
@@ -280,14 +429,41 @@ class Trainer:
     ) -> list[Epoch]:
         """Train for ``epochs`` over ``data``: a :class:`cnncore.train.data.Dataset`, or an array x with ``labels``.
 
-        Arrays must be of the precision that the net computes in, here as in calls of the net.
+        After ``trainer.restore(path)``, the same call with ``first_epoch=len(trainer.history)`` gives the weights of
+        the uninterrupted training bit for bit.
 
-        ``validation`` is data of the same kind (for arrays a pair). ``schedule`` is a name in cnncore.train.schedules or a
-        function of the fraction of training done. ``augment`` is a :class:`cnncore.train.Augment`, or for arrays any function
-        (images, seed, epoch, numbers of the images) → images. Returns the history: one :class:`Epoch` per epoch.
+        Parameters
+        ----------
+        data : Dataset or array (N, C, *spatial)
+            Arrays must be of the precision that the net computes in, here as in calls of the net.
+        labels : array, optional
+            The targets, one for each input; needed where ``data`` is an array.
+        epochs : int, optional
+            Counted from the start of the training, those before ``first_epoch`` included.
+        batch_size : int, optional
+        validation : Dataset or (array, array), optional
+            Data of the same kind that is evaluated after every epoch.
+        schedule : str or callable, optional
+            A name in cnncore.train.schedules, or a function of the fraction of training done.
+        augment : Augment or callable, optional
+            For arrays also any function (images, seed, epoch, numbers of the images) → images.
+        seed : int, optional
+            Decides the order of the images and their augmentation.
+        callbacks : iterable of Callback, optional
+        first_epoch : int, optional
+            How many epochs of the training are done.
 
-        ``first_epoch`` continues a training of which so many epochs are done: after ``trainer.restore(path)``, the same call
-        with ``first_epoch=len(trainer.history)`` gives the weights of the uninterrupted training bit for bit.
+        Returns
+        -------
+        list of Epoch
+            The history: one per epoch, those of a restored training included.
+
+        Raises
+        ------
+        SettingError
+            A setting is out of its range, or the loss becomes infinite or NaN.
+        DataError
+            There are no inputs, or not one target for each.
         """
         epochs = integer("fit", "epochs", epochs, 1)
         batch_size = integer("fit", "batch_size", batch_size, 1)
@@ -339,7 +515,24 @@ class Trainer:
         return any([getattr(callback, event)(self, what) for callback in callbacks])
 
     def evaluate(self, data: Data, labels: ArrayLike | None = None, batch_size: int = 128) -> Evaluation:
-        """Loss, accuracy and confusion table on ``data`` in inference mode."""
+        """Loss, accuracy and confusion table on ``data`` in inference mode.
+
+        Parameters
+        ----------
+        data : Dataset or array (N, C, *spatial)
+        labels : array, optional
+            The targets; needed where ``data`` is an array.
+        batch_size : int, optional
+
+        Returns
+        -------
+        Evaluation
+
+        Raises
+        ------
+        DataError
+            There are no inputs, or not one target for each.
+        """
         source = batch_source(data, labels)
         outputs, targets = [], []
         for x, y in source.batches(batch_size):
@@ -351,8 +544,18 @@ class Trainer:
         return evaluation(float(value), criterion, output, target)
 
     def predict(self, x: NDArray[Any], batch_size: int = 128) -> NDArray[Any]:
-        """The net's answers for an array of images: probabilities where its output, or the loss, says that they are; otherwise
-        the output.
+        """The net's answers for an array of images: probabilities where its output, or the loss, says that they are;
+        otherwise the output.
+
+        Parameters
+        ----------
+        x : array (N, C, *spatial)
+        batch_size : int, optional
+
+        Returns
+        -------
+        array
+            One answer for each image, in inference mode.
         """
         answers = self.criteria[0].answered
         return np.concatenate([answers(self._scores(x[i : i + batch_size])) for i in range(0, len(x), batch_size)])
@@ -360,19 +563,58 @@ class Trainer:
     # ── State ──
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Every array that training changes: parameters and running statistics, by name."""
+        """Every array that training changes: parameters and running statistics, by name.
+
+        Returns
+        -------
+        dict
+            Name → array. These are the net's own arrays, no copies.
+        """
         return {**self.net.parameters, **self.net.buffers}
 
     def save(self, path: FilePath, notes: Mapping[str, Any] | None = None) -> None:
-        """Write everything that a continued training needs to one file; ``notes``, plain values (JSON), are kept with it."""
+        """Write everything that a continued training needs to one file; ``notes``, plain values (JSON), are kept with
+        it.
+
+        Parameters
+        ----------
+        path : path
+        notes : mapping, optional
+
+        Raises
+        ------
+        DataError
+            The file cannot be written.
+        """
         checkpoint.write(path, self, notes)
 
     def restore(self, path: FilePath) -> dict[str, Any]:
-        """Continue from a file of :meth:`save` or :class:`Checkpoint`: net, optimizer, history. Returns its notes."""
+        """Continue from a file of :meth:`save` or :class:`Checkpoint`: net, optimizer, history.
+
+        Parameters
+        ----------
+        path : path
+
+        Returns
+        -------
+        dict
+            The notes that were written with it.
+
+        Raises
+        ------
+        ModelFileError
+            The file is damaged, no checkpoint, or of another net, seed or optimizer; the trainer is as before.
+        """
         return checkpoint.restore(path, self, Epoch)
 
     def restore_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Write ``arrays`` (as from :meth:`arrays`) into the net."""
+        """Write ``arrays`` (as from :meth:`arrays`) into the net.
+
+        Parameters
+        ----------
+        arrays : mapping
+            Name → array, for every parameter and running statistic.
+        """
         for target in (self.net.parameters, self.net.buffers):
             for name in target:
                 target[name] = arrays[name]
@@ -451,7 +693,12 @@ def batch_source(data: Data, labels: ArrayLike | None = None) -> Batches:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C inside the block takes effect at its end. Other threads than the main one never see it anyway."""
+    """Ctrl-C inside the block takes effect at its end. Other threads than the main one never see it anyway.
+
+    Yields
+    ------
+    None
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

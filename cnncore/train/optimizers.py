@@ -25,10 +25,28 @@ MOST_AXES = 5  # of a parameter
 class Optimizer:
     """Base of the optimizers: the state of every parameter, and the loop over parameters.
 
-    A subclass names its state arrays in ``state_names`` and defines ``change(w, g, state, rate, decay, step)``, which changes w
-    and the state arrays in place. ``step`` counts the steps of this very parameter, from 1: a layer that is frozen at first
-    begins later than the others. ``weight_decay`` is applied to the parameters that decay (biases and the scales and shifts of
-    normalisation do not). ``steps`` counts the updates of all.
+    A subclass names its state arrays in ``state_names`` and defines :meth:`change`.
+
+    Parameters
+    ----------
+    learning_rate : float
+        0 or more; a schedule multiplies it.
+    weight_decay : float, optional
+        0 or more. Applied to the parameters that decay (biases and the scales and shifts of normalisation do not).
+
+    Attributes
+    ----------
+    state : dict
+        Parameter name → its state arrays, in the order of ``state_names``.
+    steps : int
+        The updates of all.
+    steps_of : dict
+        Parameter name → how often it was changed.
+
+    Raises
+    ------
+    SettingError
+        A setting is no number, or out of its range.
     """
 
     state_names: tuple[str, ...] = ()
@@ -48,7 +66,26 @@ class Optimizer:
         rate: float | None = None,
         decays: Callable[[str], bool] = lambda name: True,
     ) -> None:
-        """One step: change every parameter that has a gradient, in place; nothing is changed unless all arrays fit."""
+        """One step: change every parameter that has a gradient, in place; nothing is changed unless all arrays fit.
+
+        Parameters
+        ----------
+        parameters : mapping
+            Name → float32 or float64 array.
+        gradients : mapping
+            Name → array of the parameter's shape and dtype.
+        rate : float, optional
+            Learning rate of this step; by default the optimizer's.
+        decays : callable, optional
+            Name → whether weight decay applies to the parameter; by default to all.
+
+        Raises
+        ------
+        SettingError
+            A gradient is of no parameter, or ``rate`` is no number.
+        ShapeError, DtypeError
+            A gradient and its parameter differ, or a parameter is no array of float32 or float64.
+        """
         rate = self.learning_rate if rate is None else number()(type(self).__name__, "rate", rate)
         checked = [(name, *self._checked(name, parameters, g)) for name, g in gradients.items()]
         self.steps += 1
@@ -88,6 +125,24 @@ class Optimizer:
     def change(
         self, w: NDArray[Any], g: NDArray[Any], state: tuple[NDArray[Any], ...], rate: float, decay: float, step: int
     ) -> None:
+        """Change ``w`` and the arrays of ``state`` in place. Subclasses define it.
+
+        Parameters
+        ----------
+        w : array
+            The parameter.
+        g : array
+            Its gradient.
+        state : tuple of array
+            One per name in ``state_names``; zeros in the first step.
+        rate : float
+            Learning rate η.
+        decay : float
+            Weight decay λ, 0 for a parameter that does not decay.
+        step : int
+            Counts the steps of this very parameter, from 1: a layer that is frozen at first begins later than the
+            others.
+        """
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -105,6 +160,22 @@ class SGD(Optimizer):
 
     Robbins & Monro 1951; Polyak 1964; Nesterov 1983; Sutskever, Martens, Dahl & Hinton 2013, ICML.
 
+    Parameters
+    ----------
+    learning_rate : float, optional
+    momentum : float, optional
+        0 ≤ μ < 1.
+    weight_decay : float, optional
+    nesterov : bool, optional
+        Needs a momentum above 0.
+
+    Raises
+    ------
+    SettingError
+        A setting is out of its range.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> from cnncore.train import SGD
     >>> w = {"w": np.array([1.0])}
@@ -140,6 +211,22 @@ class Adam(Optimizer):
 
     Kingma & Ba 2015, arXiv:1412.6980, algorithm 1.
 
+    Parameters
+    ----------
+    learning_rate : float, optional
+    betas : (float, float), optional
+        β₁ and β₂, each 0 ≤ β < 1.
+    eps : float, optional
+        ε, 0 or more.
+    weight_decay : float, optional
+
+    Raises
+    ------
+    SettingError
+        A setting is out of its range.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> from cnncore.train import Adam
     >>> w = {"w": np.array([1.0, 1.0])}
@@ -189,6 +276,23 @@ class AdamW(Adam):
 
     Loshchilov & Hutter 2019, arXiv:1711.05101.
 
+    Parameters
+    ----------
+    learning_rate : float, optional
+    betas : (float, float), optional
+        β₁ and β₂, each 0 ≤ β < 1.
+    eps : float, optional
+        ε, 0 or more.
+    weight_decay : float, optional
+        λ.
+
+    Raises
+    ------
+    SettingError
+        A setting is out of its range.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> from cnncore.train import AdamW
     >>> w = {"w": np.array([1.0])}
@@ -214,6 +318,25 @@ OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 def optimizer(name: str, learning_rate: float | None = None, **settings: Any) -> Optimizer:
     """The optimizer called ``name``: "sgd", "adam" or "adamw".
 
+    Parameters
+    ----------
+    name : str
+    learning_rate : float, optional
+        By default that of its class.
+    **settings
+        Other parameters of its class.
+
+    Returns
+    -------
+    Optimizer
+
+    Raises
+    ------
+    SettingError
+        ``name`` is unknown, or a setting is out of its range.
+
+    Examples
+    --------
     >>> from cnncore.train import optimizer
     >>> optimizer("sgd", 0.1, momentum=0.9)
     SGD(learning_rate=0.1, weight_decay=0.0, momentum=0.9, nesterov=False)

@@ -19,7 +19,13 @@ Schedule: TypeAlias = Callable[[float], float]
 
 
 def constant() -> Schedule:
-    """The same learning rate all the time."""
+    """The same learning rate all the time.
+
+    Returns
+    -------
+    callable
+        t → 1.
+    """
     return lambda t: 1.0
 
 
@@ -28,6 +34,25 @@ def cosine(warm_up: float = 0.0, final: float = 0.0) -> Schedule:
 
     Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5 without restarts.
 
+    Parameters
+    ----------
+    warm_up : float, optional
+        Fraction of the training, 0 ≤ warm_up < 1.
+    final : float, optional
+        Factor at the end, 0 to 1.
+
+    Returns
+    -------
+    callable
+        Fraction of training done → factor for the learning rate.
+
+    Raises
+    ------
+    SettingError
+        A setting is out of its range.
+
+    Examples
+    --------
     >>> rate = cosine()
     >>> [round(rate(t), 3) for t in (0, 0.5, 0.999)]
     [1.0, 0.5, 0.0]
@@ -48,6 +73,25 @@ def one_cycle(warm_up: float = 0.3, start: float = 0.04, final: float = 0.001) -
 
     Smith & Topin 2018, arXiv:1708.07120.
 
+    Parameters
+    ----------
+    warm_up : float, optional
+        Fraction of the training in which the factor rises, 0 < warm_up < 1.
+    start, final : float, optional
+        Factors at the beginning and at the end.
+
+    Returns
+    -------
+    callable
+        Fraction of training done → factor for the learning rate.
+
+    Raises
+    ------
+    SettingError
+        ``warm_up`` is out of its range.
+
+    Examples
+    --------
     >>> rate = one_cycle(warm_up=0.25, start=0.1)
     >>> [round(rate(t), 3) for t in (0, 0.25, 0.999)]
     [0.1, 1.0, 0.001]
@@ -64,6 +108,24 @@ def one_cycle(warm_up: float = 0.3, start: float = 0.04, final: float = 0.001) -
 def steps(*fractions: float, factor: float = 0.1) -> Schedule:
     """The rate times ``factor`` at each of ``fractions`` of the training.
 
+    Parameters
+    ----------
+    *fractions : float
+        Each above 0 and below 1.
+    factor : float, optional
+
+    Returns
+    -------
+    callable
+        Fraction of training done → factor for the learning rate.
+
+    Raises
+    ------
+    SettingError
+        A fraction is out of its range.
+
+    Examples
+    --------
     >>> rate = steps(0.5, 0.75)
     >>> [round(rate(t), 4) for t in (0, 0.5, 0.8)]
     [1.0, 0.1, 0.01]
@@ -77,7 +139,23 @@ SCHEDULES = {"constant": constant, "cosine": cosine, "one_cycle": one_cycle, "st
 
 
 def schedule(name: str | Schedule) -> Schedule:
-    """The schedule called ``name`` with its default settings, or ``name`` itself if it is a function already."""
+    """The schedule called ``name`` with its default settings, or ``name`` itself if it is a function already.
+
+    Parameters
+    ----------
+    name : str or callable
+        "constant", "cosine", "one_cycle" or "steps", or a function.
+
+    Returns
+    -------
+    callable
+        Fraction of training done → factor for the learning rate.
+
+    Raises
+    ------
+    SettingError
+        ``name`` is unknown.
+    """
     if callable(name):
         return name
     if name not in SCHEDULES:

@@ -30,7 +30,17 @@ MOST_RESIZED = 1000  # images that are tried at other sizes
 class Prediction:
     """The answer to one image: probabilities of all classes, and the image as it was read.
 
-    ``read_at`` is the size at which the net saw it: another than ``size`` where that is out of the range of the training.
+    Parameters
+    ----------
+    file : str
+        Path of the image, or the name that was given with an array.
+    size : (int, int)
+        Height and width of the image, resized where that was asked for.
+    read_at : (int, int)
+        The size at which the net saw it: another than ``size`` where that is out of the range of the training.
+    classes : tuple of str
+    probabilities : array (classes,)
+    pixels : uint8 array (H, W) or (H, W, 3)
     """
 
     file: str
@@ -51,7 +61,16 @@ class Prediction:
         return self.top(1)[0][1]
 
     def top(self, count: int) -> list[tuple[str, float]]:
-        """The ``count`` most probable classes: (name, probability), the most probable first."""
+        """The ``count`` most probable classes: (name, probability), the most probable first.
+
+        Parameters
+        ----------
+        count : int
+
+        Returns
+        -------
+        list of (str, float)
+        """
         order = np.argsort(-self.probabilities, kind="stable")[:count]
         return [(self.classes[k], float(self.probabilities[k])) for k in order]
 
@@ -59,10 +78,24 @@ class Prediction:
 class Classifier:
     """A net with what its images need, all from ``net.metadata``: class names, and its :class:`Preprocessing`.
 
-    ``net.output_kind`` says what the net gives: scores, which softmax makes probabilities; probabilities; or independent ones,
-    each for itself, as sigmoid makes them, which are taken as they are. A lone one is the probability of the second of two
-    classes.
+    ``net.output_kind`` says what the net gives: scores, which softmax makes probabilities; probabilities; or
+    independent ones, each for itself, as sigmoid makes them, which are taken as they are. A lone one is the probability
+    of the second of two classes.
 
+    Parameters
+    ----------
+    net : Net
+        Takes one image of 1 or 3 channels.
+    name : str, optional
+        For errors.
+
+    Raises
+    ------
+    ModelFileError
+        The net takes something else, or its metadata are wrong.
+
+    Examples
+    --------
     >>> import numpy as np, cnncore
     >>> g = cnncore.Graph(); x = g.input(channels=1)
     >>> g.output(g.linear(g.global_avg_pool(x), 2))
@@ -89,7 +122,22 @@ class Classifier:
 
     @classmethod
     def from_file(cls, path: FilePath) -> Self:
-        """The classifier in a model file of any kind that is read."""
+        """The classifier in a model file of any kind that is read.
+
+        Parameters
+        ----------
+        path : path
+            The file, ours or an ONNX file, or a folder that a training made.
+
+        Returns
+        -------
+        Classifier
+
+        Raises
+        ------
+        ModelFileError
+            The file is damaged, or its net is no classifier of images.
+        """
         net, path = read_model(path)
         return cls(net, str(path))
 
@@ -103,9 +151,31 @@ class Classifier:
     ) -> Prediction:
         """The :class:`Prediction` for a file, or for a uint8 array (H, W) or (H, W, 3).
 
-        ``invert`` takes the negative, for dark ink on light paper when the training images were light on dark. An image out
-        of the range of sizes that the net was trained on is read at the nearest size in it (:meth:`familiar_size`), unless
-        ``own_size`` says at its own; ``size`` resizes the image first, to whatever it says.
+        An image out of the range of sizes that the net was trained on is read at the nearest size in it
+        (:meth:`familiar_size`), unless ``size`` or ``own_size`` says otherwise.
+
+        Parameters
+        ----------
+        image : path or uint8 array (H, W) or (H, W, 3)
+        name : str, optional
+            Of an array, for errors and the prediction; a file has its own.
+        invert : bool, optional
+            Take the negative, for dark ink on light paper when the training images were light on dark.
+        size : int or (int, int), optional
+            Resize the image to this first.
+        own_size : bool, optional
+            Read the image at its own size.
+
+        Returns
+        -------
+        Prediction
+
+        Raises
+        ------
+        DataError
+            The file cannot be read, or the image is too small for the net.
+        ModelFileError
+            What the net makes of an image is not one score for each class.
         """
         if isinstance(image, np.ndarray):
             pixels = images.to_channels(image, self.channels)
@@ -139,14 +209,41 @@ class Classifier:
         return Prediction(name, own, read_at, tuple(classes), probabilities, pixels)
 
     def prepared(self, pixels: NDArray[Any], size: int | Sequence[int] | None = None) -> NDArray[Any]:
-        """The image as the net takes it, resized to ``size``: (1, C, H, W), or (1, H, W, C) where its layout says so."""
+        """The image as the net takes it, resized to ``size``: (1, C, H, W), or (1, H, W, C) where its layout says so.
+
+        Parameters
+        ----------
+        pixels : uint8 array (H, W) or (H, W, 3)
+        size : int or (int, int), optional
+            By default the image's own.
+
+        Returns
+        -------
+        array
+            Of the net's precision.
+        """
         if size is not None:
             pixels = images.resize(pixels, size)
         x = self.preprocessing.numbers(pixels).astype(self.net.dtype, copy=False)
         return self.net.graph.inputs[0].arranged(x)
 
     def answers(self, scores: NDArray[Any]) -> tuple[list[str], NDArray[Any]]:
-        """(names of the classes, probabilities) of an image's output (1, K), by what ``net.output_kind`` says that it is."""
+        """(names of the classes, probabilities) of an image's output (1, K), by what ``net.output_kind`` says that it
+        is.
+
+        Parameters
+        ----------
+        scores : array (1, K)
+
+        Returns
+        -------
+        (list of str, array)
+
+        Raises
+        ------
+        ModelFileError
+            The output is no scores or probabilities, or the metadata name another number of classes.
+        """
         kind, count = self.net.output_kind, scores.shape[1]
         if kind not in ("logits", "probabilities", "log_probabilities", "independent_probabilities"):
             raise ModelFileError(
@@ -183,9 +280,20 @@ class Classifier:
     def familiar_size(self, size: Sequence[int]) -> tuple[int, ...]:
         """``size`` if it is in the range of sizes of the training, else the nearest that is.
 
-        Proportions are kept as far as the range allows. A net knows things as large as it has seen them: far out of the range
-        its answers are guesses.
+        Proportions are kept as far as the range allows. A net knows things as large as it has seen them: far out of the
+        range its answers are guesses.
 
+        Parameters
+        ----------
+        size : (int, int)
+            Height and width.
+
+        Returns
+        -------
+        (int, int)
+
+        Examples
+        --------
         >>> import cnncore
         >>> net = cnncore.models.small_inception(); net.metadata = {"size": [28, 28], "largest_size": [56, 56]}
         >>> classifier = Classifier(net)
@@ -204,14 +312,40 @@ class Classifier:
         )
 
     def activation_map(self, prediction: Prediction) -> NDArray[Any]:
-        """The class activation map of a prediction's answer, of the size of the features."""
+        """The class activation map of a prediction's answer, of the size of the features.
+
+        Parameters
+        ----------
+        prediction : Prediction
+
+        Returns
+        -------
+        array (h, w)
+
+        Raises
+        ------
+        GraphError
+            The net does not end as :func:`cnncore.vision.explain.class_activation_map` needs it.
+        """
         from .explain import class_activation_map
 
         x = self.prepared(prediction.pixels, prediction.read_at)
         return class_activation_map(self.net, x, int(prediction.probabilities.argmax()))[0]
 
     def too_small(self, size: Sequence[int], error: Exception) -> str:
-        """Why the net cannot take an image of this size, and what it could take."""
+        """Why the net cannot take an image of this size, and what it could take.
+
+        Parameters
+        ----------
+        size : (int, int)
+            Height and width.
+        error : Exception
+            What the net said.
+
+        Returns
+        -------
+        str
+        """
         height, width = size
         smallest = self.smallest_size()
         if smallest is None or (height >= smallest and width >= smallest):
@@ -246,8 +380,18 @@ class Classifier:
 def accuracy_by_size(classifier: Classifier, dataset: Any) -> list[tuple[tuple[int, int], tuple[int, ...], float]]:
     """How many images of ``dataset`` are answered rightly at their own size and resized: [(size, read_at, share), …].
 
-    Answered as :meth:`Classifier.classify` does it; of a large data set, ``MOST_RESIZED`` images evenly over it. Only the
-    images' own size for a net that takes no other.
+    Answered as :meth:`Classifier.classify` does it; of a large data set, ``MOST_RESIZED`` images evenly over it. Only
+    the images' own size for a net that takes no other.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    dataset : cnncore.train.data.Dataset
+        Images of one size.
+
+    Returns
+    -------
+    list of ((int, int), (int, int), float)
     """
     count = min(len(dataset), MOST_RESIZED)
     chosen = np.arange(count) * len(dataset) // count

@@ -34,13 +34,13 @@ def class_activation_map(net: Net, x: NDArray[Any], class_index: int | None = No
         score_k = b_k + Σ_c w[k, c] · mean over (h, w) of f_c(h, w)  =  mean over (h, w) of map_k(h, w)
         map_k(h, w) = b_k + Σ_c w[k, c] f_c(h, w)
 
-    The network must end in global average pooling with a linear classifier after it (a 1×1 convolution, or ``linear``), or
-    before it (1×1 convolution to one map per class, as in Network in Network). Then nothing is approximated. A softmax at the
-    very end makes no difference: the score is what goes into it.
+    The network must end in global average pooling with a linear classifier after it (a 1×1 convolution, or ``linear``),
+    or before it (1×1 convolution to one map per class, as in Network in Network). Then nothing is approximated. A
+    softmax at the very end makes no difference: the score is what goes into it.
 
     Parameters
     ----------
-    net : net
+    net : Net
     x : array (N, C, *spatial)
         What the net takes.
     class_index : int, optional
@@ -49,12 +49,17 @@ def class_activation_map(net: Net, x: NDArray[Any], class_index: int | None = No
     Returns
     -------
     numpy.ndarray
-        (N, *spatial) of the features f: smaller than the image by the strides; ``cnncore.vision.images.overlay`` resizes it.
+        (N, *spatial) of the features f: smaller than the image by the strides; ``cnncore.vision.images.overlay``
+        resizes it.
 
     Raises
     ------
     GraphError
         The network does not end as described.
+    SettingError
+        There is no class ``class_index``.
+    ShapeError
+        ``x`` holds no image.
 
     References
     ----------
@@ -116,12 +121,26 @@ def class_activation_map(net: Net, x: NDArray[Any], class_index: int | None = No
 
 
 def class_maps(net: Net, x: NDArray[Any], size: int | Sequence[int] | None = None) -> NDArray[Any]:
-    """The scores of all classes at every place: (N, classes, \\*map), from the net with its classifier slid over the image.
+    """The scores of all classes at every place: (N, classes, \\*map), from the net with its classifier slid over the
+    image.
 
-    For global average pooling heads the mean of a map is the class score; for nets that flatten, a place of the map is the
-    score of the window of the training's size there. ``size`` and the conversion: ``net.to_fully_convolutional(size)``, which
-    is what to call once where many images follow.
+    For global average pooling heads the mean of a map is the class score; for nets that flatten, a place of the map is
+    the score of the window of the training's size there. Where many images follow, make the converted net once,
+    ``net.to_fully_convolutional(size)``, and call that.
 
+    Parameters
+    ----------
+    net : Net
+    x : array (N, C, *spatial)
+    size : int or sequence of int, optional
+        The image size of the training, for nets that leave it open.
+
+    Returns
+    -------
+    array (N, classes, *map)
+
+    Examples
+    --------
     >>> import numpy as np, cnncore
     >>> g = cnncore.Graph(); x = g.input(channels=1, size=1)
     >>> g.output(g.linear(g.flatten(x), 2))
@@ -157,6 +176,18 @@ def head(structure: Structure) -> tuple[int, Node | None]:
 def feature_maps(net: Net, x: NDArray[Any], names: Iterable[str]) -> dict[str, NDArray[Any]]:
     """What the nodes called ``names`` make of the images ``x``: name → array, outside training.
 
+    Parameters
+    ----------
+    net : Net
+    x : array (N, C, *spatial)
+    names : iterable of str
+
+    Returns
+    -------
+    dict
+
+    Examples
+    --------
     >>> import numpy as np, cnncore
     >>> g = cnncore.Graph(); x = g.input(channels=1)
     >>> g.output(g.global_max_pool(g.relu(x, name="positive")))
@@ -170,10 +201,25 @@ def feature_maps(net: Net, x: NDArray[Any], names: Iterable[str]) -> dict[str, N
 
 
 def map_over_image(pixels: NDArray[Any], heat: NDArray[Any], least: int = 280) -> NDArray[Any]:
-    """The evidence for a class over the image, as RGB pixels, enlarged by a whole number to about ``least`` pixels or more.
+    """The evidence for a class over the image, as RGB pixels, enlarged by a whole number to about ``least`` pixels or
+    more.
 
     Evidence against the class (values below 0) is left out.
 
+    Parameters
+    ----------
+    pixels : uint8 array (H, W) or (H, W, 3)
+    heat : array (h, w)
+        As from :func:`class_activation_map`, of one image.
+    least : int, optional
+        Of the shorter side.
+
+    Returns
+    -------
+    uint8 array (factor · H, factor · W, 3)
+
+    Examples
+    --------
     >>> import numpy as np
     >>> map_over_image(np.zeros((28, 14), np.uint8), np.ones((7, 3))).shape
     (560, 280, 3)
@@ -184,7 +230,20 @@ def map_over_image(pixels: NDArray[Any], heat: NDArray[Any], least: int = 280) -
 
 
 def write_map(path: FilePath, prediction: Any, heat: NDArray[Any]) -> None:
-    """Write a class activation map over its image; as .svg with the answer under it, else as PNG."""
+    """Write a class activation map over its image; as .svg with the answer under it, else as PNG.
+
+    Parameters
+    ----------
+    path : path
+    prediction : Prediction
+    heat : array (h, w)
+        As from :meth:`cnncore.vision.classify.Classifier.activation_map`.
+
+    Raises
+    ------
+    DataError
+        The file cannot be written.
+    """
     picture = map_over_image(prediction.pixels, heat)
     path = pathlib.Path(path)
     if path.suffix.lower() != ".svg":

@@ -49,9 +49,9 @@ def read_image(source: FilePath | bytes, channels: int | None = None) -> NDArray
 
     Parameters
     ----------
-    source : str, path or bytes
+    source : path or bytes
         The file, or its content.
-    channels : {None, 1, 3}
+    channels : {None, 1, 3}, optional
         1 returns grey, 3 returns RGB; None returns what the file holds (a palette counts as RGB).
 
     Returns
@@ -63,6 +63,8 @@ def read_image(source: FilePath | bytes, channels: int | None = None) -> NDArray
     ------
     DataError
         When the file is missing, damaged, larger than 67 megapixels, or in a format that needs the absent Pillow.
+    SettingError
+        ``channels`` is none of these.
 
     Examples
     --------
@@ -101,6 +103,25 @@ def read_image(source: FilePath | bytes, channels: int | None = None) -> NDArray
 def to_channels(image: NDArray[Any], channels: int | None) -> NDArray[Any]:
     """Return a uint8 image as grey (``channels=1``) or RGB (``channels=3``), by the rules of this module.
 
+    Parameters
+    ----------
+    image : uint8 array (H, W) or (H, W, 3)
+    channels : {1, 3}
+
+    Returns
+    -------
+    uint8 array
+        The image itself where it has these channels.
+
+    Raises
+    ------
+    DtypeError, ShapeError
+        ``image`` is not as above.
+    SettingError
+        ``channels`` is neither 1 nor 3.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> to_channels(np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8), 1)
     array([[ 76, 150,  29]], dtype=uint8)
@@ -470,6 +491,13 @@ def resize(image: ArrayLike, size: int | Sequence[int]) -> NDArray[Any]:
     numpy.ndarray
         Of the same dtype; uint8 is rounded.
 
+    Raises
+    ------
+    DtypeError, ShapeError
+        ``image`` is not as above, or has no pixel.
+    SettingError
+        ``size`` is out of its range, or more than 67 megapixels.
+
     Examples
     --------
     >>> import numpy as np
@@ -524,7 +552,7 @@ def write_png(path: FilePath | None, image: NDArray[Any]) -> bytes:
 
     Parameters
     ----------
-    path : str, path or None
+    path : path or None
         The file. It appears complete or not at all.
     image : uint8 array (H, W) or (H, W, 3)
         Grey or RGB.
@@ -533,6 +561,13 @@ def write_png(path: FilePath | None, image: NDArray[Any]) -> bytes:
     -------
     bytes
         The content of the file.
+
+    Raises
+    ------
+    DtypeError, ShapeError
+        ``image`` is not as above.
+    DataError
+        The file cannot be written.
 
     Examples
     --------
@@ -562,6 +597,21 @@ def write_png(path: FilePath | None, image: NDArray[Any]) -> bytes:
 def png_data_uri(image: NDArray[Any]) -> str:
     """Return the image as a ``data:`` address, to be put into the ``src`` of an HTML ``img``.
 
+    Parameters
+    ----------
+    image : uint8 array (H, W) or (H, W, 3)
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    DtypeError, ShapeError
+        ``image`` is not as above.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> png_data_uri(np.zeros((1, 1), np.uint8))[:34]
     'data:image/png;base64,iVBORw0KGgoA'
@@ -630,6 +680,11 @@ def colormap(values: ArrayLike, low: float | None = None, high: float | None = N
     numpy.ndarray
         uint8, the shape of ``values`` with 3 appended.
 
+    Raises
+    ------
+    SettingError
+        ``low`` exceeds ``high``.
+
     References
     ----------
     Green 2011, Bulletin of the Astronomical Society of India 39, 289, arXiv:1108.5083, equations 1 and 2.
@@ -655,7 +710,7 @@ def overlay(
     image : uint8 array (H, W) or (H, W, 3)
     heat : array (h, w)
         Resized to (H, W).
-    strength : float
+    strength : float, optional
         Opacity of the hottest place, 0 to 1.
     low, high : float, optional
         The ends of the scale as in `colormap`.
@@ -664,6 +719,13 @@ def overlay(
     -------
     numpy.ndarray
         uint8 (H, W, 3).
+
+    Raises
+    ------
+    DtypeError, ShapeError
+        ``image`` or ``heat`` is not as above.
+    SettingError
+        ``strength`` is out of its range, or ``low`` exceeds ``high``.
 
     Examples
     --------

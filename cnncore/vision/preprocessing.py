@@ -49,6 +49,20 @@ PRESETS = {
 class Preprocessing:
     """How images become what a net of ``channels`` channels takes; made from a net's metadata, which is checked.
 
+    Parameters
+    ----------
+    channels : int
+    mean, std : array (channels,)
+        Of pixels / 255.
+    order : {"rgb", "bgr"}, optional
+        Of the channels.
+    resize : int, optional
+        Extent of the shorter side.
+    crop : (int, int), optional
+        Height and width cut from the middle after that.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> prepare = Preprocessing.from_metadata("a net", {"mean": [1.0], "scale": 1.0, "resize": 2, "crop": [2, 2]}, channels=1)
     >>> pixels = prepare.framed(np.array([[1, 1, 3, 3, 5, 5, 7, 7]] * 4, np.uint8))        # 2×4, of which the middle stays
@@ -69,7 +83,25 @@ class Preprocessing:
 
     @classmethod
     def from_metadata(cls, name: str, metadata: Mapping[str, Any], channels: int) -> Self:
-        """What ``metadata`` says; ``name`` is the net's in errors."""
+        """What ``metadata`` says; ``name`` is the net's in errors.
+
+        Parameters
+        ----------
+        name : str
+        metadata : mapping
+            With the entries mean, std, scale, channel_order, resize and crop, none of which need be there.
+        channels : int
+            That the net takes.
+
+        Returns
+        -------
+        Preprocessing
+
+        Raises
+        ------
+        ModelFileError
+            An entry is of another form, or out of its range.
+        """
         mean = channel_numbers(name, "mean", metadata.get("mean", [0.0]), channels)
         std = channel_numbers(name, "std", metadata.get("std", [1.0]), channels)
         if not (std > 0).all():
@@ -99,9 +131,20 @@ class Preprocessing:
         return self.resize is not None or self.crop is not None
 
     def framed(self, pixels: NDArray[Any], crop: Sequence[int] | None = None) -> NDArray[Any]:
-        """The image with ``resize`` pixels along its shorter side, then ``crop`` (by default this one's) from its middle.
+        """The image with ``resize`` pixels along its shorter side, then ``crop`` (by default this one's) from its
+        middle.
 
         Where the cut is larger than the image, the image is made as large as the cut along that side.
+
+        Parameters
+        ----------
+        pixels : uint8 array (H, W) or (H, W, 3)
+        crop : (int, int), optional
+            Height and width.
+
+        Returns
+        -------
+        uint8 array
         """
         crop, sides = self.crop if crop is None else crop, pixels.shape[:2]
         factor = 1.0 if self.resize is None else self.resize / min(sides)
@@ -115,7 +158,16 @@ class Preprocessing:
         return pixels if crop is None else centre(pixels, crop)
 
     def numbers(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """The image (H, W) or (H, W, 3) as the net takes it: float32 (1, C, H, W)."""
+        """The image (H, W) or (H, W, 3) as the net takes it: float32 (1, C, H, W).
+
+        Parameters
+        ----------
+        pixels : uint8 array (H, W) or (H, W, 3)
+
+        Returns
+        -------
+        float32 array (1, C, H, W)
+        """
         from .preprocessing import normalise
 
         if self.order == "bgr" and pixels.ndim == 3:
@@ -150,6 +202,21 @@ def channel_numbers(name: str, what: str, numbers: Any, channels: int) -> NDArra
 def read_classes(path: FilePath) -> list[str]:
     """Names of classes from a file: one per line, or JSON, a list or a mapping of class numbers as Keras has it.
 
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    DataError
+        The file holds no names of classes, or is not in UTF-8 or UTF-16.
+
+    Examples
+    --------
     >>> import tempfile, pathlib
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = pathlib.Path(folder) / "classes.txt"
@@ -193,7 +260,22 @@ def decoded(path: FilePath, content: bytes) -> str:
 
 
 def preset(name: str) -> dict[str, Any]:
-    """The entries of a preset, by name; None for those that it leaves as they are when missing."""
+    """The entries of a preset, by name; None for those that it leaves as they are when missing.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`PRESETS`.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    SettingError
+        ``name`` is unknown.
+    """
     if name not in PRESETS:
         raise SettingError(unknown_name("preprocessing", "collection", name, PRESETS))
     return dict.fromkeys(ENTRIES) | PRESETS[name]
@@ -213,6 +295,13 @@ def normalise(images: ArrayLike, mean: ArrayLike, std: ArrayLike) -> NDArray[Any
     -------
     numpy.ndarray
         float32 (n, C, H, W), contiguous.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        ``images`` is not as above, or ``mean`` or ``std`` not one number per channel.
+    SettingError
+        ``mean`` or ``std`` is not finite, or ``std`` not above 0.
 
     Examples
     --------

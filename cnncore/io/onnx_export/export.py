@@ -46,29 +46,38 @@ def save_onnx(
 ) -> bytes | None:
     """Write a net's inference as an ONNX file; without ``path``, return its bytes.
 
-    Batch and image sizes stay open where the net leaves them open, unless ``input_shape`` fixes them: (1, 3, 224, 224), or
-    (None, 3, 224, 224) with an open batch; one shape per input where there are several. Values and weights keep their names, and
-    ``net.metadata`` goes along: each entry as JSON under its name in the file's metadata_props. Operators that ONNX lacks become
-    compositions of its nodes; docs/interchange.md has the table.
+    The file computes in float32, whatever the net does: ONNX Runtime has no convolution in float64. Batch and image
+    sizes stay open where the net leaves them open, unless ``input_shape`` fixes them. Values and weights keep their
+    names, and ``net.metadata`` goes along: each entry as JSON under its name in the file's metadata_props. Operators
+    that ONNX lacks become compositions of its nodes; docs/interchange.md has the table.
 
     Parameters
     ----------
-    net : a net
-    path : file name, or a binary file object; None: the bytes are returned
-    input_shape : extents of the input, None for those that stay open
-    opset : version of ONNX's operators, 13 to 21
-    fold : whether batch normalisations are multiplied into the convolutions before them
+    net : Net
+    path : path or binary file, optional
+    input_shape : sequence of int or None, optional
+        Extents of the input, None for those that stay open: (1, 3, 224, 224), or (None, 3, 224, 224) with an open
+        batch; one shape per input where there are several.
+    opset : int, optional
+        Version of ONNX's operators, 13 to 21.
+    fold : bool, optional
+        Whether batch normalisations are multiplied into the convolutions before them.
 
-    Dtype
-    -----
-    The file computes in float32, whatever the net does: ONNX Runtime has no convolution in float64.
+    Returns
+    -------
+    bytes or None
+        The contents of the file where there is no ``path``.
 
     Raises
     ------
-    SettingError : a node has no form in ONNX, or needs an image size that is open; the text says which and the way out
-    DataError : the file cannot be written
-    ModelFileError : a weight is too large for float32, or all weights for one file
-    ImportError : the onnx package is missing: pip install 'cnncore[onnx]'
+    SettingError
+        A node has no form in ONNX, or needs an image size that is open; the text says which and the way out.
+    DataError
+        The file cannot be written.
+    ModelFileError
+        A weight is too large for float32, or all weights for one file.
+    ImportError
+        The onnx package is missing: pip install 'cnncore[onnx]'.
 
     Examples
     --------

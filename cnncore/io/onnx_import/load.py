@@ -70,34 +70,37 @@ class Live:
 def load_onnx(path_or_bytes: FilePath | bytes, input_shape: Sequence[Any] | None = None) -> Net:
     """The net in an ONNX file: an ordinary net, to be run, trained, checked, drawn, saved and exported again.
 
-    Nodes keep their names, weights become the parameters of the layers that use them (a weight that several nodes use is copied
-    for each), other numbers become constants, which training leaves alone. The batch is always open, the image size where the
-    file leaves it open. Batch normalisation and dropout do in training what they are for. ``net.metadata["onnx"]`` keeps the
-    names of inputs and outputs; what the file's metadata_props say in JSON or as text is put beside it.
+    Nodes keep their names, weights become the parameters of the layers that use them (a weight that several nodes use
+    is copied for each), other numbers become constants, which training leaves alone. The batch is always open, the
+    image size where the file leaves it open. Batch normalisation and dropout do in training what they are for.
+    ``net.metadata["onnx"]`` keeps the names of inputs and outputs; what the file's metadata_props say in JSON or as
+    text is put beside it.
 
-    Files of every version of ONNX's operators are read. Weights may lie in files beside it, in the same folder, as PyTorch's
-    exporter writes them. Functions of the file are inlined, branches with a known condition taken, loops with a known number of
-    turns written out.
+    Files of every version of ONNX's operators are read. Weights may lie in files beside it, in the same folder, as
+    PyTorch's exporter writes them. Functions of the file are inlined, branches with a known condition taken, loops with
+    a known number of turns written out.
 
     Parameters
     ----------
-    path_or_bytes : path of the file, or its contents
-    input_shape : extents of the input that take the place of those in the file, None for open ones: (None, 3, 224, 224); one
-        shape per input where there are several
+    path_or_bytes : path or bytes
+        The file, or its contents.
+    input_shape : sequence of int or None, optional
+        Extents of the input that take the place of those in the file, None for open ones: (None, 3, 224, 224); one
+        shape per input where there are several.
 
-    Shape
-    -----
-    Inputs are (N, C, \\*spatial), with 0 to 3 spatial axes.
-
-    Dtype
-    -----
-    float64 where all inputs of the file are, else float32; weights of other precisions are converted.
+    Returns
+    -------
+    Net
+        Its inputs are (N, C, \\*spatial), with 0 to 3 spatial axes. It computes in float64 where all inputs of the file
+        are that, else in float32; weights of other precisions are converted.
 
     Raises
     ------
-    ModelFileError : the file is damaged or hostile, keeps data outside its folder, or has an operator that is not known here;
-        the text names the node, its operator and what would be needed
-    ImportError : the onnx package is missing: pip install 'cnncore[onnx]'
+    ModelFileError
+        The file is damaged or hostile, keeps data outside its folder, or has an operator that is not known here; the
+        text names the node, its operator and what would be needed.
+    ImportError
+        The onnx package is missing: pip install 'cnncore[onnx]'.
 
     Examples
     --------
