@@ -1031,7 +1031,7 @@ def checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
         found = np.dtype(dtype)
     except TypeError:
         found = None
-    if found not in FLOATS:
+    if found is None or found not in FLOATS:  # np.dtype("float64") equals None
         raise DtypeError(f"build: dtype {dtype!r}; a net computes in 'float32' or 'float64'")
     return found
 

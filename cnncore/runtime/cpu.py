@@ -107,7 +107,7 @@ class _Forced:
 
 
 def kernels() -> list[str]:
-    """Names of the compiled kernels; operators without one run their definition.
+    """Names of the compiled kernels; operators without one run their reference implementation.
 
     Returns
     -------
