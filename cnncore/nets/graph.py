@@ -328,7 +328,7 @@ class Graph(OperatorMethods):
         g = cls()
         for row in description["inputs"]:
             g._checked_path(row["name"])
-            g._inputs.append(Input(row["name"], *_input_extents(row)))
+            g._inputs.append(_input(row))
             g._value(row["name"], g._inputs[-1].shape, g._inputs[-1].role)
         rows = {}
         for row in description["nodes"]:
@@ -475,15 +475,17 @@ def _several(size: object) -> TypeGuard[Sequence[Any]]:
     return hasattr(size, "__len__")
 
 
-def _input_extents(row: Mapping[str, Any]) -> tuple[Any, ...]:
+def _input(row: Mapping[str, Any]) -> Input:
+    """The input that a row of a description says, checked."""
     path, role = row["name"], row.get("role", "real" if row["channels"] is not None else "index")
     if row["channels"] is None and not row["size"]:
-        return None, (), role
+        return Input(path, None, (), role)
     sizes = tuple(None if s is None else integer(path, "size", s, 1) for s in row["size"])
     if len(sizes) > 3:
         raise SettingError(f"{path}: size {sizes} has {len(sizes)} axes; there are at most 3")
     last, integers = (flag(path, name, row.get(name, False)) for name in INPUT_FLAGS)
-    return integer(path, "channels", row["channels"], 1), sizes, role, last and bool(sizes), integers
+    channels = integer(path, "channels", row["channels"], 1)
+    return Input(path, channels, sizes, role, last and bool(sizes), integers)
 
 
 def _tuples(value: Any) -> Any:

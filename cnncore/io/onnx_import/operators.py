@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -94,8 +95,29 @@ def plain_pads(pairs):
     return plain(low for low, _ in pairs) if all(low == high for low, high in pairs) else tuple(pairs)
 
 
-def window(n, rank, kernel=None):
-    """Kernel, stride, dilation and padding of a node: settings, and (low, high) pairs or the word for all axes."""
+class NodeWindow(NamedTuple):
+    """The window of a node: extents per axis, and what they are as settings of an operator."""
+
+    kernel: list
+    stride: list
+    dilation: list
+    pairs: object  # padding: (low, high) per axis, or "same"
+    settings: dict  # stride, padding, and dilation where there is one
+
+    @property
+    def reach(self):
+        """From the first cell of a window to the last, per axis."""
+        return [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True)]
+
+    def output(self, x, ceil_mode=False):
+        """Spatial extents of what the windows make of x."""
+        pads = ["same"] * len(self.kernel) if self.pairs == "same" else self.pairs
+        axes = zip(x.extents[2:], self.kernel, self.stride, self.dilation, pads, strict=True)
+        return [windows(*axis, ceil_mode) for axis in axes]
+
+
+def window_of(n, rank, kernel=None):
+    """The :class:`NodeWindow` of a node's attributes."""
     kernel = n.integers("kernel_shape", rank, kernel)
     if kernel is None:
         n.refuse("it has no kernel_shape")
@@ -112,7 +134,7 @@ def window(n, rank, kernel=None):
     settings = {"stride": plain(stride), "padding": padding}
     if any(d != 1 for d in dilation):
         settings["dilation"] = plain(dilation)
-    return kernel, stride, dilation, pairs, settings
+    return NodeWindow(kernel, stride, dilation, pairs, settings)
 
 
 def image(n, place=0):
@@ -121,12 +143,6 @@ def image(n, place=0):
     if not 3 <= x.rank <= 5:
         n.refuse(f"its input has {x.rank} axes; expected (N, C, …) with one to three spatial axes")
     return x, x.rank - 2
-
-
-def counted(x, kernel, stride, dilation, pairs, ceil_mode=False):
-    """Spatial extents of what windows make of x."""
-    pads = ["same"] * len(kernel) if pairs == "same" else pairs
-    return [windows(*each, ceil_mode) for each in zip(x.extents[2:], kernel, stride, dilation, pads, strict=True)]
 
 
 # ── Convolution ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -178,9 +194,9 @@ def convolution(n, x, w, b, step=None):
     if w.ndim != rank + 2:
         n.refuse(f"its weight has {w.ndim} axes {w.shape}; its input has {rank + 2}")
     groups = n.attribute("group", 1)
-    kernel, stride, dilation, pairs, settings = window(n, rank, list(w.shape[2:]))
-    if tuple(kernel) != w.shape[2:]:
-        n.refuse(f"kernel_shape {kernel} is not that of its weight {w.shape}")
+    window = window_of(n, rank, list(w.shape[2:]))
+    if tuple(window.kernel) != w.shape[2:]:
+        n.refuse(f"kernel_shape {window.kernel} is not that of its weight {w.shape}")
     took = None
     if b is None and step is None:
         took = b = following_bias(n, w.shape[0], x.rank)
@@ -189,11 +205,11 @@ def convolution(n, x, w, b, step=None):
         x,
         step=step,
         arrays={"w": w} | ({} if b is None else {"b": b}),
-        extents=(x.extents[0], w.shape[0], *counted(x, kernel, stride, dilation, pairs)),
+        extents=(x.extents[0], w.shape[0], *window.output(x)),
         channels=w.shape[0],
-        kernel_size=plain(kernel),
+        kernel_size=plain(window.kernel),
         bias=b is not None,
-        **settings,
+        **window.settings,
         **({"groups": groups} if groups != 1 else {}),
     )
     return with_bias(n, made, took is not None)
@@ -215,10 +231,10 @@ def conv_transpose(n):
     x, rank = image(n)
     w, b = n.array(1, "its weight"), n.array(2, "its bias")
     groups = n.attribute("group", 1)
-    kernel, stride, dilation, pairs, settings = window(n, rank, list(w.shape[2:]))
+    window = window_of(n, rank, list(w.shape[2:]))
+    stride, pairs, settings, reach = window.stride, window.pairs, window.settings, window.reach
     more = n.integers("output_padding", rank, [0] * rank)
     wanted = n.integers("output_shape")
-    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     if wanted is not None:
         wanted = wanted[-rank:]
         if any(isinstance(e, Extent) for e in x.extents[2:]):
@@ -248,7 +264,7 @@ def conv_transpose(n):
         arrays={"w": w} | ({} if b is None else {"b": b}),
         extents=(x.extents[0], w.shape[1] * groups, *sizes),
         channels=w.shape[1] * groups,
-        kernel_size=plain(kernel),
+        kernel_size=plain(window.kernel),
         bias=b is not None,
         **settings,
         **({"output_padding": plain(more)} if any(more) and pairs != "same" else {}),
@@ -261,20 +277,20 @@ def conv_transpose(n):
 def deformable_conv(n):
     x, rank = image(n)
     w, b = n.array(1, "its weight"), n.array(3, "its bias")
-    kernel, stride, dilation, pairs, settings = window(n, rank, list(w.shape[2:]))
+    window = window_of(n, rank, list(w.shape[2:]))
     return n.add(
         "deformable_conv",
         x,
         n.live(2),
         n.live(4) if n.given(4) else None,
         arrays={"w": w} | ({} if b is None else {"b": b}),
-        extents=(x.extents[0], w.shape[0], *counted(x, kernel, stride, dilation, pairs)),
+        extents=(x.extents[0], w.shape[0], *window.output(x)),
         channels=w.shape[0],
-        kernel_size=plain(kernel),
+        kernel_size=plain(window.kernel),
         bias=b is not None,
         groups=n.attribute("group", 1),
         offset_groups=n.attribute("offset_group", 1),
-        **settings,
+        **window.settings,
     )
 
 
@@ -373,10 +389,10 @@ def pooled(n, op, wide=None, x=None, step=None, **more):
     """A pooling node over windows; ``wide``: what stands in for padding of more than half a window, as cells of the image."""
     x = image(n)[0] if x is None else x
     rank = x.rank - 2
-    kernel, stride, dilation, pairs, settings = window(n, rank)
+    window = window_of(n, rank)
+    pairs, settings, reach = window.pairs, window.settings, window.reach
     ceil_mode = bool(n.attribute("ceil_mode", 0)) and pairs != "same"
-    extents = (*x.extents[:2], *counted(x, kernel, stride, dilation, pairs, ceil_mode))
-    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    extents = (*x.extents[:2], *window.output(x, ceil_mode))
     if pairs != "same" and any(2 * max(pair_) > e for pair_, e in zip(pairs, reach, strict=True)):
         if wide is None or ceil_mode:
             n.refuse(
@@ -388,7 +404,7 @@ def pooled(n, op, wide=None, x=None, step=None, **more):
         op,
         x,
         step=step,
-        kernel_size=plain(kernel),
+        kernel_size=plain(window.kernel),
         extents=extents,
         **settings,
         **({"ceil_mode": True} if ceil_mode else {}),
@@ -440,7 +456,8 @@ def global_lp_pool(n):
 def max_unpool(n):
     x, rank = image(n)
     indices = n.live(1, "index")
-    kernel, _, _, _, settings = window(n, rank)
+    window = window_of(n, rank)
+    kernel, settings = window.kernel, window.settings
     wanted = n.sizes(2, "output_shape")
     if indices.value.name.endswith(INDICES):  # those of a MaxPool of the graph count within a plane
         if wanted is not None:
