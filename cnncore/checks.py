@@ -1,4 +1,4 @@
-"""Checks of single settings and arrays, for everybody."""
+"""Checks of single settings and arrays, used by all modules."""
 
 import operator
 
@@ -9,7 +9,7 @@ from .runtime import fingerprint
 
 
 def integer(place, name, value, minimum=None, maximum=2**31 - 1):
-    """``value`` as a Python int between ``minimum`` and ``maximum``, or a SettingError that says what came."""
+    """``value`` as a Python int between ``minimum`` and ``maximum``, or a SettingError that reports the given value."""
     if isinstance(value, (bool, np.bool_)):
         raise SettingError(f"{place}: {name} must be an integer, got {value!r}")
     try:
@@ -24,7 +24,7 @@ def integer(place, name, value, minimum=None, maximum=2**31 - 1):
 
 
 def has_length(value):
-    """Whether ``value`` holds several things (a numpy number of no dimensions has a __len__, but no length)."""
+    """Whether ``value`` is a sequence (a numpy number of no dimensions has a __len__, but no length)."""
     return hasattr(value, "__len__") and getattr(value, "ndim", 1) != 0
 
 
@@ -50,7 +50,7 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def overlap(a, b):
-    """Whether two arrays share an element; True where that would take long to find out."""
+    """Whether two arrays share an element; True if deciding that would take long."""
     if not np.may_share_memory(a, b):
         return False
     try:
@@ -60,21 +60,21 @@ def overlap(a, b):
 
 
 def check_destination(place, name, array, shape, dtype):
-    """Raise unless ``array`` is one that results of ``shape`` and ``dtype`` can be written into."""
+    """Raise unless results of ``shape`` and ``dtype`` can be written into ``array``."""
     expected = f"{place}: {name} must be a writeable {dtype} array of shape {shape}"
     if type(array) is not np.ndarray and not isinstance(array, np.memmap):
-        raise DtypeError(f"{expected}, got {type(array).__name__}: give a numpy array, or leave it out")
+        raise DtypeError(f"{expected}, got {type(array).__name__}: give a numpy array, or omit it")
     if array.dtype != dtype:
-        raise DtypeError(f"{expected}, got {array.dtype}: use np.empty({shape}, '{dtype}'), or leave it out")
+        raise DtypeError(f"{expected}, got {array.dtype}: use np.empty({shape}, '{dtype}'), or omit it")
     if array.shape != shape:
-        raise ShapeError(f"{expected}, got shape {array.shape}: use np.empty({shape}, '{dtype}'), or leave it out")
+        raise ShapeError(f"{expected}, got shape {array.shape}: use np.empty({shape}, '{dtype}'), or omit it")
     problem = fingerprint.layout_problem(array)
     if problem is not None:
-        raise ShapeError(f"{expected}, but it {problem}: use np.empty({shape}, '{dtype}'), or leave it out")
+        raise ShapeError(f"{expected}, but it {problem}: use np.empty({shape}, '{dtype}'), or omit it")
 
 
 def check_apart(place, written, read):
-    """Raise if an array to be written shares memory with another one of them, or with one that is read; both name → array."""
+    """Raise if an array to be written shares memory with another such array, or with an input; both are name → array."""
     kept = [(*fingerprint.memory_of(a), name, a, False) for name, a in read.items()]
     kept += [(*fingerprint.memory_of(a), name, a, True) for name, a in written.items()]
     before = []  # those that reach as far as the next one
@@ -82,14 +82,14 @@ def check_apart(place, written, read):
         before = [entry for entry in before if entry[1] > low]
         for _, _, other_name, other, other_is_written in before:
             if (is_written or other_is_written) and overlap(array, other):
-                raise ShapeError(f"{place}: {other_name} and {name} share memory; give each array memory of its own")
+                raise ShapeError(f"{place}: {other_name} and {name} share memory; give each array its own memory")
         before.append((low, high, name, array, is_written))
 
 
 def ordinary_array(place, name, array, either=False):
-    """``array`` as a numpy float32 or float64 array in native byte order whose strides are whole elements.
+    """``array`` as a numpy float32 or float64 array in native byte order, with strides that are multiples of the item size.
 
-    Anything with ``__array__`` or ``__dlpack__`` is taken; read-only, strided and negative-stride arrays are used in place.
+    Anything with ``__array__`` or ``__dlpack__`` is accepted; read-only arrays and strides of either sign need no copy.
     """
     if type(array) is not np.ndarray:
         array = _from_outside(place, name, array)
@@ -102,13 +102,11 @@ def ordinary_array(place, name, array, either=False):
             return np.require(array, np.int64, ["C", "ALIGNED"])
         if either and dtype.kind in "USO":
             raise DtypeError(
-                f"{place}: {name} is {dtype}; expected integers, or float32 or float64: names are numbered by "
+                f"{place}: {name} is {dtype}; expected integers, float32 or float64: number the names with "
                 f"numpy.unique({name}, return_inverse=True)"
             )
         if either and dtype == np.bool_:
-            raise DtypeError(
-                f"{place}: {name} is bool; expected integers, or float32 or float64: use {name}.astype(int)"
-            )
+            raise DtypeError(f"{place}: {name} is bool; expected integers, float32 or float64: use {name}.astype(int)")
         raise DtypeError(f"{place}: {name} is {dtype}; expected float32 or float64: use {name}.astype('float32')")
     if not array.flags.aligned or any(s % dtype.itemsize for s in array.strides):
         return array.copy()
@@ -134,11 +132,11 @@ def mask_array(place, name, array):
 
 
 def check_unmasked(place, name, array):
-    """Raise if some elements of a numpy.ma array are masked: nothing here leaves them out."""
+    """Raise if some elements of a numpy.ma array are masked, since operators do not support masks."""
     if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
         raise DtypeError(
-            f"{place}: {np.ma.count_masked(array)} of {array.size} elements of {name} are masked, which nothing here leaves out: "
-            f"give {name}.filled(value) with a value to compute with"
+            f"{place}: {np.ma.count_masked(array)} of {array.size} elements of {name} are masked, but masks are not "
+            f"supported: use {name}.filled(value)"
         )
 
 
@@ -149,11 +147,11 @@ def _from_outside(place, name, array):
     try:
         return np.asarray(array)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DtypeError(f"{place}: {name} is no array: {type(array).__name__} ({error})") from None
+        raise DtypeError(f"{place}: {name} is not an array: {type(array).__name__} ({error})") from None
 
 
 def number(minimum=None, maximum=None, above=None, below=None):
-    """A check that a setting is a finite number within bounds; ``above`` and ``below`` are open bounds."""
+    """A check that a setting is a finite number within bounds; ``above`` and ``below`` are exclusive bounds."""
 
     def check(place, name, value):
         try:

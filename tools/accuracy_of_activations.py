@@ -44,8 +44,8 @@ def page():
         [
             f"Largest error at {count} points, in units in the last place (ULP), of y / its derivative. The points are random "
             "and round numbers; |x| ranges from the smallest subnormal number to 1e4. If the derivative is a sum whose terms "
-            "cancel (SiLU and similar functions), the unit is that of the larger term. Kernels: the largest error over the CPU targets "
-            f"{', '.join(cnncore.cpu.targets()[1:])}. Correct rounding has an error of at most 0.5. Written by `python "
+            "cancel (SiLU and similar functions), the unit is that of the larger term. Kernels: the largest error over the CPU "
+            f"targets {', '.join(cnncore.cpu.targets()[1:])}. Correct rounding has an error of at most 0.5. Written by `python "
             "tools/accuracy_of_activations.py --docs`; `tests/operators/activation/test_activations.py` enforces limits close to "
             "these values on every target."
         ]

@@ -6,7 +6,7 @@ __all__ = ["lenet"]
 
 
 def lenet(classes=10, channels=1, seed=0, dtype="float32"):
-    """LeNet-5 for 32×32 images, as it is built today: full connections in C3, max pooling, ReLU, a linear output.
+    """LeNet-5 for 32×32 images, in its modern form: full connections in C3, max pooling, ReLU, a linear output.
 
     >>> import cnncore
     >>> cnncore.models.lenet().summary().parameters

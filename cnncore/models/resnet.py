@@ -76,7 +76,7 @@ def bottleneck_block(g, x, width, stride, name):
 
 
 def shortcut(g, x, channels, stride):
-    """x itself, or where its shape is another than the sum's a 1×1 convolution of it."""
+    """x itself, or a 1×1 convolution of it if its shape differs from that of the sum."""
     if stride == 1 and x.shape[1] == channels:
         return x
     return conv_norm(g, x, channels, 1, "project", "batch", activation=None, stride=stride)

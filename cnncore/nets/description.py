@@ -1,4 +1,4 @@
-"""What a model file may say of a net: its types and limits, the same for the writer and the reader."""
+"""Types and limits of a net's description in model files, shared by writer and reader."""
 
 from ..errors import ModelFileError
 from .graph import Graph
@@ -13,7 +13,7 @@ MOST_DEPTH = 4  # of sequences within settings
 
 
 def structure_of(model):
-    """The structure that the description in a model file stands for, within the limits of files."""
+    """The structure described in a model file, within the limits of files."""
     check_model(model)
     return Graph.from_description(model["graph"], most_extent=MOST_EXTENT).structure()
 
@@ -23,7 +23,7 @@ def check_model(model):
 
     def expect(right, what):
         if not right:
-            raise ModelFileError(f"the description has no proper {what}")
+            raise ModelFileError(f"the description has no valid {what}")
 
     def names(value, optional=False):
         return isinstance(value, list) and all(isinstance(v, str) or (optional and v is None) for v in value)
@@ -62,7 +62,7 @@ def check_model(model):
 
 
 def _modest(value, depth, most):
-    """Whether a setting of a file is plain and small: numbers, short strings, short sequences of them."""
+    """Whether a setting of a file is plain and small: numbers, short strings, short sequences of these."""
     if isinstance(value, list):
         return depth > 0 and len(value) <= 64 and all(_modest(item, depth - 1, most) for item in value)
     if isinstance(value, str):

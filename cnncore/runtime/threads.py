@@ -1,6 +1,6 @@
-"""How many threads a call may use.
+"""The number of threads that a call may use.
 
-The results never depend on it: work is cut into tiles by geometry alone.
+Results never depend on it: no sum is divided differently for another number of threads.
 """
 
 import math
@@ -32,7 +32,7 @@ def set_num_threads(n):
 
 
 def get_num_threads():
-    """The number of native threads a call may use."""
+    """The number of native threads that a call may use."""
     return dispatch.get_threads()
 
 
@@ -48,7 +48,7 @@ def threads(n):
 
 
 def default_threads():
-    """CNNCORE_NUM_THREADS, else OMP_NUM_THREADS, else the processors this process may use (affinity and cgroup quota)."""
+    """CNNCORE_NUM_THREADS, else OMP_NUM_THREADS, else the processors of this process (affinity and cgroup quota)."""
     for variable in ("CNNCORE_NUM_THREADS", "OMP_NUM_THREADS"):
         text = os.environ.get(variable, "").split(",")[0].strip()
         if text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0:
@@ -61,7 +61,7 @@ def default_threads():
 
 
 def _cgroup_processors():
-    """Processors that a container's quota allows; infinite where there is none."""
+    """Number of processors within a container's quota; infinite if there is none."""
     try:
         with open("/sys/fs/cgroup/cpu.max") as file:
             quota, period = file.read().split()
