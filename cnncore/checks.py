@@ -1,4 +1,4 @@
-"""Checks of single settings and arrays, for everybody."""
+"""Checks of single settings and arrays, used by all modules."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ def check_destination(place: str, name: str, array: object, shape: tuple[int, ..
     """Raise unless ``array`` is one that results of ``shape`` and ``dtype`` can be written into."""
     expected = f"{place}: {name} must be a writeable {dtype} array of shape {shape}"
     if type(array) is not np.ndarray and not isinstance(array, np.memmap):
-        raise DtypeError(f"{expected}, got {type(array).__name__}: give a numpy array, or leave it out")
+        raise DtypeError(f"{expected}, got {type(array).__name__}: give a numpy array, or omit it")
     if array.dtype != dtype:
-        raise DtypeError(f"{expected}, got {array.dtype}: use np.empty({shape}, '{dtype}'), or leave it out")
+        raise DtypeError(f"{expected}, got {array.dtype}: use np.empty({shape}, '{dtype}'), or omit it")
     if array.shape != shape:
-        raise ShapeError(f"{expected}, got shape {array.shape}: use np.empty({shape}, '{dtype}'), or leave it out")
+        raise ShapeError(f"{expected}, got shape {array.shape}: use np.empty({shape}, '{dtype}'), or omit it")
     problem = fingerprint.layout_problem(array)
     if problem is not None:
-        raise ShapeError(f"{expected}, but it {problem}: use np.empty({shape}, '{dtype}'), or leave it out")
+        raise ShapeError(f"{expected}, but it {problem}: use np.empty({shape}, '{dtype}'), or omit it")
 
 
 def check_apart(place: str, written: Mapping[str, NDArray[Any]], read: Mapping[str, NDArray[Any]]) -> None:
@@ -87,14 +87,14 @@ def check_apart(place: str, written: Mapping[str, NDArray[Any]], read: Mapping[s
         before = [entry for entry in before if entry[1] > low]
         for _, _, other_name, other, other_is_written in before:
             if (is_written or other_is_written) and overlap(array, other):
-                raise ShapeError(f"{place}: {other_name} and {name} share memory; give each array memory of its own")
+                raise ShapeError(f"{place}: {other_name} and {name} share memory; give each array its own memory")
         before.append((low, high, name, array, is_written))
 
 
 def ordinary_array(place: str, name: str, array: Any, either: bool = False) -> NDArray[Any]:
     """``array`` as a numpy float32 or float64 array in native byte order whose strides are whole elements.
 
-    Anything with ``__array__`` or ``__dlpack__`` is taken; read-only, strided and negative-stride arrays are used in place.
+    Anything with ``__array__`` or ``__dlpack__`` is accepted; read-only arrays and strides of either sign need no copy.
     """
     if type(array) is not np.ndarray:
         array = _from_outside(place, name, array)
@@ -107,13 +107,11 @@ def ordinary_array(place: str, name: str, array: Any, either: bool = False) -> N
             return np.require(array, np.int64, ["C", "ALIGNED"])
         if either and dtype.kind in "USO":
             raise DtypeError(
-                f"{place}: {name} is {dtype}; expected integers, or float32 or float64: names are numbered by "
+                f"{place}: {name} is {dtype}; expected integers, float32 or float64: number the names with "
                 f"numpy.unique({name}, return_inverse=True)"
             )
         if either and dtype == np.bool_:
-            raise DtypeError(
-                f"{place}: {name} is bool; expected integers, or float32 or float64: use {name}.astype(int)"
-            )
+            raise DtypeError(f"{place}: {name} is bool; expected integers, float32 or float64: use {name}.astype(int)")
         raise DtypeError(f"{place}: {name} is {dtype}; expected float32 or float64: use {name}.astype('float32')")
     if not array.flags.aligned or any(s % dtype.itemsize for s in array.strides):
         return array.copy()
@@ -142,8 +140,8 @@ def check_unmasked(place: str, name: str, array: object) -> None:
     """Raise if some elements of a numpy.ma array are masked: nothing here leaves them out."""
     if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
         raise DtypeError(
-            f"{place}: {np.ma.count_masked(array)} of {array.size} elements of {name} are masked, which nothing here leaves out: "
-            f"give {name}.filled(value) with a value to compute with"
+            f"{place}: {np.ma.count_masked(array)} of {array.size} elements of {name} are masked, but masks are not "
+            f"supported: use {name}.filled(value)"
         )
 
 
@@ -154,7 +152,7 @@ def _from_outside(place: str, name: str, array: Any) -> NDArray[Any]:
     try:
         return np.asarray(array)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DtypeError(f"{place}: {name} is no array: {type(array).__name__} ({error})") from None
+        raise DtypeError(f"{place}: {name} is not an array: {type(array).__name__} ({error})") from None
 
 
 def number(

@@ -2,8 +2,8 @@
 
     report = cnncore.io.load_weights(cnncore.models.resnet50(seed=None), "resnet50.safetensors")
 
-What another program calls a weight follows from our name for it: by a table for the networks of torchvision (beside each
-network in cnncore.models), otherwise by the path with its separators changed. Nothing is ever unpickled.
+The name of a weight in another program is derived from its name here: by a table for the networks of torchvision (next to
+each network in cnncore.models), otherwise from the path with other separators. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def save_safetensors(source: Net | Mapping[str, Any], path: FilePath, names: str
     arrays = {**source.parameters, **source.state} if isinstance(source, Net) else dict(source)
     if names == "torch":
         if not isinstance(source, Net):
-            raise SettingError("save_safetensors: names='torch' belongs to a net; a mapping has names of its own")
+            raise SettingError("save_safetensors: names='torch' requires a net; a mapping already has names")
         table = torch_names_of(source)
         arrays = {table[name]: array for name, array in arrays.items()}
     arrays = {name: as_array(f"save_safetensors: {name}", array) for name, array in arrays.items()}
@@ -216,7 +216,7 @@ def arrays_from(source: Any) -> dict[str, NDArray[Any]]:
         )
     if kind == ".onnx":
         raise ModelFileError(
-            f"{path}: an ONNX file holds a graph with its weights; cnncore.io.load_onnx makes a net of it"
+            f"{path}: an ONNX file contains a graph with its weights; load it with cnncore.io.load_onnx"
         )
     raise ModelFileError(
         f"{path}: kind {kind!r} is unknown; expected .safetensors or .npz, or give a mapping name → array"
@@ -253,9 +253,9 @@ def load_weights(
     Raises
     ------
     ModelFileError
-        The file is damaged, hostile or a pickle; nothing matches; or ``strict`` and the report is not clean.
+        The file is damaged, malicious or a pickle; nothing matches; or ``strict`` and the report is not complete.
     DtypeError, SettingError
-        An array is no array of numbers; unknown ``names`` or ``layout``.
+        An array does not contain numbers; unknown ``names`` or ``layout``.
 
     Examples
     --------
@@ -293,12 +293,12 @@ def load_weights(
     report = WeightsReport(loaded, tuple(missing), tuple(misfits), unused)
     if not found or (strict and not report.complete):
         what = source if isinstance(source, (str, os.PathLike)) else "the mapping"
-        raise ModelFileError(f"{place}: {what} does not fit the net, which is as before: {report.text()}")
+        raise ModelFileError(f"{place}: {what} does not fit the net, which is unchanged: {report.text()}")
     with np.errstate(over="ignore"):  # looked for in the next line
         converted = {ours: np.array(array, net.dtype, order="C") for ours, (_, array) in found.items()}
     for ours, array in converted.items():
         if not np.isfinite(array).all():
-            raise ModelFileError(f"{place}: {loaded[ours]} holds NaN, or numbers out of the range of {net.dtype}")
+            raise ModelFileError(f"{place}: {loaded[ours]} contains NaN, or values outside the range of {net.dtype}")
     for ours, array in converted.items():
         (net.parameters if ours in net.parameters else net.buffers)[ours] = array
     return report

@@ -1,4 +1,4 @@
-"""From a graph to a net, and from a file to a net: the only place that knows both."""
+"""Building nets from graphs and loading them from files: the only module that imports both."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def load(path: FilePath, tune: bool = False) -> Net:
         owned = structure.owned
         if arrays.keys() != owned.keys():
             odd = min(arrays.keys() ^ owned.keys())
-            raise ModelFileError(f"array {odd!r} is {'missing' if odd in owned else 'not one that the graph has'}")
+            raise ModelFileError(f"array {odd!r} is {'missing' if odd in owned else 'not an array of the graph'}")
         dtype = np.dtype(model["dtype"])
         for name, array in arrays.items():
             if array.shape != owned[name].shape or array.dtype != dtype:

@@ -1,7 +1,7 @@
-"""Weights of a linear classifier of flattened images as those of a convolution, and back, checked.
+"""Conversion of a linear classifier's weights to those of a convolution, and back.
 
 A linear layer on a flattened C × H × W image is a convolution with an H × W kernel: the same numbers in another shape, and
-in another order where images were flattened channels last. cnncore.linear_as_conv computes with them as they are.
+in another order where images were flattened channels last. cnncore.linear_as_conv uses them without conversion.
 """
 
 from __future__ import annotations
@@ -153,6 +153,6 @@ def _check_example(
         way = (
             f"order={other!r} reproduces them"
             if error(_unflattened(w, shape, other)) <= limit
-            else "neither order does: is the bias in them, or are the axes of the image in another order?"
+            else "neither order does: do they include the bias, or are the axes of the image in another order?"
         )
-        raise SettingError(f"{place}: with order={order!r} the example's scores are missed by {wrong:.3g}; {way}")
+        raise SettingError(f"{place}: with order={order!r} the example's scores differ by {wrong:.3g}; {way}")

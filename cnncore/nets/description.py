@@ -1,4 +1,4 @@
-"""What a model file may say of a net: its types and limits, the same for the writer and the reader."""
+"""Types and limits of a net's description in model files, shared by writer and reader."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def check_model(model: Any) -> None:
 
     def expect(right: object, what: str) -> None:
         if not right:
-            raise ModelFileError(f"the description has no proper {what}")
+            raise ModelFileError(f"the description has no valid {what}")
 
     def names(value: Any, optional: bool = False) -> bool:
         return isinstance(value, list) and all(isinstance(v, str) or (optional and v is None) for v in value)

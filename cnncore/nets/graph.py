@@ -1,4 +1,4 @@
-"""Graphs: operators applied to values, branching and joining as the network does.
+"""Graphs: operators applied to values, with branches and joins.
 
     g = cnncore.Graph()
     x = g.input(channels=3)                                  # batch and image size stay open
@@ -7,7 +7,7 @@
     g.output(g.global_avg_pool(g.concat(a, b)))
     net = g.build(seed=0)
 
-Nothing is computed here but shapes. The methods follow from the operators' rows by layers.py; no operator is named.
+Only shapes are computed here. The methods are derived from the operators' schemas by layers.py; no operator is named.
 """
 
 from __future__ import annotations
@@ -256,17 +256,17 @@ class Graph(OperatorMethods):
             The outputs are set already, there is no value, one is given twice, or one cannot be an output.
         """
         if self._outputs is not None:
-            raise GraphError("output: the outputs are set already; give all of them in one call: g.output(y1, y2)")
+            raise GraphError("output: the outputs are already set; give all of them in one call: g.output(y1, y2)")
         if not values:
             raise GraphError("output: no value given; call g.output(y)")
         for value in values:
             self._check_value("output", value)
             if value.name.endswith(INDICES):
                 raise GraphError(
-                    f"output: {value.name} are indices beside a value; g.output(g.as_index(…)) makes a value of them"
+                    f"output: {value.name} are indices returned with a value; g.output(g.as_index(…)) turns them into a value"
                 )
         if len({v.number for v in values}) < len(values):
-            raise GraphError(f"output: a value is given twice among {', '.join(v.name for v in values)}")
+            raise GraphError(f"output: a value occurs twice in {', '.join(v.name for v in values)}")
         self._outputs = tuple(v.number for v in values)
 
     def structure(self) -> Structure:
@@ -300,7 +300,7 @@ class Graph(OperatorMethods):
         if lost:
             ends = ", ".join(str(self._values[self._names[name]]) for name in self._unused(lost))
             raise GraphError(
-                f"build: unused branch: {ends} reaches no output; join it with the others, give it to g.output, or remove it"
+                f"build: unused branch: {ends} reaches no output; join it with others, pass it to g.output, or remove it"
             )
         return Structure(self._inputs, self._nodes, self._outputs)
 
@@ -334,7 +334,7 @@ class Graph(OperatorMethods):
         for row in description["nodes"]:
             g._checked_path(row["name"])
             if row["name"] in rows or row["name"] in g._names:
-                raise GraphError(f"{row['name']}: there are two nodes of this name")
+                raise GraphError(f"{row['name']}: two nodes have this name")
             rows[row["name"]] = row
         for name in _running_order(rows, g._names):
             row = rows[name]
@@ -361,13 +361,13 @@ class Graph(OperatorMethods):
     def _add(self, path: str, op: Op, values: Sequence[Value | None], settings: dict[str, Any]) -> Value:
         """Add a node whose name and arguments are known; its shapes are inferred and checked here."""
         if path in self._names:
-            raise GraphError(f"{path}: there is a node of this name already; give another name=…, or open a scope")
+            raise GraphError(f"{path}: a node of this name exists already; give another name=…, or open a scope")
         for value in values:
             if value is not None:
                 self._check_value(path, value)
         for name, value in settings.items():
             if name.startswith("return_") and name != "return_indices" and value:
-                raise SettingError(f"{path}: {name} asks for a second result; a node makes one value, leave it out")
+                raise SettingError(f"{path}: {name} requests a second result, but a node has one value; omit it")
         asked = settings.get("return_indices") is True
         shapes = [v.shape for v in values if v is not None]
         names = [(v.name, v.shape) for v in values if v is not None]
@@ -380,7 +380,7 @@ class Graph(OperatorMethods):
             raise with_node_path(error, op, path, names) from None
         if asked and not op.implementation.returns_indices(call):
             raise SettingError(
-                f"{path}: return_indices asks for a second result that a graph has no value for; leave it out"
+                f"{path}: return_indices requests a second result, which is not a value of a graph; omit it"
             )
         self._nodes.append(Node(path, op, arguments, passed, dict(settings), owned, indices))
         made = self._value(path, call.output, op.yields)
@@ -449,7 +449,7 @@ class Graph(OperatorMethods):
         if name is not None:
             path = scope + self._checked_name(name)
             if path in self._names:
-                raise GraphError(f"{path}: there is a node of this name already; give another name=…, or open a scope")
+                raise GraphError(f"{path}: a node of this name exists already; give another name=…, or open a scope")
             return path
         path, count = scope + kind, 1
         while path in self._names:
@@ -461,7 +461,7 @@ class Graph(OperatorMethods):
     def _checked_name(name: object) -> str:
         if not isinstance(name, str) or not name or len(name) > 200 or not name.isprintable() or FORBIDDEN & set(name):
             raise GraphError(
-                f"name {name!r}: a name is a string of printable characters without / and . (g.scope makes paths)"
+                f"name {name!r}: a name is a string of printable characters without / and . (g.scope adds prefixes)"
             )
         return name
 

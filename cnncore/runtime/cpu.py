@@ -1,11 +1,11 @@
-"""Which CPU target's kernels run, and forcing another.
+"""The CPU target whose kernels run, and how to force another.
 
-    cnncore.cpu.targets()                      what this machine can run, plainest first
-    cnncore.cpu.peak("float32", threads=2)     how many GFLOP/s it can do at most
-    cnncore.cpu.target()                       what runs now
-    with cnncore.cpu.target("baseline"): …     force one; "reference" runs no kernel at all
+    cnncore.cpu.targets()                      targets of this machine, the most basic first
+    cnncore.cpu.peak("float32", threads=2)     peak performance in GFLOP/s
+    cnncore.cpu.target()                       the current target
+    with cnncore.cpu.target("baseline"): …     force one; "reference" uses no kernels
 
-CNNCORE_TARGET in the environment chooses at import.
+The environment variable CNNCORE_TARGET sets it at import.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _current_name(name: str, stacklevel: int) -> str:
     if name != "definition":
         return name
     warnings.warn(
-        "the target 'definition' is called 'reference' now; the old name goes with the next version",
+        "the target 'definition' is now called 'reference'; the old name will be removed in the next version",
         DeprecationWarning,
         stacklevel=stacklevel,
     )
@@ -93,7 +93,7 @@ def _current_name(name: str, stacklevel: int) -> str:
 
 
 class _Forced:
-    """The target is forced when this is made; leaving the ``with`` block brings back the one before."""
+    """The target is forced on creation; leaving the ``with`` block restores the previous one."""
 
     def __init__(self, name: str) -> None:
         self.before = dispatch.current_target()
@@ -173,7 +173,8 @@ def peak(dtype: DTypeLike = "float32", threads: int | None = None) -> float:
             took = time.perf_counter() - began
             if found is None:
                 raise SettingError(
-                    f"cpu.peak: the target {target()!r} runs references, which have no peak; choose another cpu.target"
+                    f"cpu.peak: the target {target()!r} runs reference implementations, which have no peak; choose "
+                    "another cpu.target"
                 )
             best = min(best, took / found[0])
     return 2e-9 / best

@@ -1,6 +1,6 @@
-"""How many threads a call may use.
+"""The number of threads that a call may use.
 
-The results never depend on it: work is cut into tiles by geometry alone.
+Results never depend on it: no sum is divided differently for another number of threads.
 """
 
 from __future__ import annotations

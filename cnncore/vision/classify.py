@@ -28,7 +28,7 @@ MOST_RESIZED = 1000  # images that are tried at other sizes
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer to one image: probabilities of all classes, and the image as it was read.
+    """The prediction for one image: probabilities of all classes, and the image itself.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class Prediction:
 
 
 class Classifier:
-    """A net with what its images need, all from ``net.metadata``: class names, and its :class:`Preprocessing`.
+    """A net with class names and :class:`Preprocessing`, both from ``net.metadata``.
 
     ``net.output_kind`` says what the net gives: scores, which softmax makes probabilities; probabilities; or
     independent ones, each for itself, as sigmoid makes them, which are taken as they are. A lone one is the probability
@@ -108,16 +108,16 @@ class Classifier:
     def __init__(self, net: Net, name: str = "the model") -> None:
         self.net, self.name = net, name
         if len(net.graph.inputs) != 1 or len(net.graph.outputs) != 1 or len(net.graph.inputs[0].size) != 2:
-            raise ModelFileError(f"{name}: the net does not take one image and return class scores; predict needs that")
+            raise ModelFileError(f"{name}: the net must take one image and return class scores")
         self.channels = net.graph.inputs[0].channels
         if self.channels not in (1, 3):
             raise ModelFileError(
-                f"{name}: the net takes images of {self.channels} channels; files have 1 (grey) or 3 (RGB)"
+                f"{name}: the net takes images of {self.channels} channels; files have 1 (greyscale) or 3 (RGB)"
             )
         self.preprocessing = Preprocessing.from_metadata(name, net.metadata, self.channels)
         classes = net.metadata.get("classes")
         if classes is not None and not (isinstance(classes, list) and all(isinstance(c, str) for c in classes)):
-            raise ModelFileError(f"{name}: classes in its metadata is no list of names")
+            raise ModelFileError(f"{name}: classes in its metadata is not a list of names")
         self.classes = classes
 
     @classmethod
@@ -203,7 +203,7 @@ class Classifier:
             raise DataError(f"{name}: {self.too_small(own, error)}") from None
         if scores.ndim < 2 or scores.size != scores.shape[1]:
             raise ModelFileError(
-                f"{self.name}: the net makes {scores.shape} of an image, a map; predict needs one score per class, (1, classes)"
+                f"{self.name}: the net maps an image to {scores.shape}; expected one score per class, (1, classes)"
             )
         classes, probabilities = self.answers(scores.reshape(1, -1))
         return Prediction(name, own, read_at, tuple(classes), probabilities, pixels)
@@ -420,7 +420,7 @@ def read_model(path: FilePath) -> tuple[Net, FilePath]:
         inside = pathlib.Path(path) / "model.safetensors"
         if not inside.is_file():
             raise ModelFileError(
-                f"{path}: a folder without model.safetensors; give a model file or a folder of `train`"
+                f"{path}: a folder without model.safetensors; give a model file or an output folder of `train`"
             )
         path = inside
     if pathlib.Path(path).suffix.lower() == ".onnx":

@@ -1,4 +1,4 @@
-"""Explaining an answer: where in the image the evidence for a class lies."""
+"""Explaining predictions: where in the image the evidence for a class is."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def class_activation_map(net: Net, x: NDArray[Any], class_index: int | None = No
     ----------
     net : Net
     x : array (N, C, *spatial)
-        What the net takes.
+        The net's input.
     class_index : int, optional
-        Which class; by default each image's own answer, the class with the largest score.
+        Which class; by default the predicted class of each image, which has the largest score.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def class_activation_map(net: Net, x: NDArray[Any], class_index: int | None = No
     check_unmasked("class_activation_map", "x", x)
     x = np.asarray(x)
     if len(x) == 0:
-        raise ShapeError(f"class_activation_map: x has shape {x.shape}, no image; give at least one")
+        raise ShapeError(f"class_activation_map: x has shape {x.shape} and contains no image; give at least one")
     features, classifier = head(structure)
     if features < len(structure.inputs):
         maps, scores = x, net(x, training=False)
@@ -111,7 +111,7 @@ def class_activation_map(net: Net, x: NDArray[Any], class_index: int | None = No
     arrays = {row.name.rsplit(".", 1)[1]: net.parameters[row.name] for row in classifier.owned}
     if arrays["w"].size != classes * maps.shape[1]:
         raise GraphError(
-            f"class_activation_map: {classifier.path} is no plain 1×1 convolution: w is {arrays['w'].shape}"
+            f"class_activation_map: {classifier.path} is not a plain 1×1 convolution: w is {arrays['w'].shape}"
         )
     weight = arrays["w"].reshape(classes, -1)[chosen]
     result = np.einsum("nc,nc...->n...", weight, maps, optimize=True)
@@ -204,7 +204,7 @@ def map_over_image(pixels: NDArray[Any], heat: NDArray[Any], least: int = 280) -
     """The evidence for a class over the image, as RGB pixels, enlarged by a whole number to about ``least`` pixels or
     more.
 
-    Evidence against the class (values below 0) is left out.
+    Evidence against the class (values below 0) is omitted.
 
     Parameters
     ----------
@@ -251,7 +251,7 @@ def write_map(path: FilePath, prediction: Any, heat: NDArray[Any]) -> None:
         return
     height, width = picture.shape[:2]
     text = f"{prediction.answer}, {prediction.probability:.1%}"
-    note = f"Where {prediction.file} looks like {prediction.answer} to the network: class activation map"
+    note = f"Class activation map of {prediction.file} for {prediction.answer}"
     write_atomically(
         path,
         (

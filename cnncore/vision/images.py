@@ -2,12 +2,12 @@
 
 An image is a uint8 array, (H, W) when grey and (H, W, 3) when RGB. PNG and PGM/PPM are read with numpy and zlib
 alone; with Pillow (``pip install 'cnncore[data]'``) JPEG, BMP, GIF, WebP, TIFF and interlaced PNG too, and PNG faster.
-Files are not trusted: sizes are checked before anything is allocated, and whatever is wrong with a file becomes one
+Files are untrusted input: sizes are checked before anything is allocated, and every invalid file raises a
 DataError.
 
-Three rules turn what files hold into grey or RGB, with and without Pillow the same:
+Three rules convert the contents of files to greyscale or RGB, with and without Pillow alike:
 
-* transparency is laid over white, as a viewer shows it;
+* transparent images are composited over white;
 * 16-bit samples keep their upper 8 bits; where a TIFF file says what its largest sample is, that is white. Samples of 32 bits
   are taken for 8 bits if they fit, else for 16, with a warning;
 * RGB becomes grey by luma, (299 R + 587 G + 114 B) / 1000 (ITU-R BT.601), grey becomes RGB by repetition.
@@ -193,11 +193,13 @@ def _decode_with_pillow(name: str, content: bytes) -> NDArray[Any]:
             return _pillow_samples(name, image)
     except DataError:
         raise
-    # Decoders of hostile files raise whatever they trip over (OSError, SyntaxError, ValueError, struct.error,
+    # Decoders of malicious files raise whatever they trip over (OSError, SyntaxError, ValueError, struct.error,
     # zlib.error, DecompressionBombError …), and the set grows with each Pillow release.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        reason = "of no kind that Pillow reads" if "BytesIO" in reason else reason  # it names the object, not the file
+        reason = (
+            "in a format that Pillow does not read" if "BytesIO" in reason else reason
+        )  # it names the object, not the file
         raise DataError(f"{name}: not a readable image ({reason}); replace or remove the file") from None
 
 
@@ -238,7 +240,7 @@ def _deep_samples(name: str, samples: NDArray[Any], tags: Any) -> NDArray[Any]:
             white = 0xFF if samples.max() <= 0xFF else 0xFFFF
             done = f"32-bit samples up to {samples.max()}: {white} is taken for white"
         elif tags is not None and 0 < samples.max() < 0x1000:
-            done = f"16-bit samples up to {samples.max()} only: 65535 is taken for white, and the picture is dark"
+            done = f"16-bit samples up to {samples.max()} only: 65535 is taken for white, and the image is dark"
         if done:
             warnings.warn(f"{name}: {done}; if it is not, convert it to 8 bits", UserWarning, stacklevel=5)
     if white == 0xFFFF:
@@ -781,7 +783,7 @@ def counted_kinds(files: Sequence[pathlib.Path]) -> str:
 def warn_of_unread(folder: pathlib.Path, unread: Sequence[pathlib.Path]) -> None:
     """Say that pictures are left out."""
     warnings.warn(
-        f"{printable(str(folder))}: {counted_kinds(unread)} are left out, kinds that are not read; convert them to .png or .jpg",
+        f"{printable(str(folder))}: {counted_kinds(unread)} are skipped (unsupported formats); convert them to .png or .jpg",
         UserWarning,
         stacklevel=4,
     )

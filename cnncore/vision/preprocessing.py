@@ -1,12 +1,12 @@
-"""What is done with an image before a net sees it: resizing, a cut from its middle, order of colours, mean and deviation.
+"""Preprocessing of images: resizing, centre crop, channel order, mean and standard deviation.
 
-A net keeps it in ``net.metadata``, as plain values that go along into every file:
+A net stores it in ``net.metadata``, as plain values that are saved in all formats:
 
     mean, std       of pixels × scale, one number or one per channel          0 and 1 where they are missing
-    scale           what pixels of 0 to 255 are multiplied by                  1/255
+    scale           factor applied to pixels of 0 to 255                       1/255
     channel_order   "rgb", or "bgr" for nets that were trained in Caffe or OpenCV
-    resize          extent of the shorter side, proportions are kept
-    crop            [height, width] cut from the middle after that
+    resize          length of the shorter side; the aspect ratio is kept
+    crop            [height, width] of the centre crop after resizing
     classes         names of the classes, in the order of the scores
 
     x = (scale · pixel − mean) / std
@@ -47,7 +47,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How images become what a net of ``channels`` channels takes; made from a net's metadata, which is checked.
+    """Preprocessing for a net of ``channels`` channels, from the net's metadata, which is validated.
 
     Parameters
     ----------
@@ -225,7 +225,9 @@ def read_classes(path: FilePath) -> list[str]:
     ['tench', 'goldfish']
     """
     if os.path.getsize(path) > MOST_CLASS_BYTES:
-        raise DataError(f"{path}: {os.path.getsize(path)} bytes are no list of classes; one name per line, or JSON")
+        raise DataError(
+            f"{path}: {os.path.getsize(path)} bytes is too large for a list of class names; expected one name per line, or JSON"
+        )
     with open(path, "rb") as file:
         text = decoded(path, file.read())
     if text.lstrip()[:1] not in ("[", "{"):
@@ -255,7 +257,7 @@ def decoded(path: FilePath, content: bytes) -> str:
             "save the file as UTF-8"
         ) from None
     if "\0" in text:
-        raise DataError(f"{path}: it holds NUL, which is no text; save the file as UTF-8")
+        raise DataError(f"{path}: it contains NUL and is not text; save the file as UTF-8")
     return text
 
 

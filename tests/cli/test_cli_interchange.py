@@ -271,7 +271,7 @@ def test_mistakes(photo, model, tmp_path):
     (tmp_path / "four").write_text("a\nb\nc\nd\n")
     (tmp_path / "empty").touch()
     for arguments, match in (
-        (("predict", "resnet50", photo), "resnet50: a network without trained weights; give a model file"),
+        (("predict", "resnet50", photo), "resnet50: the network has no trained weights; give a model file"),
         (("predict", model, photo, "--classes", "four"), "5 outputs, its metadata 4 classes"),
         (("predict", model, photo, "--classes", "empty"), "empty: no names of classes"),
         (("predict", model, photo, "--classes", "nowhere"), "nowhere: no such file"),
@@ -339,7 +339,7 @@ def test_commands_on_onnx_files(photo, model, tmp_path):
     assert code == 0 and "scores" in out
     before = (tmp_path / "bare.onnx").read_bytes()
     code, out, _ = run_here(["tune", "bare.onnx", "--size", 16, "--rounds", 1], tmp_path)
-    assert code == 0 and "keep them with --output FILE.safetensors" in out
+    assert code == 0 and "save them with --output FILE.safetensors" in out
     code, out, _ = run_here(
         ["tune", "bare.onnx", "--size", 16, "--rounds", 1, "--output", "tuned.safetensors"], tmp_path
     )
