@@ -235,17 +235,32 @@ class Job(Callback):
         return self.trainer.evaluate(self.held_out)
 
     def distortions(self) -> Augment:
-        """How the training images are distorted: also in size where the network takes any."""
+        """How the training images are distorted: also in size where the network takes any.
+
+        Returns
+        -------
+        Augment
+        """
         any_size = None in self.net.graph.inputs[0].size
         return dataclasses.replace(DISTORTIONS, canvases=CANVASES) if any_size else DISTORTIONS
 
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the images: the data set has one size by now."""
+        """Height and width of the images: the data set has one size by now.
+
+        Returns
+        -------
+        (int, int)
+        """
         assert self.train.size is not None
         return self.train.size
 
     def largest_size(self) -> list[int]:
-        """Height and width of the largest images that are trained on."""
+        """Height and width of the largest images that are trained on.
+
+        Returns
+        -------
+        list of int
+        """
         canvases = self.distortions().canvases if self.options.augment else [(1.0, 1.0)]
         return [max(extents) for extents in zip(*(on_canvas(self.image_size(), c) for c in canvases), strict=True)]
 
@@ -284,7 +299,13 @@ class Job(Callback):
         return json.loads(json.dumps({"options": options, "images": known}))
 
     def make_folder(self) -> None:
-        """Make the folder, or say why it cannot be used; ``run`` does it too."""
+        """Make the folder, or say why it cannot be used; ``run`` does it too.
+
+        Raises
+        ------
+        DataError
+            It cannot be made or written to.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -320,7 +341,13 @@ class Job(Callback):
             ) from None
 
     def write_samples(self) -> list[pathlib.Path]:
-        """Some of the images held out, as PNG files to try predictions on; returns their paths."""
+        """Some of the images held out, as PNG files to try predictions on; returns their paths.
+
+        Returns
+        -------
+        list of pathlib.Path
+            One for each class, of 10 classes at most.
+        """
         self.samples.mkdir(exist_ok=True)
         written = []
         for label, name in list(enumerate(self.held_out.class_names))[:MOST_SAMPLES]:

@@ -150,6 +150,11 @@ class Callback:
         ----------
         trainer : Trainer
         progress : Progress
+
+        Returns
+        -------
+        object
+            Of no account.
         """
 
     def on_epoch(self, trainer: Trainer, epoch: Epoch) -> object:

@@ -266,7 +266,12 @@ class Classifier:
         return classes, probabilities
 
     def trained_sizes(self) -> tuple[tuple[int, int], tuple[int, int]] | None:
-        """((height, width), (height, width)): the smallest and the largest of the training; None where it is not known."""
+        """((height, width), (height, width)): the smallest and the largest of the training; None where it is not known.
+
+        Returns
+        -------
+        ((int, int), (int, int)) or None
+        """
         known = self.net.metadata
         found = []
         for size in (known.get("size"), known.get("largest_size", known.get("size"))):
@@ -356,7 +361,12 @@ class Classifier:
         )
 
     def smallest_size(self) -> int | None:
-        """Extent of the smallest square image that the net takes, or None when there is none up to 4096."""
+        """Extent of the smallest square image that the net takes, or None when there is none up to 4096.
+
+        Returns
+        -------
+        int or None
+        """
 
         def takes(extent: int) -> bool:
             try:
