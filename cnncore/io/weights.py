@@ -119,7 +119,7 @@ def load_safetensors(path: FilePath) -> dict[str, NDArray[Any]]:
     Raises
     ------
     ModelFileError
-        The file is damaged or hostile: arrays that overlap, names that stand twice, a header larger than the file …
+        The file is damaged or malicious: arrays that overlap, names that stand twice, a header larger than the file …
 
     Examples
     --------

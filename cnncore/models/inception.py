@@ -76,7 +76,7 @@ def inception_module(
     largest_kernel: int = 5,
     eps: float = 1e-5,
 ) -> Value:
-    """Szegedy et al. 2015, figure 2b: four views of x, joined along channels.
+    """Szegedy et al. 2015, figure 2b: four views of x, concatenated along the channels.
 
     Each convolution is followed by ReLU.
 

@@ -22,7 +22,7 @@ def build(self: Graph, seed: int | None = 0, dtype: DTypeLike = "float32", tune:
     Parameters
     ----------
     seed : int or None, default 0
-        None: what would be drawn stays 0, for a net whose weights come from elsewhere or that is only looked at.
+        None: what would be drawn stays 0, for a net whose weights are loaded afterwards or that is only inspected.
     dtype : dtype, default "float32"
         "float32" or "float64".
     tune : bool, default False
@@ -50,7 +50,7 @@ Graph.build = build  # type: ignore[assignment,method-assign]  # a graph knows n
 
 
 def load(path: FilePath, tune: bool = False) -> Net:
-    """The net in a model file written by ``net.save``; a file that is damaged or hostile is a ModelFileError.
+    """The net in a model file written by ``net.save``; a file that is damaged or malicious is a ModelFileError.
 
     Nothing in the file is executed: the graph is built again from operators of cnncore.OPS by name, with the checks of
     any graph, and the arrays must be those that it asks for.

@@ -94,7 +94,7 @@ class Epoch:
     loss : float
         Mean over the training images, each before the update of its step.
     accuracy : float or None
-        Share of right answers in training.
+        Share of the training images that were correctly classified.
     validation_loss, validation_accuracy : float or None
         Of the validation data, after the epoch.
     learning_rate : float
@@ -117,7 +117,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A net's answers on a data set: mean loss, share of right answers, confusion[true class, answer], probabilities
+    """A net's answers on a data set: mean loss, accuracy, confusion[true class, answer], probabilities
     (N, K).
 
     Parameters

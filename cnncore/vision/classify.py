@@ -388,7 +388,7 @@ class Classifier:
 
 
 def accuracy_by_size(classifier: Classifier, dataset: Any) -> list[tuple[tuple[int, int], tuple[int, ...], float]]:
-    """How many images of ``dataset`` are answered rightly at their own size and resized: [(size, read_at, share), …].
+    """How many images of ``dataset`` are correctly classified at their own size and resized: [(size, read_at, share), …].
 
     Answered as :meth:`Classifier.classify` does it; of a large data set, ``MOST_RESIZED`` images evenly over it. Only
     the images' own size for a net that takes no other.

@@ -59,7 +59,7 @@ class Preprocessing:
     resize : int, optional
         Extent of the shorter side.
     crop : (int, int), optional
-        Height and width cut from the middle after that.
+        Height and width of the centre crop after that.
 
     Examples
     --------

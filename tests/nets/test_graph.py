@@ -1506,3 +1506,14 @@ def test_indices_go_where_indices_belong():
         g.polyphase_pool(x, return_indices=True)
     with pytest.raises(GraphError, match="inputs come first"):
         g.input_indices()
+
+
+@pytest.mark.parametrize("dtype", ["zz", "float16", "int8", 3, object])
+def test_a_dtype_that_no_net_has_is_refused(dtype):
+    """What numpy does not know too: np.dtype("float64") equals None."""
+    g = cnncore.Graph()
+    g.output(g.relu(g.input(channels=1)))
+    with pytest.raises(DtypeError, match="float32"):
+        g.build(dtype=dtype)
+    with pytest.raises(DtypeError, match="float32"):
+        g.build().astype(dtype)
