@@ -854,7 +854,11 @@ ERRORS = [
         SettingError,
         "stochastic_pool: return_state asks for a second result; a node makes one value, leave it out",
     ),
-    (wrong_channels, ShapeError, "inception_3a/conv3x3: 3 channels of input (N, 3, 8, 8) cannot be cut into groups=2"),
+    (
+        wrong_channels,
+        ShapeError,
+        "inception_3a/conv3x3: 3 channels of input (N, 3, 8, 8) are not divisible by groups=2",
+    ),
     (
         unknown_setting,
         SettingError,
