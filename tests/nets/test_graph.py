@@ -970,7 +970,7 @@ def test_scopes_names_and_help():
     assert [v.name for v in (first, second, named)] == ["a/b/relu", "a/b/relu_2", "a/b/c/relu"]
     assert g.relu(x).name == "relu"
     assert {"conv", "max_pool", "input", "output", "scope"} <= set(dir(g))
-    assert "kernel_size" in str(g.conv.__signature__) and "Slides a kernel" in g.conv.__doc__
+    assert "kernel_size" in str(g.conv.__signature__) and "slides a kernel" in g.conv.__doc__
     assert not set(cnncore.OPS) & set(vars(cnncore.Graph)), "an operator hides a method of Graph"
 
 

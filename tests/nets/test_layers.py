@@ -468,7 +468,7 @@ def test_pad_says_what_does_not_fit():
         cnncore.ShapeError, match="spatial axis 1 of input 4×3 has 3: use at most 2, or mode='symmetric'"
     ):
         cnncore.pad(x, 3, mode="reflect")
-    with pytest.raises(cnncore.ShapeError, match="at least 1 must stay"):
+    with pytest.raises(cnncore.ShapeError, match="at least 1 must remain"):
         cnncore.pad(x, ((0, 0), (-1, -2)))
     with pytest.raises(cnncore.SettingError, match="one of 'constant', 'reflect'"):
         cnncore.pad(x, 1, mode="mirror")

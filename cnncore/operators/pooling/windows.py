@@ -469,7 +469,9 @@ def region_parts(op, shape, rois, scale, output):
     corners = np.clip(corners, -MOST_REGION_EXTENT, MOST_REGION_EXTENT).astype(np.int64)
     for r, (image, box) in enumerate(zip(rois[:, 0], corners, strict=True)):
         if image != int(image) or not 0 <= image < shape[0]:
-            raise DataError(f"{op.name}: rois[{r}] names image {image:g}; there are {shape[0]}, counted from 0")
+            raise DataError(
+                f"{op.name}: rois[{r}] refers to image {image:g}; the input has {shape[0]} images, counted from 0"
+            )
         low, high = box[:rank][::-1], box[rank:][::-1]
         axes = [geometry.region_window(op.name, *axis) for axis in zip(shape[2:], low, high, output, strict=True)]
         if any(table is None for table, _ in axes):
