@@ -193,7 +193,9 @@ def pooling_window(place, extents, kernel_size, stride=None, padding=0, dilation
     kernel = per_axis(place, "kernel_size", kernel_size, rank, minimum=1)
     steps = per_axis(place, "dilation", dilation, rank, minimum=1)
     if math.prod(kernel) > LARGEST_KERNEL:
-        raise SettingError(f"{place}: kernel_size {_by(kernel)} is more cells than can be counted; use a smaller one")
+        raise SettingError(
+            f"{place}: kernel_size {_by(kernel)} has more elements than can be counted; use a smaller one"
+        )
     if not isinstance(padding, str):
         pairs = padding_pairs(place, padding, extents, kernel, (1,) * rank, steps)
         for (lo, hi), k, d in zip(pairs, kernel, steps, strict=True):
@@ -201,7 +203,7 @@ def pooling_window(place, extents, kernel_size, stride=None, padding=0, dilation
             if max(lo, hi) > reach // 2:
                 raise SettingError(
                     f"{place}: padding {max(lo, hi)} is more than half the window's reach {reach} (kernel_size {k}, "
-                    f"dilation {d}): a window could lie wholly in padding; use at most {reach // 2}"
+                    f"dilation {d}): a window could lie entirely in the padding; use at most {reach // 2}"
                 )
     return window(place, extents, kernel_size, kernel_size if stride is None else stride, padding, dilation, ceil_mode)
 
@@ -279,7 +281,7 @@ def fractional_sizes(place, extents, output_size, output_ratio, kernel_size, ove
     """
     rank = len(extents)
     if (output_size is None) == (output_ratio is None):
-        raise SettingError(f"{place}: give output_size or output_ratio, one of them")
+        raise SettingError(f"{place}: give either output_size or output_ratio")
     if output_size is not None:
         output = per_axis(place, "output_size", output_size, rank, minimum=1)
     else:
@@ -292,9 +294,7 @@ def fractional_sizes(place, extents, output_size, output_ratio, kernel_size, ove
             )
         output = tuple(None if H is None else int(H * r) for H, r in zip(extents, ratios, strict=True))
     if not overlapping and kernel_size is not None:
-        raise SettingError(
-            f"{place}: windows that share out the image have no kernel_size; leave it out, or use overlapping=True"
-        )
+        raise SettingError(f"{place}: disjoint windows have no kernel_size; leave it out, or use overlapping=True")
     kernel = None if kernel_size is None else per_axis(place, "kernel_size", kernel_size, rank, minimum=1)
     if None in extents:
         return output, kernel
@@ -307,7 +307,7 @@ def fractional_sizes(place, extents, output_size, output_ratio, kernel_size, ove
             )
         if overlapping and kernel[axis] + O - 1 > H:
             raise ShapeError(
-                f"{place}: {O} windows of {kernel[axis]} cells do not fit spatial axis {axis} of input {_by(extents)}; "
+                f"{place}: {O} windows of {kernel[axis]} pixels do not fit spatial axis {axis} of input {_by(extents)}; "
                 f"kernel_size + output_size − 1 must be {H} at most"
             )
     return output, kernel
@@ -418,7 +418,7 @@ def transposed_window(place, extents, kernel_size, stride=1, padding=0, output_p
     if isinstance(padding, str) and padding.startswith("same_") and padding != "same_torch":
         if any(extra):
             raise SettingError(
-                f"{place}: output_padding {extra} cannot go with padding={padding!r}, which fixes the size H·s"
+                f"{place}: output_padding {extra} cannot be combined with padding={padding!r}, which fixes the size H·s"
             )
         output = tuple(None if H is None else H * s for H, s in zip(extents, stride, strict=True))
         pairs = []
@@ -456,8 +456,8 @@ def transposed_window(place, extents, kernel_size, stride=1, padding=0, output_p
 def padded(place, extents, padding, mode):
     """Padding as (low, high) per axis and the padded extents; negative padding cuts off.
 
-    ``mode``: "constant"; "reflect" mirrors at the edge cells, which must leave a cell to mirror, H > padding; "symmetric"
-    mirrors at the edge itself; "replicate" repeats the edge cell; "circular" starts again at the other end.
+    ``mode``: "constant"; "reflect" mirrors at the edge pixels and needs H > padding; "symmetric"
+    mirrors at the edge itself; "replicate" repeats the edge pixel; "circular" continues at the other end.
     """
     ones = (1,) * len(extents)
     if isinstance(padding, str):
@@ -469,12 +469,13 @@ def padded(place, extents, padding, mode):
             continue
         if mode == "reflect" and max(pair) >= H:
             raise ShapeError(
-                f"{place}: reflecting {max(pair)} cells needs an extent above {max(pair)}; spatial axis {axis} of input "
+                f"{place}: reflecting {max(pair)} pixels needs an extent above {max(pair)}; spatial axis {axis} of input "
                 f"{_by(extents)} has {H}: use at most {H - 1}, or mode='symmetric'"
             )
         if out < 1:
             raise ShapeError(
-                f"{place}: padding {pair} leaves {out} cells of spatial axis {axis} of input {_by(extents)}; at least 1 must stay"
+                f"{place}: padding {pair} leaves {out} pixels of spatial axis {axis} of input {_by(extents)}; at least "
+                f"1 must remain"
             )
     return pairs, output
 

@@ -60,12 +60,12 @@ class Call:
         return np.empty(self.shapes[argument], self.dtype) if out is None else out
 
     def gradients(self, needs_gradient: Sequence[bool], out: Any = None) -> tuple[Any, ...]:
-        """Arrays for all gradients, None for those not ``needs_gradient``."""
+        """Arrays for all gradients, None for those that are not asked for."""
         return tuple(self.gradient(i, out and out[i]) if want else None for i, want in enumerate(needs_gradient))
 
 
 class Implementation:
-    """How a family of operators is computed. Subclasses live in cnncore/families."""
+    """How a family of operators is computed. Subclasses stand in the families' implementation.py."""
 
     # What the plan of a graph may do with buffers. What stands here is always right; a family that allows more says so.
     in_place = False  # forward may write y over its first array, and backward dx over dy
@@ -242,7 +242,7 @@ class Op:
     def with_backward(
         self, *arguments: Any, out: NDArray[Any] | None = None, **settings: Any
     ) -> tuple[Any, Callable[..., Any]]:
-        """``y, backward``: y as from a plain call, and the function that takes dy to the gradients of the arrays given."""
+        """``y, backward``: y as from a plain call, and the function that maps dy to the gradients of the arrays given."""
         arrays, call, needs_gradient = self._recent.find(arguments, settings) or self._bind(arguments, settings)
         y, extras, saved = self.implementation.forward(
             call, arrays, None if out is None else self._checked_out(call, out, arrays)
@@ -416,7 +416,7 @@ class Op:
                 dtype, first = array.dtype, row.name
             elif array.dtype != dtype:
                 raise DtypeError(
-                    f"{self.name}: {first} is {dtype} and {row.name} is {array.dtype}; precisions are never mixed silently: "
+                    f"{self.name}: {first} is {dtype} and {row.name} is {array.dtype}; dtypes are never mixed implicitly: "
                     f"use {row.name}.astype('{dtype}')"
                 )
         return FLOATS[0] if dtype is None else dtype

@@ -175,7 +175,7 @@ def peers_sentence(name, form="{}"):
     """What is known of an operator's peers, in words; ``form`` is how a name of theirs is written."""
     names = PEERS.get(name)
     if names is None:
-        return "not looked for."
+        return "not recorded."
     if not names:
-        return "no operator of its own in PyTorch, TensorFlow, Keras or ONNX."
+        return "no equivalent operator in PyTorch, TensorFlow, Keras or ONNX."
     return ", ".join(form.format(peer) for peer in names) + "."

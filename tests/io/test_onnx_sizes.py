@@ -223,7 +223,7 @@ def test_cut_into_parts(opset):
     if opset >= 18:
         assert_same(content, (2, 3, 7, 8), (1, 3, 9, 2))
     else:
-        with pytest.raises(cnncore.CnnError, match="cannot be cut into 2 equal parts"):
+        with pytest.raises(cnncore.CnnError, match="cannot be split into 2 equal parts"):
             net(np.zeros((1, 3, 7, 8), "f"))
 
 

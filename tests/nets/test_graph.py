@@ -854,7 +854,11 @@ ERRORS = [
         SettingError,
         "stochastic_pool: return_state requests a second result, but a node has one value; omit it",
     ),
-    (wrong_channels, ShapeError, "inception_3a/conv3x3: 3 channels of input (N, 3, 8, 8) cannot be cut into groups=2"),
+    (
+        wrong_channels,
+        ShapeError,
+        "inception_3a/conv3x3: 3 channels of input (N, 3, 8, 8) are not divisible by groups=2",
+    ),
     (
         unknown_setting,
         SettingError,
@@ -966,7 +970,7 @@ def test_scopes_names_and_help():
     assert [v.name for v in (first, second, named)] == ["a/b/relu", "a/b/relu_2", "a/b/c/relu"]
     assert g.relu(x).name == "relu"
     assert {"conv", "max_pool", "input", "output", "scope"} <= set(dir(g))
-    assert "kernel_size" in str(g.conv.__signature__) and "Slides a kernel" in g.conv.__doc__
+    assert "kernel_size" in str(g.conv.__signature__) and "slides a kernel" in g.conv.__doc__
     assert not set(cnncore.OPS) & set(vars(cnncore.Graph)), "an operator hides a method of Graph"
 
 

@@ -468,7 +468,7 @@ def test_pad_says_what_does_not_fit():
         cnncore.ShapeError, match="spatial axis 1 of input 4×3 has 3: use at most 2, or mode='symmetric'"
     ):
         cnncore.pad(x, 3, mode="reflect")
-    with pytest.raises(cnncore.ShapeError, match="at least 1 must stay"):
+    with pytest.raises(cnncore.ShapeError, match="at least 1 must remain"):
         cnncore.pad(x, ((0, 0), (-1, -2)))
     with pytest.raises(cnncore.SettingError, match="one of 'constant', 'reflect'"):
         cnncore.pad(x, 1, mode="mirror")
@@ -507,18 +507,18 @@ def test_cross_entropy_of_large_scores():
 
 def test_cross_entropy_says_what_does_not_fit():
     x = np.zeros((2, 3, 4))
-    with pytest.raises(cnncore.SettingError, match="target holds class 3; 3 classes are numbered 0 to 2"):
+    with pytest.raises(cnncore.SettingError, match="target holds class 3; 3 classes have indices 0 to 2"):
         cnncore.softmax_cross_entropy(x, np.full((2, 4), 3))
     with pytest.raises(cnncore.SettingError, match="target holds class -1"):
         cnncore.softmax_cross_entropy(x, np.full((2, 4), -1))
     cnncore.softmax_cross_entropy(x, np.full((2, 4), -1), ignore_index=-1)
     with pytest.raises(
-        cnncore.ShapeError, match=r"class numbers of shape \(2, 4\) or probabilities of shape \(2, 3, 4\)"
+        cnncore.ShapeError, match=r"class indices of shape \(2, 4\) or probabilities of shape \(2, 3, 4\)"
     ):
         cnncore.softmax_cross_entropy(x, np.zeros((2, 3), int))
-    with pytest.raises(cnncore.DtypeError, match="class numbers are integers"):
+    with pytest.raises(cnncore.DtypeError, match="class indices are integers"):
         cnncore.softmax_cross_entropy(x, np.zeros((2, 3, 4), int))
-    with pytest.raises(cnncore.DtypeError, match="class numbers are integers"):
+    with pytest.raises(cnncore.DtypeError, match="class indices are integers"):
         cnncore.softmax_cross_entropy(x, np.zeros((2, 4)))
     with pytest.raises(cnncore.ShapeError, match="weight has shape"):
         cnncore.softmax_cross_entropy(x, np.zeros((2, 4), int), np.ones(4))

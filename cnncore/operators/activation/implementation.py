@@ -15,7 +15,7 @@ __all__ = ["BothParts", "Gated", "Hardmax", "Maxout", "RandomSlopes", "Softmax",
 
 
 class Maxout(Implementation):
-    """The largest of every ``pieces`` neighbouring channels."""
+    """The maximum of every ``pieces`` adjacent channels."""
 
     per_image = True
     saves = ("x",)
@@ -32,8 +32,8 @@ class Maxout(Implementation):
             return (x[0], None, *x[2:]), None
         if x[1] == 0 or x[1] % pieces:
             raise ShapeError(
-                f"{op.name}: {x[1]} channels of input {x} cannot be cut into pieces={pieces}; give a divisor of {x[1]}, or "
-                f"make the input {-(-x[1] // pieces) * pieces} channels wide"
+                f"{op.name}: {x[1]} channels of input {x} are not divisible by pieces={pieces}; give a divisor of {x[1]}, or "
+                f"use an input of {-(-x[1] // pieces) * pieces} channels"
             )
         return (x[0], x[1] // pieces, *x[2:]), None
 
@@ -59,7 +59,7 @@ def checked_axis(op, shape, settings):
             f"{op.name}: axis {axis} is not an axis of an input {shape} with {len(shape)} dimensions; use "
             f"{-len(shape)} to {len(shape) - 1}"
             if shape
-            else f"{op.name}: a single number has no axis {axis}; use x[None] with axis=0"
+            else f"{op.name}: a scalar has no axis {axis}; use x[None] with axis=0"
         )
     return axis % len(shape)
 
@@ -83,7 +83,7 @@ class AlongAxis(Implementation):
         (x,) = shapes
         axis = checked_axis(op, x, settings)
         if x[axis] == 0:
-            raise ShapeError(f"{op.name}: input {x} is empty along axis {axis}: there is no largest value")
+            raise ShapeError(f"{op.name}: input {x} is empty along axis {axis}: it has no largest value")
         return x, axis
 
     def splits_batch(self, call):
@@ -114,7 +114,7 @@ class Softmax(AlongAxis):
 
 
 class Sparsemax(AlongAxis):
-    """The nearest point of the simplex, along the setting ``axis``; backward works from y."""
+    """The projection onto the simplex, along the setting ``axis``; backward works from y."""
 
     saves = ("y",)
 
@@ -149,7 +149,7 @@ class Hardmax(AlongAxis):
 
 
 class Gated(Implementation):
-    """The first half along the setting ``axis``, each value times a sigmoid of its partner in the second half."""
+    """The first half along the setting ``axis`` times the sigmoid of the second half."""
 
     per_image = True
     saves = ("x",)
@@ -161,7 +161,7 @@ class Gated(Implementation):
             return x, (axis, None)
         if x[axis] % 2:
             raise ShapeError(
-                f"{op.name}: axis {axis} of input {x} has {x[axis]} values, which cannot be cut in two halves; give an even "
+                f"{op.name}: axis {axis} of input {x} has {x[axis]} values, which cannot be split into halves; give an even "
                 f"number, such as {x[axis] + 1}"
             )
         half = x[axis] // 2

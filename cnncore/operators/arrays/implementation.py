@@ -1,4 +1,4 @@
-"""Arrays as such: arithmetic with broadcasting, reductions, products of matrices, and moving values to another shape."""
+"""Operators on arrays: arithmetic with broadcasting, reductions, matrix products, and reshaping."""
 
 import itertools
 import math
@@ -65,7 +65,7 @@ def axis_list(place, name, value):
 def chosen_axes(place, name, value):
     """A check that a setting is an axis or several different ones."""
     if value is None:
-        raise SettingError(f"{place}: {name} must be an integer or several, got None")
+        raise SettingError(f"{place}: {name} must be an integer or a sequence of integers, got None")
     return axis_list(place, name, value)
 
 
@@ -102,7 +102,7 @@ def target_list(place, name, value):
         else:
             checked.append(integer(place, name, entry, -1))
     if checked.count(-1) > 1:
-        raise SettingError(f"{place}: {name} {tuple(checked)} leaves more than one extent to be found; use -1 once")
+        raise SettingError(f"{place}: {name} {tuple(checked)} leaves more than one extent to be inferred; use -1 once")
     return tuple(checked)
 
 
@@ -111,7 +111,8 @@ def gathered_list(place, name, value):
     if isinstance(value, np.ndarray):
         if value.ndim > 1 or (value.size and value.dtype.kind not in "iu"):
             raise SettingError(
-                f"{place}: {name} must be an integer or several in a row, got {value.dtype} of shape {value.shape}"
+                f"{place}: {name} must be an integer or a one-dimensional sequence of integers, got {value.dtype} of "
+                f"shape {value.shape}"
             )
         value = value.tolist()
     if isinstance(value, (tuple, list, range)):
@@ -135,7 +136,7 @@ def axes_within(op, axes, rank, what):
 def check_axes(op, x, most):
     """Raise unless x has no more axes than can be handled."""
     if len(x) > most:
-        raise ShapeError(f"{op.name}: input has {len(x)} dimensions {x}; expected at most {most}: reshape it before")
+        raise ShapeError(f"{op.name}: input has {len(x)} dimensions {x}; expected at most {most}: reshape it first")
 
 
 def check_gradient_fits(op, x, dtype):
@@ -151,14 +152,16 @@ def broadcast(op, shapes, most=MOST_AXES):
     """The common shape of several, as NumPy broadcasts them; an extent that is open in all (but 1 in some) stays open."""
     rank = max(map(len, shapes))
     if rank > most:
-        raise ShapeError(f"{op.name}: arrays {shapes} have {rank} dimensions; expected at most {most}: reshape before")
+        raise ShapeError(
+            f"{op.name}: arrays {shapes} have {rank} dimensions; expected at most {most}: reshape them first"
+        )
     output = []
     for axis in range(-rank, 0):
         extents = {s[axis] for s in shapes if len(s) >= -axis} - {1}
         known = extents - {None}
         if len(known) > 1:
             raise ShapeError(
-                f"{op.name}: arrays of shapes {' and '.join(map(str, shapes))} do not fit each other: along axis {axis} "
+                f"{op.name}: arrays of shapes {' and '.join(map(str, shapes))} do not broadcast: along axis {axis} "
                 f"they have {' and '.join(map(str, sorted(known)))}; extents must be equal, or 1"
             )
         output.append(known.pop() if known else None if extents else 1)
@@ -184,7 +187,7 @@ def summed_to(x, out):
 
 @dataclass(frozen=True)
 class Pairwise(Implementation):
-    """y = f(x, z) for values that meet by broadcasting; ``other`` has the slope with respect to z; ``reads``: what both need."""
+    """y = f(x, z) of arrays that broadcast; ``other`` has the slope with respect to z; ``reads``: what both need."""
 
     function: activation.Activation
     other: activation.Activation
@@ -242,7 +245,7 @@ def target_shape(op, shapes, settings):
 
 
 class Expand(Implementation):
-    """x repeated along axes of extent 1, and along new ones before its own."""
+    """Broadcasts x: repeats it along axes of extent 1, and along new axes before its own."""
 
     saves = ()
 
@@ -253,16 +256,13 @@ class Expand(Implementation):
         check_axes(op, x, MOST_COMPUTED_AXES)
         wide = (1,) * (rank - len(target)) + tuple(target)
         own = (1,) * (rank - len(x)) + tuple(x)
-        for axis, (H, needs_gradient) in enumerate(zip(own, wide, strict=True)):
-            if H not in (None, 1) and needs_gradient not in (None, 1, H):
+        for axis, (H, extent) in enumerate(zip(own, wide, strict=True)):
+            if H not in (None, 1) and extent not in (None, 1, H):
                 raise ShapeError(
-                    f"{op.name}: input {x} has {H} values along an axis that is to have {needs_gradient} (axis {axis} of "
-                    f"{target}); only an extent of 1 can grow"
+                    f"{op.name}: input {x} has extent {H} along an axis for which {extent} is asked (axis {axis} of "
+                    f"{target}); only an extent of 1 can be expanded"
                 )
-        output = tuple(
-            H if needs_gradient == 1 or H not in (None, 1) else needs_gradient
-            for H, needs_gradient in zip(own, wide, strict=True)
-        )
+        output = tuple(H if extent == 1 or H not in (None, 1) else extent for H, extent in zip(own, wide, strict=True))
         check_axes(op, output, MOST_COMPUTED_AXES)
         return output, None
 
@@ -285,7 +285,7 @@ class Expand(Implementation):
 
 @dataclass(frozen=True)
 class Reduction(Implementation):
-    """One value for all along ``axes``; geometry: the axes from 0 on."""
+    """A reduction over ``axes``; geometry: the axes from 0 on."""
 
     function: reduction.Reduction
 
@@ -337,7 +337,7 @@ class Reduction(Implementation):
 
 
 class MatrixProduct(Implementation):
-    """The matrices in the last two axes of x and z multiplied, those before broadcast. NumPy's BLAS computes."""
+    """The matrix products over the last two axes of x and z, the others broadcast; computed by NumPy's BLAS."""
 
     per_image = True
     saves = ("x", "z")
@@ -352,7 +352,7 @@ class MatrixProduct(Implementation):
                 )
         if x[-1] is not None and z[-2] is not None and x[-1] != z[-2]:
             raise ShapeError(
-                f"{op.name}: x {x} has {x[-1]} columns and z {z} has {z[-2]} rows; they must be as many: transpose one?"
+                f"{op.name}: x {x} has {x[-1]} columns and z {z} has {z[-2]} rows; these must be equal: transpose one?"
             )
         return (*broadcast(op, (x[:-2], z[:-2]), MOST_COMPUTED_AXES), x[-2], z[-1]), None
 
@@ -433,7 +433,7 @@ class Reshape(Implementation):
             rest = math.prod(e for e in target if e != -1)
             if rest == 0 or values % rest:
                 raise ShapeError(
-                    f"{op.name}: the {values} values of input {x} do not fit shape {asked}: {values} is no "
+                    f"{op.name}: the {values} values of input {x} do not fit shape {asked}: {values} is not a "
                     f"multiple of {rest}"
                 )
             target[target.index(-1)] = values // rest
@@ -484,7 +484,7 @@ class Reshape(Implementation):
 
 
 class Squeeze(Reshape):
-    """Without axes of extent 1."""
+    """Removes axes of extent 1."""
 
     def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
@@ -495,7 +495,10 @@ class Squeeze(Reshape):
             axes = axes_within(op, settings["axes"], len(x), f"input {x}")
         for axis in axes:
             if x[axis] not in (None, 1):
-                raise ShapeError(f"{op.name}: input {x} has {x[axis]} values along axis {axis}; only 1 can be left out")
+                raise ShapeError(
+                    f"{op.name}: input {x} has extent {x[axis]} along axis {axis}; only an axis of extent "
+                    f"1 can be removed"
+                )
         return tuple(H for axis, H in enumerate(x) if axis not in axes), axes
 
     def splits_batch(self, call):
@@ -503,7 +506,7 @@ class Squeeze(Reshape):
 
 
 class Unsqueeze(Reshape):
-    """With further axes of extent 1."""
+    """Inserts axes of extent 1."""
 
     def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
@@ -518,7 +521,7 @@ class Unsqueeze(Reshape):
 
 
 class Transpose(Implementation):
-    """The axes of x in another order; geometry: the order, and the one that turns it back."""
+    """Permutes the axes of x; geometry: the permutation and its inverse."""
 
     saves = ()
 
@@ -550,7 +553,7 @@ class Transpose(Implementation):
 
 
 class Tile(Implementation):
-    """x side by side with itself."""
+    """Repeats x along each axis."""
 
     saves = ()
 
@@ -587,7 +590,7 @@ class Tile(Implementation):
 
 
 class Gather(Implementation):
-    """Chosen places along one axis; geometry: the axis, and the places from 0 on."""
+    """The entries at given indices along an axis; geometry: the axis, and the indices from 0 on."""
 
     saves = ()
 
@@ -605,7 +608,7 @@ class Gather(Implementation):
         for i in places:
             if not -x[axis] <= i < x[axis]:
                 raise SettingError(
-                    f"{op.name}: index {i} lies outside axis {axis} of input {x}; use {-x[axis]} to {x[axis] - 1}"
+                    f"{op.name}: index {i} is out of range for axis {axis} of input {x}; use {-x[axis]} to {x[axis] - 1}"
                 )
         return output, (axis, tuple(i % x[axis] for i in places))
 
@@ -639,7 +642,7 @@ class Gather(Implementation):
 
 
 class ArangeLike(Implementation):
-    """Numbers at even distances, as many as x has values along an axis. Geometry: that axis, from 0 on."""
+    """Evenly spaced numbers, as many as x has entries along an axis; geometry: that axis, from 0 on."""
 
     saves = ()
 

@@ -252,7 +252,9 @@ cdef void row_from(const Call *call, int64_t position, int64_t stop, Row *row) n
     """The row of an output's values from ``position``, in row-major order, up to ``stop``."""
     cdef int axis
     cdef int64_t rest = position
-    row.x = row.dx = 0
+    row.x = row.dx = row.count = 0
+    if position >= stop:                # no values: an extent may be 0, by which nothing can be divided
+        return
     for axis in range(call.axes - 1, -1, -1):
         row.index[axis] = rest % call.extent[axis]
         rest //= call.extent[axis]

@@ -1,6 +1,6 @@
-"""Rows of the operators on arrays as such: arithmetic, reductions, products of matrices, other shapes, constants.
+"""Schemas of the operators on arrays: arithmetic, reductions, matrix products, reshaping, constants.
 
-Networks from elsewhere are full of them; ONNX has each under a similar name.
+Models imported from ONNX are full of them; each has a similar name there.
 """
 
 import numpy as np
@@ -35,7 +35,7 @@ from .implementation import (
 __all__ = ["SCHEMAS"]
 
 ANY = "any shape of at most 8 dimensions → the same"
-ROUNDED = "nothing; computes in long double and rounds once"
+ROUNDED = "none; computes in long double and rounds once"
 ARITHMETIC = "ONNX operator {}, 2017; NumPy, Harris et al. 2020, Nature, doi:10.1038/s41586-020-2649-2"
 
 
@@ -61,7 +61,7 @@ def single_numbers(rng, x):
 
 
 def pairwise(name, functions, onnx, summary, formula, gradient, example, *, reads=("x", "z"), edges=(), **row):
-    """The row of an operator on two arrays that broadcast."""
+    """The schema of an operator on two arrays that broadcast."""
     domain = row.pop("domain", "any")
     return Op(
         name,
@@ -70,7 +70,7 @@ def pairwise(name, functions, onnx, summary, formula, gradient, example, *, read
         summary=summary,
         formula=formula,
         gradient=gradient + "; where an array was broadcast, the sum over its copies",
-        arrays=(Array("x", "first array"), Array("z", "second array, of a shape that broadcasts with that of x")),
+        arrays=(Array("x", "first array"), Array("z", "second array, broadcast with x")),
         shape=SHAPES,
         edges=(*edges, BROADCAST),
         accumulates="gradients of what was broadcast in long double",
@@ -89,7 +89,7 @@ PAIRWISE = (
         "subtract",
         (arithmetic.SUBTRACT, arithmetic.SUBTRACT_OTHER),
         "Sub",
-        "The differences of two arrays.",
+        "Elementwise subtraction with broadcasting.",
         "y = x − z",
         "dx = dy,   dz = −dy",
         """
@@ -105,7 +105,7 @@ PAIRWISE = (
         "multiply",
         (arithmetic.MULTIPLY, arithmetic.MULTIPLY_OTHER),
         "Mul",
-        "The products of two arrays, value by value.",
+        "Elementwise multiplication with broadcasting.",
         "y = x z",
         "dx = z dy,   dz = x dy",
         """
@@ -123,7 +123,7 @@ PAIRWISE = (
         "divide",
         (arithmetic.DIVIDE, arithmetic.DIVIDE_OTHER),
         "Div",
-        "The quotients of two arrays, value by value.",
+        "Elementwise division with broadcasting.",
         "y = x / z",
         "dx = dy / z,   dz = −x dy / z²",
         """
@@ -139,7 +139,7 @@ PAIRWISE = (
         "maximum",
         (arithmetic.MAXIMUM, arithmetic.MAXIMUM_OTHER),
         "Max",
-        "The larger of two values.",
+        "Elementwise maximum of two arrays with broadcasting.",
         "y = max(x, z)",
         "dx = dy where x ≥ z, else 0;   dz = dy − dx",
         """
@@ -147,14 +147,14 @@ PAIRWISE = (
             >>> cnncore.maximum(np.array([1., 5., 3.]), np.array([2., 4., 3.]))
             array([2., 5., 3.])
         """,
-        edges=("equal values: the gradient is x's", "NaN wins, that of x first"),
+        edges=("equal values: x takes the gradient", "NaN: propagates, that of x first"),
         smooth=False,
     ),
     pairwise(
         "minimum",
         (arithmetic.MINIMUM, arithmetic.MINIMUM_OTHER),
         "Min",
-        "The smaller of two values.",
+        "Elementwise minimum of two arrays with broadcasting.",
         "y = min(x, z)",
         "dx = dy where x ≤ z, else 0;   dz = dy − dx",
         """
@@ -162,14 +162,14 @@ PAIRWISE = (
             >>> cnncore.minimum(np.array([1., 5., 3.]), np.array([2., 4., 3.]))
             array([1., 4., 3.])
         """,
-        edges=("equal values: the gradient is x's", "NaN wins, that of x first"),
+        edges=("equal values: x takes the gradient", "NaN: propagates, that of x first"),
         smooth=False,
     ),
     pairwise(
         "remainder",
         (arithmetic.REMAINDER, arithmetic.REMAINDER_OTHER),
         "Mod",
-        "What is left of values divided by others, of the divisor's sign.",
+        "Elementwise remainder with the sign of the divisor, as Python's %.",
         "y = x − z ⌊x / z⌋",
         "dx = dy,   dz = −⌊x / z⌋ dy",
         """
@@ -177,14 +177,18 @@ PAIRWISE = (
             >>> cnncore.remainder(np.array([5., -5., 5.]), np.array([3., 3., -3.]))
             array([ 2.,  1., -1.])
         """,
-        edges=("z = 0: NaN", "z = ±∞: x, or z where the signs differ", "it jumps where x is a multiple of z"),
+        edges=(
+            "z = 0: NaN",
+            "z = ±∞: x, or z where the signs differ",
+            "y jumps where x is a multiple of z; the gradient ignores it",
+        ),
         smooth=False,
     ),
     pairwise(
         "fmod",
         (arithmetic.FMOD, arithmetic.FMOD_OTHER),
         "Mod (fmod=1)",
-        "What is left of values divided by others, of the dividend's sign.",
+        "Elementwise remainder with the sign of the dividend, as C's fmod.",
         "y = x − z trunc(x / z)",
         "dx = dy,   dz = −trunc(x / z) dy",
         """
@@ -192,14 +196,14 @@ PAIRWISE = (
             >>> cnncore.fmod(np.array([5., -5., 5.]), np.array([3., 3., -3.]))
             array([ 2., -2.,  2.])
         """,
-        edges=("z = 0: NaN", "z = ±∞: x", "it jumps where x is a multiple of z"),
+        edges=("z = 0: NaN", "z = ±∞: x", "y jumps where x is a multiple of z; the gradient ignores it"),
         smooth=False,
     ),
     pairwise(
         "power",
         (arithmetic.POWER, arithmetic.POWER_OTHER),
         "Pow",
-        "Values to the power of others.",
+        "Elementwise power with broadcasting.",
         "y = xᶻ",
         "dx = z xᶻ⁻¹ dy,   dz = y log x dy",
         """
@@ -207,7 +211,7 @@ PAIRWISE = (
             >>> cnncore.power(np.array([1., 2., 3.]), np.array([2.]))
             array([1., 4., 9.])
         """,
-        edges=("x < 0 and z no whole number: NaN", "z = 0: y = 1 with dx = 0", "y = 0: dz = 0"),
+        edges=("x < 0 and z not an integer: NaN", "z = 0: y = 1 with dx = 0", "y = 0: dz = 0"),
         domain="positive",
     ),
 )
@@ -217,7 +221,7 @@ PAIRWISE = (
 
 
 def function_row(name, function, onnx, summary, formula, gradient, example, *, domain="any", edges=(), **row):
-    """The row of y = f(x)."""
+    """The schema of y = f(x)."""
     return Op(
         name,
         Elementwise(function),
@@ -240,7 +244,7 @@ def function_row(name, function, onnx, summary, formula, gradient, example, *, d
 
 
 def stepwise(name, function, onnx, summary, formula, example, edges=()):
-    """The row of a function whose slope is 0 wherever it has one."""
+    """The schema of a function whose derivative is 0 wherever it exists."""
     return function_row(
         name, function, onnx, summary, formula, "∂y/∂x = 0", example, edges=edges, smooth=False, domain="unit"
     )
@@ -251,7 +255,7 @@ FUNCTIONS = (
         "negative",
         arithmetic.NEGATIVE,
         "Neg",
-        "The same values with the other sign.",
+        "Elementwise negation.",
         "y = −x",
         "∂y/∂x = −1",
         ("cnncore.negative(np.array([1., -2.]))", "array([-1.,  2.])"),
@@ -261,7 +265,7 @@ FUNCTIONS = (
         "reciprocal",
         arithmetic.RECIPROCAL,
         "Reciprocal",
-        "One over each value.",
+        "Elementwise reciprocal.",
         "y = 1 / x",
         "∂y/∂x = −1 / x²",
         ("cnncore.reciprocal(np.array([2., -4.]))", "array([ 0.5 , -0.25])"),
@@ -272,7 +276,7 @@ FUNCTIONS = (
         "sqrt",
         arithmetic.SQRT,
         "Sqrt",
-        "The square root of each value.",
+        "Elementwise square root.",
         "y = √x",
         "∂y/∂x = 1 / (2 √x)",
         ("cnncore.sqrt(np.array([4., 9.]))", "array([2., 3.])"),
@@ -283,7 +287,7 @@ FUNCTIONS = (
         "log",
         arithmetic.LOG,
         "Log",
-        "The natural logarithm of each value.",
+        "Elementwise natural logarithm.",
         "y = log x",
         "∂y/∂x = 1 / x",
         ("cnncore.log(np.array([1., np.e]))", "array([0., 1.])"),
@@ -294,7 +298,7 @@ FUNCTIONS = (
         "erf",
         arithmetic.ERF,
         "Erf",
-        "The error function of each value.",
+        "Elementwise error function.",
         "y = 2/√π ∫₀ˣ e^{−t²} dt",
         "∂y/∂x = 2/√π e^{−x²}",
         ("cnncore.erf(np.array([0., np.inf]))", "array([0., 1.])"),
@@ -304,7 +308,7 @@ FUNCTIONS = (
         "floor",
         arithmetic.FLOOR,
         "Floor",
-        "The largest whole number not above each value.",
+        "Rounds each value down to an integer.",
         "y = ⌊x⌋",
         ("cnncore.floor(np.array([1.5, -1.5]))", "array([ 1., -2.])"),
     ),
@@ -312,7 +316,7 @@ FUNCTIONS = (
         "ceil",
         arithmetic.CEIL,
         "Ceil",
-        "The smallest whole number not below each value.",
+        "Rounds each value up to an integer.",
         "y = ⌈x⌉",
         ("cnncore.ceil(np.array([1.5, -1.5]))", "array([ 2., -1.])"),
     ),
@@ -320,16 +324,16 @@ FUNCTIONS = (
         "round",
         arithmetic.ROUND,
         "Round",
-        "The whole number next to each value.",
+        "Rounds each value to the nearest integer.",
         "y = the whole number next to x",
         ("cnncore.round(np.array([0.5, 1.5, -1.2]))", "array([ 0.,  2., -1.])"),
-        edges=("half-way between two: the even one",),
+        edges=("halfway between two integers: the even one",),
     ),
     function_row(
         "sin",
         arithmetic.SIN,
         "Sin",
-        "The sine of each value.",
+        "Elementwise sine.",
         "y = sin x",
         "∂y/∂x = cos x",
         ("cnncore.sin(np.array([0., np.pi / 2]))", "array([0., 1.])"),
@@ -339,7 +343,7 @@ FUNCTIONS = (
         "cos",
         arithmetic.COS,
         "Cos",
-        "The cosine of each value.",
+        "Elementwise cosine.",
         "y = cos x",
         "∂y/∂x = −sin x",
         ("cnncore.cos(np.array([0., np.pi]))", "array([ 1., -1.])"),
@@ -349,7 +353,7 @@ FUNCTIONS = (
         "tan",
         arithmetic.TAN,
         "Tan",
-        "The tangent of each value.",
+        "Elementwise tangent.",
         "y = tan x",
         "∂y/∂x = 1 / cos² x",
         ("cnncore.tan(np.array([0., np.pi / 4]))", "array([0., 1.])"),
@@ -360,7 +364,7 @@ FUNCTIONS = (
         "asin",
         arithmetic.ASIN,
         "Asin",
-        "The angle of which each value is the sine.",
+        "Elementwise arcsine.",
         "y = arcsin x,   −π/2 … π/2",
         "∂y/∂x = 1 / √(1 − x²)",
         ("cnncore.asin(np.array([0., 1.])) / np.pi", "array([0. , 0.5])"),
@@ -371,7 +375,7 @@ FUNCTIONS = (
         "acos",
         arithmetic.ACOS,
         "Acos",
-        "The angle of which each value is the cosine.",
+        "Elementwise arccosine.",
         "y = arccos x,   0 … π",
         "∂y/∂x = −1 / √(1 − x²)",
         ("cnncore.acos(np.array([0., -1.])) / np.pi", "array([0.5, 1. ])"),
@@ -382,7 +386,7 @@ FUNCTIONS = (
         "atan",
         arithmetic.ATAN,
         "Atan",
-        "The angle of which each value is the tangent.",
+        "Elementwise arctangent.",
         "y = arctan x,   −π/2 … π/2",
         "∂y/∂x = 1 / (1 + x²)",
         ("cnncore.atan(np.array([0., 1.])) / np.pi", "array([0.  , 0.25])"),
@@ -391,7 +395,7 @@ FUNCTIONS = (
         "sinh",
         arithmetic.SINH,
         "Sinh",
-        "The hyperbolic sine of each value.",
+        "Elementwise hyperbolic sine.",
         "y = sinh x = (eˣ − e⁻ˣ) / 2",
         "∂y/∂x = cosh x",
         ("cnncore.sinh(np.array([0., np.log(2)]))", "array([0.  , 0.75])"),
@@ -400,7 +404,7 @@ FUNCTIONS = (
         "cosh",
         arithmetic.COSH,
         "Cosh",
-        "The hyperbolic cosine of each value.",
+        "Elementwise hyperbolic cosine.",
         "y = cosh x = (eˣ + e⁻ˣ) / 2",
         "∂y/∂x = sinh x",
         ("cnncore.cosh(np.array([0., np.log(2)]))", "array([1.  , 1.25])"),
@@ -409,7 +413,7 @@ FUNCTIONS = (
         "asinh",
         arithmetic.ASINH,
         "Asinh",
-        "The number of which each value is the hyperbolic sine.",
+        "Elementwise inverse hyperbolic sine.",
         "y = arsinh x = log(x + √(x² + 1))",
         "∂y/∂x = 1 / √(x² + 1)",
         ("cnncore.asinh(np.array([0., 0.75])) / np.log(2)", "array([0., 1.])"),
@@ -418,7 +422,7 @@ FUNCTIONS = (
         "acosh",
         arithmetic.ACOSH,
         "Acosh",
-        "The positive number of which each value is the hyperbolic cosine.",
+        "Elementwise inverse hyperbolic cosine.",
         "y = arcosh x = log(x + √(x² − 1))",
         "∂y/∂x = 1 / √(x² − 1)",
         ("cnncore.acosh(np.array([1., 1.25])) / np.log(2)", "array([0., 1.])"),
@@ -429,7 +433,7 @@ FUNCTIONS = (
         "atanh",
         arithmetic.ATANH,
         "Atanh",
-        "The number of which each value is the hyperbolic tangent.",
+        "Elementwise inverse hyperbolic tangent.",
         "y = artanh x = ½ log((1 + x) / (1 − x))",
         "∂y/∂x = 1 / (1 − x²)",
         ("cnncore.atanh(np.array([0., 0.6])) / np.log(2)", "array([0., 1.])"),
@@ -443,7 +447,7 @@ FUNCTIONS = (
 
 
 def reduction_row(name, function, onnx, summary, formula, gradient, example, *, domain="any", edges=(), **row):
-    """The row of a reduction over axes."""
+    """The schema of a reduction over axes."""
     return Op(
         name,
         Reduction(function),
@@ -452,13 +456,11 @@ def reduction_row(name, function, onnx, summary, formula, gradient, example, *, 
         formula=formula,
         gradient=gradient,
         settings_list=(
-            Setting(
-                "axes", None, "the axis or axes that are reduced, negative ones from the last; None: all", axis_list
-            ),
-            Setting("keepdims", True, "whether they stay, with extent 1", flag),
+            Setting("axes", None, "axis or axes to reduce, negative ones counted from the last; None: all", axis_list),
+            Setting("keepdims", True, "keep the reduced axes, with extent 1", flag),
         ),
         shape="any shape of at most 5 dimensions → the same, with extent 1 along axes; with keepdims=False without them",
-        edges=(*edges, "no values along the axes: refused"),
+        edges=(*edges, "no values along the axes: ShapeError"),
         accumulates="in long double",
         paper=f"ONNX operator {onnx}, 2017",
         cases=(
@@ -480,7 +482,7 @@ REDUCTIONS = (
         "reduce_sum",
         reduction.SUM,
         "ReduceSum",
-        "The sum along axes.",
+        "Sum over axes.",
         "y = Σ x",
         "dx = dy",
         ("cnncore.reduce_sum(np.array([[1., 2.], [3., 4.]]), axes=1)", "array([[3.],\n                   [7.]])"),
@@ -490,7 +492,7 @@ REDUCTIONS = (
         "reduce_mean",
         reduction.MEAN,
         "ReduceMean",
-        "The mean along axes.",
+        "Mean over axes.",
         "y = Σ x / n,   n: values per output",
         "dx = dy / n",
         ("cnncore.reduce_mean(np.array([[1., 2.], [3., 4.]]), axes=0)", "array([[2., 3.]])"),
@@ -500,39 +502,39 @@ REDUCTIONS = (
         "reduce_max",
         reduction.MAX,
         "ReduceMax",
-        "The largest value along axes.",
+        "Maximum over axes.",
         "y = max x",
         "dx = dy for the first of the largest values in row-major order, else 0",
         ("cnncore.reduce_max(np.array([[1., 5.], [3., 4.]]), axes=1, keepdims=False)", "array([5., 4.])"),
-        edges=("NaN wins",),
+        edges=("NaN: propagates",),
         smooth=False,
     ),
     reduction_row(
         "reduce_min",
         reduction.MIN,
         "ReduceMin",
-        "The smallest value along axes.",
+        "Minimum over axes.",
         "y = min x",
         "dx = dy for the first of the smallest values in row-major order, else 0",
         ("cnncore.reduce_min(np.array([[1., 5.], [3., 4.]]), axes=1, keepdims=False)", "array([1., 3.])"),
-        edges=("NaN wins",),
+        edges=("NaN: propagates",),
         smooth=False,
     ),
     reduction_row(
         "reduce_prod",
         reduction.PROD,
         "ReduceProd",
-        "The product along axes.",
+        "Product over axes.",
         "y = Π x",
         "dxᵢ = dy Π xⱼ over all others j",
         ("cnncore.reduce_prod(np.array([[1., 5.], [3., 4.]]), axes=1, keepdims=False)", "array([ 5., 12.])"),
-        edges=("one x = 0: the gradient is its own alone; two: none",),
+        edges=("one x = 0: only its gradient is not 0; two or more: all gradients are 0",),
     ),
     reduction_row(
         "reduce_l1",
         reduction.L1,
         "ReduceL1",
-        "The sum of magnitudes along axes.",
+        "L1 norm over axes: the sum of magnitudes.",
         "y = Σ |x|",
         "dx = sign(x) dy",
         ("cnncore.reduce_l1(np.array([[1., -5.], [3., 4.]]), axes=1, keepdims=False)", "array([6., 7.])"),
@@ -543,7 +545,7 @@ REDUCTIONS = (
         "reduce_l2",
         reduction.L2,
         "ReduceL2",
-        "The Euclidean length along axes.",
+        "L2 norm over axes: the Euclidean length.",
         "y = √(Σ x²)",
         "dx = x dy / y",
         ("cnncore.reduce_l2(np.array([[3., 4.], [0., 5.]]), axes=1, keepdims=False)", "array([5., 5.])"),
@@ -553,7 +555,7 @@ REDUCTIONS = (
         "reduce_sum_square",
         reduction.SUM_SQUARE,
         "ReduceSumSquare",
-        "The sum of squares along axes.",
+        "Sum of squares over axes.",
         "y = Σ x²",
         "dx = 2 x dy",
         ("cnncore.reduce_sum_square(np.array([[3., 4.], [0., 5.]]), axes=1, keepdims=False)", "array([25., 25.])"),
@@ -562,7 +564,7 @@ REDUCTIONS = (
         "reduce_log_sum",
         reduction.LOG_SUM,
         "ReduceLogSum",
-        "The logarithm of the sum along axes.",
+        "Logarithm of the sum over axes.",
         "y = log Σ x",
         "dx = dy / Σ x",
         ("cnncore.reduce_log_sum(np.array([[0.5, 0.5]]), axes=1, keepdims=False)", "array([0.])"),
@@ -573,14 +575,14 @@ REDUCTIONS = (
         "reduce_log_sum_exp",
         reduction.LOG_SUM_EXP,
         "ReduceLogSumExp",
-        "The logarithm of the sum of exponentials along axes.",
+        "Logarithm of the sum of exponentials (log-sum-exp) over axes.",
         "y = log Σ eˣ = m + log Σ e^{x − m},   m = max x",
         "dx = e^{x − y} dy",
         (
             "cnncore.reduce_log_sum_exp(np.array([[1000., 1000.]]), axes=1, keepdims=False) - 1000",
             "array([0.69314718])",
         ),
-        edges=("values of any size: the exponentials are those of x − m",),
+        edges=("overflow: the exponentials are those of x − m",),
     ),
 )
 
@@ -602,13 +604,13 @@ PRODUCTS = (
         "matmul",
         MatrixProduct(),
         family="arrays",
-        summary="Matrices multiplied: those in the last two axes.",
+        summary="Matrix product over the last two axes, with broadcasting of the others.",
         formula="y[…, i, k] = Σ x[…, i, j] z[…, j, k] over j",
         gradient="dx = dy zᵀ,   dz = xᵀ dy; where an array was broadcast, the sum over its copies",
         arrays=(Array("x", "matrices (…, I, J)"), Array("z", "matrices (…, J, K)")),
         shape="(…, I, J) and (…, J, K) → (…, I, K); 2 to 5 dimensions, those before the last two broadcast",
         symbols={"I": "rows of x", "J": "columns of x, rows of z", "K": "columns of z"},
-        edges=(BROADCAST, "for x (N, J) and learned weights use linear"),
+        edges=(BROADCAST, "for x of shape (N, J) and learned weights use linear"),
         accumulates="in x's dtype, in the order of NumPy's BLAS",
         linear=("x", "z"),
         paper="ONNX operator MatMul, 2017; Dongarra et al. 1990, doi:10.1145/77626.79170 (level 3 BLAS)",
@@ -627,8 +629,8 @@ PRODUCTS = (
 
 # ── Other shapes ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-MOVED = "nothing: values are moved"
-LIKE = Array("like", "an array whose extents y is to have, in place of shape", optional=True, differentiable=False)
+MOVED = "none: values are copied"
+LIKE = Array("like", "an array whose shape y takes; instead of shape", optional=True, differentiable=False)
 
 
 def with_other_shape(rng, x):
@@ -645,7 +647,7 @@ SHAPES_OF_ARRAYS = (
         "reshape",
         Reshape(),
         family="arrays",
-        summary="The same values in row-major order, in another shape.",
+        summary="Reshapes an array, in row-major order.",
         formula="y[j] = x[i] where i and j have the same place in row-major order",
         gradient="dx[i] = dy[j]",
         arrays=(Array("x", "input"), LIKE),
@@ -653,14 +655,14 @@ SHAPES_OF_ARRAYS = (
             Setting(
                 "shape",
                 None,
-                "extents of y: an integer; 0 for that of x along the same axis; ('axis', i) for that of x along axis i, "
-                "('axis', i, j) for the product of two; and once −1 for what remains",
+                "extents of y: an integer; 0 for the extent of x along the same axis; ('axis', i) for that of x along "
+                "axis i, ('axis', i, j) for the product of two; and at most one −1 for the remaining extent",
                 target_list,
             ),
-            Setting("allow_zero", False, "whether 0 means an extent of 0 instead", flag),
+            Setting("allow_zero", False, "take 0 as an extent of 0", flag),
         ),
         shape="any shape of at most 8 dimensions → shape",
-        edges=("a number of values that does not fit: refused", "ONNX's allowzero is allow_zero"),
+        edges=("another number of values: ShapeError", "allow_zero is ONNX's allowzero"),
         accumulates=MOVED,
         linear=("x",),
         paper="ONNX operator Reshape, 2017; NumPy, Harris et al. 2020, doi:10.1038/s41586-020-2649-2",
@@ -681,14 +683,10 @@ SHAPES_OF_ARRAYS = (
         "transpose",
         Transpose(),
         family="arrays",
-        summary="The axes in another order.",
+        summary="Transposes (permutes) the axes.",
         formula="y[i_{axes[0]}, i_{axes[1]}, …] = x[i₀, i₁, …]",
         gradient="dx = dy with its axes back in order",
-        settings_list=(
-            Setting(
-                "axes", None, "for each axis of y the axis of x it comes from; None: the other way round", axis_list
-            ),
-        ),
+        settings_list=(Setting("axes", None, "for each axis of y, the axis of x; None: reversed order", axis_list),),
         shape="any shape of at most 8 dimensions → its extents in the order of axes",
         accumulates=MOVED,
         linear=("x",),
@@ -709,16 +707,14 @@ SHAPES_OF_ARRAYS = (
         "squeeze",
         Squeeze(),
         family="arrays",
-        summary="Without axes of extent 1.",
+        summary="Removes axes of extent 1.",
         formula="y = x, in a shape without the axes",
         gradient="dx = dy, in the shape of x",
         settings_list=(
-            Setting(
-                "axes", None, "the axes to leave out; None: all of extent 1, which an open extent is not", axis_list
-            ),
+            Setting("axes", None, "axes to remove; None: all of extent 1, which an open extent is not", axis_list),
         ),
         shape="any shape of at most 8 dimensions → the same without axes",
-        edges=("an axis of another extent: refused",),
+        edges=("an axis of another extent: ShapeError",),
         accumulates=MOVED,
         linear=("x",),
         paper="ONNX operator Squeeze, 2017",
@@ -736,10 +732,10 @@ SHAPES_OF_ARRAYS = (
         "unsqueeze",
         Unsqueeze(),
         family="arrays",
-        summary="With further axes of extent 1.",
+        summary="Inserts axes of extent 1.",
         formula="y = x, in a shape with the axes",
         gradient="dx = dy, in the shape of x",
-        settings_list=(Setting("axes", REQUIRED, "the numbers that the new axes have in y", chosen_axes),),
+        settings_list=(Setting("axes", REQUIRED, "positions of the new axes in y", chosen_axes),),
         shape="any shape → the same with extent 1 at axes, at most 8 dimensions",
         accumulates=MOVED,
         linear=("x",),
@@ -756,12 +752,14 @@ SHAPES_OF_ARRAYS = (
         "expand",
         Expand(),
         family="arrays",
-        summary="Repeated along axes of extent 1.",
+        summary="Broadcasts an array to a shape, by repeating it along axes of extent 1.",
         formula="y[i] = x[i], with 0 for i along axes where x has extent 1",
         gradient="dx = Σ dy over the copies",
         arrays=(Array("x", "input"), LIKE),
         settings_list=(
-            Setting("shape", None, "extents of y, from the last axis on; 1 where x's is to stay", extent_list(1, True)),
+            Setting(
+                "shape", None, "extents of y, aligned at the last axis; 1 keeps the extent of x", extent_list(1, True)
+            ),
         ),
         shape="any shape of at most 5 dimensions → shape, or the extent of x where shape has 1",
         edges=(BROADCAST,),
@@ -789,10 +787,10 @@ SHAPES_OF_ARRAYS = (
         "tile",
         Tile(),
         family="arrays",
-        summary="Side by side with itself.",
+        summary="Tiles an array: repeats it along each axis.",
         formula="y[i] = x[i mod H], along each axis",
         gradient="dx[i] = Σ dy[j] over all j with j mod H = i",
-        settings_list=(Setting("repeats", REQUIRED, "how often along each axis of x", extent_list(1)),),
+        settings_list=(Setting("repeats", REQUIRED, "number of repetitions along each axis of x", extent_list(1)),),
         shape="any shape of at most 8 dimensions → its extents times repeats",
         accumulates="gradients in float64",
         linear=("x",),
@@ -813,17 +811,20 @@ SHAPES_OF_ARRAYS = (
         "gather",
         Gather(),
         family="arrays",
-        summary="Chosen places along one axis.",
+        summary="Gathers the entries at given indices along an axis.",
         formula="y[…, j, …] = x[…, indices[j], …]",
         gradient="dx[…, i, …] = Σ dy[…, j, …] over all j with indices[j] = i",
         settings_list=(
             Setting(
-                "indices", REQUIRED, "places, negative ones from the end; a lone integer: the axis goes", gathered_list
+                "indices",
+                REQUIRED,
+                "indices, negative ones counted from the end; a single integer removes the axis",
+                gathered_list,
             ),
-            Setting("axis", 1, "the axis along which they lie", whole(-8, 7)),
+            Setting("axis", 1, "axis that is indexed", whole(-8, 7)),
         ),
         shape="any shape of at most 8 dimensions → the same, except along axis: as many as indices",
-        edges=("an index outside: refused",),
+        edges=("an index out of range: SettingError",),
         accumulates="gradients in x's dtype, in the order of indices",
         linear=("x",),
         paper="ONNX operator Gather, 2017",
@@ -857,18 +858,18 @@ CONSTANTS = (
         "arange_like",
         ArangeLike(),
         family="arrays",
-        summary="Numbers at even distances, as many as an array has values along an axis: the coordinates of its cells.",
+        summary="Evenly spaced numbers, as many as an array has entries along an axis: pixel coordinates.",
         formula="y[i] = start + step · i, for i below the extent of x along axis",
         gradient="none: y does not depend on the values of x",
-        arrays=(Array("x", "the array whose extent is taken", differentiable=False, role="any"),),
+        arrays=(Array("x", "an array whose extent gives the number of values", differentiable=False, role="any"),),
         settings_list=(
             Setting("axis", -1, "axis of x", whole(-MOST_AXES, MOST_AXES - 1)),
-            Setting("start", 0.0, "first number", number()),
-            Setting("step", 1.0, "distance between two", number()),
+            Setting("start", 0.0, "first value", number()),
+            Setting("step", 1.0, "difference of consecutive values", number()),
         ),
         shape="any shape of at most 8 dimensions → (H,)",
         symbols={"H": "extent of x along axis"},
-        edges=("it has no batch, unless axis is 0", "step 0: the same number for all"),
+        edges=("y has no batch axis, unless axis is 0", "step = 0: all values are equal"),
         accumulates="in float64; the result is rounded to x's dtype",
         smooth=False,
         proof="y does not depend on the values of x",
@@ -884,15 +885,15 @@ CONSTANTS = (
         "constant",
         Constant(),
         family="arrays",
-        summary="An array that the net owns, for arithmetic with others.",
+        summary="An array that the network owns, as an operand of arithmetic.",
         formula="y = value",
         gradient="dvalue = dy",
         arrays=(Array("value", "the array"),),
         shape="any shape of at most 8 dimensions → the same",
         edges=(
-            "in a graph it has no input: g.constant((1, 3, 1, 1)) makes one, net.buffers['constant.value'] holds its numbers; "
-            "with trained=True they are a parameter",
-            "it has no batch: its shape is what it says",
+            "in a graph it has no input: g.constant((1, 3, 1, 1)) makes one, and net.buffers['constant.value'] holds "
+            "its values; with trained=True they are a parameter",
+            "y has no batch axis: its shape is that of the array",
         ),
         accumulates=MOVED,
         linear=("value",),
@@ -906,9 +907,9 @@ CONSTANTS = (
         layer=Layer(
             parameters=(Parameter("value", lambda shapes, settings: settings["shape"], "initial", trained="trained"),),
             settings=(
-                Setting("shape", REQUIRED, "its extents", extent_list(1)),
-                Setting("initial", 0.0, "what it starts with: a number, or the name of an initialiser", first_number),
-                Setting("trained", False, "whether it is a parameter; otherwise it stays as it is", flag),
+                Setting("shape", REQUIRED, "its shape", extent_list(1)),
+                Setting("initial", 0.0, "initial value: a number, or the name of an initialiser", first_number),
+                Setting("trained", False, "train it as a parameter (True), or keep it constant (False)", flag),
             ),
         ),
     ),

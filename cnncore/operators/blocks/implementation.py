@@ -1,4 +1,4 @@
-"""Operators made of other operators: steps in order, their backward passes in reverse, gradients summed where paths meet."""
+"""Operators composed of other operators: steps in order, their backward passes in reverse order, gradients summed at branches."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Described:
-    """A step of a described call, with numbers for names: the row's arrays come first, then the steps' results.
+    """A step of a call, with numbers for names: the arrays of the schema come first, then the steps' results.
 
     ``place`` is where its y lies: None: an array of its own; (step, None): where the activation ``step`` writes, which computes
     in place; (step, index): in a part of what the join ``step`` makes. ``fused``: the activation that is applied while y is

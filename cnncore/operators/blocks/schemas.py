@@ -1,4 +1,4 @@
-"""Rows of the blocks that are made of convolutions: separable convolution, mlpconv, the Inception module."""
+"""Schemas of the blocks that are made of convolutions: separable convolution, mlpconv, the Inception module."""
 
 from ...checks import choice, flag, has_length, integer, whole
 from ...errors import SettingError, ShapeError
@@ -16,14 +16,14 @@ from .implementation import Composition, Step
 __all__ = ["SCHEMAS"]
 
 OPS = {row.name: row for row in (*CONVOLUTIONS, *ACTIVATIONS, *POOLINGS, *NORMALIZATIONS, *JOINS)}
-ADDED_ONCE = "in the arrays' dtype, as its steps do"
+ADDED_ONCE = "in the arrays' dtype, as in its steps"
 
 
 # ── Separable convolution ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def separable_steps(op, shapes, settings):
-    """Every channel by itself, then all channels of every pixel."""
+    """Steps of a separable convolution: depthwise, then pointwise."""
     x, _, pointwise, _ = shapes
     if len(pointwise) != len(x) or any(extent != 1 for extent in pointwise[2:]):
         ones = ", 1" * (len(x) - 2)
@@ -64,13 +64,13 @@ BLOCK_ACTIVATIONS = ("relu", "sigmoid", "tanh", "softplus", "silu", "mish", "gel
 ACTIVATION = Setting(
     "nonlinearity",
     "relu",
-    f"what follows every convolution: one of {', '.join(BLOCK_ACTIVATIONS)}",
+    f"activation after each convolution: one of {', '.join(BLOCK_ACTIVATIONS)}",
     choice(*BLOCK_ACTIVATIONS),
 )
 
 
 def mlpconv_steps(op, shapes, settings):
-    """Three convolutions, each with its activation; the second and third see one pixel."""
+    """Steps of an mlpconv layer: three convolutions, each with its activation; the second and third are 1×1."""
     for name, w in (("w2", shapes[3]), ("w3", shapes[5])):
         if any(extent != 1 for extent in w[2:]):
             raise ShapeError(
@@ -104,7 +104,7 @@ def mlpconv_arrays(widths, kernel, biased=True):
 
 
 def hidden(settings):
-    """The widths of the two hidden layers: as many as outputs where they are left open."""
+    """The widths of the two hidden layers: the number of output channels where hidden is None."""
     width = settings["hidden"]
     return (settings["channels"],) * 2 if width is None else width
 
@@ -144,7 +144,7 @@ REDUCTIONS = ("r3", "r5", "p")
 
 
 def inception_steps(op, shapes, settings):
-    """Four branches side by side; with reductions a 1×1 convolution before the 3×3 and the 5×5 one and after the pooling."""
+    """Steps of an Inception module: four branches, with reduction 1×1 convolutions before 3×3 and 5×5 and after the pooling."""
     arrays = dict(zip((row.name for row in op.arrays), shapes, strict=True))
     x = arrays["x"]
     rank = len(x) - 2
@@ -207,7 +207,7 @@ def filters(place, name, value):
 
 
 def width(settings, name):
-    """The number of outputs of one of a module's convolutions."""
+    """The number of output channels of one convolution of a module."""
     names = ("1", "r3", "3", "r5", "5", "p") if settings["reduction"] else BRANCHES
     given = settings["filters"]
     if len(given) != len(names):
@@ -266,7 +266,7 @@ SCHEMAS = (
         Composition(separable_steps),
         family="convolution",
         literature=("C07",),
-        summary="A depthwise convolution, then a 1×1 convolution over all channels: far fewer weights than a full one.",
+        summary="Depthwise separable convolution: a depthwise convolution, then a 1×1 (pointwise) convolution.",
         formula="""
             h[n, c·M + m, o] = Σ_t w[c·M + m, 0, t] · x[n, c, s·o + d·t − lo]
             y[n,k,o]         = b[k] + Σ_j p[k,j] · h[n,j,o],   p = pointwise
@@ -278,8 +278,8 @@ SCHEMAS = (
         arrays=(
             Array("x", "input"),
             Array("w", "depthwise weights (C · M, 1, *kernel)"),
-            Array("pointwise", "weights (K, C · M, 1, …) of the 1×1 convolution"),
-            Array("b", "bias (K)", optional=True),
+            Array("pointwise", "weights (K, C · M, 1, …) of the pointwise convolution"),
+            Array("b", "bias (K,)", optional=True),
         ),
         settings_list=DEPTHWISE_SETTINGS,
         shape="(N, C, *spatial) → (N, K, *output), output as of conv",
@@ -307,7 +307,7 @@ SCHEMAS = (
             settings=(
                 CHANNELS,
                 KERNEL_SIZE,
-                Setting("multiplier", 1, "M, kernels per channel", whole(1)),
+                Setting("multiplier", 1, "channel multiplier M of the depthwise convolution", whole(1)),
                 BIAS,
                 INITIAL,
             ),
@@ -325,7 +325,7 @@ SCHEMAS = (
         Composition(mlpconv_steps),
         family="convolution",
         literature=("C18",),
-        summary="A small network with two hidden layers slides over the image in place of a linear filter.",
+        summary="mlpconv layer of Network in Network: a convolution and two 1×1 convolutions, each with an activation.",
         formula="""
             h₁ = f(conv(x, w1, b1)),   h₂ = f(conv(h₁, w2, b2)),   y = f(conv(h₂, w3, b3))
             f = nonlinearity; w2 and w3 are 1×1: a perceptron of three layers on every window
@@ -337,11 +337,11 @@ SCHEMAS = (
         arrays=(
             Array("x", "input"),
             Array("w1", "weights (K₁, C, *kernel)"),
-            Array("b1", "bias (K₁)", optional=True),
+            Array("b1", "bias (K₁,)", optional=True),
             Array("w2", "weights (K₂, K₁, 1, …)"),
-            Array("b2", "bias (K₂)", optional=True),
+            Array("b2", "bias (K₂,)", optional=True),
             Array("w3", "weights (K₃, K₂, 1, …)"),
-            Array("b3", "bias (K₃)", optional=True),
+            Array("b3", "bias (K₃,)", optional=True),
         ),
         settings_list=(*(s for s in DEPTHWISE_SETTINGS if s.name in ("stride", "padding")), ACTIVATION, ALGORITHM),
         shape="(N, C, *spatial) → (N, K₃, *output), output as of conv",
@@ -367,7 +367,7 @@ SCHEMAS = (
             settings=(
                 CHANNELS,
                 KERNEL_SIZE,
-                Setting("hidden", None, "channels of the two hidden layers; None: as many as outputs", widths),
+                Setting("hidden", None, "channels of the two hidden layers; None: as many as output channels", widths),
                 BIAS,
                 INITIAL,
             ),
@@ -385,7 +385,8 @@ SCHEMAS = (
         Composition(inception_steps),
         family="convolution",
         literature=("C19",),
-        summary="The Inception module: 1×1, 3×3 and 5×5 convolutions and a 3×3 max pooling of one image, side by side.",
+        summary="Inception module: 1×1, 3×3 and 5×5 convolutions and 3×3 max pooling of the same input, concatenated "
+        "along the channels.",
         formula="""
             y = concat(f₁(x), f₃(r₃(x)), f₅(r₅(x)), f_p(max pool 3×3 of x)),   every f and r: ReLU of a convolution, stride 1
             f₁, r₃, r₅, f_p are 1×1, f₃ is 3×3 padded by 1, f₅ 5×5 padded by 2; without reduction there are no r₃, r₅ and f_p
@@ -397,7 +398,7 @@ SCHEMAS = (
         arrays=(Array("x", "input"), *inception_rows()),
         settings_list=(
             Setting(
-                "reduction", True, "whether there are 1×1 convolutions before 3×3 and 5×5 and after the pooling", flag
+                "reduction", True, "use 1×1 convolutions before the 3×3 and 5×5 branches and after the pooling", flag
             ),
             ALGORITHM,
         ),
@@ -409,8 +410,8 @@ SCHEMAS = (
             "#p": "output channels of the pooling branch",
         },
         edges=(
-            "the pooling's padding never counts (−∞, not 0)",
-            "the 5×5 branch is 5×5, as in the paper; some ports have 3×3 there",
+            "the padding of the pooling never wins (−∞, not 0)",
+            "the 5×5 branch is 5×5, as in the paper; some implementations have 3×3 there",
             "relu at 0: gradient 0; ties of the pooling: first in row-major order",
         ),
         accumulates=ADDED_ONCE,

@@ -1,1 +1,1 @@
-"""Unfold, fold, and the convolutions that gather their windows: deformable, locally connected, partial."""
+"""Unfold, fold, and the convolutions that gather their windows: locally connected, deformable, partial."""

@@ -1,4 +1,4 @@
-"""Operators that take windows one by one: columns of windows and back, weights for every window, deformed windows."""
+"""Operators that treat windows one by one: unfold, fold, locally connected, deformable and partial convolution."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ __all__ = ["DeformableConvolution", "Fold", "LocallyConnected", "PartialConvolut
 
 
 def described(window, groups=1, inputs=1):
-    """The windows of a call, for ops/columns; None while an extent is open."""
+    """The windows of a call, for reference.pyx; None while an extent is open."""
     return None if None in window.output or None in window.low else reference.Columns(window, groups, inputs)
 
 
@@ -74,7 +74,7 @@ class Fold(Implementation):
         taps, count = math.prod(window.kernel), math.prod(window.output)
         if x[1] % taps or x[1] == 0:
             raise ShapeError(
-                f"{op.name}: input {x} has {x[1]} entries in a column; windows of {taps} cells need a multiple of {taps}"
+                f"{op.name}: input {x} has {x[1]} rows in a column; windows of {taps} pixels need a multiple of {taps}"
             )
         if x[2] not in (None, count):
             raise ShapeError(
@@ -122,10 +122,10 @@ class LocallyConnected(Implementation):
         ):
             raise ShapeError(
                 f"{op.name}: w has shape {w}; input {x} and kernel_size {settings['kernel_size']} need (K, {features}, {shown}): "
-                "the cells of a window in all channels of a group, for every window"
+                "the pixels of a window in all channels of a group, for every window"
             )
         if w[0] % groups:
-            raise ShapeError(f"{op.name}: {w[0]} output channels of w {w} cannot be cut into groups={groups}")
+            raise ShapeError(f"{op.name}: {w[0]} output channels of w {w} are not divisible by groups={groups}")
         if b is not None and b != (w[0],) and b != (w[0], *w[2:]):
             raise ShapeError(
                 f"{op.name}: b has shape {b}; expected ({w[0]},), or ({w[0]}, {shown}): one for every window"
@@ -176,7 +176,7 @@ class DeformedGeometry:
 
 
 class DeformableConvolution(Implementation):
-    """A convolution that reads every cell of a window at a place of its own: columns of these, then a 1×1 convolution."""
+    """A convolution that samples every tap of a window at a position of its own: columns of samples, then a 1×1 convolution."""
 
     per_image = False  # offset and mask have images too
     saves = ("x", "offset", "w", "mask")
@@ -197,14 +197,14 @@ class DeformableConvolution(Implementation):
                 f"{op.name}: b has shape {b}; w {w} makes {w[0]} output channels, so b must have shape ({w[0]},)"
             )
         if x[1] % shared:
-            raise ShapeError(f"{op.name}: {x[1]} channels of input {x} cannot be cut into offset_groups={shared}")
+            raise ShapeError(f"{op.name}: {x[1]} channels of input {x} are not divisible by offset_groups={shared}")
         window = geometry.window(op.name, extents, w[2:], settings["stride"], settings["padding"], settings["dilation"])
         taps, output = math.prod(window.kernel), window.output_shape
         for name, array, per_tap in (("offset", offset, 2), ("mask", mask, 1)):
             expected = (x[0], per_tap * shared * taps, *output)
             if array is not None and not fits(array, expected):
                 raise ShapeError(
-                    f"{op.name}: {name} has shape {array}; windows of {taps} cells in {shared} offset group{'s' * (shared > 1)} "
+                    f"{op.name}: {name} has shape {array}; windows of {taps} pixels in {shared} offset group{'s' * (shared > 1)} "
                     f"need {expected}"
                 )
         y = (x[0], w[0], *output)
@@ -251,7 +251,7 @@ class DeformableConvolution(Implementation):
         return dx, doffset, dw, db, dmask
 
     def columns(self, call, image, offset, mask):
-        """The columns of the deformed windows: for every group of channels, cells before channels."""
+        """The columns of the deformed windows: for every group of channels, taps before channels."""
         deformed = innermost(call.geometry.columns, call.dtype)
         call.geometry.windows.deform(image, offset, mask, deformed)
         return deformed
@@ -289,9 +289,9 @@ def fits(extents, expected):
 
 
 class PartialConvolution(Convolution):
-    """A convolution of the pixels that a mask keeps, made up for those that are missing.
+    """A convolution of the pixels that a mask keeps, rescaled for those that are missing.
 
-    Counting the pixels of a window is a convolution of the mask with ones: exact, they are whole numbers.
+    The pixels of a window are counted by a convolution of the mask with ones, which is exact: they are integers.
     """
 
     per_image = False  # the mask has images too

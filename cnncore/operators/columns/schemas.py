@@ -1,4 +1,4 @@
-"""Rows of the operators that take windows one by one: unfold and fold, locally connected, deformable, partial convolution."""
+"""Schemas of the operators that treat windows one by one: unfold, fold, locally connected, deformable and partial convolution."""
 
 import math
 
@@ -25,7 +25,7 @@ STRIDE, PADDING, DILATION, GROUPS, ALGORITHM = (
 
 
 def local_output(shapes, settings):
-    """The windows along each axis, None where that is open."""
+    """The number of windows along each axis, None where that is open."""
     extents = shapes[0][2:]
     window = geometry.window(
         "layer", extents, settings["kernel_size"], settings["stride"], settings["padding"], settings["dilation"]
@@ -59,7 +59,7 @@ def local_arrays(outputs, kernel, windows, groups=1, shared=False):
 
 
 def deformable_arrays(outputs, kernel, windows, groups=1, shared=1, biased=True, masked=True):
-    """offset, w, b and mask for a case; positions stay away from whole numbers, where the gradient has steps."""
+    """offset, w, b and mask for a case; positions stay away from integers, where the gradient jumps."""
 
     def arrays(rng, x):
         N, C = x.shape[:2]
@@ -78,7 +78,7 @@ def deformable_arrays(outputs, kernel, windows, groups=1, shared=1, biased=True,
 
 
 def partial_arrays(outputs, kernel, groups=1, whole_pixels=False, biased=True):
-    """mask, w and b for a case; a corner of every image is missing."""
+    """mask, w and b for a case; a corner of every image is masked."""
 
     def arrays(rng, x):
         shape = (x.shape[0], 1, *x.shape[2:]) if whole_pixels else x.shape
@@ -95,7 +95,7 @@ SCHEMAS = (
         Unfold(),
         family="convolution",
         literature=("C11",),
-        summary="Every window of an image as a column: im2col, what makes a convolution a matrix product.",
+        summary="Unfold (im2col): extracts every window of an image as a column.",
         formula="""
             y[n, c·T + t, o] = x[n,c, s·o + d·t − lo], 0 outside the image
             T: cells of a window, o: the windows in row-major order
@@ -105,8 +105,9 @@ SCHEMAS = (
         shape="(N, C, *spatial) → (N, C · T, windows)",
         symbols={"windows": "number of windows"},
         edges=(
-            "order of a column: channels, then cells of the window in row-major order, as in PyTorch (TensorFlow: cells first)",
-            "fold after unfold is not the identity: every pixel is multiplied by the number of windows that hold it",
+            "order within a column: channels, then pixels of the window in row-major order, as in PyTorch (TensorFlow: "
+            "pixels first)",
+            "fold after unfold is not the identity: every pixel is multiplied by the number of windows that contain it",
         ),
         linear=("x",),
         accumulates="gradients in float64",
@@ -131,12 +132,14 @@ SCHEMAS = (
         Fold(),
         family="convolution",
         literature=("C11",),
-        summary="An image from the columns of its windows, added up where windows overlap: col2im, the adjoint of unfold.",
+        summary="Fold (col2im): sums columns into an image, the adjoint of unfold.",
         formula="y[n,c,q] = Σ x[n, c·T + t, o]   over all (o, t) with s·o + d·t − lo = q",
         gradient="dx[n, c·T + t, o] = dy[n,c, s·o + d·t − lo], 0 outside the image: unfold of dy",
         arrays=(Array("x", "columns (N, C · T, windows)"),),
         settings_list=(
-            Setting("output_size", REQUIRED, "extents of the image, one per axis; an integer: a square"),
+            Setting(
+                "output_size", REQUIRED, "spatial extents of the image: one per axis; an integer means equal extents"
+            ),
             WINDOW,
             STRIDE,
             PADDING,
@@ -144,9 +147,9 @@ SCHEMAS = (
         ),
         shape="(N, C · T, windows) → (N, C, *output_size)",
         symbols={"C": "channels", "windows": "number of windows"},
-        edges=("pixels that no window holds: 0", "order of a column: as unfold makes it"),
+        edges=("pixels that no window contains: 0", "order within a column: as in unfold"),
         linear=("x",),
-        accumulates="in float64, in the order of the cells of a window",
+        accumulates="in float64, in the order of the pixels of a window",
         paper="Chellapilla, Puri & Simard 2006, IWFHR, section 4; Jia et al. 2014, Caffe, arXiv:1408.5093",
         cases=(
             Case(output_size=(5,), kernel_size=3, channels=6, spatial=3, ranks=(1,)),
@@ -165,7 +168,7 @@ SCHEMAS = (
         LocallyConnected(),
         family="convolution",
         literature=("C13",),
-        summary="A convolution whose weights are not shared: every window has its own.",
+        summary="Locally connected convolution: each window has weights of its own, which are not shared.",
         formula="""
             y[n,k,o] = b[k,o] + Σ_c Σ_t w[k, c·T + t, o] · x[n,c, s·o + d·t − lo]
             c runs over the channels of k's group, t over the T cells of a window; outside the image x counts as 0
@@ -177,14 +180,14 @@ SCHEMAS = (
         """,
         arrays=(
             Array("x", "input"),
-            Array("w", "weights (K, C / groups · T, *output): a column, as unfold makes it, for every window"),
-            Array("b", "bias (K) or (K, *output)", optional=True),
+            Array("w", "weights (K, C / groups · T, *output): for every window a column in the order of unfold"),
+            Array("b", "bias (K,) or (K, *output)", optional=True),
         ),
         settings_list=(WINDOW, STRIDE, PADDING, DILATION, GROUPS),
         shape="(N, C, *spatial) → (N, K, *output), output as of conv",
         edges=(
-            "weights fit one image size alone",
-            "no images (N = 0): y and dx are empty, dw and db are 0",
+            "the weights fit one image size only",
+            "N = 0: y and dx are empty, dw and db are 0",
         ),
         accumulates="in float64",
         linear=("x", "w"),
@@ -223,7 +226,7 @@ SCHEMAS = (
         DeformableConvolution(),
         family="convolution",
         literature=("C15",),
-        summary="A convolution whose windows are bent: every cell of every window is read at a place of its own.",
+        summary="Deformable convolution: the sampling positions of each window are shifted by learned offsets.",
         formula="""
             y[n,k,o] = b[k] + Σ_c Σ_t w[k,c,t] · m[n,t,o] · v_c(p),   p = s·o + d·t − lo + Δ[n,t,o]
             v_c(p): x[n,c] interpolated linearly between the four pixels around p; pixels outside the image are 0
@@ -238,25 +241,27 @@ SCHEMAS = (
             Array("x", "input (N, C, H, W)"),
             Array(
                 "offset",
-                "Δ (N, offset_groups · T · 2, *output): row and column of each cell of a window",
+                "offsets Δ (N, offset_groups · T · 2, *output): row and column offset of each tap of each window",
             ),
             Array("w", "weights (K, C / groups, kh, kw)"),
-            Array("b", "bias (K)", optional=True),
-            Array("mask", "m (N, offset_groups · T, *output), version 2", optional=True),
+            Array("b", "bias (K,)", optional=True),
+            Array(
+                "mask", "modulation mask m (N, offset_groups · T, *output), deformable convolution v2", optional=True
+            ),
         ),
         settings_list=(
             STRIDE,
             PADDING,
             DILATION,
             GROUPS,
-            Setting("offset_groups", 1, "number of groups of channels with offsets and a mask of their own", whole(1)),
+            Setting("offset_groups", 1, "number of channel groups, each with offsets and a mask of its own", whole(1)),
         ),
         shape="(N, C, H, W) → (N, K, *output), output as of conv",
         edges=(
-            "whole positions, where v has a kink: the gradient of the pixel to the right and below, [⌊p⌋, ⌊p⌋ + 1)",
-            "positions at or beyond −1 and H: v = 0, and no gradient",
-            "offset 0 and no mask: conv",
-            "order of arguments: as torchvision's deform_conv2d; ONNX DeformConv has w before offset",
+            "integer positions, where v has a kink: the derivative from the right and from below, [⌊p⌋, ⌊p⌋ + 1)",
+            "positions ≤ −1 or ≥ H: v = 0, and no gradient",
+            "offset 0 without mask: equals conv",
+            "order of arguments: as in torchvision's deform_conv2d; ONNX DeformConv has w before offset",
         ),
         accumulates="columns and gradients of x, offset and mask in float64, the sums over them in the arrays' dtype",
         smooth=False,
@@ -290,7 +295,8 @@ SCHEMAS = (
         PartialConvolution(),
         family="convolution",
         literature=("C16",),
-        summary="A convolution of images with missing pixels: what is known of a window stands for all of it.",
+        summary="Partial convolution for inpainting: masked pixels are left out, and each window is rescaled by its "
+        "number of valid pixels.",
         formula="""
             y[n,k,o] = b[k] + T C / m[n,o] · Σ_c Σ_t w[k,c,t] · M x [n,c, s·o + d·t − lo]   where m > 0, else 0
             m[n,o] = Σ M over the window: how many pixels are known;   T C: pixels of a window in the channels of the group
@@ -302,9 +308,9 @@ SCHEMAS = (
         """,
         arrays=(
             Array("x", "input"),
-            Array("mask", "M, 0 where pixels are missing: like x, or of one channel", differentiable=False),
+            Array("mask", "mask M, 0 at missing pixels: of x's shape, or with one channel", differentiable=False),
             Array("w", "weights (K, C / groups, *kernel)"),
-            Array("b", "bias (K)", optional=True),
+            Array("b", "bias (K,)", optional=True),
         ),
         settings_list=(
             STRIDE,
@@ -312,14 +318,19 @@ SCHEMAS = (
             DILATION,
             GROUPS,
             ALGORITHM,
-            Setting("return_mask", False, "also return M′: (N, 1, *output), with groups (N, K, *output)", flag),
+            Setting(
+                "return_mask",
+                False,
+                "also return the updated mask M′: (N, 1, *output), with groups (N, K, *output)",
+                flag,
+            ),
         ),
         shape="(N, C, *spatial) → (N, K, *output), output as of conv",
         edges=(
-            "windows without a known pixel: y = 0, also without the bias, and no gradient",
-            "missing pixels do not matter, whatever they hold (NaN): their gradient is 0",
-            "padding: missing pixels",
-            "mask: any number but 0 counts as 1; M′ is also max_pool of M over the same windows",
+            "windows without a valid pixel: y = 0, without the bias too, and no gradient",
+            "missing pixels have no influence, whatever they hold (NaN): their gradient is 0",
+            "padding: counts as missing",
+            "mask: any nonzero number counts as 1; M′ equals max_pool of M over the same windows",
         ),
         returns="array y; with return_mask=True the pair (y, M′)",
         accumulates="in the arrays' dtype; pixels are counted exactly",

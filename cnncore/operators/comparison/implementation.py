@@ -1,4 +1,4 @@
-"""Booleans: comparisons of values, logic, the choice between two values, and what turns one sort of value into another."""
+"""Comparisons, logical operators, selection by a condition, and conversions between real numbers, integers and booleans."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ __all__ = ["Comparison", "Conversion", "Infinite", "Logic", "Negation", "NotANum
 
 
 class WithoutGradient(Implementation):
-    """What is true or false, or a whole number, does not change with what it is made of."""
+    """An operator whose result is boolean or integer, and therefore has no gradient."""
 
     per_image = True
     saves = ()
@@ -29,7 +29,7 @@ class WithoutGradient(Implementation):
 
 
 class OfOneArray(WithoutGradient):
-    """A value of y for each value of x."""
+    """An elementwise operator: y has the shape of x."""
 
     def infer(self, op, shapes, dtype, settings):
         check_axes(op.name, shapes[0], MOST_AXES)
@@ -38,7 +38,7 @@ class OfOneArray(WithoutGradient):
 
 @dataclass(frozen=True)
 class Comparison(WithoutGradient):
-    """Whether x and z, which meet by broadcasting, stand to each other as one of ``outcomes``: (less, same, more, unordered)."""
+    """Compares x and z with broadcasting; ``outcomes``: y where x is (less, equal, greater, unordered)."""
 
     outcomes: tuple[int, int, int, int]
 
@@ -95,7 +95,7 @@ class Negation(OfOneArray):
 
 
 class Where(Implementation):
-    """x where the condition holds, z elsewhere; all three meet by broadcasting."""
+    """x where the condition is true, z elsewhere; all three broadcast."""
 
     per_image = True
     saves = ("condition",)

@@ -1,4 +1,4 @@
-"""Rows of comparisons, logic, and the choice between two values: what networks that mask or choose are written with."""
+"""Schemas of comparisons, logical operators, selection and conversions, as models with masks use them."""
 
 import numpy as np
 
@@ -13,8 +13,8 @@ __all__ = ["SCHEMAS"]
 
 SAME_SHAPE = "any shape of at most 8 dimensions → the same"
 SHAPES = "two shapes of at most 8 dimensions that broadcast → the broadcast shape"
-EXACT = "nothing: the result is exact"
-NONE = "none: what is true or false does not change with x by little"
+EXACT = "none: the result is exact"
+NONE = "none: y is piecewise constant"
 NO_GRADIENT = "y has no gradient"
 
 
@@ -34,7 +34,7 @@ def thresholds(rng, x):
 
 
 def comparison_row(name, outcomes, onnx, summary, formula, example, nan):
-    """The row of a comparison of two arrays that broadcast."""
+    """The schema of a comparison of two arrays that broadcast."""
     return Op(
         name,
         Comparison(tuple(map(sum, zip(*outcomes, strict=True)))),
@@ -44,7 +44,7 @@ def comparison_row(name, outcomes, onnx, summary, formula, example, nan):
         gradient=NONE,
         arrays=(
             Array("x", "first array", differentiable=False),
-            Array("z", "second array, of a shape that broadcasts with that of x", differentiable=False),
+            Array("z", "second array, broadcast with x", differentiable=False),
         ),
         shape=SHAPES,
         edges=(nan, "0 and −0 are equal", BROADCAST),
@@ -71,7 +71,7 @@ COMPARISONS = (
         "equal",
         (SAME,),
         "Equal",
-        "Whether two values are equal.",
+        "Elementwise x = z with broadcasting.",
         "y = (x = z)",
         "array([False,  True, False])",
         FALSE_FOR_NAN,
@@ -80,7 +80,7 @@ COMPARISONS = (
         "not_equal",
         (LESS, MORE, UNORDERED),
         "Not of Equal",
-        "Whether two values differ.",
+        "Elementwise x ≠ z with broadcasting.",
         "y = (x ≠ z)",
         "array([ True, False,  True])",
         "a NaN: true",
@@ -89,7 +89,7 @@ COMPARISONS = (
         "less",
         (LESS,),
         "Less",
-        "Whether one value is less than another.",
+        "Elementwise x < z with broadcasting.",
         "y = (x < z)",
         "array([ True, False, False])",
         FALSE_FOR_NAN,
@@ -98,7 +98,7 @@ COMPARISONS = (
         "less_equal",
         (LESS, SAME),
         "LessOrEqual",
-        "Whether one value is at most another.",
+        "Elementwise x ≤ z with broadcasting.",
         "y = (x ≤ z)",
         "array([ True,  True, False])",
         FALSE_FOR_NAN,
@@ -107,7 +107,7 @@ COMPARISONS = (
         "greater",
         (MORE,),
         "Greater",
-        "Whether one value is greater than another.",
+        "Elementwise x > z with broadcasting.",
         "y = (x > z)",
         "array([False, False, False])",
         FALSE_FOR_NAN,
@@ -116,7 +116,7 @@ COMPARISONS = (
         "greater_equal",
         (MORE, SAME),
         "GreaterOrEqual",
-        "Whether one value is at least another.",
+        "Elementwise x ≥ z with broadcasting.",
         "y = (x ≥ z)",
         "array([False,  True, False])",
         FALSE_FOR_NAN,
@@ -130,7 +130,7 @@ FINITE = (
         "is_nan",
         NotANumber(),
         family="arrays",
-        summary="Whether a value is NaN.",
+        summary="Tests elementwise for NaN.",
         formula="y = (x ≠ x)",
         gradient=NONE,
         arrays=LONE,
@@ -152,13 +152,13 @@ FINITE = (
         "is_inf",
         Infinite(),
         family="arrays",
-        summary="Whether a value is infinite.",
+        summary="Tests elementwise for infinity.",
         formula="y = (x = −∞ and negative) or (x = ∞ and positive)",
         gradient=NONE,
         arrays=LONE,
         settings_list=(
-            Setting("negative", True, "whether −∞ counts", flag),
-            Setting("positive", True, "whether ∞ counts", flag),
+            Setting("negative", True, "detect −∞", flag),
+            Setting("positive", True, "detect ∞", flag),
         ),
         shape=SAME_SHAPE,
         edges=(FALSE_FOR_NAN,),
@@ -199,7 +199,7 @@ class MaskCase(Case):
 
 
 def logic_row(name, both, one, onnx, summary, formula, example):
-    """The row of a logical operator on two arrays that broadcast."""
+    """The schema of a logical operator on two arrays that broadcast."""
     return Op(
         name,
         Logic(both, one),
@@ -209,7 +209,7 @@ def logic_row(name, both, one, onnx, summary, formula, example):
         gradient=NONE,
         arrays=(
             Array("x", "first array", differentiable=False, role="mask"),
-            Array("z", "second array, of a shape that broadcasts with that of x", differentiable=False, role="mask"),
+            Array("z", "second array, broadcast with x", differentiable=False, role="mask"),
         ),
         shape=SHAPES,
         edges=(BROADCAST,),
@@ -234,7 +234,7 @@ LOGIC = (
         True,
         False,
         "And",
-        "Whether both hold.",
+        "Elementwise logical AND with broadcasting.",
         "y = x ∧ z",
         "array([False, False, False,  True])",
     ),
@@ -243,7 +243,7 @@ LOGIC = (
         True,
         True,
         "Or",
-        "Whether one holds at least.",
+        "Elementwise logical OR with broadcasting.",
         "y = x ∨ z",
         "array([False,  True,  True,  True])",
     ),
@@ -252,7 +252,7 @@ LOGIC = (
         False,
         True,
         "Xor",
-        "Whether one holds and the other does not.",
+        "Elementwise logical XOR with broadcasting.",
         "y = x ⊕ z",
         "array([False,  True,  True, False])",
     ),
@@ -260,7 +260,7 @@ LOGIC = (
         "logical_not",
         Negation(),
         family="arrays",
-        summary="Whether it does not hold.",
+        summary="Elementwise logical NOT.",
         formula="y = ¬x",
         gradient=NONE,
         arrays=(Array("x", "input", differentiable=False, role="mask"),),
@@ -285,7 +285,7 @@ LOGIC = (
 
 
 class ChoiceCase(Case):
-    """A case of which the condition stands before x."""
+    """A case whose condition comes before x."""
 
     def sample(self, rank, dtype=np.float64, seed=0):
         x, condition, *rest = super().sample(rank, dtype, seed)
@@ -307,16 +307,16 @@ CHOICE = (
         "where",
         Where(),
         family="arrays",
-        summary="One of two values, as a condition says.",
+        summary="Selects elementwise from two arrays by a condition.",
         formula="y = x where c holds, else z",
         gradient="dx = dy where c holds, else 0;   dz = dy − dx; where an array was broadcast, the sum over its copies",
         arrays=(
             Array("condition", "c, booleans", differentiable=False, role="mask"),
-            Array("x", "what is taken where c holds"),
-            Array("z", "what is taken elsewhere"),
+            Array("x", "values where c is true"),
+            Array("z", "values where c is false"),
         ),
         shape="three shapes of at most 8 dimensions that broadcast → the broadcast shape",
-        edges=("what is not taken leaves no trace, NaN and ∞ neither", BROADCAST),
+        edges=("values that are not selected have no influence, not even NaN and ∞", BROADCAST),
         accumulates="gradients of what was broadcast in long double",
         linear=("x", "z"),
         paper=ARITHMETIC.format("Where"),
@@ -353,14 +353,14 @@ CONVERSIONS = (
         "as_real",
         Conversion(),
         family="arrays",
-        summary="Integers and booleans as real numbers.",
+        summary="Casts to real numbers (float).",
         formula="y = x; 1 for true, 0 for false",
         gradient="dx = dy; integers and booleans have none",
         arrays=ANYTHING,
         shape=SAME_SHAPE,
         edges=(
-            "integers beyond 2²⁴ in float32, 2⁵³ in float64: the nearest number there is",
-            "without real numbers beside them float32; in a net its dtype",
+            "integers beyond 2²⁴ in float32, 2⁵³ in float64: rounded to the nearest number",
+            "dtype: float32 in a single call, that of the net in a net",
         ),
         accumulates=EXACT,
         paper=CASTS,
@@ -376,12 +376,12 @@ CONVERSIONS = (
         "as_index",
         Conversion(),
         family="arrays",
-        summary="Real numbers and booleans as integers.",
+        summary="Casts to integers (int64).",
         formula="y = x without what follows the point; 1 for true, 0 for false",
         gradient=NONE,
         arrays=(Array("x", "real numbers, integers or booleans", differentiable=False, role="any"),),
         shape=SAME_SHAPE,
-        edges=("NaN: 0", "beyond what int64 holds: its ends"),
+        edges=("NaN: 0", "beyond the range of int64: clipped to it"),
         accumulates=EXACT,
         returns="array y of int64",
         yields="index",
@@ -399,7 +399,7 @@ CONVERSIONS = (
         "as_mask",
         Conversion(),
         family="arrays",
-        summary="Real numbers and integers as booleans.",
+        summary="Casts to booleans: nonzero is true.",
         formula="y = (x ≠ 0)",
         gradient=NONE,
         arrays=(Array("x", "real numbers, integers or booleans", differentiable=False, role="any"),),

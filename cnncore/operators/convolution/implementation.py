@@ -43,15 +43,17 @@ OTHERS = [name for name, row in conv.ALGORITHMS.items() if not row.family and na
 # Those that a choice, by cost or by measuring, is between.
 MEASURED_ALGORITHMS = tuple(name for name, row in conv.ALGORITHMS.items() if row.cost is not None)
 
-STRIDE = Setting("stride", 1, "step from window to window: an integer, or one per axis")
-PADDING = Setting("padding", 0, "pixels around the image: int, one per axis, (low, high) pairs, or a name")
-DILATION = Setting("dilation", 1, "step from tap to tap of the kernel")
-GROUPS = Setting("groups", 1, "number of groups: each output sees the channels of its group only", whole(1))
+STRIDE = Setting("stride", 1, "stride of the window: an integer, or one per axis")
+PADDING = Setting("padding", 0, "padding: an integer, one per axis, (low, high) pairs, or a name such as 'same_upper'")
+DILATION = Setting("dilation", 1, "spacing between the taps of the kernel")
+GROUPS = Setting(
+    "groups", 1, "number of groups: an output channel depends on the input channels of its group only", whole(1)
+)
 ALGORITHM = Setting(
     "algorithm",
     "direct",
-    "how it is computed: 'direct', 'winograd' (3×3 windows with stride 1 or 2 and 5×5 windows with stride 1: less work, more "
-    f"rounding; in tiles of so many outputs as {' and '.join(map(repr, FAMILY_MEMBERS))} say), "
+    "algorithm: 'direct', 'winograd' (3×3 kernels with stride 1 or 2 and 5×5 kernels with stride 1: fewer multiplications, "
+    f"larger rounding errors; {', '.join(map(repr, FAMILY_MEMBERS))} choose the tile), "
     f"{''.join(f'{name!r} ({conv.ALGORITHMS[name].windows}), ' for name in OTHERS)}'auto' (the cheapest) or 'definition'",
     choice("direct", "auto", *FAMILIES, *FAMILY_MEMBERS, *OTHERS, "definition"),
 )
@@ -59,8 +61,7 @@ ALGORITHM = Setting(
 PADDING_MODE = Setting(
     "padding_mode",
     "zeros",
-    "what stands around the image: 'zeros', 'reflect' (mirrored at the edge cells), 'replicate' (the edge cells) or 'circular' "
-    "(the other end)",
+    "padding mode: 'zeros', 'reflect' (mirrored at the edge pixels), 'replicate' (the edge pixels repeated) or 'circular'",
     choice("zeros", "reflect", "replicate", "circular"),
 )
 
@@ -69,8 +70,12 @@ DEPTHWISE_SETTINGS = (STRIDE, PADDING, DILATION, ALGORITHM, PADDING_MODE)
 CAUSAL_SETTINGS = (STRIDE, DILATION, GROUPS, ALGORITHM)
 TRANSPOSE_SETTINGS = (
     STRIDE,
-    Setting("padding", 0, "rows cut off around the result: int, one per axis, (low, high) pairs, or a name"),
-    Setting("output_padding", 0, "rows added at the high end of the result, fewer than stride or dilation"),
+    Setting(
+        "padding",
+        0,
+        "padding of the corresponding conv, removed from y: an integer, one per axis, (low, high) pairs, or a name",
+    ),
+    Setting("output_padding", 0, "rows added at the high end of y, less than stride or dilation"),
     GROUPS,
     DILATION,
     ALGORITHM,
@@ -79,9 +84,9 @@ TRANSPOSE_SETTINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """A described call: its windows, the weights of one group, and the primitives bound to them (None while extents are open).
+    """A call's windows, the weights of one group, and the primitives bound to them (None while extents are open).
 
-    ``padding``: the image with what stands around it, where that is not zeros; the windows are then those of this image.
+    ``padding``: the padded image, where padding_mode is not 'zeros'; the windows are then those of this image.
     """
 
     window: object
@@ -94,7 +99,7 @@ class Geometry:
 
 
 def algorithm_costs(window, images, inputs, outputs, groups=1):
-    """What each algorithm that fits would cost, in multiply-adds at full speed: name → number.
+    """The cost of each algorithm that fits, in multiply-adds at full speed: name → number.
 
     >>> from cnncore.operators.geometry import window
     >>> costs = algorithm_costs(window("conv", (56, 56), (3, 3), padding=1), images=1, inputs=64, outputs=192)
@@ -108,7 +113,7 @@ def algorithm_costs(window, images, inputs, outputs, groups=1):
 
 
 def cheapest_algorithm(costs):
-    """The algorithm that ``costs`` favour; another than "direct" has to promise a tenth."""
+    """The cheapest algorithm by ``costs``; any other than "direct" must save at least a tenth."""
     best = min(costs, key=costs.get)
     return best if costs[best] < 0.9 * costs["direct"] else "direct"
 
@@ -162,7 +167,7 @@ def described(place, window, images, outputs, inputs, settings, padding=None):
 
 
 def windows_of(place, extents, kernel, settings):
-    """The windows of a convolution, and the image that they lie on where something else than zeros stands around it."""
+    """The windows of a convolution, and the padded image that they lie on where padding_mode is not 'zeros'."""
     stride, padding, dilation = settings["stride"], settings["padding"], settings["dilation"]
     window = geometry.window(place, extents, kernel, stride, padding, dilation)
     mode = settings["padding_mode"]
@@ -186,10 +191,10 @@ def check_weights(place, shape, w, form):
 
 
 def check_groups(place, shape, groups):
-    """Raise unless the input's channels can be cut into ``groups``."""
+    """Raise unless ``groups`` divides the input's channels."""
     if shape[1] % groups:
         raise ShapeError(
-            f"{place}: {shape[1]} channels of input {shape} cannot be cut into groups={groups}; give a divisor of "
+            f"{place}: {shape[1]} channels of input {shape} are not divisible by groups={groups}; give a divisor of "
             f"{shape[1]}"
         )
 
@@ -237,11 +242,11 @@ class Convolution(Implementation):
                 else f"; expected w of shape {(w[0], x[1] // groups, *w[2:])}"
             )
             raise ShapeError(
-                f"{op.name}: w {w} takes {w[1]} channels in each of {groups} group{'s' * (groups > 1)}, together "
-                f"{w[1] * groups}; the input {x} has {x[1]}{way}"
+                f"{op.name}: w {w} expects {w[1]} channels in each of {groups} group{'s' * (groups > 1)}, "
+                f"{w[1] * groups} in total; the input {x} has {x[1]}{way}"
             )
         if w[0] % groups:
-            raise ShapeError(f"{op.name}: {w[0]} output channels of w {w} cannot be cut into groups={groups}")
+            raise ShapeError(f"{op.name}: {w[0]} output channels of w {w} are not divisible by groups={groups}")
         check_bias(op.name, b, w[0], w)
         window, padding = windows_of(op.name, extents, w[2:], settings)
         return (x[0], w[0], *window.output_shape), described(op.name, window, x[0], w[0], w[1], settings, padding)
@@ -307,7 +312,7 @@ class Convolution(Implementation):
 
 
 class DepthwiseConvolution(Convolution):
-    """As many groups as channels: each has kernels of its own."""
+    """A convolution with as many groups as channels: each channel has kernels of its own."""
 
     def plain(self, place, x, w, settings):
         check_weights(place, x, w, "(C · M, 1, *kernel)")
@@ -320,7 +325,7 @@ class DepthwiseConvolution(Convolution):
 
 
 class CausalConvolution(Convolution):
-    """Along one axis, padded at its low end alone: y at t depends on x up to t."""
+    """A convolution along one axis that is padded at the low end only: y at t depends on x up to t."""
 
     def plain(self, place, x, w, settings):
         geometry.spatial(place, x, (1,))
@@ -330,7 +335,7 @@ class CausalConvolution(Convolution):
 
 
 class FlippedConvolution(Convolution):
-    """The kernel from its end to its beginning, as mathematics defines convolution; weights are read through negative strides."""
+    """A convolution with the kernel flipped, as mathematics defines it; the weights are read through negative strides."""
 
     def kernels(self, call, w):
         return w[(..., *(slice(None, None, -1),) * (w.ndim - 2))]
@@ -340,7 +345,7 @@ class FlippedConvolution(Convolution):
 
 
 class LinearAsConvolution(Convolution):
-    """The weights of a linear layer on a flattened image, as the kernel that slides over larger ones."""
+    """A linear layer on flattened images as a convolution: its weights are the kernel."""
 
     def plain(self, place, x, w, settings):
         size = per_axis(place, "image_size", settings["image_size"], len(x) - 2, minimum=1)
@@ -380,7 +385,7 @@ class TransposedConvolution(Convolution):
         check_weights(op.name, x, w, "(C, K / groups, *kernel)")
         if w[0] != x[1]:
             raise ShapeError(
-                f"{op.name}: w {w} takes {w[0]} channels, the input {x} has {x[1]}; expected w of shape "
+                f"{op.name}: w {w} expects {w[0]} channels, the input {x} has {x[1]}; expected w of shape "
                 f"{(x[1], *w[1:])}: (C, K / groups, *kernel), input channels first"
             )
         check_groups(op.name, x, groups)
@@ -447,14 +452,14 @@ class Linear(Implementation):
     def infer(self, op, shapes, dtype, settings):
         x, w, b = shapes
         if len(x) == 0:
-            raise ShapeError(f"{op.name}: input is a single number; expected (N, features) or (..., features)")
+            raise ShapeError(f"{op.name}: input is a single number; expected (N, features) or (…, features)")
         if len(w) != 2 or 0 in w:
             raise ShapeError(f"{op.name}: w has shape {w}; expected (outputs, features) with features = {x[-1]}")
         if x[-1] != w[1]:
-            hint = "; w.T would fit: (outputs, features) is expected" if x[-1] == w[0] else ""
+            hint = "; w.T would fit: the shape is (outputs, features)" if x[-1] == w[0] else ""
             if not hint and len(x) > 2 and None not in x[1:] and math.prod(x[1:]) == w[1]:
                 hint = f"; flatten the input first: {(x[0], w[1])}"
-            raise ShapeError(f"{op.name}: w {w} takes {w[1]} features, the input {x} has {x[-1]}{hint}")
+            raise ShapeError(f"{op.name}: w {w} expects {w[1]} features, the input {x} has {x[-1]}{hint}")
         check_bias(op.name, b, w[0], w)
         rows = None if None in x else math.prod(x[:-1])
         window = geometry.window(op.name, (1,), 1)

@@ -1,4 +1,4 @@
-"""Rows of the convolution variants."""
+"""Schemas of the convolutions."""
 
 import math
 
@@ -24,8 +24,8 @@ __all__ = ["SCHEMAS"]
 
 CHANNELS = Setting("channels", REQUIRED, "number of output channels", whole(1))
 KERNEL_SIZE = Setting("kernel_size", REQUIRED, "extent of the kernel: an integer, or one per axis")
-BIAS = Setting("bias", True, "whether b exists", flag)
-INITIAL = Setting("initial", "he", "how w starts: the name of an initialiser, or a number")
+BIAS = Setting("bias", True, "learn a bias b", flag)
+INITIAL = Setting("initial", "he", "initialiser of w: a name, or a number")
 
 
 def kernel_extents(input_shape, settings):
@@ -68,7 +68,7 @@ def depthwise_bias(shapes, settings):
 
 
 def transposed_fans(shape):
-    """Inputs and outputs have changed places; a stride thins out both alike and is left out."""
+    """Fans of a transposed convolution: inputs and outputs change places; the stride thins out both alike and is left out."""
     taps = math.prod(shape[2:])
     return shape[0] * taps, shape[1] * taps
 
@@ -125,7 +125,7 @@ SCHEMAS = (
         Convolution(),
         family="convolution",
         literature=("C01", "C02", "C03", "C04", "C05", "C09", "C10"),
-        summary="Slides a kernel over the image: the weighted sum of each window, one kernel per output channel.",
+        summary="Convolution (cross-correlation, as in PyTorch): slides a kernel over the image, in 1 to 3 spatial dimensions.",
         formula="""
             y[n,k,o] = b[k] + Σ_c Σ_t w[k,c,t] · x[n,c, s·o + d·t − lo]
             c runs over the C/G channels of k's group, t over the kernel; outside the image x counts as 0, or with another
@@ -139,15 +139,15 @@ SCHEMAS = (
         arrays=(
             Array("x", "input"),
             Array("w", "weights (K, C / groups, *kernel)"),
-            Array("b", "bias (K)", optional=True),
+            Array("b", "bias (K,)", optional=True),
         ),
         settings_list=CONV_SETTINGS,
         shape="(N, C, *spatial) → (N, K, *output), output = ⌊(H + lo + hi − d(k − 1) − 1) / s⌋ + 1 per axis",
         edges=(
             "padding: 'same_upper' and 'same_lower' give ⌈H / s⌉ outputs, 'same_torch' (stride 1) H",
             "padding_mode: 'reflect' needs padding < H; the gradient of a pixel is the sum over all its copies",
-            "rows at the high end that no window reaches: their gradient is exactly 0",
-            "no images (N = 0): y and dx are empty, dw and db are 0",
+            "rows at the high end that no window covers: their gradient is exactly 0",
+            "N = 0: y and dx are empty, dw and db are 0",
         ),
         accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
         linear=("x", "w"),
@@ -185,7 +185,7 @@ SCHEMAS = (
         TransposedConvolution(),
         family="convolution",
         literature=("C08",),
-        summary="The adjoint of a convolution: every pixel adds its multiple of the kernel to the result.",
+        summary="Transposed convolution, the gradient of conv with respect to its input: upsamples with a learned kernel.",
         formula="""
             y[n,k,q] = b[k] + Σ_c Σ_t w[c,k,t] · x[n,c,o]   over all (o, t) with s·o + d·t − lo = q
         """,
@@ -197,15 +197,15 @@ SCHEMAS = (
         arrays=(
             Array("x", "input"),
             Array("w", "weights (C, K / groups, *kernel): input channels first"),
-            Array("b", "bias (K)", optional=True),
+            Array("b", "bias (K,)", optional=True),
         ),
         settings_list=TRANSPOSE_SETTINGS,
         shape="(N, C, *spatial) → (N, K, *output), "
         "output = (H − 1)s − lo − hi + d(k − 1) + 1 + output_padding per axis",
         edges=(
-            "output_padding: adds rows at the high end only; where no pixel reaches them y is the bias",
+            "output_padding: adds rows at the high end only; where no pixel contributes, y is the bias",
             "padding 'same_upper' and 'same_lower': H·s outputs",
-            "no images (N = 0): y and dx are empty, dw and db are 0",
+            "N = 0: y and dx are empty, dw and db are 0",
         ),
         accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
         linear=("x", "w"),
@@ -234,7 +234,7 @@ SCHEMAS = (
         DepthwiseConvolution(),
         family="convolution",
         literature=("C06",),
-        summary="Convolves every channel by itself, with one kernel or several for each.",
+        summary="Depthwise convolution: convolves each channel with its own kernel, or with several.",
         formula="""
             y[n, c·M + m, o] = b[c·M + m] + Σ_t w[c·M + m, 0, t] · x[n, c, s·o + d·t − lo],   m = 0 … M − 1
         """,
@@ -245,15 +245,15 @@ SCHEMAS = (
         """,
         arrays=(
             Array("x", "input"),
-            Array("w", "weights (C · M, 1, *kernel): the M kernels of the first channel first"),
-            Array("b", "bias (C · M)", optional=True),
+            Array("w", "weights (C · M, 1, *kernel), the M kernels of the first channel first"),
+            Array("b", "bias (C · M,)", optional=True),
         ),
         settings_list=DEPTHWISE_SETTINGS,
         shape="(N, C, *spatial) → (N, C · M, *output), output as of conv",
         edges=(
-            "the same as conv with groups = C, whose weights fit; TensorFlow's (*kernel, C, M) have to be transposed",
+            "equals conv with groups = C and the same weights; TensorFlow's weights (*kernel, C, M) have to be transposed",
             "padding and padding_mode: as conv",
-            "no images (N = 0): y and dx are empty, dw and db are 0",
+            "N = 0: y and dx are empty, dw and db are 0",
         ),
         accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
         linear=("x", "w"),
@@ -271,7 +271,7 @@ SCHEMAS = (
             ),
             settings=(
                 KERNEL_SIZE,
-                Setting("multiplier", 1, "M, kernels per channel", whole(1)),
+                Setting("multiplier", 1, "channel multiplier M: output channels per input channel", whole(1)),
                 BIAS,
                 INITIAL,
             ),
@@ -290,7 +290,7 @@ SCHEMAS = (
         CausalConvolution(),
         family="convolution",
         literature=("C14",),
-        summary="Convolution along time that never looks ahead: y at t depends on x up to t.",
+        summary="Causal convolution: 1-D convolution along time whose y at t depends only on x up to t.",
         formula="y[n,k,o] = b[k] + Σ_c Σ_t w[k,c,t] · x[n,c, s·o + d·t − d(k − 1)],   x = 0 before the beginning",
         gradient="""
             dx[n,c,q] = Σ_k Σ_t w[k,c,t] · dy[n,k,o]   over all (o, t) with s·o + d·t − d(k − 1) = q
@@ -299,14 +299,14 @@ SCHEMAS = (
         """,
         arrays=(
             Array("x", "input (N, C, L)"),
-            Array("w", "weights (K, C / groups, kernel); the last tap meets the present"),
-            Array("b", "bias (K)", optional=True),
+            Array("w", "weights (K, C / groups, kernel); the last tap is applied to the present"),
+            Array("b", "bias (K,)", optional=True),
         ),
         settings_list=CAUSAL_SETTINGS,
         shape="(N, C, L) → (N, K, ⌈L / s⌉)",
         edges=(
-            "padded by d(k − 1) zeros at the low end alone",
-            "no images (N = 0): y and dx are empty, dw and db are 0",
+            "padding: d(k − 1) zeros at the low end only",
+            "N = 0: y and dx are empty, dw and db are 0",
         ),
         accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
         linear=("x", "w"),
@@ -328,7 +328,7 @@ SCHEMAS = (
         FlippedConvolution(),
         family="convolution",
         literature=("C20",),
-        summary="Convolution as mathematics defines it: the kernel is read from its end to its beginning.",
+        summary="True convolution: conv with the kernel flipped along all its axes.",
         formula="""
             y[n,k,o] = b[k] + Σ_c Σ_t w[k,c, e − t] · x[n,c, s·o + d·t − lo],   e: the last tap of the kernel
         """,
@@ -340,14 +340,14 @@ SCHEMAS = (
         arrays=(
             Array("x", "input"),
             Array("w", "weights (K, C / groups, *kernel)"),
-            Array("b", "bias (K)", optional=True),
+            Array("b", "bias (K,)", optional=True),
         ),
         settings_list=CONV_SETTINGS,
         shape="(N, C, *spatial) → (N, K, *output), output as of conv",
         edges=(
-            "the same as conv with every kernel reversed along all its axes: weights of Theano, which flipped, fit here",
-            "kernel of one pixel: conv",
-            "no images (N = 0): y and dx are empty, dw and db are 0",
+            "equals conv with every kernel reversed along all axes; weights of Theano, which flips kernels, fit here",
+            "1×1 kernel: equals conv",
+            "N = 0: y and dx are empty, dw and db are 0",
         ),
         accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
         linear=("x", "w"),
@@ -373,7 +373,7 @@ SCHEMAS = (
         LinearAsConvolution(),
         family="convolution",
         literature=("C12",),
-        summary="A linear classifier of flattened images, slid over images of any size.",
+        summary="A linear layer on flattened images, applied as a convolution to larger images.",
         formula="""
             y[n,k,o] = b[k] + Σ_c Σ_t w[k, f(c,t)] · x[n,c, s·o + t],   t over an image of image_size
             f: where (c,t) lies in the flattened image; channels first (c H + i) W + j, channels last (i W + j) C + c
@@ -384,21 +384,21 @@ SCHEMAS = (
             db[k]        = Σ_n Σ_o dy[n,k,o]
         """,
         arrays=(
-            Array("x", "input, as large as the classifier's image or larger"),
+            Array("x", "input, at least as large as image_size"),
             Array("w", "weights (outputs, C · *image_size) of the linear layer"),
-            Array("b", "bias (outputs)", optional=True),
+            Array("b", "bias (outputs,)", optional=True),
         ),
         settings_list=(
             Setting(
                 "image_size",
                 REQUIRED,
-                "extents of the classifier's image: an integer, or one per axis",
+                "spatial extents of the images that the linear layer takes: an integer, or one per axis",
             ),
-            Setting("stride", 1, "step from image to image"),
+            Setting("stride", 1, "stride between images"),
             Setting(
                 "order",
                 "channels_first",
-                "order in which images were flattened: 'channels_first' (C, H, W), or 'channels_last' (H, W, C) as in TensorFlow",
+                "order of the flattened features: 'channels_first' (C, H, W), or 'channels_last' (H, W, C) as in TensorFlow",
                 choice("channels_first", "channels_last"),
             ),
             ALGORITHM,
@@ -406,7 +406,7 @@ SCHEMAS = (
         shape="(N, C, *spatial) → (N, outputs, *output), output = ⌊(H − image_size) / s⌋ + 1 per axis",
         symbols={"outputs": "outputs of the linear layer"},
         edges=(
-            "an image of image_size: y is what linear makes of it, with axes of extent 1",
+            "an input of image_size: y is the result of linear, with spatial extents 1",
             "cnncore.linear_to_conv and cnncore.conv_to_linear convert the weights themselves",
         ),
         accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
@@ -430,7 +430,7 @@ SCHEMAS = (
         Linear(),
         family="convolution",
         literature=("L01",),
-        summary="Every output is a weighted sum of all features.",
+        summary="Fully connected layer: y = x Wᵀ + b.",
         formula="y[n,k] = b[k] + Σ_c w[k,c] · x[n,c]",
         gradient="""
             dx[n,c] = Σ_k w[k,c] · dy[n,k]
@@ -440,11 +440,11 @@ SCHEMAS = (
         arrays=(
             Array("x", "input"),
             Array("w", "weights (outputs, features)"),
-            Array("b", "bias (outputs)", optional=True),
+            Array("b", "bias (outputs,)", optional=True),
         ),
         shape="(…, features) → (…, outputs), usually (N, features) → (N, outputs)",
         symbols={"features": "input features", "outputs": "output features"},
-        edges=("leading axes: any number of them, also none", "no rows (N = 0): y and dx are empty, dw and db are 0"),
+        edges=("leading axes: any number, also none", "N = 0: y and dx are empty, dw and db are 0"),
         accumulates="in the arrays' dtype",
         linear=("x", "w"),
         paper="Rosenblatt 1958, doi:10.1037/h0042519",

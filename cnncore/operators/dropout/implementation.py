@@ -15,12 +15,12 @@ ALPHA_PRIME = -1.7580993408473766
 
 
 def dropout_numbers(p):
-    """(scale, shift, fill): the mean stays, scale = 1 / (1 − p)."""
+    """(scale, shift, fill): the mean is kept, scale = 1 / (1 − p)."""
     return (1 / (1 - p) if p < 1 else 0.0), 0.0, 0.0
 
 
 def alpha_dropout_numbers(p):
-    """(scale, shift, fill): mean 0 and variance 1 stay, a = (q + α′² q p)^−½ with q = 1 − p, b = −a p α′."""
+    """(scale, shift, fill): mean 0 and variance 1 are kept, a = (q + α′² q p)^−½ with q = 1 − p, b = −a p α′."""
     q = 1 - p
     if q == 0:
         return 0.0, 0.0, 0.0

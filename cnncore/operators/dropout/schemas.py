@@ -6,15 +6,15 @@ from ..schema import ANY_SHAPE, Array, Case, Setting, X
 from .implementation import Dropping, alpha_dropout_numbers, dropout_numbers
 
 DROP_SETTINGS = (
-    Setting("p", 0.5, "probability that a value is dropped", number(0, 1)),
-    Setting("training", True, "whether anything is dropped; otherwise y = x", flag),
-    Setting("seed", 0, "which mask is drawn; the same seed draws the same mask", whole(0, 2**64 - 1)),
-    Setting("return_state", False, "also return the mask, True where values are kept", flag),
+    Setting("p", 0.5, "probability of dropping a value", number(0, 1)),
+    Setting("training", True, "drop values (True), or return x (False)", flag),
+    Setting("seed", 0, "seed of the random mask", whole(0, 2**64 - 1)),
+    Setting("return_state", False, "also return the mask, which is True for values that are kept", flag),
 )
-STATE = Array("state", "mask of an earlier call, to be used again; drawn from seed where left out", True, False, "mask")
-STATE_EDGE = "the mask depends on seed and position alone: neither on threads nor on the dtype"
-DROPPED_EDGE = "dropped values do not matter: a dropped NaN leaves no trace"
-WITH_STATE = "array y; with return_state=True the pair (y, mask), booleans"
+STATE = Array("state", "mask of an earlier call, to be used again; drawn from seed by default", True, False, "mask")
+STATE_EDGE = "the mask depends on the seed and the position only, neither on the number of threads nor on the dtype"
+DROPPED_EDGE = "dropped values have no influence, not even NaN"
+WITH_STATE = "array y; with return_state=True the pair (y, mask), the mask of booleans"
 
 
 def drop_state(rng, x):
@@ -31,7 +31,7 @@ SCHEMAS = (
         Dropping(dropout_numbers),
         family="layers",
         literature=("L06",),
-        summary="Drops values at random and scales the others up, so that the mean stays.",
+        summary="Dropout: sets values to 0 at random in training and scales the others by 1 / (1 − p).",
         formula="y = m x / (1 − p),   m = 0 with probability p, else 1;   outside training y = x",
         gradient="dx = m dy / (1 − p)",
         arrays=(X, STATE),
@@ -60,7 +60,7 @@ SCHEMAS = (
         Dropping(dropout_numbers, per_channel=True),
         family="layers",
         literature=("L07",),
-        summary="Drops whole channels at random and scales the others up, so that the mean stays.",
+        summary="Spatial dropout: sets whole channels to 0 at random in training and scales the others by 1 / (1 − p).",
         formula="""
             y = m x / (1 − p),   m = 0 with probability p, else 1, one for each channel of each image;   outside training y = x
         """,
@@ -86,7 +86,7 @@ SCHEMAS = (
         Dropping(alpha_dropout_numbers),
         family="layers",
         literature=("L08",),
-        summary="Drops values to what selu makes of −∞, and keeps mean 0 and variance 1.",
+        summary="Alpha dropout for SELU networks: sets values to selu(−∞) at random and keeps mean 0 and variance 1.",
         formula="""
             y = a (m x + α′ (1 − m)) + b,   m = 0 with probability p, else 1;   outside training y = x
             α′ = −λα = −1.7580993408473766,   q = 1 − p,   a = (q + α′² q p)^−½,   b = −a p α′
@@ -111,7 +111,7 @@ SCHEMAS = (
         Dropping(alpha_dropout_numbers, per_channel=True),
         family="layers",
         literature=("L09",),
-        summary="Drops whole channels to what selu makes of −∞, and keeps mean 0 and variance 1.",
+        summary="Alpha dropout of whole channels, for SELU networks: keeps mean 0 and variance 1.",
         formula="""
             y = a (m x + α′ (1 − m)) + b,   m = 0 with probability p, else 1, one for each channel of each image
             α′, a and b as of alpha_dropout;   outside training y = x

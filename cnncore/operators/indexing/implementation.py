@@ -1,4 +1,4 @@
-"""Positions: where the largest values are, values taken from positions and put there, sums up to each value, triangles."""
+"""Searching, gathering and scattering along axes, cumulative sums and products, triangular matrices, one-hot encoding."""
 
 import math
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ def axis_of(op, x, settings):
     """The axis of a call, from 0 on; x has an extent there that is known and not 0, or open."""
     check_axes(op, x, MOST_AXES)
     if not x:
-        raise ShapeError(f"{op.name}: input is one number without axes; expected 1 to {MOST_AXES} dimensions")
+        raise ShapeError(f"{op.name}: input is a scalar without axes; expected 1 to {MOST_AXES} dimensions")
     (axis,) = axes_within(op, (settings["axis"],), len(x), f"input {x}")
     return axis
 
@@ -43,7 +43,7 @@ def without(x, axis, extent=None):
 
 @dataclass(frozen=True)
 class Place(WithoutGradient):
-    """Where along an axis the largest value is, or the smallest; geometry: the axis."""
+    """The index of the largest or smallest value along an axis; geometry: the axis."""
 
     largest: bool
 
@@ -52,7 +52,7 @@ class Place(WithoutGradient):
         axis = axis_of(op, x, settings)
         check_gradient_fits(op, x, dtype)
         if x[axis] == 0:
-            raise ShapeError(f"{op.name}: input {x} has no values along axis {axis}; there is no place to find")
+            raise ShapeError(f"{op.name}: input {x} has no values along axis {axis}; an index needs at least one")
         return without(x, axis, 1 if settings["keepdims"] else None), axis
 
     def forward(self, call, arrays, out=None):
@@ -71,7 +71,7 @@ class Place(WithoutGradient):
 
 
 class TopK(Implementation):
-    """The k largest values along an axis, or the smallest, in order, and where they are; geometry: the axis."""
+    """The k largest or smallest values along an axis, in order, and their indices; geometry: the axis."""
 
     per_image = True
     saves = ()
@@ -82,7 +82,7 @@ class TopK(Implementation):
         check_gradient_fits(op, x, dtype)
         if x[axis] is not None and k > x[axis]:
             raise ShapeError(
-                f"{op.name}: k={k} of the {x[axis]} values along axis {axis} of input {x}; use at most as many"
+                f"{op.name}: k={k} exceeds the {x[axis]} values along axis {axis} of input {x}; use k ≤ {x[axis]}"
             )
         return without(x, axis, k), axis
 
@@ -111,7 +111,7 @@ class TopK(Implementation):
 
 @dataclass(frozen=True)
 class Cumulative(Implementation):
-    """The sums, or products, of the values along an axis up to each of them; geometry: the axis."""
+    """Cumulative sums or products along an axis; geometry: the axis."""
 
     product: bool
 
@@ -155,7 +155,7 @@ class Cumulative(Implementation):
 
 
 class Triangle(Implementation):
-    """The matrices in the last two axes, 0 on one side of a diagonal."""
+    """The triangular part of the matrices in the last two axes."""
 
     per_image = True
     saves = ()
@@ -236,7 +236,8 @@ def checked_positions(op, indices, extents):
         if place.size and not -extent <= place.min() <= place.max() < extent:
             wrong = place.max() if place.max() >= extent else place.min()
             raise SettingError(
-                f"{op.name}: indices hold {wrong}, which lies outside an axis of {extent} values; use {-extent} to {extent - 1}"
+                f"{op.name}: indices hold {wrong}, which is out of range for an axis of extent {extent}; use {-extent} "
+                f"to {extent - 1}"
             )
         at = at * extent + np.where(place < 0, place + extent, place)
     return at
@@ -340,12 +341,12 @@ def describe_elements(op, x, indices, settings):
     axis = axis_of(op, x, settings)
     if len(indices) != len(x):
         raise ShapeError(
-            f"{op.name}: indices have {len(indices)} dimensions {indices} and input {x} has {len(x)}; they must be as many"
+            f"{op.name}: indices have {len(indices)} dimensions {indices} and input {x} has {len(x)}; the numbers must be equal"
         )
     for other, (H, count) in enumerate(zip(x, indices, strict=True)):
         if other != axis and None not in (H, count) and count > H:
             raise ShapeError(
-                f"{op.name}: indices {indices} have {count} values along axis {other}, input {x} has {H}: at most as many"
+                f"{op.name}: indices {indices} have {count} values along axis {other}, input {x} has {H}; use no more than that"
             )
     return axis
 
@@ -361,7 +362,7 @@ def positions_of_elements(call, x, indices):
 
 
 class GatherElements(Taking):
-    """For each index the value of x there along the axis, and where the index stands along all others."""
+    """For each index the value of x at that position of the axis, and at the index's own position along all others."""
 
     def infer(self, op, shapes, dtype, settings):
         x, indices = shapes
@@ -377,7 +378,7 @@ class GatherElements(Taking):
 
 
 class ScatterElements(Putting):
-    """x with each update at its index along the axis, and where it stands along all others."""
+    """x with each update at its index along the axis, and at its own position along all others."""
 
     def infer(self, op, shapes, dtype, settings):
         x, indices, updates = shapes
@@ -405,14 +406,14 @@ def tuple_length(op, x, indices, batch=0):
     check_axes(op, indices, MOST_AXES)
     if not indices or indices[-1] is None or not 1 <= indices[-1] <= len(x) - batch:
         raise ShapeError(
-            f"{op.name}: indices {indices} must name, along their last axis, a place along 1 to {len(x) - batch} axes of "
+            f"{op.name}: indices {indices} must hold, along their last axis, an index for 1 to {len(x) - batch} axes of "
             f"input {x}" + (f" after the {batch} of the batch" if batch else "")
         )
     return indices[-1]
 
 
 class GatherSlices(Taking):
-    """For each tuple of indices the part of x at that place of its first axes, after those of the batch."""
+    """For each tuple of indices the part of x at that position of its first axes, after the batch axes."""
 
     def infer(self, op, shapes, dtype, settings):
         x, indices = shapes
@@ -440,7 +441,7 @@ class GatherSlices(Taking):
 
 
 class ScatterSlices(Putting):
-    """x with each update as its part at a place of the first axes."""
+    """x with each update at a position of the first axes."""
 
     def infer(self, op, shapes, dtype, settings):
         x, indices, updates = shapes

@@ -1,4 +1,4 @@
-"""Rows of the operators that find, take, put and sum along axes: what detectors, attention and losses are written with."""
+"""Schemas of the operators that search, gather, scatter and accumulate along axes: for detectors, attention and losses."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from .implementation import (
 __all__ = ["SCHEMAS"]
 
 NUMPY = "NumPy, Harris et al. 2020, Nature, doi:10.1038/s41586-020-2649-2"
-AXIS = Setting("axis", 1, "the axis along which they lie", whole(-8, 7))
+AXIS = Setting("axis", 1, "axis of the operation", whole(-8, 7))
 MOVED_GRADIENTS = "gradients in x's dtype, in the order of indices"
 
 
@@ -30,7 +30,7 @@ MOVED_GRADIENTS = "gradients in x's dtype, in the order of indices"
 
 
 def place_row(name, largest, onnx, summary, formula, example):
-    """The row of an operator that says where along an axis something is."""
+    """The schema of an operator that returns positions along an axis."""
     return Op(
         name,
         Place(largest),
@@ -41,11 +41,11 @@ def place_row(name, largest, onnx, summary, formula, example):
         arrays=(Array("x", "input", differentiable=False),),
         settings_list=(
             AXIS,
-            Setting("keepdims", True, "whether the axis stays, with extent 1", flag),
-            Setting("last", False, "of equal values the last instead of the first", flag),
+            Setting("keepdims", True, "keep the axis, with extent 1", flag),
+            Setting("last", False, "return the last of equal values instead of the first", flag),
         ),
         shape="any shape of at most 8 dimensions → the same, with extent 1 along axis, or without it",
-        edges=("a NaN wins", "no values along the axis: refused"),
+        edges=("NaN: ranks first", "no values along the axis: ShapeError"),
         accumulates=EXACT,
         returns="array y of int64",
         yields="index",
@@ -65,7 +65,7 @@ PLACES = (
         "arg_max",
         True,
         "ArgMax",
-        "Where along an axis the largest value is.",
+        "Index of the maximum along an axis.",
         "y[…, 0, …] = the first i at which x[…, i, …] is largest",
         """
             >>> import numpy as np, cnncore
@@ -77,7 +77,7 @@ PLACES = (
         "arg_min",
         False,
         "ArgMin",
-        "Where along an axis the smallest value is.",
+        "Index of the minimum along an axis.",
         "y[…, 0, …] = the first i at which x[…, i, …] is smallest",
         """
             >>> import numpy as np, cnncore
@@ -92,20 +92,20 @@ BEST = (
         "top_k",
         TopK(),
         family="arrays",
-        summary="The k largest values along an axis, in order.",
+        summary="The k largest values along an axis, in descending order.",
         formula="y[…, j, …] = x[…, i, …] with j others before it;   indices[…, j, …] = i",
         gradient="dx[…, i, …] = dy[…, j, …] for i = indices[…, j, …], else 0",
         settings_list=(
-            Setting("k", REQUIRED, "how many", whole(1)),
+            Setting("k", REQUIRED, "k, the number of values", whole(1)),
             AXIS,
-            Setting("largest", True, "False: the smallest", flag),
-            Setting("return_indices", False, "also return where along the axis each was", flag),
+            Setting("largest", True, "largest values (True) or smallest (False)", flag),
+            Setting("return_indices", False, "also return the index of each value along the axis", flag),
         ),
         shape="any shape of at most 8 dimensions → the same, with extent k along axis; so do the indices",
         edges=(
-            "of equal values the first comes first",
-            "NaN counts as the largest",
-            "more than there are: refused",
+            "ties: the first index comes first",
+            "NaN: ranks above all numbers",
+            "k above the extent: ShapeError",
         ),
         accumulates=MOVED,
         returns="array y; with return_indices=True the pair (y, indices), indices int64",
@@ -128,7 +128,7 @@ BEST = (
 
 
 def cumulative_row(name, product, onnx, year, summary, formula, gradient, example, **row):
-    """The row of what is accumulated along an axis."""
+    """The schema of an accumulation along an axis."""
     return Op(
         name,
         Cumulative(product),
@@ -138,11 +138,11 @@ def cumulative_row(name, product, onnx, year, summary, formula, gradient, exampl
         gradient=gradient,
         settings_list=(
             AXIS,
-            Setting("exclusive", False, "whether a value itself does not count", flag),
-            Setting("reverse", False, "from the end of the axis on", flag),
+            Setting("exclusive", False, "leave out the element itself", flag),
+            Setting("reverse", False, "accumulate from the end of the axis", flag),
         ),
         shape="any shape of at most 8 dimensions → the same",
-        edges=("exclusive: the first is that of no values",),
+        edges=("exclusive: the first result is that of no values",),
         accumulates="in long double",
         paper=f"ONNX operator {onnx}, {year}; {NUMPY}",
         cases=(
@@ -161,7 +161,7 @@ SUMS = (
         False,
         "CumSum",
         2019,
-        "The sums of the values along an axis up to each of them.",
+        "Cumulative sum along an axis.",
         "y[…, i, …] = Σ x[…, j, …] over j ≤ i; over j < i where exclusive",
         "dx[…, i, …] = Σ dy[…, j, …] over j ≥ i; over j > i where exclusive",
         """
@@ -178,7 +178,7 @@ SUMS = (
         True,
         "CumProd",
         2025,
-        "The products of the values along an axis up to each of them.",
+        "Cumulative product along an axis.",
         "y[…, i, …] = Π x[…, j, …] over j ≤ i; over j < i where exclusive",
         "dx[…, i, …] = Σ dy[…, j, …] Π x[…, k, …] over j ≥ i and over k ≤ j but i; j > i and k < j where exclusive",
         """
@@ -197,16 +197,21 @@ TRIANGLES = (
         "triangle",
         Triangle(),
         family="arrays",
-        summary="Matrices with 0 on one side of a diagonal.",
+        summary="Triangular part of matrices: zeros on one side of a diagonal.",
         formula="y[…, i, j] = x[…, i, j] where j − i ≤ diagonal, else 0; upper: where j − i ≥ diagonal",
         gradient="dx[…, i, j] = dy[…, i, j] there, else 0",
         settings_list=(
-            Setting("diagonal", 0, "that many above the main diagonal; negative: below", whole(-(2**31), 2**31 - 1)),
-            Setting("upper", False, "whether what lies above stays, instead of what lies below", flag),
+            Setting(
+                "diagonal",
+                0,
+                "diagonal: 0 is the main one, positive above it, negative below",
+                whole(-(2**31), 2**31 - 1),
+            ),
+            Setting("upper", False, "keep the upper triangle (True) or the lower one (False)", flag),
         ),
         shape="(…, I, J) → the same, 2 to 8 dimensions",
         symbols={"I": "rows", "J": "columns"},
-        edges=("the diagonal itself stays", "what goes leaves no trace, NaN and ∞ neither"),
+        edges=("the diagonal itself is kept", "entries that are set to 0 have no influence, not even NaN and ∞"),
         accumulates=MOVED,
         linear=("x",),
         paper=f"ONNX operator Trilu, 2021; {NUMPY} (tril, triu)",
@@ -226,21 +231,21 @@ TRIANGLES = (
         "one_hot",
         OneHot(),
         family="arrays",
-        summary="Integers as vectors with one number in the place that each names.",
+        summary="One-hot encoding of integers along a new axis.",
         formula="y[…, c, …] = on for c = x[…], else off",
         gradient="none: integers have none",
         arrays=(Array("x", "integers", differentiable=False, role="index"),),
         settings_list=(
-            Setting("depth", REQUIRED, "how many places", whole(1)),
-            Setting("axis", 1, "the number that the new axis has in y", whole(-8, 7)),
-            Setting("on", 1.0, "what stands in the place", number()),
-            Setting("off", 0.0, "what stands in all others", number()),
+            Setting("depth", REQUIRED, "number of classes", whole(1)),
+            Setting("axis", 1, "position of the new axis in y", whole(-8, 7)),
+            Setting("on", 1.0, "value at the index", number()),
+            Setting("off", 0.0, "value everywhere else", number()),
         ),
         shape="any shape of at most 7 dimensions → the same, with extent depth along the new axis",
         edges=(
             "negative integers count from the end",
-            "an integer that names no place: off everywhere",
-            "a lone call makes float32; in a net its dtype",
+            "an integer out of range: off everywhere",
+            "dtype: float32 in a single call, that of the net in a net",
         ),
         accumulates=EXACT,
         smooth=False,
@@ -262,8 +267,8 @@ TRIANGLES = (
 
 # ── Taken and put ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-INDICES = Array("indices", "integers, negative ones from the end", differentiable=False, role="index")
-OUTSIDE = "an index outside: refused"
+INDICES = Array("indices", "indices, negative ones counted from the end", differentiable=False, role="index")
+OUTSIDE = "an index out of range: SettingError"
 
 
 def repeated_elements(rng, x):
@@ -324,7 +329,7 @@ def repeated_tuples_and_updates(rng, x):
 REDUCTION = Setting(
     "reduction",
     "none",
-    "what becomes of a value and the updates that are put to it",
+    "how updates are combined with the value at their index",
     choice("none", "add", "multiply", "maximum", "minimum"),
 )
 PUT = "y = x, then one update u after the other: y = u, y + u, y u, max(y, u) or min(y, u) at its place, as reduction says"
@@ -333,8 +338,8 @@ PUT_GRADIENT = (
     "add: dx = dy, du = dy at the place;   multiply: dx, du = dy times all other factors\n"
     "maximum, minimum: dx, du = dy for the winner, else 0"
 )
-PUT_EDGES = (OUTSIDE, "maximum, minimum: of equal values x wins, then the first update; NaN wins")
-UPDATES = Array("updates", "what is put, one for each index")
+PUT_EDGES = (OUTSIDE, "maximum, minimum: ties go to x, then to the first update; NaN propagates")
+UPDATES = Array("updates", "updates, one for each index")
 
 
 def put_cases(several, others):
@@ -353,7 +358,7 @@ POSITIONS = (
         "gather_elements",
         GatherElements(),
         family="arrays",
-        summary="For each index the value there along an axis.",
+        summary="Gathers one value for each index along an axis.",
         formula="y[…, j, …] = x[…, indices[…, j, …], …]",
         gradient="dx[…, i, …] = Σ dy[…, j, …] over all j with indices[…, j, …] = i",
         arrays=(Array("x", "input"), INDICES),
@@ -378,7 +383,7 @@ POSITIONS = (
         "scatter_elements",
         ScatterElements(),
         family="arrays",
-        summary="An array with updates put to indices along an axis.",
+        summary="Scatters updates into a copy of an array, at indices along an axis.",
         formula=PUT,
         gradient=PUT_GRADIENT,
         arrays=(Array("x", "input"), INDICES, UPDATES),
@@ -403,11 +408,11 @@ POSITIONS = (
         "gather_nd",
         GatherSlices(),
         family="arrays",
-        summary="For each tuple of indices the part of an array at that place.",
+        summary="Gathers the parts of an array at tuples of indices.",
         formula="y[b, i, …] = x[b, indices[b, i, 0], indices[b, i, 1], …, …],   b: the axes of the batch",
         gradient="dx[b, p, …] = Σ dy[b, i, …] over all i with indices[b, i] = p",
         arrays=(Array("x", "input"), INDICES),
-        settings_list=(Setting("batch_dims", 0, "so many first axes x and indices have in common", whole(0, 7)),),
+        settings_list=(Setting("batch_dims", 0, "number of leading batch axes that x and indices share", whole(0, 7)),),
         shape="x (*batch, *places, …), indices (*batch, …, P) → (*batch, …, …), at most 8 dimensions each",
         symbols={
             "batch": "batch axes, as many as batch_dims says",
@@ -432,7 +437,7 @@ POSITIONS = (
         "scatter_nd",
         ScatterSlices(),
         family="arrays",
-        summary="An array with updates put to the places that tuples of indices name.",
+        summary="Scatters updates into a copy of an array, at tuples of indices.",
         formula=PUT,
         gradient=PUT_GRADIENT,
         arrays=(Array("x", "input"), INDICES, UPDATES),

@@ -1,4 +1,4 @@
-"""Joins of several arrays: side by side, or added (those of extent 1 along an axis to every value there)."""
+"""Joins of several arrays: concatenation and addition (arrays of extent 1 along an axis are broadcast)."""
 
 from dataclasses import dataclass
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Schemas of what joins branches: concat, add and their kin."""
+"""Schemas of the operators that join branches: concat, add."""
 
 from ...checks import has_length, number
 from ...errors import SettingError
@@ -38,11 +38,11 @@ SCHEMAS = (
         Concatenation(),
         family="layers",
         literature=("L10",),
-        summary="Arrays side by side, as the branches of an Inception module.",
+        summary="Concatenates arrays along an axis, as an Inception module does with its branches.",
         formula="y = x₁, then x₂, … along axis",
         gradient="dx_j = the part of dy where x_j lies",
-        arrays=(Array("x", "arrays that agree in all extents but that of axis", variadic=True),),
-        settings_list=(Setting("axis", 1, "axis along which they are joined; 1: channels"),),
+        arrays=(Array("x", "arrays of the same extents, except along axis", variadic=True),),
+        settings_list=(Setting("axis", 1, "axis of the concatenation; 1: channels"),),
         shape="(N, C₁, *spatial), (N, C₂, *spatial), … → (N, C₁ + C₂ + …, *spatial); 1 to 5 dimensions",
         symbols={"C₁": "channels of the first array", "C₂": "channels of the second array"},
         linear=("x",),
@@ -67,13 +67,13 @@ SCHEMAS = (
         Sum(),
         family="layers",
         literature=("L13",),
-        summary="Arrays added, value by value, as a residual connection does.",
+        summary="Adds arrays elementwise, as a residual connection does.",
         formula="y = Σ c_j x_j",
         gradient="dx_j = c_j dy",
-        arrays=(Array("x", "arrays of one shape", variadic=True),),
-        settings_list=(Setting("coefficients", None, "c, one number per array; None: all 1", coefficients),),
+        arrays=(Array("x", "arrays of the same shape", variadic=True),),
+        settings_list=(Setting("coefficients", None, "coefficients c, one per array; None: all 1", coefficients),),
         shape=ANY_SHAPE,
-        edges=("shapes are never stretched to fit (no broadcasting)",),
+        edges=("no broadcasting: all shapes must be equal",),
         accumulates="in x's dtype, in the order of the arrays",
         linear=("x",),
         paper="He, Zhang, Ren & Sun 2016, CVPR, arXiv:1512.03385, equation 1",

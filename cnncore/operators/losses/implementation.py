@@ -18,7 +18,7 @@ __all__ = ["BinaryCrossEntropy", "MeanSquaredError", "NegativeLogLikelihood", "S
 
 @dataclass(frozen=True)
 class SoftmaxCrossEntropy(Implementation):
-    """Classes are axis 1; targets are their numbers, without that axis, or probabilities, with it."""
+    """Cross-entropy of classes along axis 1; targets are class indices, without that axis, or probabilities, with it."""
 
     saves = ("x", "target")
 
@@ -28,7 +28,7 @@ class SoftmaxCrossEntropy(Implementation):
         cells = (x[0], *x[2:])
         if not (fits(target, cells) or fits(target, x)):
             raise ShapeError(
-                f"{op.name}: target has shape {target}; input {x} needs class numbers of shape {cells} or probabilities of "
+                f"{op.name}: target has shape {target}; input {x} needs class indices of shape {cells} or probabilities of "
                 f"shape {x}"
             )
         if weight is not None and weight != (x[1],):
@@ -42,7 +42,7 @@ class SoftmaxCrossEntropy(Implementation):
         probabilities = target.ndim == x.ndim
         if probabilities != (target.dtype.kind == "f"):
             raise DtypeError(
-                f"{place}: target of shape {target.shape} is {target.dtype}; class numbers are integers of shape "
+                f"{place}: target of shape {target.shape} is {target.dtype}; class indices are integers of shape "
                 f"{(x.shape[0], *x.shape[2:])}, probabilities are {x.dtype} of shape {x.shape}"
             )
         entropy = reference.CrossEntropy(x, target, weight, settings["label_smoothing"], settings["ignore_index"])
@@ -58,18 +58,18 @@ class SoftmaxCrossEntropy(Implementation):
 
 
 def check_classes(place, entropy, x, target, settings):
-    """Raise where the target holds a number that is no class and not left out."""
+    """Raise where the target holds a number that is neither a class nor ignore_index."""
     wrong = entropy.first_wrong
     if wrong >= 0:
         raise SettingError(
-            f"{place}: target holds class {target.flat[wrong]}; {x.shape[1]} classes are numbered 0 to "
-            f"{x.shape[1] - 1}, and ignore_index={settings['ignore_index']} is left out"
+            f"{place}: target holds class {target.flat[wrong]}; {x.shape[1]} classes have indices 0 to "
+            f"{x.shape[1] - 1}, and ignore_index={settings['ignore_index']} is ignored"
         )
 
 
 @dataclass(frozen=True)
 class NegativeLogLikelihood(Implementation):
-    """Classes are axis 1 of x, which holds logarithms of probabilities; targets are their numbers, without that axis."""
+    """Negative log-likelihood of class indices, given log-probabilities of the classes along axis 1."""
 
     saves = ("x", "target")
 
@@ -78,7 +78,7 @@ class NegativeLogLikelihood(Implementation):
         geometry.spatial(op.name, x, (0, 1, 2, 3))
         cells = (x[0], *x[2:])
         if not fits(target, cells):
-            raise ShapeError(f"{op.name}: target has shape {target}; input {x} needs class numbers of shape {cells}")
+            raise ShapeError(f"{op.name}: target has shape {target}; input {x} needs class indices of shape {cells}")
         if weight is not None and weight != (x[1],):
             raise ShapeError(f"{op.name}: weight has shape {weight}; {x[1]} classes need shape ({x[1]},)")
         return cells if settings["reduction"] == "none" else (), None
@@ -104,7 +104,7 @@ def fits(shape, expected):
 
 
 class PairLoss(Implementation):
-    """A loss of pairs (x, target): of each, their sum, or their mean; geometry: (whether of each, the share of a pair)."""
+    """A loss of pairs (x, target), reduced to their sum or mean, or not; geometry: (whether not, the weight of a pair)."""
 
     saves: tuple[str, ...] | None = ("x", "target")
 
@@ -140,7 +140,7 @@ class MeanSquaredError(PairLoss):
 
 
 class BinaryCrossEntropy(PairLoss):
-    """− t log σ(x) − (1 − t) log(1 − σ(x)), over the number of values for the mean; with weights of values, and of yes."""
+    """− t log σ(x) − (1 − t) log(1 − σ(x)), averaged or summed; with weights of values and of the positive class."""
 
     saves = ("x", "target", "weight", "pos_weight")
 

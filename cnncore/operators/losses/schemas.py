@@ -6,7 +6,10 @@ from ..schema import Array, Case, Setting, X
 from .implementation import BinaryCrossEntropy, MeanSquaredError, NegativeLogLikelihood, SoftmaxCrossEntropy
 
 REDUCTION = Setting(
-    "reduction", "mean", "what becomes of the losses: mean, sum, or none (one each)", choice("mean", "sum", "none")
+    "reduction",
+    "mean",
+    "reduction of the losses: 'mean', 'sum', or 'none' (one loss per target)",
+    choice("mean", "sum", "none"),
 )
 
 
@@ -15,7 +18,7 @@ def every_class(rng, x):
 
 
 def class_numbers(rng, x):
-    """Targets for a case, the first one left out."""
+    """Targets for a case, the first one ignored."""
     (target,) = every_class(rng, x)
     target.flat[:1] = -100
     return (target,)
@@ -39,7 +42,7 @@ def yes_or_no(rng, x):
 
 
 def weighted_yes_or_no(rng, x):
-    """Targets, a weight for each value, and one per channel for yes."""
+    """Targets, a weight for each value, and a positive weight per channel."""
     return *yes_or_no(rng, x), rng.uniform(0.5, 2, x.shape), rng.uniform(0.5, 3, (x.shape[1], *[1] * (x.ndim - 2)))
 
 
@@ -53,7 +56,7 @@ SCHEMAS = (
         SoftmaxCrossEntropy(),
         family="layers",
         literature=("L14",),
-        summary="How far the classes' probabilities, as softmax makes them of x, are from the right class.",
+        summary="Cross-entropy between softmax(x) and the target classes.",
         formula="""
             ℓ = − Σ v_k q_k log p_k,   p = softmax(x) along the classes k, v = weight
             q = (1 − ε) onehot(target) + ε / K, or (1 − ε) target + ε / K for probabilities;   ε = label_smoothing
@@ -64,25 +67,30 @@ SCHEMAS = (
             dtarget_k = − dL / Z · (1 − ε) v_k log p_k for probabilities; class numbers have none
         """,
         arrays=(
-            Array("x", "scores of the K classes, before softmax"),
-            Array("target", "class numbers 0 … K − 1, or probabilities of the classes", role="either"),
-            Array("weight", "weight of each class; 1 where left out", optional=True, differentiable=False),
+            Array("x", "logits of the K classes"),
+            Array("target", "class indices 0 … K − 1, or class probabilities", role="either"),
+            Array("weight", "weight of each class; default 1", optional=True, differentiable=False),
         ),
         settings_list=(
-            Setting("ignore_index", -100, "class number of targets that are left out", whole(-(2**62), 2**62)),
-            Setting("label_smoothing", 0.0, "ε, the share of the target spread over all classes", number(0, 1)),
+            Setting("ignore_index", -100, "class index of targets that are ignored", whole(-(2**62), 2**62)),
+            Setting(
+                "label_smoothing",
+                0.0,
+                "ε, the part of the target that is distributed equally over all classes",
+                number(0, 1),
+            ),
             REDUCTION,
         ),
         shape="(N, K, *spatial) and (N, *spatial) or (N, K, *spatial) → (), with reduction='none' (N, *spatial)",
         symbols={"K": "classes"},
         edges=(
-            "all targets left out, or N = 0: L = 0 and dx = 0 (PyTorch: NaN)",
-            "x = −∞ for a class of probability 0: counts 0; x = −∞ for the right class: L = ∞",
-            "all x of a cell −∞, or one +∞ or NaN: NaN",
-            "scores of any size: log p is never taken of a rounded p",
+            "all targets ignored, or N = 0: L = 0 and dx = 0 (PyTorch: NaN)",
+            "x = −∞ for a class of target probability 0: contributes 0; x = −∞ for the target class: L = ∞",
+            "all x of a pixel −∞, or one of them +∞ or NaN: NaN",
+            "large logits: log p is computed by log-sum-exp, never from a rounded p",
         ),
         accumulates="in float64",
-        returns="array L, with reduction='none' the losses ℓ (0 where left out)",
+        returns="array L; with reduction='none' the losses ℓ, 0 for ignored targets",
         paper="Bridle 1990, NeurIPS; label smoothing: Szegedy et al. 2016, CVPR, arXiv:1512.00567, section 7",
         cases=(
             Case(channels=4, arrays=class_numbers, ranks=(0, 1, 2)),
@@ -108,30 +116,30 @@ SCHEMAS = (
         NegativeLogLikelihood(),
         family="layers",
         literature=("L15",),
-        summary="How improbable the right classes are, from logarithms of probabilities (multinomial logistic loss).",
+        summary="Negative log-likelihood of the target classes, given log-probabilities (multinomial logistic loss).",
         formula="""
             ℓ = − v_t x_t,   t = target, v = weight
             L = Σ ℓ / Z;   mean: Z = Σ v_t over the targets not left out; sum: Z = 1
         """,
         gradient="dx_t = − v_t dL / Z, 0 for the other classes",
         arrays=(
-            Array("x", "logarithms of the probabilities of the K classes, as log_softmax makes them"),
-            Array("target", "class numbers 0 … K − 1", role="index", differentiable=False),
-            Array("weight", "weight of each class; 1 where left out", optional=True, differentiable=False),
+            Array("x", "log-probabilities of the K classes, as from log_softmax"),
+            Array("target", "class indices 0 … K − 1", role="index", differentiable=False),
+            Array("weight", "weight of each class; default 1", optional=True, differentiable=False),
         ),
         settings_list=(
-            Setting("ignore_index", -100, "class number of targets that are left out", whole(-(2**62), 2**62)),
+            Setting("ignore_index", -100, "class index of targets that are ignored", whole(-(2**62), 2**62)),
             REDUCTION,
         ),
         shape="(N, K, *spatial) and (N, *spatial) → (), with reduction='none' (N, *spatial)",
         symbols={"K": "classes"},
         edges=(
-            "all targets left out, or N = 0: L = 0 and dx = 0 (PyTorch: NaN)",
-            "x = −∞ for the right class: L = ∞, dx finite; a class of weight 0 counts 0",
-            "nll_loss of log_softmax is softmax_cross_entropy, which is faster",
+            "all targets ignored, or N = 0: L = 0 and dx = 0 (PyTorch: NaN)",
+            "x = −∞ for the target class: L = ∞, dx finite; a class of weight 0 contributes 0",
+            "nll_loss of log_softmax equals softmax_cross_entropy, which is faster",
         ),
         accumulates="in float64",
-        returns="array L, with reduction='none' the losses ℓ (0 where left out)",
+        returns="array L; with reduction='none' the losses ℓ, 0 for ignored targets",
         linear=("x",),
         paper="Bishop 2006, Pattern Recognition and Machine Learning, equation 4.108; Jia et al. 2014, Caffe, arXiv:1408.5093",
         cases=(
@@ -156,7 +164,7 @@ SCHEMAS = (
         BinaryCrossEntropy(),
         family="layers",
         literature=("L16",),
-        summary="How far the probabilities that sigmoid makes of x are from yes (1) and no (0), value by value.",
+        summary="Binary cross-entropy between sigmoid(x) and the targets, computed from logits.",
         formula="""
             ℓ = − t log σ(x) − (1 − t) log(1 − σ(x)) = max(x, 0) − x t + log(1 + e^−|x|),   t = target
             with weights w and p: ℓ = − w (p t log σ(x) + (1 − t) log(1 − σ(x)))
@@ -167,20 +175,20 @@ SCHEMAS = (
             with weights: dx = w ((1 − t + p t) σ(x) − p t) dL / Z,   dt = − w (p log σ(x) − log(1 − σ(x))) dL / Z
         """,
         arrays=(
-            Array("x", "scores before sigmoid (logits)"),
-            Array("target", "1 for yes, 0 for no, or probabilities between", role="real"),
-            Array("weight", "w, of each value; it broadcasts to x", optional=True, differentiable=False),
-            Array("pos_weight", "p, of yes against no; it broadcasts to x", optional=True, differentiable=False),
+            Array("x", "logits, the scores before the sigmoid"),
+            Array("target", "1 (positive), 0 (negative), or probabilities between", role="real"),
+            Array("weight", "weight w of each value; broadcast to x", optional=True, differentiable=False),
+            Array("pos_weight", "weight p of the positive class; broadcast to x", optional=True, differentiable=False),
         ),
         settings_list=(REDUCTION,),
         shape="two arrays of the same shape → (), with reduction='none' that shape",
         edges=(
-            "scores of any size: log σ(x) is never taken of a rounded σ(x)",
-            "x = ±∞ on the side of the target: 0; on the other side: ∞",
+            "large logits: log σ(x) is computed stably, never from a rounded σ(x)",
+            "x = ±∞: a loss of 0 where the sign agrees with the target, else ∞",
             "no values: L = 0",
         ),
         accumulates="in float64",
-        returns="array L, with reduction='none' the losses ℓ",
+        returns="array L; with reduction='none' the losses ℓ",
         paper="Cox 1958, Journal of the Royal Statistical Society B 20(2); Bishop 2006, equation 4.90",
         cases=(
             Case(arrays=yes_or_no, ranks=(0, 1, 2, 3)),
@@ -204,15 +212,15 @@ SCHEMAS = (
         MeanSquaredError(),
         family="layers",
         literature=("L17",),
-        summary="The mean of the squared differences.",
+        summary="Mean squared error between x and the target.",
         formula="L = Σ (x − target)² / Z,   Z: number of values; reduction='sum': 1",
         gradient="dx = 2 (x − target) dL / Z,   dtarget = −dx",
-        arrays=(X, Array("target", "what x should be")),
+        arrays=(X, Array("target", "target values, of x's shape")),
         settings_list=(REDUCTION,),
         shape="two arrays of the same shape → (), with reduction='none' that shape",
-        edges=("no values: L = 0", "Caffe's Euclidean loss is half the sum over N"),
+        edges=("no values: L = 0", "Caffe's EuclideanLoss is half of the sum, over N"),
         accumulates="in float64",
-        returns="array L, with reduction='none' the squared differences",
+        returns="array L; with reduction='none' the squared differences",
         paper="Legendre 1805; Rumelhart, Hinton & Williams 1986, Nature, doi:10.1038/323533a0",
         cases=(
             Case(arrays=one_target, ranks=(0, 1, 2, 3)),

@@ -123,7 +123,7 @@ class GroupNorm(Normalization):
         groups = settings[self.groups] if isinstance(self.groups, str) else self.groups or x[1]
         if x[1] is not None and x[1] % groups:
             raise ShapeError(
-                f"{op.name}: {x[1]} channels of input {x} cannot be cut into groups={groups}; give a divisor of {x[1]}"
+                f"{op.name}: {x[1]} channels of input {x} are not divisible by groups={groups}; give a divisor of {x[1]}"
             )
         return x, None if None in x else reference.Normalization(x, groups, False)
 

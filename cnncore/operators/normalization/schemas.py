@@ -1,4 +1,4 @@
-"""Schemas of the normalizations."""
+"""Schemas of the normalisations."""
 
 from ...checks import flag, number, whole
 from ..arrays.implementation import extent_list
@@ -10,10 +10,10 @@ __all__ = ["SCHEMAS"]
 
 SAME_SHAPE = "(N, C, *spatial) → the same; 0 to 3 spatial axes"
 
-W = Array("w", "scale, one number per channel; 1 where left out", optional=True)
-B = Array("b", "shift, one number per channel; 0 where left out", optional=True)
-EPS = Setting("eps", 1e-5, "ε, added to the variance", number(minimum=0))
-AFFINE = Setting("affine", True, "whether w and b exist", flag)
+W = Array("w", "scale, one number per channel; default 1", optional=True)
+B = Array("b", "shift, one number per channel; default 0", optional=True)
+EPS = Setting("eps", 1e-5, "ε, added to the variance for stability", number(minimum=0))
+AFFINE = Setting("affine", True, "learn a scale w and a shift b", flag)
 SCALE_AND_SHIFT = (
     Parameter("w", per_channel, 1.0, when="affine", decay=False),
     Parameter("b", per_channel, 0.0, when="affine", decay=False),
@@ -47,7 +47,7 @@ def with_running_statistics(rng, x):
 
 # ── Normalisation ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-FAR_FROM_ZERO = "values far from 0: the variance is taken around the mean, nothing cancels"
+FAR_FROM_ZERO = "large mean: the variance is computed from differences to the mean, without cancellation"
 
 SCHEMAS = (
     Op(
@@ -55,7 +55,7 @@ SCHEMAS = (
         BatchNorm(),
         family="layers",
         literature=("L05",),
-        summary="Each channel with mean 0 and variance 1 over the batch, then scaled and shifted.",
+        summary="Batch normalisation: normalises each channel over the batch, then scales and shifts it.",
         formula="""
             y = w x̂ + b,   x̂ = (x − μ) / √(σ² + ε)
             training: μ = Σ x / m, σ² = Σ (x − μ)² / m over the m = N·H·W values of a channel; otherwise μ and σ² are
@@ -69,21 +69,21 @@ SCHEMAS = (
             X,
             W,
             B,
-            Array("running_mean", "mean to use outside training; 0 where left out", True, differentiable=False),
-            Array("running_var", "variance to use outside training; 1 where left out", True, differentiable=False),
+            Array("running_mean", "mean used outside training; default 0", True, differentiable=False),
+            Array("running_var", "variance used outside training; default 1", True, differentiable=False),
         ),
         settings_list=(
-            Setting("training", True, "whether the statistics are those of x; otherwise the running ones", flag),
-            Setting("momentum", 0.1, "weight of the new statistic in the running one", number(0, 1)),
+            Setting("training", True, "use the statistics of the batch (True) or the running ones (False)", flag),
+            Setting("momentum", 0.1, "weight of the batch statistics in the running average", number(0, 1)),
             EPS,
-            Setting("return_statistics", False, "also return the new running_mean and running_var", flag),
+            Setting("return_statistics", False, "also return the updated running_mean and running_var", flag),
         ),
         shape=SAME_SHAPE,
         edges=(
-            "running statistics: new = (1 − momentum) old + momentum · statistic of x; the variance put in is the unbiased "
-            "Σ (x − μ)² / (m − 1); the arrays given are never changed",
-            "m = 1: the variance is 0 and y = b; running_var stays as it is",
-            "N = 0: running statistics stay as they are",
+            "running statistics: new = (1 − momentum) old + momentum · batch statistic, with the unbiased variance Σ "
+            "(x − μ)² / (m − 1); the arrays passed in are never changed",
+            "m = 1: the variance is 0 and y = b; running_var is unchanged",
+            "N = 0: running statistics are unchanged",
             FAR_FROM_ZERO,
             "ε = 0 and a constant channel: NaN",
         ),
@@ -122,7 +122,7 @@ SCHEMAS = (
         GroupNorm("groups"),
         family="layers",
         literature=("L24",),
-        summary="Each group of channels of an image with mean 0 and variance 1, then scaled and shifted.",
+        summary="Group normalisation: normalises each group of channels of an image, then scales and shifts each channel.",
         formula="""
             y = w x̂ + b,   x̂ = (x − μ) / √(σ² + ε)
             μ = Σ x / m, σ² = Σ (x − μ)² / m over the m values of a group of C / groups channels of one image
@@ -134,7 +134,7 @@ SCHEMAS = (
         arrays=(X, W, B),
         settings_list=(Setting("groups", REQUIRED, "number of groups, a divisor of C", whole(1)), EPS),
         shape=SAME_SHAPE,
-        edges=(FAR_FROM_ZERO, "groups = 1: all values of an image; groups = C: instance_norm"),
+        edges=(FAR_FROM_ZERO, "groups = 1: all values of an image together; groups = C: instance_norm"),
         accumulates="means, variances, dw and db in float64",
         paper="Wu & He 2018, ECCV, arXiv:1803.08494, equations 1, 2, 6 and 7",
         cases=(
@@ -153,7 +153,7 @@ SCHEMAS = (
         GroupNorm(None),
         family="layers",
         literature=("L24",),
-        summary="Each channel of each image with mean 0 and variance 1, then scaled and shifted.",
+        summary="Instance normalisation: normalises each channel of each image, then scales and shifts it.",
         formula="""
             y = w x̂ + b,   x̂ = (x − μ) / √(σ² + ε)
             μ = Σ x / m, σ² = Σ (x − μ)² / m over the m = H·W values of a channel of one image
@@ -182,7 +182,7 @@ SCHEMAS = (
         LayerNorm(1),
         family="layers",
         literature=("L23",),
-        summary="All values of an image together with mean 0 and variance 1, then scaled and shifted by channel.",
+        summary="Layer normalisation: normalises all values of an image together, then scales and shifts them.",
         formula="""
             y = w x̂ + b,   x̂ = (x − μ) / √(σ² + ε)
             μ = Σ x / m, σ² = Σ (x − μ)² / m over the m = C·H·W values of one image
@@ -198,7 +198,7 @@ SCHEMAS = (
             Setting(
                 "normalized_shape",
                 None,
-                "extents of the last axes, whose values are normalised together; w and b then have this shape",
+                "extents of the last axes, to normalise over them; w and b then have this shape",
                 extent_list(1, True),
             ),
         ),
@@ -206,7 +206,7 @@ SCHEMAS = (
         edges=(
             FAR_FROM_ZERO,
             "without normalized_shape w and b hold one number per channel, so that they fit any image size",
-            "normalized_shape=(C, H, W) of an image is PyTorch's LayerNorm over all of it, w and b per value",
+            "normalized_shape=(C, H, W) is PyTorch's LayerNorm over whole images, with w and b per value",
         ),
         accumulates="means, variances, dw and db in float64",
         paper="Ba, Kiros & Hinton 2016, arXiv:1607.06450, equation 3",
@@ -237,12 +237,12 @@ SCHEMAS = (
         Scale(),
         family="layers",
         literature=("L02",),
-        summary="Each channel scaled and shifted by numbers of its own.",
+        summary="Scales and shifts each channel.",
         formula="y_c = w_c x_c + b_c",
         gradient="dx_c = w_c dy_c,   dw_c = Σ dy_c x_c,   db_c = Σ dy_c",
         arrays=(X, W, B),
         shape=SAME_SHAPE,
-        edges=("w left out: only shifted; b left out: only scaled; neither: y = x",),
+        edges=("without w: shifts only; without b: scales only; without both: y = x",),
         accumulates="dw and db in float64",
         linear=("x",),
         paper="Jia et al. 2014, Caffe, arXiv:1408.5093 (layers Scale and Bias)",
@@ -264,7 +264,7 @@ SCHEMAS = (
         LocalResponseNorm(),
         family="layers",
         literature=("L03",),
-        summary="Divides each value by the activity of the channels around it.",
+        summary="Local response normalisation across channels, as in AlexNet.",
         formula="""
             y_c = x_c s_c^−β,   s_c = k + (α/n) Σ x_j²   over the channels j = c − ⌊n/2⌋ … c + ⌊(n − 1)/2⌋ that exist, n = size
         """,
@@ -272,17 +272,17 @@ SCHEMAS = (
             dx_c = dy_c s_c^−β − 2 (α/n) β x_c Σ dy_j y_j / s_j   over the channels j = c − ⌊(n − 1)/2⌋ … c + ⌊n/2⌋ that exist
         """,
         settings_list=(
-            Setting("size", 5, "n, channels that are counted", whole(1)),
-            Setting("alpha", 1e-4, "α; what is counted is α/n, as in Caffe and PyTorch", number(minimum=0)),
+            Setting("size", 5, "n, number of channels in the sum", whole(1)),
+            Setting("alpha", 1e-4, "α, divided by n as in Caffe and PyTorch", number(minimum=0)),
             Setting("beta", 0.75, "β, the exponent", number()),
-            Setting("k", 1.0, "what is added to the sum; the paper has 2", number(above=0)),
+            Setting("k", 1.0, "k, added to the sum; the paper has 2", number(above=0)),
         ),
         shape=SAME_SHAPE,
         edges=(
-            "channels outside the image: count 0, and still count in n",
-            "even n: one channel more before c than after it, as in PyTorch; in the gradient one more after it",
-            "the paper and TensorFlow count α, not α/n: give n times their α",
-            "values whose squares leave the dtype's range: the result is still right",
+            "channels beyond the first and the last: 0, still counted in n",
+            "even n: the window has one channel more before c than after it, as in PyTorch; in the gradient one more after it",
+            "the paper and TensorFlow use α, not α/n: pass n times their α",
+            "overflow or underflow of the squares: the result is still correct",
         ),
         accumulates="sums of squares of float32 in float32, in float64 where they would overflow",
         paper="Krizhevsky, Sutskever & Hinton 2012, NeurIPS, section 3.3; Jia et al. 2014, arXiv:1408.5093 (α/n)",
@@ -304,7 +304,7 @@ SCHEMAS = (
         PlaneResponseNorm(),
         family="layers",
         literature=("L04",),
-        summary="Divides each value by the activity around it in its own channel.",
+        summary="Local response normalisation within channels, over a spatial window.",
         formula="""
             y_i = x_i s_i^−β,   s_i = k + (α / n^rank) Σ x_j²   over the n × … × n cells j around i that exist, n = size
         """,
@@ -312,16 +312,17 @@ SCHEMAS = (
             dx_i = dy_i s_i^−β − 2 (α / n^rank) β x_i Σ dy_j y_j / s_j   over the cells j whose sum holds i
         """,
         settings_list=(
-            Setting("size", 5, "n, cells that are counted along each axis", whole(1)),
-            Setting("alpha", 1e-4, "α; what is counted is α over the number of cells, as in Caffe", number(minimum=0)),
+            Setting("size", 5, "n, extent of the window along each axis", whole(1)),
+            Setting("alpha", 1e-4, "α, divided by the number of pixels in the window, as in Caffe", number(minimum=0)),
             Setting("beta", 0.75, "β, the exponent", number()),
-            Setting("k", 1.0, "what is added to the sum", number(above=0)),
+            Setting("k", 1.0, "k, added to the sum", number(above=0)),
         ),
         shape="(N, C, *spatial) → the same; 1 to 3 spatial axes",
         edges=(
-            "cells outside the image: count 0, and still count in n",
-            "even n: one cell more before than after along each axis; in the gradient one more after (Caffe refuses even n)",
-            "values whose squares leave the dtype's range: the result is still right",
+            "pixels outside the image: 0, still counted in the number",
+            "even n: the window has one pixel more before than after along each axis; in the gradient one more after "
+            "(Caffe rejects even n)",
+            "overflow or underflow of the squares: the result is still correct",
         ),
         accumulates="in float64",
         paper="Krizhevsky, Sutskever & Hinton 2012, NeurIPS, section 3.3; within channels: Jia et al. 2014, arXiv:1408.5093",

@@ -1,4 +1,4 @@
-"""Pooling: a strategy (what happens to the cells of a window) on a scheme of windows (where they lie).
+"""Pooling: a strategy (what is computed of a window) on a scheme of windows (where they lie).
 
 The two are independent. A :class:`Strategy` is a reference implementation in reference.pyx with its settings, its learned
 arrays and its twin outside training; a :class:`Scheme` (windows.py) lays out windows. ``Pooling(strategy, scheme)`` computes
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 RETURN_INDICES = Setting(
-    "return_indices", False, "also return where each y came from, row-major within its plane", flag
+    "return_indices", False, "also return the index that each y was taken from, row-major within its plane", flag
 )
 OVERLAPS = "gradients of overlapping windows in dx's dtype, in the order of the windows"
 
@@ -45,17 +45,17 @@ OVERLAPS = "gradients of overlapping windows in dx's dtype, in the order of the 
 
 
 def one_number(settings, kernel):
-    """Extents of a learned array behind its channel axis: none, a number per channel."""
+    """Extents of a learned array after its channel axis: none, one number per channel."""
     return ()
 
 
 def per_tap(settings, kernel):
-    """Extents of a learned array behind its channel axis: those of the kernel."""
+    """Extents of a learned array after its channel axis: those of the kernel."""
     return kernel
 
 
 def per_rank(settings, kernel):
-    """Extents of a learned array behind its channel axis: one number for each cell of the kernel."""
+    """Extents of a learned array after its channel axis: one number for each element of the kernel."""
     return (math.prod(kernel),)
 
 
@@ -107,7 +107,7 @@ class Strategy:
     domain: str = "any"
     x: str = "input"
     examples: tuple = field(default=({},))  # settings that exercise it in the grid
-    kernel_text: str = "its weights belong to the places of a kernel"
+    kernel_text: str = "it has a weight for each position of a kernel"
 
     @property
     def needs_kernel(self):
@@ -309,7 +309,9 @@ class Pooling(Implementation):
     def _refuse(self, call, why):
         d = call.geometry
         if why == "cells":
-            raise DataError(f"{call.op.name}: x has values that it is not defined for; it needs {d.reference.requires}")
+            raise DataError(
+                f"{call.op.name}: x has values outside the operator's domain; it needs {d.reference.requires}"
+            )
         raise DataError(
             f"{call.op.name}: state holds positions outside their windows; pass what the same call returned with "
             f"return_state=True"
@@ -324,7 +326,7 @@ class Pooling(Implementation):
             random.fill_uniform(d.seed, 0, numbers)
             return (numbers < d.defaults[0]).astype(np.int64).reshape(images, channels)
         if not ((state == 0) | (state == 1)).all():
-            raise DataError(f"{call.op.name}: state holds 0 or 1 per image and channel")
+            raise DataError(f"{call.op.name}: state must hold 0 or 1 per image and channel")
         return state
 
     def _learned(self, d, named):
@@ -377,7 +379,7 @@ class Pooling(Implementation):
         return (dx, *self._gradients(call, total, needs_gradient, out))
 
     def _gradients(self, call, total, needs_gradient, out):
-        """Gradients of the arrays after x: those of learned ones from the channels' totals."""
+        """Gradients of the arrays after x: those of learned arrays from the totals of the channels."""
         columns = dict(zip((learned.name for learned in self.strategy.learned), call.geometry.columns, strict=False))
         gradients = []
         for i, array in enumerate(call.op.arrays[1:], 1):
@@ -425,7 +427,7 @@ class Choosing(Pooling):
 
 @dataclass(frozen=True)
 class KMax(Implementation):
-    """The k largest values along the last axis, in their order; k is a setting, or follows from a layer's number."""
+    """k-max pooling along the last axis; k is a setting, or follows from the number of a layer."""
 
     per_image = True
     saves = ()
@@ -440,7 +442,9 @@ class KMax(Implementation):
         if layer is not None:
             k = max(k, -(-(layers - layer) * L // layers))
         if k > L:
-            raise ShapeError(f"{op.name}: k = {k} of {L} values along the last axis of input {shapes[0]}; at most {L}")
+            raise ShapeError(
+                f"{op.name}: k = {k} exceeds the {L} values along the last axis of input {shapes[0]}; use k ≤ {L}"
+            )
         return (*shapes[0][:-1], k), k
 
     def forward(self, call, arrays, out=None):
@@ -465,7 +469,7 @@ class KMax(Implementation):
 
 
 def pooling_schema(name, strategy, scheme, *, example, literature=(), cases=None, edges=None, kind=None, **row):
-    """The row of ``strategy`` on ``scheme``: what both say of themselves, and what ``row`` says otherwise.
+    """The schema of ``strategy`` on ``scheme``, made of what both declare; ``row`` overrides it.
 
     Cases without arrays get those that strategy and scheme sample.
     """
@@ -474,9 +478,7 @@ def pooling_schema(name, strategy, scheme, *, example, literature=(), cases=None
     both = (strategy.paper, scheme.paper if scheme.paper not in strategy.paper else "")
     defaults = {
         "family": "pooling",
-        "summary": strategy.summary
-        if scheme.pads
-        else f"{strategy.summary[:-1]}, on windows of their own kind: {scheme.phrase}.",
+        "summary": strategy.summary if scheme.pads else f"{strategy.summary[:-1]} (here: {scheme.phrase}).",
         "formula": strategy.formula,
         "gradient": strategy.gradient,
         "settings_list": _settings(strategy, scheme),
@@ -506,7 +508,7 @@ def pooling_schema(name, strategy, scheme, *, example, literature=(), cases=None
 
 
 def _settings(strategy, scheme):
-    """Settings of the windows, then of what is done with their cells, then of what is drawn and returned."""
+    """Settings of the windows, then of the strategy, then of what is drawn and returned."""
     settings = [*scheme.settings, *strategy.settings, *(strategy.padded_settings if scheme.pads else ())]
     if strategy.selects:
         settings.append(RETURN_INDICES)
@@ -538,12 +540,12 @@ def _arrays(strategy, scheme, implementation):
     ]
     if strategy.draws:
         meaning = {
-            "cells": "positions to select instead of drawing them, as returned with return_state=True",
+            "cells": "positions to use instead of drawing them, as returned with return_state=True",
             "planes": "0 or 1 per image and channel instead of drawing them, as returned with return_state=True",
         }[strategy.draws]
         arrays.append(Array("state", meaning, optional=True, differentiable=False, role="index"))
     if scheme.draws:
-        meaning = "where windows lie instead of drawing it, as returned with return_state=True"
+        meaning = "positions of the windows, instead of drawing them, as returned with return_state=True"
         arrays.append(Array(implementation.window_state, meaning, optional=True, differentiable=False, role="either"))
     return tuple(arrays)
 
@@ -586,7 +588,7 @@ def _completed(op, case, number):
 
 
 def _layer(strategy, scheme):
-    """A layer that owns the strategy's learned arrays: those that settings can stand for, if it is so needs_gradient."""
+    """A layer that owns the strategy's learned arrays: those that a setting can replace only if asked for."""
     if not strategy.learned or strategy.draws == "planes":
         return Layer()
 
@@ -601,15 +603,18 @@ def _layer(strategy, scheme):
     first = strategy.learned[0]
     settings = [
         Setting(
-            "num_parameters", 1, "rows of learned numbers: 1 for all channels, or 'channels'", _number_of_parameters
+            "num_parameters",
+            1,
+            "number of sets of learned parameters: 1 for all channels, or 'channels'",
+            _number_of_parameters,
         ),
-        Setting("initial", first.initial, f"how {first.name} starts: a number, or the name of an initialiser"),
+        Setting("initial", first.initial, f"initial value of {first.name}: a number, or the name of an initialiser"),
     ]
     optional = any(learned.default is not None for learned in strategy.learned)
     if optional:
         names = ", ".join(learned.name for learned in strategy.learned if learned.default is not None)
         settings.append(
-            Setting("learned", True, f"whether {names} is learned (then it starts as initial says), or fixed", flag)
+            Setting("learned", True, f"learn {names}, starting at initial (True), or keep it fixed (False)", flag)
         )
     return Layer(
         parameters=tuple(
@@ -640,7 +645,7 @@ class Grid:
     ``y = cnncore.pool(x, *arrays, strategy=…, windows="kernel", **settings)`` and ``y, backward =
     cnncore.pool.with_backward(…)``; arrays and settings are those of the strategy and of the windows (see
     ``cnncore.pool.operator(strategy, windows)`` and its ``__doc__``). ``pool.pairs`` maps (strategy, windows) to an operator,
-    made when asked for; ``pool.refused`` says of the other pairs why they have no meaning.
+    made when asked for; ``pool.refused`` says why the other pairs are not defined.
     """
 
     name = "pool"
@@ -666,14 +671,14 @@ class Grid:
         return self.operator(strategy, windows).with_backward(x, *arrays, out=out, **settings)
 
     def operator(self, strategy=None, windows="kernel"):
-        """The operator of a pair; a SettingError says which names there are, or why a pair has no meaning."""
+        """The operator of a pair; a SettingError says which names there are, or why a pair is not defined."""
         for what, name, known in (("strategy", strategy, self.strategies), ("windows", windows, self.schemes)):
             if not isinstance(name, str) or name not in known:
                 raise SettingError(unknown_name("pool", what, name, known))
         pair = (strategy, windows)
         if pair in self.refused:
             raise SettingError(
-                f"pool: strategy={strategy!r} on windows={windows!r} has no meaning: {self.refused[pair]}"
+                f"pool: strategy={strategy!r} on windows={windows!r} is not defined: {self.refused[pair]}"
             )
         if pair in self._rows:
             return self._rows[pair]
@@ -739,7 +744,7 @@ class Grid:
         return f"{self.schemes[windows].prefix}{strategy}_pool" if row is None else row.name
 
     def _reason(self, strategy, windows):
-        """Why a pair has no meaning; "" where it has."""
+        """Why a pair is not defined; "" where it is."""
         s, w = self.strategies[strategy], self.schemes[windows]
         return f"{s.kernel_text}, and {w.why_no_kernel}" if s.needs_kernel and w.kernel is None else ""
 

@@ -1,6 +1,6 @@
-"""Rows of the pooling strategies, each on the window scheme that it is known by.
+"""Schemas of the pooling strategies, each on the window scheme that it is known by.
 
-A row of ``pooling_schema`` pairs a Strategy with a scheme; ``cnncore.pool`` has all other pairs.
+A call of ``pooling_schema`` pairs a Strategy with a scheme; ``cnncore.pool`` has all other pairs.
 """
 
 import math
@@ -18,8 +18,8 @@ __all__ = ["SCHEMAS"]
 OVERLAPS = "gradients of overlapping windows in dx's dtype, in the order of the windows"
 RUNS = "(kernels: float32 in short runs whose sums are float64)"
 SUMS = f"a window's sum in float64 {RUNS}, {OVERLAPS}"
-RANKED = "ties: of equal cells the first in row-major order ranks first"
-NAN_FIRST = "NaN: ranks before all others"
+RANKED = "ties: equal values rank in row-major order"
+NAN_FIRST = "NaN: ranks first"
 
 LECUN = "LeCun et al. 1989, Neural Computation 1(4), doi:10.1162/neco.1989.1.4.541"
 LEE = "Lee, Gallagher & Tu 2016, AISTATS, arXiv:1509.08985"
@@ -71,7 +71,7 @@ def none_or(check):
 
 
 def averages(place, settings):
-    """mean as a number, once it is certain that the sum has a root: 1/r of r = 0 has a meaning with mean alone."""
+    """mean as a number, after checking that r = 0 comes with mean=True, the only form that it has."""
     if settings["r"] == 0 and not settings["mean"]:
         raise SettingError(f"{place}: r = 0 is the average, which mean=True has; without it y is infinite")
     return settings["mean"]
@@ -97,14 +97,14 @@ def nodes(settings, kernel):
 MAX = Strategy(
     "max",
     reference.MAX,
-    summary="The largest value of each window: the winner takes all.",
+    summary="Max pooling: the maximum of each window.",
     formula="y = max xᵢ over the window's cells inside the image",
     gradient="∂y/∂xᵢ = 1 for the first i (row-major) with xᵢ = y, else 0",
     padding="never wins (acts as −∞)",
     edges=(
-        "ties: the first in row-major order takes the whole gradient",
-        "NaN: wins; the first NaN of a window is its maximum and takes its gradient",
-        "−∞ everywhere: y = −∞, taken from the first cell",
+        "ties: the first maximum in row-major order takes the whole gradient",
+        "NaN: propagates; the first NaN of a window takes the gradient",
+        "a window of only −∞: y = −∞, at the first element",
     ),
     selects=True,
     accumulates=OVERLAPS,
@@ -113,16 +113,16 @@ MAX = Strategy(
 AVG = Strategy(
     "avg",
     reference.AVG,
-    summary="The average of each window: the gradient is shared in equal parts.",
+    summary="Average pooling: the mean of each window.",
     formula="y = 1/n Σ xᵢ over the window's n cells",
     gradient="∂y/∂xᵢ = 1/n",
     padding="adds nothing to the sum; counts in the divisor unless count_include_pad=False",
     padded_settings=(
-        Setting("count_include_pad", True, "whether rows of padding count in the divisor, as zeros", flag),
-        Setting("divisor_override", None, "divide by this number instead", none_or(whole(1))),
+        Setting("count_include_pad", True, "count the padding, as zeros, in the divisor", flag),
+        Setting("divisor_override", None, "divisor, instead of the number of elements", none_or(whole(1))),
     ),
     numbers=("count_include_pad", "divisor_override"),
-    edges=("NaN and ±∞: as sums have them",),
+    edges=("NaN and ±∞: propagate as in sums",),
     accumulates=SUMS,
     linear=("x",),
     smooth=True,
@@ -131,7 +131,7 @@ AVG = Strategy(
 LP = Strategy(
     "lp",
     reference.LP,
-    summary="The p-norm of each window: p = 1 sums magnitudes, p = 2 is the root of energy, p → ∞ tends to the maximum.",
+    summary="Lp pooling: the p-norm of each window; p = 1 is the sum of magnitudes, p → ∞ the largest magnitude.",
     formula="""
         y = (1/q Σ |xᵢ|ᵖ)^(1/p) over the window's n cells inside the image; q = n with mean=True, else 1
         y = max |xᵢ| for p = ∞
@@ -140,19 +140,19 @@ LP = Strategy(
         ∂y/∂xᵢ = 1/q · sign(xᵢ) · (|xᵢ| / y)^(p − 1), 0 where y = 0
         ∂y/∂xᵢ = sign(xᵢ) for the first i with |xᵢ| = y, else 0, for p = ∞
     """,
-    padding="adds nothing, and is not counted by mean",
+    padding="adds nothing, and is not counted by mean=True",
     settings=(
         Setting(
             "p", 2.0, "order of the norm, ≥ 1; float('inf') gives the largest magnitude", norm_order, alias="norm_type"
         ),
-        Setting("mean", False, "divide the sum by the number of cells inside the image", flag),
+        Setting("mean", False, "divide the sum by the number of elements inside the image", flag),
     ),
     numbers=("p", "mean"),
     edges=(
-        "overflow: powers are taken of |x| / max |x|; the result is finite wherever the norm is",
-        "all cells 0: y = 0 and no gradient",
-        "negative x: its magnitude counts, for every p (PyTorch raises x itself to p, and returns NaN or drops signs)",
-        "±∞ in a window: y = ∞; its infinite cells share the gradient as equals",
+        "overflow: powers are computed of |x| / max |x|; y is finite whenever the norm is",
+        "all elements 0: y = 0 and no gradient",
+        "negative x: |x| is used for every p (PyTorch raises x itself to the power p, and returns NaN or drops signs)",
+        "±∞ in a window: y = ∞; the infinite elements share the gradient equally",
         "NaN in a window: y and its gradients are NaN",
     ),
     accumulates=f"a window's powers in float64 (kernels: in x's dtype), {OVERLAPS}",
@@ -162,7 +162,7 @@ LP = Strategy(
 GEM = Strategy(
     "gem",
     reference.GEM,
-    summary="The generalised mean of each window, p learned or fixed: p = 1 is the average, p → ∞ the maximum.",
+    summary="Generalised-mean (GeM) pooling of each window, with fixed or learned p: p = 1 is the average, p → ∞ the maximum.",
     formula="y = (1/n Σ max(xᵢ, ε)^p)^(1/p) over the window's n cells inside the image",
     gradient="""
         ∂y/∂xᵢ = 1/n (xᵢ / y)^(p − 1) for xᵢ > ε, else 0
@@ -170,14 +170,14 @@ GEM = Strategy(
     """,
     padding="is not counted",
     settings=(
-        Setting("p", 3.0, "the exponent where ps is not given: any number; 0 is the geometric mean", number()),
-        Setting("eps", 1e-6, "ε: smaller cells count as ε", number(above=0)),
+        Setting("p", 3.0, "exponent where ps is not given: any number; 0 gives the geometric mean", number()),
+        Setting("eps", 1e-6, "ε, the lower bound to which values are clipped", number(above=0)),
     ),
     numbers=("eps",),
     learned=(
         Learned(
             "ps",
-            "learned exponents instead of p: (1,), or (C,) one per channel",
+            "learned exponents instead of p: (1,), or (C,) for one per channel",
             default="p",
             initial=3.0,
             values=(1.5, 4.0),
@@ -185,10 +185,10 @@ GEM = Strategy(
         ),
     ),
     edges=(
-        "xᵢ ≤ ε: counts as ε and has no gradient",
-        "overflow: powers are taken of x / max x, or x / min x for p < 0",
+        "xᵢ ≤ ε: clipped to ε, no gradient",
+        "overflow: powers are computed of x / max x, or x / min x for p < 0",
         "p = 0: the geometric mean; ∂y/∂p is y/2 times the variance of ln x there",
-        "∞ in a window, p ≥ 0: y = ∞, its infinite cells share the gradient; NaN in a window: y = NaN",
+        "∞ in a window, p ≥ 0: y = ∞, the infinite elements share the gradient; NaN in a window: y = NaN",
     ),
     accumulates=f"a window's powers and dp in float64 {RUNS}, {OVERLAPS}",
     domain="positive",
@@ -198,27 +198,28 @@ GEM = Strategy(
 LOG_SUM_EXP = Strategy(
     "log_sum_exp",
     reference.LOG_SUM_EXP,
-    summary="A smooth maximum of each window, sharper with larger r; with mean between average (r → 0) and maximum (r → ∞).",
+    summary="Log-sum-exp pooling: a smooth maximum of each window, sharper for larger r; with mean=True between the "
+    "average (r → 0) and the maximum (r → ∞).",
     formula="y = 1/r ln(1/q Σ e^(r xᵢ)) over the window's n cells inside the image; q = n with mean=True, else 1",
     gradient="""
         ∂y/∂xᵢ = wᵢ = e^(r xᵢ) / Σ e^(r xⱼ)
         ∂y/∂r  = (Σ wᵢ xᵢ − y) / r, half the variance at r = 0 with mean=True; summed over windows and images
     """,
-    padding="adds nothing (acts as −∞), and is not counted by mean",
+    padding="adds nothing (acts as −∞), and is not counted by mean=True",
     settings=(
         Setting(
             "r",
             1.0,
-            "sharpness where rs is not given: any number but 0, or 0 with mean=True; < 0 a smooth minimum",
+            "sharpness where rs is not given: any number but 0, or 0 with mean=True; r < 0 gives a smooth minimum",
             number(),
         ),
-        Setting("mean", False, "divide the sum by the number of cells inside the image: log-average-exp", flag),
+        Setting("mean", False, "divide the sum by the number of elements inside the image: log-average-exp", flag),
     ),
     numbers=(averages,),
     learned=(
         Learned(
             "rs",
-            "learned sharpness instead of r: (1,), or (C,) one per channel",
+            "learned sharpness instead of r: (1,), or (C,) for one per channel",
             default="r",
             initial=1.0,
             values=(0.5, 3.0),
@@ -226,9 +227,9 @@ LOG_SUM_EXP = Strategy(
         ),
     ),
     edges=(
-        "overflow: the largest exponent of the window is taken off before: y is finite wherever its cells are",
-        "−∞ everywhere (r > 0): y = −∞ and no gradient",
-        "∞ in a window (r > 0): y = ∞; its infinite cells share the gradient as equals",
+        "overflow: the largest exponent of the window is subtracted first; y is finite whenever the elements are",
+        "a window of only −∞ (r > 0): y = −∞ and no gradient",
+        "∞ in a window (r > 0): y = ∞; the infinite elements share the gradient equally",
         "NaN in a window: y and its gradients are NaN",
     ),
     accumulates=f"a window's sums and dr in float64 {RUNS}, {OVERLAPS}",
@@ -270,8 +271,8 @@ SCHEMAS = (
         settings_list=(*KERNEL.settings[:3], KERNEL.settings[4], *AVG.padded_settings, KERNEL.settings[3]),
         edges=(
             f"padding: {AVG.padding}",
-            "ceil_mode: cells beyond the padded image never count",
-            "NaN and ±∞: as sums have them",
+            "ceil_mode: elements beyond the padded image are never counted",
+            "NaN and ±∞: propagate as in sums",
         ),
         cases=(
             Case(kernel_size=2),
@@ -297,11 +298,11 @@ SCHEMAS = (
         Strategy(
             "sum",
             reference.SUM,
-            summary="The sum of each window.",
+            summary="Sum pooling: the sum of each window.",
             formula="y = Σ xᵢ over the window's cells inside the image",
             gradient="∂y/∂xᵢ = 1",
             padding="adds nothing",
-            edges=("NaN and ±∞: as sums have them",),
+            edges=("NaN and ±∞: propagate as in sums",),
             accumulates=SUMS,
             linear=("x",),
             smooth=True,
@@ -351,7 +352,8 @@ SCHEMAS = (
             reference.STOCHASTIC,
             inference=reference.PROBABILITY_WEIGHTED,
             draws="cells",
-            summary="A cell of each window drawn with probability in proportion to its value; outside training its expectation.",
+            summary="Stochastic pooling: draws an element of each window with probability proportional to its value; "
+            "in inference the expectation.",
             formula="""
                 pᵢ = xᵢ / Σ xⱼ over the window's cells inside the image, x ≥ 0
                 y = x_l, l drawn with probability p_l     (training)
@@ -362,13 +364,13 @@ SCHEMAS = (
                 ∂y/∂xᵢ = (2 xᵢ − y) / Σ xⱼ                (else)
             """,
             padding="is never drawn",
-            x="input, nowhere negative: apply relu first",
+            x="input, not negative: apply relu first",
             domain="positive",
             edges=(
-                "negative x or NaN: refused (DataError)",
-                "all cells 0: y = 0 and no gradient",
-                "∞ in a window: y = ∞; the infinite cells are equally likely, the others impossible",
-                "the last cell with x > 0 is drawn where rounding leaves the sum of probabilities below 1",
+                "negative x or NaN: DataError",
+                "all elements 0: y = 0 and no gradient",
+                "∞ in a window: y = ∞; the infinite elements are equally likely, the others impossible",
+                "rounding: the last element with x > 0 is drawn where the probabilities sum to less than 1",
             ),
             paper="Zeiler & Fergus 2013, ICLR, arXiv:1301.3557, eq. 5-7",
         ),
@@ -392,7 +394,7 @@ SCHEMAS = (
         AVG,
         GLOBAL,
         literature=("P33",),
-        summary="The average of each channel: what lets a network take images of any size.",
+        summary="Global average pooling: the mean of each channel over the image.",
         formula="y[n, c] = 1/n Σ xᵢ over all n positions of the plane",
         accumulates=f"a plane's sum in float64 {RUNS}",
         paper="Lin, Chen & Yan 2014, arXiv:1312.4400, section 3.2",
@@ -416,9 +418,9 @@ SCHEMAS = (
         MAX,
         GLOBAL,
         literature=("P34",),
-        summary="The largest value of each channel.",
+        summary="Global max pooling: the maximum of each channel over the image.",
         formula="y[n, c] = max xᵢ over all positions of the plane",
-        accumulates="nothing",
+        accumulates="none",
         paper="Oquab, Bottou, Laptev & Sivic 2015, CVPR, doi:10.1109/CVPR.2015.7298668",
         cases=(Case(), Case(keepdims=True)),
         example="""
@@ -437,7 +439,7 @@ SCHEMAS = (
         LP,
         GLOBAL,
         literature=("P35",),
-        summary="The p-norm of each channel.",
+        summary="Global Lp pooling: the p-norm of each channel over the image.",
         formula="y[n, c] = (1/q Σ |xᵢ|ᵖ)^(1/p) over all n positions of the plane; q = n with mean=True, else 1",
         settings_list=(*LP.settings, *GLOBAL.settings),
         cases=(Case(), Case(p=3.0), Case(p=1.0, keepdims=True), Case(p=4.0, mean=True), Case(p=float("inf"))),
@@ -457,7 +459,7 @@ SCHEMAS = (
         AVG,
         ADAPTIVE,
         literature=("P36",),
-        summary="Averages over output_size windows that share out the image, whatever its size.",
+        summary="Adaptive average pooling: output_size averages for any image size.",
         paper=TORCH_WINDOWS,
         cases=ADAPTIVE_CASES,
         example="""
@@ -475,7 +477,7 @@ SCHEMAS = (
         MAX,
         ADAPTIVE,
         literature=("P37",),
-        summary="Maxima of output_size windows that share out the image, whatever its size.",
+        summary="Adaptive max pooling: output_size maxima for any image size.",
         formula="y = max xᵢ over the window's cells",
         paper=TORCH_WINDOWS,
         cases=ADAPTIVE_CASES,
@@ -494,14 +496,14 @@ SCHEMAS = (
         Strategy(
             "min",
             reference.MIN,
-            summary="The smallest value of each window.",
+            summary="Min pooling: the minimum of each window.",
             formula="y = min xᵢ over the window's cells inside the image",
             gradient="∂y/∂xᵢ = 1 for the first i (row-major) with xᵢ = y, else 0",
             padding="never wins (acts as ∞)",
             edges=(
-                "ties: the first in row-major order takes the whole gradient",
-                "NaN: wins; the first NaN of a window is its minimum and takes its gradient",
-                "∞ everywhere: y = ∞, taken from the first cell",
+                "ties: the first maximum in row-major order takes the whole gradient",
+                "NaN: propagates; the first NaN of a window takes the gradient",
+                "a window of only ∞: y = ∞, at the first element",
             ),
             selects=True,
             accumulates=OVERLAPS,
@@ -525,7 +527,7 @@ SCHEMAS = (
         Strategy(
             "median",
             reference.MEDIAN,
-            summary="The median of each window.",
+            summary="Median pooling: the median of each window.",
             formula="""
                 y = the middle of the window's n cells inside the image, in the order of their values
                 n even: even="lower" takes the lower of the two middle values, even="mean" their mean
@@ -534,15 +536,20 @@ SCHEMAS = (
                 ∂y/∂xᵢ = 1 for the first i (row-major) with xᵢ = y, else 0
                 even="mean", n even: ½ for the first cell of each of the two values
             """,
-            padding="is left out: windows at the border have fewer cells",
+            padding="is left out: windows at the border have fewer elements",
             settings=(
-                Setting("even", "lower", "'lower' or 'mean': the median of an even number", choice("lower", "mean")),
+                Setting(
+                    "even",
+                    "lower",
+                    "median of an even number of values: 'lower', or 'mean' of the middle two",
+                    choice("lower", "mean"),
+                ),
             ),
             numbers=(lambda place, settings: settings["even"] == "mean",),
             edges=(
-                "ties: the first in row-major order takes the whole gradient",
-                "NaN in a window: y = NaN, the first NaN takes its gradient",
-                "lower is PyTorch's median, mean is NumPy's",
+                "ties: the first maximum in row-major order takes the whole gradient",
+                "NaN in a window: y = NaN; the first NaN takes the gradient",
+                "'lower' is PyTorch's median, 'mean' is NumPy's",
             ),
             accumulates=OVERLAPS,
             examples=({}, {"even": "mean"}),
@@ -568,7 +575,7 @@ SCHEMAS = (
         Strategy(
             "learned_lp",
             reference.LEARNED_LP,
-            summary="The mean p-norm of each window with learned p, and a learned centre if needs_gradient.",
+            summary="Learned-norm (Lp) pooling: the mean p-norm of each window, with learned p and optionally a learned centre.",
             formula="y = (1/n Σ |xᵢ − c|^p)^(1/p) over the window's n cells inside the image, p = 1 + ln(1 + e^ρ)",
             gradient="""
                 ∂y/∂xᵢ = 1/n sign(xᵢ − c) (|xᵢ − c| / y)^(p − 1), 0 where y = 0
@@ -579,14 +586,14 @@ SCHEMAS = (
             learned=(
                 Learned(
                     "rho",
-                    "ρ, from which p > 1 is made: (1,), or (C,) one per channel",
+                    "ρ, which determines p > 1: (1,), or (C,) for one per channel",
                     initial=math.log(math.e - 1),
                     values=(-1.0, 2.0),
                     decay=False,
                 ),
                 Learned(
                     "c",
-                    "the centre: (1,), or (C,) one per channel; None: 0",
+                    "centre: (1,), or (C,) for one per channel; None: 0",
                     default=0.0,
                     initial=0.0,
                     values=(2.5, 3.0),
@@ -594,9 +601,9 @@ SCHEMAS = (
                 ),
             ),
             edges=(
-                "all cells c: y = 0 and no gradient, of ρ neither; 0 · ln 0 counts as 0",
-                "overflow: powers are taken of |x − c| / max |x − c|",
-                "±∞ in a window: y = ∞; its infinite cells share the gradient; NaN: y = NaN",
+                "all elements equal c: y = 0 and no gradient, neither for ρ; 0 · ln 0 is 0",
+                "overflow: powers are computed of |x − c| / max |x − c|",
+                "±∞ in a window: y = ∞; the infinite elements share the gradient; NaN: y = NaN",
             ),
             accumulates=f"a window's powers, dρ and dc in float64 {RUNS}, {OVERLAPS}",
             paper="Gülçehre, Cho, Pascanu & Bengio 2014, ECML, arXiv:1311.1780, equations 3-4",
@@ -619,17 +626,19 @@ SCHEMAS = (
         Strategy(
             "mixed",
             reference.MIXED,
-            summary="Maximum and average of each window in a learned proportion.",
+            summary="Mixed pooling: a learned mixture of max and average pooling.",
             formula="y = a max xᵢ + (1 − a) 1/n Σ xᵢ over the window's n cells inside the image",
             gradient="""
                 ∂y/∂xᵢ = a·1[i is the first of the largest] + (1 − a)/n
                 ∂y/∂a  = max xᵢ − 1/n Σ xᵢ, summed over windows and images
             """,
             padding="never wins, and is not counted",
-            learned=(Learned("a", "the part of the maximum: (1,), or (C,) one per channel", initial=0.5, decay=False),),
+            learned=(
+                Learned("a", "weight a of the maximum: (1,), or (C,) for one per channel", initial=0.5, decay=False),
+            ),
             edges=(
-                "a outside [0, 1]: taken as it is; nothing keeps a learned a inside",
-                "a = 0 or 1: average or maximum alone, also of infinite cells",
+                "a outside [0, 1]: used as it is; a learned a is not constrained",
+                "a = 0 or 1: average or maximum alone, also of infinite elements",
                 "ties and NaN: as in max_pool",
             ),
             accumulates=f"a window's sum and da in float64 {RUNS}, {OVERLAPS}",
@@ -658,7 +667,8 @@ SCHEMAS = (
             reference.MIXED,
             draws="planes",
             learned=(Learned("a", "", default="frequency"),),
-            summary="Maximum or average, drawn for each channel of each image; outside training both in proportion.",
+            summary="Random mixed pooling: max or average pooling, drawn for each channel of each image; in inference "
+            "their mixture.",
             formula="""
                 y = λ max xᵢ + (1 − λ) 1/n Σ xᵢ over the window's n cells inside the image
                 λ = 1 with probability frequency, else 0, per image and channel     (training)
@@ -666,8 +676,8 @@ SCHEMAS = (
             """,
             gradient="∂y/∂xᵢ = λ·1[i is the first of the largest] + (1 − λ)/n      (λ is held fixed)",
             padding="never wins, and is not counted",
-            settings=(Setting("frequency", 0.5, "how often the maximum is drawn", number(0, 1)),),
-            edges=("ties and NaN: as in max_pool", "outside training: the expectation of what training gives"),
+            settings=(Setting("frequency", 0.5, "probability of drawing the maximum", number(0, 1)),),
+            edges=("ties and NaN: as in max_pool", "inference: the expectation over the draws"),
             paper="Yu, Wang, Chen & Wei 2014, RSKT, doi:10.1007/978-3-319-11740-9_34",
         ),
         KERNEL,
@@ -690,7 +700,7 @@ SCHEMAS = (
         Strategy(
             "gated",
             reference.GATED,
-            summary="Maximum and average of each window in a proportion that a learned gate reads off the window itself.",
+            summary="Gated pooling: mixes max and average pooling by a learned gate that depends on the window.",
             formula="""
                 s = σ(Σ wᵢ xᵢ + b)          w by the cell's place in the kernel
                 y = s max xᵢ + (1 − s) 1/n Σ xᵢ over the window's n cells inside the image
@@ -704,13 +714,13 @@ SCHEMAS = (
             learned=(
                 Learned(
                     "w",
-                    "weights of the gate: (1, *kernel), or (C, *kernel) for each channel",
+                    "weights of the gate: (1, *kernel), or (C, *kernel) for one set per channel",
                     per_tap,
                     values=(-0.6, 0.6),
                 ),
                 Learned(
                     "b",
-                    "bias of the gate: (1,), or (C,) one per channel; None: 0",
+                    "bias of the gate: (1,), or (C,) for one per channel; None: 0",
                     default=0.0,
                     values=(-0.5, 0.5),
                     decay=False,
@@ -718,7 +728,7 @@ SCHEMAS = (
             ),
             edges=("w = 0: maximum and average in equal parts", "ties and NaN: as in max_pool"),
             accumulates=f"a window's sums, dw and db in float64 {RUNS}, {OVERLAPS}",
-            kernel_text="its gate has a weight for each place of a kernel",
+            kernel_text="its gate has a weight for each position of a kernel",
             paper=f"{LEE}, equation 3",
         ),
         KERNEL,
@@ -742,7 +752,7 @@ SCHEMAS = (
         Strategy(
             "tree",
             reference.TREE,
-            summary="A tree of learned filters over each window: its nodes mix their children by learned gates.",
+            summary="Tree pooling: a binary tree of learned filters over each window, mixed by learned gates.",
             formula="""
                 leaf fₖ = Σ vₖᵢ xᵢ;   node fₖ = sₖ f₂ₖ₊₁ + (1 − sₖ) f₂ₖ₊₂ with sₖ = σ(Σ wₖᵢ xᵢ);   y = f₀
                 nodes are numbered row by row from the root; v and w by the cell's place in the kernel
@@ -753,29 +763,34 @@ SCHEMAS = (
                 ∂y/∂xᵢ = Σ Gₖ vₖᵢ over leaves + Σ tₖ wₖᵢ over inner nodes
             """,
             padding="adds nothing",
-            settings=(Setting("levels", 2, "rows of the tree, 2 to 6: 2 have one gate and two leaves", whole(2, 6)),),
+            settings=(
+                Setting("levels", 2, "levels of the tree, 2 to 6: 2 levels have one gate and two leaves", whole(2, 6)),
+            ),
             numbers=(inner_nodes,),
             learned=(
                 Learned(
                     "v",
-                    "weights of the leaves: (1, leaves, *kernel), or (C, leaves, *kernel) for each channel",
+                    "weights of the leaves: (1, leaves, *kernel), or (C, leaves, *kernel) for one set per channel",
                     leaves,
                     initial="lecun",
                     values=(-1.0, 1.0),
                 ),
                 Learned(
                     "w",
-                    "weights of the gates: (1, leaves − 1, *kernel), or (C, leaves − 1, *kernel)",
+                    "weights of the gates: (1, leaves − 1, *kernel), or (C, leaves − 1, *kernel) for one set per channel",
                     nodes,
                     initial="lecun",
                     values=(-0.8, 0.8),
                 ),
             ),
-            edges=("linear in x but for the gates: there are no ties", "NaN and ±∞: as sums and products have them"),
+            edges=(
+                "linear in x except for the gates: there are no ties",
+                "NaN and ±∞: propagate as in sums and products",
+            ),
             accumulates=f"a window's sums, dv and dw in float64 {RUNS}, {OVERLAPS}",
             smooth=True,
             examples=({}, {"levels": 3}),
-            kernel_text="its filters have a weight for each place of a kernel",
+            kernel_text="its filters have a weight for each position of a kernel",
             paper=f"{LEE}, equations 5-7",
         ),
         KERNEL,
@@ -800,14 +815,14 @@ SCHEMAS = (
         Strategy(
             "soft",
             reference.SOFT,
-            summary="An average of each window with weights that grow exponentially with the values.",
+            summary="SoftPool: the average of each window with softmax weights.",
             formula="y = Σ wᵢ xᵢ,  wᵢ = e^(xᵢ) / Σ e^(xⱼ) over the window's cells inside the image",
             gradient="∂y/∂xᵢ = wᵢ (1 + xᵢ − y)",
             padding="adds nothing and has no weight",
             edges=(
-                "overflow: the largest value of the window is taken off before the exponential",
-                "∞ in a window: y = ∞; its infinite cells share the gradient; −∞ has no weight; NaN: y = NaN",
-                "the gradient goes through the weights too (the authors' CUDA code clamps and detaches)",
+                "overflow: the largest value of the window is subtracted before the exponential",
+                "∞ in a window: y = ∞; the infinite elements share the gradient; −∞ has weight 0; NaN: y = NaN",
+                "the gradient includes that of the weights (the authors' CUDA code clamps and detaches them)",
             ),
             smooth=True,
             paper="Stergiou, Poppe & Kalliatakis 2021, ICCV, arXiv:2101.00440, equations 1-2",
@@ -831,7 +846,7 @@ SCHEMAS = (
         Strategy(
             "auto",
             reference.AUTO,
-            summary="Soft pooling with learned sharpness: α = 0 is the average, α = 1 soft pooling, α → ∞ the maximum.",
+            summary="AutoPool: SoftPool with learned sharpness; α = 0 is the average, α = 1 SoftPool, α → ∞ the maximum.",
             formula="y = Σ wᵢ xᵢ,  wᵢ = e^(α xᵢ) / Σ e^(α xⱼ) over the window's cells inside the image",
             gradient="""
                 ∂y/∂xᵢ = wᵢ (1 + α (xᵢ − y))
@@ -842,7 +857,7 @@ SCHEMAS = (
             learned=(
                 Learned(
                     "alphas",
-                    "learned α instead of alpha: (1,), or (C,) one per channel",
+                    "learned α instead of alpha: (1,), or (C,) for one per channel",
                     default="alpha",
                     initial=1.0,
                     values=(-1.0, 2.0),
@@ -850,8 +865,8 @@ SCHEMAS = (
                 ),
             ),
             edges=(
-                "overflow: the largest exponent of the window is taken off before",
-                "∂y/∂α as a variance: Σ w x² − y² would cancel",
+                "overflow: the largest exponent of the window is subtracted first",
+                "∂y/∂α is computed as a variance, since Σ w x² − y² would cancel",
                 "±∞ and NaN: as in soft_pool",
             ),
             accumulates=f"a window's sums and dα in float64 {RUNS}, {OVERLAPS}",
@@ -914,7 +929,8 @@ SCHEMAS = (
         Strategy(
             "alpha",
             reference.ALPHA,
-            summary="α-integration of each window: average at α = −1, geometric mean at 1, harmonic mean at 3, maximum at −∞.",
+            summary="α-integration pooling of each window: the average for α = −1, geometric mean for 1, harmonic mean "
+            "for 3, maximum for −∞.",
             formula="y = (1/n Σ (xᵢ + ε)^q)^(1/q),  q = (1 − α)/2, over the window's n cells inside the image",
             gradient="""
                 ∂y/∂xᵢ = 1/n ((xᵢ + ε) / y)^(q − 1)
@@ -924,13 +940,13 @@ SCHEMAS = (
             x="input, x + ε > 0",
             settings=(
                 Setting("alpha", -1.0, "α where alphas is not given", number()),
-                Setting("eps", 0.0, "ε, added to every cell", number(0)),
+                Setting("eps", 0.0, "ε, added to every element", number(0)),
             ),
             numbers=("eps",),
             learned=(
                 Learned(
                     "alphas",
-                    "learned α instead of alpha: (1,), or (C,) one per channel",
+                    "learned α instead of alpha: (1,), or (C,) for one per channel",
                     default="alpha",
                     initial=-1.0,
                     values=(-3.0, 2.0),
@@ -939,8 +955,8 @@ SCHEMAS = (
             ),
             domain="positive",
             edges=(
-                "x + ε ≤ 0 or NaN: refused (DataError); a power of it has no real value",
-                "overflow: powers are taken of x / max x, or x / min x for q < 0",
+                "x + ε ≤ 0 or NaN: DataError; a power of it has no real value",
+                "overflow: powers are computed of x / max x, or x / min x for q < 0",
                 "α = 1: the geometric mean, exp of the mean of ln x",
             ),
             accumulates=f"a window's powers and dα in float64 {RUNS}, {OVERLAPS}",
@@ -967,7 +983,8 @@ SCHEMAS = (
         Strategy(
             "ordinal",
             reference.ORDINAL,
-            summary="A weighted average of each window with learned weights that belong to the ranks of the values.",
+            summary="Ordinal pooling: a weighted average of each window with learned weights that belong to the ranks "
+            "of the values.",
             formula="""
                 y = Σ vᵣ x₍ᵣ₎ / Σ vᵣ over the ranks r = 1 … n of the window's cells inside the image, x₍₁₎ ≥ x₍₂₎ ≥ …
                 v = w, or e^w with softmax=True
@@ -976,16 +993,19 @@ SCHEMAS = (
                 ∂y/∂x₍ᵣ₎ = vᵣ / Σ v
                 ∂y/∂vᵣ  = (x₍ᵣ₎ − y) / Σ v, with softmax=True ∂y/∂wᵣ = vᵣ ∂y/∂vᵣ; summed over windows and images
             """,
-            padding="is not ranked: a window of n cells at the border takes the first n weights",
-            settings=(Setting("softmax", False, "weights are e^w, positive whatever w is", flag),),
+            padding="is not ranked: a window of n elements at the border uses the first n weights",
+            settings=(Setting("softmax", False, "use e^w as weights, which is positive for every w", flag),),
             numbers=("softmax",),
             learned=(
                 Learned(
-                    "w", "weights of the ranks: (1, cells), or (C, cells) for each channel", per_rank, initial="ones"
+                    "w",
+                    "weights of the ranks: (1, elements), or (C, elements) for one set per channel",
+                    per_rank,
+                    initial="ones",
                 ),
             ),
             edges=(
-                "weights count by their proportions: y is divided by their sum, which must not be 0",
+                "weights are relative: y is divided by their sum, which must not be 0",
                 "equal weights: the average; w = (1, 0, …): the maximum",
                 RANKED,
                 NAN_FIRST,
@@ -1016,13 +1036,15 @@ SCHEMAS = (
         Strategy(
             "rank_avg",
             reference.RANK_AVG,
-            summary="The average of the t largest values of each window.",
+            summary="Rank-based average pooling: the average of the t largest values of each window.",
             formula="y = 1/t Σ x₍ᵣ₎ over r ≤ t, x₍₁₎ ≥ x₍₂₎ ≥ … the window's n cells inside the image",
             gradient="∂y/∂x₍ᵣ₎ = 1/t for r ≤ t, else 0",
             padding="is not ranked",
-            settings=(Setting("t", None, "how many values count; None: ⌈n/2⌉; n at most", none_or(whole(1))),),
+            settings=(
+                Setting("t", None, "t, the number of values averaged; None: ⌈n/2⌉; at most n", none_or(whole(1))),
+            ),
             numbers=("t",),
-            edges=("windows of n < t cells at the border: the average of all", RANKED, NAN_FIRST),
+            edges=("windows of n < t elements at the border: the average of all", RANKED, NAN_FIRST),
             examples=({}, {"t": 3}),
             paper=SHI,
         ),
@@ -1044,7 +1066,7 @@ SCHEMAS = (
         Strategy(
             "rank_weighted",
             reference.RANK_WEIGHTED,
-            summary="A sum over each window with weights that fall geometrically with the rank of the values.",
+            summary="Rank-based weighted pooling: a weighted sum of each window whose weights fall geometrically with the rank.",
             formula="""
                 y = Σ pᵣ x₍ᵣ₎,  pᵣ = a (1 − a)^(r − 1), x₍₁₎ ≥ x₍₂₎ ≥ … the window's cells inside the image
                 normalized=True: divided by Σ pᵣ
@@ -1052,11 +1074,11 @@ SCHEMAS = (
             gradient="∂y/∂x₍ᵣ₎ = pᵣ, or pᵣ / Σ p",
             padding="is not ranked",
             settings=(
-                Setting("a", 0.5, "weight of the largest; 1 is the maximum", number(above=0, maximum=1)),
-                Setting("normalized", False, "weights sum to 1", flag),
+                Setting("a", 0.5, "weight α of the largest value; 1 gives the maximum", number(above=0, maximum=1)),
+                Setting("normalized", False, "normalise the weights to sum 1", flag),
             ),
             numbers=("a", "normalized"),
-            edges=(RANKED, NAN_FIRST, "weights of 0 leave their cell out, infinite as it may be"),
+            edges=(RANKED, NAN_FIRST, "elements of weight 0 have no influence, not even when infinite"),
             examples=({}, {"a": 0.3, "normalized": True}),
             paper=SHI,
         ),
@@ -1081,7 +1103,8 @@ SCHEMAS = (
             inference=reference.RANK_WEIGHTED,
             inference_numbers=("a", 1),
             draws="cells",
-            summary="A cell of each window drawn with a probability that falls with its rank; outside training the expectation.",
+            summary="Rank-based stochastic pooling: draws an element of each window with a probability that falls with "
+            "its rank; in inference the expectation.",
             formula="""
                 y = x₍ᵣ₎, r drawn with probability pᵣ / Σ p,  pᵣ = a (1 − a)^(r − 1)      (training)
                 y = Σ pᵣ x₍ᵣ₎ / Σ pᵣ                                                     (else)
@@ -1091,9 +1114,11 @@ SCHEMAS = (
                 ∂y/∂x₍ᵣ₎ = pᵣ / Σ p                      (else)
             """,
             padding="is never drawn",
-            settings=(Setting("a", 0.5, "weight of the largest; 1 is the maximum", number(above=0, maximum=1)),),
+            settings=(
+                Setting("a", 0.5, "weight α of the largest value; 1 gives the maximum", number(above=0, maximum=1)),
+            ),
             numbers=("a", 1),
-            edges=(RANKED, NAN_FIRST, "negative values: ranks alone count, x need not be positive"),
+            edges=(RANKED, NAN_FIRST, "negative values: only ranks matter, x need not be positive"),
             examples=({}, {"a": 0.3}),
             paper=SHI,
         ),
@@ -1118,7 +1143,8 @@ SCHEMAS = (
             inference=reference.RANK_WEIGHTED,
             inference_numbers=(lambda place, settings: 1 - settings["q"],),
             draws="cells",
-            summary="The largest of those cells of each window that dropout keeps; outside training its expectation.",
+            summary="Max-pooling dropout: the maximum of the elements of each window that dropout keeps; in inference "
+            "the expectation.",
             formula="""
                 y = max xᵢ over the cells that are kept, each with probability 1 − q; 0 where none is      (training)
                 y = Σ q^(r − 1)(1 − q) x₍ᵣ₎,  x₍₁₎ ≥ x₍₂₎ ≥ … the window's cells inside the image         (else)
@@ -1128,13 +1154,13 @@ SCHEMAS = (
                 ∂y/∂x₍ᵣ₎ = q^(r − 1)(1 − q)                          (else)
             """,
             padding="never wins",
-            settings=(Setting("q", 0.5, "probability that a cell of the image is dropped", number(0, below=1)),),
+            settings=(Setting("q", 0.5, "probability of dropping a pixel", number(0, below=1)),),
             numbers=("q",),
             edges=(
-                "a cell is kept or dropped for all windows that meet it",
-                "all cells dropped: y = 0, no gradient, −1 in the state",
-                "the expectation is that of x ≥ 0, as after relu",
-                "ties: the first in row-major order; NaN: wins where it is kept",
+                "a pixel is kept or dropped for all windows that contain it",
+                "all elements dropped: y = 0, no gradient, −1 in the state",
+                "the expectation assumes x ≥ 0, as after relu",
+                "ties: the first in row-major order; NaN: propagates where it is kept",
             ),
             examples=({}, {"q": 0.3}),
             paper="Wu & Gu 2015, arXiv:1512.01400, equations 4-9",
@@ -1157,21 +1183,22 @@ SCHEMAS = (
         Strategy(
             "dilation",
             reference.DILATION,
-            summary="Grey-scale dilation by a learned structuring element: the largest of each window plus the element.",
+            summary="Morphological (grey-scale) dilation with a learned structuring element: the maximum of each "
+            "window plus the element.",
             formula="y = max(xᵢ + fᵢ) over the window's cells inside the image, f by the cell's place in the kernel",
             gradient="∂y/∂xᵢ = ∂y/∂fᵢ = 1 for the first i (row-major) with xᵢ + fᵢ = y, else 0; df summed",
             padding="never wins (acts as −∞)",
             learned=(
                 Learned(
                     "f",
-                    "structuring element: (1, *kernel), or (C, *kernel) for each channel",
+                    "structuring element: (1, *kernel), or (C, *kernel) for one per channel",
                     per_tap,
                     values=(-1.0, 1.0),
                 ),
             ),
-            edges=("f = 0: max_pool", "ties: the first in row-major order; NaN: wins, the first one"),
+            edges=("f = 0: max_pool", "ties: the first in row-major order; NaN: propagates"),
             accumulates=f"df in float64 {RUNS}, {OVERLAPS}",
-            kernel_text="its structuring element has a number for each place of a kernel",
+            kernel_text="its structuring element has a value for each position of a kernel",
             paper=SERRA,
         ),
         KERNEL,
@@ -1195,21 +1222,22 @@ SCHEMAS = (
         Strategy(
             "erosion",
             reference.EROSION,
-            summary="Grey-scale erosion by a learned structuring element: the smallest of each window less the element.",
+            summary="Morphological (grey-scale) erosion with a learned structuring element: the minimum of each window "
+            "minus the element.",
             formula="y = min(xᵢ − fᵢ) over the window's cells inside the image, f by the cell's place in the kernel",
             gradient="∂y/∂xᵢ = −∂y/∂fᵢ = 1 for the first i (row-major) with xᵢ − fᵢ = y, else 0; df summed",
             padding="never wins (acts as ∞)",
             learned=(
                 Learned(
                     "f",
-                    "structuring element: (1, *kernel), or (C, *kernel) for each channel",
+                    "structuring element: (1, *kernel), or (C, *kernel) for one per channel",
                     per_tap,
                     values=(-1.0, 1.0),
                 ),
             ),
-            edges=("f = 0: min_pool", "ties: the first in row-major order; NaN: wins, the first one"),
+            edges=("f = 0: min_pool", "ties: the first in row-major order; NaN: propagates"),
             accumulates=f"df in float64 {RUNS}, {OVERLAPS}",
-            kernel_text="its structuring element has a number for each place of a kernel",
+            kernel_text="its structuring element has a value for each position of a kernel",
             paper=SERRA,
         ),
         KERNEL,
@@ -1233,7 +1261,8 @@ SCHEMAS = (
         MAX,
         FRACTIONAL,
         literature=("P10", "P11", "P12", "P13"),
-        summary="Maxima of windows at random steps of 1 and 2, or any two neighbours: smaller by a factor that is no integer.",
+        summary="Fractional max pooling: max pooling with random window steps, which reduces the image by a factor "
+        "that need not be an integer.",
         cases=(
             Case(spatial=7, kernel_size=2, output_size=4, ranks=(1, 2)),
             Case(spatial=5, output_ratio=0.7, overlapping=False),
@@ -1257,7 +1286,7 @@ SCHEMAS = (
         AVG,
         FRACTIONAL,
         literature=("P14",),
-        summary="Averages of windows at random steps of 1 and 2, or any two neighbours.",
+        summary="Fractional average pooling: average pooling with random window steps, by a factor that need not be an integer.",
         cases=(
             Case(spatial=7, kernel_size=2, output_size=4, mode="random", ranks=(1, 2)),
             Case(spatial=5, output_ratio=0.7, overlapping=False, ranks=(3,)),
@@ -1276,7 +1305,8 @@ SCHEMAS = (
         MAX,
         S3,
         literature=("P16",),
-        summary="Max pooling of step 1, then rows and columns picked at random, strip by strip; outside training averages.",
+        summary="S3 pooling (stochastic spatial sampling): max pooling with stride 1, then rows and columns drawn at "
+        "random; in inference averages.",
         gradient="to the picked rows and columns (training) or 1/s per axis to each (else), then as in max_pool",
         settings_list=S3.settings,
         returns="array y; with return_state=True the pair (y, state), state int64 (axes, most rows)",
@@ -1302,7 +1332,8 @@ SCHEMAS = (
         PYRAMID,
         kind=Choosing(MAX, PYRAMID, (MAX, AVG)),
         literature=("P38",),
-        summary="Maxima or averages of several levels of adaptive windows: as many numbers for every image size.",
+        summary="Spatial pyramid pooling: adaptive max or average pooling at several levels, concatenated to a vector "
+        "of fixed length.",
         formula="y = the maxima (or averages) of level² windows per channel for each level, 2 axes; level, level³ for 1, 3",
         gradient="the sum over levels of what max_pool (or avg_pool) gives",
         settings_list=(
@@ -1331,7 +1362,7 @@ SCHEMAS = (
         MAX,
         ROI,
         literature=("P39",),
-        summary="Maxima of output_size windows that share out each region of interest.",
+        summary="RoI max pooling: adaptive max pooling of each region of interest.",
         settings_list=ROI.settings,
         returns="array y",
         cases=(
@@ -1352,7 +1383,7 @@ SCHEMAS = (
         GEM,
         GLOBAL,
         literature=("P25",),
-        summary="The generalised mean of each channel: what image retrieval describes an image by.",
+        summary="Global generalised-mean (GeM) pooling, as used for image retrieval.",
         cases=(Case(), Case(p=-2.0, eps=1e-3, keepdims=True, ranks=(2,))),
         example="""
             >>> import numpy as np, cnncore
@@ -1366,7 +1397,7 @@ SCHEMAS = (
         LOG_SUM_EXP,
         GLOBAL,
         literature=("P24",),
-        summary="A smooth maximum of each channel.",
+        summary="Global log-sum-exp pooling: a smooth maximum of each channel over the image.",
         cases=(Case(), Case(r=3.0, mean=True, keepdims=True, ranks=(2,))),
         example="""
             >>> import numpy as np, cnncore
@@ -1380,23 +1411,28 @@ SCHEMAS = (
         KMax(),
         family="pooling",
         literature=("P32",),
-        summary="The k largest values along the last axis, in the order in which they stand.",
+        summary="k-max pooling: the k largest values along the last axis, in their original order.",
         formula="""
             y = those k of the L values of each row that no other L − k exceed, in their order
             dynamic, with layer l of layers: k' = max(k, ⌈(layers − l)/layers · L⌉)
         """,
         gradient="∂y[j]/∂x[i] = 1 where y[j] is x[i], else 0",
         settings_list=(
-            Setting("k", 2, "how many values stay, at least", whole(1)),
-            Setting("layer", None, "dynamic: number of this convolutional layer, from 1", none_or(whole(1))),
+            Setting("k", 2, "number of values kept; with layer and layers at least so many", whole(1)),
             Setting(
-                "layers", None, "dynamic: how many convolutional layers there are; the last keeps k", none_or(whole(1))
+                "layer", None, "of dynamic k-max pooling: number of this convolutional layer, from 1", none_or(whole(1))
             ),
-            Setting("return_indices", False, "also return where along the axis each y came from", flag),
+            Setting(
+                "layers",
+                None,
+                "of dynamic k-max pooling: number of convolutional layers; the last keeps k",
+                none_or(whole(1)),
+            ),
+            Setting("return_indices", False, "also return the index along the axis of each y", flag),
         ),
         shape="(N, C, *spatial, L) → (N, C, *spatial, k)",
-        edges=("ties: the lower index stays", "NaN: counts as larger than all others", "k > L: refused"),
-        accumulates="nothing",
+        edges=("ties: the lower index is kept", "NaN: ranks above all numbers", "k > L: ShapeError"),
+        accumulates="none",
         returns="array y; with return_indices=True the pair (y, indices), indices int64 of y's shape",
         smooth=False,
         paper="Kalchbrenner, Grefenstette & Blunsom 2014, ACL, arXiv:1404.2188, sections 3.2-3.3",

@@ -1,8 +1,8 @@
-"""Window schemes: where the windows of a pooling lie, independent of what is done with their cells.
+"""Window schemes: where the windows of a pooling lie, independent of the strategy.
 
-A scheme is data (its settings, its arrays, how it is described) and a function that lays out a call's windows: the shape of
+A scheme is data (its settings, its arrays, its documentation) and a function that lays out a call's windows: the shape of
 y, and the parts of the arrays with their tables of windows. Most schemes have one part, the whole arrays; a pyramid has one
-per level, regions of interest one each. Strategies never see any of this.
+per level, regions of interest one each. Strategies see none of this.
 """
 
 from collections.abc import Callable, Mapping
@@ -37,22 +37,30 @@ __all__ = [
 ]
 
 KERNEL_SIZE = Setting("kernel_size", REQUIRED, "extent of the window: an integer, or one per axis")
-STRIDE = Setting("stride", None, "step from window to window; None: kernel_size")
+STRIDE = Setting("stride", None, "stride of the window; None: kernel_size")
 PADDING = Setting(
-    "padding", 0, "cells added around the image, which do not count: int, one per axis, (low, high) pairs, or a name"
+    "padding",
+    0,
+    "padding, which takes no part in the pooling unless said otherwise: an integer, one per axis, (low, high) pairs, or a name",
 )
-DILATION = Setting("dilation", 1, "step from cell to cell within a window")
+DILATION = Setting("dilation", 1, "spacing between the elements of a window")
 CEIL_MODE = Setting(
     "ceil_mode",
     False,
-    "round the output size up instead of down; every window starts inside image or low padding",
+    "round the output size up instead of down; every window starts in the image or in its low padding",
     flag,
 )
-OUTPUT_SIZE = Setting("output_size", REQUIRED, "extents of y: an integer, or one per axis; None keeps that of x")
-KEEPDIMS = Setting("keepdims", False, "y as (N, C, 1, …) instead of (N, C)", flag)
-SEED = Setting("seed", 0, "what is drawn depends on it, and on places in y, alone", whole(0, 2**63 - 1))
-TRAINING = Setting("training", False, "draw (True), or take what stands for all draws (False)", flag)
-RETURN_STATE = Setting("return_state", False, "also return what was drawn, to be given back as state", flag)
+OUTPUT_SIZE = Setting(
+    "output_size", REQUIRED, "spatial extents of y: an integer, or one per axis; None keeps that of x"
+)
+KEEPDIMS = Setting("keepdims", False, "keep the spatial axes, with extent 1", flag)
+SEED = Setting(
+    "seed", 0, "seed of the random numbers, which depend on it and on the position in y only", whole(0, 2**63 - 1)
+)
+TRAINING = Setting(
+    "training", False, "draw at random (True), or use the deterministic form for inference (False)", flag
+)
+RETURN_STATE = Setting("return_state", False, "also return what was drawn, to be passed back as state", flag)
 
 WINDOW_SETTINGS = (KERNEL_SIZE, STRIDE, PADDING, DILATION, CEIL_MODE)
 
@@ -121,7 +129,7 @@ class Scheme:
 
 
 def whole_windows(tables, spatial):
-    """Windows that meet no padding: as many taps as the largest one has cells."""
+    """Windows without padding: as many taps as the largest one has elements."""
     return reference.Windows(tables, geometry.canonical(spatial, 1), [int(t[1].max()) for t in tables], (1, 1, 1))
 
 
@@ -169,7 +177,7 @@ KERNEL = Scheme(
 
 
 def lay_out_adaptive(op, shape, settings, shapes):
-    """Windows that share out the image into output_size parts, as equal as whole cells allow."""
+    """Windows that divide the image into output_size parts, as equal as integers allow."""
     spatial = geometry.spatial(op.name, shape)
     tables, output = geometry.adaptive_window(op.name, spatial, settings["output_size"])
     return Layout(output, None if tables is None else (Part(whole_windows(tables, spatial)),))
@@ -178,19 +186,19 @@ def lay_out_adaptive(op, shape, settings, shapes):
 ADAPTIVE = Scheme(
     "adaptive",
     "adaptive_",
-    "output_size windows that share out the image",
+    "output_size windows that cover the image",
     (OUTPUT_SIZE,),
     lay_out_adaptive,
     shape="(N, C, *spatial) → (N, C, *output_size); window i of an axis is [⌊i·H/O⌋, ⌈(i + 1)·H/O⌉)",
     symbols={"i": "number of the window, from 0"},
-    edges=("windows overlap by a cell where O does not divide H", "O > H: cells are repeated"),
+    edges=("windows overlap by one element where O does not divide H", "O > H: elements are repeated"),
     cases=({"output_size": 2},),
-    why_no_kernel="the windows of an adaptive pooling differ in size and change with the image",
+    why_no_kernel="the windows of an adaptive pooling differ in size and depend on the image",
 )
 
 
 def lay_out_global(op, shape, settings, shapes):
-    """One window that is the whole image."""
+    """One window that covers the whole image."""
     spatial = geometry.spatial(op.name, shape)
     tables = geometry.global_window(spatial)
     output = (1,) * len(spatial) if settings["keepdims"] else ()
@@ -200,7 +208,7 @@ def lay_out_global(op, shape, settings, shapes):
 GLOBAL = Scheme(
     "global",
     "global_",
-    "one window, the whole image",
+    "one window that covers the whole image",
     (KEEPDIMS,),
     lay_out_global,
     shape="(N, C, *spatial) → (N, C), with keepdims=True (N, C, 1, …)",
@@ -213,12 +221,12 @@ GLOBAL = Scheme(
 
 
 def lay_out_fractional(op, shape, settings, shapes):
-    """Windows whose steps are α on the average, α not whole; drawn for each call, for all images and channels at once."""
+    """Windows whose mean step is α, not an integer; drawn for each call, for all images and channels at once."""
     return Fractional(op, shape, settings).layout(shapes.get(op.implementation.window_state))
 
 
 class Fractional:
-    """The windows of a call of fractional pooling: they overlap, or share out the image; torch's differ from plane to plane."""
+    """The windows of a call of fractional pooling: overlapping or disjoint; torch's differ from plane to plane."""
 
     def __init__(self, op, shape, settings):
         self.place, self.state_name, self.shape = op.name, op.implementation.window_state, shape
@@ -259,7 +267,7 @@ class Fractional:
         return self.drawn_as_torch(shape, dtype, given) if self.compat == "torch" else self.drawn(given)
 
     def count(self, windows):
-        """How many starts ``windows`` have: parts that share out the image end where the next would start."""
+        """How many starts ``windows`` have: disjoint windows end where the next would start."""
         return windows + (not self.overlapping)
 
     def most_starts(self):
@@ -337,26 +345,28 @@ def fractional_kernel(settings, rank):
 FRACTIONAL = Scheme(
     "fractional",
     "fractional_",
-    "output_size or output_ratio windows at random steps of 1 and 2, or of any two neighbours",
+    "output_size windows, or a number by output_ratio, at random steps of two adjacent integers",
     (
+        Setting("kernel_size", None, "extents of overlapping windows; None: ⌊H/O⌋ + 1, one more than the shorter step"),
+        Setting("output_size", None, "spatial extents of y: an integer, or one per axis"),
         Setting(
-            "kernel_size", None, "extents of overlapping windows; None: ⌊H/O⌋ + 1, a cell more than the shorter step"
+            "output_ratio",
+            None,
+            "instead of output_size: spatial extents of y are ⌊ratio H⌋; a number up to 1, or one per axis",
         ),
-        Setting("output_size", None, "extents of y: an integer, or one per axis"),
-        Setting("output_ratio", None, "instead: extents of y are ⌊ratio H⌋; a number up to 1, or one per axis"),
         Setting(
             "mode",
             "pseudorandom",
             "'pseudorandom': starts ⌊(i + u)α⌋ − ⌊uα⌋; 'random': steps in random order",
             choice("pseudorandom", "random"),
         ),
-        Setting("overlapping", True, "windows of kernel_size cells, or (False) parts that share out the image", flag),
+        Setting("overlapping", True, "overlapping windows of kernel_size (True), or disjoint windows (False)", flag),
         SEED,
         RETURN_STATE,
         Setting(
             "compat",
             None,
-            "'torch': u for every plane and axis, in x's precision; state is its _random_samples",
+            "'torch': u is drawn for every plane and axis, in x's precision; state is PyTorch's _random_samples",
             choice(None, "torch"),
         ),
     ),
@@ -364,18 +374,20 @@ FRACTIONAL = Scheme(
     shape="(N, C, *spatial) → (N, C, *output_size); α = (H − k)/(O − 1), with overlapping=False H/O",
     symbols={"α": "mean step from window to window"},
     edges=(
-        "windows are drawn once per call, for all images and channels; their starts are computed in float64 whatever x is",
-        "state: int64 (axes, most windows), where windows start along each axis, then −1; of parts also the last one's end",
+        "windows are drawn once per call, for all images and channels; their starts are computed in float64 whatever "
+        "the dtype of x",
+        "state: int64 (axes, most windows), the starts of the windows along each axis, then −1; of disjoint windows "
+        "also the end of the last",
         "compat='torch': state is (N, C, axes) of x's dtype, PyTorch's _random_samples, and starts are computed in x's dtype",
-        "one window along an axis: it lies at the end, as PyTorch has it",
-        "TensorFlow shares a boundary cell between windows and draws u from another range: its windows differ",
+        "one window along an axis: it lies at the end, as in PyTorch",
+        "TensorFlow: adjacent windows share a boundary element, and u has another range, so that its windows differ",
     ),
     cases=(
         {"kernel_size": 2, "output_size": 3},
         {"output_ratio": 0.6, "overlapping": False, "mode": "random"},
     ),
     kernel=fractional_kernel,
-    why_no_kernel="give kernel_size, with overlapping=True: parts that share out the image differ in size",
+    why_no_kernel="give kernel_size, with overlapping=True: disjoint windows differ in size",
     draws="always",
     paper="Graham 2014, arXiv:1412.6071",
 )
@@ -385,14 +397,14 @@ FRACTIONAL = Scheme(
 
 
 def levels(place, name, value):
-    """A check that levels are one or more numbers of bins."""
+    """A check that levels is one or more numbers of bins."""
     if not has_length(value) or isinstance(value, str) or not len(value):
         raise SettingError(f"{place}: {name} must be numbers of bins per axis, such as (1, 2, 4), got {value!r}")
     return tuple(integer(place, name, v, 1, 2**16) for v in value)
 
 
 def lay_out_pyramid(op, shape, settings, shapes):
-    """The parts of adaptive pooling into each level's bins, side by side in y."""
+    """The parts of adaptive pooling into the bins of each level, concatenated in y."""
     spatial = geometry.spatial(op.name, shape)
     rank, channels = len(spatial), shape[1]
     bins = [(level,) * rank for level in settings["levels"]]
@@ -410,18 +422,18 @@ def lay_out_pyramid(op, shape, settings, shapes):
 PYRAMID = Scheme(
     "pyramid",
     "pyramid_",
-    "adaptive windows of several levels, side by side: as many numbers for every image size",
-    (Setting("levels", (1, 2, 4), "bins per axis of each level, in the order of the result", levels),),
+    "adaptive windows of several levels, concatenated: a fixed number of outputs for any image size",
+    (Setting("levels", (1, 2, 4), "number of bins per axis, for each level, in the order of the result", levels),),
     lay_out_pyramid,
     shape="(N, C, *spatial) → (N, C · bins), level by level and within a level channel by channel, as in Caffe and "
     "Chainer",
     symbols={"bins": "bins of all levels: Σ level^(spatial axes)"},
     edges=(
-        "windows of a level are those of adaptive pooling: they meet every cell, and none is empty (Caffe and Chainer round "
-        "kernel and padding instead)",
+        "windows of a level are those of adaptive pooling: they cover the image, and none is empty (Caffe and Chainer "
+        "round kernel and padding instead)",
     ),
     cases=({"levels": (1, 2)},),
-    why_no_kernel="the windows of a pyramid differ in size from level to level and change with the image",
+    why_no_kernel="the windows of a pyramid differ in size from level to level and depend on the image",
     paper="He, Zhang, Ren & Sun 2015, arXiv:1406.4729",
 )
 
@@ -430,7 +442,7 @@ PYRAMID = Scheme(
 
 
 def lay_out_regions(op, shape, settings, shapes):
-    """The parts of adaptive pooling of each region, cut off at the image's border."""
+    """The parts of adaptive pooling of each region, clipped to the image."""
     spatial = geometry.spatial(op.name, shape)
     rank, rois = len(spatial), shapes["rois"]
     if len(rois) != 2 or rois[1] not in (None, 1 + 2 * rank):
@@ -448,7 +460,7 @@ def lay_out_regions(op, shape, settings, shapes):
 
 
 def region_parts(op, shape, rois, scale, output):
-    """A part for each region that meets its image."""
+    """A part for each region that overlaps its image."""
     rank, parts = len(output), []
     if not np.isfinite(rois).all():
         raise DataError(f"{op.name}: rois holds values that are not finite")
@@ -457,7 +469,9 @@ def region_parts(op, shape, rois, scale, output):
     corners = np.clip(corners, -MOST_REGION_EXTENT, MOST_REGION_EXTENT).astype(np.int64)
     for r, (image, box) in enumerate(zip(rois[:, 0], corners, strict=True)):
         if image != int(image) or not 0 <= image < shape[0]:
-            raise DataError(f"{op.name}: rois[{r}] names image {image:g}; there are {shape[0]}, counted from 0")
+            raise DataError(
+                f"{op.name}: rois[{r}] refers to image {image:g}; the input has {shape[0]} images, counted from 0"
+            )
         low, high = box[:rank][::-1], box[rank:][::-1]
         axes = [geometry.region_window(op.name, *axis) for axis in zip(shape[2:], low, high, output, strict=True)]
         if any(table is None for table, _ in axes):
@@ -471,7 +485,7 @@ def region_parts(op, shape, rois, scale, output):
 
 
 def sample_regions(rng, x):
-    """Five regions: one inside, one of all of the image, one partly outside, one wholly outside, a malformed one."""
+    """Five regions: one inside, one of the whole image, one partly outside, one wholly outside, a malformed one."""
     extents = np.array(x.shape[2:][::-1], float)
     boxes = [(0 * extents + 1, extents - 2), (0 * extents, extents - 1), (extents // 2, 2 * extents)]
     boxes += [(3 * extents, 4 * extents), (extents // 2, 0 * extents)]
@@ -481,16 +495,18 @@ def sample_regions(rng, x):
 ROI = Scheme(
     "roi",
     "roi_",
-    "output_size windows that share out each region of interest",
+    "output_size windows that cover each region of interest",
     (
-        Setting("output_size", REQUIRED, "windows per region: an integer, or one per axis"),
-        Setting("spatial_scale", 1.0, "cells of x per unit of rois, such as 1/16", number(above=0)),
+        Setting("output_size", REQUIRED, "bins per region: an integer, or one per axis"),
+        Setting(
+            "spatial_scale", 1.0, "scale from the coordinates of rois to pixels of x, such as 1/16", number(above=0)
+        ),
     ),
     lay_out_regions,
     arrays=(
         Array(
             "rois",
-            "(R, 1 + 2·axes): image number, low and high corner, the last axis first: (n, x1, y1, x2, y2)",
+            "regions (R, 1 + 2·axes): image index, low and high corner, the last axis first: (n, x1, y1, x2, y2)",
             differentiable=False,
         ),
     ),
@@ -498,12 +514,13 @@ ROI = Scheme(
     shape="(N, C, *spatial), (R, 1 + 2·axes) → (R, C, *output_size)",
     symbols={"axes": "number of spatial axes"},
     edges=(
-        "corners × spatial_scale are rounded, halves away from 0; the high corner belongs to the region: 1 cell at least",
-        "bins [⌊ih/O⌋, ⌈(i + 1)h/O⌉) of whole numbers, cut off at the image's border",
-        "empty bins (wholly outside the image): y = 0 and no gradient",
+        "corners × spatial_scale are rounded, halves away from 0; the high corner belongs to the region, which has at "
+        "least 1 pixel",
+        "bins [⌊ih/O⌋, ⌈(i + 1)h/O⌉) of integers, clipped to the image",
+        "empty bins (outside the image): y = 0 and no gradient",
     ),
     cases=({"output_size": 2, "spatial_scale": 1.0},),
-    why_no_kernel="the windows of regions differ in size, by the regions'",
+    why_no_kernel="the windows of regions differ in size with the regions",
     paper="Girshick 2015, ICCV, arXiv:1504.08083, section 2.1",
 )
 
@@ -512,7 +529,7 @@ ROI = Scheme(
 
 
 def lay_out_s3(op, shape, settings, shapes):
-    """Windows of every cell (step 1); in training some rows and columns are picked, else averages are taken."""
+    """Windows with stride 1; in training some rows and columns are drawn, otherwise averages are taken."""
     spatial = geometry.spatial(op.name, shape)
     rank = len(spatial)
     stride = per_axis(op.name, "stride", settings["stride"], rank, minimum=1)
@@ -568,12 +585,14 @@ def lay_out_s3(op, shape, settings, shapes):
 S3 = Scheme(
     "s3",
     "s3_",
-    "windows around rows and columns that are picked at random (S3)",
+    "windows with stride 1, of which rows and columns are drawn at random (S3)",
     (
         KERNEL_SIZE,
-        Setting("stride", 2, "how many times smaller y is: an integer, or one per axis"),
+        Setting("stride", 2, "downsampling factor: an integer, or one per axis"),
         Setting(
-            "grid_size", None, "g: in each strip of g rows g/stride are picked; a multiple of stride, None: twice it"
+            "grid_size",
+            None,
+            "g: g/stride rows are drawn from each strip of g rows; a multiple of stride, None: twice stride",
         ),
         TRAINING,
         SEED,
@@ -582,11 +601,11 @@ S3 = Scheme(
     lay_out_s3,
     shape="(N, C, *spatial) → (N, C, *output), output = ⌊H / stride⌋ per axis",
     edges=(
-        'windows of every cell: step 1, padded to the same size ("same_upper"), padding does not count',
-        "training: rows and columns are picked once per call, for all images and channels, strip by strip",
-        "a last strip of r < g rows: ⌊r / stride⌋ of them are picked",
-        "else: averages of stride × stride windows (what training gives in the mean over its picks)",
-        "state: int64 (axes, most rows), the rows picked along each axis, then −1",
+        'windows: stride 1, padding "same_upper", which takes no part in the pooling',
+        "training: rows and columns are drawn once per call, for all images and channels, strip by strip",
+        "a last strip of r < g rows: ⌊r / stride⌋ of them are drawn",
+        "inference: averages over stride × stride windows, the expectation over the draws",
+        "state: int64 (axes, most rows), the rows drawn along each axis, then −1",
     ),
     cases=({"kernel_size": 2, "training": True}, {"kernel_size": 3, "stride": 2}),
     kernel=kernel_of,

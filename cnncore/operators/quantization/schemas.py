@@ -1,4 +1,4 @@
-"""Rows of quantization: real numbers on a grid of few integers, as nets of 8 bits compute with them."""
+"""Schemas of quantization: real numbers on a grid of few integers, as 8-bit networks use them."""
 
 import numpy as np
 
@@ -17,27 +17,25 @@ ARRAYS = (
     Array("x", "input"),
     Array(
         "scale",
-        "s > 0, the width of a step: one number, or an array that broadcasts to x, as (C, 1, 1) for one per channel",
+        "scale s > 0, the step width: one number, or an array that broadcasts to x, such as (C, 1, 1) for one per channel",
     ),
-    Array(
-        "zero_point", "z, the integer that stands for 0, of a shape as scale's; 0 where it is left out", optional=True
-    ),
+    Array("zero_point", "zero point z, the integer that represents 0, of the shape of scale; default 0", optional=True),
 )
 SETTINGS = (
-    Setting("low", -128, "least integer: −128 of int8, 0 of uint8", whole(-MOST_INTEGER, MOST_INTEGER)),
+    Setting("low", -128, "smallest integer: −128 of int8, 0 of uint8", whole(-MOST_INTEGER, MOST_INTEGER)),
     Setting("high", 127, "largest integer: 127 of int8, 255 of uint8", whole(-MOST_INTEGER, MOST_INTEGER)),
 )
 EDGES = (
-    "halves are rounded to the even neighbour, as IEEE 754 does",
-    "beyond the ends, ±∞ too: the nearest end",
-    "NaN stays NaN",
+    "halves are rounded to even, as in IEEE 754",
+    "out of range, ±∞ too: clipped",
+    "NaN: propagates",
     "s ≤ 0 is not checked: s = 0 divides by 0",
 )
 SHAPE = "any shape of at most 8 dimensions → the same"
 
 
 def one_grid(rng, x):
-    """One scale and zero point for all; some values lie beyond the ends."""
+    """One scale and zero point for all; some values are out of range."""
     return np.array([0.11]), np.array([3.0])
 
 
@@ -57,14 +55,14 @@ CASES = (
     Case(arrays=grid_per_channel, spatial=3, ranks=(1, 2), low=-8, high=7),
     Case(arrays=symmetric, spatial=2, ranks=(2,)),
 )
-STEPS = "the straight-through estimator is no slope of the steps that y is made of"
+STEPS = "the straight-through estimator is not the derivative of the steps that y is made of"
 
 SCHEMAS = (
     Op(
         "quantize",
         Quantization(fake=False),
         family="arrays",
-        summary="Real numbers as integers of a few bits: the nearest step of a grid.",
+        summary="Quantization: rounds real numbers to integers of a few bits.",
         formula="y = min(max(round(x / s) + z, low), high)",
         gradient=(
             "where low ≤ round(x / s) + z ≤ high, else 0, taking the slope of rounding for 1 (straight-through estimator):\n"
@@ -89,7 +87,7 @@ SCHEMAS = (
         "fake_quantize",
         Quantization(fake=True),
         family="arrays",
-        summary="Real numbers rounded to the steps of a grid of few integers, as a quantized net sees them.",
+        summary="Fake quantization: rounds real numbers to the grid of quantized values, for quantization-aware training.",
         formula="y = (q − z) s with q = min(max(round(x / s) + z, low), high)",
         gradient=(
             "where low ≤ round(x / s) + z ≤ high, taking the slope of rounding for 1 (straight-through estimator):\n"

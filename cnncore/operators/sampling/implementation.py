@@ -1,4 +1,4 @@
-"""Pooling at given places: boxes of an image, positions that a pooling returned, one phase of a grid."""
+"""Pooling at given positions: regions of interest, unpooling, polyphase components."""
 
 import itertools
 import math
@@ -62,14 +62,14 @@ class Boxes(Implementation):
             raise DataError(
                 f"{call.op.name}: rois[{r}] is {rois[r].tolist()} with spatial_scale "
                 f"{call.settings['spatial_scale']}; the "
-                f"corners of a box are numbers below 2³¹ in magnitude, and so are its corners in cells of x"
+                f"corners of a box are numbers below 2³¹ in magnitude, also after scaling to pixels of x"
             )
         return boxes
 
 
 @dataclass(frozen=True)
 class SampledBoxes(Boxes):
-    """The mean or maximum of samples between the cells of each bin: RoI align."""
+    """RoI align: the mean or maximum of bilinear samples of each bin."""
 
     def forward(self, call, arrays, out=None):
         x, rois, images = arrays
@@ -105,7 +105,7 @@ class SampledBoxes(Boxes):
 
 @dataclass(frozen=True)
 class PositionSensitiveBoxes(Boxes):
-    """The mean of whole cells, each bin in a channel of its own."""
+    """Position-sensitive RoI pooling: the mean of the pixels of each bin, in a channel of its own."""
 
     saves = ()
 
@@ -113,7 +113,7 @@ class PositionSensitiveBoxes(Boxes):
         count = math.prod(bins)
         if x[1] is not None and x[1] % count:
             raise ShapeError(
-                f"{op.name}: {x[1]} channels of input {x} are no multiple of the {bins[0]}·{bins[1]} = {count} bins; "
+                f"{op.name}: {x[1]} channels of input {x} are not a multiple of the {bins[0]}·{bins[1]} = {count} bins; "
                 f"each bin "
                 f"reads a channel of its own: use {-(-x[1] // count) * count} channels, or another output_size"
             )
@@ -153,7 +153,7 @@ def away_from_zero(a):
 
 
 class Unpooling(Implementation):
-    """Values back to the places that max pooling took them from."""
+    """Max unpooling: values are written to the positions of their maxima."""
 
     per_image = True
     saves = ("indices",)
@@ -165,13 +165,13 @@ class Unpooling(Implementation):
         x, indices = shapes
         extents = geometry.spatial(op.name, x)
         if indices != x and None not in x:
-            raise ShapeError(f"{op.name}: indices has shape {indices}; expected that of x, {x}: one place per value")
+            raise ShapeError(f"{op.name}: indices has shape {indices}; expected that of x, {x}: one index per value")
         rank = len(extents)
         kernel = per_axis(op.name, "kernel_size", settings["kernel_size"], rank, 1)
         stride = settings["stride"]
         stride = kernel if stride is None else per_axis(op.name, "stride", stride, rank, 1)
         if isinstance(settings["padding"], str):
-            raise SettingError(f"{op.name}: padding must be numbers, those of the pooling, got {settings['padding']!r}")
+            raise SettingError(f"{op.name}: padding must be the numbers of the pooling, got {settings['padding']!r}")
         pairs = geometry.padding_pairs(op.name, settings["padding"], extents, kernel, stride, (1,) * rank)
         output = tuple(
             None if H is None else (H - 1) * s - lo - hi + k
@@ -204,7 +204,7 @@ class Unpooling(Implementation):
         repeats = reference.unpool(x, indices, y, settings["duplicates"] == "add", settings["compat"] == "onnx")
         if repeats is None:
             raise DataError(
-                f"{call.op.name}: indices holds places outside the output {call.output}; pass those that max_pool "
+                f"{call.op.name}: indices hold positions outside the output {call.output}; pass those that max_pool "
                 f"returned, with its "
                 f"settings, and output_size where the pooled image was larger"
             )
@@ -231,7 +231,7 @@ class Unpooling(Implementation):
 
 
 class PolyphaseSelection(Implementation):
-    """Of the s × s ways to take every s-th cell, the one with the largest norm, per image."""
+    """Polyphase sampling: of the s × s subsampled images, the one with the largest norm, per image."""
 
     per_image = True
     saves = ()

@@ -1,4 +1,4 @@
-"""Rows of pooling at given places: boxes, positions that a pooling returned, one phase of a grid."""
+"""Schemas of pooling at given positions: regions of interest, unpooling, polyphase components."""
 
 import numpy as np
 
@@ -12,15 +12,15 @@ from .implementation import PolyphaseSelection, PositionSensitiveBoxes, SampledB
 __all__ = ["SCHEMAS"]
 
 X = Array("x", "images")
-ROIS = Array("rois", "boxes (R, 4), each x1, y1, x2, y2 in the input image", differentiable=False)
-IMAGES = Array("batch_indices", "(R,): the number of the image that each box lies in", role="index")
+ROIS = Array("rois", "boxes (R, 4), each x1, y1, x2, y2 in the coordinates of the input image", differentiable=False)
+IMAGES = Array("batch_indices", "(R,): the index of the image of each box", role="index")
 SPATIAL_SCALE = Setting(
     "spatial_scale",
     1.0,
-    "cells of x per unit of rois: 1/16 where x is a sixteenth as wide as the image",
+    "scale from the coordinates of rois to pixels of x, such as 1/16",
     number(above=0),
 )
-BINS = Setting("output_size", REQUIRED, "bins of each box: an integer, or one per axis")
+BINS = Setting("output_size", REQUIRED, "bins per box: an integer, or one per axis")
 BOXES_SHAPE = "(N, C, H, W), (R, 4), (R,) → (R, {channels}, *output_size)"
 
 
@@ -33,7 +33,7 @@ def boxes(rng, x):
 
 
 def places(window=2, stride=2, output=None, through_all_planes=False):
-    """Indices for a case: each value back to a random cell of its window."""
+    """Indices for a case: each value goes back to a random pixel of its window."""
 
     def arrays(rng, x):
         extents = x.shape[2:]
@@ -63,36 +63,40 @@ SCHEMAS = (
         Unpooling(),
         family="pooling",
         literature=("P42",),
-        summary="Pooled values back to the places they came from, 0 elsewhere: the way back from max_pool.",
+        summary="Max unpooling: writes pooled values back to the positions of their maxima, zeros elsewhere.",
         formula="y[index[i]] = x[i] in each plane, y = 0 elsewhere",
         gradient="dx[i] = dy[index[i]];   of several i of one index, with duplicates='last', the last alone",
         arrays=(
             Array("x", "pooled values"),
-            Array("indices", "where each came from, as max_pool returns it with return_indices=True", role="index"),
+            Array("indices", "indices of the maxima, as max_pool returns them with return_indices=True", role="index"),
         ),
         settings_list=(
             KERNEL_SIZE,
             STRIDE,
             PADDING,
-            Setting("output_size", None, "spatial extents of y, where the pooled image was larger than these windows"),
             Setting(
-                "duplicates", "last", "values of one index: 'last' counts, or they 'add' up", choice("last", "add")
+                "output_size", None, "spatial extents of y, where the pooled image was larger than the windows cover"
             ),
-            Setting("compat", None, "'onnx': indices count through all of y, not within a plane", choice(None, "onnx")),
+            Setting(
+                "duplicates",
+                "last",
+                "several values with the same index: the 'last' is written, or they 'add'",
+                choice("last", "add"),
+            ),
+            Setting("compat", None, "'onnx': indices into all of y, not into a plane", choice(None, "onnx")),
         ),
         shape="(N, C, *spatial), indices of the same shape → (N, C, *output), output = (H − 1)s − lo − hi + k per axis, "
         "or output_size",
         edges=(
-            "several values of one index (overlapping windows): the last in row-major order is written and takes the "
-            "gradient, or "
-            "with duplicates='add' all add up and all take it. PyTorch writes any of them, and gives the gradient to "
-            "all",
-            "an index outside its plane: refused with DataError, whatever it is; nothing is written beside y",
-            "output_size: must differ by less than a stride from what the windows give",
-            "compat='onnx': indices as ONNX MaxPool returns them, through N, C and the plane of y",
-            "NaN and ±∞: carried along",
+            "duplicate indices (overlapping windows): the last in row-major order is written and takes the gradient; "
+            "with duplicates='add' all are added and all take it. PyTorch writes any of them, and gives the gradient "
+            "to all",
+            "an index out of its plane: DataError, whatever it is; nothing is written outside y",
+            "output_size: must differ by less than a stride from the extents that the windows give",
+            "compat='onnx': indices as from ONNX MaxPool, into N, C and the plane of y",
+            "NaN and ±∞: copied",
         ),
-        accumulates="only where values add up, in x's dtype",
+        accumulates="only with duplicates='add', in x's dtype",
         linear=("x",),
         paper="Zeiler & Fergus 2014, ECCV, arXiv:1311.2901, section 2.1",
         cases=(
@@ -116,7 +120,7 @@ SCHEMAS = (
         SampledBoxes(),
         family="pooling",
         literature=("P40",),
-        summary="Boxes of an image cut into bins, each the mean or maximum of samples between the cells.",
+        summary="RoI align: pools each box to a grid of bins, each the mean or maximum of bilinear samples.",
         formula="""
             bin (i, j) of a box has A × B samples at
                 h = h₀ + (i + (a + ½)/A) bin_h,   w = w₀ + (j + (b + ½)/B) bin_w,   a < A, b < B
@@ -131,9 +135,9 @@ SCHEMAS = (
         settings_list=(
             BINS,
             SPATIAL_SCALE,
-            Setting("sampling_ratio", 0, "samples of a bin per axis; 0: ⌈extent of the bin in cells⌉", whole(0, 2**16)),
-            Setting("aligned", False, "whether the centre of cell 0 lies at ½: all positions move by −½", flag),
-            Setting("mode", "avg", "'avg' or 'max' of the samples", choice("avg", "max")),
+            Setting("sampling_ratio", 0, "samples per bin and axis; 0: ⌈extent of the bin in pixels⌉", whole(0, 2**16)),
+            Setting("aligned", False, "half-pixel alignment: all positions are shifted by −½", flag),
+            Setting("mode", "avg", "'avg' or 'max' over the samples", choice("avg", "max")),
         ),
         shape=BOXES_SHAPE.format(channels="C"),
         edges=(
@@ -141,15 +145,13 @@ SCHEMAS = (
             "extent 1",
             "aligned=True: as torchvision's aligned=True and ONNX's half_pixel (opset 16, there the default); boxes "
             "may be smaller",
-            "samples beyond [−1, H] or [−1, W]: 0, and they count in the mean; within, the nearest cell holds beyond "
-            "first and last",
-            "no samples (aligned boxes of no extent, boxes turned round, with sampling_ratio=0): y = 0 and no gradient",
-            "max: the first sample in row-major order takes the gradient; NaN wins. ONNX Runtime 1.32 takes the "
-            "largest of the "
-            "weighted cells instead, and warns that this is incorrect",
-            "whole positions, where v has a kink: the cell to the right",
-            "rois have no gradient; corners that are not finite or beyond 2³¹, and images that do not exist, are "
-            "refused with DataError",
+            "samples beyond [−1, H] or [−1, W]: 0, and counted in the mean; within, positions beyond the first and "
+            "last pixel take its value",
+            "no samples (aligned boxes without extent, inverted boxes, with sampling_ratio=0): y = 0 and no gradient",
+            "max: the first sample in row-major order takes the gradient; NaN propagates. ONNX Runtime 1.32 takes the "
+            "largest of the weighted pixels instead, and warns that this is incorrect",
+            "integer positions, where v has a kink: the pixel to the right",
+            "rois have no gradient; corners that are not finite or beyond 2³¹, and image indices out of range: DataError",
         ),
         accumulates="positions in float64; a bin in float64 (kernels: in x's dtype), dx in its dtype in the order of the boxes",
         smooth=False,
@@ -175,26 +177,25 @@ SCHEMAS = (
         PositionSensitiveBoxes(),
         family="pooling",
         literature=("P41",),
-        summary="Boxes of an image cut into bins, each the mean of a channel of its own: a bin looks for one part of "
-        "a thing.",
+        summary="Position-sensitive RoI pooling: pools each box to a grid of bins, each the mean of its own channel.",
         formula="y[r, c, i, j] = 1/n Σ x[c I J + i J + j] over the n whole cells of bin (i, j) of I × J",
         gradient="dx[c I J + i J + j, cell] += dy[r, c, i, j] / n for the cells of each bin",
         arrays=(X, ROIS, IMAGES),
         settings_list=(
             BINS,
             SPATIAL_SCALE,
-            Setting("compat", None, "'caffe': the rule of the paper's code for where boxes end", choice(None, "caffe")),
+            Setting("compat", None, "'caffe': box ends as in the paper's code", choice(None, "caffe")),
         ),
         shape=BOXES_SHAPE.format(channels="C / bins"),
         symbols={"bins": "bins of a region, the product of output_size"},
         edges=(
-            "a box: from round(x1 · scale) to round(x2 · scale), halves away from 0, at least 1 wide; a bin from ⌊·⌋ to ⌈·⌉ of "
-            "its edges, within the image, so that neighbouring bins may share cells",
-            "compat='caffe': from round(x1) · scale to (round(x2) + 1) · scale, at least 0.1 wide: x2 and y2 are the last "
+            "a box spans round(x1 · scale) to round(x2 · scale), halves away from 0, at least 1 wide; a bin spans ⌊·⌋ "
+            "to ⌈·⌉ of its edges, within the image, so that adjacent bins may share pixels",
+            "compat='caffe': round(x1) · scale to (round(x2) + 1) · scale, at least 0.1 wide: x2 and y2 are the last "
             "pixels of the box",
-            "bins without a cell: y = 0 and no gradient",
-            "channels that are no multiple of the bins: refused",
-            "corners that are not finite or beyond 2³¹, and images that do not exist, are refused with DataError",
+            "bins without a pixel: y = 0 and no gradient",
+            "C not a multiple of the number of bins: ShapeError",
+            "corners that are not finite or beyond 2³¹, and image indices out of range: DataError",
         ),
         accumulates="a bin in float64, dx in its dtype in the order of the boxes",
         linear=("x",),
@@ -218,23 +219,23 @@ SCHEMAS = (
         PolyphaseSelection(),
         family="pooling",
         literature=("P51",),
-        summary="Every s-th cell, from the offset at which they have the largest norm: a shifted image gives the same "
-        "values.",
+        summary="Adaptive polyphase sampling: subsamples by the stride at the offset of largest norm, which makes it "
+        "shift-invariant.",
         formula="y = xₒ with ‖xₒ‖ₚ the largest,  xₒ[i] = x[s i + o], o one of the sᵈ offsets, the same for all "
         "channels of an image",
         gradient="dx[s i + o] = dy[i] for the offset o that was taken, 0 elsewhere",
         settings_list=(
-            Setting("stride", 2, "step from cell to cell: an integer, or one per axis"),
+            Setting("stride", 2, "stride s: an integer, or one per axis"),
             Setting("p", 2.0, "order of the norm, > 0; float('inf') compares the largest magnitudes", norm_order),
-            Setting("return_indices", False, "also return the offset taken per image, row-major", flag),
+            Setting("return_indices", False, "also return the offset chosen for each image, row-major", flag),
         ),
         shape="(N, C, *spatial) → (N, C, *output), output = ⌊H / s⌋ per axis",
         edges=(
             "ties: the first offset in row-major order",
-            "extents that s does not divide: the components have ⌊H / s⌋ cells each, and the cells beyond take no part",
-            "NaN: the first component that holds one is taken",
-            "the norm is taken over all channels of an image, in float64 and of x divided by its largest magnitude",
-            "the choice is held fixed in the gradient: y jumps where two components have one norm",
+            "extents that s does not divide: the components have ⌊H / s⌋ pixels each, and the pixels beyond are not used",
+            "NaN: the first component that holds one is chosen",
+            "the norm is computed over all channels of an image, in float64 and of x divided by its largest magnitude",
+            "the choice is constant in the gradient: y jumps where two components have the same norm",
         ),
         accumulates="norms in float64",
         returns="array y; with return_indices=True the pair (y, offsets), offsets int64 of shape (N,)",

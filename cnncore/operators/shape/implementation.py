@@ -1,4 +1,4 @@
-"""Operators that only move values: flattening, padding, parts, pixels into channels and back."""
+"""Operators that only move values: flatten, pad, slice, split, channel and pixel shuffles."""
 
 import math
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def empty_image(shape, like):
 
 
 class Flatten(Implementation):
-    """Axes from ``start_dim`` on become one, in row-major order."""
+    """Flattens the axes from ``start_dim`` on, in row-major order."""
 
     per_image = True
     saves = ()
@@ -105,7 +105,7 @@ class PaddedImage:
 
 
 class Pad(Implementation):
-    """Cells around the image, made from it or constant; negative padding cuts off."""
+    """Padding by a constant or by pixels of the image; negative padding crops."""
 
     per_image = True
     saves = ()
@@ -153,7 +153,7 @@ class Slice(Implementation):
         count = len(range(start, stop, step))
         if count == 0 and not (axis == 0 and x[0] == 0):
             raise ShapeError(
-                f"{op.name}: nothing of axis {axis} of input {x} lies from {start} to {stop} in steps of {step}"
+                f"{op.name}: the slice from {start} to {stop} with step {step} of axis {axis} of input {x} is empty"
             )
         index = (*(slice(None),) * axis, slice(start, stop if stop >= 0 else None, step))
         return (*x[:axis], count, *x[axis + 1 :]), (axis, index)
@@ -179,25 +179,25 @@ class Slice(Implementation):
 
 
 def part_extents(extent, parts):
-    """The extents of equal parts; where they do not fill the axis, ⌈extent / parts⌉ each, and what is left for the last."""
+    """The extents of equal parts; where parts does not divide the extent, ⌈extent / parts⌉ each and the rest for the last."""
     size = -(-extent // parts)
     return tuple(max(min(size, extent - size * i), 0) for i in range(parts))
 
 
 class Part(Slice):
-    """One of the parts into which an axis is cut."""
+    """One of the parts into which an axis is split."""
 
     def bounds(self, op, extent, settings):
         parts, part, axis = settings["parts"], settings["part"], settings["axis"]
         if isinstance(parts, int):
             if extent % parts and not settings["uneven"]:
                 raise ShapeError(
-                    f"{op.name}: axis {axis} of extent {extent} cannot be cut into {parts} equal parts; give a divisor of "
+                    f"{op.name}: axis {axis} of extent {extent} cannot be split into {parts} equal parts; give a divisor of "
                     f"{extent}, the extents of the parts, or uneven=True for a smaller last part"
                 )
             parts = part_extents(extent, parts)
         if sum(parts) != extent:
-            raise ShapeError(f"{op.name}: parts {parts} have {sum(parts)} in all; axis {axis} has extent {extent}")
+            raise ShapeError(f"{op.name}: parts {parts} sum to {sum(parts)}; axis {axis} has extent {extent}")
         if part >= len(parts):
             raise SettingError(f"{op.name}: part {part} does not exist; {len(parts)} parts are numbered from 0")
         start = sum(parts[:part])
@@ -205,7 +205,7 @@ class Part(Slice):
 
 
 class ChannelShuffle(Implementation):
-    """The channels of all groups in turn: (groups, C / groups) becomes (C / groups, groups)."""
+    """Interleaves the channels of the groups: (groups, C / groups) becomes (C / groups, groups)."""
 
     per_image = True
     saves = ()
@@ -216,7 +216,7 @@ class ChannelShuffle(Implementation):
         groups = settings["groups"]
         if x[1] is not None and x[1] % groups:
             raise ShapeError(
-                f"{op.name}: {x[1]} channels of input {x} cannot be cut into groups={groups}; give a divisor of {x[1]}"
+                f"{op.name}: {x[1]} channels of input {x} are not divisible by groups={groups}; give a divisor of {x[1]}"
             )
         return x, None
 
@@ -241,7 +241,7 @@ class ChannelShuffle(Implementation):
 
 @dataclass(frozen=True)
 class PixelShuffle(Implementation):
-    """Blocks of channels become blocks of pixels, or with ``inverse`` pixels become channels; geometry: factors of D, H, W."""
+    """Rearranges channels into blocks of pixels, with ``inverse`` pixels into channels; geometry: the factors of D, H, W."""
 
     inverse: bool
 
@@ -257,7 +257,7 @@ class PixelShuffle(Implementation):
             for axis, (H, r) in enumerate(zip(extents, factor, strict=True)):
                 if H is not None and H % r:
                     raise ShapeError(
-                        f"{op.name}: spatial axis {axis} of input {x} has {H} pixels, no multiple of factor {r}"
+                        f"{op.name}: spatial axis {axis} of input {x} has {H} pixels, not a multiple of factor {r}"
                     )
             C = x[1]
             output = (x[0], C * block, *(None if H is None else H // r for H, r in zip(extents, factor, strict=True)))

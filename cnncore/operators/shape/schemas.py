@@ -1,4 +1,4 @@
-"""Schemas of what changes a shape."""
+"""Schemas of the operators that change a shape."""
 
 from ...checks import choice, flag, has_length, integer, number, whole
 from ...errors import SettingError
@@ -27,12 +27,12 @@ def step_number(place, name, value):
     return number
 
 
-FACTOR = Setting("factor", REQUIRED, "r, pixels of a block along an axis: an integer, or one per axis")
+FACTOR = Setting("factor", REQUIRED, "factor r: an integer, or one per axis")
 ORDER = Setting(
     "mode",
     "CRD",
-    "order of the channels: 'CRD' (the pixels of a block side by side, as in PyTorch) or 'DCR' (the channels of a pixel side by "
-    "side, as in TensorFlow and by default in ONNX)",
+    "channel order: 'CRD' (channel first, then the place in the block, as in PyTorch) or 'DCR' (place first, as in "
+    "TensorFlow and by default in ONNX)",
     choice("CRD", "DCR"),
 )
 
@@ -42,22 +42,20 @@ SCHEMAS = (
         Part(),
         family="layers",
         literature=("L11",),
-        summary="One of the parts into which an axis is cut: what concat had joined.",
+        summary="Splits an axis and returns one of the parts: the inverse of concat.",
         formula="y = x from s to s + n along axis,   s: sum of the extents of the parts before, n: that of the part",
         gradient="dx = dy where the part lies, 0 elsewhere",
         settings_list=(
-            Setting("parts", 2, "number of equal parts, or the extents of all parts", parts),
-            Setting("part", 0, "which of them, numbered from 0", whole(0)),
-            Setting("axis", 1, "axis that is cut; 1: channels"),
-            Setting(
-                "uneven", False, "whether the last of equal parts may be smaller, the others ⌈extent / parts⌉", flag
-            ),
+            Setting("parts", 2, "number of equal parts, or the extent of each part", parts),
+            Setting("part", 0, "number of the part to return, from 0", whole(0)),
+            Setting("axis", 1, "axis; 1: channels"),
+            Setting("uneven", False, "allow a smaller last part; the others are ⌈extent / parts⌉", flag),
         ),
         shape="(N, C, *spatial) → (N, C / parts, *spatial); 1 to 5 dimensions",
         edges=(
-            "parts that do not fill the axis: refused, unless uneven",
-            "a part that would be empty: refused",
-            "one call gives one part: every part is a call of its own",
+            "an extent that parts does not divide: an error, unless uneven=True",
+            "an empty part: an error",
+            "one call returns one part",
         ),
         linear=("x",),
         paper="Jia et al. 2014, Caffe, arXiv:1408.5093 (layer Slice); ONNX operator Split, 2017",
@@ -80,19 +78,21 @@ SCHEMAS = (
         Slice(),
         family="layers",
         literature=("L11",),
-        summary="Part of one axis, from start to stop.",
+        summary="Slices one axis from start to stop.",
         formula="y[…, i, …] = x[…, start + i · stride, …] along axis, as x[start:stop:stride] in Python",
         gradient="dx = dy where y comes from, 0 elsewhere",
         settings_list=(
-            Setting("start", None, "first index; None: the beginning; negative: from the end", any_integer_or_none),
             Setting(
-                "stop", None, "index before which it ends; None: the end; negative: from the end", any_integer_or_none
+                "start", None, "first index; None: the beginning; negative: counted from the end", any_integer_or_none
             ),
-            Setting("stride", 1, "step from index to index, not 0; negative: backwards", step_number),
-            Setting("axis", 1, "axis that is cut; 1: channels"),
+            Setting(
+                "stop", None, "end index, exclusive; None: the end; negative: counted from the end", any_integer_or_none
+            ),
+            Setting("stride", 1, "step between indices, not 0; negative: backwards", step_number),
+            Setting("axis", 1, "axis; 1: channels"),
         ),
         shape="(N, C, *spatial) → the same, except along axis; 1 to 5 dimensions",
-        edges=("indices beyond the ends: as far as the axis reaches", "nothing left: refused"),
+        edges=("indices beyond the ends: clipped, as in Python", "an empty result: an error"),
         linear=("x",),
         paper="Jia et al. 2014, Caffe, arXiv:1408.5093 (layer Slice); ONNX operator Slice, 2017",
         cases=(
@@ -115,13 +115,13 @@ SCHEMAS = (
         ChannelShuffle(),
         family="layers",
         literature=("C17",),
-        summary="The channels of all groups in turn, so that the next grouped convolution sees every group.",
+        summary="Channel shuffle: interleaves the channels of the groups, so that the next grouped convolution sees every group.",
         formula="y[n, j G + g, …] = x[n, g K + j, …],   K = C / G channels of each of G groups",
         gradient="dx[n, g K + j, …] = dy[n, j G + g, …]: channel_shuffle of dy with K groups",
         settings_list=(Setting("groups", REQUIRED, "number of groups G", whole(1)),),
         shape="(N, C, *spatial) → the same; C is a multiple of groups",
-        edges=("channels that are no multiple of groups: refused", "one group, or as many as channels: y = x"),
-        accumulates="nothing: values are moved",
+        edges=("C not a multiple of groups: an error", "groups = 1 or groups = C: y = x"),
+        accumulates="none: values are copied",
         linear=("x",),
         paper="Zhang, Zhou, Lin & Sun 2018, ShuffleNet, CVPR, arXiv:1707.01083, section 3.1",
         cases=(
@@ -139,7 +139,7 @@ SCHEMAS = (
         PixelShuffle(False),
         family="layers",
         literature=("C17",),
-        summary="Blocks of channels become blocks of pixels: upsampling by a convolution before it.",
+        summary="Pixel shuffle (depth to space): rearranges channels into blocks of pixels, for upsampling.",
         formula="""
             CRD   y[n, c, h r + i, w r + j] = x[n, c r² + i r + j, h, w]
             DCR   y[n, c, h r + i, w r + j] = x[n, (i r + j) C + c, h, w]        C: channels of y
@@ -148,7 +148,7 @@ SCHEMAS = (
         settings_list=(FACTOR, ORDER),
         shape="(N, C · r², H, W) → (N, C, H · r, W · r); r³ in three dimensions, r in one",
         symbols={"C": "output channels", "r": "upscale factor"},
-        edges=("channels that are no multiple of a block: refused", "factor 1: y = x"),
+        edges=("C not a multiple of r²: an error", "factor 1: y = x"),
         linear=("x",),
         paper="Shi et al. 2016, CVPR, arXiv:1609.05158, equation 4; ONNX operator DepthToSpace (both orders)",
         cases=(
@@ -167,7 +167,7 @@ SCHEMAS = (
         PixelShuffle(True),
         family="layers",
         literature=("C17",),
-        summary="Blocks of pixels become blocks of channels: nothing is lost where the image gets smaller.",
+        summary="Pixel unshuffle (space to depth): rearranges blocks of pixels into channels.",
         formula="""
             CRD   y[n, c r² + i r + j, h, w] = x[n, c, h r + i, w r + j]
             DCR   y[n, (i r + j) C + c, h, w] = x[n, c, h r + i, w r + j]        C: channels of x
@@ -176,7 +176,7 @@ SCHEMAS = (
         settings_list=(FACTOR, ORDER),
         shape="(N, C, H, W) → (N, C · r², H / r, W / r); r³ in three dimensions, r in one",
         symbols={"r": "downscale factor"},
-        edges=("extents that are no multiple of the factor: refused", "factor 1: y = x"),
+        edges=("extents not a multiple of r: an error", "factor 1: y = x"),
         linear=("x",),
         paper="Shi et al. 2016, CVPR, arXiv:1609.05158, equation 4 inverted; ONNX operator SpaceToDepth (order DCR)",
         cases=(
@@ -198,12 +198,12 @@ SCHEMAS = (
         Flatten(),
         family="layers",
         literature=("L12",),
-        summary="Makes one axis of several, in row-major order.",
+        summary="Flattens all axes from start_dim on into one, in row-major order.",
         formula="y[n, (c H + h) W + w] = x[n, c, h, w]",
         gradient="dx[n, c, h, w] = dy[n, (c H + h) W + w]",
-        settings_list=(Setting("start_dim", 1, "first of the axes that become one"),),
+        settings_list=(Setting("start_dim", 1, "first axis to flatten"),),
         shape="(N, C, H, W) → (N, C · H · W); 1 to 5 dimensions",
-        edges=("channels-last arrays: the order is that of (C, H, W) all the same", "y is a copy, never a view of x"),
+        edges=("channels-last memory: the order is still that of (C, H, W)", "y is a copy, never a view of x"),
         linear=("x",),
         paper="LeCun, Bottou, Bengio & Haffner 1998, Proc. IEEE, doi:10.1109/5.726791 (layers C5 and F6)",
         cases=(Case(ranks=(0, 1, 2, 3)), Case(start_dim=2), Case(start_dim=0), Case(start_dim=-1)),
@@ -218,7 +218,7 @@ SCHEMAS = (
         Pad(),
         family="layers",
         literature=("L18", "L19", "L20", "L21", "L22"),
-        summary="Cells around the image: constant, mirrored, repeated, or from the other end.",
+        summary="Pads the image: with a constant, by reflection, by replication, or circularly.",
         formula="""
             y[o] = x[f(o − lo)], along each axis, with f(i) = i for 0 ≤ i < H and outside
                 constant    value, whatever x
@@ -229,22 +229,22 @@ SCHEMAS = (
         """,
         gradient="dx[i] = Σ dy[o] over all o with f(o − lo) = i",
         settings_list=(
-            Setting("padding", REQUIRED, "cells around the image: an integer, one per axis, or (low, high) pairs"),
+            Setting("padding", REQUIRED, "padding: an integer, one per axis, or (low, high) pairs"),
             Setting(
                 "mode",
                 "constant",
-                "what they hold: constant, reflect, replicate, symmetric or circular",
+                "padding mode: 'constant', 'reflect', 'replicate', 'symmetric' or 'circular'",
                 choice("constant", "reflect", "replicate", "symmetric", "circular"),
             ),
-            Setting("value", 0.0, "the constant", number()),
+            Setting("value", 0.0, "value of constant padding", number()),
         ),
         shape=PADDED,
         edges=(
-            "negative padding: cuts off; at least one cell stays",
-            "reflect: padding < H, since the edge cell is not repeated",
+            "negative padding: crops; at least one pixel must remain",
+            "reflect: padding < H, since the edge pixel is not repeated",
             "symmetric, circular: any padding; the image is repeated as often as needed",
         ),
-        accumulates="gradients of cells that were copied several times in float64, in row-major order",
+        accumulates="gradients of pixels that were copied several times in float64, in row-major order",
         linear=("x",),
         paper="Gonzalez & Woods 2018, Digital Image Processing, section 3.4; ONNX operator Pad",
         cases=(

@@ -1,6 +1,6 @@
-"""Pooling by statistics of all cells: weighted means, correlations of channels, residuals from clusters.
+"""Pooling by statistics of all pixels: weighted means, correlations of channels, residuals to cluster centres.
 
-A plane's P cells are P points with C numbers each, whatever the rank: X is (N, C, P).
+A plane's P pixels are P points with C numbers each, whatever the rank: X is (N, C, P).
 """
 
 import math
@@ -19,7 +19,7 @@ through = np.errstate(all="ignore")
 
 
 def points(x):
-    """X: the cells of each plane in a row."""
+    """X: the pixels of each plane in a row."""
     return np.ascontiguousarray(x.reshape(*x.shape[:2], math.prod(x.shape[2:])))
 
 
@@ -66,7 +66,7 @@ def unit_gradient(u, norm, du, axes):
 
 
 class Statistics(Implementation):
-    """What these kinds share: results computed by numpy and put where they are needs_gradient."""
+    """What these operators share: results computed by NumPy and written to where the caller wants them."""
 
     per_image = True
 
@@ -74,7 +74,7 @@ class Statistics(Implementation):
         return None
 
     def put(self, call, needs_gradient, out, *gradients):
-        """The gradients that are needs_gradient, in x's dtype, in arrays of their own or in ``out``."""
+        """The gradients that are asked for, in x's dtype, in arrays of their own or in ``out``."""
         results = call.gradients(needs_gradient, out)
         for result, gradient in zip(results, gradients, strict=True):
             if result is not None:
@@ -91,7 +91,7 @@ class Statistics(Implementation):
 
 
 class Attention(Statistics):
-    """The mean of all cells, weighted by a score that is learned."""
+    """Attention pooling: the mean of all pixels, weighted by a learned score."""
 
     saves = ("x", "v", "w", "u")
 
@@ -106,7 +106,7 @@ class Attention(Statistics):
         check_shape(op, "v", v, (v[0], x[1]), f"one number for each of {x[1]} channels")
         check_shape(op, "w", w, (v[0],), f"one number for each row of v {v}")
         check_shape(op, "u", u, v, "that of v")
-        check_shape(op, "mask", mask, (x[0], *extents), f"one for every cell of an image of input {x}")
+        check_shape(op, "mask", mask, (x[0], *extents), f"one for every pixel of an image of input {x}")
         if v[0] == 0:
             raise ShapeError(f"{op.name}: v has shape {v}; a score needs at least one row")
         return (x[0], x[1]), None
@@ -160,7 +160,7 @@ class Attention(Statistics):
 
 @dataclass(frozen=True)
 class Strips(Statistics):
-    """The means of rows and columns, added up in every cell; ``pooling`` is the operator that takes them, with output_size."""
+    """The means of rows and columns, added in every pixel; ``pooling`` is the operator that takes them, with output_size."""
 
     pooling: Op
 
@@ -176,7 +176,9 @@ class Strips(Statistics):
                 size = w[2] if len(w) == 3 else 3
                 check_shape(op, name, w, (x[1], x[1], size), "(channels, channels, odd kernel)")
                 if size % 2 == 0:
-                    raise ShapeError(f"{op.name}: {name} has {size} taps; an odd number has a middle: use {size + 1}")
+                    raise ShapeError(
+                        f"{op.name}: {name} has {size} taps; it must be odd, to have a centre: use {size + 1}"
+                    )
         return x, None
 
     @through
@@ -320,7 +322,7 @@ class Bilinear(Statistics):
         extents = geometry.spatial(op.name, x)
         if z is not None:
             if len(z) != len(x):
-                raise ShapeError(f"{op.name}: z has shape {z}; input x {x} needs as many dimensions")
+                raise ShapeError(f"{op.name}: z has shape {z}; expected as many dimensions as x {x}")
             check_shape(op, "z", z, (x[0], z[1], *extents), "the images and cells of x, with channels of its own")
             geometry.spatial(op.name, z)
         D = x[1] if z is None else z[1]

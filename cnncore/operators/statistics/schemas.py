@@ -1,4 +1,4 @@
-"""Rows of pooling by statistics of all cells: attention, strips, covariance, products of channels, clusters."""
+"""Schemas of pooling by statistics of all pixels: attention, strips, covariance, bilinear, VLAD."""
 
 from dataclasses import replace
 
@@ -11,12 +11,12 @@ from .implementation import Attention, Bilinear, Covariance, Strips, VectorsOfLo
 __all__ = ["SCHEMAS"]
 
 X = Array("x", "input")
-INITIAL = Setting("initial", "glorot", "how the weights start: the name of an initialiser, or a number")
-NOT_FINITE = "NaN and ±∞ reach all of y of their image"
+INITIAL = Setting("initial", "glorot", "initialiser of the weights: a name, or a number")
+NOT_FINITE = "NaN and ±∞: propagate to all of y of their image"
 
 
 def attention_weights(gated=False, masked=False):
-    """v and w, and u and mask where they are asked for, for a case."""
+    """v and w, and u and mask if asked for, for a case."""
 
     def arrays(rng, x):
         v, w, u = rng.standard_normal((4, x.shape[1])), rng.standard_normal(4), rng.standard_normal((4, x.shape[1]))
@@ -27,7 +27,7 @@ def attention_weights(gated=False, masked=False):
 
 
 def one_bag_of_nothing(rng, x):
-    """A mask that leaves the first image no cell."""
+    """A mask that excludes all pixels of the first image."""
     v, w, u, mask = attention_weights(masked=True)(rng, x)
     mask[:1] = False
     return v, w, u, mask
@@ -38,7 +38,7 @@ def strip_weights(rng, x):
 
 
 def other_image(rng, x):
-    """z for a case: the cells of x, two channels."""
+    """z for a case: the pixels of x, two channels."""
     return (rng.standard_normal((x.shape[0], 2, *x.shape[2:])),)
 
 
@@ -68,7 +68,7 @@ SCHEMAS = (
         Attention(),
         family="pooling",
         literature=("P43",),
-        summary="The mean of all cells, each weighted by a learned score of what it holds.",
+        summary="Attention pooling: the mean of all pixels, weighted by learned attention scores.",
         formula="""
             tᵢ = tanh(v xᵢ), with u ⊙ σ(u xᵢ);   a = softmax over the cells of wᵀ tᵢ;   y = Σ aᵢ xᵢ
         """,
@@ -81,14 +81,16 @@ SCHEMAS = (
             X,
             Array("v", "weights (hidden, C) of the score"),
             Array("w", "weights (hidden,) of the score"),
-            Array("u", "weights (hidden, C) of its gate", optional=True),
-            Array("mask", "(N, *spatial): which cells take part; all where left out", True, False, role="mask"),
+            Array("u", "weights (hidden, C) of the gate", optional=True),
+            Array("mask", "mask (N, *spatial), True for pixels to include; default all", True, False, role="mask"),
         ),
-        settings_list=(Setting("return_weights", False, "also return a, of shape (N, *spatial)", flag),),
+        settings_list=(
+            Setting("return_weights", False, "also return the attention weights a, of shape (N, *spatial)", flag),
+        ),
         shape="(N, C, *spatial) → (N, C)",
         edges=(
-            "scores: the largest is subtracted before they are raised; differences beyond 745 leave one cell alone",
-            "masked cells are never read; an image without a cell that takes part: y = 0 and no gradient",
+            "overflow: the largest score is subtracted before the exponential; differences beyond 745 leave one pixel alone",
+            "masked pixels are never read; an image without a pixel to include: y = 0 and no gradient",
             NOT_FINITE,
         ),
         accumulates="scores, their sums and y in float64, products with v and u in x's dtype",
@@ -116,8 +118,8 @@ SCHEMAS = (
                 Parameter("u", hidden_by_channels, "initial", when="gated"),
             ),
             settings=(
-                Setting("hidden", 128, "rows of v and u", whole(1)),
-                Setting("gated", False, "whether u exists", flag),
+                Setting("hidden", 128, "hidden units, the rows of v and u", whole(1)),
+                Setting("gated", False, "use a gate u", flag),
                 INITIAL,
             ),
         ),
@@ -127,8 +129,7 @@ SCHEMAS = (
         Strips(replace(next(row for row in pooling.SCHEMAS if row.name == "adaptive_avg_pool"), name="strip_pool")),
         family="pooling",
         literature=("P44",),
-        summary="The means of the cell's row and of its column: what lies far away along either axis, and nothing "
-        "else.",
+        summary="Strip pooling: sums the means of each pixel's row and column, for long-range context along the axes.",
         formula="""
             r[h] = mean of row h,   q[w] = mean of column w, each through a 1-D convolution where its weights are given
             z[h, w] = r[h] + q[w];   y = z, or with gate=True x ⊙ σ(z)
@@ -139,12 +140,15 @@ SCHEMAS = (
         """,
         arrays=(
             X,
-            Array("w_rows", "weights (C, C, taps) of a convolution over r, zeros beyond its ends", optional=True),
-            Array("w_columns", "the same over q", optional=True),
+            Array("w_rows", "weights (C, C, taps) of a zero-padded convolution over r", optional=True),
+            Array("w_columns", "weights (C, C, taps) of a zero-padded convolution over q", optional=True),
         ),
-        settings_list=(Setting("gate", False, "whether y is x, dimmed by σ(z), as the paper's module has it", flag),),
+        settings_list=(Setting("gate", False, "return x · σ(z), as the module of the paper", flag),),
         shape="(N, C, H, W) → (N, C, H, W)",
-        edges=("one row: its mean is added to the column's one cell", "NaN and ±∞ reach their row and their column"),
+        edges=(
+            "one row: its mean is added to the mean of a column of one pixel",
+            "NaN and ±∞: propagate to their row and their column",
+        ),
         accumulates="means in float64 (kernels: float32 in short runs whose sums are float64), the rest in x's dtype",
         paper="Hou, Zhang, Cheng & Feng 2020, Strip pooling, CVPR, arXiv:2003.13328, eq. 1-5",
         cases=(
@@ -164,7 +168,7 @@ SCHEMAS = (
                 Parameter("w_columns", strip_taps, "initial", when="learned"),
             ),
             settings=(
-                Setting("learned", True, "whether w_rows and w_columns exist", flag),
+                Setting("learned", True, "use the convolutions w_rows and w_columns", flag),
                 Setting("taps", 3, "extent of their kernels, odd", whole(1)),
                 INITIAL,
             ),
@@ -175,7 +179,7 @@ SCHEMAS = (
         Covariance(),
         family="pooling",
         literature=("P48",),
-        summary="How the channels vary together over the image: the square root of their covariance matrix.",
+        summary="Covariance pooling (iSQRT-COV): the square root of the covariance matrix of the channels.",
         formula="""
             P = 1/n Σ (xᵢ − μ)(xᵢ − μ)ᵀ over the n cells;   Y = P / tr P, Z = 1
             T = ½ (3 − Z Y),  Y ← Y T,  Z ← T Z, iterations times;   y = √(tr P) Y → √P, on and above the diagonal
@@ -185,16 +189,15 @@ SCHEMAS = (
             dP from dY₀ and the two traces;   dX = 1/n (dP + dPᵀ)(X − μ)
         """,
         settings_list=(
-            Setting("iterations", 5, "of Newton and Schulz towards the root; 0: y is P itself", whole(0, 30)),
+            Setting("iterations", 5, "Newton-Schulz iterations for the square root; 0: y is P itself", whole(0, 30)),
         ),
         shape="(N, C, *spatial) → (N, C (C + 1) / 2): the upper triangle, row by row",
         edges=(
-            "a constant image, or one cell: tr P = 0, y = 0 and no gradient",
-            "fewer cells than channels: P has no full rank; 30 iterations stay finite; small roots come out too small",
+            "a constant image, or one pixel: tr P = 0, y = 0 and no gradient",
+            "fewer pixels than channels: P does not have full rank; 30 iterations stay finite; small roots are underestimated",
             NOT_FINITE,
         ),
-        accumulates="in float64 but for dx: the iteration would lose P's small roots, and grow where rounding made "
-        "them negative",
+        accumulates="in float64 but for dx: the iteration would lose P's small roots, and grow where rounding made them negative",
         paper="Li, Xie, Wang & Gao 2018, Towards faster training of global covariance pooling networks (iSQRT-COV), "
         "CVPR, arXiv:1712.01034, eq. 2-10; Li, Xie, Wang & Zuo 2017, arXiv:1703.08050",
         cases=(Case(), Case(iterations=0), Case(iterations=2, channels=5, spatial=2, ranks=(1, 2))),
@@ -212,15 +215,14 @@ SCHEMAS = (
         Bilinear(),
         family="pooling",
         literature=("P49",),
-        summary="Products of all pairs of channels of two images, averaged over the cells: which features occur "
-        "together.",
+        summary="Bilinear pooling: products of all pairs of channels of two images, averaged over the pixels.",
         formula="B = 1/n Σ xᵢ zᵢᵀ over the n cells;   s = sign(B) √(|B| + ε);   y = s / ‖s‖",
         gradient="ds = (dy − y yᵀdy) / ‖s‖;   dB = ds / (2 √(|B| + ε));   dxᵢ = 1/n dB zᵢ,   dzᵢ = 1/n dBᵀ xᵢ",
-        arrays=(X, Array("z", "the other image, with channels of its own; x where left out", optional=True)),
+        arrays=(X, Array("z", "second image, with channels of its own; default x", optional=True)),
         settings_list=(
-            Setting("signed_sqrt", True, "whether roots are taken, with their signs", flag),
-            Setting("normalize", True, "whether y has length 1", flag),
-            Setting("eps", 1e-10, "ε, under the root", number(minimum=0)),
+            Setting("signed_sqrt", True, "take signed square roots", flag),
+            Setting("normalize", True, "normalise y to length 1", flag),
+            Setting("eps", 1e-10, "ε, added under the root", number(minimum=0)),
         ),
         shape="(N, C, *spatial), (N, D, *spatial) → (N, C · D), row-major",
         symbols={"C": "channels of x", "D": "channels of z"},
@@ -249,7 +251,7 @@ SCHEMAS = (
         VectorsOfLocallyAggregatedDescriptors(),
         family="pooling",
         literature=("P50",),
-        summary="How far the cells near each of some clusters lie from its centre: an image in one vector.",
+        summary="NetVLAD: sums of the residuals of all pixels to learned cluster centres, weighted by soft assignment.",
         formula="""
             a = softmax over k of (wₖᵀ xᵢ + bₖ);   Vₖ = Σᵢ aₖᵢ (xᵢ − cₖ)
             y = all Vₖ / ‖Vₖ‖ one after the other, divided by the length of that
@@ -261,16 +263,16 @@ SCHEMAS = (
         arrays=(
             X,
             Array("w", "weights (clusters, C) of the assignment"),
-            Array("c", "centres (clusters, C)"),
-            Array("b", "shift (clusters,) of the assignment; 0 where left out", optional=True),
+            Array("c", "cluster centres (clusters, C)"),
+            Array("b", "bias (clusters,) of the assignment; default 0", optional=True),
         ),
-        settings_list=(Setting("normalize", True, "whether each Vₖ, and then y, has length 1", flag),),
+        settings_list=(Setting("normalize", True, "normalise each Vₖ, and then y, to length 1", flag),),
         shape="(N, C, *spatial) → (N, clusters · C), cluster by cluster",
         symbols={"clusters": "number of clusters"},
         edges=(
-            "‖Vₖ‖ = 0: its part of y is 0 and has no gradient",
-            "scores: the largest is subtracted before they are raised",
-            "the cells are taken as they are: normalise them before, where the paper's networks do",
+            "‖Vₖ‖ = 0: its part of y is 0, without gradient",
+            "overflow: the largest score is subtracted before the exponential",
+            "pixels are not normalised: do so before, as the networks of the paper do",
             NOT_FINITE,
         ),
         accumulates="products in x's dtype, sums of weights and over images in float64",
@@ -293,8 +295,8 @@ SCHEMAS = (
                 Parameter("b", lambda shapes, settings: (settings["clusters"],), "zeros", when="bias", decay=False),
             ),
             settings=(
-                Setting("clusters", 64, "how many clusters", whole(1)),
-                Setting("bias", True, "whether b exists", flag),
+                Setting("clusters", 64, "number of clusters", whole(1)),
+                Setting("bias", True, "learn a bias b", flag),
                 INITIAL,
             ),
         ),

@@ -93,7 +93,7 @@ class Blur(Resampling):
             return None
         if mode == "reflect" and high >= H:
             raise ShapeError(
-                f"{op.name}: a filter of {size} reflects {high} cells at an edge, which needs an extent above {high}; "
+                f"{op.name}: a filter of {size} taps reflects {high} pixels at an edge, which needs an extent above {high}; "
                 f"the input "
                 f"has {H}: use filter_size={max(2 * H - 2, 1)} or less, or padding_mode='replicate'"
             )
@@ -211,9 +211,8 @@ def output_extents(op, extents, output_size):
     for H, size in zip(extents, output, strict=True):
         if H is not None and size > H:
             raise SettingError(
-                f"{op.name}: output_size {output} is larger than input {extents}; there are no frequencies to fill "
-                f"it: use at "
-                f"most {H}"
+                f"{op.name}: output_size {output} is larger than input {extents}, whose frequencies cannot fill it; "
+                f"use at most {H}"
             )
     return output
 

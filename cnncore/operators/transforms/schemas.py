@@ -1,4 +1,4 @@
-"""Rows of pooling by linear transforms: blurring, wavelets, spectra."""
+"""Schemas of pooling by linear transforms: blurring, wavelets, spectra."""
 
 from dataclasses import replace
 
@@ -12,27 +12,29 @@ from .implementation import Blur, Haar, Hartley, MaxBlur, Spectral
 __all__ = ["SCHEMAS"]
 
 FILTER_SIZE = Setting(
-    "filter_size", 4, "taps of the binomial filter per axis, 1 to 7: 3 is [1 2 1]/4; 1 blurs nothing", whole(1, 7)
+    "filter_size", 4, "taps of the binomial filter per axis, 1 to 7: 3 is [1 2 1]/4; 1 does not blur", whole(1, 7)
 )
-BLUR_STRIDE = Setting("stride", 2, "step from cell to cell after blurring: an integer, or one per axis")
+BLUR_STRIDE = Setting("stride", 2, "stride after blurring: an integer, or one per axis")
 PADDING_MODE = Setting(
     "padding_mode",
     "reflect",
-    "what stands around the image: its cells mirrored ('reflect'), its edge ('replicate'), or 'zeros'",
+    "padding mode: 'reflect', 'replicate' or 'zeros'",
     choice("reflect", "replicate", "zeros"),
 )
 OUTPUT_SIZE = Setting(
-    "output_size", REQUIRED, "extents of y, at most those of x: an integer, or one per axis; None keeps that of x"
+    "output_size",
+    REQUIRED,
+    "spatial extents of y, at most those of x: an integer, or one per axis; None keeps that of x",
 )
-IN_DTYPE = "in x's dtype (definition: float64)"
+IN_DTYPE = "in x's dtype; the reference implementation in float64"
 BLUR_EDGES = (
-    "an even filter has its middle between two cells: one more tap lies on the high side, as in the paper's code",
+    "an even filter is centred between two pixels: one more tap lies on the high side, as in the paper's code",
     "padding_mode='reflect': needs extents above ⌈(filter_size − 1)/2⌉; 'zeros' darkens the border",
-    "NaN and ±∞: as sums have them",
+    "NaN and ±∞: propagate as in sums",
 )
 SPECTRUM_EDGES = (
-    "an extent that stays: its axis is left alone",
-    "NaN and ±∞ reach all of their plane",
+    "an unchanged extent: its axis is not transformed",
+    "NaN and ±∞: propagate to all of their plane",
 )
 
 BLUR = Op(
@@ -40,8 +42,7 @@ BLUR = Op(
     Blur(),
     family="pooling",
     literature=("P27",),
-    summary="Every s-th cell of the image after a binomial filter: what the coarser grid cannot show is taken out "
-    "first.",
+    summary="Blur pooling (anti-aliased downsampling): a binomial filter, then subsampling by the stride.",
     formula="y[o] = Σₖ b[k] x̃[s o + k − ⌊(f − 1)/2⌋] along each axis;   b[k] = C(f − 1, k) / 2^(f − 1), x̃ the "
     "padded image",
     gradient="dx[i] = Σ b[k] dy[o] over all o and k whose cell is i or stands for it beyond the border",
@@ -76,18 +77,18 @@ SCHEMAS = (
         ),
         family="pooling",
         literature=("P27",),
-        summary="The maximum of the window at every cell, then every s-th cell of that after a binomial filter.",
+        summary="Max blur pooling: max pooling with stride 1, then blur pooling.",
         formula="y = blur_pool(max_pool(x, kernel_size, stride=1))",
         gradient="dx: of the blur, then of the maximum (see blur_pool and max_pool)",
         settings_list=(
-            Setting("kernel_size", 2, "extent of the maximum's window: an integer, or one per axis"),
+            Setting("kernel_size", 2, "extent of the max pooling window: an integer, or one per axis"),
             BLUR_STRIDE,
             PADDING,
             FILTER_SIZE,
             PADDING_MODE,
         ),
         shape="(N, C, *spatial) → (N, C, *output), output = ⌈(H + lo + hi − k + 1) / s⌉ per axis",
-        edges=("padding: of the maximum; it never wins", *pooling.MAX.edges[:2], *BLUR_EDGES),
+        edges=("padding: of the max pooling; it never wins", *pooling.MAX.edges[:2], *BLUR_EDGES),
         accumulates=IN_DTYPE,
         smooth=False,
         paper="Zhang 2019, Making convolutional networks shift-invariant again, ICML, arXiv:1904.11486, section 3.2",
@@ -107,19 +108,18 @@ SCHEMAS = (
         Haar(),
         family="pooling",
         literature=("P47",),
-        summary="The low-pass band of a Haar wavelet transform: what is left when the details are dropped.",
+        summary="Wavelet pooling: the low-pass band of a Haar wavelet transform.",
         formula="y[o] = (x[2o] + x[2o + 1]) / √2 along each axis, levels times;   in two dimensions 2 · the average "
         "of 2 × 2 cells",
         gradient="dx[2o] = dx[2o + 1] = dy[o] / √2 along each axis: synthesis with details of 0",
-        settings_list=(Setting("levels", 1, "how often the extents are halved", whole(1, 30)),),
+        settings_list=(Setting("levels", 1, "number of transforms, each of which halves the extents", whole(1, 30)),),
         shape="(N, C, *spatial) → (N, C, *output), output = ⌈H / 2^levels⌉ per axis",
         edges=(
-            "the paper transforms twice, drops the details of the first level and inverts the second: that is the "
-            "band LL of the "
-            "first, levels=1",
+            "the paper transforms twice, drops the details of the first level and inverts the second: this is the LL "
+            "band of the first, levels=1",
             "the gradient is the exact adjoint of the forward pass",
-            "an odd extent: the last cell has itself as its partner (half-sample symmetric extension), √2 x[H − 1]",
-            "the mean grows by √2 per axis and level: the transform is orthonormal",
+            "an odd extent: the last pixel is paired with itself (half-sample symmetric extension), √2 x[H − 1]",
+            "the transform is orthonormal: the mean grows by √2 per axis and level",
         ),
         accumulates=IN_DTYPE,
         linear=("x",),
@@ -137,8 +137,7 @@ SCHEMAS = (
         Spectral(),
         family="pooling",
         literature=("P45",),
-        summary="The image's low frequencies: the middle of its Fourier spectrum, transformed back at the smaller "
-        "size.",
+        summary="Spectral pooling: crops the Fourier spectrum to the low frequencies and transforms back.",
         formula="""
             X[k] = 1/√H Σ x[i] e^(−2πi ki/H),   Y[k] = X[k] for |k| < h/2,   y[o] = 1/√h Σ Y[k] e^(2πi ko/h)   along each axis
             h even: Y[h/2] = (X[h/2] + X[−h/2]) / 2, so that y is real
@@ -150,18 +149,18 @@ SCHEMAS = (
             Setting(
                 "norm",
                 "ortho",
-                "'ortho': unitary transforms, the mean grows by √(H/h) per axis; 'forward': the mean stays",
+                "normalisation of the transforms: 'ortho' (unitary, the mean grows by √(H/h) per axis) or 'forward' "
+                "(the mean is kept)",
                 choice("ortho", "forward"),
             ),
         ),
         shape="(N, C, *spatial) → (N, C, *output_size)",
         edges=(
-            "even output extents: the unpaired frequency is made real by the mean of its two bins, axis by axis; the "
-            "gradient is the "
-            "exact adjoint",
+            "even output extents: the unpaired frequency is made real by averaging its two bins, axis by axis; the "
+            "gradient is the exact adjoint",
             *SPECTRUM_EDGES,
         ),
-        accumulates="in x's dtype, by fast Fourier transforms or, along short axes, products with the matrix they make",
+        accumulates="in x's dtype, by fast Fourier transforms or, along short axes, by matrix products",
         linear=("x",),
         paper="Rippel, Snoek & Adams 2015, Spectral representations for CNNs, NeurIPS, arXiv:1506.03767, algorithms 1 "
         "and 2",
@@ -183,8 +182,7 @@ SCHEMAS = (
         Hartley(),
         family="pooling",
         literature=("P46",),
-        summary="The image's low frequencies by a real transform: the middle of its Hartley spectrum, transformed "
-        "back.",
+        summary="Hartley pooling: spectral pooling with the real-valued Hartley transform.",
         formula="""
             X[k] = 1/√(HW) Σ x[i] cas(2π Σ kᵢi/H) over all axes,   cas = cos + sin;   X[k] for −h/2 ≤ k < h/2 transformed again
             nyquist="average": the bin at −h/2 is the mean of those at ±h/2
@@ -196,18 +194,18 @@ SCHEMAS = (
             Setting(
                 "nyquist",
                 "average",
-                "of even extents: 'average' the two bins at ±h/2, or 'crop' the spectrum, which keeps that at −h/2",
+                "for even extents: 'average' the two bins at ±h/2, or 'crop' the spectrum, which keeps that at −h/2",
                 choice("average", "crop"),
             ),
         ),
         shape="(N, C, *spatial) → (N, C, *output_size)",
         edges=(
-            "nyquist='average', and odd extents: y is that of spectral_pool, since the same frequencies stay, and is "
-            "computed so",
-            "nyquist='crop': as in the paper; real too, but it turns with the image's direction",
+            "nyquist='average', and odd extents: equals spectral_pool, since the same frequencies are kept, and is "
+            "computed by it",
+            "nyquist='crop': as in the paper; real too, but not symmetric under reflection of the image",
             *SPECTRUM_EDGES,
         ),
-        accumulates="in x's dtype, by fast Fourier transforms or, along short axes, products with the matrix they make",
+        accumulates="in x's dtype, by fast Fourier transforms or, along short axes, by matrix products",
         linear=("x",),
         paper="Zhang & Ma 2018, Hartley spectral pooling for deep learning, arXiv:1810.04028, algorithm 1",
         cases=(

@@ -1,4 +1,4 @@
-"""Images on a finer (or coarser) grid: the nearest pixel, or linear interpolation between pixels."""
+"""Upsampling and resizing: nearest-neighbour, linear and cubic interpolation."""
 
 import math
 from fractions import Fraction
@@ -56,9 +56,7 @@ class Upsampling(Resampling):
             return None
         outputs = math.floor(H * scale) if size is None else size
         if not 1 <= outputs <= LARGEST_EXTENT:
-            raise ShapeError(
-                f"{op.name}: {H} pixels scaled by {float(scale or 0)} are {outputs}; use a scale that leaves some"
-            )
+            raise ShapeError(f"{op.name}: {H} pixels scaled by {float(scale or 0)} are {outputs}; use a larger scale")
         step = Fraction(H, outputs) if scale is None else 1 / scale
         coordinates = settings["coordinates"]
         half = Fraction(1, 2)
@@ -84,7 +82,7 @@ class Upsampling(Resampling):
 
 
 class NearestUpsampling(Upsampling):
-    """Every output is one pixel."""
+    """Nearest-neighbour: every output is one pixel."""
 
     reach = 1
 
@@ -100,7 +98,7 @@ class NearestUpsampling(Upsampling):
 
 
 class LinearUpsampling(Upsampling):
-    """Every output lies between two pixels of an axis; beyond the first and the last there are no others."""
+    """Linear: every output lies between two pixels of an axis; beyond the first and the last there are no others."""
 
     reach = 2
 
@@ -147,7 +145,7 @@ class Resize(Upsampling):
                     f"{op.name}: like has {len(like)} dimensions {like}, x has {len(x)} {x}; expected as many"
                 )
             if settings["size"] is not None or settings["scale"] is not None:
-                raise SettingError(f"{op.name}: the size is that of like; leave out size and scale")
+                raise SettingError(f"{op.name}: like gives the size; leave out size and scale")
             settings = {**settings, "like": tuple(like[2:])}
         return super().infer(op, (x,), dtype, settings)
 

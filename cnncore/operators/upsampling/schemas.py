@@ -1,4 +1,4 @@
-"""Rows of upsampling."""
+"""Schemas of upsampling."""
 
 from ...checks import choice, flag, number
 from ..operator import Op
@@ -7,16 +7,17 @@ from .implementation import LinearUpsampling, NearestUpsampling, Resize, scale_n
 
 __all__ = ["SCHEMAS"]
 
-SIZE = Setting("size", None, "extents of y: an integer, or one per axis; either this or scale")
+SIZE = Setting("size", None, "spatial extents of y: an integer, or one per axis; give either size or scale")
 SCALE = Setting(
-    "scale", None, "extents of y are ⌊scale · H⌋: a number, or one per axis; either this or size", scale_numbers
+    "scale", None, "scale factor, the extents of y are ⌊scale · H⌋: a number, or one per axis", scale_numbers
 )
 COORDINATES = (
-    "where outputs lie: 'half_pixel' (pixels are squares, their edges coincide), 'align_corners' (the centres of the first and "
-    "last pixels coincide), or 'asymmetric' (the first pixels' centres do)"
+    "coordinate transformation: 'half_pixel' (pixels are squares whose outer edges coincide), "
+    "'align_corners' (the centres of the first and last pixels coincide), or 'asymmetric' (the centres of the first "
+    "pixels coincide)"
 )
 SHAPE = "(N, C, *spatial) → (N, C, *size); 1 to 3 spatial axes"
-POSITIONS = "positions are computed as fractions: whole numbers, halves and thirds are never missed by rounding"
+POSITIONS = "positions are computed as exact fractions: integers, halves and thirds are never missed by rounding"
 
 SCHEMAS = (
     Op(
@@ -24,7 +25,7 @@ SCHEMAS = (
         NearestUpsampling(),
         family="layers",
         literature=("L25",),
-        summary="An image on a finer grid: every pixel of y is the nearest one of x.",
+        summary="Nearest-neighbour upsampling.",
         formula="""
             y[o] = x[round(p(o))], along each axis;   H inputs, O outputs, r = scale, or O/H where size is given
                 asymmetric      p(o) = o / r
@@ -39,16 +40,16 @@ SCHEMAS = (
             Setting(
                 "rounding",
                 "floor",
-                "which pixel is the nearest: 'floor', 'ceil', 'round_prefer_floor' or 'round_prefer_ceil'",
+                "rounding: 'floor', 'ceil', 'round_prefer_floor' or 'round_prefer_ceil'",
                 choice("floor", "ceil", "round_prefer_floor", "round_prefer_ceil"),
             ),
         ),
         shape=SHAPE,
         edges=(
-            "PyTorch's 'nearest' are the defaults; its 'nearest-exact' is half_pixel with round_prefer_ceil",
-            "ONNX Resize names coordinates and rounding alike; its default is half_pixel with round_prefer_floor",
+            "the defaults are PyTorch's 'nearest'; its 'nearest-exact' is half_pixel with round_prefer_ceil",
+            "the names are those of ONNX Resize, whose default is half_pixel with round_prefer_floor",
             POSITIONS,
-            "size below H: pixels are left out, their gradient is 0",
+            "size below H: some pixels are not used, their gradient is 0",
         ),
         linear=("x",),
         paper="Gonzalez & Woods 2018, Digital Image Processing, section 2.4; ONNX operator Resize, 2019",
@@ -73,7 +74,7 @@ SCHEMAS = (
         LinearUpsampling(),
         family="layers",
         literature=("L26",),
-        summary="An image on a finer grid, interpolated between pixels: bilinear for images, trilinear for volumes.",
+        summary="Linear upsampling: bilinear for images, trilinear for volumes.",
         formula="""
             y[o] = (1 − f) x[i] + f x[i + 1], along each axis;   i = ⌊p⌋, f = p − i, p = p(o) within 0 … H − 1
                 half_pixel      p(o) = (o + ½) / r − ½          r = scale, or O/H where size is given
@@ -88,12 +89,12 @@ SCHEMAS = (
         ),
         shape=SHAPE,
         edges=(
-            "PyTorch's align_corners=True is 'align_corners', False is 'half_pixel'",
-            "beyond the centres of the first and last pixels: their values",
-            "a pixel of weight 0 does not count: an infinity does not make its neighbours NaN",
+            "PyTorch's align_corners=True is 'align_corners', align_corners=False is 'half_pixel'",
+            "beyond the centres of the first and last pixels: the edge pixel's value",
+            "a pixel of weight 0 is not read: an infinity does not make its neighbours NaN",
             "align_corners with one output: the first pixel",
             POSITIONS,
-            "size below H: interpolated at fewer places; pixels in between are not averaged",
+            "size below H: interpolates at fewer positions, without antialiasing",
         ),
         accumulates="in x's dtype; the reference implementation in float64",
         linear=("x",),
@@ -117,7 +118,7 @@ SCHEMAS = (
         "resize",
         Resize(),
         family="layers",
-        summary="An image on another grid, with every interpolation that ONNX and PyTorch have.",
+        summary="Resizes an image by nearest, linear or cubic interpolation, as ONNX Resize and PyTorch's interpolate do.",
         formula="""
             y[o] = Σ a(i − p) x[i] / Σ a(i − p), along each axis;   i: cells around p = p(o), beyond the edge those at it
                 nearest         the cell that rounding names
@@ -133,7 +134,9 @@ SCHEMAS = (
         gradient="dx[i] = Σ dy[o] · (weight of x[i] in y[o])",
         arrays=(
             Array("x", "input"),
-            Array("like", "an array whose extents y is to have, in place of size", optional=True, differentiable=False),
+            Array(
+                "like", "an array whose spatial extents y takes; instead of size", optional=True, differentiable=False
+            ),
         ),
         settings_list=(
             SIZE,
@@ -142,22 +145,23 @@ SCHEMAS = (
             Setting(
                 "coordinates",
                 "half_pixel",
-                "where outputs lie in the input, as the formula says",
+                "coordinate transformation, see the formula",
                 choice("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "align_corners", "asymmetric"),
             ),
             Setting(
                 "rounding",
                 "round_prefer_floor",
-                "of nearest: 'floor', 'ceil', 'round_prefer_floor' or 'round_prefer_ceil'",
+                "rounding of mode='nearest': 'floor', 'ceil', 'round_prefer_floor' or 'round_prefer_ceil'",
                 choice("floor", "ceil", "round_prefer_floor", "round_prefer_ceil"),
             ),
             Setting("cubic_coefficient", -0.75, "c", number(-4, 4)),
-            Setting("exclude_outside", False, "whether cells beyond the edge have no weight", flag),
-            Setting("antialias", False, "whether a smaller y averages over what it leaves out", flag),
+            Setting("exclude_outside", False, "give weight 0 to samples outside the image", flag),
+            Setting("antialias", False, "antialiasing: widen the filter when downsampling", flag),
         ),
         shape=SHAPE,
         edges=(
-            "PyTorch's interpolate in mode bicubic: half_pixel or align_corners; its antialias: exclude_outside and c = −0.5",
+            "PyTorch's interpolate, mode='bicubic': half_pixel or align_corners; with antialias=True: exclude_outside "
+            "and c = −0.5",
             POSITIONS,
         ),
         accumulates="in x's dtype; the reference implementation in float64",

@@ -1,4 +1,4 @@
-"""Rows of pooling by computed weights."""
+"""Schemas of pooling by computed weights."""
 
 from ...checks import flag, number
 from ..operator import Op
@@ -8,7 +8,9 @@ from .implementation import DetailPreserving, LocalImportance
 
 __all__ = ["SCHEMAS"]
 
-IN_FLOAT64 = "a window in float64 (kernels: in x's dtype), gradients of overlapping windows in x's dtype, in their "
+IN_FLOAT64 = (
+    "a window in float64 (kernels: in x's dtype), gradients of overlapping windows in x's dtype, in their order"
+)
 "order"
 
 
@@ -38,17 +40,19 @@ SCHEMAS = (
         LocalImportance(),
         family="pooling",
         literature=("P28",),
-        summary="The mean of each window, every cell weighted by its importance: a second image, learned by any "
-        "sub-network.",
+        summary="Local importance pooling (LIP): the mean of each window, weighted by the exponential of learned logits.",
         formula="y = Σ wᵢ xᵢ / Σ wᵢ,   wᵢ = e^(lᵢ − max l) over the window's cells inside the image",
         gradient="∂y/∂xᵢ = wᵢ / Σ w,   ∂y/∂lᵢ = wᵢ (xᵢ − y) / Σ w",
-        arrays=(Array("x", "input"), Array("logit", "l, the logarithm of each value's importance, of x's shape")),
+        arrays=(
+            Array("x", "input"),
+            Array("logit", "logits l, the logarithm of each value's importance, of x's shape"),
+        ),
         settings_list=WINDOW_SETTINGS,
         shape=KERNEL.shape,
         edges=(
-            "padding: does not count",
-            "the window's largest logit is subtracted before it is raised: no size of l overflows",
-            "infinite logits: the cells whose l is the window's largest, ∞ or −∞, have equal weight",
+            "padding: takes no part",
+            "overflow: the largest logit of the window is subtracted before the exponential",
+            "infinite logits: the elements whose l is the largest of the window, ∞ or −∞, have equal weights",
             "NaN: in x or l, y is NaN",
         ),
         accumulates=IN_FLOAT64,
@@ -72,7 +76,8 @@ SCHEMAS = (
         DetailPreserving(),
         family="pooling",
         literature=("P29",),
-        summary="The mean of each window, every cell weighted by how far it lies from its surroundings: details stay.",
+        summary="Detail-preserving pooling (DPP): the mean of each window, weighted by the difference of each element "
+        "from a smoothed image.",
         formula="""
             Δⱼ = xⱼ − m,   m = the window's mean, or with w Σ wₜ xₜ over the 3×… cells around its middle
             rⱼ = Δⱼ² + ε, or with symmetric=False max(0, Δⱼ)² + ε;   r̄ = 1/n Σ rⱼ
@@ -85,27 +90,29 @@ SCHEMAS = (
         """,
         arrays=(
             Array("x", "input"),
-            Array("alpha", "α, one number per channel: the weight that every cell has"),
-            Array("lam", "λ, one number per channel: how strongly details count"),
-            Array("w", "the low-pass filter (C, 3, …) of the full form; the lite form where left out", optional=True),
+            Array("alpha", "α, one per channel: the base weight of every element"),
+            Array("lam", "λ, one per channel: the strength of details"),
+            Array("w", "low-pass filter (C, 3, …) of the full form; without it the lite form", optional=True),
         ),
         settings_list=(
             *WINDOW_SETTINGS,
             Setting(
-                "symmetric", True, "whether cells below their surroundings are details too, not only those above", flag
+                "symmetric",
+                True,
+                "symmetric weights: elements below their surroundings are details too, not only those above",
+                flag,
             ),
-            Setting("eps", 1e-3, "ε, added to squared distances", number(above=0)),
+            Setting("eps", 1e-3, "ε, added to squared differences", number(above=0)),
         ),
         shape=KERNEL.shape,
         edges=(
-            "padding: does not count; beyond the image's border the filter w sees zeros",
-            "the middle of an even window: the last cell of its first half; w then reaches one cell beyond a 2×2 "
-            "window, as a 3×3 "
-            "convolution with stride 2 and padding 1 does",
+            "padding: takes no part; beyond the border the filter w sees zeros",
+            "the centre of an even window: the last element of its first half; w then reaches one element beyond a 2×2 "
+            "window, as a 3×3 convolution with stride 2 and padding 1 does",
             "a constant window: all weights are equal",
             "the powers are those of the paper's released code; its text has ρ = (Δ² + ε²)^(λ/2)",
-            "overflow: squares are taken of Δ / max(1, max |Δ|), and weights of their largest; y is finite wherever x "
-            "is",
+            "overflow: squares are computed of Δ / max(1, max |Δ|), and weights relative to their largest; y is finite "
+            "whenever x is",
             "NaN or ±∞ in a window: y is NaN",
         ),
         accumulates=f"{IN_FLOAT64}; dα, dλ and dw in float64",
@@ -134,7 +141,7 @@ SCHEMAS = (
                     "w", lambda shapes, settings: (shapes[0][1], *(3,) * (len(shapes[0]) - 2)), "mean", when="full"
                 ),
             ),
-            settings=(Setting("full", False, "whether w exists", flag),),
+            settings=(Setting("full", False, "use the full form with w", flag),),
         ),
     ),
 )

@@ -186,10 +186,10 @@ def test_more_than_five_axes(rng):
         ("reshape", {}, "give either shape or the array like"),
         ("transpose", {"axes": (0, 0)}, "twice"),
         ("transpose", {"axes": (0,)}, "name all"),
-        ("squeeze", {"axes": 1}, "only 1 can be left out"),
-        ("expand", {"shape": (2, 4)}, "only an extent of 1 can grow"),
+        ("squeeze", {"axes": 1}, "only an axis of extent 1 can be removed"),
+        ("expand", {"shape": (2, 4)}, "only an extent of 1 can be expanded"),
         ("tile", {"repeats": (2,)}, "has 1 entries"),
-        ("gather", {"indices": 3}, "index 3 lies outside axis 1"),
+        ("gather", {"indices": 3}, "index 3 is out of range for axis 1"),
         ("reduce_sum", {"axes": 2}, "axis 2 does not exist"),
     ],
 )

@@ -461,7 +461,7 @@ def test_lp_of_zeros_infinities_and_nan(p):
         (cnncore.avg_pool, dict(kernel_size=2, divisor_override=0), "at least 1"),
         (cnncore.avg_pool, dict(kernel_size=2, divisor_override=1.5), "must be an integer"),
         (cnncore.max_pool, dict(kernel_size=2, padding=2), "more than half"),
-        (cnncore.max_pool, dict(kernel_size=2**31 - 1, padding=2**30 - 1), "more cells than can be counted"),
+        (cnncore.max_pool, dict(kernel_size=2**31 - 1, padding=2**30 - 1), "more elements than can be counted"),
         (cnncore.adaptive_avg_pool, dict(output_size=0), "at least 1"),
         (cnncore.adaptive_avg_pool, dict(output_size=2**31 - 1), "at most"),
         (cnncore.adaptive_avg_pool, dict(output_size=(2, 2, 2)), "one number for each"),

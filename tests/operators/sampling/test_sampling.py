@@ -125,7 +125,7 @@ def test_places_that_do_not_exist():
         cnncore.max_unpool(x, np.zeros(x.shape, int), kernel_size=2, compat="onnx")
     with pytest.raises(SettingError, match="is not what was pooled"):
         cnncore.max_unpool(x, np.zeros(x.shape, int), kernel_size=2, output_size=8)
-    with pytest.raises(ShapeError, match="one place per value"):
+    with pytest.raises(ShapeError, match="one index per value"):
         cnncore.max_unpool(x, np.zeros((1, 2, 4), int), kernel_size=2)
 
 

@@ -86,7 +86,7 @@ def test_shapes_that_do_not_fit():
         (lambda: cnncore.attention_pool(x, np.ones((0, 3)), np.ones(0)), "at least one row"),
         (lambda: cnncore.bilinear_pool(x, np.ones((2, 3, 4, 4))), "the images and cells of x"),
         (lambda: cnncore.net_vlad(x, np.ones((4, 3)), np.ones((3, 3))), "that of w"),
-        (lambda: cnncore.strip_pool(x, np.ones((3, 3, 2))), "odd number has a middle"),
+        (lambda: cnncore.strip_pool(x, np.ones((3, 3, 2))), "it must be odd"),
     ):
         with pytest.raises(ShapeError, match=message):
             call()
