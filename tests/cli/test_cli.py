@@ -324,8 +324,8 @@ MISTAKES = {
     "unknown model": (("summary", "perceptron"), r"unknown model file or network 'perceptron'\. Networks are lenet"),
     "misspelt model": (("summary", "mobilnet_v2"), "network 'mobilnet_v2'; did you mean 'mobilenet_v2'"),
     "misspelt command": (("summry", "lenet"), r"unknown choice 'summry'; did you mean 'summary'\?"),
-    "opset of another kind": (("export", "lenet", "x.npz", "--opset", 13), "--opset belongs to ONNX files"),
-    "unknown kind of file": (("export", "lenet", "x.pt"), r"write \.onnx .*\.safetensors .*\.npz"),
+    "opset of another kind": (("export", "lenet", "x.npz", "--opset", 13), "--opset applies to ONNX files only"),
+    "unknown kind of file": (("export", "lenet", "x.pt"), r"use \.onnx .*\.safetensors .*\.npz"),
     "export into nowhere": (("export", "lenet", "no/x.npz"), "no/x.npz: cannot be written"),
 }
 
