@@ -196,7 +196,7 @@ def test_depthwise_weights_that_do_not_fit(rng):
 
 def test_reflecting_more_than_there_is(rng):
     x, w = rng.standard_normal((1, 1, 3, 9)), np.ones((1, 1, 7, 7))
-    with pytest.raises(ShapeError, match="reflecting 3 cells needs an extent above 3"):
+    with pytest.raises(ShapeError, match="reflecting 3 pixels needs an extent above 3"):
         cnncore.conv(x, w, padding=3, padding_mode="reflect")
     assert cnncore.conv(x, w, padding=3, padding_mode="circular").shape == (1, 1, 3, 9)
 
