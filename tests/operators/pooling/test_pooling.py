@@ -692,5 +692,5 @@ def test_probability_weighting_refuses_cells_without_a_probability(target, chann
         assert (cnncore.stochastic_pool(x, kernel_size=2, training=False) == 1).all()
         x[1, channels - 1, 5, 4] = wrong
         for given in (x, np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)):
-            with pytest.raises(cnncore.DataError, match="not defined"):
+            with pytest.raises(cnncore.DataError, match="outside the operator's domain"):
                 cnncore.stochastic_pool(given, kernel_size=2, training=False)
