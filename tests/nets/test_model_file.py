@@ -122,8 +122,8 @@ def test_what_cannot_be_saved(tmp_path):
     ):
         g.build().save(tmp_path / "x.model")
     for make in (
-        lambda g, x: g.avg_pool(x, 2, stride=100_000),
-        lambda g, x: g.max_pool(x, (1, 70_000)),
+        lambda g, x: g.avg_pool(x, 2, stride=2_000_000),
+        lambda g, x: g.max_pool(x, (1, 1_500_000)),
         lambda g, x: g.local_response_norm(x, size=2**30),
     ):
         g = cnncore.Graph()
@@ -131,7 +131,7 @@ def test_what_cannot_be_saved(tmp_path):
         with pytest.raises(SettingError, match=r"a model file cannot hold this net, load would refuse it: .*setting"):
             g.build().save(tmp_path / "x.model")
     g = cnncore.Graph()
-    g.output(g.relu(g.input(1, size=(70_000, 3))))
+    g.output(g.relu(g.input(1, size=(1_500_000, 3))))
     with pytest.raises(SettingError, match=r"load would refuse it: .*input size"):
         g.build().save(tmp_path / "x.model")
     assert not os.listdir(tmp_path)
