@@ -1,6 +1,6 @@
-"""Every error cnncore raises on purpose.
+"""All exceptions of cnncore.
 
-Each names the place, what was expected, what came, and the way out::
+Each message names the place, what was expected, what was given, and a way out::
 
     inception_3a/conv5x5: input has 2 dimensions (64, 28); expected (N, C, H, W). A single image? Use x[None].
 """
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class CnnError(Exception):
-    """Base of all errors that cnncore raises on purpose."""
+    """Base class of all exceptions of cnncore."""
 
 
 class ShapeError(CnnError, ValueError):
@@ -46,15 +46,15 @@ class SettingError(CnnError, ValueError, TypeError):
 
 
 class GraphError(CnnError, ValueError):
-    """A graph is built wrongly: a cycle, an unused branch, a join of unequal sizes."""
+    """A graph is invalid: a cycle, an unused branch, a join of unequal sizes."""
 
 
 class ModelFileError(CnnError, ValueError):
-    """A model file is damaged, truncated, hostile, or of an unknown version."""
+    """A model file is damaged, truncated, malicious, or of an unknown version."""
 
 
 class ArrayChangedError(CnnError, RuntimeError):
-    """An array that a backward pass reads was changed in place since the forward pass."""
+    """An array that a backward pass reads was modified in place since the forward pass."""
 
 
 class DataError(CnnError, ValueError):
@@ -62,7 +62,7 @@ class DataError(CnnError, ValueError):
 
 
 class FileWriteError(DataError, OSError):
-    """A file cannot be written: no such folder, no permission, no space. What was there before is still there."""
+    """A file cannot be written: no such folder, no permission, no space. An existing file is left unchanged."""
 
 
 class GradientError(CnnError, AssertionError):
@@ -70,17 +70,17 @@ class GradientError(CnnError, AssertionError):
 
 
 class KinkError(GradientError):
-    """There is no derivative to compare with: an array lies on a kink, a tie or a jump."""
+    """The derivative does not exist: an array contains a kink, a tie or a jump."""
 
 
 class KinkWarning(UserWarning):
-    """Elements lie so close to a kink that their gradient was checked beside it."""
+    """Elements are so close to a kink that their gradient was checked at a point next to them."""
 
 
 def unknown_name(place: str, what: str, name: object, names: Iterable[str], then: str = "There are") -> str:
-    """The text of an error about a name that is not among ``names``, with the nearest one.
+    """The message about a name that is not among ``names``, with the nearest one as a suggestion.
 
-    ``then`` begins the list of the names; with a full stop it stands in place of a list that would be too long.
+    ``then`` introduces the list of names; with a full stop it replaces a list that would be too long.
     """
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
@@ -102,7 +102,7 @@ _SHAPE = re.compile(r"\((?:None|\d+)(?:, (?:None|\d+))*,?\)")
 def with_node_path(
     error: Exception, op: Any, path: str, branches: Sequence[tuple[str, Sequence[int | None]]] = ()
 ) -> Exception:
-    """The same error with the node's path in place of the operator's name, and the branches' shapes where several join."""
+    """The same error with the node's path instead of the operator's name, and the branches' shapes if several join."""
     text = str(error)
     text = text.removeprefix(f"{op.name}: ").removeprefix("layer: ")
     if not text.startswith(f"{path}: "):
@@ -121,9 +121,9 @@ def with_node_path(
 
 
 def printable(text: str, kept: str = "") -> str:
-    r"""``text`` as it can be printed, written into any file and read back: what is no printable character as its escape.
+    r"""``text`` with every character that is not printable replaced by its escape sequence.
 
-    Names come from file systems and from files of others; they may hold bytes that are no text, line breaks, NUL.
+    Names come from file systems and untrusted files; they may contain undecodable bytes, line breaks, NUL.
 
     >>> printable("caf\udce9"), printable("two\nlines"), printable("café 猫")
     ('caf\\xe9', 'two\\nlines', 'café 猫')
@@ -132,6 +132,6 @@ def printable(text: str, kept: str = "") -> str:
 
 
 def escaped(letter: str) -> str:
-    """The escape of a character; of a byte that is no text, as Python keeps it in names of files, that byte."""
+    """The escape sequence of a character; of an undecodable byte, which Python keeps as a surrogate, that of the byte."""
     code = ord(letter)
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else letter.encode("unicode_escape").decode("ascii")

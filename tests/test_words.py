@@ -23,6 +23,15 @@ RETIRED = {
     r"what it read rightly|read rightly of": "correctly classified",
     r"as if an enemy": "untrusted input",
     r"do(es)? not count around the image": "padding",
+    r"[Pp]roves? every gradient|every gradient proven": "check",
+    r"answered (rightly|wrongly)|(wrong|right) answers": "correctly classified, misclassified",
+    r"came from elsewhere|comes? from elsewhere": "of another framework; loaded",
+    r"hostile": "untrusted, malicious",
+    r"branches run side by side|joined along (their )?channels": "branches are concatenated",
+    r"cut from (its|the) middle": "centre crop",
+    r"whole or not at all": "atomically",
+    r"how an array passes through|[Oo]ne array passes through": "how a call is executed",
+    r"letting go of the interpreter": "releases the GIL",
 }
 FILES = sorted(
     path

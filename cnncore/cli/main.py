@@ -1,7 +1,7 @@
 """The command line: ``python -m cnncore COMMAND``, also installed as ``cnncore``.
 
-Each command is a function of the parsed options that returns the exit code: 0 all right, 1 a check failed, 2 bad input,
-130 interrupted. What a user can do wrong ends in one line on stderr; --debug shows the traceback.
+Each command is a function of the parsed options that returns the exit code: 0 success, 1 a check failed, 2 invalid input,
+130 interrupted. Errors of the user are reported in one line on stderr; --debug shows the traceback.
 """
 
 import argparse
@@ -27,7 +27,7 @@ __all__ = ["main"]
 
 
 class Parser(argparse.ArgumentParser):
-    """Prints a mistake in one line, like every other error."""
+    """A parser that reports errors in one line, like all other errors."""
 
     def error(self, message):
         wrong = re.fullmatch(r"(.*?): invalid choice: '(.*)' \(choose from (.*)\)", message)
@@ -38,17 +38,19 @@ class Parser(argparse.ArgumentParser):
 
 
 class Commands:
-    """The commands of the command line, and the options that every one of them takes."""
+    """The commands of the command line, and the options that are common to all."""
 
     def __init__(self, top):
         self.parsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
         self.everywhere = argparse.ArgumentParser(add_help=False)
-        general = self.everywhere.add_argument_group("everywhere")
-        general.add_argument("--threads", type=count, metavar="N", help="native threads; results do not depend on it")
+        general = self.everywhere.add_argument_group("general options")
+        general.add_argument(
+            "--threads", type=count, metavar="N", help="number of native threads; results do not depend on it"
+        )
         general.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def add(self, function, help_, epilog=""):
-        """The parser of a command, named and described as its function is."""
+        """The parser of a command, with the name and docstring of its function."""
         sub = self.parsers.add_parser(
             function.__name__,
             help=help_,
@@ -65,7 +67,7 @@ def parser():
     """The whole command line."""
     top = Parser(
         prog="cnncore",
-        description="Convolutional networks on the CPU: train, predict, and prove every gradient.",
+        description="Convolutional networks on the CPU: train, predict, and check every gradient.",
         epilog="Start with `cnncore train`: it needs no arguments and takes about a minute. `cnncore COMMAND --help` explains "
         "each command.",
     )
@@ -90,10 +92,10 @@ def parser():
 def main(arguments=None):
     """Run one command; return its exit code."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed: a service, pythonw, cron with >&-; what is said goes nowhere
+        if getattr(sys, name) is None:  # closed: a service, pythonw, cron with >&-; output is discarded
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError):  # not a text file of the usual kind
+        with contextlib.suppress(AttributeError, ValueError):  # not an ordinary text stream
             stream.reconfigure(errors="replace")
     options = parser().parse_args(arguments)
     with warnings.catch_warnings():

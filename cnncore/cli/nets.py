@@ -29,12 +29,15 @@ def add_summary(commands):
     )
     sub.add_argument("model", metavar="MODEL", help=ANY_MODEL)
     sub.add_argument(
-        "--size", type=size, metavar="HxW", help="image size (default: that of the training; 28 for grey, 224 for RGB)"
+        "--size",
+        type=size,
+        metavar="HxW",
+        help="image size (default: the training size, else 28 for greyscale, 224 for RGB)",
     )
 
 
 def input_shapes(net, options, batch=1):
-    """Shapes of the net's inputs: of --size, of the preprocessing, of the training, or usual ones."""
+    """Shapes of the net's inputs: from --size, else from its preprocessing or training, else common ones."""
     shapes = []
     for row in net.graph.inputs:
         size = options.size if len(row.size) == 2 else None
@@ -44,8 +47,8 @@ def input_shapes(net, options, batch=1):
             size = size or tuple(said or (USUAL_SIZE.get(row.channels, 224),) * len(row.size))
         elif size is not None and size != row.size:
             raise SettingError(
-                f"{options.function.__name__}: {options.model} takes images of {'×'.join(map(str, row.size))} only; leave "
-                "--size out"
+                f"{options.function.__name__}: {options.model} takes images of {'×'.join(map(str, row.size))} only; omit "
+                "--size"
             )
         shapes.append(row.given((batch, row.channels, *(size or row.size))))
     return shapes
@@ -55,7 +58,7 @@ USUAL_SIZE = {1: 28, 3: 224}  # digits, and the photographs of ImageNet
 
 
 def model_or_network(name, seed=0):
-    """A net from a model file, ours or an ONNX file, or one of that seed from the name of a network in cnncore.models."""
+    """The net of a model file (our own format or ONNX), or a network of cnncore.models with initial values of that seed."""
     from ..models import NETWORKS
     from ..vision.classify import read_model
 
@@ -68,7 +71,7 @@ def model_or_network(name, seed=0):
 
 
 def opened(options, fresh=True):
-    """The net that the options name, with what they say of weights, classes, preprocessing; ``fresh``: drawn weights will do."""
+    """The net named by the options, with their weights, classes and preprocessing; ``fresh`` accepts untrained weights."""
     from ..models import NETWORKS
     from ..vision.classify import read_model
     from ..vision.preprocessing import Preprocessing
@@ -76,7 +79,7 @@ def opened(options, fresh=True):
     named = options.model in NETWORKS and not os.path.exists(options.model)
     if named and options.weights is None and not fresh:
         raise SettingError(
-            f"{options.model}: a network without trained weights; give a model file, or its weights by --weights FILE"
+            f"{options.model}: the network has no trained weights; give a model file, or weights with --weights FILE"
         )
     entries = described(options)
     if named:
@@ -98,14 +101,14 @@ def opened(options, fresh=True):
         Preprocessing.from_metadata("", net.metadata, net.graph.inputs[0].channels or 1)
     except ModelFileError as error:
         name = str(error).removeprefix(": ").partition(" ")[0]
-        if name in given:  # by an option: the file is not to blame
+        if name in given:  # by an option: the error is not the file's
             option = {"channel_order": "channels"}.get(name, name)
             raise SettingError(str(error).replace(f": {name} in its metadata is", f"--{option} is", 1)) from None
     return net
 
 
 def described(options):
-    """What the options say of preprocessing and classes, as entries of a net's metadata."""
+    """Preprocessing and classes of the options, as entries of a net's metadata."""
     from ..vision.preprocessing import preset, read_classes
 
     entries = {} if options.preprocessing is None else preset(options.preprocessing)
@@ -117,43 +120,43 @@ def described(options):
     if options.crop is not None:
         entries["crop"] = list(options.crop)
     elif options.resize is not None:
-        entries["crop"] = None  # that of a preset, or of the file, belongs to another size
+        entries["crop"] = None  # the crop of a preset, or of the file, belongs to another size
     if options.classes is not None:
         entries["classes"] = read_classes(options.classes)
     return entries
 
 
 def preprocessing_options(sub):
-    """What a network that came from elsewhere was trained with; the options win over what its file says."""
+    """Weights and preprocessing of networks from other frameworks; options take precedence over the model file."""
     group = sub.add_argument_group(
         "weights and preprocessing",
-        "what is not said here is as the model file has it; export keeps all in the file that it writes",
+        "defaults come from the model file; export stores all of them in the file that it writes",
     )
     group.add_argument(
         "--weights",
         metavar="FILE",
-        help="weights for a network of cnncore.models, by their names (.safetensors, .npz)",
+        help="weights by name for a network of cnncore.models (.safetensors, .npz)",
     )
     group.add_argument(
         "--weight-names",
         choices=["torch", "keras", "cnncore"],
         default="torch",
-        help="whose names and order of axes those are (default: torch, as in torchvision)",
+        help="naming and axis order of the weights (default: torch, as in torchvision)",
     )
     group.add_argument("--classes", metavar="FILE", help="names of the classes: one per line, or JSON")
     group.add_argument(
         "--preprocessing",
         choices=["imagenet", "caffe", "inception"],
-        help="what networks of PyTorch's, Caffe's or TensorFlow's collections expect; what follows goes first",
+        help="conventions of PyTorch's, Caffe's or TensorFlow's models; the options below override them",
     )
-    group.add_argument("--mean", type=numbers, metavar="R,G,B", help="of pixels × scale (else 0)")
-    group.add_argument("--std", type=numbers, metavar="R,G,B", help="of pixels × scale (else 1)")
+    group.add_argument("--mean", type=numbers, metavar="R,G,B", help="subtracted from pixels × scale (default: 0)")
+    group.add_argument("--std", type=numbers, metavar="R,G,B", help="divisor after subtracting the mean (default: 1)")
     group.add_argument(
-        "--scale", type=fraction, metavar="S", help="what pixels of 0 to 255 are multiplied by (else 1/255)"
+        "--scale", type=fraction, metavar="S", help="factor applied to pixels of 0 to 255 (default: 1/255)"
     )
-    group.add_argument("--channels", choices=["rgb", "bgr"], help="order of the colours (else rgb)")
-    group.add_argument("--resize", type=several, metavar="N", help="extent of the images' shorter side")
-    group.add_argument("--crop", type=size, metavar="HxW", help="cut this size from the middle after that")
+    group.add_argument("--channels", choices=["rgb", "bgr"], help="order of the colour channels (default: rgb)")
+    group.add_argument("--resize", type=several, metavar="N", help="length of the images' shorter side")
+    group.add_argument("--crop", type=size, metavar="HxW", help="centre crop after resizing")
 
 
 def profile(options):
@@ -181,21 +184,23 @@ def add_profile(commands):
     shown.add_argument(
         "--plan",
         action="store_true",
-        help="time nothing; show what each algorithm would cost, and which one it is",
+        help="time nothing; show the cost of each algorithm, and the chosen one",
     )
 
 
 def measured_options(sub, rounds):
-    """What is run how often to be measured: ``cnncore profile`` and ``tune``."""
+    """Options of measurements: ``cnncore profile`` and ``tune``."""
     sub.add_argument("model", metavar="MODEL", help=ANY_MODEL)
     sub.add_argument("--size", type=size, metavar="HxW", help="image size (default: as for summary)")
     sub.add_argument("--batch", type=several, default=1, metavar="N", help="number of images (default: 1)")
-    sub.add_argument("--training", action="store_true", help="forward and backward passes of training")
-    sub.add_argument("--rounds", type=several, default=rounds, metavar="N", help=f"passes (default: {rounds})")
+    sub.add_argument("--training", action="store_true", help="time forward and backward passes of training")
+    sub.add_argument(
+        "--rounds", type=several, default=rounds, metavar="N", help=f"number of passes (default: {rounds})"
+    )
 
 
 def tune(options):
-    """Measure which algorithm computes each convolution fastest here, and keep that in the model file."""
+    """Measure the fastest algorithm of each convolution on this machine, and store it in the model file."""
     net = model_or_network(options.model)
     model = pathlib.Path(options.model)
     if model.is_dir():
@@ -214,7 +219,7 @@ def tune(options):
         net.save(output)
         print(f"{output}: saved with {len(net.tuned)} choices")
     elif model.is_file():
-        print(f"{model}: an ONNX file has no place for choices; keep them with --output FILE.safetensors")
+        print(f"{model}: ONNX files cannot store the choices; save them with --output FILE.safetensors")
     return 0
 
 
@@ -231,18 +236,18 @@ def turns_under(line):
 
 
 def export(options):
-    """Convert a model: the kind of OUTPUT follows from its suffix."""
+    """Convert a model; the suffix of OUTPUT selects the format."""
     from ..io.files import write_atomically
 
     output = pathlib.Path(options.output)
     kind = output.suffix.lower()
     if kind not in EXPORTED:
         kinds = ", ".join(f"{suffix} ({what})" for suffix, what in EXPORTED.items())
-        raise SettingError(f"export: {output}: the kind of file follows from its name; write {kinds}")
+        raise SettingError(f"export: {output}: the suffix selects the format; use {kinds}")
     if kind != ".onnx":
         for name in ("opset", "fold", "size"):
             if getattr(options, name):
-                raise SettingError(f"export: --{name} belongs to ONNX files; leave it out for {output}")
+                raise SettingError(f"export: --{name} applies to ONNX files only; omit it for {output}")
     net = opened(options)
     arrays = {**net.parameters, **net.buffers}
     if kind == ".onnx":
@@ -271,12 +276,12 @@ EXPORT_HELP = """\
 examples:
   cnncore export runs/digits digits.onnx                  for ONNX Runtime; images of any size
   cnncore export runs/digits digits.onnx --size 28 --opset 13 --fold
-  cnncore export runs/digits digits.npz                   numbers by name, for numpy.load
+  cnncore export runs/digits digits.npz                   arrays by name, for numpy.load
   cnncore export mobilenet.onnx mobilenet.safetensors --preprocessing imagenet --classes imagenet.txt
   cnncore export resnet50 resnet50.onnx --weights resnet50.safetensors --preprocessing imagenet
 
-The last two keep preprocessing and class names in the file, so that `cnncore predict FILE photo.jpg` needs no options.
-ONNX files need the onnx package: pip install "cnncore[onnx]"."""
+The last two store preprocessing and class names in the file, so that `cnncore predict FILE photo.jpg` needs no options.
+ONNX files require the onnx package: pip install "cnncore[onnx]"."""
 
 
 def add_export(commands):
@@ -284,19 +289,22 @@ def add_export(commands):
     sub = commands.add(export, "convert a model file", EXPORT_HELP)
     sub.add_argument("model", metavar="MODEL", help=ANY_MODEL)
     kinds = "; ".join(f"{suffix}: {what}" for suffix, what in EXPORTED.items())
-    sub.add_argument("output", metavar="OUTPUT", help=f"the file to write, by its suffix: {kinds}")
+    sub.add_argument("output", metavar="OUTPUT", help=f"the file to write; its suffix selects the format: {kinds}")
     sub.add_argument(
-        "--size", type=size, metavar="HxW", help="fix the image size of an ONNX file (default: open where the net is)"
+        "--size",
+        type=size,
+        metavar="HxW",
+        help="fix the image size of an ONNX file (default: open if it is open in the net)",
     )
-    sub.add_argument("--opset", type=several, metavar="N", help="version of ONNX's operators, 13 to 21 (default: 21)")
+    sub.add_argument("--opset", type=several, metavar="N", help="ONNX operator set version, 13 to 21 (default: 21)")
     sub.add_argument(
-        "--fold", action="store_true", help="multiply batch normalisations into the convolutions of an ONNX file"
+        "--fold", action="store_true", help="fold batch normalisations into the convolutions of an ONNX file"
     )
     preprocessing_options(sub)
 
 
 EXPORTED = {
     ".onnx": "for ONNX Runtime and others",
-    ".safetensors": "our model file, whose weights other tools read by name",
+    ".safetensors": "model file; other tools can read its weights by name",
     ".npz": "parameters by name, for numpy.load",
 }

@@ -25,7 +25,7 @@ def ops(options):
             for op in rows:
                 print(f"  {op.name:<24} {op.summary}")
         print(
-            f"\n{len(OPS)} operators. `cnncore ops NAME` prints formula, gradient, settings, edges and source of one."
+            f"\n{len(OPS)} operators. `cnncore ops NAME` prints formula, gradient, settings, edge cases and source of one."
         )
         return 0
     for name in options.name:
@@ -46,7 +46,7 @@ def add_ops(commands):
 
 
 def known_operator(command, name):
-    """The operator called ``name``, or an error that names the nearest."""
+    """The operator called ``name``, or an error that suggests the nearest name."""
     op = find(name)
     if op is None:
         raise SettingError(unknown_name(command, "operator", name, OPS, "`cnncore ops` lists all."))
@@ -54,14 +54,14 @@ def known_operator(command, name):
 
 
 def info(options):
-    """Print versions, CPU target, threads, and what runs for each operator: definition or kernel."""
+    """Print versions, CPU target, threads, and what computes each operator: reference implementation or kernels."""
     versions = {"cnncore": __version__, "Python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in ("numpy", "scipy")}
     print("  ".join(f"{name} {version}" for name, version in versions.items()))
     print(f"CPU target {cpu.target()} (of {', '.join(cpu.targets())}; CNNCORE_TARGET forces one)")
     print(f"threads    {get_num_threads()} (CNNCORE_NUM_THREADS or cnncore.set_num_threads(n) change it)")
     print(f"kernels    {len(cpu.kernels())}\n")
-    print(f"{'operator':<24} runs as (float32)")
+    print(f"{'operator':<24} computed by (float32)")
     for op in OPS.values():
         names = kernels_of(op)
         print(f"{op.name:<24} {'kernel: ' + ', '.join(names) if names else 'reference'}")
@@ -93,7 +93,7 @@ def run_case(op, arrays, settings):
 
 
 def check(options):
-    """Hold the backward passes against scipy's numerical derivatives, and every kernel against its reference implementation."""
+    """Compare backward passes with scipy's numerical derivatives, and every kernel with its reference implementation."""
     from ..testing import check_operators
 
     for name in options.name:
@@ -119,13 +119,13 @@ def check(options):
 
 def add_check(commands):
     """``cnncore check`` and its options."""
-    sub = commands.add(check, "prove gradients and kernels", "example: cnncore check max_pool conv")
+    sub = commands.add(check, "check gradients and kernels", "example: cnncore check max_pool conv")
     sub.add_argument("name", nargs="*", metavar="OPERATOR", help="operators to check (default: all)")
     sub.add_argument("--quiet", action="store_true", help="print the last line only")
 
 
 class TableUnder:
-    """Standard output for a table that grows above a line of progress."""
+    """Standard output for a table above a progress line."""
 
     def __init__(self, line):
         self.line = line
@@ -139,7 +139,7 @@ class TableUnder:
 
 
 def bench(options):
-    """Time every operator's cases: definition against the current target's kernels, one call after the other."""
+    """Time every operator's cases: reference implementations against kernels of the current target, in turn."""
     for name in options.name:
         known_operator("bench", name)
     print(f"target {cpu.target()}, {get_num_threads()} threads, float32; medians of interleaved runs, milliseconds")
@@ -155,7 +155,7 @@ def bench(options):
 
 def add_bench(commands):
     """``cnncore bench`` and its options."""
-    sub = commands.add(bench, "time operators, no other framework needed", "example: cnncore bench max_pool --quick")
+    sub = commands.add(bench, "time operators, without other frameworks", "example: cnncore bench max_pool --quick")
     sub.add_argument("name", nargs="*", metavar="OPERATOR", help="operators to time (default: all)")
     sub.add_argument("--quick", action="store_true", help="one case per operator, three runs")
 

@@ -11,19 +11,17 @@ from .progress import ProgressLine
 
 
 def predict(options):
-    """Classify image files with a trained model, each at its own size or as the model's preprocessing says."""
+    """Classify image files with a trained model, each at its own size or preprocessed as the model requires."""
     from ..vision.classify import Classifier
 
     if options.top < 1:
         raise SettingError(f"predict: --top must be at least 1, got {options.top}")
     if options.resize is not None and options.size is not None and options.crop is None:
-        options.crop, options.size = options.size, None  # a size after a resizing is what is cut from the middle
+        options.crop, options.size = options.size, None  # a size after resizing is a centre crop
     for name in ("resize", "crop"):
         for other in ("size", "own_size"):
             if getattr(options, name) is not None and getattr(options, other):
-                raise SettingError(
-                    f"predict: --{name} and --{other.replace('_', '-')} contradict each other; leave one out"
-                )
+                raise SettingError(f"predict: --{name} and --{other.replace('_', '-')} exclude each other; omit one")
     classifier = Classifier(opened(options, fresh=False), str(options.model))
     files = image_files(options.image)
     maps = map_paths(options.cam, files)
@@ -74,11 +72,12 @@ examples:
   cnncore predict runs/digits scans --top 3 --json
   cnncore predict runs/digits photo.jpg --invert --cam where.svg
 
-Networks that average over the image take any size, and read each image at its own. But they know things as large as they
-saw them in training, the digits' network 28×28 to 62×62: an image outside that range is read at the nearest size in it,
-and a note says so ("familiar": false in JSON). --own-size reads it as it is, --size at any size you say.
+Networks with global average pooling take images of any size, and each image is classified at its own size. They
+recognise objects only at the scales of their training, for the digits 28×28 to 62×62. An image outside that range is
+resized to the nearest size within it, and a note says so ("familiar": false in JSON). --own-size classifies every image
+at its own size, --size at a given size.
 
-Networks that came from elsewhere say how their images are prepared, in the file or by options:
+Preprocessing for networks from other frameworks is stored in the file or given by options:
   cnncore predict mobilenet.onnx photo.jpg --top 5 --preprocessing imagenet --classes imagenet.txt
   cnncore predict resnet50 photo.jpg --weights resnet50.safetensors --preprocessing imagenet
   cnncore predict net.onnx photo.png --mean 104,117,123 --scale 1 --channels bgr --resize 256 --crop 224"""
@@ -87,7 +86,7 @@ Networks that came from elsewhere say how their images are prepared, in the file
 def add_predict(commands):
     """``cnncore predict`` and its options."""
     sub = commands.add(predict, "classify images of any size", PREDICT_HELP)
-    sub.add_argument("model", metavar="MODEL", help=f"{ANY_MODEL}, or the folder that `cnncore train` made")
+    sub.add_argument("model", metavar="MODEL", help=f"{ANY_MODEL}, or the output folder of `cnncore train`")
     sub.add_argument("image", nargs="+", metavar="FILE", help="images, or folders of images")
     sub.add_argument("--top", type=int, default=1, metavar="K", help="print the K most probable classes (default: 1)")
     sub.add_argument(
@@ -96,30 +95,32 @@ def add_predict(commands):
     sub.add_argument(
         "--cam",
         metavar="FILE",
-        help="write the class activation map, where in the image the answer comes from: .png or .svg, or a folder",
+        help="write class activation maps, which show the evidence for the predicted class: .png or .svg, or a folder",
     )
-    sub.add_argument(
-        "--invert", action="store_true", help="take the negative: dark ink on light paper for the digits' net"
-    )
+    sub.add_argument("--invert", action="store_true", help="invert the image: for digits in dark ink on light paper")
     place = sub.add_mutually_exclusive_group()
     place.add_argument(
         "--size",
         type=size,
         metavar="HxW",
-        help="resize the images first (default: each at its own size, or the nearest size of the training)",
+        help="resize images first (default: their own size, or the nearest size of the training)",
     )
-    place.add_argument("--own-size", action="store_true", help="each at its own size, however far from the training")
+    place.add_argument(
+        "--own-size",
+        action="store_true",
+        help="use every image at its own size, even outside the range of the training",
+    )
     preprocessing_options(sub)
 
 
 def size_note(odd, classifier):
-    """What there is to say about images of sizes out of the range of the training."""
+    """The note about images whose sizes are outside the range of the training."""
     least, most = ("×".join(map(str, size)) for size in classifier.trained_sizes())
     first, others = odd[0], f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
-    read = "as it is" if first.read_at == first.size else f"at {'×'.join(map(str, first.read_at))}"
+    read = "at its own size" if first.read_at == first.size else f"at {'×'.join(map(str, first.read_at))}"
     return (
-        f"{first.file}{others}: {'×'.join(map(str, first.size))} is outside the sizes in training, "
-        f"{least if least == most else f'{least} to {most}'}; read {read}"
+        f"{first.file}{others}: {'×'.join(map(str, first.size))} is outside the sizes of the training, "
+        f"{least if least == most else f'{least} to {most}'}; classified {read}"
     )
 
 
@@ -135,7 +136,7 @@ def image_files(names):
             continue
         inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
         if not inside:
-            raise DataError(f"{path}: the folder holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+            raise DataError(f"{path}: the folder contains no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
         unread = [p for p in path.iterdir() if p.suffix.lower() in UNREAD_SUFFIXES and p.is_file()]
         if unread:
             warn_of_unread(path, unread)
@@ -157,7 +158,7 @@ def map_paths(place, files):
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{place}: cannot be made ({error.strerror}); choose another folder for --cam") from None
+        raise DataError(f"{place}: cannot be created ({error.strerror}); choose another folder for --cam") from None
     paths, taken = {}, set()
     for file in files:
         name, count = file.stem, 1

@@ -1,4 +1,4 @@
-"""What a terminal shows: progress in one line, redrawn at most ten times a second; errors in one line."""
+"""Terminal output: a progress line, redrawn at most ten times a second; errors in one line."""
 
 import shutil
 import time
@@ -10,7 +10,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 class ProgressLine:
-    """A line at the foot of a terminal. ``shown=None`` asks the stream whether it is a terminal.
+    """The last line of a terminal. With ``shown=None`` it is shown if the stream is a terminal.
 
     >>> import io
     >>> out = io.StringIO()
@@ -32,7 +32,7 @@ class ProgressLine:
         self.dirty = False
 
     def show(self, text):
-        """Draw the line, unless the last one is less than a tenth of a second old. A function makes it only when drawn."""
+        """Draw the line, at most ten times a second. If ``text`` is a function, it is called only when the line is drawn."""
         now = time.monotonic()
         if not self.shown or now - self.drawn < SECONDS_BETWEEN:
             return
@@ -79,9 +79,9 @@ def clock(seconds):
 
 
 def one_line(error):
-    """The error's text in one line; OSErrors with the file first, as all others have it."""
+    """The error's text in one line; OSErrors name the file first, like all other errors."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
     if isinstance(error, MemoryError):
-        return f"out of memory{f' ({error})' if str(error) else ''}; give a smaller size or batch size"
+        return f"out of memory{f' ({error})' if str(error) else ''}; use a smaller image size or batch size"
     return " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""The report of a training: one HTML file that needs nothing else, neither network nor scripts.
+"""The report of a training: one self-contained HTML file, without scripts or network access.
 
 Every section is a function of a :class:`Findings` that returns HTML; ``write_report`` puts them together. The text is also
 well-formed XML. Pictures are PNG data, curves are SVG; light or dark follows the reader's system.
@@ -27,16 +27,16 @@ MOST_FILTERS = 64
 MOST_MAPS = 16  # of a branch
 MOST_MISTAKES = 24
 MOST_LOOKS = 10
-MOST_CLASSES = 26  # of a confusion matrix that is still read as a table
+MOST_CLASSES = 26  # of a confusion matrix that is shown as a table
 
 
 def escape(text):
-    """Text as HTML and XML have it: marks and characters that no document may hold are escaped."""
+    """Text as HTML and XML have it: markup, and characters that documents may not contain, are escaped."""
     return escape_markup(printable(text, "\n\t"))
 
 
 def write_report(job, tested, seconds, by_size=()):
-    """Write the report of ``job`` to its folder; ``tested`` is the final Evaluation, ``seconds`` what it took.
+    """Write the report of ``job`` to its folder; ``tested`` is the final Evaluation, ``seconds`` the duration.
 
     ``by_size`` comes from :func:`cnncore.vision.classify.accuracy_by_size`.
     """
@@ -45,7 +45,7 @@ def write_report(job, tested, seconds, by_size=()):
 
 @dataclass(frozen=True)
 class Findings:
-    """What the sections draw from."""
+    """The data of all sections."""
 
     job: object
     tested: object
@@ -62,7 +62,7 @@ class Findings:
         return found.astype(self.job.net.dtype, copy=False)
 
     def first_of_each_class(self):
-        """Numbers of the first image of each class that is answered rightly, else of its first."""
+        """Index of the first correctly classified image of each class, else of its first image."""
         right = self.tested.probabilities.argmax(axis=1) == self.tested.labels
         for label in range(len(self.classes)):
             of_class = np.flatnonzero(self.tested.labels == label)
@@ -70,7 +70,7 @@ class Findings:
                 yield next((i for i in of_class if right[i]), of_class[0])
 
     def activation_map(self, pixels, class_index):
-        """The evidence over the image, or None when the network keeps no maps."""
+        """The class activation map over the image, or None if the network has no maps."""
         try:
             heat = explain.class_activation_map(self.job.net, self.input(pixels), int(class_index))[0]
         except GraphError:
@@ -99,7 +99,7 @@ def style():
     return (importlib.resources.files(__package__) / "report.css").read_text(encoding="utf-8")
 
 
-# ── Pieces ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Parts ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def section(title, text, *content):
@@ -108,7 +108,7 @@ def section(title, text, *content):
 
 
 def picture(pixels, width, label, style=""):
-    """An image, ``width`` CSS pixels wide, whose pixels stay squares."""
+    """An image, ``width`` CSS pixels wide, whose pixels remain squares."""
     return f'<img src="{images.png_data_uri(pixels)}" width="{width}" alt="{escape(label)}" title="{escape(label)}"{style} />'
 
 
@@ -132,7 +132,7 @@ def diverging(values, limit):
 
 
 def headline(found):
-    """What was trained, and how well it answers."""
+    """What was trained, and how accurate it is."""
     job, tested = found.job, found.tested
     count = len(tested.labels)
     wrong = int(np.count_nonzero(tested.probabilities.argmax(axis=1) != tested.labels))
@@ -141,24 +141,24 @@ def headline(found):
     speed = np.mean([epoch.images_per_second for epoch in job.trainer.history]) if job.trainer.history else 0
     height, width = job.train.size
     cards = [
-        (percent(tested.accuracy, 2), f"accuracy on {count:,} images held out"),
-        (f"{wrong:,}", f"wrong answers; 95 % interval of the accuracy {percent(low)} to {percent(high)}"),
-        (f"{found.seconds:.0f} s", f"for {len(job.trainer.history)} epochs, {speed:,.0f} images a second"),
+        (percent(tested.accuracy, 2), f"accuracy on {count:,} held-out images"),
+        (f"{wrong:,}", f"misclassified; 95 % confidence interval of the accuracy {percent(low)} to {percent(high)}"),
+        (f"{found.seconds:.0f} s", f"for {len(job.trainer.history)} epochs, {speed:,.0f} images per second"),
         (f"{table.parameters:,}", f"parameters; {table.multiply_adds / 1e6:.1f} million multiply-adds per image"),
     ]
     body = "".join(f"<div class='card'><b>{escape(big)}</b><span>{escape(small)}</span></div>" for big, small in cards)
     name = job.train.name.removesuffix(", training part")
-    colour = "grey" if job.train.channels == 1 else "RGB"
+    colour = "greyscale" if job.train.channels == 1 else "RGB"
     return (
         f"<header>\n<p class='kicker'>cnncore training report</p>\n<h1>{escape(name)} "
         f"<span>{escape(job.options.network)}</span></h1>\n"
-        f"<p class='intro'>{len(job.train):,} images to train on, {count:,} held out, {height}×{width} {colour}, "
+        f"<p class='intro'>{len(job.train):,} training images, {count:,} held out, {height}×{width} {colour}, "
         f"{len(found.classes)} classes.</p>\n<div class='cards'>{body}</div>\n</header>"
     )
 
 
 def wilson_interval(right, count, z=1.96):
-    """Where the accuracy on endlessly many such images lies, with 95 % confidence (Wilson 1927).
+    """The 95 % confidence interval of the accuracy (Wilson 1927).
 
     >>> [round(bound, 3) for bound in wilson_interval(99, 100)]
     [0.946, 0.998]
@@ -177,7 +177,7 @@ def curves(found):
     history = found.job.trainer.history
     if not history:
         return ""
-    distorted = " The training images are distorted at random, so they are harder than those held out."
+    distorted = " Training images are augmented at random, and therefore harder than the held-out images."
     loss = chart(
         "Loss",
         [("training", "a", [e.loss for e in history]), ("held out", "b", [e.validation_loss for e in history])],
@@ -185,7 +185,7 @@ def curves(found):
         text=lambda v: f"{v:g}",
     )
     accuracy = chart(
-        "Wrong answers, %",
+        "Error rate, %",
         [
             ("training", "a", [100 * (1 - e.accuracy) for e in history]),
             ("held out", "b", [100 * (1 - e.validation_accuracy) for e in history]),
@@ -202,7 +202,7 @@ def curves(found):
     )
     return section(
         "Learning",
-        "One point per epoch; loss and wrong answers on logarithmic scales."
+        "One point per epoch; loss and error rate on logarithmic scales."
         + (distorted if found.job.options.augment else ""),
         f"<div class='charts'>{loss}{accuracy}{rate}</div>",
     )
@@ -283,7 +283,7 @@ def ticks(low, high, logarithmic):
 
 
 def sizes(found):
-    """Accuracy on the images held out at their own size and at others."""
+    """Accuracy on the held-out images at their own size and at others."""
     if len(found.by_size) < 2:
         return ""
     largest = "×".join(map(str, found.job.net.metadata["largest_size"]))
@@ -291,7 +291,7 @@ def sizes(found):
     rows = []
     for size, read_at, share in found.by_size:
         name, reading = "×".join(map(str, size)), "×".join(map(str, read_at))
-        how = "as it is" if size == read_at else f"read at {reading}"
+        how = "at its own size" if size == read_at else f"classified at {reading}"
         rows.append(
             f"<tr><th scope='row'>{name}</th><td>{how}</td>"
             f"<td class='share'><i style='width:{100 * share:.1f}%'></i></td><td class='n'>{percent(share)}</td></tr>"
@@ -299,11 +299,11 @@ def sizes(found):
     trained = smallest if smallest == largest else f"{smallest} to {largest}"
     return section(
         "Accuracy by size",
-        f"The images held out, resized before they are classified. The network was trained at sizes from {trained}; "
-        "what lies outside is read at the nearest size in that range, here and by <code>cnncore predict</code>."
+        f"The held-out images, resized before they are classified. The network was trained at sizes from {trained}; images "
+        "outside that range are resized to the nearest size within it, here and by <code>cnncore predict</code>."
         if smallest != largest
-        else f"The images held out, resized before they are classified. The network was trained at {trained}; other sizes are "
-        "read at that one, here and by <code>cnncore predict</code>.",
+        else f"The held-out images, resized before they are classified. The network was trained at {trained}; images of other "
+        "sizes are resized to it, here and by <code>cnncore predict</code>.",
         f"<div class='scroll'><table class='sizes'><tbody>{''.join(rows)}</tbody></table></div>",
     )
 
@@ -322,7 +322,7 @@ def network_drawing(found):
     )
     return section(
         "The network",
-        f"{len(table.rows)} nodes; branches run side by side and are joined along their channels.",
+        f"{len(table.rows)} nodes; branches are concatenated along their channels.",
         f"<div class='drawing'>{net.draw(input_shape=(1, found.job.train.channels, *size))}</div>",
         f"<details><summary>All nodes: shapes, parameters, multiply-adds</summary><div class='scroll'><table class='nodes'>"
         f"<thead><tr><th>node</th><th>operator</th><th>output</th><th>parameters</th><th>multiply-adds</th></tr></thead>"
@@ -350,9 +350,9 @@ def filters(found):
                 kernel.mean(axis=0), limit if len(kernel) == 1 else float(np.abs(kernel.mean(axis=0)).max())
             )
         tiles.append(picture(pixels, size, f"filter {k}"))
-    how = "red adds brightness, blue takes it away" if len(w[0]) != 3 else "in the colours they look for, grey is 0"
+    how = "red weights are positive, blue ones negative" if len(w[0]) != 3 else "weights as colours, grey is 0"
     return section(
-        "What the first layer looks for",
+        "Filters of the first layer",
         f"The {len(w)} learned {w.shape[2]}×{w.shape[3]} filters of <code>{escape(first.path)}</code>; {how}.",
         f"<div class='tiles'>{''.join(tiles)}</div>",
     )
@@ -389,14 +389,14 @@ def branches(found):
     where = join.path.rsplit("/", 1)[0] if "/" in join.path else join.path
     return section(
         f"Inside {where}",
-        f"What the {len(names)} branches make of one image that was held out (the network says "
-        f"<b>{escape(answer)}</b>): the brighter, the stronger the response. The next layer sees all of them at once.",
+        f"Feature maps of the {len(names)} branches for one held-out image (classified as "
+        f"<b>{escape(answer)}</b>); brighter means a stronger response. Their concatenation is the input of the next layer.",
         f"<div class='inside'><div>{picture(pixels, 124, 'the image')}</div><div class='branches'>{''.join(rows)}</div></div>",
     )
 
 
 def sample_with_detail(found):
-    """Number of a rightly answered image with many edges: it shows what filters do."""
+    """Index of a correctly classified image with many edges, which shows what filters do."""
     candidates = list(found.first_of_each_class())
     detail = [
         np.abs(np.diff(np.asarray(found.job.held_out.images[i], np.int16), axis=0)).sum()
@@ -434,7 +434,7 @@ def consumers(structure, value):
     return sum(value in node.arguments for node in structure.nodes)
 
 
-# ── Answers ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Results ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def looks(found):
@@ -452,23 +452,23 @@ def looks(found):
             f"<figcaption>{escape(label)}</figcaption></figure>"
         )
     return section(
-        "Where it looks",
-        "Class activation maps: the evidence for the answer at each place. The network averages over the image before it "
-        "decides, so the map's mean <em>is</em> the score, and the same network takes images of any size.",
+        "Class activation maps",
+        "The evidence for the predicted class at each position. The network ends in global average pooling, so that the "
+        "map's mean <em>is</em> the score, and the network takes images of any size.",
         f"<div class='tiles'>{''.join(tiles)}</div>",
     )
 
 
 def confusion(found):
-    """Which classes are taken for which."""
+    """Which classes are confused with which."""
     table, classes = found.tested.confusion, found.classes
     if len(classes) > MOST_CLASSES:
         off = table - np.diag(np.diag(table))
         pairs = sorted(zip(*np.nonzero(off), strict=True), key=lambda place: -off[place])[:30]
         body = "".join(
-            f"<li><b>{off[t, a]}</b> × {escape(classes[t])} taken for {escape(classes[a])}</li>" for t, a in pairs
+            f"<li><b>{off[t, a]}</b> × {escape(classes[t])} classified as {escape(classes[a])}</li>" for t, a in pairs
         )
-        return section("Confusions", "The most frequent ones.", f"<ol>{body}</ol>")
+        return section("Confusions", "The most frequent confusions.", f"<ol>{body}</ol>")
     largest = max(1, int((table - np.diag(np.diag(table))).max()))
     head = "".join(f"<th scope='col'>{escape(name)}</th>" for name in classes)
     rows = []
@@ -477,26 +477,26 @@ def confusion(found):
         cells = []
         for a, count in enumerate(table[t].tolist()):
             kind, share = ("right", count / total) if t == a else ("wrong", (count / largest) ** 0.5 if count else 0)
-            tip = f"{count} of {total} × {name} answered {classes[a]}"
+            tip = f"{count} of {total} × {name} classified as {classes[a]}"
             cells.append(f"<td class='{kind}' style='--v:{100 * share:.0f}%' title='{escape(tip)}'>{count or '·'}</td>")
         rows.append(
             f"<tr><th scope='row'>{escape(name)}</th>{''.join(cells)}<td class='recall'>{percent(table[t, t] / total)}</td></tr>"
         )
     return section(
         "Confusion matrix",
-        "Rows are true classes, columns the answers; last, the share of the class that is answered rightly.",
+        "Rows are true classes, columns predicted classes; the last column is the recall of the class.",
         f"<div class='scroll'><table class='confusion'><thead><tr><th></th>{head}<th></th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>",
     )
 
 
 def mistakes(found):
-    """Images answered wrongly, the most confident mistakes first."""
+    """Misclassified images, the most confident first."""
     tested, classes = found.tested, found.classes
     answers = tested.probabilities.argmax(axis=1)
     wrong = np.flatnonzero(answers != tested.labels)
     if not len(wrong):
-        return section("Mistakes", "None: every image held out is answered rightly.")
+        return section("Misclassified images", "None: every held-out image is classified correctly.")
     wrong = wrong[np.argsort(-tested.probabilities[wrong, answers[wrong]], kind="stable")]
     cards = []
     for i in wrong[:MOST_MISTAKES]:
@@ -515,22 +515,23 @@ def mistakes(found):
         second = "" if over is None else picture(over, 84, f"evidence for {classes[answers[i]]}")
         cards.append(
             f"<figure class='mistake'><div>{picture(pixels, 84, f'a {classes[true]}')}{second}</div>"
-            f"<figcaption>{escape(classes[true])} <em>taken for</em> {escape(classes[answers[i]])}</figcaption>{bars}</figure>"
+            f"<figcaption>{escape(classes[true])} <em>classified as</em> {escape(classes[answers[i]])}</figcaption>"
+            f"{bars}</figure>"
         )
     shown = "all" if len(wrong) <= MOST_MISTAKES else f"the {MOST_MISTAKES} most confident of"
     return section(
-        "Mistakes",
-        f"{shown[0].upper()}{shown[1:]} {len(wrong)} images answered wrongly, beside them the evidence for the wrong answer; "
-        "the true class is marked.",
+        "Misclassified images",
+        f"{shown[0].upper()}{shown[1:]} {len(wrong)} misclassified images, each with the class activation map of the predicted "
+        "class; the true class is marked.",
         f"<div class='mistakes'>{''.join(cards)}</div>",
     )
 
 
-# ── How it was made ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Reproducibility ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def making(found):
-    """Options, versions, and the commands to do it again."""
+    """Options, versions, and the commands that reproduce the training."""
     job, options = found.job, found.job.options
     command = ["cnncore", "train"]
     for name, value in vars(options).items():
@@ -542,7 +543,7 @@ def making(found):
         command.append("--no-augment")
     rows = {
         "optimizer": repr(job.trainer.optimizer),
-        "schedule": "one cycle: up over the first 30 % of the steps, down over the rest, along half cosines",
+        "schedule": "one cycle: increasing over the first 30 % of the steps, then decreasing, both along half cosines",
         "augmentation": repr(job.distortions()) if options.augment else "none",
         "loss": "softmax cross-entropy",
         "machine": f"{get_num_threads()} threads, {cpu.target()}, {platform.machine()} {platform.system()}",
@@ -550,7 +551,7 @@ def making(found):
             [f"cnncore {__version__}", f"Python {platform.python_version()}"]
             + [f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "scipy")]
         ),
-        "again": f"<code>{escape(shlex.join(command))}</code>",
+        "command": f"<code>{escape(shlex.join(command))}</code>",
         "classify": f"<code>{escape(shlex.join(['cnncore', 'predict', str(job.model), 'image.png']))}</code>",
     }
     body = "".join(
@@ -558,7 +559,7 @@ def making(found):
         for name, value in rows.items()
     )
     return section(
-        "How it was made",
-        "The same options give the same weights bit for bit on this kind of machine, on any number of threads.",
+        "Reproducibility",
+        "On the same kind of machine the same options give bit-identical weights, for any number of threads.",
         f"<div class='scroll'><table class='made'><tbody>{body}</tbody></table></div>",
     )

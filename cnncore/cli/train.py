@@ -15,7 +15,7 @@ MOST_CONFUSION_COLUMNS = 20
 
 
 def train(options):
-    """Train a network and test it on images held out; without options, on handwritten digits in about a minute."""
+    """Train a network and test it on held-out images; without options, on handwritten digits in about a minute."""
     from ..train.job import Job, Options, new_folder
 
     began = time.perf_counter()
@@ -26,7 +26,7 @@ def train(options):
         fixed = sorted(given.keys() - {"data"}) + ["output"] * (options.output is not None)
         if fixed:
             flag = "--no-augment" if fixed[0] == "augment" else f"--{fixed[0].replace('_', '-')}"
-            raise SettingError(f"train: {flag} is settled by the training being resumed; leave it out")
+            raise SettingError(f"train: {flag} is fixed by the training being resumed; omit it")
         job = Job.resume(options.resume, given.get("data"))
     else:
         job = Job(Options(**given), new_folder() if options.output is None else options.output)
@@ -40,7 +40,7 @@ def train(options):
         from .report import write_report
 
         by_size = accuracy_by_size(Classifier(job.net), job.held_out)
-        lost = []  # each is written whatever becomes of the other: the model is there
+        lost = []  # either is written even if the other fails: the model exists already
         samples = kept(lost, job.write_samples) or []
         kept(lost, lambda: write_report(job, tested, time.perf_counter() - began, by_size))
     except KeyboardInterrupt:
@@ -54,7 +54,7 @@ def train(options):
 
 
 def kept(lost, write):
-    """What ``write`` returns; its error goes to ``lost``."""
+    """The result of ``write``; an error is appended to ``lost``."""
     try:
         return write()
     except (CnnError, OSError, ValueError) as error:
@@ -69,11 +69,11 @@ examples:
   cnncore train --data photos --size 64 --epochs 30 --network network_in_network
   cnncore train --resume runs/2026-01-31_09-00-00
 
-Leaves in the output folder: model.safetensors for `cnncore predict`, report.html to look at, samples/ with some of the
-images held out, and checkpoint.safetensors for --resume. Ctrl-C leaves the model of the last complete epoch. JPEG files
-are read through Pillow: pip install "cnncore[data]". Images are shifted, turned, sheared and stretched at random,
-and for networks of any size some batches are enlarged up to 2.2 times, unless --no-augment; the learning rate rises to
-its highest and falls again (one cycle)."""
+Writes into the output folder: model.safetensors for `cnncore predict`, report.html, samples/ with some of the held-out
+images, and checkpoint.safetensors for --resume. After Ctrl-C the folder holds the model of the last complete epoch. JPEG
+files are read with Pillow: pip install "cnncore[data]". Unless --no-augment is given, images are shifted, rotated, sheared
+and scaled at random, and for networks of any size some batches are enlarged by up to 2.2 times. The learning rate follows
+a one-cycle schedule."""
 
 
 def add_train(commands):
@@ -87,7 +87,7 @@ def add_train(commands):
         "--data",
         metavar="PATH",
         help="a folder with one subfolder of images per class, a folder of IDX files, two IDX files as images:labels, or an "
-        ".npz file (default: 5,000 handwritten digits that come with cnncore)",
+        ".npz file (default: the 5,000 embedded handwritten digits)",
     )
     sub.add_argument("--network", metavar="NAME", help=f"a network of cnncore.models (default: {default.network})")
     sub.add_argument(
@@ -96,28 +96,35 @@ def add_train(commands):
     sub.add_argument("--batch-size", type=int, metavar="N", help=f"images per step (default: {default.batch_size})")
     sub.add_argument("--optimizer", choices=list(LEARNING_RATES), help=f"(default: {default.optimizer})")
     sub.add_argument(
-        "--learning-rate", type=float, metavar="RATE", help=f"highest of the one-cycle schedule (default: {rates})"
+        "--learning-rate", type=float, metavar="RATE", help=f"maximum of the one-cycle schedule (default: {rates})"
     )
     sub.add_argument(
-        "--seed", type=int, metavar="N", help="same seed, same weights, on any number of threads (default: 0)"
+        "--seed",
+        type=int,
+        metavar="N",
+        help="the same seed gives the same weights, for any number of threads (default: 0)",
     )
-    sub.add_argument("--size", type=size, metavar="HxW", help="resize images (default: their own size, or the median)")
     sub.add_argument(
-        "--no-augment", action="store_false", dest="augment", default=None, help="train on the images as they are"
+        "--size", type=size, metavar="HxW", help="resize images (default: their own size, or the median size)"
+    )
+    sub.add_argument(
+        "--no-augment", action="store_false", dest="augment", default=None, help="train without augmentation"
     )
     sub.add_argument(
         "--validation",
         type=float,
         metavar="FRACTION",
-        help="share of the images held out (default: the data's own test part, else 0.2)",
+        help="fraction of images held out (default: the data set's own test part, else 0.2)",
     )
     sub.add_argument("--output", metavar="FOLDER", help="folder for model and report (default: runs/<date and time>)")
-    sub.add_argument("--resume", metavar="FOLDER", help="go on with an interrupted training, to the same weights")
+    sub.add_argument(
+        "--resume", metavar="FOLDER", help="continue an interrupted training; the final weights are the same"
+    )
     sub.add_argument("--quiet", action="store_true", help="print the final accuracy only")
 
 
 class TrainingLines:
-    """What a training prints: one line per epoch, and on a terminal a line of progress under them."""
+    """The output of a training: one line per epoch, and on a terminal a progress line below them."""
 
     def __init__(self, job, quiet):
         self.job, self.quiet = job, quiet
@@ -130,8 +137,8 @@ class TrainingLines:
         height, width = job.train.size
         table = job.net.summary((1, job.train.channels, height, width))
         print(
-            f"{job.train.name.removesuffix(', training part')}: {len(job.train):,} images to train on, "
-            f"{len(job.held_out):,} held out; {height}×{width} {'grey' if job.train.channels == 1 else 'RGB'}, "
+            f"{job.train.name.removesuffix(', training part')}: {len(job.train):,} training images, "
+            f"{len(job.held_out):,} held out; {height}×{width} {'greyscale' if job.train.channels == 1 else 'RGB'}, "
             f"{len(job.train.class_names)} classes"
         )
         print(
@@ -173,11 +180,14 @@ class TrainingLines:
         classes = job.held_out.class_names
         wrong = round((1 - tested.accuracy) * len(tested.labels))
         if not self.quiet:
-            print(f"\nConfusion of the {len(tested.labels):,} images held out (rows: true class, columns: answer)")
+            print(
+                f"\nConfusion matrix of the {len(tested.labels):,} held-out images (rows: true class, columns: predicted class)"
+            )
             print(confusion_table(tested.confusion, classes))
             print()
         print(
-            f"accuracy {tested.accuracy:.2%} on images held out ({wrong} of {len(tested.labels):,} wrong), in {seconds:.1f} s"
+            f"accuracy {tested.accuracy:.2%} on held-out images ({wrong} of {len(tested.labels):,} misclassified), "
+            f"in {seconds:.1f} s"
         )
         if not self.quiet:
             if len(by_size) > 1:
@@ -191,17 +201,17 @@ class TrainingLines:
         what = f"epoch {done}" if done else f"{job.trainer.optimizer.steps} steps"
         print(
             f"cnncore: interrupted; {job.model} holds the model after {what}. "
-            f"Go on with: cnncore train --resume {job.folder}",
+            f"Continue with: cnncore train --resume {job.folder}",
             file=sys.stderr,
         )
 
 
 def confusion_table(confusion, classes):
-    """The table as text; where it would be too wide, the confusions by frequency."""
+    """The matrix as text; if it would be too wide, the most frequent confusions."""
     if len(classes) > MOST_CONFUSION_COLUMNS:
         off = confusion - np.diag(np.diag(confusion))
         pairs = sorted(zip(*np.nonzero(off), strict=True), key=lambda place: -off[place])[:MOST_CONFUSION_COLUMNS]
-        return "\n".join(f"{off[t, a]:>6} × {classes[t]} taken for {classes[a]}" for t, a in pairs) or "  none"
+        return "\n".join(f"{off[t, a]:>6} × {classes[t]} classified as {classes[a]}" for t, a in pairs) or "  none"
     names = [name if len(name) <= 12 else name[:11] + "…" for name in classes]
     side = max(map(len, names))
     width = max(4, *(len(name) + 1 for name in names), len(str(confusion.max())) + 1)

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ __all__ = ["write_atomically"]
 
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
-    """Write beside the target, reach the disk, then rename: a reader sees the old file or the new one, never half."""
+    """Write a temporary file next to the target, flush it to disk, then rename: readers see either the old or the new file."""
     write_whole(os.fspath(path), [content])

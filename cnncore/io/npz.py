@@ -32,7 +32,7 @@ def check_total(name: object, size: int, way_out: str) -> None:
 
 
 def npz_arrays(file: FilePath, most_entries: int, way_out: str) -> dict[str, NDArray[Any]]:
-    """Name → array of an npz file, numbers only, never a pickle; what is wrong with it is a DataError.
+    """Name → array of an npz file, numbers only, never a pickle; an invalid file raises a DataError.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as place:
@@ -65,9 +65,11 @@ def _npz_entries(
         raise DataError(f"{file}: {len(members)} entries, more than {most_entries}; {way_out}")
     for member in members:
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
-            raise DataError(f"{file}: entry {member.filename!r} is encrypted or compressed by other means than deflate")
+            raise DataError(
+                f"{file}: entry {member.filename!r} is encrypted or compressed by a method other than deflate"
+            )
         if member.file_size > DEFLATE_LARGEST_RATIO * member.compress_size + 64:
-            raise DataError(f"{file}: damaged npz file: {member.filename!r} declares more bytes than it can hold")
+            raise DataError(f"{file}: damaged npz file: {member.filename!r} declares more bytes than it can contain")
     check_total(file, sum(member.file_size for member in members), way_out)
     entries = {}
     for member in members:
@@ -89,14 +91,16 @@ def _read_npy(file: FilePath, archive: zipfile.ZipFile, member: zipfile.ZipInfo)
         else:
             raise DataError(f"{file}: entry {member.filename!r} has format version {version}; expected 1.0 or 2.0")
         if dtype.kind not in "biufU":
-            raise DataError(f"{file}: entry {member.filename!r} holds {dtype}; expected numbers or text")
+            raise DataError(f"{file}: entry {member.filename!r} contains {dtype}; expected numbers or text")
         expected = math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or expected > member.file_size:
             raise DataError(
-                f"{file}: damaged npz file: {member.filename!r} declares {shape} {dtype}, more than it holds"
+                f"{file}: damaged npz file: {member.filename!r} declares {shape} {dtype}, more than it contains"
             )
         content = stream.read(expected)
         if len(content) != expected or stream.read(1):
-            raise DataError(f"{file}: damaged npz file: {member.filename!r} has not the length of {shape} {dtype}")
+            raise DataError(
+                f"{file}: damaged npz file: {member.filename!r} does not have the length of {shape} {dtype}"
+            )
     array = np.ndarray(shape, dtype, content, order="F" if fortran_order else "C")
     return array if dtype.kind == "U" else array.astype(dtype.newbyteorder("="), copy=False)

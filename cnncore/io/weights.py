@@ -2,8 +2,8 @@
 
     report = cnncore.io.load_weights(cnncore.models.resnet50(seed=None), "resnet50.safetensors")
 
-What another program calls a weight follows from our name for it: by a table for the networks of torchvision (beside each
-network in cnncore.models), otherwise by the path with its separators changed. Nothing is ever unpickled.
+The name of a weight in another program is derived from its name here: by a table for the networks of torchvision (next to
+each network in cnncore.models), otherwise from the path with other separators. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ KERAS_NORM_ENDINGS = {"w": "gamma", "b": "beta", "running_mean": "moving_mean", 
 
 
 def torch_name(path: str, argument: str, table: Mapping[str, str]) -> str:
-    """What PyTorch calls an array: its module's path and weight, bias, running_mean …"""
+    """The name of an array in PyTorch: its module's path and weight, bias, running_mean …"""
     return f"{table.get(path, path.replace('/', '.'))}.{TORCH_ENDINGS.get(argument, argument)}"
 
 
 def keras_name(node: Node, argument: str) -> str:
-    """What Keras calls an array: its layer's path and kernel, bias, gamma …"""
+    """The name of an array in Keras: its layer's path and kernel, bias, gamma …"""
     normalises = any(owned.name.endswith(".running_mean") for owned in node.owned) or node.op.name.endswith("_norm")
     depthwise = argument == "w" and (node.op.name == "depthwise_conv" or node.owned[0].shape[1:2] == (1,))
     endings = KERAS_NORM_ENDINGS if normalises else KERAS_ENDINGS
@@ -70,7 +70,7 @@ def keras_name(node: Node, argument: str) -> str:
 
 
 def name_candidates(net: Net, names: Names) -> list[dict[str, Any]]:
-    """Possible tables of names, each our name → theirs: the one that finds the most arrays is meant."""
+    """Candidate tables of names, each our name → theirs; the one that finds most arrays is used."""
     own = [(owned.name, node, owned.name.rpartition(".")[2]) for node in net.graph.nodes for owned in node.owned]
     if isinstance(names, Mapping):
         paths = {node.path for _, node, _ in own}
@@ -93,7 +93,7 @@ def name_candidates(net: Net, names: Names) -> list[dict[str, Any]]:
 
 
 def torch_names_of(net: Net) -> dict[str, str]:
-    """Our name → PyTorch's, from the table that knows the most of the net's nodes and the fewest others."""
+    """Our name → PyTorch's, from the table that covers most of the net's nodes and the fewest others."""
     paths = {node.path for node in net.graph.nodes if node.owned}
     table = max(TORCH_TABLES.values(), key=lambda table: (len(paths & table.keys()), -len(table)))
     own = [(owned.name, node) for node in net.graph.nodes for owned in node.owned]
@@ -104,10 +104,10 @@ def torch_names_of(net: Net) -> dict[str, str]:
 
 
 def load_safetensors(path: FilePath) -> dict[str, NDArray[Any]]:
-    """Name → array of a safetensors file. float16 and bfloat16 come as float32, everything else as it is.
+    """Name → array of a safetensors file. float16 and bfloat16 are converted to float32, other types are kept.
 
-    Nothing in the file is executed. A file that is damaged or hostile (arrays that overlap, names that stand twice, a header
-    larger than the file …) is a ModelFileError.
+    Nothing in the file is executed. A damaged or malicious file (overlapping arrays, duplicate names, a header larger
+    than the file …) raises a ModelFileError.
 
     >>> import os, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -122,10 +122,10 @@ def load_safetensors(path: FilePath) -> dict[str, NDArray[Any]]:
 def save_safetensors(source: Net | Mapping[str, Any], path: FilePath, names: str = "cnncore") -> None:
     """Write the parameters and running statistics of a net, or a mapping name → array, to a safetensors file, atomically.
 
-    ``names="torch"`` writes a net's arrays under the names that torchvision gives them; ``load_weights`` reads them back, and
-    so does PyTorch. (``net.save`` writes the graph with them, for ``cnncore.load``.)
+    ``names="torch"`` writes a net's arrays under the names of torchvision, which both ``load_weights``
+    and PyTorch read. (``net.save`` writes the graph with them, for ``cnncore.load``.)
 
-    Arrays keep shape and dtype. A name that is no string, or ``names="torch"`` with a mapping, is a SettingError.
+    Arrays keep shape and dtype. A name that is not a string, or ``names="torch"`` with a mapping, raises a SettingError.
 
     >>> import os, tempfile
     >>> import cnncore
@@ -140,7 +140,7 @@ def save_safetensors(source: Net | Mapping[str, Any], path: FilePath, names: str
     arrays = {**source.parameters, **source.state} if isinstance(source, Net) else dict(source)
     if names == "torch":
         if not isinstance(source, Net):
-            raise SettingError("save_safetensors: names='torch' belongs to a net; a mapping has names of its own")
+            raise SettingError("save_safetensors: names='torch' requires a net; a mapping already has names")
         table = torch_names_of(source)
         arrays = {table[name]: array for name, array in arrays.items()}
     arrays = {name: as_array(f"save_safetensors: {name}", array) for name, array in arrays.items()}
@@ -162,7 +162,7 @@ def as_array(place: str, value: Any) -> NDArray[Any]:
 
 
 def arrays_from(source: Any) -> dict[str, NDArray[Any]]:
-    """Name → array from a mapping, a state dict, or a file by its kind."""
+    """Name → array from a mapping, a state dict, or a file, by its format."""
     if isinstance(source, Mapping):
         nested = source.get("state_dict")
         if isinstance(nested, Mapping):
@@ -185,7 +185,7 @@ def arrays_from(source: Any) -> dict[str, NDArray[Any]]:
         )
     if kind == ".onnx":
         raise ModelFileError(
-            f"{path}: an ONNX file holds a graph with its weights; cnncore.io.load_onnx makes a net of it"
+            f"{path}: an ONNX file contains a graph with its weights; load it with cnncore.io.load_onnx"
         )
     raise ModelFileError(
         f"{path}: kind {kind!r} is unknown; expected .safetensors or .npz, or give a mapping name → array"
@@ -195,30 +195,30 @@ def arrays_from(source: Any) -> dict[str, NDArray[Any]]:
 def load_weights(
     net: Net, source: FilePath | Mapping[str, Any], names: Names = "torch", layout: str = "OIHW", strict: bool = False
 ) -> WeightsReport:
-    """Put weights from elsewhere into ``net``, by name; return a :class:`WeightsReport` of what went where.
+    """Load weights of another framework into ``net``, by name; return a :class:`WeightsReport`.
 
     Parameters
     ----------
     net : net
-        Its parameters and running statistics are replaced: all that were found with the right shape, or on an error none.
+        Its parameters and running statistics are replaced: all that were found with the right shape; on an error, none.
     source : path or mapping
         A .safetensors or .npz file, or a mapping name → array, such as the ``state_dict()`` of a PyTorch module.
     names : "torch", "keras", "cnncore", mapping or function
-        What the source calls the arrays. "torch": torchvision's names for resnet, vgg, googlenet and mobilenet_v2, for other
+        Naming of the arrays in the source. "torch": torchvision's names for resnet, vgg, googlenet and mobilenet_v2, for other
         nets the paths with "." and weight, bias, running_mean. "keras": paths and kernel, bias, gamma. "cnncore": as here.
         A mapping from our array names, or from nodes to modules of PyTorch; or a function our name → theirs (None: none).
     layout : "OIHW" or "HWIO"
         Order of a kernel's axes. "HWIO" is TensorFlow's and Keras': linear weights are (inputs, outputs) there, images are
         flattened channels last, and depthwise kernels are (H, W, C, multiplier).
     strict : bool
-        Whether anything missing, misfitting or left over is an error, with the report as its text.
+        Whether missing, unused or differently shaped arrays are an error, whose message is the report.
 
     Raises
     ------
     ModelFileError
-        The file is damaged, hostile or a pickle; nothing matches; or ``strict`` and the report is not clean.
+        The file is damaged, malicious or a pickle; nothing matches; or ``strict`` and the report is not complete.
     DtypeError, SettingError
-        An array is no array of numbers; unknown ``names`` or ``layout``.
+        An array does not contain numbers; unknown ``names`` or ``layout``.
 
     Examples
     --------
@@ -256,19 +256,19 @@ def load_weights(
     report = WeightsReport(loaded, tuple(missing), tuple(misfits), unused)
     if not found or (strict and not report.complete):
         what = source if isinstance(source, (str, os.PathLike)) else "the mapping"
-        raise ModelFileError(f"{place}: {what} does not fit the net, which is as before: {report.text()}")
+        raise ModelFileError(f"{place}: {what} does not fit the net, which is unchanged: {report.text()}")
     with np.errstate(over="ignore"):  # looked for in the next line
         converted = {ours: np.array(array, net.dtype, order="C") for ours, (_, array) in found.items()}
     for ours, array in converted.items():
         if not np.isfinite(array).all():
-            raise ModelFileError(f"{place}: {loaded[ours]} holds NaN, or numbers out of the range of {net.dtype}")
+            raise ModelFileError(f"{place}: {loaded[ours]} contains NaN, or values outside the range of {net.dtype}")
     for ours, array in converted.items():
         (net.parameters if ours in net.parameters else net.buffers)[ours] = array
     return report
 
 
 def tidied(name: str) -> str:
-    """A name without what wrappers put before it and TensorFlow behind it."""
+    """A name without the prefixes of wrappers and the suffixes of TensorFlow."""
     for wrapper in WRAPPERS:
         name = name.removeprefix(wrapper)
     return name.removesuffix(":0")
@@ -278,7 +278,7 @@ def tidied(name: str) -> str:
 
 
 def reordering(net: Net) -> dict[str, Callable[[NDArray[Any]], NDArray[Any] | None]]:
-    """Our name → the function that brings an array of TensorFlow into our order of axes (None: it has another rank)."""
+    """Our name → the function that converts an array of TensorFlow to our order of axes (None: the rank differs)."""
     _, shapes = infer(net.graph, [row.shape for row in net.graph.inputs], net.dtype)
     first = len(net.graph.inputs)
     flattened = {}  # value → (C, *spatial) of the image whose numbers it holds in a row
@@ -330,12 +330,12 @@ def linear_from_io(image: tuple[Any, ...] | None) -> Callable[[NDArray[Any]], ND
 
 
 class WeightsReport:
-    """What :func:`load_weights` found. ``complete``: everything matched and nothing is left over.
+    """The result of :func:`load_weights`. ``complete``: everything matched and nothing is unused.
 
     loaded    our name → theirs
-    missing   pairs (our name, theirs that was looked for)
+    missing   pairs (our name, the name that was expected in the source)
     misfits   (our name, theirs, our shape, theirs)
-    unused    their names that nothing asked for
+    unused    names in the source that no parameter uses
     """
 
     def __init__(
@@ -349,7 +349,7 @@ class WeightsReport:
 
     @property
     def complete(self) -> bool:
-        """Whether everything matched and nothing is left over."""
+        """Whether everything matched and nothing is unused."""
         return not (self.missing or self.misfits or self.unused)
 
     def text(self, most: int = SHOWN) -> str:

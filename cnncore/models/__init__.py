@@ -1,7 +1,7 @@
-"""Networks, each built in code that reads like its paper's figure.
+"""Networks of the literature, built in code that follows the figures of their papers.
 
-Every function returns a net with fresh weights that depend on ``seed`` alone; ``seed=None`` leaves them zero, for nets whose
-weights come from elsewhere (``cnncore.io.load_weights``) or that are only looked at.
+Every function returns a net with random weights that depend on ``seed`` alone. ``seed=None`` leaves them zero, for nets whose
+weights are loaded (``cnncore.io.load_weights``) or that are only inspected.
 """
 
 from collections.abc import Callable

@@ -15,7 +15,7 @@ def all_convolutional(classes: int = 10, channels: int = 3, seed: int | None = 0
 
     The tail is that of table 1: a 3×3 convolution without padding (the average is then over 6×6 where images are 32×32), two
     1×1 convolutions, the last with one map per class, each followed by ReLU; their average is the score. Dropout as in
-    section 3.2: a fifth of the input, a half after each layer that stands for a pooling. Any image from 12×12 on is taken.
+    section 3.2: a fifth of the input, a half after each layer that replaces a pooling. Images of 12×12 or larger are accepted.
 
     >>> import cnncore
     >>> cnncore.models.all_convolutional().summary((1, 3, 32, 32)).parameters

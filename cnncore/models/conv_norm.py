@@ -1,4 +1,4 @@
-"""A convolution as the networks since 2015 have it: without bias where a normalisation follows, then the activation."""
+"""A convolution with normalisation and activation, without bias if a normalisation follows."""
 
 from __future__ import annotations
 

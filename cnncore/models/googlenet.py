@@ -56,14 +56,14 @@ def googlenet(
     size: int | None = None,
     largest_kernel: int = 5,
 ) -> Net:
-    """The network of table 1: local response normalisation, ceil-mode poolings, nine Inception modules.
+    """The network of table 1: local response normalisation, ceil-mode pooling, nine Inception modules.
 
-    Any image size is taken (224×224 in the paper). With ``aux`` the two auxiliary classifiers of section 5 are further
+    Images of any size are accepted (224×224 in the paper). With ``aux`` the two auxiliary classifiers of section 5 are further
     outputs, for training with losses weighted 1, 0.3, 0.3: ``Trainer(net, loss_weights=(1, 0.3, 0.3))``; their linear layers
-    fix the size, to ``size`` or 224×224. ``net.with_outputs("classifier")`` leaves them out again.
+    fix the size, to ``size`` or 224×224. ``net.with_outputs("classifier")`` removes them again.
 
-    ``norm="batch"`` puts batch normalisation after every convolution, without biases there, and leaves the local response
-    normalisation out (Ioffe & Szegedy 2015, arXiv:1502.03167, section 4.2). ``largest_kernel=3``, with that, is torchvision's
+    ``norm="batch"`` puts batch normalisation after every convolution, without biases there, and omits the local response
+    normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167, section 4.2). ``largest_kernel=3``, with that, is torchvision's
     port: its third branches are 3×3, not 5×5. (Its auxiliary classifiers pool adaptively to 4×4, not 5×5/3; their weights fit.)
 
     >>> import cnncore

@@ -15,7 +15,7 @@ __all__ = ["inception_module", "naive_inception_module", "small_inception"]
 def naive_inception_module(
     g: Graph, x: Value, c1: int, c3: int, c5: int, name: str | None = None, norm: str | None = None
 ) -> Value:
-    """Szegedy et al. 2015, figure 2a: 1×1, 3×3 and 5×5 convolutions and the 3×3 max pooling of x, joined along channels.
+    """Szegedy et al. 2015, figure 2a: 1×1, 3×3 and 5×5 convolutions and the 3×3 max pooling of x, concatenated along channels.
 
     Each number is the output channels of a convolution; the pooling keeps the channels of x, so that every module has more
     channels than the one before. ``name`` and ``norm`` as of :func:`inception_module`.
@@ -51,7 +51,7 @@ def inception_module(
     largest_kernel: int = 5,
     eps: float = 1e-5,
 ) -> Value:
-    """Szegedy et al. 2015, figure 2b: four views of x, joined along channels.
+    """Szegedy et al. 2015, figure 2b: four branches, concatenated along channels.
 
     Each number is the output channels of a convolution: 1×1; 1×1 before 3×3, 3×3; 1×1 before 5×5, 5×5; 1×1 after the 3×3 max
     pooling. Each is followed by ReLU, with ``norm`` by a normalisation before it: "group" (Wu & He 2018), in groups of 8
@@ -80,14 +80,14 @@ def inception_module(
 
 
 def small_inception(classes: int = 10, channels: int = 1, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
-    """Four Inception modules for small images, 28×28 digits above all; any size from 2×2 on is taken.
+    """Four Inception modules for small images, such as 28×28 digits; any size from 2×2 on is accepted.
 
     Normalisation is over groups of channels of one image (Wu & He 2018, arXiv:1803.08494), not over the batch: in a large
     image of a digit the edges are a smaller part than in a small one, so that statistics recorded over images of several
     sizes fit none of them, and those of the image itself fit it at any size, in training and after it alike.
 
-    The classifier is a 1×1 convolution, averaged over the image: before the averaging its values are a map of where each
-    class is seen (node "classifier"; Zhou et al. 2016, class activation maps).
+    The classifier is a 1×1 convolution, averaged over the image: before the averaging its values are a map of of the evidence
+    for each class (node "classifier"; Zhou et al. 2016, class activation maps).
 
     >>> import cnncore
     >>> net = cnncore.models.small_inception()

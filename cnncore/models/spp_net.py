@@ -22,8 +22,9 @@ def spp_net(
     """The ZF-5 network of table 1 with a spatial pyramid before its three fully connected layers (section 2.3): any image size.
 
     ``levels`` are the bins per axis of each level of the pyramid, 50 bins in all as in section 3.1. Fully connected layers
-    see as many numbers for every image, so the network is trained at several sizes, 180 and 224 in the paper. Paddings give
-    the paper's sizes of maps, 55, 27 and 13, for images of 224×224. Dropout is 0.5 after the first two fully connected layers.
+    receive the same number of features for every image, so that the network is trained at several sizes, 180 and 224 in the
+    paper. Paddings are chosen such that images of 224×224 give the paper's sizes of feature maps, 55, 27 and 13. Dropout is
+    0.5 after the first two fully connected layers.
 
     >>> import cnncore
     >>> net = cnncore.models.spp_net(classes=10, seed=None)

@@ -1,4 +1,4 @@
-"""From a graph to a net, and from a file to a net: the only place that knows both."""
+"""Building nets from graphs and loading them from files: the only module that imports both."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["Graph", "load"]
 def build(self: Graph, seed: int | None = 0, dtype: DTypeLike = "float32", tune: bool = False) -> Net:
     """The net: parameters initialised from ``seed``, each by its own name, in float32 or float64.
 
-    ``seed=None``: what would be drawn stays 0, for a net whose weights come from elsewhere or that is only looked at.
-    ``tune=True``: its first call on inputs of a new shape measures which algorithm computes each convolution the fastest,
-    which takes some passes and changes results by rounding; the choices are saved with the net.
+    ``seed=None``: random parameters stay 0, for nets whose weights are loaded or that are only inspected.
+    ``tune=True``: its first call on inputs of a new shape measures the fastest algorithm of each convolution, which
+    takes some passes and changes results by rounding; the choices are saved with the net.
     """
     net = Net(self.structure(), seed=seed, dtype=dtype)
     net.auto_tune = bool(tune)
@@ -32,9 +32,9 @@ Graph.build = build  # type: ignore[assignment,method-assign]  # a graph knows n
 
 
 def load(path: FilePath, tune: bool = False) -> Net:
-    """The net in a model file written by ``net.save``; a file that is damaged or hostile is a ModelFileError.
+    """The net in a model file written by ``net.save``; a damaged or malicious file raises a ModelFileError.
 
-    ``tune`` as in :meth:`Graph.build`: what the file's choices leave open is measured.
+    ``tune`` as in :meth:`Graph.build`; only calls without a choice in the file are measured.
 
     Nothing in the file is executed: the graph is built again from operators of cnncore.OPS by name, with the checks of any
     graph, and the arrays must be those that it asks for.
@@ -45,7 +45,7 @@ def load(path: FilePath, tune: bool = False) -> Net:
         owned = structure.owned
         if arrays.keys() != owned.keys():
             odd = min(arrays.keys() ^ owned.keys())
-            raise ModelFileError(f"array {odd!r} is {'missing' if odd in owned else 'not one that the graph has'}")
+            raise ModelFileError(f"array {odd!r} is {'missing' if odd in owned else 'not an array of the graph'}")
         dtype = np.dtype(model["dtype"])
         for name, array in arrays.items():
             if array.shape != owned[name].shape or array.dtype != dtype:

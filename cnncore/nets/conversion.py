@@ -1,7 +1,7 @@
-"""Weights of a linear classifier of flattened images as those of a convolution, and back, checked.
+"""Conversion of a linear classifier's weights to those of a convolution, and back.
 
 A linear layer on a flattened C × H × W image is a convolution with an H × W kernel: the same numbers in another shape, and
-in another order where images were flattened channels last. cnncore.linear_as_conv computes with them as they are.
+in another order where images were flattened channels last. cnncore.linear_as_conv uses them without conversion.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def linear_to_conv(
 
     ``image_shape``: (C, \\*spatial) of the images that were flattened. ``order``: how they were flattened, "channels_first"
     (C, H, W), as PyTorch, Caffe and cnncore do, or "channels_last" (H, W, C), as TensorFlow does. ``example``: a pair
-    (image, scores), an image of that shape and what the old classifier makes of it without its bias; weights that do not
-    reproduce it are refused, and where the other order would, the error says so.
+    (image, scores), an image of that shape and the scores of the old classifier without its bias; weights that do not
+    reproduce them are refused, and the error says if the other order would.
 
     >>> linear_to_conv(np.array([[1., 2., 3., 4.]]), (2, 2), order="channels_last")
     array([[[1., 3.],
@@ -58,7 +58,7 @@ def linear_to_conv(
 
 
 def conv_to_linear(w: ArrayLike, order: str = "channels_first") -> NDArray[Any]:
-    """Weights (outputs, C, \\*spatial) of a convolution as those of the linear layer that does the same to flattened images.
+    """Weights (outputs, C, \\*spatial) of a convolution as those of the equivalent linear layer on flattened images.
 
     ``order``: how images will be flattened, "channels_first" or "channels_last". The inverse of :func:`linear_to_conv`.
 
@@ -91,7 +91,7 @@ def _check_example(
     order: str,
     example: tuple[ArrayLike, ArrayLike],
 ) -> None:
-    """Raise unless the converted weights make the example's scores of its image."""
+    """Raise unless the converted weights reproduce the scores of the example."""
     image, scores = (ordinary_array(place, f"example[{i}]", a).astype(np.float64) for i, a in enumerate(example))
     if image.shape != shape or scores.shape != (len(w),):
         raise ShapeError(
@@ -109,6 +109,6 @@ def _check_example(
         way = (
             f"order={other!r} reproduces them"
             if error(_unflattened(w, shape, other)) <= limit
-            else "neither order does: is the bias in them, or are the axes of the image in another order?"
+            else "neither order does: do they include the bias, or are the axes of the image in another order?"
         )
-        raise SettingError(f"{place}: with order={order!r} the example's scores are missed by {wrong:.3g}; {way}")
+        raise SettingError(f"{place}: with order={order!r} the example's scores differ by {wrong:.3g}; {way}")

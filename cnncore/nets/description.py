@@ -1,4 +1,4 @@
-"""What a model file may say of a net: its types and limits, the same for the writer and the reader."""
+"""Types and limits of a net's description in model files, shared by writer and reader."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ MOST_DEPTH = 4  # of sequences within settings
 
 
 def structure_of(model: Any) -> Structure:
-    """The structure that the description in a model file stands for, within the limits of files."""
+    """The structure described in a model file, within the limits of files."""
     check_model(model)
     return Graph.from_description(model["graph"], most_extent=MOST_EXTENT).structure()
 
@@ -25,7 +25,7 @@ def check_model(model: Any) -> None:
 
     def expect(right: object, what: str) -> None:
         if not right:
-            raise ModelFileError(f"the description has no proper {what}")
+            raise ModelFileError(f"the description has no valid {what}")
 
     def names(value: Any, optional: bool = False) -> bool:
         return isinstance(value, list) and all(isinstance(v, str) or (optional and v is None) for v in value)
@@ -64,7 +64,7 @@ def check_model(model: Any) -> None:
 
 
 def _modest(value: Any, depth: int, most: int) -> bool:
-    """Whether a setting of a file is plain and small: numbers, short strings, short sequences of them."""
+    """Whether a setting of a file is plain and small: numbers, short strings, short sequences of these."""
     if isinstance(value, list):
         return depth > 0 and len(value) <= 64 and all(_modest(item, depth - 1, most) for item in value)
     if isinstance(value, str):

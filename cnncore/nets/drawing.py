@@ -1,4 +1,4 @@
-"""Drawings of graphs as SVG, and tables as HTML, from nothing but strings.
+"""Drawings of graphs as SVG, and tables as HTML, without other packages.
 
 The layout is the classic one of layered graphs (Sugiyama, Tagawa & Toda 1981): every box gets a layer so that all edges point
 down, long edges get a bend per layer they cross, the order within each layer follows the neighbours' (barycentres), and the
@@ -46,7 +46,7 @@ OTHER = ("#f3ead9", "#bfa777")
 
 
 class Box:
-    """Something with a place: a node, a scope, a port on a scope's edge, or a bend of an edge. x, y: left and top."""
+    """Something with a position: a node, a scope, a port on a scope's edge, or a bend of an edge. x, y: left and top."""
 
     def __init__(self, key, width=0.0, height=0.0, kind="node"):
         self.key, self.width, self.height, self.kind = key, width, height, kind
@@ -58,11 +58,11 @@ class Box:
         self.lines, self.strips, self.family, self.title = (), (), "end", ""
 
     def entry(self, value):
-        """x of where ``value`` comes in, from the left edge."""
+        """x at which ``value`` enters, from the left edge."""
         return self.entries.get(value, self.width / 2)
 
     def exit(self, value):
-        """x of where ``value`` goes out, from the left edge."""
+        """x at which ``value`` leaves, from the left edge."""
         return self.exits.get(value, self.width / 2)
 
 
@@ -81,7 +81,7 @@ def text_width(text, size):
 
 
 def settings_text(node):
-    """Kernel and steps of a node, as one writes them: 3×3, stride 2."""
+    """Kernel size and stride of a node in the usual notation: 3×3, stride 2."""
     words = []
     for name in ("kernel_size", "output_size", "size"):
         value = node.given.get(name)
@@ -99,7 +99,7 @@ def _square(name, value):
 
 
 def shape_words(shape):
-    """Channels and extents: 64 × 28 × 28; open extents are left out."""
+    """Channels and extents: 64 × 28 × 28; open extents are omitted."""
     if shape is None or len(shape) < 2 or shape[1] is None:
         return ""
     if None in shape[2:]:
@@ -166,7 +166,7 @@ def content_of(structure, shapes):
 
 
 def labelled(key, lines, shape, family, title):
-    """A box around lines of text: its name, its operator, and the shape of what it makes."""
+    """A box around lines of text: its name, its operator, and its output shape."""
     lines = [line for line in lines if line]
     styles = [(lines[0], TEXT, INK, "600"), *((line, SMALL, INK, "400") for line in lines[1:])]
     if shape:
@@ -178,7 +178,7 @@ def labelled(key, lines, shape, family, title):
 
 
 def described(node, shape):
-    """What a pointing device shows: path, operator, settings, shape."""
+    """The tooltip: path, operator, settings, shape."""
     given = ", ".join(f"{name}={value}" for name, value in node.given.items())
     return f"{node.path}: {node.op.name}({given})" + (f" → {shape}" if shape is not None else "")
 
@@ -187,7 +187,7 @@ def described(node, shape):
 
 
 def scopes_of(structure, boxes):
-    """The scope of every box, as a tuple of names; the name of a node is no scope (conv/relu belongs to conv's)."""
+    """The scope of every box, as a tuple of names; the name of a node is not a scope (conv/relu belongs to conv's)."""
     paths = {node.path for node in structure.nodes}
     scopes = {}
     for key in boxes:
@@ -218,7 +218,7 @@ class Layout:
         self._place()
 
     def _collect(self, scope, boxes, edges, scopes, inside, children):
-        """The boxes and edges of this level; False if the scopes inside depend on each other in a circle."""
+        """The boxes and edges of this level; False if the scopes inside depend on each other in a cycle."""
         items = {}
         for key in sorted(inside, key=_rank):
             item = children[key]
@@ -252,7 +252,7 @@ class Layout:
         return True
 
     def _layers(self, ordered):
-        """Each box as low as its readers allow, ports at the edges: branches then end side by side before their join."""
+        """Each box as low as its consumers allow, ports at the edges: branches then end on one level before their join."""
         below = {}
         for edge in self.edges:
             below.setdefault(edge.source, []).append(edge.target)
@@ -294,7 +294,7 @@ class Layout:
                 self.links.append((upper, out, lower, into))
 
     def _order(self):
-        """The order within layers by barycentres, downwards and upwards in turn; the best order met is kept."""
+        """The order within layers by barycentres, downwards and upwards in turn; the best order is kept."""
         up, down = {}, {}
         for upper, _, lower, _ in self.links:
             up.setdefault(lower, []).append(upper)
@@ -367,7 +367,7 @@ def _rank(key):
 
 
 def running_order(items, edges):
-    """``items`` in an order in which every edge points forward, or None if there is a circle."""
+    """``items`` in an order in which every edge points forward, or None if there is a cycle."""
     items = list(dict.fromkeys(items))
     waiting = dict.fromkeys(items, 0)
     below = {}
@@ -386,7 +386,7 @@ def running_order(items, edges):
 
 
 def cluster(layout):
-    """The box that a scope takes in the scope around it."""
+    """The box of a scope in the scope around it."""
     width = max(layout.width, text_width(layout.scope[-1], TEXT) + PAD) + 2 * CLUSTER_PAD
     box = Box(layout.scope, width, layout.height + CLUSTER_TOP, "scope")
     shift = (width - layout.width) / 2
@@ -402,7 +402,7 @@ def cluster(layout):
 def spread(layer, wanted):
     """Give the boxes of a layer the x nearest to ``wanted`` (least squares) that keeps their order and distances.
 
-    With the distances taken off, that is isotonic regression: neighbours out of order are merged and take their mean.
+    After subtracting the distances, this is isotonic regression: neighbours out of order are merged and take their mean.
     """
     offsets, total = [], 0.0
     for box in layer:
@@ -441,7 +441,7 @@ def svg(structure, shapes=None):
 
 
 def draw_layout(layout, left, top, parts):
-    """Scopes first, then edges, then boxes, so that text is never crossed."""
+    """Scopes first, then edges, then boxes, so that no line crosses text."""
     for box in layout.boxes:
         if box.kind == "scope":
             x, y = left + box.x, top + box.y

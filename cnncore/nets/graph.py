@@ -1,4 +1,4 @@
-"""Graphs: operators applied to values, branching and joining as the network does.
+"""Graphs: operators applied to values, with branches and joins.
 
     g = cnncore.Graph()
     x = g.input(channels=3)                                  # batch and image size stay open
@@ -7,7 +7,7 @@
     g.output(g.global_avg_pool(g.concat(a, b)))
     net = g.build(seed=0)
 
-Nothing is computed here but shapes. The methods follow from the operators' rows by layers.py; no operator is named.
+Only shapes are computed here. The methods are derived from the operators' schemas by layers.py; no operator is named.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ FORBIDDEN = frozenset("/.\\\"'<>&")
 
 
 class Value:
-    """What a node makes, or an input: to be given to further operators. ``shape`` has None for open extents.
+    """The output of a node, or an input, which is passed to further operators. ``shape`` has None for open extents.
 
-    ``role`` says what it holds: "real" numbers, "index" (integers) or "mask" (booleans). Indices that a node returns beside
+    ``role`` is its type: "real" numbers, "index" (integers) or "mask" (booleans). Indices that a node returns beside
     its value have that value's number.
     """
 
@@ -54,7 +54,7 @@ class Graph(OperatorMethods):
     """A network being built: ``input``, the operators of ``cnncore.OPS`` as methods, ``scope``, ``output``, ``build``.
 
     ``g.<operator>(*values, *settings, name=None, activation=None)`` applies an operator and returns its value. Operators with
-    weights take what makes them (``g.conv(x, 64, kernel_size=3)``); help(g.conv) shows how each is called. ``activation``
+    weights take the settings of these (``g.conv(x, 64, kernel_size=3)``); help(g.conv) shows each signature. ``activation``
     names an operator that is applied to the result.
     """
 
@@ -83,9 +83,9 @@ class Graph(OperatorMethods):
         """An input (N, channels, *size). ``size``: None for open, an integer for all axes, or one per axis (or None).
 
         ``rank`` is the number of spatial axes, 2 unless ``size`` says otherwise; with rank 0 the input is (N, channels).
-        With rank 0 and ``channels=None`` it is (N,). ``role`` is what it holds: "real" numbers, "index" for integers, "mask" for
+        With rank 0 and ``channels=None`` it is (N,). ``role`` is its type: "real" numbers, "index" for integers, "mask" for
         booleans. ``channels_last``: whether the arrays given to the net are (N, *size, channels). ``takes_integers``:
-        whether it takes integers too, as the real numbers they are, such as pixels from 0 to 255.
+        whether it accepts integers too, as real numbers, such as pixels from 0 to 255.
         """
         path = self._path(name, "input" if role == "real" else "indices" if role == "index" else role)
         role = choice(*ROLE_NAMES)(path, "role", role)
@@ -113,7 +113,7 @@ class Graph(OperatorMethods):
         return self._value(path, row.shape, role)
 
     def input_indices(self, name: str | None = None) -> Value:
-        """An input of N integers, for operators that take indices: the number of the image that each box lies in.
+        """An input of N integers, for operators that take indices, such as the image index of each box.
 
         >>> import numpy as np, cnncore
         >>> g = cnncore.Graph()
@@ -127,7 +127,7 @@ class Graph(OperatorMethods):
 
     @contextmanager
     def scope(self, name: str) -> Iterator[Self]:
-        """``with g.scope("inception_3a"):`` puts the nodes made inside under that name."""
+        """``with g.scope("inception_3a"):`` prefixes the nodes created inside with that name."""
         before = self._scopes
         self._scopes = (*before, self._checked_name(name))
         try:
@@ -138,7 +138,7 @@ class Graph(OperatorMethods):
     def apply(
         self, op: Op, *arguments: Any, name: str | None = None, activation: str | None = None, **settings: Any
     ) -> Any:
-        """Apply ``op``, an operator of cnncore.OPS or one of your own, as the method of its name would.
+        """Apply ``op``, an operator of cnncore.OPS or one of your own, like the method of its name.
 
         With ``return_indices=True``, where the operator has it, the result is the pair of two values.
         """
@@ -152,23 +152,23 @@ class Graph(OperatorMethods):
         return (value, self._indices[made.number]) if made.number in self._indices else value
 
     def output(self, *values: Value) -> None:
-        """Say which values the net returns, in this order."""
+        """Set the values that the net returns, in this order."""
         if self._outputs is not None:
-            raise GraphError("output: the outputs are set already; give all of them in one call: g.output(y1, y2)")
+            raise GraphError("output: the outputs are already set; give all of them in one call: g.output(y1, y2)")
         if not values:
             raise GraphError("output: no value given; call g.output(y)")
         for value in values:
             self._check_value("output", value)
             if value.name.endswith(INDICES):
                 raise GraphError(
-                    f"output: {value.name} are indices beside a value; g.output(g.as_index(…)) makes a value of them"
+                    f"output: {value.name} are indices returned with a value; g.output(g.as_index(…)) turns them into a value"
                 )
         if len({v.number for v in values}) < len(values):
-            raise GraphError(f"output: a value is given twice among {', '.join(v.name for v in values)}")
+            raise GraphError(f"output: a value occurs twice in {', '.join(v.name for v in values)}")
         self._outputs = tuple(v.number for v in values)
 
     def structure(self) -> Structure:
-        """The finished graph, after checking that it is one."""
+        """The finished graph, after validation."""
         if not self._inputs:
             raise GraphError("build: the graph has no input; call g.input(channels=…) first")
         if self._outputs is None:
@@ -187,13 +187,13 @@ class Graph(OperatorMethods):
         if lost:
             ends = ", ".join(str(self._values[self._names[name]]) for name in self._unused(lost))
             raise GraphError(
-                f"build: unused branch: {ends} reaches no output; join it with the others, give it to g.output, or remove it"
+                f"build: unused branch: {ends} reaches no output; join it with others, pass it to g.output, or remove it"
             )
         return Structure(self._inputs, self._nodes, self._outputs)
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any], most_extent: int | None = None) -> Graph:
-        """The graph of a ``Structure.description()``; its nodes may stand in any order, cycles are found and named.
+        """The graph of a ``Structure.description()``; its nodes may be in any order; cycles are detected and named.
 
         A value with more than ``most_extent`` along an axis is refused before anything is computed from it.
         """
@@ -206,7 +206,7 @@ class Graph(OperatorMethods):
         for row in description["nodes"]:
             g._checked_path(row["name"])
             if row["name"] in rows or row["name"] in g._names:
-                raise GraphError(f"{row['name']}: there are two nodes of this name")
+                raise GraphError(f"{row['name']}: two nodes have this name")
             rows[row["name"]] = row
         for name in _running_order(rows, g._names):
             row = rows[name]
@@ -233,13 +233,13 @@ class Graph(OperatorMethods):
     def _add(self, path: str, op: Op, values: Sequence[Value | None], settings: dict[str, Any]) -> Value:
         """Add a node whose name and arguments are known; its shapes are inferred and checked here."""
         if path in self._names:
-            raise GraphError(f"{path}: there is a node of this name already; give another name=…, or open a scope")
+            raise GraphError(f"{path}: a node of this name exists already; give another name=…, or open a scope")
         for value in values:
             if value is not None:
                 self._check_value(path, value)
         for name, value in settings.items():
             if name.startswith("return_") and name != "return_indices" and value:
-                raise SettingError(f"{path}: {name} asks for a second result; a node makes one value, leave it out")
+                raise SettingError(f"{path}: {name} requests a second result, but a node has one value; omit it")
         asked = settings.get("return_indices") is True
         shapes = [v.shape for v in values if v is not None]
         names = [(v.name, v.shape) for v in values if v is not None]
@@ -252,7 +252,7 @@ class Graph(OperatorMethods):
             raise with_node_path(error, op, path, names) from None
         if asked and not op.implementation.returns_indices(call):
             raise SettingError(
-                f"{path}: return_indices asks for a second result that a graph has no value for; leave it out"
+                f"{path}: return_indices requests a second result, which is not a value of a graph; omit it"
             )
         self._nodes.append(Node(path, op, arguments, passed, dict(settings), owned, indices))
         made = self._value(path, call.output, op.yields)
@@ -262,7 +262,7 @@ class Graph(OperatorMethods):
 
     @staticmethod
     def _arguments(op: Op, values: Sequence[Any], owned: Sequence[ParameterSpec]) -> tuple[Any, ...]:
-        """(value numbers, those of indices by argument, shapes) for every array argument, those that the layer owns included."""
+        """(value numbers, those of indices by argument, shapes) for every array argument, including those that the layer owns."""
         own = {p.name for p in op.layer.parameters}
         rest = iter(values)
         rows = op.rows(len(values)) if op.variadic else op.arrays
@@ -321,7 +321,7 @@ class Graph(OperatorMethods):
         if name is not None:
             path = scope + self._checked_name(name)
             if path in self._names:
-                raise GraphError(f"{path}: there is a node of this name already; give another name=…, or open a scope")
+                raise GraphError(f"{path}: a node of this name exists already; give another name=…, or open a scope")
             return path
         path, count = scope + kind, 1
         while path in self._names:
@@ -333,7 +333,7 @@ class Graph(OperatorMethods):
     def _checked_name(name: object) -> str:
         if not isinstance(name, str) or not name or len(name) > 200 or not name.isprintable() or FORBIDDEN & set(name):
             raise GraphError(
-                f"name {name!r}: a name is a string of printable characters without / and . (g.scope makes paths)"
+                f"name {name!r}: a name is a string of printable characters without / and . (g.scope adds prefixes)"
             )
         return name
 

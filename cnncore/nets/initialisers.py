@@ -1,4 +1,4 @@
-"""How parameters start."""
+"""Initial values of parameters."""
 
 import hashlib
 import math
@@ -72,13 +72,13 @@ def plain_fans(shape):
 
 
 def drawn_seed(seed, *places, bits=63):
-    """A seed that depends on ``seed`` and ``places`` (names, numbers) alone: other nodes and parameters do not change it."""
+    """A seed that depends on ``seed`` and ``places`` (names, numbers) alone: other nodes and parameters do not affect it."""
     text = "\0".join(map(str, (seed, *places)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") & (2**bits - 1)
 
 
 def initialised(owned, seed, dtype):
-    """The first numbers of an owned array: they depend on the seed and its name alone. Seed None: 0 instead of drawn ones."""
+    """The initial values of an owned array, determined by the seed and its name; with seed None, 0 instead of random values."""
     if isinstance(owned.initial, str) and seed is None:
         return np.zeros(owned.shape, dtype)
     if not isinstance(owned.initial, str):

@@ -1,7 +1,7 @@
-"""Layers: an operator as it stands in a graph, the arrays it owns there, and how they start.
+"""Layers: operators in a graph, the arrays that they own, and their initial values.
 
-Everything follows from the operator's row: ``layer`` says which array arguments are parameters and which settings make
-them. No operator is named here.
+Everything is derived from the operator's schema: ``layer`` says which array arguments are parameters and which settings
+determine them. No operator is named here.
 """
 
 import functools
@@ -36,7 +36,7 @@ __all__ = ["INITIALISERS", "ParameterSpec", "bound", "owned_arrays", "shape_text
 
 
 class ParameterSpec(NamedTuple):
-    """An array that a node owns, as its row's ``Parameter`` makes it for the node's settings and input."""
+    """An array that a node owns, as its schema's ``Parameter`` describes it for the node's settings and input."""
 
     argument: int
     name: str  # in the net
@@ -109,7 +109,7 @@ def bound(path, op, arguments, keywords, is_value):
     if rest and (isinstance(rest[0], np.ndarray) or (hasattr(rest[0], "__array__") and not np.isscalar(rest[0]))):
         raise GraphError(
             f"{path}: argument {len(given) + 1} is an array; a graph is built from values: start with g.input(…), "
-            f"build a net, and give the array to the net"
+            f"build a net, and pass the array to the net"
         )
     if not op.variadic:
         if len(given) > len(arrays):
@@ -145,7 +145,7 @@ def bound(path, op, arguments, keywords, is_value):
 
 
 def split_settings(path, op, settings):
-    """(layer settings, operator settings) with those of the layer checked and complete, the operator's as given."""
+    """(layer settings, operator settings): those of the layer checked and complete, those of the operator as given."""
     own = {}
     for s in op.layer.settings:
         value = settings.get(s.name, s.default)
@@ -172,8 +172,8 @@ def owned_arrays(path, op, shapes, settings):
         if None in shape:
             raise ShapeError(
                 f"{path}: {row.name} would have shape {shape_text(shape, batch=False)}, which depends on the image size, "
-                f"and that is open (input {shape_text(shapes[0])}); fix it with g.input(…, size=…), or reduce the image "
-                f"to one value per channel before, by global average pooling"
+                f"which is open (input {shape_text(shapes[0])}); fix it with g.input(…, size=…), or apply global average "
+                f"pooling before it"
             )
         shape = tuple(integer(path, f"extent of {row.name}", extent, 1) for extent in shape)
         geometry.checked_bytes(path, shape, 8)

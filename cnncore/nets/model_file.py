@@ -8,10 +8,10 @@ A model file is a safetensors file, so that every tool that reads those can read
 
 ``__metadata__`` holds strings: "format" and "version", "model" (JSON: the graph, its seed and dtype, and what the user keeps
 with it), and "sha256" over the whole file in which those 64 digits are zeros. A file of which any bit has changed is refused:
-the digest is taken of the very bytes that become the arrays, not in a reading of its own. What a file with a right digest says
-is then checked as untrusted input.
+the digest is computed over the bytes that become the arrays, not in a separate read. The contents of a file with a valid
+digest are still treated as untrusted input.
 
-Other safetensors files, which hold arrays by name and nothing of ours, are read and written here too.
+Other safetensors files, which contain only arrays by name, are read and written here too.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ NO_DIGEST = "0" * 64
 
 
 def write(path, model, arrays):
-    """Write ``model`` (plain data) and ``arrays`` (name → array): the file at ``path`` is the old one or the new one, whole."""
+    """Write ``model`` (plain data) and ``arrays`` (name → array) to ``path``, atomically."""
     model = json.dumps(model, allow_nan=False)
     write_safetensors(path, {"format": FORMAT, "version": VERSION, "model": model, "sha256": NO_DIGEST}, arrays)
 
@@ -80,7 +80,7 @@ def write_safetensors(path, metadata, arrays):
 
 
 def write_whole(path, parts):
-    """The file at ``path`` is the old one or the new one, made of ``parts``, whole; anything else is a FileWriteError."""
+    """Write ``parts`` atomically: the file at ``path`` is the complete old or new one; errors are FileWriteErrors."""
     folder = os.path.dirname(os.path.abspath(path))
     temporary = os.path.join(
         folder, f".{secrets.token_hex(8)}.part"
@@ -99,14 +99,16 @@ def write_whole(path, parts):
             os.unlink(temporary)
         if isinstance(error, (OSError, ValueError)):  # ValueError: a path with NUL
             reason = getattr(error, "strerror", None) or error
-            raise FileWriteError(f"{path}: cannot be written ({reason}); is the folder there and writable?") from error
+            raise FileWriteError(
+                f"{path}: cannot be written ({reason}); does the folder exist, and is it writable?"
+            ) from error
         raise
     sync_folder(folder)
 
 
 PICKLE = (
     "a pickle, as PyTorch writes .pt and .pth, which can run any program when it is opened, so it is not read (say "
-    "safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'weights.safetensors') once where PyTorch is)"
+    "safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'weights.safetensors') once on a machine with PyTorch)"
 )
 # How files begin that are given for one of these by mistake.
 OTHER_KINDS = {
@@ -116,7 +118,7 @@ OTHER_KINDS = {
     b"\xff\xd8\xff": "a JPEG image",
     b"\x89PNG": "a PNG image",
     b"\x89HDF": "an HDF5 file, as Keras writes it",
-    b"\x93NUMPY": "an array of numpy's",
+    b"\x93NUMPY": "a numpy array file",
     b"\x08": "perhaps an ONNX file, whose name ends in .onnx",
 }
 
@@ -156,11 +158,11 @@ def read_safetensors(path):
 
 
 def opened(path):
-    """The file, to be read; a name that no file can have is a ModelFileError."""
+    """The file, opened for reading; an invalid file name is a ModelFileError."""
     try:
         return open(path, "rb")
     except ValueError as error:
-        raise ModelFileError(f"{path!r}: no file can be called that ({error})") from None
+        raise ModelFileError(f"{path!r}: invalid file name ({error})") from None
 
 
 def read_header(path, file, size, what):
@@ -171,19 +173,19 @@ def read_header(path, file, size, what):
         for start, kind in OTHER_KINDS.items():
             if length.startswith(start):
                 raise ModelFileError(f"{path}: {kind}, not {what}")
-        raise ModelFileError(f"{path}: not {what}, or cut off: {size} bytes cannot hold its header")
+        raise ModelFileError(f"{path}: not {what}, or truncated: {size} bytes cannot contain its header")
     return length, file.read(header_bytes)
 
 
 def read_arrays(path, file, rows, dtypes, digest=None):
-    """Name → array, one after the other from where ``file`` stands; ``digest``, where given, must be of these very bytes."""
+    """Name → array, read in order from the current position of ``file``; ``digest``, if given, must match these bytes."""
     arrays = {}
     for name, row in rows.items():
         dtype = dtypes[row["dtype"]]
         array = np.empty(row["shape"], dtype)
         content = memoryview(array.reshape(-1).view(np.uint8))
         if file.readinto(content) != array.nbytes:
-            raise ModelFileError(f"{path}: the file changed while it was read")
+            raise ModelFileError(f"{path}: the file changed while it was being read")
         if digest is not None:
             digest.update(content)
         arrays[name] = array.astype(dtype.newbyteorder("="), copy=False)
@@ -193,7 +195,7 @@ def read_arrays(path, file, rows, dtypes, digest=None):
 
 
 def in_file_order(rows):
-    """The rows by where their arrays lie, as far as they say so; check_rows finds those that do not."""
+    """The entries ordered by offset, if they have one; check_rows reports those that do not."""
 
     def place(item):
         offsets = item[1].get("data_offsets") if isinstance(item[1], dict) else None
@@ -204,10 +206,10 @@ def in_file_order(rows):
 
 
 def check_size(path, size, header_bytes, array_bytes):
-    """Raise unless a file of ``size`` bytes holds its header, its arrays and nothing else."""
+    """Raise unless a file of ``size`` bytes contains exactly its header and its arrays."""
     if size != 8 + header_bytes + array_bytes:
         raise ModelFileError(
-            f"{path}: {size} bytes long, expected {8 + header_bytes + array_bytes}: the file was cut off or added to"
+            f"{path}: {size} bytes long, expected {8 + header_bytes + array_bytes}: the file is truncated or has trailing bytes"
         )
 
 
@@ -224,7 +226,7 @@ def digest_field(digest):
 
 
 def sync_folder(folder):
-    """Let the new name survive a power failure, where folders can be opened."""
+    """Make the new name survive a power failure, where folders can be opened."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -240,23 +242,23 @@ def sync_folder(folder):
 
 
 def parsed(path, text):
-    """JSON without its traps: repeated keys, NaN, numbers of a million digits, nesting without end."""
+    """Parse JSON and refuse repeated keys, NaN, huge numbers and unbounded nesting."""
 
     def unique(pairs):
         names = dict(pairs)
         if len(names) < len(pairs):
-            raise ValueError("a key stands twice")
+            raise ValueError("a key occurs twice")
         return names
 
     def no_constant(word):
-        raise ValueError(f"{word} is not a number of JSON")
+        raise ValueError(f"{word} is not a JSON number")
 
     try:
         found = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{path}: the header cannot be read: {error or 'nested too deeply'}") from None
     if not isinstance(found, dict):
-        raise ModelFileError(f"{path}: the header is no JSON object")
+        raise ModelFileError(f"{path}: the header is not a JSON object")
     return found
 
 
@@ -302,11 +304,11 @@ def natural(number):
 
 
 class Digest:
-    """The sha256 of a file as its bytes are read, held against the one that its header names."""
+    """The sha256 of a file, updated as its bytes are read and compared with that in its header."""
 
     def __init__(self, path, length, header, said):
         if not isinstance(said, str) or not re.fullmatch("[0-9a-f]{64}", said) or header.count(digest_field(said)) != 1:
-            raise ModelFileError(f"{path}: its sha256 is no such digest")
+            raise ModelFileError(f"{path}: its sha256 is not a valid digest")
         self.path, self.said = path, said
         self.found = hashlib.sha256(length)
         self.found.update(header.replace(digest_field(said), digest_field(NO_DIGEST)))
@@ -316,6 +318,6 @@ class Digest:
         self.found.update(content)
 
     def check(self):
-        """Raise unless that was the file."""
+        """Raise unless the digest matches."""
         if self.found.hexdigest() != self.said:
             raise ModelFileError(f"{self.path}: the file is damaged (its sha256 is not {self.said[:12]}…)")

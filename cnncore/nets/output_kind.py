@@ -1,15 +1,15 @@
-"""What a net's outputs are, as its structure says it: scores of classes, probabilities, maps, plain numbers.
+"""The kind of a net's outputs, derived from its structure: scores of classes, probabilities, maps, plain numbers.
 
     logits                      scores of classes (N, K) without bounds: what softmax takes
-    probabilities               of classes, one of which is right: they add up to 1 along axis 1
+    probabilities               of exclusive classes: they sum to 1 along axis 1
     log_probabilities           their logarithms
-    independent_probabilities   of one or several things, each for itself: sigmoid
-    maps                        numbers at every place of an image
-    values                      any other numbers: one for an image, or what the structure tells nothing about
-    integers, booleans          such as arg_max and comparisons yield
+    independent_probabilities   of independent labels, one each: sigmoid
+    maps                        values at every position of an image
+    values                      any other numbers: one for an image, or outputs of unknown kind
+    integers, booleans          outputs of arg_max, comparisons and similar operators
 
-Worked out in one place by walking back from the output over operators that keep numbers as they are, to softmax, sigmoid and
-their like. ``net.output_kind`` has it; losses, evaluation, prediction and :class:`cnncore.classify.Classifier` ask there.
+The kind is found by going back from the output, through operators that do not change values, to softmax, sigmoid and similar
+operators. ``net.output_kind`` returns it; losses, evaluation, prediction and :class:`cnncore.classify.Classifier` use it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Output(NamedTuple):
 def checked_kind(place: str, kind: str) -> str:
     """``kind``, if there is one of that name."""
     if kind not in KINDS:
-        raise SettingError(f"{place}: {kind!r} is no kind of output; choose one of {', '.join(KINDS)}")
+        raise SettingError(f"{place}: {kind!r} is not a kind of output; choose one of {', '.join(KINDS)}")
     return kind
 
 
@@ -87,7 +87,7 @@ def output_of(structure: Structure, shapes: Sequence[Any], value: int) -> Output
 
 
 def plain_kind(shape: tuple[int | None, ...]) -> str:
-    """The kind of numbers without bounds."""
+    """The kind of unbounded outputs."""
     if set(shape[2:]) - {1}:
         return "maps"
     return "values" if len(shape) < 2 or shape[1] == 1 else "logits"  # softmax of a lone number is 1

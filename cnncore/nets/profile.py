@@ -1,9 +1,9 @@
-"""Where a net's time goes: every node's milliseconds beside what it computes and moves; and how each node is computed, and why.
+"""Profiles of nets: time, operations and memory traffic per node; and the algorithm of each node, with the reason.
 
-A profile runs whole passes, so that every node meets the caches as the node before has left them. Each pass is a round; a node's
-time is the median over the rounds. Bytes are those of arrays that a node must read or write once, from their shapes: what a
-cache saves or a kernel reads twice is not in them. GFLOP/s count the multiply-adds of the reference, two operations each; an
-algorithm that needs fewer can exceed the peak.
+A profile runs whole passes, so that every node finds the caches as the previous node left them. Each pass is a round; a node's
+time is the median over the rounds. Bytes are those of arrays that a node must read or write once, computed from their shapes;
+they account neither for cache hits nor for repeated reads. GFLOP/s count the multiply-adds of the reference, two operations
+each; an algorithm that needs fewer can exceed the peak.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Passes", "Profile", "algorithms", "pieces_of", "profile"]
 
 
 class Clock:
-    """Hands out steps one by one; until the next one is asked for, the time is that of the step handed out last."""
+    """Yields steps one by one; the time until the next request is attributed to the step yielded last."""
 
     def __init__(self):
         self.seconds = {}  # number of node → seconds
@@ -51,9 +51,9 @@ class Pass(NamedTuple):
 
 
 class Passes:
-    """Passes of ``net`` on inputs of ``shapes``, with numbers of chance; the net's parameters and state stay as they are.
+    """Passes of ``net`` on inputs of ``shapes``, with random numbers; the net's parameters and buffers are unchanged.
 
-    A large batch is taken in pieces as the net does, unless ``whole``: the seconds of a node are then those of all pieces.
+    A large batch is divided into pieces as in the net, unless ``whole``; the seconds of a node are then those of all pieces.
     """
 
     def __init__(self, net, shapes, training, tuned, whole=False):
@@ -114,7 +114,7 @@ class Passes:
 
 
 class Work(NamedTuple):
-    """What a node does forward, or backward: seconds, multiply-adds of the reference implementation, bytes read and written."""
+    """The work of a node, forward or backward: seconds, multiply-adds of the reference implementation, bytes read and written."""
 
     seconds: float = 0.0
     multiply_adds: int = 0
@@ -165,7 +165,7 @@ class Profile:
         return ("forward", "backward") if self.facts["training"] else ("forward",)
 
     def whole(self, stage: str) -> float:
-        """Seconds of all nodes and of what is left; passes that something disturbed took longer."""
+        """Seconds of all nodes and of the rest; disturbed passes took longer."""
         return self.total(stage).seconds + self.left(stage)
 
     def total(self, stage: str, operator: str | None = None) -> Work:
@@ -183,7 +183,7 @@ class Profile:
 
     @property
     def operators(self) -> list[str]:
-        """Names of the operators, those that take longest first."""
+        """Names of the operators, the slowest first."""
         names = dict.fromkeys(row.operator for row in self.rows)
         return sorted(names, key=lambda name: -sum(self.total(stage, name).seconds for stage in self.stages))
 
@@ -214,7 +214,7 @@ class Profile:
         }
 
     def table(self) -> Table:
-        """The :class:`drawing.Table` that is shown: nodes in the order of the graph, operators, what is left, the total."""
+        """The :class:`drawing.Table` that is shown: nodes in the order of the graph, operators, the rest, the total."""
         stages = self.stages
         header = ["node", "operator", "algorithm", "multiply-adds", "share"]
         for stage in stages:
@@ -243,7 +243,7 @@ class Profile:
         return [name, operator, algorithm or "", multiply_adds, f"{share:.1%}", *cells]
 
     def _cells(self, work):
-        """What a stage did, in numbers."""
+        """The figures of a stage."""
         if work is None:
             return [""] * 5
         found = work.data(self.facts["peak_gflops"])
@@ -257,7 +257,7 @@ class Profile:
         ]
 
     def _title(self):
-        """What was measured how."""
+        """What was measured, and how."""
         facts = self.facts
         inputs = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs)
         peak = f", peak {facts['peak_gflops']:.1f} GFLOP/s" if facts["peak_gflops"] else ""
@@ -343,8 +343,8 @@ def bytes_forward(call):
 def work_backward(plan, number):
     """(multiply-adds, bytes) of a node's backward step.
 
-    Each gradient takes as many multiply-adds as the forward pass, except that of a bias, which takes none. Read are dy and
-    what the kind says that it saves; written are the gradients. A join hands out parts of dy, which moves nothing.
+    Each gradient takes as many multiply-adds as the forward pass, except that of a bias, which takes none. dy and the saved
+    arrays are read, the gradients are written. A join passes on parts of dy without copying.
     """
     node, call, needs_gradient = plan.nodes[number], plan.calls[number], plan.needs_gradient[number]
     products = sum(
@@ -364,7 +364,7 @@ def work_backward(plan, number):
 
 
 class Choice(NamedTuple):
-    """A node with a choice of algorithms: what each would cost in multiply-adds, which one it is, and why."""
+    """A node with a choice of algorithms: the cost of each in multiply-adds, the chosen one, and the reason."""
 
     path: str
     call: str
@@ -402,7 +402,7 @@ class Choices:
 
 
 def algorithms(net, shapes, training):
-    """The :class:`Choices` of ``net`` on inputs of ``shapes``, or on the first piece of a batch that is taken in pieces."""
+    """The :class:`Choices` of ``net`` on inputs of ``shapes``, or on the first piece of a batch that is divided into pieces."""
     mode = Mode(training=training, backward=training, target=cpu.target(), exact=bool(net.exact), tuned=net.tuned)
     shapes = pieces_of(net, shapes, mode)[0]
     rows = []
@@ -426,7 +426,7 @@ def algorithms(net, shapes, training):
 
 
 def pieces_of(net, shapes, mode):
-    """The different shapes of the inputs that ``net`` computes at once, where it takes a batch of ``shapes`` in pieces."""
+    """The distinct input shapes that ``net`` computes at once, if it divides a batch of ``shapes`` into pieces."""
     plan = Plan(net.graph, shapes, net.dtype, mode, net.seed)
     if plan.pieces == 1:
         return [shapes]
@@ -444,4 +444,4 @@ def reason(net, node, call, mode, costs, name):
         return "no other fits"
     if net.tuned and net.tuned.algorithm(call, mode) == name:
         return "measured"
-    return "cheapest" if name != "direct" else "no other promises a tenth"
+    return "cheapest" if name != "direct" else "no other saves a tenth"

@@ -1,4 +1,4 @@
-"""A finished graph: inputs, nodes and the order in which they run."""
+"""A finished graph: inputs, nodes and their order of execution."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Node(NamedTuple):
 class Structure:
     """A finished graph: inputs, nodes in an order in which they can run, and the numbers of the output values.
 
-    Values are numbered: the inputs first, then what each node makes.
+    Values are numbered: the inputs first, then the output of each node.
     """
 
     def __init__(self, inputs: Iterable[Input], nodes: Iterable[Node], outputs: Iterable[int]) -> None:
@@ -102,7 +102,7 @@ class Structure:
         return (*(i.role for i in self.inputs), *(n.op.yields for n in self.nodes))
 
     def indices_name(self, value: int) -> str:
-        """The name of a value that is no real numbers, or of the indices that a node returns beside its value."""
+        """The name of a value that is not real, or of the indices that a node returns with its value."""
         return self.names[value] + INDICES * (self.roles[value] == "real")
 
     def number(self, name: str, place: str = "net") -> int:
@@ -118,7 +118,7 @@ class Structure:
         for node in self.nodes:
             if find(node.op.name) is not node.op:
                 raise GraphError(
-                    f"{node.path}: a file cannot hold the operator {node.op.name!r}, which is not in cnncore.OPS"
+                    f"{node.path}: a file cannot contain the operator {node.op.name!r}, which is not in cnncore.OPS"
                 )
             owned = {p.name for p in node.op.layer.parameters}
             rows = node.op.rows(len(node.arguments))
@@ -146,7 +146,7 @@ class Structure:
 
 
 def plain_setting(path: str, name: str, value: Any) -> Any:
-    """A setting as JSON knows it; sequences become lists."""
+    """A setting as JSON represents it; sequences become lists."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (tuple, list)):
@@ -154,5 +154,5 @@ def plain_setting(path: str, name: str, value: Any) -> Any:
     if hasattr(value, "tolist"):
         return plain_setting(path, name, value.tolist())
     raise SettingError(
-        f"{path}: setting {name} is {value!r}, which a description cannot hold; use numbers, strings, tuples"
+        f"{path}: setting {name} is {value!r}, which a description cannot represent; use numbers, strings, tuples"
     )

@@ -1,12 +1,12 @@
-"""Net surgery: the graph of a new net from that of an old one. Methods of :class:`cnncore.nets.net.Net` call these.
+"""Net surgery: deriving the graph of a new net from that of an existing one. Methods of :class:`cnncore.nets.net.Net` call these.
 
     with_outputs            ends at other nodes: a feature extractor, a net without its auxiliary classifiers
-    with_classes            a fresh classifier for other classes, to be fine-tuned
+    with_classes            a new classifier for other classes, for fine-tuning
     to_fully_convolutional  a linear classifier slid over larger images: a map of scores per class
     to_fully_connected      the reverse, at one image size
 
-All of them edit the graph's description, plain data, and say which weights the new net does not take over from the old
-one as they are: an :class:`Operation`. Nothing here computes a convolution.
+All of them edit the graph's description, which is plain data, and return an :class:`Operation`, which includes the weights
+that the new net does not share with the old one. Nothing here computes a convolution.
 """
 
 import copy
@@ -77,7 +77,7 @@ CLASSIFIERS = ("linear", "conv")
 
 
 class Operation(NamedTuple):
-    """What makes a new net of an old one."""
+    """The changes that turn a net into a new one."""
 
     description: dict  # of the new graph
     arrays: dict = {}  # noqa: RUF012 - nobody changes it; numbers that take the place of the old net's, by name
@@ -85,7 +85,7 @@ class Operation(NamedTuple):
 
 
 def pruned(description):
-    """The description without the nodes and inputs that reach no output."""
+    """The description without the nodes and inputs that no output depends on."""
     rows = {row["name"]: row for row in description["nodes"]}
     reached, waiting = set(), list(description["outputs"])
     while waiting:
@@ -101,7 +101,7 @@ def pruned(description):
 
 
 def value_shapes(structure, place, size=None):
-    """(name → shape, name → node) of all values; with ``size`` of images of that size, otherwise open where the graph is."""
+    """(name → shape, name → node) of all values; for images of ``size`` if given, otherwise open where the graph is."""
     shapes = []
     for row in structure.inputs:
         extents = row.size
@@ -113,7 +113,7 @@ def value_shapes(structure, place, size=None):
             )
             if not fits:
                 raise ShapeError(
-                    f"{place}: size is {extents}; the net's input {row.name} is {shape_text(row.shape)}, give extents that fit it"
+                    f"{place}: size is {extents}; the net's input {row.name} is {shape_text(row.shape)}, give a size that fits it"
                 )
         shapes.append(row.shape if row.channels is None else (None, row.channels, *extents))
     _, every = infer(structure, shapes, FLOATS[0])
@@ -127,7 +127,7 @@ def value_shapes(structure, place, size=None):
 def with_outputs(structure, *names):
     """See :meth:`cnncore.nets.net.Net.with_outputs`."""
     if not names:
-        raise GraphError("with_outputs: no name given; say which nodes the new net returns")
+        raise GraphError("with_outputs: no name given; give the names of the nodes whose values the new net returns")
     for name in names:
         structure.number(name, "with_outputs")
     return Operation(pruned({**structure.description(), "outputs": list(names)}))
@@ -152,7 +152,7 @@ def with_classes(structure, classes, freeze=False):
         if name not in rows or rows[name]["operator"] not in CLASSIFIERS:
             raise GraphError(
                 f"{place}: no classifier leads to {output}: {name} is neither linear nor conv; end the net before it with "
-                "net.with_outputs(…), and build the classifier in a graph of its own"
+                "net.with_outputs(…), and build the classifier in a separate graph"
             )
         rows[name]["settings"]["channels"] = classes
         fresh |= {name, *passed}
@@ -172,7 +172,7 @@ def to_fully_convolutional(structure, parameters, size=None, average=False):
 
 
 class FullyConvolutional:
-    """A net whose classifier slides over larger images, made node by node: what was a vector is now a map."""
+    """A net whose classifier slides over larger images, converted node by node: vectors become maps."""
 
     place = "to_fully_convolutional"
 
@@ -203,7 +203,7 @@ class FullyConvolutional:
         return Operation({"inputs": inputs, "nodes": self.rows, "outputs": outputs}, self.arrays)
 
     def convert(self, row):
-        """Change the row of a node, or leave it out, as what it takes is now an image, a map or a vector."""
+        """Convert a node, or remove it, depending on whether its input is now an image, a map or a vector."""
         name, operator, inputs = row["name"], row["operator"], row["inputs"]
         spatial = self.shapes[inputs[0]][2:] if inputs and inputs[0] is not None else ()
         if not any(value in self.windows for value in inputs):
@@ -211,8 +211,8 @@ class FullyConvolutional:
                 self.convert_image_to_vector(row, spatial)
             elif spatial and len(self.shapes[name]) == 2:
                 raise GraphError(
-                    f"{self.place}: {name} ({operator}) makes a vector of all of an image; there is no map of what it makes, "
-                    "and it takes images of any size as it is"
+                    f"{self.place}: {name} ({operator}) reduces the whole image to a vector; it has no map, and takes "
+                    "images of any size already"
                 )
         elif operator == "linear":
             self.convert_linear(row)
@@ -223,7 +223,7 @@ class FullyConvolutional:
             self.windows[name] = slid_over(self.place, node, settings, inputs, self.windows, self.shapes)
 
     def convert_image_to_vector(self, row, spatial):
-        """A flattening or a global pooling: left out, or a pooling with a window as large as the image was."""
+        """A flattening or a global pooling: removed, or replaced by a pooling with a window as large as the image was."""
         name, operator, node, settings = row["name"], row["operator"], self.nodes[row["name"]], row["settings"]
         after, obstacle = head_after(name, self.consumers, self.nodes, self.flattening, self.old_rows, self.shapes)
         keeps_axes = operator in WINDOWED and node.op.full_settings(node.settings)["keepdims"]
@@ -231,9 +231,9 @@ class FullyConvolutional:
             if keeps_axes:
                 return  # a part of the network before its head, such as a squeeze and excitation
             raise GraphError(
-                f"{self.place}: {obstacle} ({self.nodes[obstacle].op.name}), which follows {name}, is not the same at every "
-                "place of a map; what may stand between an image's features and the scores are linear, dropout, activations, "
-                "batch_norm, scale, concat, add"
+                f"{self.place}: {obstacle} ({self.nodes[obstacle].op.name}), which follows {name}, does not act on each position "
+                "of a map by itself; between an image's features and the scores only linear, dropout, activations, "
+                "batch_norm, scale, concat, add are supported"
             )
         # A vector that is now a map; with its axes it was one already.
         one = None if keeps_axes else (1,) * len(spatial)
@@ -241,8 +241,8 @@ class FullyConvolutional:
             self.leave_out(row, one)
         elif None in spatial:
             raise GraphError(
-                f"{self.place}: what {name} makes of an image depends on its size, and that is open here, "
-                f"{shape_text(self.shapes[row['inputs'][0]])}: give the size of the training, {self.place}(size=…)"
+                f"{self.place}: the output of {name} depends on the image size, which is open here, "
+                f"{shape_text(self.shapes[row['inputs'][0]])}: give the training size, {self.place}(size=…)"
             )
         elif name in self.flattening:
             self.leave_out(row, spatial)
@@ -262,13 +262,13 @@ class FullyConvolutional:
         self.windows[name] = (1,) * len(window)
 
     def leave_out(self, row, window):
-        """The node is no more: what it took stands for what it made."""
+        """Remove the node: its input replaces its output."""
         self.stands_for[row["name"]] = row["inputs"][0]
         if window is not None:
             self.windows[row["name"]] = window
 
     def now(self, value):
-        """The name of the value that stands for ``value`` in the new graph."""
+        """The name of the value that replaces ``value`` in the new graph."""
         while value in self.stands_for:
             value = self.stands_for[value]
         return value
@@ -277,7 +277,7 @@ class FullyConvolutional:
         """The name of an output in the new graph: its map of scores, or the average of that."""
         if set(self.windows.get(name) or ()) - {1}:
             raise GraphError(
-                f"{self.place}: the output {name} is a flattened image itself; there is no classifier to slide"
+                f"{self.place}: the output {name} is itself a flattened image; there is no classifier to slide"
             )
         made = self.now(name)
         keeps_axes = set(self.shapes[name][2:]) == {1}
@@ -291,7 +291,7 @@ class FullyConvolutional:
 
 
 def flattens(row, shapes):
-    """Whether a node makes one vector of each image: flatten, or reshape as files of other programs have it."""
+    """Whether a node turns each image into one vector: flatten, or an equivalent reshape from other programs."""
     if row["operator"] == "flatten":
         return len(shapes[row["name"]]) == 2
     if row["operator"] != "reshape":
@@ -324,7 +324,7 @@ def head_after(name, consumers, nodes, flattening, rows, shapes):
 
 
 def one_by_one(node):
-    """Whether a convolution's window is one cell, on every cell."""
+    """Whether a convolution is 1×1 with stride 1 and without padding."""
     settings = node.op.full_settings(node.settings)
     return set(node.owned[0].shape[2:]) <= {1} and all(
         set(np.ravel(settings[name]).tolist()) <= wanted
@@ -341,7 +341,7 @@ def slid_over(place, node, settings, inputs, windows, shapes):
     found = {windows.get(value) for value in inputs}
     if None in found:
         missing = next(value for value in inputs if value not in windows)
-        raise GraphError(f"{place}: {node.path} joins the classifier's features with {missing}, which is no map")
+        raise GraphError(f"{place}: {node.path} joins the classifier's features with {missing}, which is not a map")
     if len(found) > 1:
         raise GraphError(
             f"{place}: {node.path} joins features of different windows, {', '.join(map(str, sorted(found)))}"
@@ -351,8 +351,8 @@ def slid_over(place, node, settings, inputs, windows, shapes):
         return window
     if name not in PER_PLACE:
         raise GraphError(
-            f"{place}: {node.path} ({name}) is not the same at every place of a map; what may stand between flatten and the "
-            "scores are linear, dropout, activations, batch_norm, scale, concat, add"
+            f"{place}: {node.path} ({name}) does not act on each position of a map by itself; between flatten and the scores "
+            "only linear, dropout, activations, batch_norm, scale, concat, add are supported"
         )
     if set(window) != {1}:
         raise GraphError(
@@ -399,8 +399,8 @@ def to_fully_connected(structure, parameters, size=None):
         if reordered:
             return reordered
         raise GraphError(
-            f"{place}: at this size no convolution at the end of the net sees all of its input, without padding, and leads to "
-            "the outputs as a vector: there is nothing to make linear"
+            f"{place}: at this size no convolution at the end of the net covers its whole input without padding and leads to "
+            "the outputs as a vector: there is nothing to convert"
         )
     stands_for, made = {}, []
     for row in copy.deepcopy(old["nodes"]):
@@ -424,9 +424,9 @@ def to_fully_connected(structure, parameters, size=None):
 
 
 def averaged_before_classifier(structure, parameters):
-    """The operation that makes 1×1 convolutions before an average linear layers after it; None: there are none.
+    """The operation that replaces 1×1 convolutions before an average by linear layers after it; None if there are none.
 
-    Both are linear, so they may change places; dropout between them goes along, and drops features then, not places.
+    Both are linear and therefore commute; dropout between them is moved too, and then drops features, not positions.
     """
     old = structure.description()
     nodes = {node.path: node for node in structure.nodes}
@@ -470,7 +470,7 @@ def passes_average(node):
 
 
 def makes_vector(name, rows, shapes):
-    """Whether a node only takes the axes of a one-celled image away."""
+    """Whether a node only removes spatial axes of extent 1."""
     if rows[name]["operator"] not in ("flatten", AVERAGE):
         return False
     spatial = shapes[rows[name]["inputs"][0]][2:]

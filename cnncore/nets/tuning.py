@@ -1,6 +1,6 @@
-"""Which algorithm was measured to be the fastest: a net's choices where the cost model's are left open.
+"""Measured choices of algorithms, which take precedence over the cost model.
 
-``net.tune(shape)`` runs the whole net with each algorithm in turn, so that every call meets the caches as it does in the net,
+``net.tune(shape)`` runs the whole net with each algorithm in turn, so that every call finds the caches as it does in the net,
 and keeps the fastest per distinct call in ``net.tuned``, which is saved with the net. A choice belongs to a call on one CPU
 target and to forward passes, or forward and backward together; what was not measured is chosen by cost. The number of threads
 is not part of it: results do not depend on that.
@@ -77,7 +77,7 @@ class Tuning(Mapping[str, str]):
         return f"<tuning: {len(self)} calls>"
 
     def algorithm(self, call, mode):
-        """What computes ``call`` in a plan of ``mode``; "auto" where that was not measured or does not fit."""
+        """The algorithm of ``call`` in a plan of ``mode``; "auto" if it was not measured or does not apply."""
         found = self._choices.get(description(call, mode.target, mode.backward), "auto")
         return found if found in call.op.implementation.algorithms(call) else "auto"
 
@@ -93,12 +93,12 @@ class Tuning(Mapping[str, str]):
         if data["version"] != VERSION:
             raise SettingError(f"tuned: version {data['version']}; this cnncore reads version {VERSION}")
         if not isinstance(data["choices"], dict):
-            raise SettingError("tuned: the choices are no mapping of calls to algorithms")
+            raise SettingError("tuned: the choices are not a mapping of calls to algorithms")
         return cls({call: name if isinstance(name, str) else repr(name) for call, name in data["choices"].items()})
 
 
 class Everywhere(NamedTuple):
-    """One algorithm for every call that it fits, "direct" for the others: what is compared with each other."""
+    """One algorithm for every call to which it applies, "direct" for the others; these are compared with each other."""
 
     name: str
 
@@ -108,7 +108,7 @@ class Everywhere(NamedTuple):
 
 
 def description(call, target, backward):
-    """A call in words, the same for equal calls: target, dtype, operator, shapes, settings that are not the usual ones."""
+    """A description of a call, the same for equal calls: target, dtype, operator, shapes, settings other than defaults."""
     usual = call.op.settings
     settings = [
         f"{name}={value}".replace(" ", "")
@@ -121,7 +121,7 @@ def description(call, target, backward):
 
 
 class Measured(NamedTuple):
-    """A distinct call: how often the net has it, seconds of all of them together by algorithm, what cost and measuring choose."""
+    """A distinct call: how often it occurs, total seconds by algorithm, the choices by cost and by measurement."""
 
     call: str
     count: int  # type: ignore[assignment]  # not tuple's method of this name
@@ -133,10 +133,12 @@ class Measured(NamedTuple):
 def tune(net, shapes, training, rounds, progress=None):
     """(choices, table of what was measured) for ``net`` on inputs of ``shapes``; algorithms take turns, medians count.
 
-    Where the net takes a batch in pieces, it is the pieces that are tuned.
+    If the net divides a batch into pieces, the pieces are tuned.
     """
     if net.exact:
-        raise SettingError("tune: the net is exact and computes directly; set net.exact = False to have a choice")
+        raise SettingError(
+            "tune: the net is exact and always uses direct convolution; set net.exact = False to allow other algorithms"
+        )
     mode = Mode(training=training, backward=training, target=cpu.target())
     rows, sizes = {}, pieces_of(net, shapes, mode)
     for number, size in enumerate(sizes):
@@ -152,7 +154,7 @@ def tune(net, shapes, training, rounds, progress=None):
 
 
 def open_calls(net, calls, training):
-    """Number of each node whose call leaves a choice → that call in words."""
+    """Number of each node with a choice of algorithms → the description of its call."""
     return {
         number: description(call, cpu.target(), training)
         for number, (node, call) in enumerate(zip(net.graph.nodes, calls, strict=True))
@@ -161,7 +163,7 @@ def open_calls(net, calls, training):
 
 
 def is_tuned(net, shapes, training):
-    """Whether ``net.tuned`` has a choice for every call that leaves one on inputs of ``shapes``."""
+    """Whether ``net.tuned`` has an algorithm for every call with a choice, on inputs of ``shapes``."""
     mode = Mode(training=training, backward=training, target=cpu.target())
     for size in pieces_of(net, shapes, mode):
         calls, _ = infer(net.graph, size, net.dtype, mode, net.seed)

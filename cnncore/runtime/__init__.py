@@ -1,1 +1,1 @@
-"""Which kernel computes a call, on which threads, in what memory; random numbers; calls remembered."""
+"""Choice of kernels, threads, memory, random numbers, and the cache of recent calls."""

@@ -1,11 +1,11 @@
-"""Which CPU target's kernels run, and forcing another.
+"""The CPU target whose kernels run, and how to force another.
 
-    cnncore.cpu.targets()                      what this machine can run, plainest first
-    cnncore.cpu.peak("float32", threads=2)     how many GFLOP/s it can do at most
-    cnncore.cpu.target()                       what runs now
-    with cnncore.cpu.target("baseline"): …     force one; "reference" runs no kernel at all
+    cnncore.cpu.targets()                      targets of this machine, the most basic first
+    cnncore.cpu.peak("float32", threads=2)     peak performance in GFLOP/s
+    cnncore.cpu.target()                       the current target
+    with cnncore.cpu.target("baseline"): …     force one; "reference" uses no kernels
 
-CNNCORE_TARGET in the environment chooses at import.
+The environment variable CNNCORE_TARGET sets it at import.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PEAK_TASKS = 4  # per thread: one that wakes late is helped by the others
 
 
 def targets() -> list[str]:
-    """Names of the CPU targets that this machine can run, plainest first.
+    """Names of the CPU targets that this machine can run, the most basic first.
 
     >>> import cnncore
     >>> cnncore.cpu.targets()[:2]
@@ -41,7 +41,7 @@ def targets() -> list[str]:
 
 
 def target(name: str | None = None) -> Any:
-    """Name of the target that runs now; with ``name``, force that one: at once, and until a ``with`` block ends.
+    """Name of the current target; with ``name``, force that one, either permanently or until a ``with`` block ends.
 
     >>> import cnncore
     >>> with cnncore.cpu.target("baseline"):
@@ -57,11 +57,11 @@ def target(name: str | None = None) -> Any:
 
 
 def _current_name(name: str, stacklevel: int) -> str:
-    """``name``, or what a target is called now that earlier versions called so."""
+    """``name``, or the current name of a target that was renamed."""
     if name != "definition":
         return name
     warnings.warn(
-        "the target 'definition' is called 'reference' now; the old name goes with the next version",
+        "the target 'definition' is now called 'reference'; the old name will be removed in the next version",
         DeprecationWarning,
         stacklevel=stacklevel,
     )
@@ -69,7 +69,7 @@ def _current_name(name: str, stacklevel: int) -> str:
 
 
 class _Forced:
-    """The target is forced when this is made; leaving the ``with`` block brings back the one before."""
+    """The target is forced on creation; leaving the ``with`` block restores the previous one."""
 
     def __init__(self, name: str) -> None:
         self.before = dispatch.current_target()
@@ -83,21 +83,21 @@ class _Forced:
 
 
 def kernels() -> list[str]:
-    """Names of the compiled kernels; operators without one run their definition."""
+    """Names of the compiled kernels; operators without one run their reference implementation."""
     return dispatch.kernel_names()
 
 
 def kernels_taken() -> list[str]:
-    """Names of the kernels taken, by any thread, since this was last asked."""
+    """Names of the kernels that ran, in any thread, since the last call of this function."""
     return dispatch.kernels_taken()
 
 
 def peak(dtype: DTypeLike = "float32", threads: int | None = None) -> float:
-    """The most that this machine computes with the target that runs now, in GFLOP/s: a multiply-add counts as two operations.
+    """Peak performance of this machine with the current target, in GFLOP/s; a multiply-add counts as two operations.
 
-    Measured anew in some hundredths of a second, by multiply-adds on registers that do not wait for each other; no
-    convolution of the same target that multiplies as often as its reference can be faster. ``threads``: their number;
-    as many as calls may use where it is not given.
+    Each call measures it within some hundredths of a second, by independent multiply-adds on registers. No convolution on
+    the same target that performs as many multiplications as its reference can be faster. ``threads`` defaults to the
+    number that calls may use.
 
     >>> import cnncore
     >>> cnncore.cpu.peak("float32", threads=1) > 0
@@ -116,7 +116,8 @@ def peak(dtype: DTypeLike = "float32", threads: int | None = None) -> float:
             took = time.perf_counter() - began
             if found is None:
                 raise SettingError(
-                    f"cpu.peak: the target {target()!r} runs references, which have no peak; choose another cpu.target"
+                    f"cpu.peak: the target {target()!r} runs reference implementations, which have no peak; choose "
+                    "another cpu.target"
                 )
             best = min(best, took / found[0])
     return 2e-9 / best

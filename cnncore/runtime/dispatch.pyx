@@ -1,4 +1,4 @@
-"""Arrays as tensors, CPU targets, and running the tasks of a call on the threads there are.
+"""Arrays as tensors, CPU targets, and running the tasks of a call on native threads.
 
 The only extension that links the C kernels and the thread pool; the other modules reach both through it.
 """
@@ -91,7 +91,7 @@ cdef class Tensor:
         for axis in range(rank):
             place = axis if axis < 2 else axis + 5 - rank
             if self.buffer.strides[axis] % self.buffer.itemsize:
-                raise ValueError(f"an array of {self.buffer.itemsize} byte elements that lie {self.buffer.strides[axis]} bytes apart")
+                raise ValueError(f"an array of {self.buffer.itemsize} byte elements with a stride of {self.buffer.strides[axis]} bytes")
             self.view.shape[place] = self.buffer.shape[axis]
             self.view.stride[place] = self.buffer.strides[axis] // self.buffer.itemsize
         return 0
@@ -178,7 +178,7 @@ cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t sc
 
 
 cdef void *take_block(int purpose, int64_t bytes) noexcept nogil:
-    """Memory of at least ``bytes``, aligned to 64, to be given back with :func:`give_block`; NULL where there is none."""
+    """Memory of at least ``bytes``, aligned to 64, to be returned with :func:`give_block`; NULL if there is none."""
     return cnn_block_take(purpose, bytes)
 
 
@@ -219,7 +219,7 @@ cdef class PackedWeights:
 cdef cnn_task kernel(int number, int precision) except? NULL nogil:
     """The current target's kernel, or NULL to run the reference implementation."""
     if precision != CNN_FLOAT32 and precision != CNN_FLOAT64:
-        raise TypeError("an array that is neither float32 nor float64 has come to a kernel; a check is missing in its caller")
+        raise TypeError("a kernel was given an array that is neither float32 nor float64; its caller lacks a check")
     return cnn_kernel(number, precision)
 
 
@@ -248,12 +248,12 @@ def kernels_taken():
 
 
 def targets():
-    """Names of the targets this machine can run, the least capable first; "reference" runs no kernel at all."""
+    """Names of the targets this machine can run, the least capable first; "reference" uses no kernels."""
     return [cnn_target_name(i).decode() for i in range(cnn_target_count()) if cnn_target_supported(i)]
 
 
 def current_target():
-    """Name of the target that runs now."""
+    """Name of the current target."""
     return cnn_target_name(cnn_target_current()).decode()
 
 
@@ -289,7 +289,7 @@ def multiply_adds(int precision, int64_t steps, int64_t tasks, double factor=0.5
 # ── Threads ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 def threads_available():
-    """Whether native threads exist here."""
+    """Whether native threads are available."""
     return bool(cnn_threads_available())
 
 
@@ -306,7 +306,7 @@ def set_threads(int count):
 
 
 def set_worth_a_thread(double operations):
-    """Share out a call from this many elementary operations per thread on; returns the number before.
+    """Divide calls among threads from this many elementary operations per thread on; returns the previous number.
 
     Tests set 0, so that the smallest arrays cross the threads' borders.
     """

@@ -1,4 +1,4 @@
-"""Values of several arrays that meet one by one, whatever their number of axes: the walk, without what is computed.
+"""Elementwise traversal of several arrays with any number of axes, independent of what is computed.
 
 Axes along which all arrays lie evenly are merged, so that most calls are one row; broadcast arrays have strides of 0.
 """

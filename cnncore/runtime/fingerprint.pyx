@@ -1,4 +1,4 @@
-"""Fingerprints: whether an array is what it was when it was looked at last, and whether arrays share memory.
+"""Fingerprints: whether an array was modified, and whether arrays share memory.
 
 A backward pass reads arrays that belong to the caller: the inputs of the forward pass, sometimes its result. NumPy does not count
 versions of arrays, so what it reads is fingerprinted: place, shape, strides and element type, and of the contents
@@ -166,7 +166,7 @@ cdef struct Print:
 
 
 cdef bint take_print(array, int64_t whole, Print *of):
-    """Take the fingerprint of an array; False if it has no buffer any more."""
+    """Compute the fingerprint of an array; False if it no longer has a buffer."""
     cdef Py_buffer buffer
     cdef Layout layout
     cdef int axis
@@ -208,7 +208,7 @@ cdef class Fingerprints:
         free(self.prints)
 
     def changed(self, Py_ssize_t i):
-        """Whether array number ``i`` is no longer what it was."""
+        """Whether array number ``i`` was modified."""
         cdef Print now
         cdef const Print *before = &self.prints[i]
         if self.arrays[i] is None:
@@ -218,7 +218,7 @@ cdef class Fingerprints:
         return now.data != before.data or now.form != before.form or now.contents != before.contents
 
     def first_changed(self):
-        """The number of the first array that is no longer what it was, or −1."""
+        """The number of the first array that was modified, or −1."""
         cdef Py_ssize_t i
         for i in range(len(self.arrays)):
             if self.changed(i):
@@ -287,7 +287,7 @@ def of_saved(tuple arrays, y, tuple extras, saved):
 # ── Arrays to be written ───────────────────────────────────────────────────────────────────────────────────────────────
 
 def layout_problem(array):
-    """What keeps results from being written into an array, in words that go on "but it …"; None if nothing does."""
+    """The reason why results cannot be written into an array, as a continuation of "but it …"; None if they can."""
     cdef Py_buffer buffer
     cdef Layout layout
     cdef int axis
@@ -301,10 +301,10 @@ def layout_problem(array):
     if <uintptr_t> buffer.buf % buffer.itemsize:
         problem = "is not aligned"
     elif layout.overlaps:
-        problem = f"has elements that lie in the same place (strides {array.strides})"
+        problem = f"has several elements at one address (strides {array.strides})"
     for axis in range(buffer.ndim):
         if buffer.strides[axis] % buffer.itemsize and buffer.shape[axis] > 1:
-            problem = f"has strides {array.strides}, no multiples of {buffer.itemsize} bytes, such as a field of a record has"
+            problem = f"has strides {array.strides}, which are not multiples of {buffer.itemsize} bytes, like a field of a structured array"
     PyBuffer_Release(&buffer)
     return problem
 

@@ -86,7 +86,7 @@ cdef frozenset NUMPY_NUMBERS = frozenset(
 
 
 def setting_key(value, int depth=0):
-    """What a setting says, to be looked up: equal only for values of the same types and digits; None for other objects.
+    """The value of a setting as a dictionary key: equal only for values of the same types and digits; None for other objects.
 
     >>> from cnncore.ops.recent import setting_key
     >>> setting_key((2, 2)) == setting_key((2, 2.0)), setting_key(0.0) == setting_key(-0.0), setting_key([2]) == setting_key([2])
@@ -111,7 +111,7 @@ def setting_key(value, int depth=0):
 
 
 def frozen_setting(value, int depth=0):
-    """``value`` as nobody can change it: lists become tuples, arrays copies that cannot be written, or numbers."""
+    """An immutable form of ``value``: lists become tuples, arrays become read-only copies or numbers."""
     if isinstance(value, (list, tuple)) and depth < MOST_NESTED:
         return tuple([frozen_setting(part, depth + 1) for part in value])
     if not isinstance(value, NDARRAY):

@@ -1,6 +1,6 @@
-"""How many threads a call may use.
+"""The number of threads that a call may use.
 
-The results never depend on it: work is cut into tiles by geometry alone.
+Results never depend on it: no sum is divided differently for another number of threads.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """The number of native threads a call may use."""
+    """The number of native threads that a call may use."""
     return dispatch.get_threads()
 
 
@@ -51,7 +51,7 @@ def threads(n: int) -> Iterator[None]:
 
 
 def default_threads() -> int:
-    """CNNCORE_NUM_THREADS, else OMP_NUM_THREADS, else the processors this process may use (affinity and cgroup quota)."""
+    """CNNCORE_NUM_THREADS, else OMP_NUM_THREADS, else the processors of this process (affinity and cgroup quota)."""
     for variable in ("CNNCORE_NUM_THREADS", "OMP_NUM_THREADS"):
         text = os.environ.get(variable, "").split(",")[0].strip()
         if text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0:
@@ -64,7 +64,7 @@ def default_threads() -> int:
 
 
 def _cgroup_processors() -> float:
-    """Processors that a container's quota allows; infinite where there is none."""
+    """Number of processors within a container's quota; infinite if there is none."""
     try:
         with open("/sys/fs/cgroup/cpu.max") as file:
             quota, period = file.read().split()

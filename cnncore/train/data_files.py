@@ -328,7 +328,7 @@ def read_npz(
             class_names = _read_npy(file, archive, entries["class_names"]) if "class_names" in entries else None
     except DataError:
         raise
-    # A hostile zip raises what zipfile trips over: BadZipFile, zlib.error, struct.error, NotImplementedError,
+    # A malicious zip raises what zipfile trips over: BadZipFile, zlib.error, struct.error, NotImplementedError,
     # RuntimeError, UnicodeDecodeError, EOFError …
     except Exception as error:
         raise DataError(f"{file}: damaged npz file ({' '.join(str(error).split()) or type(error).__name__})") from None

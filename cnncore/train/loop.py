@@ -81,7 +81,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A net's answers on a data set: mean loss, share of right answers, confusion[true class, answer], probabilities (N, K).
+    """A net's predictions for a data set: mean loss, accuracy, confusion[true class, predicted class], probabilities (N, K).
 
     ``accuracy`` is None, and ``confusion`` has no rows, where answers are not right or wrong: for targets that are real numbers.
     ``probabilities`` are what :meth:`Trainer.predict` returns.

@@ -28,9 +28,9 @@ MOST_RESIZED = 1000  # images that are tried at other sizes
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer to one image: probabilities of all classes, and the image as it was read.
+    """The prediction for one image: probabilities of all classes, and the image itself.
 
-    ``read_at`` is the size at which the net saw it: another than ``size`` where that is out of the range of the training.
+    ``read_at`` is the size at which it was classified; it differs from ``size`` if that is outside the range of the training.
     """
 
     file: str
@@ -57,11 +57,10 @@ class Prediction:
 
 
 class Classifier:
-    """A net with what its images need, all from ``net.metadata``: class names, and its :class:`Preprocessing`.
+    """A net with class names and :class:`Preprocessing`, both from ``net.metadata``.
 
-    ``net.output_kind`` says what the net gives: scores, which softmax makes probabilities; probabilities; or independent ones,
-    each for itself, as sigmoid makes them, which are taken as they are. A lone one is the probability of the second of two
-    classes.
+    ``net.output_kind`` is the kind of the net's outputs: scores, to which softmax is applied; probabilities; or independent
+    probabilities, as from sigmoid. A single output is the probability of the second of two classes.
 
     >>> import numpy as np, cnncore
     >>> g = cnncore.Graph(); x = g.input(channels=1)
@@ -75,21 +74,21 @@ class Classifier:
     def __init__(self, net: Net, name: str = "the model") -> None:
         self.net, self.name = net, name
         if len(net.graph.inputs) != 1 or len(net.graph.outputs) != 1 or len(net.graph.inputs[0].size) != 2:
-            raise ModelFileError(f"{name}: the net does not take one image and return class scores; predict needs that")
+            raise ModelFileError(f"{name}: the net must take one image and return class scores")
         self.channels = net.graph.inputs[0].channels
         if self.channels not in (1, 3):
             raise ModelFileError(
-                f"{name}: the net takes images of {self.channels} channels; files have 1 (grey) or 3 (RGB)"
+                f"{name}: the net takes images of {self.channels} channels; files have 1 (greyscale) or 3 (RGB)"
             )
         self.preprocessing = Preprocessing.from_metadata(name, net.metadata, self.channels)
         classes = net.metadata.get("classes")
         if classes is not None and not (isinstance(classes, list) and all(isinstance(c, str) for c in classes)):
-            raise ModelFileError(f"{name}: classes in its metadata is no list of names")
+            raise ModelFileError(f"{name}: classes in its metadata is not a list of names")
         self.classes = classes
 
     @classmethod
     def from_file(cls, path: FilePath) -> Self:
-        """The classifier in a model file of any kind that is read."""
+        """The classifier in a model file of any supported format."""
         net, path = read_model(path)
         return cls(net, str(path))
 
@@ -103,9 +102,9 @@ class Classifier:
     ) -> Prediction:
         """The :class:`Prediction` for a file, or for a uint8 array (H, W) or (H, W, 3).
 
-        ``invert`` takes the negative, for dark ink on light paper when the training images were light on dark. An image out
-        of the range of sizes that the net was trained on is read at the nearest size in it (:meth:`familiar_size`), unless
-        ``own_size`` says at its own; ``size`` resizes the image first, to whatever it says.
+        ``invert`` inverts the image, for dark ink on light paper if the training images were light on dark. An image outside
+        the range of sizes of the training is resized to the nearest size within it (:meth:`familiar_size`), unless
+        ``own_size`` is set; ``size`` resizes the image first, to that size.
         """
         if isinstance(image, np.ndarray):
             pixels = images.to_channels(image, self.channels)
@@ -133,7 +132,7 @@ class Classifier:
             raise DataError(f"{name}: {self.too_small(own, error)}") from None
         if scores.ndim < 2 or scores.size != scores.shape[1]:
             raise ModelFileError(
-                f"{self.name}: the net makes {scores.shape} of an image, a map; predict needs one score per class, (1, classes)"
+                f"{self.name}: the net maps an image to {scores.shape}; expected one score per class, (1, classes)"
             )
         classes, probabilities = self.answers(scores.reshape(1, -1))
         return Prediction(name, own, read_at, tuple(classes), probabilities, pixels)
@@ -146,7 +145,7 @@ class Classifier:
         return self.net.graph.inputs[0].arranged(x)
 
     def answers(self, scores: NDArray[Any]) -> tuple[list[str], NDArray[Any]]:
-        """(names of the classes, probabilities) of an image's output (1, K), by what ``net.output_kind`` says that it is."""
+        """(names of the classes, probabilities) of an image's output (1, K), interpreted by ``net.output_kind``."""
         kind, count = self.net.output_kind, scores.shape[1]
         if kind not in ("logits", "probabilities", "log_probabilities", "independent_probabilities"):
             raise ModelFileError(
@@ -169,7 +168,7 @@ class Classifier:
         return classes, probabilities
 
     def trained_sizes(self) -> tuple[tuple[int, int], tuple[int, int]] | None:
-        """((height, width), (height, width)): the smallest and the largest of the training; None where it is not known."""
+        """((height, width), (height, width)): the smallest and the largest size of the training; None if unknown."""
         known = self.net.metadata
         found = []
         for size in (known.get("size"), known.get("largest_size", known.get("size"))):
@@ -181,10 +180,10 @@ class Classifier:
         return found[0], found[1]
 
     def familiar_size(self, size: Sequence[int]) -> tuple[int, ...]:
-        """``size`` if it is in the range of sizes of the training, else the nearest that is.
+        """``size`` if it is within the range of sizes of the training, else the nearest size within it.
 
-        Proportions are kept as far as the range allows. A net knows things as large as it has seen them: far out of the range
-        its answers are guesses.
+        The aspect ratio is kept as far as the range allows. A net recognises objects only at the scales of its training; far
+        outside that range its predictions are unreliable.
 
         >>> import cnncore
         >>> net = cnncore.models.small_inception(); net.metadata = {"size": [28, 28], "largest_size": [56, 56]}
@@ -204,14 +203,14 @@ class Classifier:
         )
 
     def activation_map(self, prediction: Prediction) -> NDArray[Any]:
-        """The class activation map of a prediction's answer, of the size of the features."""
+        """The class activation map of the predicted class, at the size of the features."""
         from .explain import class_activation_map
 
         x = self.prepared(prediction.pixels, prediction.read_at)
         return class_activation_map(self.net, x, int(prediction.probabilities.argmax()))[0]
 
     def too_small(self, size: Sequence[int], error: Exception) -> str:
-        """Why the net cannot take an image of this size, and what it could take."""
+        """Why the net cannot take an image of this size, and which sizes it takes."""
         height, width = size
         smallest = self.smallest_size()
         if smallest is None or (height >= smallest and width >= smallest):
@@ -222,7 +221,7 @@ class Classifier:
         )
 
     def smallest_size(self) -> int | None:
-        """Extent of the smallest square image that the net takes, or None when there is none up to 4096."""
+        """Side of the smallest square image that the net takes, or None if there is none up to 4096."""
 
         def takes(extent: int) -> bool:
             try:
@@ -244,10 +243,10 @@ class Classifier:
 
 
 def accuracy_by_size(classifier: Classifier, dataset: Any) -> list[tuple[tuple[int, int], tuple[int, ...], float]]:
-    """How many images of ``dataset`` are answered rightly at their own size and resized: [(size, read_at, share), …].
+    """The accuracy on ``dataset`` at its own size and resized: [(size, read_at, accuracy), …].
 
-    Answered as :meth:`Classifier.classify` does it; of a large data set, ``MOST_RESIZED`` images evenly over it. Only the
-    images' own size for a net that takes no other.
+    Images are classified as by :meth:`Classifier.classify`; from a large data set, ``MOST_RESIZED`` images are taken evenly.
+    For nets of one size, only that size.
     """
     count = min(len(dataset), MOST_RESIZED)
     chosen = np.arange(count) * len(dataset) // count
@@ -271,12 +270,12 @@ def accuracy_by_size(classifier: Classifier, dataset: Any) -> list[tuple[tuple[i
 
 
 def read_model(path: FilePath) -> tuple[Net, FilePath]:
-    """(net, path of the file) of a model file, ours or an ONNX file, or of a folder that ``train`` made."""
+    """(net, path of the file) of a model file (our own format or ONNX), or of an output folder of ``train``."""
     if os.path.isdir(path):
         inside = pathlib.Path(path) / "model.safetensors"
         if not inside.is_file():
             raise ModelFileError(
-                f"{path}: a folder without model.safetensors; give a model file or a folder of `train`"
+                f"{path}: a folder without model.safetensors; give a model file or an output folder of `train`"
             )
         path = inside
     if pathlib.Path(path).suffix.lower() == ".onnx":

@@ -1,4 +1,4 @@
-"""Explaining an answer: where in the image the evidence for a class lies."""
+"""Explaining predictions: where in the image the evidence for a class is."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ CLASSIFIERS = ("conv", "linear")
 
 
 def class_activation_map(net: Net, x: NDArray[Any], class_index: int | None = None) -> NDArray[Any]:
-    """Where the evidence for a class lies: the map whose mean is the class score. ::
+    """The class activation map: the map whose mean is the score of the class. ::
 
         score_k = b_k + Σ_c w[k, c] · mean over (h, w) of f_c(h, w)  =  mean over (h, w) of map_k(h, w)
         map_k(h, w) = b_k + Σ_c w[k, c] f_c(h, w)
 
     The network must end in global average pooling with a linear classifier after it (a 1×1 convolution, or ``linear``), or
     before it (1×1 convolution to one map per class, as in Network in Network). Then nothing is approximated. A softmax at the
-    very end makes no difference: the score is what goes into it.
+    end makes no difference: the score is its input.
 
     Parameters
     ----------
     net : net
     x : array (N, C, *spatial)
-        What the net takes.
+        The net's input.
     class_index : int, optional
-        Which class; by default each image's own answer, the class with the largest score.
+        Which class; by default the predicted class of each image, which has the largest score.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def class_activation_map(net: Net, x: NDArray[Any], class_index: int | None = No
     check_unmasked("class_activation_map", "x", x)
     x = np.asarray(x)
     if len(x) == 0:
-        raise ShapeError(f"class_activation_map: x has shape {x.shape}, no image; give at least one")
+        raise ShapeError(f"class_activation_map: x has shape {x.shape} and contains no image; give at least one")
     features, classifier = head(structure)
     if features < len(structure.inputs):
         maps, scores = x, net(x, training=False)
@@ -106,7 +106,7 @@ def class_activation_map(net: Net, x: NDArray[Any], class_index: int | None = No
     arrays = {row.name.rsplit(".", 1)[1]: net.parameters[row.name] for row in classifier.owned}
     if arrays["w"].size != classes * maps.shape[1]:
         raise GraphError(
-            f"class_activation_map: {classifier.path} is no plain 1×1 convolution: w is {arrays['w'].shape}"
+            f"class_activation_map: {classifier.path} is not a plain 1×1 convolution: w is {arrays['w'].shape}"
         )
     weight = arrays["w"].reshape(classes, -1)[chosen]
     result = np.einsum("nc,nc...->n...", weight, maps, optimize=True)
@@ -155,7 +155,7 @@ def head(structure: Structure) -> tuple[int, Node | None]:
 
 
 def feature_maps(net: Net, x: NDArray[Any], names: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """What the nodes called ``names`` make of the images ``x``: name → array, outside training.
+    """The outputs of the nodes called ``names`` for the images ``x``: name → array, in inference mode.
 
     >>> import numpy as np, cnncore
     >>> g = cnncore.Graph(); x = g.input(channels=1)
@@ -172,7 +172,7 @@ def feature_maps(net: Net, x: NDArray[Any], names: Iterable[str]) -> dict[str, N
 def map_over_image(pixels: NDArray[Any], heat: NDArray[Any], least: int = 280) -> NDArray[Any]:
     """The evidence for a class over the image, as RGB pixels, enlarged by a whole number to about ``least`` pixels or more.
 
-    Evidence against the class (values below 0) is left out.
+    Evidence against the class (values below 0) is omitted.
 
     >>> import numpy as np
     >>> map_over_image(np.zeros((28, 14), np.uint8), np.ones((7, 3))).shape
@@ -184,7 +184,7 @@ def map_over_image(pixels: NDArray[Any], heat: NDArray[Any], least: int = 280) -
 
 
 def write_map(path: FilePath, prediction: Any, heat: NDArray[Any]) -> None:
-    """Write a class activation map over its image; as .svg with the answer under it, else as PNG."""
+    """Write a class activation map over its image; as .svg with the predicted class below it, else as PNG."""
     picture = map_over_image(prediction.pixels, heat)
     path = pathlib.Path(path)
     if path.suffix.lower() != ".svg":
@@ -192,7 +192,7 @@ def write_map(path: FilePath, prediction: Any, heat: NDArray[Any]) -> None:
         return
     height, width = picture.shape[:2]
     text = f"{prediction.answer}, {prediction.probability:.1%}"
-    note = f"Where {prediction.file} looks like {prediction.answer} to the network: class activation map"
+    note = f"Class activation map of {prediction.file} for {prediction.answer}"
     write_atomically(
         path,
         (

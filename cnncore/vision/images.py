@@ -2,12 +2,12 @@
 
 An image is a uint8 array, (H, W) when grey and (H, W, 3) when RGB. PNG and PGM/PPM are read with numpy and zlib
 alone; with Pillow (``pip install 'cnncore[data]'``) JPEG, BMP, GIF, WebP, TIFF and interlaced PNG too, and PNG faster.
-Files are not trusted: sizes are checked before anything is allocated, and whatever is wrong with a file becomes one
+Files are untrusted input: sizes are checked before anything is allocated, and every invalid file raises a
 DataError.
 
-Three rules turn what files hold into grey or RGB, with and without Pillow the same:
+Three rules convert the contents of files to greyscale or RGB, with and without Pillow alike:
 
-* transparency is laid over white, as a viewer shows it;
+* transparent images are composited over white;
 * 16-bit samples keep their upper 8 bits; where a TIFF file says what its largest sample is, that is white. Samples of 32 bits
   are taken for 8 bits if they fit, else for 16, with a warning;
 * RGB becomes grey by luma, (299 R + 587 G + 114 B) / 1000 (ITU-R BT.601), grey becomes RGB by repetition.
@@ -172,11 +172,13 @@ def _decode_with_pillow(name: str, content: bytes) -> NDArray[Any]:
             return _pillow_samples(name, image)
     except DataError:
         raise
-    # Decoders of hostile files raise whatever they trip over (OSError, SyntaxError, ValueError, struct.error,
+    # Decoders of malicious files raise whatever they trip over (OSError, SyntaxError, ValueError, struct.error,
     # zlib.error, DecompressionBombError …), and the set grows with each Pillow release.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        reason = "of no kind that Pillow reads" if "BytesIO" in reason else reason  # it names the object, not the file
+        reason = (
+            "in a format that Pillow does not read" if "BytesIO" in reason else reason
+        )  # it names the object, not the file
         raise DataError(f"{name}: not a readable image ({reason}); replace or remove the file") from None
 
 
@@ -203,7 +205,7 @@ TIFF_BITS, TIFF_LARGEST = 258, 281  # tags BitsPerSample and MaxSampleValue (TIF
 
 
 def _deep_samples(name: str, samples: NDArray[Any], tags: Any) -> NDArray[Any]:
-    """8 bits of samples of 16 or 32 bits. The file says which of them is white, or else a warning, what is taken for it."""
+    """8 bits of samples of 16 or 32 bits. White is the maximum declared in the file, else it is assumed, with a warning."""
     if samples.min() < 0 or samples.max() > 0xFFFF:
         raise DataError(
             f"{name}: samples from {samples.min()} to {samples.max()}; expected 8 or 16 bits. Convert the image to 8 bits"
@@ -217,7 +219,7 @@ def _deep_samples(name: str, samples: NDArray[Any], tags: Any) -> NDArray[Any]:
             white = 0xFF if samples.max() <= 0xFF else 0xFFFF
             done = f"32-bit samples up to {samples.max()}: {white} is taken for white"
         elif tags is not None and 0 < samples.max() < 0x1000:
-            done = f"16-bit samples up to {samples.max()} only: 65535 is taken for white, and the picture is dark"
+            done = f"16-bit samples up to {samples.max()} only: 65535 is taken for white, and the image is dark"
         if done:
             warnings.warn(f"{name}: {done}; if it is not, convert it to 8 bits", UserWarning, stacklevel=5)
     if white == 0xFFFF:
@@ -525,7 +527,7 @@ def write_png(path: FilePath | None, image: NDArray[Any]) -> bytes:
     Parameters
     ----------
     path : str, path or None
-        The file. It appears complete or not at all.
+        The file, which is written atomically.
     image : uint8 array (H, W) or (H, W, 3)
         Grey or RGB.
 
@@ -560,7 +562,7 @@ def write_png(path: FilePath | None, image: NDArray[Any]) -> bytes:
 
 
 def png_data_uri(image: NDArray[Any]) -> str:
-    """Return the image as a ``data:`` address, to be put into the ``src`` of an HTML ``img``.
+    """Return the image as a ``data:`` URI for the ``src`` of an HTML ``img``.
 
     >>> import numpy as np
     >>> png_data_uri(np.zeros((1, 1), np.uint8))[:34]
@@ -648,7 +650,7 @@ def colormap(values: ArrayLike, low: float | None = None, high: float | None = N
 def overlay(
     image: NDArray[Any], heat: ArrayLike, strength: float = 0.6, low: float | None = None, high: float | None = None
 ) -> NDArray[Any]:
-    """Lay a heat map over an image: the hotter a place, the more of the colour covers it.
+    """Overlay a heat map on an image; opacity increases with heat.
 
     Parameters
     ----------
@@ -656,7 +658,7 @@ def overlay(
     heat : array (h, w)
         Resized to (H, W).
     strength : float
-        Opacity of the hottest place, 0 to 1.
+        Opacity at the largest value, 0 to 1.
     low, high : float, optional
         The ends of the scale as in `colormap`.
 
@@ -711,15 +713,15 @@ UNREAD_SUFFIXES = (
 
 
 def counted_kinds(files: Sequence[pathlib.Path]) -> str:
-    """How many files there are of which kind."""
+    """The number of files of each format."""
     counts = Counter(entry.suffix.lower() or "no suffix" for entry in files)
     return ", ".join(f"{count} of {printable(kind)}" for kind, count in counts.most_common(3))
 
 
 def warn_of_unread(folder: pathlib.Path, unread: Sequence[pathlib.Path]) -> None:
-    """Say that pictures are left out."""
+    """Warn that images are skipped."""
     warnings.warn(
-        f"{printable(str(folder))}: {counted_kinds(unread)} are left out, kinds that are not read; convert them to .png or .jpg",
+        f"{printable(str(folder))}: {counted_kinds(unread)} are skipped (unsupported formats); convert them to .png or .jpg",
         UserWarning,
         stacklevel=4,
     )

@@ -1,12 +1,12 @@
-"""What is done with an image before a net sees it: resizing, a cut from its middle, order of colours, mean and deviation.
+"""Preprocessing of images: resizing, centre crop, channel order, mean and standard deviation.
 
-A net keeps it in ``net.metadata``, as plain values that go along into every file:
+A net stores it in ``net.metadata``, as plain values that are saved in all formats:
 
     mean, std       of pixels × scale, one number or one per channel          0 and 1 where they are missing
-    scale           what pixels of 0 to 255 are multiplied by                  1/255
+    scale           factor applied to pixels of 0 to 255                       1/255
     channel_order   "rgb", or "bgr" for nets that were trained in Caffe or OpenCV
-    resize          extent of the shorter side, proportions are kept
-    crop            [height, width] cut from the middle after that
+    resize          length of the shorter side; the aspect ratio is kept
+    crop            [height, width] of the centre crop after resizing
     classes         names of the classes, in the order of the scores
 
     x = (scale · pixel − mean) / std
@@ -47,7 +47,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How images become what a net of ``channels`` channels takes; made from a net's metadata, which is checked.
+    """Preprocessing for a net of ``channels`` channels, from the net's metadata, which is validated.
 
     >>> import numpy as np
     >>> prepare = Preprocessing.from_metadata("a net", {"mean": [1.0], "scale": 1.0, "resize": 2, "crop": [2, 2]}, channels=1)
@@ -69,7 +69,7 @@ class Preprocessing:
 
     @classmethod
     def from_metadata(cls, name: str, metadata: Mapping[str, Any], channels: int) -> Self:
-        """What ``metadata`` says; ``name`` is the net's in errors."""
+        """The preprocessing of ``metadata``; ``name`` is the net's name in errors."""
         mean = channel_numbers(name, "mean", metadata.get("mean", [0.0]), channels)
         std = channel_numbers(name, "std", metadata.get("std", [1.0]), channels)
         if not (std > 0).all():
@@ -95,13 +95,13 @@ class Preprocessing:
 
     @property
     def frames(self) -> bool:
-        """Whether images are brought to a size of their own before the net sees them."""
+        """Whether images are resized or cropped."""
         return self.resize is not None or self.crop is not None
 
     def framed(self, pixels: NDArray[Any], crop: Sequence[int] | None = None) -> NDArray[Any]:
-        """The image with ``resize`` pixels along its shorter side, then ``crop`` (by default this one's) from its middle.
+        """The image with ``resize`` pixels along its shorter side, then ``crop`` (by default this one's) from its centre.
 
-        Where the cut is larger than the image, the image is made as large as the cut along that side.
+        If the crop is larger than the image, the image is enlarged to the crop along that side.
         """
         crop, sides = self.crop if crop is None else crop, pixels.shape[:2]
         factor = 1.0 if self.resize is None else self.resize / min(sides)
@@ -124,13 +124,13 @@ class Preprocessing:
 
 
 def centre(pixels: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
-    """The cut of ``size`` from the middle; an odd rest is one pixel more below and to the right."""
+    """The centre crop of ``size``; if the margins differ, the bottom and the right one are one pixel larger."""
     first = [(have - want) // 2 for have, want in zip(pixels.shape[:2], size, strict=True)]
     return pixels[first[0] : first[0] + size[0], first[1] : first[1] + size[1]]
 
 
 def extent(value: Any) -> bool:
-    """Whether a value of a file is a number of pixels."""
+    """Whether a value from a file is a valid number of pixels."""
     return type(value) is int and 0 < value <= MOST_PIXELS_ALONG
 
 
@@ -158,7 +158,9 @@ def read_classes(path: FilePath) -> list[str]:
     ['tench', 'goldfish']
     """
     if os.path.getsize(path) > MOST_CLASS_BYTES:
-        raise DataError(f"{path}: {os.path.getsize(path)} bytes are no list of classes; one name per line, or JSON")
+        raise DataError(
+            f"{path}: {os.path.getsize(path)} bytes is too large for a list of class names; expected one name per line, or JSON"
+        )
     with open(path, "rb") as file:
         text = decoded(path, file.read())
     if text.lstrip()[:1] not in ("[", "{"):
@@ -178,7 +180,7 @@ def read_classes(path: FilePath) -> list[str]:
 
 
 def decoded(path: FilePath, content: bytes) -> str:
-    """The text of a file in UTF-8, or in UTF-16 with the mark that programs on Windows begin it with."""
+    """The text of a file in UTF-8, or in UTF-16 with a byte order mark."""
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         text = content.decode(encoding)
@@ -188,19 +190,19 @@ def decoded(path: FilePath, content: bytes) -> str:
             "save the file as UTF-8"
         ) from None
     if "\0" in text:
-        raise DataError(f"{path}: it holds NUL, which is no text; save the file as UTF-8")
+        raise DataError(f"{path}: it contains NUL and is not text; save the file as UTF-8")
     return text
 
 
 def preset(name: str) -> dict[str, Any]:
-    """The entries of a preset, by name; None for those that it leaves as they are when missing."""
+    """The entries of a preset, by name; None for those with default values."""
     if name not in PRESETS:
         raise SettingError(unknown_name("preprocessing", "collection", name, PRESETS))
     return dict.fromkeys(ENTRIES) | PRESETS[name]
 
 
 def normalise(images: ArrayLike, mean: ArrayLike, std: ArrayLike) -> NDArray[Any]:
-    """Turn pixels into what a network takes: (pixel / 255 − mean) / std, float32, channels first.
+    """Normalise pixels for a network: (pixel / 255 − mean) / std, float32, channels first.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ def test_training_prints_a_line_per_epoch_where_there_is_no_terminal(trained):
             rf"epoch {number}/3  loss [\d.]+  accuracy +[\d.]+%  validation +[\d.]+%  [\d,]+ images/s  [\d.]+ s", line
         ), line
     assert "cross" in done.stdout and "Confusion" in done.stdout
-    assert re.search(r"^accuracy [\d.]+% on images held out \(\d+ of 4 wrong\)", done.stdout, re.MULTILINE)
+    assert re.search(r"^accuracy [\d.]+% on held-out images \(\d+ of 4 misclassified\)", done.stdout, re.MULTILINE)
 
 
 def test_training_leaves_model_checkpoint_report_and_samples(trained):
@@ -99,13 +99,13 @@ def test_the_report_is_well_formed_and_needs_nothing_else(trained):
         "Learning",
         "Accuracy by size",
         "16×16 to 35×35",
-        "read at 35×16",
+        "classified at 35×16",
         "The network",
         "first layer",
         "Inside inception_1",
-        "Where it looks",
+        "Class activation maps",
         "Confusion",
-        "Mistakes",
+        "Misclassified images",
     ):
         assert heading in text, heading
     for branch in ("1×1", "1×1 → 3×3", "1×1 → 5×5", "max pool 3×3 → 1×1"):
@@ -141,7 +141,7 @@ def test_same_seed_same_weights_whatever_the_threads(tmp_path, shapes, trained):
 
 def test_quiet_prints_one_line(tmp_path, shapes):
     done = run("train", "--data", shapes, "--epochs", 1, "--quiet", "--no-augment", "--optimizer", "sgd", cwd=tmp_path)
-    assert re.fullmatch(r"accuracy [\d.]+% on images held out \(\d+ of 4 wrong\), in [\d.]+ s\n", done.stdout)
+    assert re.fullmatch(r"accuracy [\d.]+% on held-out images \(\d+ of 4 misclassified\), in [\d.]+ s\n", done.stdout)
     (folder,) = (tmp_path / "runs").iterdir()
     assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", folder.name)
 
@@ -248,9 +248,9 @@ def test_a_resumed_training_gives_the_uninterrupted_weights(tmp_path, shapes, tr
 
 def test_what_a_resumed_training_cannot_change(tmp_path, shapes, trained):
     folder, _ = trained
-    fails("train", "--resume", folder, "--epochs", 9, cwd=tmp_path, match="--epochs is settled")
-    fails("train", "--resume", folder, "--no-augment", cwd=tmp_path, match="--no-augment is settled")
-    fails("train", "--resume", folder, "--output", "x", cwd=tmp_path, match="--output is settled")
+    fails("train", "--resume", folder, "--epochs", 9, cwd=tmp_path, match="--epochs is fixed")
+    fails("train", "--resume", folder, "--no-augment", cwd=tmp_path, match="--no-augment is fixed")
+    fails("train", "--resume", folder, "--output", "x", cwd=tmp_path, match="--output is fixed")
     fails("train", "--resume", "nowhere", cwd=tmp_path, match="nowhere: no such file")
     fails("train", "--resume", folder / "model.safetensors", cwd=tmp_path, match="no checkpoint")
     other = write_classes(tmp_path / "other", size=18)
@@ -274,8 +274,8 @@ def test_data_in_other_forms(tmp_path):
     np.savez(
         tmp_path / "d.npz", x_train=images[part], y_train=labels[part], x_test=images[part + 1], y_test=labels[part + 1]
     )
-    assert "of 50 wrong" in trains("--data", "d.npz", *few, cwd=tmp_path)
-    assert "of 20 wrong" in trains("--data", "d.npz", "--validation", 0.4, *few, cwd=tmp_path)
+    assert "of 50 misclassified" in trains("--data", "d.npz", *few, cwd=tmp_path)
+    assert "of 20 misclassified" in trains("--data", "d.npz", "--validation", 0.4, *few, cwd=tmp_path)
 
     def idx(name, array):
         header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
@@ -283,10 +283,10 @@ def test_data_in_other_forms(tmp_path):
 
     idx("i.idx", images[part])
     idx("l.idx", labels[part])
-    assert "of 10 wrong" in trains("--data", "i.idx:l.idx", *few, cwd=tmp_path)
+    assert "of 10 misclassified" in trains("--data", "i.idx:l.idx", *few, cwd=tmp_path)
     write_classes(tmp_path / "photos" / "train", colour=True)
     write_classes(tmp_path / "photos" / "test", count=3, size=20, colour=True)
-    assert "of 6 wrong" in trains("--data", "photos", *few, "--output", "p", cwd=tmp_path)
+    assert "of 6 misclassified" in trains("--data", "photos", *few, "--output", "p", cwd=tmp_path)
     assert cnncore.load(tmp_path / "p" / "model.safetensors").graph.inputs[0].channels == 3
 
 
@@ -311,9 +311,9 @@ MISTAKES = {
     "learning rate": (("train", "--learning-rate", "nan"), "learning rate"),
     "validation": (("train", "--validation", "1.5"), "validation"),
     "optimizer": (("train", "--optimizer", "newton"), r"--optimizer: unknown choice 'newton'\. There are sgd"),
-    "size": (("train", "--size", "big"), "'big' is no size"),
+    "size": (("train", "--size", "big"), "'big' is not a size"),
     "size zero": (("train", "--size", "0x5"), "size"),
-    "threads": (("train", "--threads", "0"), "no number of threads"),
+    "threads": (("train", "--threads", "0"), "not a number of threads"),
     "images too small": (("train", "--data", "tiny"), "too small for network small_inception"),
     "output is a file": (("train", "--output", "file"), "file: cannot be made"),
     "no command": ((), "COMMAND"),
@@ -324,8 +324,8 @@ MISTAKES = {
     "unknown model": (("summary", "perceptron"), r"unknown model file or network 'perceptron'\. Networks are lenet"),
     "misspelt model": (("summary", "mobilnet_v2"), "network 'mobilnet_v2'; did you mean 'mobilenet_v2'"),
     "misspelt command": (("summry", "lenet"), r"unknown choice 'summry'; did you mean 'summary'\?"),
-    "opset of another kind": (("export", "lenet", "x.npz", "--opset", 13), "--opset belongs to ONNX files"),
-    "unknown kind of file": (("export", "lenet", "x.pt"), r"write \.onnx .*\.safetensors .*\.npz"),
+    "opset of another kind": (("export", "lenet", "x.npz", "--opset", 13), "--opset applies to ONNX files only"),
+    "unknown kind of file": (("export", "lenet", "x.pt"), r"use \.onnx .*\.safetensors .*\.npz"),
     "export into nowhere": (("export", "lenet", "no/x.npz"), "no/x.npz: cannot be written"),
 }
 
@@ -382,7 +382,7 @@ def test_help_teaches(command, tmp_path):
             "small_inception",
             "one subfolder",
             "Ctrl-C",
-            "same seed, same weights",
+            "the same seed gives the same weights",
             "0.007 for adam",
         ):
             assert word in " ".join(text.split()), word

@@ -271,23 +271,23 @@ def test_mistakes(photo, model, tmp_path):
     (tmp_path / "four").write_text("a\nb\nc\nd\n")
     (tmp_path / "empty").touch()
     for arguments, match in (
-        (("predict", "resnet50", photo), "resnet50: a network without trained weights; give a model file"),
+        (("predict", "resnet50", photo), "resnet50: the network has no trained weights; give a model file"),
         (("predict", model, photo, "--classes", "four"), "5 outputs, its metadata 4 classes"),
         (("predict", model, photo, "--classes", "empty"), "empty: no names of classes"),
         (("predict", model, photo, "--classes", "nowhere"), "nowhere: no such file"),
         (("predict", model, photo, "--mean", "1,2"), r"--mean is \[1.0, 2.0\]; expected 3"),
-        (("predict", model, photo, "--mean", "a"), "'a' are no numbers; write 0.485,0.456,0.406"),
+        (("predict", model, photo, "--mean", "a"), "'a' is not a list of numbers; write 0.485,0.456,0.406"),
         (("predict", model, photo, "--std", "0"), "--std is"),
         (("predict", model, photo, "--crop", "9999"), r"--crop is \[9999, 9999\]; expected at most"),
         (("predict", model, photo, "--preprocessing", "imagnet"), "did you mean 'imagenet'"),
         (("predict", photo, photo), "a PNG image, not a model file"),
-        (("predict", model, photo, "--scale", "1/0"), "'1/0' is no number; write 1/255"),
+        (("predict", model, photo, "--scale", "1/0"), "'1/0' is not a number; write 1/255"),
         (("predict", model, photo, "--scale", "0"), "--scale is"),
         (("predict", model, photo, "--channels", "gbr"), "unknown choice 'gbr'; did you mean '"),
-        (("predict", model, photo, "--resize", 50, "--own-size"), "--resize and --own-size contradict"),
-        (("predict", model, photo, "--crop", 50, "--size", 60), "--crop and --size contradict"),
-        (("export", model, "x.safetensors", "--fold"), "--fold belongs to ONNX files"),
-        (("export", model, "x.npz", "--size", 20), "--size belongs to ONNX files"),
+        (("predict", model, photo, "--resize", 50, "--own-size"), "--resize and --own-size exclude each other"),
+        (("predict", model, photo, "--crop", 50, "--size", 60), "--crop and --size exclude each other"),
+        (("export", model, "x.safetensors", "--fold"), "--fold applies to ONNX files only"),
+        (("export", model, "x.npz", "--size", 20), "--size applies to ONNX files only"),
         (("export", model, "x.safetensors", "--classes", "empty"), "no names of classes"),
     ):
         fails(*arguments, cwd=tmp_path, match=match)
@@ -339,7 +339,7 @@ def test_commands_on_onnx_files(photo, model, tmp_path):
     assert code == 0 and "scores" in out
     before = (tmp_path / "bare.onnx").read_bytes()
     code, out, _ = run_here(["tune", "bare.onnx", "--size", 16, "--rounds", 1], tmp_path)
-    assert code == 0 and "keep them with --output FILE.safetensors" in out
+    assert code == 0 and "save them with --output FILE.safetensors" in out
     code, out, _ = run_here(
         ["tune", "bare.onnx", "--size", 16, "--rounds", 1, "--output", "tuned.safetensors"], tmp_path
     )

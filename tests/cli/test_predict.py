@@ -42,8 +42,8 @@ def test_images_each_at_their_own_size(model, pictures, tmp_path):
     lines = done.stdout.splitlines()
     assert len(lines) == 3
     assert re.fullmatch(
-        r"cnncore: note: \S+/200x90\.png \(and 1 more\): 200×90 is outside the sizes in training, 16×16 to 35×35; "
-        r"read at 35×16\n",
+        r"cnncore: note: \S+/200x90\.png \(and 1 more\): 200×90 is outside the sizes of the training, "
+        r"16×16 to 35×35; classified at 35×16\n",
         done.stderr,
     ), done.stderr
     for line, size in zip(lines, ("200×90", "28×28", "40×52"), strict=True):
@@ -75,7 +75,7 @@ def test_own_size_and_size_are_left_as_they_are(model, pictures, tmp_path):
         _, out, error = run_here(["predict", model, pictures / "200x90.png", "--json", *option], tmp_path)
         (answer,) = json.loads(out)
         assert answer["read_at"] == list(size) and answer["familiar"] is False
-        assert error.count("\n") == 1 and ("read as it is" if option else "read at 35×16") in error
+        assert error.count("\n") == 1 and ("classified at its own size" if option else "classified at 35×16") in error
         x = normalise(resize(pixels, size)[None], net.metadata["mean"], net.metadata["std"])
         assert answer["probability"] == pytest.approx(cnncore.softmax(net(x)).max(), rel=1e-6)
     _, out, error = run_here(["predict", model, pictures / "200x90.png", "--size", "30x20", "--json"], tmp_path)
@@ -247,7 +247,7 @@ def test_networks_without_maps_are_named(rng):
     g.output(g.linear(g.relu(g.linear(h, 3)), 2))
     with pytest.raises(GraphError):
         explain.class_activation_map(g.build(), np.zeros((1, 4, 5, 5), np.float32))
-    with pytest.raises(ShapeError, match="no image"):
+    with pytest.raises(ShapeError, match="contains no image"):
         explain.class_activation_map(heads()["maps"], np.zeros((0, 2, 5, 5)))
 
 
@@ -281,7 +281,7 @@ def test_where_maps_cannot_go(model, pictures, tmp_path):
         "predict", model, pictures / "28x28.png", "--cam", "no/a.svg", cwd=tmp_path, match="no/a.svg: cannot be written"
     )
     (tmp_path / "file").write_text("")
-    fails("predict", model, pictures, "--cam", "file", cwd=tmp_path, match="file: cannot be made")
+    fails("predict", model, pictures, "--cam", "file", cwd=tmp_path, match="file: cannot be created")
 
 
 def test_lenet_has_no_map_and_says_so(tmp_path, pictures):
@@ -306,7 +306,7 @@ def test_bad_models(model, pictures, tmp_path):
     fails("predict", "text", image, cwd=tmp_path, match="text: not a model file")
     fails("predict", image, image, cwd=tmp_path, match="not a model file")
     fails("predict", "folder", image, cwd=tmp_path, match="a folder without model.safetensors")
-    fails("predict", "cut", image, cwd=tmp_path, match="cut off")
+    fails("predict", "cut", image, cwd=tmp_path, match="truncated")
     fails("predict", "changed", image, cwd=tmp_path, match="damaged")
     fails("predict", model / "checkpoint.safetensors", image, cwd=tmp_path, match="checkpoint.safetensors: ")
 
@@ -321,7 +321,7 @@ def test_bad_images(model, pictures, tmp_path):
     fails("predict", model, "cut.png", cwd=tmp_path, match="cut.png: ")
     fails("predict", model, "text.png", cwd=tmp_path, match="text.png: ")
     fails("predict", model, "nothing.png", cwd=tmp_path, match="nothing.png: ")
-    fails("predict", model, "empty", cwd=tmp_path, match="empty: the folder holds no images")
+    fails("predict", model, "empty", cwd=tmp_path, match="empty: the folder contains no images")
     fails("predict", model, pictures, "--top", 0, cwd=tmp_path, match="--top must be at least 1")
 
 
@@ -356,8 +356,8 @@ def test_bad_images_do_not_spoil_the_others(model, pictures, tmp_path):
         ({"mean": None}, "mean in its metadata"),
         ({"std": [0]}, "std in its metadata"),
         ({"std": [float("inf")]}, "std in its metadata"),
-        ({"classes": "ab"}, "no list of names"),
-        ({"classes": [1, 2]}, "no list of names"),
+        ({"classes": "ab"}, "not a list of names"),
+        ({"classes": [1, 2]}, "not a list of names"),
         ({"classes": ["a"]}, "2 outputs, its metadata 1 classes"),
     ],
 )

@@ -120,8 +120,8 @@ HOSTILE = {
     "overlap": ({"a": row("F32", [2], 0, 8), "b": row("F32", [2], 4, 12)}, 12, "data_offsets"),
     "gap": ({"a": row("F32", [1], 0, 4), "b": row("F32", [1], 8, 12)}, 12, "data_offsets"),
     "the same bytes twice": ({"a": row("F32", [1], 0, 4), "b": row("F32", [1], 0, 4)}, 4, "data_offsets"),
-    "behind the end": ({"a": row("F32", [2], 0, 8)}, 4, "cut off"),
-    "bytes left over": ({"a": row("F32", [1], 0, 4)}, 9, "cut off or added to"),
+    "behind the end": ({"a": row("F32", [2], 0, 8)}, 4, "truncated"),
+    "bytes left over": ({"a": row("F32", [1], 0, 4)}, 9, "truncated or has trailing bytes"),
     "another length than the shape": ({"a": row("F32", [3], 0, 8)}, 8, "they must be"),
     "a huge shape": ({"a": row("F32", [2**40, 2**40], 0, 8)}, 8, "they must be"),
     "an extent below 0": ({"a": row("F32", [-2], 0, 8)}, 8, "shape"),
@@ -147,10 +147,10 @@ def test_hostile_headers(tmp_path):
     entry = b'"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
     twice = b"{" + entry + b", " + entry + b"}"
     for header, message in (
-        (twice, "a key stands twice"),
-        (b"[1, 2]", "no JSON object"),
+        (twice, "a key occurs twice"),
+        (b"[1, 2]", "not a JSON object"),
         (b"{not JSON}", "cannot be read"),
-        (b'{"a": NaN}', "not a number of JSON"),
+        (b'{"a": NaN}', "not a JSON number"),
         (b"[" * 100_000 + b"]" * 100_000, "nested too deeply|cannot be read"),
         (b"\xff\xfe{}", "cannot be read"),
     ):
@@ -208,7 +208,7 @@ def test_what_cannot_be_written(tmp_path):
     ):
         with pytest.raises(error, match=message):
             save_safetensors(arrays, path)
-    with pytest.raises(SettingError, match="belongs to a net"):
+    with pytest.raises(SettingError, match="requires a net"):
         save_safetensors({"a": np.ones(2)}, path, names="torch")
     assert not path.exists()
 
@@ -267,7 +267,7 @@ def test_the_report():
     arrays["head.fc.weight"] = arrays["head.fc.weight"][:4]
     del arrays["conv.bias"]
     arrays["extra"] = np.ones(2)
-    with pytest.raises(ModelFileError, match=r"which is as before: 6 of 8 arrays loaded; missing: conv\.b") as caught:
+    with pytest.raises(ModelFileError, match=r"which is unchanged: 6 of 8 arrays loaded; missing: conv\.b") as caught:
         load_weights(net, arrays, strict=True)
     assert "head/fc.w (6, 40) (head.fc.weight (4, 40))" in str(caught.value) and "left over: extra" in str(caught.value)
     assert equal(net, small_net()), "all or nothing"
@@ -302,7 +302,7 @@ def test_numbers_of_other_precision():
     load_weights(net, torch_arrays(source), strict=True)
     for name, array in everything(net).items():
         np.testing.assert_array_equal(array, everything(source)[name].astype(np.float32))
-    for damaged, message in (([np.nan], "holds NaN"), ([1e300], "out of the range of float32")):
+    for damaged, message in (([np.nan], "contains NaN"), ([1e300], "outside the range of float32")):
         arrays = torch_arrays(source)
         arrays["conv.bias"] = np.array(damaged * 2)
         with pytest.raises(ModelFileError, match=f"conv.bias {message}|{message}"):
@@ -357,7 +357,7 @@ def test_damaged_npz_files(tmp_path):
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)})
         archive.writestr("conv.weight.npy", header.getvalue())
-    with pytest.raises(ModelFileError, match="more than it holds"):
+    with pytest.raises(ModelFileError, match="more than it contains"):
         load_weights(small_net(), path)
 
 

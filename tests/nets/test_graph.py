@@ -852,7 +852,7 @@ ERRORS = [
     (
         second_result,
         SettingError,
-        "stochastic_pool: return_state asks for a second result; a node makes one value, leave it out",
+        "stochastic_pool: return_state requests a second result, but a node has one value; omit it",
     ),
     (wrong_channels, ShapeError, "inception_3a/conv3x3: 3 channels of input (N, 3, 8, 8) cannot be cut into groups=2"),
     (
@@ -880,13 +880,13 @@ ERRORS = [
     (array_given, GraphError, "conv: argument 1 is an array; a graph is built from values: start with g.input(…)"),
     (array_given_next, GraphError, "beside: argument 2 is an array; a graph is built from values"),
     (no_value, GraphError, "conv: value 'x' (input) is missing; call g.conv(x, channels, "),
-    (duplicate, GraphError, "a: there is a node of this name already; give another name=…, or open a scope"),
+    (duplicate, GraphError, "a: a node of this name exists already; give another name=…, or open a scope"),
     (bad_name, GraphError, "name 'a/b': a name is a string of printable characters without / and ."),
     (foreign, GraphError, "relu: elsewhere belongs to another graph; a net is built from the values of one"),
     (no_output, GraphError, "build: the graph has no output; call g.output(…), perhaps with a"),
-    (unused, GraphError, "build: unused branch: lost_relu (N, 4, 8, 8) reaches no output; join it with the others"),
+    (unused, GraphError, "build: unused branch: lost_relu (N, 4, 8, 8) reaches no output; join it with others"),
     (unused_input, GraphError, "build: unused branch: input (N, 3, 8, 8) reaches no output"),
-    (output_twice, GraphError, "output: the outputs are set already; give all of them in one call: g.output(y1, y2)"),
+    (output_twice, GraphError, "output: the outputs are already set; give all of them in one call: g.output(y1, y2)"),
     (output_array, GraphError, "output: expected values of this graph, got ndarray"),
     (late_input, GraphError, "input_2: inputs come first; call g.input before the operators"),
     (no_input, GraphError, "build: the graph has no input; call g.input(channels=…) first"),
@@ -903,7 +903,7 @@ OPEN_ERRORS = [
     (
         second_result,
         SettingError,
-        "stochastic_pool: return_state asks for a second result; a node makes one value, leave it out",
+        "stochastic_pool: return_state requests a second result, but a node has one value; omit it",
     ),
     (
         window_too_large,
@@ -1500,9 +1500,11 @@ def test_indices_go_where_indices_belong():
         g.max_unpool(y, y, kernel_size=2)
     with pytest.raises(GraphError, match=r"relu: x takes real numbers; max_pool\.indices is integers: g\.as_real\(…\)"):
         g.relu(indices)
-    with pytest.raises(GraphError, match=r"max_pool\.indices are indices beside a value; g\.output\(g\.as_index"):
+    with pytest.raises(
+        GraphError, match=r"max_pool\.indices are indices returned with a value; g\.output\(g\.as_index"
+    ):
         g.output(indices)
-    with pytest.raises(SettingError, match="return_indices asks for a second result"):
+    with pytest.raises(SettingError, match="return_indices requests a second result"):
         g.polyphase_pool(x, return_indices=True)
     with pytest.raises(GraphError, match="inputs come first"):
         g.input_indices()

@@ -117,7 +117,9 @@ def test_what_cannot_be_saved(tmp_path):
     )
     g = cnncore.Graph()
     g.output(g.apply(own, g.input(1)))
-    with pytest.raises(GraphError, match=r"own: a file cannot hold the operator 'own', which is not in cnncore\.OPS"):
+    with pytest.raises(
+        GraphError, match=r"own: a file cannot contain the operator 'own', which is not in cnncore\.OPS"
+    ):
         g.build().save(tmp_path / "x.model")
     for make in (
         lambda g, x: g.avg_pool(x, 2, stride=100_000),
@@ -414,7 +416,7 @@ HOSTILE = {
     "deep setting": (deep, "setting 'padding'"),
     "long setting": (set_setting("b", padding="p" * 10_000), "setting 'padding'"),
     "bias without array": (set_setting("b", bias=True), "array 'b.b' is missing"),
-    "array without bias": (set_setting("a", bias=False), "array 'a.b' is not one"),
+    "array without bias": (set_setting("a", bias=False), "array 'a.b' is not an array of the graph"),
     "unknown initialiser": (set_setting("b", initial="os.system"), "unknown initialiser"),
     "cycle": (set_node("a", inputs=["max_pool"]), "cycle"),
     "itself": (set_node("a", inputs=["a"]), "cycle"),
@@ -601,7 +603,7 @@ def test_wide_values_are_refused(saved):
         (b"PK\x03\x04", "a zip archive, perhaps a pickle, .*safetensors.torch.save_file"),
         (b"\x80\x02\x8a\n", "a pickle, as PyTorch writes .pt and .pth, .*not read"),
         (b"\x08\x08\x12\x07pytorch", "perhaps an ONNX file, whose name ends in .onnx, not a model file"),
-        (b"nothing known", "not a model file, or cut off"),
+        (b"nothing known", "not a model file, or truncated"),
     ],
 )
 def test_files_of_other_kinds_are_named(start, words, tmp_path):

@@ -186,10 +186,10 @@ def test_what_cannot_be_slid():
         return mixed_head(operators, size)
 
     for make, message in (
-        (lambda: models.spp_net(classes=2, seed=None), "pyramid .* takes images of any size as it is"),
+        (lambda: models.spp_net(classes=2, seed=None), "pyramid .* takes images of any size already"),
         (
             lambda: net(lambda g, h: g.linear(g.layer_norm(g.flatten(h), name="ln"), 2)),
-            "ln .*is not the same at every place",
+            "ln .*does not act on each position of a map",
         ),
         (lambda: net(lambda g, h: g.linear(g.batch_norm(g.flatten(h), name="bn"), 2)), "bn .*works on single features"),
         (lambda: net(lambda g, h: g.softmax(g.linear(g.flatten(h), 2), axis=0)), "works along axis 0"),
@@ -198,7 +198,7 @@ def test_what_cannot_be_slid():
     ):
         with pytest.raises(GraphError, match=message):
             make().to_fully_convolutional()
-    with pytest.raises(ShapeError, match="extents that fit"):
+    with pytest.raises(ShapeError, match="a size that fits"):
         models.lenet().to_fully_convolutional(size=28)
 
 
@@ -265,7 +265,7 @@ def test_what_is_never_one_vector(rng):
     net = models.network_in_network(seed=None)  # ReLU stands between its last convolution and the average
     with pytest.raises(GraphError, match="give it: to_fully_connected"):
         net.to_fully_connected()
-    with pytest.raises(GraphError, match="nothing to make linear"):
+    with pytest.raises(GraphError, match="nothing to convert"):
         net.to_fully_connected(size=32)
 
 

@@ -262,7 +262,7 @@ def test_no_kernel_is_looked_up_for_other_element_types():
     for dtype in (np.int32, np.float16, ">f4", np.int64):
         with pytest.raises(TypeError, match="neither float32 nor float64"):
             update.sgd(np.ones(3, dtype), np.ones(3, np.float32), None, 1.0, 0.0, 0.0, False)
-    with pytest.raises(ValueError, match="bytes apart"):
+    with pytest.raises(ValueError, match="4 byte elements with a stride of 5 bytes"):
         update.sgd(np.zeros(3, [("v", "f4"), ("flag", "u1")])["v"], np.ones(3, np.float32), None, 1.0, 0.0, 0.0, False)
 
 

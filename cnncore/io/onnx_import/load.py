@@ -95,7 +95,7 @@ def load_onnx(path_or_bytes: FilePath | bytes, input_shape: Sequence[Any] | None
 
     Raises
     ------
-    ModelFileError : the file is damaged or hostile, keeps data outside its folder, or has an operator that is not known here;
+    ModelFileError : the file is damaged or malicious, keeps data outside its folder, or has an operator that is not supported;
         the text names the node, its operator and what would be needed
     ImportError : the onnx package is missing: pip install 'cnncore[onnx]'
 
