@@ -14,7 +14,7 @@ from .runtime import fingerprint
 
 
 def integer(place: str, name: str, value: Any, minimum: int | None = None, maximum: int = 2**31 - 1) -> int:
-    """``value`` as a Python int between ``minimum`` and ``maximum``, or a SettingError that says what came."""
+    """``value`` as a Python int between ``minimum`` and ``maximum``, or a SettingError that reports the given value."""
     if isinstance(value, (bool, np.bool_)):
         raise SettingError(f"{place}: {name} must be an integer, got {value!r}")
     try:
@@ -29,7 +29,7 @@ def integer(place: str, name: str, value: Any, minimum: int | None = None, maxim
 
 
 def has_length(value: Any) -> TypeGuard[Sequence[Any]]:
-    """Whether ``value`` holds several things (a numpy number of no dimensions has a __len__, but no length)."""
+    """Whether ``value`` is a sequence (a numpy number of no dimensions has a __len__, but no length)."""
     return hasattr(value, "__len__") and getattr(value, "ndim", 1) != 0
 
 
@@ -55,7 +55,7 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    """Whether two arrays share an element; True where that would take long to find out."""
+    """Whether two arrays share an element; True if deciding that would take long."""
     if not np.may_share_memory(a, b):
         return False
     try:
@@ -65,7 +65,7 @@ def overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
 
 
 def check_destination(place: str, name: str, array: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Raise unless ``array`` is one that results of ``shape`` and ``dtype`` can be written into."""
+    """Raise unless results of ``shape`` and ``dtype`` can be written into ``array``."""
     expected = f"{place}: {name} must be a writeable {dtype} array of shape {shape}"
     if type(array) is not np.ndarray and not isinstance(array, np.memmap):
         raise DtypeError(f"{expected}, got {type(array).__name__}: give a numpy array, or omit it")
@@ -79,7 +79,7 @@ def check_destination(place: str, name: str, array: object, shape: tuple[int, ..
 
 
 def check_apart(place: str, written: Mapping[str, NDArray[Any]], read: Mapping[str, NDArray[Any]]) -> None:
-    """Raise if an array to be written shares memory with another one of them, or with one that is read; both name → array."""
+    """Raise if an array to be written shares memory with another such array, or with an input; both are name → array."""
     kept = [(*fingerprint.memory_of(a), name, a, False) for name, a in read.items()]
     kept += [(*fingerprint.memory_of(a), name, a, True) for name, a in written.items()]
     before: list[tuple[int, int, str, NDArray[Any], bool]] = []  # those that reach as far as the next one
@@ -92,7 +92,7 @@ def check_apart(place: str, written: Mapping[str, NDArray[Any]], read: Mapping[s
 
 
 def ordinary_array(place: str, name: str, array: Any, either: bool = False) -> NDArray[Any]:
-    """``array`` as a numpy float32 or float64 array in native byte order whose strides are whole elements.
+    """``array`` as a numpy float32 or float64 array in native byte order whose strides are multiples of the item size.
 
     Anything with ``__array__`` or ``__dlpack__`` is accepted; read-only arrays and strides of either sign need no copy.
     """
@@ -137,7 +137,7 @@ def mask_array(place: str, name: str, array: Any) -> NDArray[Any]:
 
 
 def check_unmasked(place: str, name: str, array: object) -> None:
-    """Raise if some elements of a numpy.ma array are masked: nothing here leaves them out."""
+    """Raise if some elements of a numpy.ma array are masked, since operators do not support masks."""
     if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
         raise DtypeError(
             f"{place}: {np.ma.count_masked(array)} of {array.size} elements of {name} are masked, but masks are not "
@@ -158,7 +158,7 @@ def _from_outside(place: str, name: str, array: Any) -> NDArray[Any]:
 def number(
     minimum: float | None = None, maximum: float | None = None, above: float | None = None, below: float | None = None
 ) -> Callable[[str, str, Any], float]:
-    """A check that a setting is a finite number within bounds; ``above`` and ``below`` are open bounds."""
+    """A check that a setting is a finite number within bounds; ``above`` and ``below`` are exclusive bounds."""
 
     def check(place: str, name: str, value: Any) -> float:
         try:

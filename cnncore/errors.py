@@ -78,7 +78,7 @@ class KinkWarning(UserWarning):
 
 
 def unknown_name(place: str, what: str, name: object, names: Iterable[str], then: str = "There are") -> str:
-    """The text of an error about a name that is not among ``names``, with the nearest one.
+    """The message about a name that is not among ``names``, with the nearest one as a suggestion.
 
     ``then`` introduces the list of names; with a full stop it replaces a list that would be too long.
     """
@@ -102,7 +102,7 @@ _SHAPE = re.compile(r"\((?:None|\d+)(?:, (?:None|\d+))*,?\)")
 def with_node_path(
     error: Exception, op: Any, path: str, branches: Sequence[tuple[str, Sequence[int | None]]] = ()
 ) -> Exception:
-    """The same error with the node's path in place of the operator's name, and the branches' shapes where several join."""
+    """The same error with the node's path instead of the operator's name, and the branches' shapes if several join."""
     text = str(error)
     text = text.removeprefix(f"{op.name}: ").removeprefix("layer: ")
     if not text.startswith(f"{path}: "):
@@ -121,7 +121,7 @@ def with_node_path(
 
 
 def printable(text: str, kept: str = "") -> str:
-    r"""``text`` as it can be printed, written into any file and read back: what is no printable character as its escape.
+    r"""``text`` with every character that is not printable replaced by its escape sequence.
 
     Names come from file systems and untrusted files; they may contain undecodable bytes, line breaks, NUL.
 
@@ -132,6 +132,6 @@ def printable(text: str, kept: str = "") -> str:
 
 
 def escaped(letter: str) -> str:
-    """The escape of a character; of a byte that is no text, as Python keeps it in names of files, that byte."""
+    """The escape sequence of a character; of an undecodable byte, which Python keeps as a surrogate, that of the byte."""
     code = ord(letter)
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else letter.encode("unicode_escape").decode("ascii")

@@ -47,7 +47,7 @@ def check_total(name: object, size: int, way_out: str) -> None:
 
 
 def npz_arrays(file: FilePath, most_entries: int, way_out: str) -> dict[str, NDArray[Any]]:
-    """Name → array of an npz file, numbers only, never a pickle; what is wrong with it is a DataError.
+    """Name → array of an npz file, numbers only, never a pickle; an invalid file raises a DataError.
 
     Parameters
     ----------

@@ -57,12 +57,12 @@ KERAS_NORM_ENDINGS = {"w": "gamma", "b": "beta", "running_mean": "moving_mean", 
 
 
 def torch_name(path: str, argument: str, table: Mapping[str, str]) -> str:
-    """What PyTorch calls an array: its module's path and weight, bias, running_mean …"""
+    """The name of an array in PyTorch: its module's path and weight, bias, running_mean …"""
     return f"{table.get(path, path.replace('/', '.'))}.{TORCH_ENDINGS.get(argument, argument)}"
 
 
 def keras_name(node: Node, argument: str) -> str:
-    """What Keras calls an array: its layer's path and kernel, bias, gamma …"""
+    """The name of an array in Keras: its layer's path and kernel, bias, gamma …"""
     normalises = any(owned.name.endswith(".running_mean") for owned in node.owned) or node.op.name.endswith("_norm")
     depthwise = argument == "w" and (node.op.name == "depthwise_conv" or node.owned[0].shape[1:2] == (1,))
     endings = KERAS_NORM_ENDINGS if normalises else KERAS_ENDINGS
@@ -70,7 +70,7 @@ def keras_name(node: Node, argument: str) -> str:
 
 
 def name_candidates(net: Net, names: Names) -> list[dict[str, Any]]:
-    """Possible tables of names, each our name → theirs: the one that finds the most arrays is meant."""
+    """Candidate tables of names, each our name → theirs; the one that finds most arrays is used."""
     own = [(owned.name, node, owned.name.rpartition(".")[2]) for node in net.graph.nodes for owned in node.owned]
     if isinstance(names, Mapping):
         paths = {node.path for _, node, _ in own}
@@ -93,7 +93,7 @@ def name_candidates(net: Net, names: Names) -> list[dict[str, Any]]:
 
 
 def torch_names_of(net: Net) -> dict[str, str]:
-    """Our name → PyTorch's, from the table that knows the most of the net's nodes and the fewest others."""
+    """Our name → PyTorch's, from the table that covers most of the net's nodes and the fewest others."""
     paths = {node.path for node in net.graph.nodes if node.owned}
     table = max(TORCH_TABLES.values(), key=lambda table: (len(paths & table.keys()), -len(table)))
     own = [(owned.name, node) for node in net.graph.nodes for owned in node.owned]
@@ -104,7 +104,7 @@ def torch_names_of(net: Net) -> dict[str, str]:
 
 
 def load_safetensors(path: FilePath) -> dict[str, NDArray[Any]]:
-    """Name → array of a safetensors file. float16 and bfloat16 come as float32, everything else as it is.
+    """Name → array of a safetensors file. float16 and bfloat16 are converted to float32, other types are kept.
 
     Nothing in the file is executed.
 
@@ -193,7 +193,7 @@ def as_array(place: str, value: Any) -> NDArray[Any]:
 
 
 def arrays_from(source: Any) -> dict[str, NDArray[Any]]:
-    """Name → array from a mapping, a state dict, or a file by its kind."""
+    """Name → array from a mapping, a state dict, or a file, by its format."""
     if isinstance(source, Mapping):
         nested = source.get("state_dict")
         if isinstance(nested, Mapping):
@@ -226,7 +226,7 @@ def arrays_from(source: Any) -> dict[str, NDArray[Any]]:
 def load_weights(
     net: Net, source: FilePath | Mapping[str, Any], names: Names = "torch", layout: str = "OIHW", strict: bool = False
 ) -> WeightsReport:
-    """Put weights from elsewhere into ``net``, by name; return a :class:`WeightsReport` of what went where.
+    """Load weights of another framework into ``net``, by name; return a :class:`WeightsReport`.
 
     Parameters
     ----------
@@ -305,7 +305,7 @@ def load_weights(
 
 
 def tidied(name: str) -> str:
-    """A name without what wrappers put before it and TensorFlow behind it."""
+    """A name without the prefixes of wrappers and the suffixes of TensorFlow."""
     for wrapper in WRAPPERS:
         name = name.removeprefix(wrapper)
     return name.removesuffix(":0")
@@ -315,7 +315,7 @@ def tidied(name: str) -> str:
 
 
 def reordering(net: Net) -> dict[str, Callable[[NDArray[Any]], NDArray[Any] | None]]:
-    """Our name → the function that brings an array of TensorFlow into our order of axes (None: it has another rank)."""
+    """Our name → the function that converts an array of TensorFlow to our order of axes (None: the rank differs)."""
     _, shapes = infer(net.graph, [row.shape for row in net.graph.inputs], net.dtype)
     first = len(net.graph.inputs)
     flattened = {}  # value → (C, *spatial) of the image whose numbers it holds in a row
@@ -392,7 +392,7 @@ class WeightsReport:
 
     @property
     def complete(self) -> bool:
-        """Whether everything matched and nothing is left over."""
+        """Whether everything matched and nothing is unused."""
         return not (self.missing or self.misfits or self.unused)
 
     def text(self, most: int = SHOWN) -> str:

@@ -56,7 +56,7 @@ def googlenet(
     size: int | None = None,
     largest_kernel: int = 5,
 ) -> Net:
-    """The network of table 1: local response normalisation, ceil-mode poolings, nine Inception modules.
+    """The network of table 1: local response normalisation, ceil-mode pooling, nine Inception modules.
 
     Parameters
     ----------

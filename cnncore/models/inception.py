@@ -137,7 +137,7 @@ def inception_module(
 
 
 def small_inception(classes: int = 10, channels: int = 1, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
-    """Four Inception modules for small images, 28×28 digits above all; any size from 2×2 on is taken.
+    """Four Inception modules for small images, such as 28×28 digits; any size from 2×2 on is accepted.
 
     Normalisation is over groups of channels of one image (Wu & He 2018, arXiv:1803.08494), not over the batch: in a
     large image of a digit the edges are a smaller part than in a small one, so that statistics recorded over images of

@@ -93,7 +93,7 @@ def mobilenet_v2(
 
 
 def inverted_residual(g: Graph, x: Value, t: int, channels: int, stride: int, name: str) -> Value:
-    """Table 1 and figure 4d: 1×1 to t times as many channels, a depthwise 3×3, a linear 1×1; around it x, where shapes allow."""
+    """Table 1 and figure 4d: 1×1 to t times the channels, depthwise 3×3, linear 1×1; residual if the shapes allow it."""
     wide = t * x.shape[1]
     with g.scope(name):
         h = x if t == 1 else conv_norm(g, x, wide, 1, "expand", "batch", "relu6")

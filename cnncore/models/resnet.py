@@ -109,7 +109,7 @@ def bottleneck_block(g: Graph, x: Value, width: int, stride: int, name: str) -> 
 
 
 def shortcut(g: Graph, x: Value, channels: int, stride: int) -> Value:
-    """x itself, or where its shape is another than the sum's a 1×1 convolution of it."""
+    """x itself, or a 1×1 convolution of it if its shape differs from that of the sum."""
     if stride == 1 and x.shape[1] == channels:
         return x
     return conv_norm(g, x, channels, 1, "project", "batch", activation=None, stride=stride)

@@ -135,7 +135,7 @@ def _check_example(
     order: str,
     example: tuple[ArrayLike, ArrayLike],
 ) -> None:
-    """Raise unless the converted weights make the example's scores of its image."""
+    """Raise unless the converted weights reproduce the scores of the example."""
     image, scores = (ordinary_array(place, f"example[{i}]", a).astype(np.float64) for i, a in enumerate(example))
     if image.shape != shape or scores.shape != (len(w),):
         raise ShapeError(

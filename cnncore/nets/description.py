@@ -15,7 +15,7 @@ MOST_DEPTH = 4  # of sequences within settings
 
 
 def structure_of(model: Any) -> Structure:
-    """The structure that the description in a model file stands for, within the limits of files."""
+    """The structure described in a model file, within the limits of files."""
     check_model(model)
     return Graph.from_description(model["graph"], most_extent=MOST_EXTENT).structure()
 
@@ -64,7 +64,7 @@ def check_model(model: Any) -> None:
 
 
 def _modest(value: Any, depth: int, most: int) -> bool:
-    """Whether a setting of a file is plain and small: numbers, short strings, short sequences of them."""
+    """Whether a setting of a file is plain and small: numbers, short strings, short sequences of these."""
     if isinstance(value, list):
         return depth > 0 and len(value) <= 64 and all(_modest(item, depth - 1, most) for item in value)
     if isinstance(value, str):

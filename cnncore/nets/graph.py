@@ -150,7 +150,7 @@ class Graph(OperatorMethods):
         return self._value(path, row.shape, role)
 
     def input_indices(self, name: str | None = None) -> Value:
-        """An input of N integers, for operators that take indices: the number of the image that each box lies in.
+        """An input of N integers, for operators that take indices, such as the image index of each box.
 
         Parameters
         ----------
@@ -203,7 +203,7 @@ class Graph(OperatorMethods):
     def apply(
         self, op: Op, *arguments: Any, name: str | None = None, activation: str | None = None, **settings: Any
     ) -> Any:
-        """Apply ``op``, an operator of cnncore.OPS or one of your own, as the method of its name would.
+        """Apply ``op``, an operator of cnncore.OPS or one of your own, like the method of its name.
 
         Parameters
         ----------
@@ -306,7 +306,7 @@ class Graph(OperatorMethods):
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any], most_extent: int | None = None) -> Graph:
-        """The graph of a ``Structure.description()``; its nodes may stand in any order, cycles are found and named.
+        """The graph of a ``Structure.description()``; its nodes may be in any order; cycles are detected and named.
 
         Parameters
         ----------
@@ -390,7 +390,7 @@ class Graph(OperatorMethods):
 
     @staticmethod
     def _arguments(op: Op, values: Sequence[Any], owned: Sequence[ParameterSpec]) -> tuple[Any, ...]:
-        """(value numbers, those of indices by argument, shapes) for every array argument, those that the layer owns included."""
+        """(value numbers, those of indices by argument, shapes) for every array argument, including those that the layer owns."""
         own = {p.name for p in op.layer.parameters}
         rest = iter(values)
         rows = op.rows(len(values)) if op.variadic else op.arrays

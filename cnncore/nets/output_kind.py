@@ -87,7 +87,7 @@ def output_of(structure: Structure, shapes: Sequence[Any], value: int) -> Output
 
 
 def plain_kind(shape: tuple[int | None, ...]) -> str:
-    """The kind of numbers without bounds."""
+    """The kind of unbounded outputs."""
     if set(shape[2:]) - {1}:
         return "maps"
     return "values" if len(shape) < 2 or shape[1] == 1 else "logits"  # softmax of a lone number is 1

@@ -14,7 +14,7 @@ from ..errors import ShapeError, unknown_name
 
 
 class Arrays(MutableMapping[str, NDArray[Any]]):
-    """Arrays by name: the names are fixed, each array keeps its shape and dtype.
+    """Arrays by name: the names, shapes and dtypes are fixed.
 
     ``arrays[name] = numbers`` copies the numbers into a new array; editing ``arrays[name]`` in place works as well: whoever
     takes an array out may be editing it for as long as it is referred to (see :meth:`versions`).
@@ -68,7 +68,7 @@ class Arrays(MutableMapping[str, NDArray[Any]]):
 
 
 def references(arrays: Mapping[str, NDArray[Any]]) -> dict[str, int]:
-    """How many references there are to each array of a dict, those of this function included."""
+    """The number of references to each array of a dict, including those of this function."""
     return {name: sys.getrefcount(array) for name, array in arrays.items()}
 
 

@@ -303,7 +303,7 @@ class Profile:
 
     @property
     def operators(self) -> list[str]:
-        """Names of the operators, those that take longest first."""
+        """Names of the operators, the slowest first."""
         names = dict.fromkeys(row.operator for row in self.rows)
         return sorted(names, key=lambda name: -sum(self.total(stage, name).seconds for stage in self.stages))
 

@@ -102,7 +102,7 @@ class Structure:
         return (*(i.role for i in self.inputs), *(n.op.yields for n in self.nodes))
 
     def indices_name(self, value: int) -> str:
-        """The name of a value that is no real numbers, or of the indices that a node returns beside its value."""
+        """The name of a value that is not real, or of the indices that a node returns with its value."""
         return self.names[value] + INDICES * (self.roles[value] == "real")
 
     def number(self, name: str, place: str = "net") -> int:
@@ -146,7 +146,7 @@ class Structure:
 
 
 def plain_setting(path: str, name: str, value: Any) -> Any:
-    """A setting as JSON knows it; sequences become lists."""
+    """A setting as JSON represents it; sequences become lists."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (tuple, list)):

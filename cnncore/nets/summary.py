@@ -78,12 +78,12 @@ class Summary:
 
     @property
     def parameters(self) -> int:
-        """How many numbers are trained."""
+        """Number of trained parameters."""
         return sum(row.parameters for row in self.rows)
 
     @property
     def state(self) -> int:
-        """How many numbers training keeps beside the parameters, such as running means."""
+        """Number of values in buffers, such as running means."""
         return sum(row.state for row in self.rows)
 
     @property
@@ -141,7 +141,7 @@ class Summary:
 
 
 def shortened(path: str, inputs: Sequence[str]) -> str:
-    """Names of a node's inputs as seen from its own scope; long lists end in …"""
+    """Names of a node's inputs relative to its own scope; long lists end in …"""
     scope = path.rpartition("/")[0] + "/"
     text = ", ".join(name.removeprefix(scope) for name in inputs)
     return text if len(text) <= MOST_NAMES else text[: MOST_NAMES - 1] + "…"
@@ -184,7 +184,7 @@ UNSEEING = ((), None)  # of values that see nothing of the image: constants
 
 
 def receptive_field(fields: Sequence[Any], node: Node, call: Any) -> Any:
-    """(reach, step) per axis in the input image of one value of the node: the largest of its branches; None: everything.
+    """(extent, stride) per axis, in the input image, of a node's receptive field: the largest of its branches; None: everything.
 
     A window of reach k and stride s over values that reach r and lie j apart reaches r + (k − 1) j, and its values lie s j apart.
     """

@@ -31,7 +31,7 @@ PEAK_TASKS = 4  # per thread: one that wakes late is helped by the others
 
 
 def targets() -> list[str]:
-    """Names of the CPU targets that this machine can run, plainest first.
+    """Names of the CPU targets that this machine can run, the most basic first.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def targets() -> list[str]:
 
 
 def target(name: str | None = None) -> Any:
-    """Name of the target that runs now; with ``name``, force that one: at once, and until a ``with`` block ends.
+    """Name of the current target; with ``name``, force that one, either permanently or until a ``with`` block ends.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def target(name: str | None = None) -> Any:
 
 
 def _current_name(name: str, stacklevel: int) -> str:
-    """``name``, or what a target is called now that earlier versions called so."""
+    """``name``, or the current name of a target that was renamed."""
     if name != "definition":
         return name
     warnings.warn(

@@ -85,7 +85,7 @@ def threads(n: int) -> Iterator[None]:
 
 
 def default_threads() -> int:
-    """CNNCORE_NUM_THREADS, else OMP_NUM_THREADS, else the processors this process may use (affinity and cgroup quota)."""
+    """CNNCORE_NUM_THREADS, else OMP_NUM_THREADS, else the processors of this process (affinity and cgroup quota)."""
     for variable in ("CNNCORE_NUM_THREADS", "OMP_NUM_THREADS"):
         text = os.environ.get(variable, "").split(",")[0].strip()
         if text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0:
@@ -98,7 +98,7 @@ def default_threads() -> int:
 
 
 def _cgroup_processors() -> float:
-    """Processors that a container's quota allows; infinite where there is none."""
+    """Number of processors within a container's quota; infinite if there is none."""
     try:
         with open("/sys/fs/cgroup/cpu.max") as file:
             quota, period = file.read().split()

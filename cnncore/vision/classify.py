@@ -283,7 +283,7 @@ class Classifier:
         return found[0], found[1]
 
     def familiar_size(self, size: Sequence[int]) -> tuple[int, ...]:
-        """``size`` if it is in the range of sizes of the training, else the nearest that is.
+        """``size`` if it is within the range of sizes of the training, else the nearest size within it.
 
         Proportions are kept as far as the range allows. A net knows things as large as it has seen them: far out of the
         range its answers are guesses.
@@ -425,7 +425,7 @@ def accuracy_by_size(classifier: Classifier, dataset: Any) -> list[tuple[tuple[i
 
 
 def read_model(path: FilePath) -> tuple[Net, FilePath]:
-    """(net, path of the file) of a model file, ours or an ONNX file, or of a folder that ``train`` made."""
+    """(net, path of the file) of a model file (our own format or ONNX), or of an output folder of ``train``."""
     if os.path.isdir(path):
         inside = pathlib.Path(path) / "model.safetensors"
         if not inside.is_file():

@@ -29,7 +29,7 @@ CLASSIFIERS = ("conv", "linear")
 
 
 def class_activation_map(net: Net, x: NDArray[Any], class_index: int | None = None) -> NDArray[Any]:
-    """Where the evidence for a class lies: the map whose mean is the class score. ::
+    """The class activation map: the map whose mean is the score of the class. ::
 
         score_k = b_k + Σ_c w[k, c] · mean over (h, w) of f_c(h, w)  =  mean over (h, w) of map_k(h, w)
         map_k(h, w) = b_k + Σ_c w[k, c] f_c(h, w)
@@ -174,7 +174,7 @@ def head(structure: Structure) -> tuple[int, Node | None]:
 
 
 def feature_maps(net: Net, x: NDArray[Any], names: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """What the nodes called ``names`` make of the images ``x``: name → array, outside training.
+    """The outputs of the nodes called ``names`` for the images ``x``: name → array, in inference mode.
 
     Parameters
     ----------

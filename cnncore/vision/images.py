@@ -226,7 +226,7 @@ TIFF_BITS, TIFF_LARGEST = 258, 281  # tags BitsPerSample and MaxSampleValue (TIF
 
 
 def _deep_samples(name: str, samples: NDArray[Any], tags: Any) -> NDArray[Any]:
-    """8 bits of samples of 16 or 32 bits. The file says which of them is white, or else a warning, what is taken for it."""
+    """8 bits of samples of 16 or 32 bits. White is the maximum declared in the file, else it is assumed, with a warning."""
     if samples.min() < 0 or samples.max() > 0xFFFF:
         raise DataError(
             f"{name}: samples from {samples.min()} to {samples.max()}; expected 8 or 16 bits. Convert the image to 8 bits"
@@ -597,7 +597,7 @@ def write_png(path: FilePath | None, image: NDArray[Any]) -> bytes:
 
 
 def png_data_uri(image: NDArray[Any]) -> str:
-    """Return the image as a ``data:`` address, to be put into the ``src`` of an HTML ``img``.
+    """Return the image as a ``data:`` URI for the ``src`` of an HTML ``img``.
 
     Parameters
     ----------
@@ -705,7 +705,7 @@ def colormap(values: ArrayLike, low: float | None = None, high: float | None = N
 def overlay(
     image: NDArray[Any], heat: ArrayLike, strength: float = 0.6, low: float | None = None, high: float | None = None
 ) -> NDArray[Any]:
-    """Lay a heat map over an image: the hotter a place, the more of the colour covers it.
+    """Overlay a heat map on an image; opacity increases with heat.
 
     Parameters
     ----------
@@ -775,13 +775,13 @@ UNREAD_SUFFIXES = (
 
 
 def counted_kinds(files: Sequence[pathlib.Path]) -> str:
-    """How many files there are of which kind."""
+    """The number of files of each format."""
     counts = Counter(entry.suffix.lower() or "no suffix" for entry in files)
     return ", ".join(f"{count} of {printable(kind)}" for kind, count in counts.most_common(3))
 
 
 def warn_of_unread(folder: pathlib.Path, unread: Sequence[pathlib.Path]) -> None:
-    """Say that pictures are left out."""
+    """Warn that images are skipped."""
     warnings.warn(
         f"{printable(str(folder))}: {counted_kinds(unread)} are skipped (unsupported formats); convert them to .png or .jpg",
         UserWarning,

@@ -127,7 +127,7 @@ class Preprocessing:
 
     @property
     def frames(self) -> bool:
-        """Whether images are brought to a size of their own before the net sees them."""
+        """Whether images are resized or cropped."""
         return self.resize is not None or self.crop is not None
 
     def framed(self, pixels: NDArray[Any], crop: Sequence[int] | None = None) -> NDArray[Any]:
@@ -176,13 +176,13 @@ class Preprocessing:
 
 
 def centre(pixels: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
-    """The cut of ``size`` from the middle; an odd rest is one pixel more below and to the right."""
+    """The centre crop of ``size``; if the margins differ, the bottom and the right one are one pixel larger."""
     first = [(have - want) // 2 for have, want in zip(pixels.shape[:2], size, strict=True)]
     return pixels[first[0] : first[0] + size[0], first[1] : first[1] + size[1]]
 
 
 def extent(value: Any) -> bool:
-    """Whether a value of a file is a number of pixels."""
+    """Whether a value from a file is a valid number of pixels."""
     return type(value) is int and 0 < value <= MOST_PIXELS_ALONG
 
 
@@ -247,7 +247,7 @@ def read_classes(path: FilePath) -> list[str]:
 
 
 def decoded(path: FilePath, content: bytes) -> str:
-    """The text of a file in UTF-8, or in UTF-16 with the mark that programs on Windows begin it with."""
+    """The text of a file in UTF-8, or in UTF-16 with a byte order mark."""
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         text = content.decode(encoding)
@@ -284,7 +284,7 @@ def preset(name: str) -> dict[str, Any]:
 
 
 def normalise(images: ArrayLike, mean: ArrayLike, std: ArrayLike) -> NDArray[Any]:
-    """Turn pixels into what a network takes: (pixel / 255 − mean) / std, float32, channels first.
+    """Normalise pixels for a network: (pixel / 255 − mean) / std, float32, channels first.
 
     Parameters
     ----------

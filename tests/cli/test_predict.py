@@ -281,7 +281,7 @@ def test_where_maps_cannot_go(model, pictures, tmp_path):
         "predict", model, pictures / "28x28.png", "--cam", "no/a.svg", cwd=tmp_path, match="no/a.svg: cannot be written"
     )
     (tmp_path / "file").write_text("")
-    fails("predict", model, pictures, "--cam", "file", cwd=tmp_path, match="file: cannot be made")
+    fails("predict", model, pictures, "--cam", "file", cwd=tmp_path, match="file: cannot be created")
 
 
 def test_lenet_has_no_map_and_says_so(tmp_path, pictures):

@@ -1504,7 +1504,9 @@ def test_indices_go_where_indices_belong():
         g.max_unpool(y, y, kernel_size=2)
     with pytest.raises(GraphError, match=r"relu: x takes real numbers; max_pool\.indices is integers: g\.as_real\(…\)"):
         g.relu(indices)
-    with pytest.raises(GraphError, match=r"max_pool\.indices are indices beside a value; g\.output\(g\.as_index"):
+    with pytest.raises(
+        GraphError, match=r"max_pool\.indices are indices returned with a value; g\.output\(g\.as_index"
+    ):
         g.output(indices)
     with pytest.raises(SettingError, match="return_indices requests a second result"):
         g.polyphase_pool(x, return_indices=True)

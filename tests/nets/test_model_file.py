@@ -416,7 +416,7 @@ HOSTILE = {
     "deep setting": (deep, "setting 'padding'"),
     "long setting": (set_setting("b", padding="p" * 10_000), "setting 'padding'"),
     "bias without array": (set_setting("b", bias=True), "array 'b.b' is missing"),
-    "array without bias": (set_setting("a", bias=False), "array 'a.b' is not one"),
+    "array without bias": (set_setting("a", bias=False), "array 'a.b' is not an array of the graph"),
     "unknown initialiser": (set_setting("b", initial="os.system"), "unknown initialiser"),
     "cycle": (set_node("a", inputs=["max_pool"]), "cycle"),
     "itself": (set_node("a", inputs=["a"]), "cycle"),
