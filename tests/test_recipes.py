@@ -69,7 +69,7 @@ PAGES = {
     ),
     "convolution_algorithm": Recipe(
         "small_tiles",
-        10,
+        4,  # some of them once for every CPU target of the machine
         "cnncore/operators/convolution/reference.pyx",
         "    return scratch_of_units(p, of)\n\n\ncdef Correlator SMALL",
         # the tasks, more now, are not counted anew
