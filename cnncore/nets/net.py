@@ -1108,7 +1108,7 @@ class Backward:
         self.gradients: MutableMapping[str, NDArray[Any]] = {}
 
     def __call__(self, *dys: ArrayLike | None, gradients: MutableMapping[str, NDArray[Any]] | None = None) -> Any:
-        """Gradients of the needs_gradient inputs, a lone one bare; None where none is needs_gradient.
+        """Gradients of the inputs for which they were asked, a lone one bare; None where none was asked for.
 
         Parameters
         ----------

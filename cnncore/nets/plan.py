@@ -544,7 +544,7 @@ class Plan:
         return results, tape, updates
 
     def run_backward(self, workspace, tape, dys, gradients, clock=iter):
-        """Gradients of the needs_gradient inputs as fresh plain arrays; those of parameters are put into ``gradients`` by name.
+        """Gradients of the inputs that need one, as fresh plain arrays; those of parameters are put into ``gradients`` by name.
 
         Arrays that ``gradients`` already holds are written, so that they can be reused from step to step.
         """

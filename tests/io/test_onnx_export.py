@@ -21,7 +21,7 @@ from cnncore.io.onnx_export.nodes import EXPORTERS, REFUSED
 from cnncore.io.onnx_export.pooling import STRATEGIES
 from cnncore.models import NETWORKS
 
-JUDGE = "ONNX Runtime, of files written"
+ORACLE = "ONNX Runtime, of files written"
 
 
 # ── Every operator ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -69,7 +69,7 @@ def test_operators(op):
         assert count == 0
         return
     assert count > 0
-    compared_with(JUDGE, op)
+    compared_with(ORACLE, op)
 
 
 @pytest.mark.parametrize("op", operators(lambda op: op.name not in NOT_COMPARED))
@@ -285,7 +285,7 @@ def test_unpooling(pooling, unpooling, size, rng):
     g.output(g.max_unpool(g.relu(y), places, **unpooling))
     net = g.build()
     assert_written(net, (rng.standard_normal((2, 3, 7, 7)).astype(np.float32),), cnncore.io.save_onnx(net))
-    compared_with(JUDGE, cnncore.max_unpool)
+    compared_with(ORACLE, cnncore.max_unpool)
 
 
 def test_indices_that_onnx_lacks():
