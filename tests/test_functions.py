@@ -74,7 +74,7 @@ def c_functions(text):
     text = re.sub(r"/\*.*?\*/|//[^\n]*", lambda found: "\n" * found[0].count("\n"), text, flags=re.DOTALL)
     text = re.sub(r'"(?:\\.|[^"\\\n])*"', '""', text)
     for found in re.finditer(
-        r"^(?=[A-Za-z_])([^\n;{}=]*\((?:[^;{}=])*\))\s*\{(.*?)^\}", text, re.MULTILINE | re.DOTALL
+        r"^(?=[A-Za-z_])([^\n;{}=]*\((?:[^;{}=#])*\))\s*\{(.*?)^\}", text, re.MULTILINE | re.DOTALL
     ):
         if not found[1].startswith(("typedef", "struct", "union", "enum")):
             name = re.search(r"(K\(\w+\)|\w+)\s*\((?!.*\)\s*\w+\s*\()", found[1], re.DOTALL)

@@ -10,7 +10,7 @@ from tasks.testing import bench, coverage, docs, matrix, test
 COMMANDS = {
     build: "install the package here, editable, with all tools",
     test: "run the tests; choose a CPU target, bounds checks or sanitizers",
-    lint: "check (or mend, with --fix) the style of Python, Cython and workflows",
+    lint: "check (or mend, with --fix) the style of Python, Cython, C and workflows",
     typecheck: "check the type hints, and the stubs against what is imported",
     generate: "write what is derived from the operators' schemas: stubs, docs, pictures",
     docs: "the same, and run every example in the documentation",

@@ -9,9 +9,9 @@
  * order: rounding errors grow with the length of a chain, and whichever tile y[i, j] falls into, the result is the same.
  */
 #if VECTOR_REGISTERS >= 32
-#define ROWS 14             /* 14 × 2 sums, 2 vectors of the panel, 1 value of A */
+#define ROWS 14 /* 14 × 2 sums, 2 vectors of the panel, 1 value of A */
 #else
-#define ROWS 6              /* 6 × 2 sums, 2 + 1 */
+#define ROWS 6 /* 6 × 2 sums, 2 + 1 */
 #endif
 
 #define CHAIN 160
@@ -26,25 +26,23 @@ typedef struct {
     const int64_t *offset;
     int64_t runs, length;
     const REAL *panel;
-    const int64_t *panel_offset;    /* where in it each run begins; NULL: one after the other */
+    const int64_t *panel_offset; /* where in it each run begins; NULL: one after the other */
     REAL *y;
-    int64_t y_row;          /* from row to row of y; columns lie side by side */
-    int64_t columns;        /* how many columns of the panel y has */
-    const REAL *bias;       /* added to every row, as long as the panel is wide; NULL: none */
-    const REAL *row_bias;   /* added to every column; NULL: none */
+    int64_t y_row;        /* from row to row of y; columns lie side by side */
+    int64_t columns;      /* how many columns of the panel y has */
+    const REAL *bias;     /* added to every row, as long as the panel is wide; NULL: none */
+    const REAL *row_bias; /* added to every column; NULL: none */
     int64_t row_bias_step;
-    const REAL *ahead;      /* fetched during the sum, for a panel or a later product; NULL: nothing */
+    const REAL *ahead; /* fetched during the sum, for a panel or a later product; NULL: nothing */
     int64_t ahead_step;
-    int accumulate;         /* add to what y holds */
-    int fetch_y;            /* y is not in the cache: fetch it during the sum, which else would wait for it at its end */
-    int clamp;              /* y is held between these two: */
+    int accumulate; /* add to what y holds */
+    int fetch_y;    /* y is not in the cache: fetch it during the sum, which else would wait for it at its end */
+    int clamp;      /* y is held between these two: */
     REAL lower, upper;
 } K(product);
 
 /* Whether the epilogue of a correlation holds y between bounds. */
-static inline int K(clamps)(const cnn_correlation *p) {
-    return p->lower > -__builtin_inf() || p->upper < __builtin_inf();
-}
+static inline int K(clamps)(const cnn_correlation *p) { return p->lower > -__builtin_inf() || p->upper < __builtin_inf(); }
 
 /* NaN stays. */
 static inline vreal K(clamped)(vreal y, REAL lower, REAL upper) {
@@ -54,9 +52,7 @@ static inline vreal K(clamped)(vreal y, REAL lower, REAL upper) {
 }
 
 /* A stretch is complete: into `total`, and back to zero. */
-static inline __attribute__((always_inline)) void K(end_stretch)(
-    vreal (*sum)[2], REAL *total, const int stretches, const int rows, const int vectors
-) {
+ALWAYS_INLINE void K(end_stretch)(vreal (*sum)[2], REAL *total, const int stretches, const int rows, const int vectors) {
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
@@ -72,14 +68,12 @@ static inline __attribute__((always_inline)) void K(end_stretch)(
 
 /* Each column of `sum` over one stretch after the other, in the order of the runs. `total`, for the stretches that are complete, is
  * memory of the caller, so that it takes no registers. */
-static inline __attribute__((always_inline)) void K(sum_terms)(
-    const K(product) *p, vreal (*sum)[2], REAL *total, const int rows, const int vectors
-) {
+ALWAYS_INLINE void K(sum_terms)(const K(product) *p, vreal (*sum)[2], REAL *total, const int rows, const int vectors) {
     const REAL *b = p->panel;
     const int64_t row = p->row, step = p->step;
-    const REAL *ahead = p->ahead ? p->ahead : b;    /* or, again and again, what is there already */
+    const REAL *ahead = p->ahead ? p->ahead : b; /* or, again and again, what is there already */
     const int64_t ahead_step = p->ahead ? p->ahead_step : 0;
-    int64_t left = CHAIN;   /* of the stretch */
+    int64_t left = CHAIN; /* of the stretch */
     int stretches = 0;
     for (int64_t run = 0; run < p->runs; run++) {
         /* Every fifth row has a pointer of its own, and the four behind it are multiples of one step away: that fits in
@@ -131,9 +125,7 @@ static inline __attribute__((always_inline)) void K(sum_terms)(
 
 /* What is done to sums on their way to y, decided once for all of them: where it was decided for each, or where one of these loops
  * kept its counter, the compiler sent the sums to memory and back at every tile. */
-static inline __attribute__((always_inline)) void K(finish_sums)(
-    const K(product) *p, vreal (*sum)[2], const int rows, const int vectors
-) {
+ALWAYS_INLINE void K(finish_sums)(const K(product) *p, vreal (*sum)[2], const int rows, const int vectors) {
     if (p->bias) {
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++) {
@@ -156,9 +148,7 @@ static inline __attribute__((always_inline)) void K(finish_sums)(
     }
 }
 
-static inline __attribute__((always_inline)) void K(multiply_rows)(
-    const K(product) *p, REAL *total, const int rows, const int vectors
-) {
+ALWAYS_INLINE void K(multiply_rows)(const K(product) *p, REAL *total, const int rows, const int vectors) {
     vreal sum[ROWS][2];
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
@@ -168,7 +158,7 @@ static inline __attribute__((always_inline)) void K(multiply_rows)(
         for (int i = 0; i < rows; i++)
             for (int v = 0; v < vectors; v++) __builtin_prefetch(p->y + i * p->y_row + v * LANES, 1);
     K(sum_terms)(p, sum, total, rows, vectors);
-    const int64_t last = p->columns - (vectors - 1) * LANES;    /* columns under the last vector */
+    const int64_t last = p->columns - (vectors - 1) * LANES; /* columns under the last vector */
     if (p->accumulate) {
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++)
@@ -184,10 +174,8 @@ static inline __attribute__((always_inline)) void K(multiply_rows)(
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++) {
             REAL *y = p->y + i * p->y_row + v * LANES;
-            if (v < vectors - 1 || last == LANES)
-                K(store)(y, sum[i][v]);
-            else
-                K(store_tail)(y, sum[i][v], last);
+            if (v < vectors - 1 || last == LANES) K(store)(y, sum[i][v]);
+            else K(store_tail)(y, sum[i][v], last);
         }
 }
 
@@ -202,13 +190,17 @@ static inline void K(fetch_panel)(K(product) *p, int first, int64_t width) {
     static __attribute__((noinline)) void K(multiply_##rows##_##vectors)(const K(product) *p, REAL *total) { \
         K(multiply_rows)(p, total, rows, vectors); \
     }
-#define FOR_6_ROWS(do, vectors) do(1, vectors) do(2, vectors) do(3, vectors) do(4, vectors) do(5, vectors) do(6, vectors)
+/* clang-format off */
+#define FOR_6_ROWS(each, vectors) \
+    each(1, vectors) each(2, vectors) each(3, vectors) each(4, vectors) each(5, vectors) each(6, vectors)
 #if ROWS == 14
-#define FOR_ALL_ROWS(do, vectors) FOR_6_ROWS(do, vectors) do(7, vectors) do(8, vectors) do(9, vectors) do(10, vectors) \
-    do(11, vectors) do(12, vectors) do(13, vectors) do(14, vectors)
+#define FOR_ALL_ROWS(each, vectors) \
+    FOR_6_ROWS(each, vectors) each(7, vectors) each(8, vectors) each(9, vectors) each(10, vectors) \
+    each(11, vectors) each(12, vectors) each(13, vectors) each(14, vectors)
 #else
 #define FOR_ALL_ROWS FOR_6_ROWS
 #endif
+/* clang-format on */
 FOR_ALL_ROWS(MULTIPLY, 1)
 FOR_ALL_ROWS(MULTIPLY, 2)
 
@@ -224,9 +216,7 @@ static inline void K(multiply)(const K(product) *p, int rows, int vectors) {
 #undef FOR_ALL_ROWS
 
 /* Rows of A that lie a multiple of 4096 bytes apart fall into one set of the first-level cache, which holds eight of its lines. */
-static inline int64_t K(most_rows)(int64_t row) {
-    return ROWS > 8 && row * (int64_t)sizeof(REAL) % 4096 == 0 ? 8 : ROWS;
-}
+static inline int64_t K(most_rows)(int64_t row) { return ROWS > 8 && row * (int64_t)sizeof(REAL) % 4096 == 0 ? 8 : ROWS; }
 
 /* The first row of block `block` when `count` rows, `row` apart, are cut into blocks that differ by one row at most: fifteen rows are
  * eight and seven, not fourteen and one. */

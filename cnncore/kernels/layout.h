@@ -7,7 +7,7 @@ static inline void K(copy_run)(REAL *dst, const REAL *src, int64_t count) {
 }
 
 /* row[j][i] = row[i][j] */
-static inline __attribute__((always_inline)) void K(transpose_registers)(vreal *row) {
+ALWAYS_INLINE void K(transpose_registers)(vreal *row) {
 #pragma GCC unroll 4
     for (int m = 1; m < LANES; m *= 2)
 #pragma GCC unroll 16
@@ -26,7 +26,7 @@ static inline void K(transpose_block)(REAL *dst, int64_t dst_row, const REAL *sr
 }
 
 /* dst[j, i] = src[i, j] for fewer rows than a vector has lanes: RGB planes become RGB pixels. */
-static inline __attribute__((always_inline)) void K(interleave)(
+ALWAYS_INLINE void K(interleave)(
     REAL *restrict dst, const REAL *restrict src, int64_t src_row, const int rows, int64_t columns
 ) {
     for (int64_t j = 0; j < columns; j++)
@@ -65,7 +65,8 @@ static inline void K(transpose_narrow)(REAL *dst, const REAL *src, int64_t src_r
 
 /* dst[i, j] = src[i, j] for any strides: row i, column j. */
 static void K(transfer)(
-    REAL *dst, int64_t dst_row, int64_t dst_column, const REAL *src, int64_t src_row, int64_t src_column, int64_t rows, int64_t columns
+    REAL *dst, int64_t dst_row, int64_t dst_column, const REAL *src, int64_t src_row, int64_t src_column, int64_t rows,
+    int64_t columns
 ) {
     if (dst_column == 1 && src_column == 1) {
         if (dst_row == columns && src_row == columns) {

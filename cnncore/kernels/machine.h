@@ -12,7 +12,7 @@ static void K(multiply_add_peak)(void *call, int64_t begin, int64_t end, void *s
         const vreal factor = K(splat)((REAL)c->factor), addend = K(splat)((REAL)c->addend);
         vreal sum[K(peak_sums)];
 #pragma GCC unroll 32
-        for (int k = 0; k < K(peak_sums); k++) sum[k] = K(splat)((REAL)k);    /* equal chains would be merged by the compiler */
+        for (int k = 0; k < K(peak_sums); k++) sum[k] = K(splat)((REAL)k); /* equal chains would be merged by the compiler */
         for (int64_t step = 0; step < c->steps; step++) {
 #pragma GCC unroll 32
             for (int k = 0; k < K(peak_sums); k++) sum[k] = sum[k] * factor + addend;
@@ -22,6 +22,6 @@ static void K(multiply_add_peak)(void *call, int64_t begin, int64_t end, void *s
         for (int k = 1; k < K(peak_sums); k++) total += sum[k];
         c->total[task] = 0;
         for (int l = 0; l < LANES; l++) c->total[task] += total[l];
-        c->count[task] = (double)c->steps * K(peak_sums) * LANES;
+        c->count[task] = (double)c->steps * LANES * K(peak_sums);
     }
 }

@@ -24,33 +24,38 @@
 #define ROUNDER 12582912.0f         /* 1.5 * 2^23: adding it rounds to an integer, which its low bits then hold */
 #define LN2_HIGH 0.693145751953125f /* 16 bits of log 2, so that n * LN2_HIGH is exact, and the rest */
 #define LN2_LOW 1.42860682030941723e-6f
-#define EXP_LARGEST 89              /* above it e^x is infinite */
-#define EXP_SMALLEST -104           /* below it e^x is 0 */
-#define EXP_FARTHEST 174            /* up to it e^-x can be scaled; x e^-x is 0 long before */
-#define EXPM1_FARTHEST 18           /* from it on e^-x - 1 is -1 */
-#define TAIL_LONGEST 15             /* from it on x times the normal distribution of -x is 0 */
-#define UPPER_HALF INT32_C(-4096)   /* mask: the upper half of the mantissa, whose square is exact */
+#define EXP_LARGEST 89            /* above it e^x is infinite */
+#define EXP_SMALLEST -104         /* below it e^x is 0 */
+#define EXP_FARTHEST 174          /* up to it e^-x can be scaled; x e^-x is 0 long before */
+#define EXPM1_FARTHEST 18         /* from it on e^-x - 1 is -1 */
+#define TAIL_LONGEST 15           /* from it on x times the normal distribution of -x is 0 */
+#define UPPER_HALF INT32_C(-4096) /* mask: the upper half of the mantissa, whose square is exact */
 #define LARGEST 3.4028234663852886e38f
-static const REAL K(exp_terms)[] = { /* error 0.0037 · 2^-24 */
+static const REAL K(exp_terms)[] = {
+    /* error 0.0037 · 2^-24 */
     0.500000001, 0.166666667, 0.0416664650, 0.00833331093, 0.00139336410, 0.000198909809,
 };
-static const REAL K(log1p_terms)[] = { /* error 0.061 · 2^-24 */
-    -0.499999995, 0.333332373, -0.249967599, 0.199567080, -0.163651529, 0.130333642, -0.0913941377,
-    0.0493099734, -0.0171842670, 0.00280164199,
+static const REAL K(log1p_terms)[] = {
+    /* error 0.061 · 2^-24 */
+    -0.499999995, 0.333332373,   -0.249967599, 0.199567080,   -0.163651529,
+    0.130333642,  -0.0913941377, 0.0493099734, -0.0171842670, 0.00280164199,
 };
-static const REAL K(tanh_terms)[] = { /* error 0.059 · 2^-24 */
+static const REAL K(tanh_terms)[] = {
+    /* error 0.059 · 2^-24 */
     -0.333333320, 0.133331158, -0.0539098336, 0.0213118755, -0.00661491222,
 };
-static const REAL K(shrink_terms)[] = { /* error 0.089 · 2^-24 */
-    0.333333332, -0.133333107, 0.0539634148, -0.0218295488, 0.00869784759, -0.00320680339, 0.000923500846,
-    -0.000142793188,
+static const REAL K(shrink_terms)[] = {
+    /* error 0.089 · 2^-24 */
+    0.333333332, -0.133333107, 0.0539634148, -0.0218295488, 0.00869784759, -0.00320680339, 0.000923500846, -0.000142793188,
 };
-static const REAL K(normal_terms)[] = { /* error 0.0085 · 2^-24 */
+static const REAL K(normal_terms)[] = {
+    /* error 0.0085 · 2^-24 */
     0.398942280, -0.0664903606, 0.00997332848, -0.00118634399, 0.000113502296, -7.66053817e-6,
 };
-static const REAL K(tail_terms)[] = { /* error 0.0081 · 2^-24 */
-    0.769193050, -0.665382502, 0.495305625, -0.313533173, 0.165019913, -0.0691186234, 0.0208011913,
-    -0.00299057578, -0.000829523237, 0.000522231783,
+static const REAL K(tail_terms)[] = {
+    /* error 0.0081 · 2^-24 */
+    0.769193050,   -0.665382502, 0.495305625,    -0.313533173,    0.165019913,
+    -0.0691186234, 0.0208011913, -0.00299057578, -0.000829523237, 0.000522231783,
 };
 #else
 #define MANTISSA 52
@@ -65,41 +70,46 @@ static const REAL K(tail_terms)[] = { /* error 0.0081 · 2^-24 */
 #define TAIL_LONGEST 39
 #define UPPER_HALF (-(INT64_C(1) << 27))
 #define LARGEST 1.7976931348623157e308
-static const REAL K(exp_terms)[] = { /* error 0.002 · 2^-53 */
-    0.50000000000000000, 0.16666666666666671, 0.041666666666666670, 0.0083333333333261409,
+static const REAL K(exp_terms)[] = {
+    /* error 0.002 · 2^-53 */
+    0.50000000000000000,   0.16666666666666671,    0.041666666666666670,  0.0083333333333261409,
     0.0013888888888883752, 0.00019841269874800492, 2.4801587325533364e-5, 2.7557255425746434e-6,
-    2.7557273661348636e-7, 2.5105206373957011e-8, 2.0914679376583935e-9,
+    2.7557273661348636e-7, 2.5105206373957011e-8,  2.0914679376583935e-9,
 };
-static const REAL K(log1p_terms)[] = { /* error 0.011 · 2^-53 */
-    -0.50000000000000000, 0.33333333333333176, -0.24999999999974621, 0.19999999998361211, -0.16666666610328129,
-    0.14285713092791551, -0.12499983019721867, 0.11110938960467566, -0.099987054280750065, 0.090834704139585315,
-    -0.082999317581277719, 0.075730356338073780, -0.067993203853223712, 0.058586852529570789,
-    -0.046798182549893105, 0.033278454917264360, -0.020179668043339127, 0.0099689828380768817,
-    -0.0038046517253179693, 0.0010433548766348140, -0.00018188303255002650, 1.5078437802226210e-5,
+static const REAL K(log1p_terms)[] = {
+    /* error 0.011 · 2^-53 */
+    -0.50000000000000000,    0.33333333333333176,   -0.24999999999974621,  0.19999999998361211,    -0.16666666610328129,
+    0.14285713092791551,     -0.12499983019721867,  0.11110938960467566,   -0.099987054280750065,  0.090834704139585315,
+    -0.082999317581277719,   0.075730356338073780,  -0.067993203853223712, 0.058586852529570789,   -0.046798182549893105,
+    0.033278454917264360,    -0.020179668043339127, 0.0099689828380768817, -0.0038046517253179693, 0.0010433548766348140,
+    -0.00018188303255002650, 1.5078437802226210e-5,
 };
-static const REAL K(tanh_terms)[] = { /* error 0.018 · 2^-53 */
-    -0.33333333333333333, 0.13333333333332729, -0.053968253967451192, 0.021869488494452376,
-    -0.0088632344159541679, 0.0035921106181904481, -0.0014556637472391655, 0.00058894551539517003,
+static const REAL K(tanh_terms)[] = {
+    /* error 0.018 · 2^-53 */
+    -0.33333333333333333,    0.13333333333332729,   -0.053968253967451192,  0.021869488494452376,
+    -0.0088632344159541679,  0.0035921106181904481, -0.0014556637472391655, 0.00058894551539517003,
     -0.00023466287885907127, 8.5159321803027294e-5, -2.0634899771792013e-5,
 };
-static const REAL K(shrink_terms)[] = { /* error 0.13 · 2^-53 */
-    0.33333333333333333, -0.13333333333333090, 0.053968253968046376, -0.021869488529129090, 0.0088632354045782825,
-    -0.0035921266793663412, 0.0014558246920964942, -0.00058997929463000517, 0.00023895705228738225,
-    -9.6462777433131814e-5, 3.8389607893147333e-5, -1.4606131676715378e-5, 4.9877603175203467e-6,
-    -1.3791814499083342e-6, 2.6330772232959335e-7, -2.5155023659382106e-8,
+static const REAL K(shrink_terms)[] = {
+    /* error 0.13 · 2^-53 */
+    0.33333333333333333,    -0.13333333333333090,   0.053968253968046376,  -0.021869488529129090,
+    0.0088632354045782825,  -0.0035921266793663412, 0.0014558246920964942, -0.00058997929463000517,
+    0.00023895705228738225, -9.6462777433131814e-5, 3.8389607893147333e-5, -1.4606131676715378e-5,
+    4.9877603175203467e-6,  -1.3791814499083342e-6, 2.6330772232959335e-7, -2.5155023659382106e-8,
 };
-static const REAL K(normal_terms)[] = { /* error 0.0014 · 2^-53 */
-    0.39894228040143268, -0.066490380066905426, 0.0099735570100350220, -0.0011873282154680344,
-    0.00011543468751655942, -9.4446557931038458e-6, 6.6596798796552313e-7, -4.1224107514160814e-8,
-    2.2704137585676000e-9, -1.1064328282755891e-10, 4.0743269774266275e-12,
+static const REAL K(normal_terms)[] = {
+    /* error 0.0014 · 2^-53 */
+    0.39894228040143268,    -0.066490380066905426,   0.0099735570100350220,  -0.0011873282154680344,
+    0.00011543468751655942, -9.4446557931038458e-6,  6.6596798796552313e-7,  -4.1224107514160814e-8,
+    2.2704137585676000e-9,  -1.1064328282755891e-10, 4.0743269774266275e-12,
 };
-static const REAL K(tail_terms)[] = { /* error 0.0091 · 2^-53 */
-    0.76919304975006296, -0.66538250289005687, 0.49530561596997601, -0.31353315667128490, 0.16502036617041085,
-    -0.069118638706998378, 0.020795066799178733, -0.0029933767592853118, -0.00079786938854625324,
-    0.00054489896226897309, -5.9375808823238366e-5, -4.9762239104542745e-5, 1.6681612823097320e-5,
-    3.9788292832420496e-6, -2.7704731182930196e-6, -3.3177211391216053e-7, 4.3530017857783598e-7,
-    3.5143890326413117e-8, -6.7989125546015979e-8, -3.2736597379179579e-9, 8.3388377176716139e-9,
-    -4.9796099146118743e-10,
+static const REAL K(tail_terms)[] = {
+    /* error 0.0091 · 2^-53 */
+    0.76919304975006296,    -0.66538250289005687,    0.49530561596997601,    -0.31353315667128490,    0.16502036617041085,
+    -0.069118638706998378,  0.020795066799178733,    -0.0029933767592853118, -0.00079786938854625324, 0.00054489896226897309,
+    -5.9375808823238366e-5, -4.9762239104542745e-5,  1.6681612823097320e-5,  3.9788292832420496e-6,   -2.7704731182930196e-6,
+    -3.3177211391216053e-7, 4.3530017857783598e-7,   3.5143890326413117e-8,  -6.7989125546015979e-8,  -3.2736597379179579e-9,
+    8.3388377176716139e-9,  -4.9796099146118743e-10,
 };
 #endif
 #define TERMS(name) (int)(sizeof K(name) / sizeof K(name)[0])
@@ -166,9 +176,7 @@ static inline vreal K(expm1_of_negative)(vreal x) {
 }
 
 /* log(1 + e) for 0 <= e <= 1 */
-static inline vreal K(log1p_of_unit)(vreal e) {
-    return e * e * K(polynomial)(e, K(log1p_terms), TERMS(log1p_terms)) + e;
-}
+static inline vreal K(log1p_of_unit)(vreal e) { return e * e * K(polynomial)(e, K(log1p_terms), TERMS(log1p_terms)) + e; }
 
 /* tanh x: x + x^3 P(x^2) up to log(3)/2 = 0.549, where it is 1/2; beyond, 1 - 2 / (e^(2|x|) + 1), which cancels no more. */
 static inline vreal K(tanh)(vreal x) {
@@ -186,9 +194,9 @@ static inline vreal K(tanh)(vreal x) {
  *
  * The second form keeps what f has of log m exact. |s| < 0.172: 5 terms of R for float32, 11 for float64. */
 static inline vreal K(log)(vreal x) {
-    const REAL least = REAL_BITS == 32 ? (REAL)1.17549435e-38 : (REAL)2.2250738585072014e-308;  /* normal number */
+    const REAL least = REAL_BITS == 32 ? (REAL)1.17549435e-38 : (REAL)2.2250738585072014e-308; /* normal number */
     const vmask subnormal = x < least;
-    const vreal normal = K(select)(subnormal, x * ((REAL)(INT64_C(1) << MANTISSA) * 4), x) + (vreal){0};   /* −0 as 0 */
+    const vreal normal = K(select)(subnormal, x * ((REAL)(INT64_C(1) << MANTISSA) * 4), x) + (vreal){0}; /* −0 as 0 */
     const vmask half_root = (vmask)K(splat)((REAL)0.70710678118654752440);
     const vmask over = (vmask)normal - half_root;
     const vmask exponent = (over >> MANTISSA) << MANTISSA;
@@ -207,9 +215,7 @@ static inline vreal K(log)(vreal x) {
 static inline vreal K(power)(vreal x, REAL p) { return K(exp)(p * K(log)(x)); }
 
 /* The normal distribution Phi. Its middle: Phi(x) = 1/2 + x P(x^2) for |x| <= 1; P is returned. */
-static inline vreal K(normal_middle)(vreal x) {
-    return K(polynomial)(x * x, K(normal_terms), TERMS(normal_terms));
-}
+static inline vreal K(normal_middle)(vreal x) { return K(polynomial)(x * x, K(normal_terms), TERMS(normal_terms)); }
 
 /* Its tail: Phi(-a) = bell R for 1 <= a <= TAIL_LONGEST, where R, which changes slowly, is returned and bell = e^(-a^2/2) is
  * handed over scaled. a^2 is not rounded: it is h^2 + (a - h)(a + h), h the upper half of a's digits. */

@@ -2,7 +2,7 @@
  * .pxd. */
 
 #undef BLOCKS
-#define BLOCKS 32   /* blocks of the generator that are computed together */
+#define BLOCKS 32 /* blocks of the generator that are computed together */
 
 /* Both numbers of each pair of a seed's sequence, in units of 2^-53: one block of Philox4x32-10 per pair. */
 static inline void K(philox)(uint64_t seed, const uint64_t *pair, uint64_t *even, uint64_t *odd) {

@@ -4,6 +4,8 @@
  * comparison gives a vmask: -1 in the lanes where it holds, 0 elsewhere. Included once per target and precision by target.h,
  * which defines REAL, INTEGER (as wide as REAL), LANES and K(name).
  */
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define VECTOR_REGISTERS 32
 #else
@@ -63,7 +65,7 @@ static inline void K(store_tail)(REAL *p, vreal v, int64_t lanes) {
 
 /* One step of a transposition in registers: lanes whose number has bit `m` set in a are exchanged with those without in b. m
  * is a compile-time constant wherever this is used. */
-static inline __attribute__((always_inline)) void K(exchange)(vreal *a, vreal *b, const int m) {
+ALWAYS_INLINE void K(exchange)(vreal *a, vreal *b, const int m) {
     const vreal p = *a, q = *b;
 #if defined(__clang__)
     for (int l = 0; l < LANES; l++) {
@@ -71,7 +73,7 @@ static inline __attribute__((always_inline)) void K(exchange)(vreal *a, vreal *b
         (*b)[l] = l & m ? q[l] : p[l + m];
     }
 #else
-    vmask lane;     /* lane numbers of p followed by q */
+    vmask lane; /* lane numbers of p followed by q */
 #pragma GCC unroll 16
     for (int l = 0; l < LANES; l++) lane[l] = l & m ? l - m + LANES : l;
     *a = __builtin_shuffle(p, q, lane);

@@ -24,26 +24,21 @@ void cnn_memory_fence(void *from, int64_t bytes) { ASAN_POISON_MEMORY_REGION(fro
 #else
 enum { LINE = 64, LARGE_PAGE = 2 << 20, LARGEST_KEPT_BLOCK = 64 << 20 };
 
-void cnn_memory_fence(void *from, int64_t bytes)
-{
+void cnn_memory_fence(void *from, int64_t bytes) {
     (void)from;
     (void)bytes;
 }
 #endif
 
-void *cnn_memory_take(int64_t bytes)
-{
+void *cnn_memory_take(int64_t bytes) {
     const int64_t unit = bytes < LARGE_PAGE ? LINE : LARGE_PAGE;
-    if (bytes > INT64_MAX - unit)
-        return NULL;
+    if (bytes > INT64_MAX - unit) return NULL;
     const size_t whole = (size_t)((bytes + unit - 1) / unit * unit);
     void *memory = aligned_alloc((size_t)unit, whole);
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-    if (memory && unit == LARGE_PAGE)
-        madvise(memory, whole, MADV_HUGEPAGE); /* a hint; ordinary pages work too */
+    if (memory && unit == LARGE_PAGE) madvise(memory, whole, MADV_HUGEPAGE); /* a hint; ordinary pages work too */
 #endif
-    if (memory)
-        cnn_memory_fence((char *)memory + bytes, (int64_t)whole - bytes);
+    if (memory) cnn_memory_fence((char *)memory + bytes, (int64_t)whole - bytes);
     return memory;
 }
 
@@ -55,21 +50,17 @@ struct block {
 
 static _Atomic(struct block *) kept[CNN_PURPOSES];
 
-void *cnn_block_take(int purpose, int64_t bytes)
-{
+void *cnn_block_take(int purpose, int64_t bytes) {
     struct block *block = atomic_exchange(&kept[purpose], NULL);
-    if (block && block->bytes >= bytes)
-        return block + 1;
+    if (block && block->bytes >= bytes) return block + 1;
     cnn_memory_give(block);
     block = cnn_memory_take(bytes + (int64_t)sizeof *block);
-    if (!block)
-        return NULL;
+    if (!block) return NULL;
     block->bytes = bytes;
     return block + 1;
 }
 
-void cnn_block_give(int purpose, void *memory)
-{
+void cnn_block_give(int purpose, void *memory) {
     struct block *block = (struct block *)memory - 1, *empty = NULL;
     if (block->bytes > LARGEST_KEPT_BLOCK || !atomic_compare_exchange_strong(&kept[purpose], &empty, block))
         cnn_memory_give(block);

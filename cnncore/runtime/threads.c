@@ -43,8 +43,7 @@ struct region {
 static _Thread_local bool inside;       /* this thread is running tasks of a region: calls made now are nested */
 static _Thread_local int64_t last_poll; /* per thread, as poll concerns the calling thread */
 
-static int64_t now(void)
-{
+static int64_t now(void) {
     struct timespec t;
 #ifdef _WIN32
     timespec_get(&t, TIME_UTC);
@@ -54,10 +53,9 @@ static int64_t now(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static bool stop_requested(cnn_poll poll)
-{
-    if (!poll || (uint64_t)(now() - last_poll) < (uint64_t)POLL_INTERVAL) /* unsigned: if the clock was set back, poll at once */
-        return false;
+static bool stop_requested(cnn_poll poll) {
+    /* Unsigned: if the clock was set back, poll at once. */
+    if (!poll || (uint64_t)(now() - last_poll) < (uint64_t)POLL_INTERVAL) return false;
     bool stop = poll() != 0;
     last_poll = now(); /* after poll, which may have waited for the GIL */
     return stop;
@@ -68,8 +66,7 @@ static bool stop_requested(cnn_poll poll)
 #if defined(__x86_64__)
 typedef unsigned environment;
 
-static environment enter_default_environment(void)
-{
+static environment enter_default_environment(void) {
     unsigned callers = __builtin_ia32_stmxcsr();
     __builtin_ia32_ldmxcsr(0x1F80); /* round to nearest, keep subnormals, trap nothing */
     return callers;
@@ -79,8 +76,7 @@ static void restore_environment(environment callers) { __builtin_ia32_ldmxcsr(ca
 #else
 typedef fenv_t environment;
 
-static environment enter_default_environment(void)
-{
+static environment enter_default_environment(void) {
     fenv_t callers;
     fegetenv(&callers);
     fesetenv(FE_DFL_ENV);
@@ -91,18 +87,15 @@ static void restore_environment(environment callers) { fesetenv(&callers); }
 #endif
 
 /* Returns the begin of the next chunk. */
-static int64_t run_chunk(const struct region *region, int64_t begin, int slot)
-{
+static int64_t run_chunk(const struct region *region, int64_t begin, int slot) {
     int64_t end = region->tasks - begin > region->grain ? begin + region->grain : region->tasks;
     region->task(region->call, begin, end, region->scratch ? region->scratch[slot] : NULL);
     return end;
 }
 
-static int run_alone(const struct region *region, cnn_poll poll)
-{
+static int run_alone(const struct region *region, cnn_poll poll) {
     for (int64_t begin = 0; begin < region->tasks;) {
-        if (stop_requested(poll))
-            return 1;
+        if (stop_requested(poll)) return 1;
         begin = run_chunk(region, begin, 0);
     }
     return 0;
@@ -110,8 +103,7 @@ static int run_alone(const struct region *region, cnn_poll poll)
 
 #ifdef CNNCORE_NO_THREADS
 
-static int run_shared(const struct region *region, int threads, cnn_poll poll)
-{
+static int run_shared(const struct region *region, int threads, cnn_poll poll) {
     (void)threads;
     return run_alone(region, poll);
 }
@@ -144,30 +136,31 @@ static struct {
     atomic_bool taken;           /* some thread is running a region on the pool */
     const struct region *region; /* this, shares and the ends of shares are read only by active workers */
     int shares;
-    atomic_int cpu;              /* CPU of the caller; -1: unknown */
-    atomic_int limit;            /* cnn_threads_limit */
-    atomic_int workers;          /* existing workers; changed under the lock */
-    atomic_uint generation;      /* workers of an older generation exit */
+    atomic_int cpu;         /* CPU of the caller; -1: unknown */
+    atomic_int limit;       /* cnn_threads_limit */
+    atomic_int workers;     /* existing workers; changed under the lock */
+    atomic_uint generation; /* workers of an older generation exit */
     alignas(CACHE_LINE) atomic_uint roster;
     struct share share[MOST_THREADS];
-    alignas(CACHE_LINE) atomic_int sleepers;       /* asleep and not yet woken; changed under the lock */
+    alignas(CACHE_LINE) atomic_int sleepers; /* asleep and not yet woken; changed under the lock */
     atomic_bool caller_sleeps;
-    pthread_mutex_t lock;        /* never held while tasks, poll or joins run */
+    pthread_mutex_t lock; /* never held while tasks, poll or joins run */
     pthread_cond_t woken, finished;
-    int wakeups;                   /* sleepers woken that have not yet returned; under the lock, as is the rest */
-    int obtainable;              /* workers that the system can create, as far as known */
+    int wakeups;    /* sleepers woken that have not yet returned; under the lock, as is the rest */
+    int obtainable; /* workers that the system can create, as far as known */
     bool fork_ready;
     pthread_t thread[MOST_THREADS - 1];
-} pool = {.limit = MOST_THREADS,
-          .lock = PTHREAD_MUTEX_INITIALIZER,
-          .woken = PTHREAD_COND_INITIALIZER,
-          .finished = PTHREAD_COND_INITIALIZER,
-          .obtainable = MOST_THREADS - 1};
+} pool = {
+    .limit = MOST_THREADS,
+    .lock = PTHREAD_MUTEX_INITIALIZER,
+    .woken = PTHREAD_COND_INITIALIZER,
+    .finished = PTHREAD_COND_INITIALIZER,
+    .obtainable = MOST_THREADS - 1
+};
 
 static _Thread_local bool leads; /* this thread runs the region on the pool */
 
-static void relax(void)
-{
+static void relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__) || defined(__arm__)
@@ -176,24 +169,19 @@ static void relax(void)
 }
 
 /* Spins until some of the roster's bits in `mask` are set (or, if not `set`, none). False: still not so. */
-static bool spin_until(unsigned mask, bool set)
-{
+static bool spin_until(unsigned mask, bool set) {
     for (int64_t start = now();;) {
         for (int i = 0; i < 8; i++) {
-            if (((atomic_load_explicit(&pool.roster, memory_order_acquire) & mask) != 0) == set)
-                return true;
+            if (((atomic_load_explicit(&pool.roster, memory_order_acquire) & mask) != 0) == set) return true;
             relax();
         }
         int64_t spun = now() - start;
-        if (spun > SPIN_TOTAL)
-            return false;
-        if (spun > SPIN_GREEDY)
-            sched_yield();
+        if (spun > SPIN_TOTAL) return false;
+        if (spun > SPIN_GREEDY) sched_yield();
     }
 }
 
-static void divide_into_shares(int64_t chunks, int shares)
-{
+static void divide_into_shares(int64_t chunks, int shares) {
     pool.shares = shares;
     for (int i = 0; i < shares; i++) {
         atomic_store_explicit(&pool.share[i].next, chunks / shares * i + chunks % shares * i / shares, memory_order_relaxed);
@@ -201,15 +189,12 @@ static void divide_into_shares(int64_t chunks, int shares)
     }
 }
 
-static void stop_handing_out(void)
-{
-    for (int i = 0; i < pool.shares; i++)
-        atomic_store_explicit(&pool.share[i].next, pool.share[i].end, memory_order_relaxed);
+static void stop_handing_out(void) {
+    for (int i = 0; i < pool.shares; i++) atomic_store_explicit(&pool.share[i].next, pool.share[i].end, memory_order_relaxed);
 }
 
 /* Runs chunks on this thread until none is left. Relaxed counting suffices: the roster orders memory accesses. */
-static int run_chunks(int slot, cnn_poll poll)
-{
+static int run_chunks(int slot, cnn_poll poll) {
     const struct region *region = pool.region;
     for (int i = 0; i < pool.shares; i++) {
         struct share *share = &pool.share[(slot + i) % pool.shares];
@@ -219,16 +204,14 @@ static int run_chunks(int slot, cnn_poll poll)
                 return 1;
             }
             int64_t chunk = atomic_fetch_add_explicit(&share->next, 1, memory_order_relaxed);
-            if (chunk >= share->end)
-                break;
+            if (chunk >= share->end) break;
             run_chunk(region, chunk * region->grain, slot);
         }
     }
     return 0;
 }
 
-static int this_cpu(void)
-{
+static int this_cpu(void) {
 #if defined(__linux__)
     return sched_getcpu();
 #else
@@ -241,36 +224,29 @@ static int this_cpu(void)
 /* Schedulers may wake a worker on the CPU of the calling thread and keep both there although another CPU is idle or runs
  * something of low priority; two threads are then no faster than one. The worker migrates by excluding that CPU from its
  * affinity mask for a moment. */
-static void migrate_from_callers_cpu(void)
-{
+static void migrate_from_callers_cpu(void) {
 #if defined(__linux__)
     cpu_set_t allowed, others;
     int cpu = atomic_load_explicit(&pool.cpu, memory_order_relaxed);
-    if (cpu < 0 || this_cpu() != cpu || sched_getaffinity(0, sizeof allowed, &allowed))
-        return;
+    if (cpu < 0 || this_cpu() != cpu || sched_getaffinity(0, sizeof allowed, &allowed)) return;
     others = allowed;
     CPU_CLR(cpu, &others);
-    if (CPU_COUNT(&others) > 0 && !sched_setaffinity(0, sizeof others, &others))
-        sched_setaffinity(0, sizeof allowed, &allowed);
+    if (CPU_COUNT(&others) > 0 && !sched_setaffinity(0, sizeof others, &others)) sched_setaffinity(0, sizeof allowed, &allowed);
 #endif
 }
 
 /* Returns the slot number 1, 2, ..., or 0 if no slot is open. */
-static int join(void)
-{
+static int join(void) {
     unsigned roster = atomic_load(&pool.roster);
     while (roster / OPEN_SLOT)
-        if (atomic_compare_exchange_weak(&pool.roster, &roster, roster - OPEN_SLOT + 1))
-            return (int)(roster / OPEN_SLOT);
+        if (atomic_compare_exchange_weak(&pool.roster, &roster, roster - OPEN_SLOT + 1)) return (int)(roster / OPEN_SLOT);
     return 0;
 }
 
 /* A worker leaves when no chunk is left, so it closes the open slots too. */
-static void leave(void)
-{
+static void leave(void) {
     unsigned roster = atomic_load(&pool.roster);
-    while (!atomic_compare_exchange_weak(&pool.roster, &roster, (roster & ACTIVE) - 1))
-        ;
+    while (!atomic_compare_exchange_weak(&pool.roster, &roster, (roster & ACTIVE) - 1));
     if ((roster & ACTIVE) == 1 && atomic_load(&pool.caller_sleeps)) {
         pthread_mutex_lock(&pool.lock);
         pthread_cond_signal(&pool.finished);
@@ -280,22 +256,17 @@ static void leave(void)
 
 /* No wake-up is lost: either open_slots sees this sleeper, or the sleeper sees the slots (both sequentially consistent,
  * each writes before it reads). */
-static void sleep_until_woken(unsigned generation)
-{
+static void sleep_until_woken(unsigned generation) {
     pthread_mutex_lock(&pool.lock);
     atomic_fetch_add(&pool.sleepers, 1);
     if (!(atomic_load(&pool.roster) / OPEN_SLOT))
-        while (!pool.wakeups && atomic_load(&pool.generation) == generation)
-            pthread_cond_wait(&pool.woken, &pool.lock);
-    if (pool.wakeups)
-        pool.wakeups--; /* the caller has decremented sleepers already */
-    else
-        atomic_fetch_sub(&pool.sleepers, 1);
+        while (!pool.wakeups && atomic_load(&pool.generation) == generation) pthread_cond_wait(&pool.woken, &pool.lock);
+    if (pool.wakeups) pool.wakeups--; /* the caller has decremented sleepers already */
+    else atomic_fetch_sub(&pool.sleepers, 1);
     pthread_mutex_unlock(&pool.lock);
 }
 
-static void *worker(void *argument)
-{
+static void *worker(void *argument) {
     unsigned generation = (unsigned)(uintptr_t)argument;
     inside = true;
     fesetenv(FE_DFL_ENV); /* inherited from the creator, which may flush subnormals */
@@ -322,11 +293,9 @@ static void *worker(void *argument)
 /* ---- Caller side ---- */
 
 /* Opens slots and wakes as many sleepers as there are slots that waking workers will not fill. */
-static void open_slots(int slots)
-{
+static void open_slots(int slots) {
     atomic_store(&pool.roster, (unsigned)slots * OPEN_SLOT);
-    if (slots <= atomic_load(&pool.workers) - atomic_load(&pool.sleepers))
-        return;
+    if (slots <= atomic_load(&pool.workers) - atomic_load(&pool.sleepers)) return;
     pthread_mutex_lock(&pool.lock);
     int sleepers = atomic_load(&pool.sleepers);
     int wakeups = slots - (atomic_load(&pool.workers) - sleepers);
@@ -336,24 +305,19 @@ static void open_slots(int slots)
         atomic_fetch_sub(&pool.sleepers, wakeups);
     }
     pthread_mutex_unlock(&pool.lock);
-    if (wakeups <= 0)
-        return;
-    for (int i = 0; i < wakeups; i++)
-        pthread_cond_signal(&pool.woken);
+    if (wakeups <= 0) return;
+    for (int i = 0; i < wakeups; i++) pthread_cond_signal(&pool.woken);
     sched_yield(); /* to a worker placed on this very CPU, which cannot migrate before it runs */
 }
 
 /* Closes the roster and waits until no worker is active. Returns 1 if poll asked to stop (`stopped`: it did before). */
-static int wait_for_workers(cnn_poll poll, int stopped)
-{
+static int wait_for_workers(cnn_poll poll, int stopped) {
     atomic_fetch_and(&pool.roster, ACTIVE);
-    if (spin_until(ACTIVE, false))
-        return stopped;
+    if (spin_until(ACTIVE, false)) return stopped;
     pthread_mutex_lock(&pool.lock);
     for (;;) {
         atomic_store(&pool.caller_sleeps, true);
-        if (!(atomic_load(&pool.roster) & ACTIVE))
-            break;
+        if (!(atomic_load(&pool.roster) & ACTIVE)) break;
         struct timespec until; /* wall clock: the only one that condition variables support everywhere */
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_nsec += (int32_t)POLL_INTERVAL;
@@ -375,8 +339,7 @@ static int wait_for_workers(cnn_poll poll, int stopped)
 /* ---- Fork: only the forking thread exists in the child, and any lock may be held by another one ---- */
 
 /* poll may fork: workers finish their chunks and get no more, so that neither process misses a chunk. */
-static void before_fork(void)
-{
+static void before_fork(void) {
     if (leads) {
         for (int i = 0; i < pool.shares; i++)
             pool.share[i].next_at_fork = atomic_exchange(&pool.share[i].next, pool.share[i].end);
@@ -384,15 +347,12 @@ static void before_fork(void)
     }
 }
 
-static void after_fork(void)
-{
+static void after_fork(void) {
     if (leads)
-        for (int i = 0; i < pool.shares; i++)
-            atomic_store(&pool.share[i].next, pool.share[i].next_at_fork);
+        for (int i = 0; i < pool.shares; i++) atomic_store(&pool.share[i].next, pool.share[i].next_at_fork);
 }
 
-static void after_fork_in_child(void)
-{
+static void after_fork_in_child(void) {
     pthread_mutex_init(&pool.lock, NULL);
     pthread_cond_init(&pool.woken, NULL);
     pthread_cond_init(&pool.finished, NULL);
@@ -409,11 +369,9 @@ static void after_fork_in_child(void)
 /* ---- Starting and ending workers ---- */
 
 /* Tries to have `requested` workers; returns how many there are. */
-static int create_workers(int requested)
-{
+static int create_workers(int requested) {
     int workers = atomic_load_explicit(&pool.workers, memory_order_relaxed);
-    if (workers >= requested)
-        return requested;
+    if (workers >= requested) return requested;
     pthread_mutex_lock(&pool.lock);
     if (!pool.fork_ready) /* without the handlers a forked child would wait for workers that it does not have */
         pool.fork_ready = pthread_atfork(before_fork, after_fork, after_fork_in_child) == 0;
@@ -452,24 +410,20 @@ static int create_workers(int requested)
 
 int cnn_threads_available(void) { return 1; }
 
-void cnn_threads_limit(int maximum)
-{
+void cnn_threads_limit(int maximum) {
     atomic_store(&pool.limit, maximum < 1 ? 1 : maximum > MOST_THREADS ? MOST_THREADS : maximum);
     pthread_mutex_lock(&pool.lock);
     pool.obtainable = MOST_THREADS - 1;
     pthread_mutex_unlock(&pool.lock);
 }
 
-void cnn_threads_shutdown(void)
-{
-    if (inside)
-        return;
+void cnn_threads_shutdown(void) {
+    if (inside) return;
     pthread_t ended[MOST_THREADS - 1];
     pthread_mutex_lock(&pool.lock);
     int workers = atomic_exchange(&pool.workers, 0);
     pool.obtainable = MOST_THREADS - 1;
-    for (int i = 0; i < workers; i++)
-        ended[i] = pool.thread[i];
+    for (int i = 0; i < workers; i++) ended[i] = pool.thread[i];
     atomic_fetch_add(&pool.generation, 1);
     pthread_cond_broadcast(&pool.woken);
     pthread_mutex_unlock(&pool.lock);
@@ -479,8 +433,7 @@ void cnn_threads_shutdown(void)
 
 /* Also runs if poll ends its thread, as CPython before 3.14 does at exit to threads that request the GIL: workers must not keep
  * using that thread's stack. */
-static void finish_region(void *unused)
-{
+static void finish_region(void *unused) {
     (void)unused;
     stop_handing_out();
     wait_for_workers(NULL, 1);
@@ -488,14 +441,12 @@ static void finish_region(void *unused)
     atomic_store_explicit(&pool.taken, false, memory_order_release);
 }
 
-static int run_shared(const struct region *region, int threads, cnn_poll poll)
-{
+static int run_shared(const struct region *region, int threads, cnn_poll poll) {
     int64_t chunks = region->tasks / region->grain + (region->tasks % region->grain != 0);
     int limit = atomic_load_explicit(&pool.limit, memory_order_relaxed);
     threads = threads < limit ? threads : limit;
     threads = threads < chunks ? threads : (int)chunks;
-    if (threads < 2 || atomic_exchange_explicit(&pool.taken, true, memory_order_acquire))
-        return run_alone(region, poll);
+    if (threads < 2 || atomic_exchange_explicit(&pool.taken, true, memory_order_acquire)) return run_alone(region, poll);
 
     pool.region = region;
     pool.shares = 0;
@@ -505,8 +456,7 @@ static int run_shared(const struct region *region, int threads, cnn_poll poll)
     pthread_cleanup_push(finish_region, NULL);
     int slots = create_workers(threads - 1);
     divide_into_shares(chunks, slots + 1);
-    if (slots > 0)
-        open_slots(slots);
+    if (slots > 0) open_slots(slots);
     stopped = wait_for_workers(poll, run_chunks(0, poll));
     pthread_cleanup_pop(1);
     return stopped;
@@ -514,14 +464,10 @@ static int run_shared(const struct region *region, int threads, cnn_poll poll)
 
 #endif
 
-int cnn_parallel(cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads,
-                 cnn_poll poll)
-{
+int cnn_parallel(cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads, cnn_poll poll) {
     const struct region region = {task, call, tasks, grain < 1 ? 1 : grain, scratch};
-    if (inside)
-        return run_alone(&region, NULL);
-    if (tasks < 1)
-        return 0;
+    if (inside) return run_alone(&region, NULL);
+    if (tasks < 1) return 0;
     environment callers = enter_default_environment();
     inside = true;
     int stopped = run_shared(&region, threads, poll);
@@ -530,8 +476,7 @@ int cnn_parallel(cnn_task task, void *call, int64_t tasks, int64_t grain, void *
     return stopped;
 }
 
-void cnn_run_here(cnn_task task, void *call, int64_t tasks, void *scratch)
-{
+void cnn_run_here(cnn_task task, void *call, int64_t tasks, void *scratch) {
     environment callers = enter_default_environment();
     task(call, 0, tasks, scratch);
     restore_environment(callers);

@@ -21,8 +21,7 @@ typedef int (*cnn_poll)(void);
  * case no worker touches the call any more. While the pool serves another thread, and inside a task (where poll is
  * left to the outer call), all tasks run on the calling thread with scratch[0].
  * Tasks run in the default floating-point environment (subnormals kept); the caller's own is restored afterwards. */
-int cnn_parallel(cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads,
-                 cnn_poll poll);
+int cnn_parallel(cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads, cnn_poll poll);
 
 /* Runs all tasks on the calling thread, as one chunk, in the default floating-point environment: for calls that take less
  * time than sharing them out or asking whether to stop. */

@@ -19,7 +19,7 @@ static inline void K(store_apart)(REAL *p, int64_t step, vreal v, int64_t lanes)
 }
 
 typedef struct {
-    vreal w, first, second;     /* the parameter and its state */
+    vreal w, first, second; /* the parameter and its state */
 } K(updated);
 typedef K(updated) (*K(step))(K(updated) old, vreal g, const vreal *s, int nesterov);
 
@@ -42,7 +42,7 @@ static inline K(updated) K(adam_step)(K(updated) old, vreal g, const vreal *s, i
 }
 
 /* Tasks are blocks of CNN_UPDATE_BLOCK values. */
-static inline __attribute__((always_inline)) void K(update)(const cnn_update *call, int64_t begin, int64_t end, K(step) step) {
+ALWAYS_INLINE void K(update)(const cnn_update *call, int64_t begin, int64_t end, K(step) step) {
     const cnn_elementwise *a = &call->arrays;
     const int64_t size = a->size < end * CNN_UPDATE_BLOCK ? a->size : end * CNN_UPDATE_BLOCK;
     vreal s[CNN_UPDATE_NUMBERS];
@@ -53,7 +53,8 @@ static inline __attribute__((always_inline)) void K(update)(const cnn_update *ca
         const int64_t w_step = a->y.stride[4], g_step = a->x.stride[4], m_step = a->dy.stride[4], v_step = a->p.stride[4];
         const REAL *g = (const REAL *)a->x.data + at.x;
         REAL *w = (REAL *)a->y.data + at.y;
-        REAL *m = a->dy.data == NULL ? NULL : (REAL *)a->dy.data + at.dy, *v = a->p.data == NULL ? NULL : (REAL *)a->p.data + at.p;
+        REAL *m = a->dy.data == NULL ? NULL : (REAL *)a->dy.data + at.dy,
+             *v = a->p.data == NULL ? NULL : (REAL *)a->p.data + at.p;
         for (int64_t j = 0; j < count; j += LANES) {
             const int64_t lanes = count - j < LANES ? count - j : LANES;
             K(updated) now = {K(load_apart)(w + j * w_step, w_step, lanes), {0}, {0}};

@@ -16,10 +16,10 @@ SCHEMAS = {
 
 
 def lint(options, rest):
-    """Check the style of Python (ruff) and Cython (cython-lint), workflows against their schemas, and that
-    generated files are current.
+    """Check the style of Python (ruff), Cython (cython-lint) and C (clang-format), workflows against their schemas, and
+    that generated files are current.
 
-    --fix writes what ruff would have written.
+    --fix writes what ruff and clang-format would have written.
     """
     if options.fix:
         run(PYTHON, "-m", "ruff", "check", "--fix", ".")
@@ -27,6 +27,7 @@ def lint(options, rest):
     else:
         run(PYTHON, "-m", "ruff", "check", ".")
         run(PYTHON, "-m", "ruff", "format", "--check", ".")
+    run("clang-format", *(["-i"] if options.fix else ["--dry-run", "--Werror"]), *tracked("cnncore/*.c", "cnncore/*.h"))
     run("cython-lint", *tracked("cnncore/*.pyx", "cnncore/*.pxd"))
     for schema, patterns in SCHEMAS.items():
         run("check-jsonschema", "--builtin-schema", schema, *tracked(*patterns.split()))

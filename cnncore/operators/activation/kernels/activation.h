@@ -17,14 +17,10 @@ static inline vreal K(within)(vreal x, REAL bound) { return K(at_least)(K(at_mos
 static inline vreal K(numerator)(vmask negative, K(scaled) e) { return K(select)(negative, e.m, ONE); }
 
 /* v 2^n where negative, else v. */
-static inline vreal K(scale_where)(vmask negative, vreal v, K(scaled) e) {
-    return K(scale)(v, (vreal)((vmask)e.n & negative));
-}
+static inline vreal K(scale_where)(vmask negative, vreal v, K(scaled) e) { return K(scale)(v, (vreal)((vmask)e.n & negative)); }
 
 /* e^(-|z|) scaled, |z| not above what can be scaled. */
-static inline K(scaled) K(decay)(vreal z) {
-    return K(exp_scaled)(-K(at_most)(K(magnitude)(z), EXP_FARTHEST), (vreal){0});
-}
+static inline K(scaled) K(decay)(vreal z) { return K(exp_scaled)(-K(at_most)(K(magnitude)(z), EXP_FARTHEST), (vreal){0}); }
 
 /* a x - z, the rounding error of the product z = a x. The factors are split into halves whose products are exact, so it does
  * not matter which of them the compiler fuses into the sums. */
@@ -51,7 +47,7 @@ static inline vreal K(number)(K(scaled) e) { return K(scale)(e.m, e.n); }
  *     z <  0 (n >= 0):  under = q + m,    out = -n,   1 - s = m / under
  * Far out q is held at the smallest normal number, which 1 + m q and q + m no longer see. */
 typedef struct {
-    vreal under, out, over;     /* over / under = 1 - s */
+    vreal under, out, over; /* over / under = 1 - s */
 } K(sigmoid_parts);
 
 static inline K(sigmoid_parts) K(sigmoid_of)(vreal z, vreal lost) {
@@ -82,9 +78,7 @@ static inline vreal K(identity)(vreal x, const vreal *s) { return x; }
 static inline vreal K(identity_slope)(vreal x, const vreal *s) { return ONE; }
 
 static inline vreal K(abs)(vreal x, const vreal *s) { return K(magnitude)(x); }
-static inline vreal K(abs_slope)(vreal x, const vreal *s) {
-    return (vreal)(((vmask)ONE & (x > 0)) | ((vmask)-ONE & (x < 0)));
-}
+static inline vreal K(abs_slope)(vreal x, const vreal *s) { return (vreal)(((vmask)ONE & (x > 0)) | ((vmask)-ONE & (x < 0))); }
 
 static inline vreal K(exp_value)(vreal x, const vreal *s) { return K(exp)(x); }
 
@@ -121,12 +115,10 @@ static inline vreal K(log_sigmoid)(vreal x, const vreal *s) {
 static inline vreal K(log_sigmoid_slope)(vreal x, const vreal *s) { return K(sigmoid)(-x, s); }
 
 static inline vreal K(hard_sigmoid)(vreal x, const vreal *s) {
-    vreal inner = K(select)(x < s[2], s[0] * (x - s[1]), K(at_least)(K(at_most)(x, 1), 1));     /* 1, or NaN */
+    vreal inner = K(select)(x < s[2], s[0] * (x - s[1]), K(at_least)(K(at_most)(x, 1), 1)); /* 1, or NaN */
     return (vreal)((vmask)inner & ~(x <= s[1]));
 }
-static inline vreal K(hard_sigmoid_slope)(vreal x, const vreal *s) {
-    return (vreal)((vmask)s[0] & (x > s[1]) & (x < s[2]));
-}
+static inline vreal K(hard_sigmoid_slope)(vreal x, const vreal *s) { return (vreal)((vmask)s[0] & (x > s[1]) & (x < s[2])); }
 
 static inline vreal K(tanh_value)(vreal x, const vreal *s) { return K(tanh)(x); }
 static inline vreal K(tanh_slope)(vreal x, const vreal *s) {
@@ -137,7 +129,8 @@ static inline vreal K(tanh_slope)(vreal x, const vreal *s) {
 
 static inline vreal K(softplus)(vreal x, const vreal *s) {
     vreal z = s[0] * x;
-    vreal y = (K(at_least)(z, 0) + K(log1p_of_unit)(K(number)(K(decay_exactly)(z, K(lost_of_exponent)(s[0], s[4], x, z))))) / s[0];
+    vreal y = (K(at_least)(z, 0) + K(log1p_of_unit)(K(number)(K(decay_exactly)(z, K(lost_of_exponent)(s[0], s[4], x, z)))))
+        / s[0];
     return K(select)(z > s[1], x, y);
 }
 static inline vreal K(softplus_slope)(vreal x, const vreal *s) {
@@ -272,9 +265,7 @@ static inline vreal K(soft_shrink)(vreal x, const vreal *s) {
     vreal y = K(select)(x > 0, x - s[0], x + s[0]);
     return (vreal)((vmask)y & ~(K(magnitude)(x) <= s[0]));
 }
-static inline vreal K(shrink_slope)(vreal x, const vreal *s) {
-    return (vreal)((vmask)ONE & (K(magnitude)(x) > s[0]));
-}
+static inline vreal K(shrink_slope)(vreal x, const vreal *s) { return (vreal)((vmask)ONE & (K(magnitude)(x) > s[0])); }
 
 static inline vreal K(negative_part)(vreal x, const vreal *s) { return (vreal)((vmask)-x & ~(x >= 0)); }
 static inline vreal K(negative_part_slope)(vreal x, const vreal *s) { return (vreal)((vmask)-ONE & (x < 0)); }
@@ -304,8 +295,10 @@ static inline vreal K(tanh_exactly)(vreal a, vreal *lost) {
     K(scaled) e = K(exp_scaled)(2 * K(at_most)(a, EXPM1_FARTHEST), (vreal){0});
     vmask far = a > (REAL)0.5493061443340549;
     vreal most = K(select)(far, ONE, a), power = e.m * K(power_of_2)(e.n), under = power + 1, outer = 2 / under;
-    vreal rest = K(select)(far, outer * outer * (REAL)0.5 * ((power - under) + 1) - outer,
-                           a * z * K(polynomial)(z, K(tanh_terms), TERMS(tanh_terms)));
+    vreal rest = K(select)(
+        far, outer * outer * (REAL)0.5 * ((power - under) + 1) - outer,
+        a * z * K(polynomial)(z, K(tanh_terms), TERMS(tanh_terms))
+    );
     vreal t = most + rest;
     *lost = (vreal)((vmask)((most - t) + rest) & (a < EXPM1_FARTHEST));
     return t;
@@ -401,19 +394,11 @@ static inline vreal K(divide)(vreal x, const vreal *s) { return x / s[0]; }
 static inline vreal K(divide_slope)(vreal x, const vreal *s) { return 1 / s[0]; }
 static inline vreal K(divide_other_slope)(vreal x, const vreal *s) { return -x / s[0] / s[0]; }
 static inline vreal K(maximum)(vreal x, const vreal *s) { return K(select)((x >= s[0]) | (x != x), x, s[0]); }
-static inline vreal K(maximum_slope)(vreal x, const vreal *s) {
-    return (vreal)((vmask)ONE & ((x >= s[0]) | (x != x)));
-}
-static inline vreal K(maximum_other_slope)(vreal x, const vreal *s) {
-    return (vreal)((vmask)ONE & ~((x >= s[0]) | (x != x)));
-}
+static inline vreal K(maximum_slope)(vreal x, const vreal *s) { return (vreal)((vmask)ONE & ((x >= s[0]) | (x != x))); }
+static inline vreal K(maximum_other_slope)(vreal x, const vreal *s) { return (vreal)((vmask)ONE & ~((x >= s[0]) | (x != x))); }
 static inline vreal K(minimum)(vreal x, const vreal *s) { return K(select)((x <= s[0]) | (x != x), x, s[0]); }
-static inline vreal K(minimum_slope)(vreal x, const vreal *s) {
-    return (vreal)((vmask)ONE & ((x <= s[0]) | (x != x)));
-}
-static inline vreal K(minimum_other_slope)(vreal x, const vreal *s) {
-    return (vreal)((vmask)ONE & ~((x <= s[0]) | (x != x)));
-}
+static inline vreal K(minimum_slope)(vreal x, const vreal *s) { return (vreal)((vmask)ONE & ((x <= s[0]) | (x != x))); }
+static inline vreal K(minimum_other_slope)(vreal x, const vreal *s) { return (vreal)((vmask)ONE & ~((x <= s[0]) | (x != x))); }
 
 /* ── The loops ── */
 
@@ -422,7 +407,7 @@ static inline void K(settings)(const double *setting, vreal *s) {
     for (int i = 0; i < 4; i++) {
         s[i] = K(splat)((REAL)setting[i]);
         const double rest = setting[i] - (double)(REAL)setting[i];
-        s[4 + i] = K(splat)(rest == rest ? (REAL)rest : 0);     /* none of infinity */
+        s[4 + i] = K(splat)(rest == rest ? (REAL)rest : 0); /* none of infinity */
     }
 }
 /* A number that replaces s[0] is a REAL already. */
@@ -434,31 +419,33 @@ static inline void K(replace)(vreal *s, vreal p) {
 typedef void (*K(run))(const REAL *x, const REAL *dy, const REAL *p, REAL *y, int64_t count, const vreal *s);
 
 /* f or dy f' over `count` adjacent values; p, if there is one, replaces s[0]. */
-#define RUNS(name, f, slope)                                                                                              \
-    static __attribute__((noinline)) void K(name##_run)(const REAL *x, const REAL *dy, const REAL *p, REAL *y,            \
-                                                        int64_t count, const vreal *s) {                                  \
-        vreal t[8] = {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]};                                                                            \
-        for (int64_t i = 0; i < count; i += LANES) {                                                                      \
-            int64_t lanes = count - i < LANES ? count - i : LANES;                                                        \
-            vreal v = lanes == LANES ? K(load)(x + i) : K(load_tail)(x + i, lanes);                                       \
-            if (p != NULL) K(replace)(t, lanes == LANES ? K(load)(p + i) : K(load_tail)(p + i, lanes));                           \
-            v = K(f)(v, t);                                                                                               \
-            if (lanes == LANES) K(store)(y + i, v);                                                                       \
-            else K(store_tail)(y + i, v, lanes);                                                                          \
-        }                                                                                                                 \
-    }                                                                                                                     \
-    static __attribute__((noinline)) void K(name##_slope_run)(const REAL *x, const REAL *dy, const REAL *p, REAL *dx,     \
-                                                              int64_t count, const vreal *s) {                            \
-        vreal t[8] = {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]};                                                                            \
-        for (int64_t i = 0; i < count; i += LANES) {                                                                      \
-            int64_t lanes = count - i < LANES ? count - i : LANES;                                                        \
-            vreal v = lanes == LANES ? K(load)(x + i) : K(load_tail)(x + i, lanes);                                       \
-            vreal g = lanes == LANES ? K(load)(dy + i) : K(load_tail)(dy + i, lanes);                                     \
-            if (p != NULL) K(replace)(t, lanes == LANES ? K(load)(p + i) : K(load_tail)(p + i, lanes));                           \
-            v = g * K(slope)(v, t);                                                                                       \
-            if (lanes == LANES) K(store)(dx + i, v);                                                                      \
-            else K(store_tail)(dx + i, v, lanes);                                                                         \
-        }                                                                                                                 \
+#define RUNS(name, f, slope) \
+    static __attribute__((noinline)) void K(name##_run)( \
+        const REAL *x, const REAL *dy, const REAL *p, REAL *y, int64_t count, const vreal *s \
+    ) { \
+        vreal t[8] = {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]}; \
+        for (int64_t i = 0; i < count; i += LANES) { \
+            int64_t lanes = count - i < LANES ? count - i : LANES; \
+            vreal v = lanes == LANES ? K(load)(x + i) : K(load_tail)(x + i, lanes); \
+            if (p != NULL) K(replace)(t, lanes == LANES ? K(load)(p + i) : K(load_tail)(p + i, lanes)); \
+            v = K(f)(v, t); \
+            if (lanes == LANES) K(store)(y + i, v); \
+            else K(store_tail)(y + i, v, lanes); \
+        } \
+    } \
+    static __attribute__((noinline)) void K(name##_slope_run)( \
+        const REAL *x, const REAL *dy, const REAL *p, REAL *dx, int64_t count, const vreal *s \
+    ) { \
+        vreal t[8] = {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]}; \
+        for (int64_t i = 0; i < count; i += LANES) { \
+            int64_t lanes = count - i < LANES ? count - i : LANES; \
+            vreal v = lanes == LANES ? K(load)(x + i) : K(load_tail)(x + i, lanes); \
+            vreal g = lanes == LANES ? K(load)(dy + i) : K(load_tail)(dy + i, lanes); \
+            if (p != NULL) K(replace)(t, lanes == LANES ? K(load)(p + i) : K(load_tail)(p + i, lanes)); \
+            v = g * K(slope)(v, t); \
+            if (lanes == LANES) K(store)(dx + i, v); \
+            else K(store_tail)(dx + i, v, lanes); \
+        } \
     }
 
 /* Elements that are not contiguous are gathered in blocks of this many. */
@@ -500,15 +487,15 @@ static inline void K(rows)(const cnn_elementwise *call, int64_t begin, int64_t e
     }
 }
 
-#define ACTIVATION(name, f, slope)                                                                                        \
-    RUNS(name, f, slope)                                                                                                  \
-    static void K(name##_forward)(void *call, int64_t begin, int64_t end, void *scratch) {                                \
-        (void)scratch;                                                                                                    \
-        K(rows)(call, begin, end, K(name##_run));                                                                         \
-    }                                                                                                                     \
-    static void K(name##_backward)(void *call, int64_t begin, int64_t end, void *scratch) {                               \
-        (void)scratch;                                                                                                    \
-        K(rows)(call, begin, end, K(name##_slope_run));                                                                   \
+#define ACTIVATION(name, f, slope) \
+    RUNS(name, f, slope) \
+    static void K(name##_forward)(void *call, int64_t begin, int64_t end, void *scratch) { \
+        (void)scratch; \
+        K(rows)(call, begin, end, K(name##_run)); \
+    } \
+    static void K(name##_backward)(void *call, int64_t begin, int64_t end, void *scratch) { \
+        (void)scratch; \
+        K(rows)(call, begin, end, K(name##_slope_run)); \
     }
 
 ACTIVATION(identity, identity, identity_slope)
@@ -559,8 +546,9 @@ ACTIVATION(minimum_other, minimum, minimum_other_slope)
 #undef RUNS
 
 /* dx of the concatenated relu(x) and relu(-x), whose gradients are dy and p. */
-static __attribute__((noinline)) void K(both_parts_run)(const REAL *x, const REAL *dy, const REAL *p, REAL *dx, int64_t count,
-                                                        const vreal *s) {
+static __attribute__((noinline)) void K(both_parts_run)(
+    const REAL *x, const REAL *dy, const REAL *p, REAL *dx, int64_t count, const vreal *s
+) {
     for (int64_t i = 0; i < count; i += LANES) {
         int64_t lanes = count - i < LANES ? count - i : LANES;
         vreal v = lanes == LANES ? K(load)(x + i) : K(load_tail)(x + i, lanes);
@@ -578,31 +566,32 @@ static void K(both_parts_backward)(void *call, int64_t begin, int64_t end, void 
 
 /* ── One learned number per channel: dx, and each task's contribution to dp in float64 ── */
 
-typedef void (*K(channels_run))(const REAL *x, const REAL *dy, const REAL *p, REAL *dx, int64_t count, const vreal *s,
-                                double *sums, int64_t step);
+typedef void (*K(channels_run))(
+    const REAL *x, const REAL *dy, const REAL *p, REAL *dx, int64_t count, const vreal *s, double *sums, int64_t step
+);
 
 /* The contribution of value i goes to sums[i step]: step 0 accumulates all in LANES sums, step 1 keeps them apart. Lanes
  * beyond the tail contribute 0, as dy is 0 there. */
-#define LEARNED(name, slope, parameter_slope)                                                                             \
-    static __attribute__((noinline)) void K(name##_channels_run)(                                                         \
-        const REAL *x, const REAL *dy, const REAL *p, REAL *dx, int64_t count, const vreal *s, double *sums,              \
-        int64_t step) {                                                                                                   \
-        vreal t[8] = {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]};                                                                            \
-        REAL share[LANES];                                                                                                \
-        for (int64_t i = 0; i < count; i += LANES) {                                                                      \
-            int64_t lanes = count - i < LANES ? count - i : LANES;                                                        \
-            vreal v = lanes == LANES ? K(load)(x + i) : K(load_tail)(x + i, lanes);                                       \
-            vreal g = lanes == LANES ? K(load)(dy + i) : K(load_tail)(dy + i, lanes);                                     \
-            if (p != NULL) K(replace)(t, lanes == LANES ? K(load)(p + i) : K(load_tail)(p + i, lanes));                           \
-            K(store)(share, g * K(parameter_slope)(v, t));                                                                \
-            for (int l = 0; l < LANES; l += WIDE) *(vwide *)(sums + i * step + l) += K(widen)(share + l);                 \
-            v = g * K(slope)(v, t);                                                                                       \
-            if (lanes == LANES) K(store)(dx + i, v);                                                                      \
-            else K(store_tail)(dx + i, v, lanes);                                                                         \
-        }                                                                                                                 \
-    }                                                                                                                     \
-    static void K(name##_channels_backward)(void *call, int64_t begin, int64_t end, void *scratch) {                      \
-        K(channels)(call, begin, end, scratch, K(name##_channels_run));                                                   \
+#define LEARNED(name, slope, parameter_slope) \
+    static __attribute__((noinline)) void K(name##_channels_run)( \
+        const REAL *x, const REAL *dy, const REAL *p, REAL *dx, int64_t count, const vreal *s, double *sums, int64_t step \
+    ) { \
+        vreal t[8] = {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]}; \
+        REAL share[LANES]; \
+        for (int64_t i = 0; i < count; i += LANES) { \
+            int64_t lanes = count - i < LANES ? count - i : LANES; \
+            vreal v = lanes == LANES ? K(load)(x + i) : K(load_tail)(x + i, lanes); \
+            vreal g = lanes == LANES ? K(load)(dy + i) : K(load_tail)(dy + i, lanes); \
+            if (p != NULL) K(replace)(t, lanes == LANES ? K(load)(p + i) : K(load_tail)(p + i, lanes)); \
+            K(store)(share, g * K(parameter_slope)(v, t)); \
+            for (int l = 0; l < LANES; l += WIDE) *(vwide *)(sums + i * step + l) += K(widen)(share + l); \
+            v = g * K(slope)(v, t); \
+            if (lanes == LANES) K(store)(dx + i, v); \
+            else K(store_tail)(dx + i, v, lanes); \
+        } \
+    } \
+    static void K(name##_channels_backward)(void *call, int64_t begin, int64_t end, void *scratch) { \
+        K(channels)(call, begin, end, scratch, K(name##_channels_run)); \
     }
 
 /* Offset of pixel number i, counted over images and rows. */
@@ -625,8 +614,8 @@ static inline void K(channels)(const cnn_channelwise *call, int64_t begin, int64
             const int64_t last = (task + 1) * call->pixels < pixels ? (task + 1) * call->pixels : pixels;
             K(replace)(s, K(splat)(*p));
             for (int64_t i = task * call->pixels; i < last; i++)
-                run((const REAL *)x->data + K(pixel)(x, i), (const REAL *)dy->data + K(pixel)(dy, i),
-                    call->p_stride ? p : NULL, (REAL *)dx->data + K(pixel)(dx, i), C, s, sums, 1);
+                run((const REAL *)x->data + K(pixel)(x, i), (const REAL *)dy->data + K(pixel)(dy, i), call->p_stride ? p : NULL,
+                    (REAL *)dx->data + K(pixel)(dx, i), C, s, sums, 1);
             for (int64_t c = 0; c < C; c++) call->partial[task * C + c] = sums[c];
             continue;
         }
@@ -676,8 +665,7 @@ static inline vreal K(largest)(const REAL *x, int64_t step, int64_t pieces, int6
 }
 
 /* The same for one value of y, or the gradients of its pieces. Selects, no branches: the winner is unpredictable. */
-static inline __attribute__((always_inline)) void K(maxout_of_one)(
-    const REAL *x, int64_t x_step, REAL *y, REAL *dx, int64_t dx_step, const int64_t pieces) {
+ALWAYS_INLINE void K(maxout_of_one)(const REAL *x, int64_t x_step, REAL *y, REAL *dx, int64_t dx_step, const int64_t pieces) {
     REAL best = x[0];
     int64_t winner = 0;
     for (int64_t m = 1; m < pieces; m++) {
@@ -696,11 +684,13 @@ static inline __attribute__((always_inline)) void K(maxout_of_one)(
 }
 
 /* One pixel with contiguous channels: y from x, or dx from x and dy (in `values`). */
-static inline void K(maxout_pixel)(const REAL *restrict x, REAL *restrict values, REAL *restrict dx, int64_t C, int64_t pieces) {
+static inline void K(maxout_pixel)(
+    const REAL *restrict x, REAL *restrict values, REAL *restrict dx, int64_t C, int64_t pieces
+) {
     if (pieces == 2 && dx == NULL)
         for (int64_t c = 0; c < C; c++) K(maxout_of_one)(x + 2 * c, 1, values + c, NULL, 0, 2);
     else if (pieces == 2)
-        for (int64_t c = 0; c < C; c++) {   /* as a separate loop, so that it vectorises */
+        for (int64_t c = 0; c < C; c++) { /* as a separate loop, so that it vectorises */
             const REAL a = x[2 * c], b = x[2 * c + 1], dy = values[c];
             const int second = (b > a) | ((b != b) & (a == a));
             dx[2 * c] = second ? 0 : dy;
@@ -738,7 +728,7 @@ static inline void K(maxout)(const cnn_maxout *call, int64_t begin, int64_t end,
     const cnn_tensor *x = &call->x, *dx = &call->dx;
     const int64_t C = y->shape[1], width = y->shape[4], rows = y->shape[2] * y->shape[3], pieces = call->pieces;
     const int64_t pixels = y->shape[0] * rows * width, last = end * call->pixels < pixels ? end * call->pixels : pixels;
-    for (int64_t i = begin * call->pixels; i < last; i++)       /* pixels is 0 where tasks are planes */
+    for (int64_t i = begin * call->pixels; i < last; i++) /* pixels is 0 where tasks are planes */
         K(maxout_pixel)(
             (const REAL *)x->data + K(pixel)(x, i), (REAL *)y->data + K(pixel)(y, i),
             backward ? (REAL *)dx->data + K(pixel)(dx, i) : NULL, C, pieces
@@ -750,11 +740,12 @@ static inline void K(maxout)(const cnn_maxout *call, int64_t begin, int64_t end,
             const REAL *from = (const REAL *)x->data + K(pixel)(x, first) + c * pieces * x->stride[1];
             REAL *values = (REAL *)y->data + K(pixel)(y, first) + c * y->stride[1];
             REAL *to = backward ? (REAL *)dx->data + K(pixel)(dx, first) + c * pieces * dx->stride[1] : NULL;
-            if (in_rows)
-                K(maxout_row)(from, x->stride[1], values, to, backward ? dx->stride[1] : 0, width, pieces);
+            if (in_rows) K(maxout_row)(from, x->stride[1], values, to, backward ? dx->stride[1] : 0, width, pieces);
             for (int64_t i = 0; !in_rows && i < width; i++)
-                K(maxout_of_one)(from + i * x->stride[4], x->stride[1], values + i * y->stride[4],
-                                 backward ? to + i * dx->stride[4] : NULL, backward ? dx->stride[1] : 0, pieces);
+                K(maxout_of_one)(
+                    from + i * x->stride[4], x->stride[1], values + i * y->stride[4], backward ? to + i * dx->stride[4] : NULL,
+                    backward ? dx->stride[1] : 0, pieces
+                );
         }
 }
 
@@ -806,7 +797,8 @@ static inline REAL K(softmax_finish)(int logarithm, double m, double equal, doub
 
 /* `count` adjacent columns, whose values are `step` apart. `sign` is -1 for softmin, which takes -x. */
 static __attribute__((noinline)) void K(softmax_across)(
-    const REAL *x, int64_t x_step, REAL *y, int64_t y_step, int64_t length, int64_t count, int logarithm, REAL sign) {
+    const REAL *x, int64_t x_step, REAL *y, int64_t y_step, int64_t length, int64_t count, int logarithm, REAL sign
+) {
     REAL m[BLOCK], equal[BLOCK], finish[BLOCK];
     double others[BLOCK];
     for (int64_t first = 0; first < count; first += BLOCK, x += BLOCK, y += BLOCK) {
@@ -838,7 +830,9 @@ static __attribute__((noinline)) void K(softmax_across)(
                 const int64_t lanes = width - j < LANES ? width - j : LANES;
                 REAL *to = y + i * y_step + j;
                 if (logarithm)
-                    K(store_part)(to, (sign * K(load_part)(x + i * x_step + j, lanes, 0) - K(load)(m + j)) - K(load)(finish + j), lanes);
+                    K(store_part)(
+                        to, (sign * K(load_part)(x + i * x_step + j, lanes, 0) - K(load)(m + j)) - K(load)(finish + j), lanes
+                    );
                 else K(store_part)(to, K(load_part)(to, lanes, 0) * K(load)(finish + j), lanes);
             }
     }
@@ -890,7 +884,8 @@ static inline vreal K(softmax_slope)(int logarithm, REAL sign, vreal y, vreal dy
 
 static __attribute__((noinline)) void K(softmax_across_backward)(
     const REAL *y, int64_t y_step, const REAL *dy, int64_t dy_step, REAL *dx, int64_t dx_step, int64_t length, int64_t count,
-    int logarithm, REAL sign) {
+    int logarithm, REAL sign
+) {
     double sums[BLOCK];
     REAL total[BLOCK];
     for (int64_t first = 0; first < count; first += BLOCK, y += BLOCK, dy += BLOCK, dx += BLOCK) {
@@ -906,15 +901,21 @@ static __attribute__((noinline)) void K(softmax_across_backward)(
         for (int64_t i = 0; i < length; i++)
             for (int64_t j = 0; j < width; j += LANES) {
                 const int64_t lanes = width - j < LANES ? width - j : LANES;
-                K(store_part)(dx + i * dx_step + j,
-                              K(softmax_slope)(logarithm, sign, K(load_part)(y + i * y_step + j, lanes, 0),
-                                               K(load_part)(dy + i * dy_step + j, lanes, 0), K(load)(total + j)), lanes);
+                K(store_part)(
+                    dx + i * dx_step + j,
+                    K(softmax_slope)(
+                        logarithm, sign, K(load_part)(y + i * y_step + j, lanes, 0),
+                        K(load_part)(dy + i * dy_step + j, lanes, 0), K(load)(total + j)
+                    ),
+                    lanes
+                );
             }
     }
 }
 
 static __attribute__((noinline)) void K(softmax_along_backward)(
-    const REAL *y, const REAL *dy, REAL *dx, int64_t length, int logarithm, REAL sign) {
+    const REAL *y, const REAL *dy, REAL *dx, int64_t length, int logarithm, REAL sign
+) {
     double sums[LANES] = {0}, sum = 0;
     for (int64_t i = 0; i < length; i += LANES) {
         const int64_t lanes = length - i < LANES ? length - i : LANES;
@@ -924,8 +925,10 @@ static __attribute__((noinline)) void K(softmax_along_backward)(
     const vreal total = K(splat)((REAL)sum);
     for (int64_t i = 0; i < length; i += LANES) {
         const int64_t lanes = length - i < LANES ? length - i : LANES;
-        K(store_part)(dx + i, K(softmax_slope)(logarithm, sign, K(load_part)(y + i, lanes, 0), K(load_part)(dy + i, lanes, 0), total),
-                      lanes);
+        K(store_part)(
+            dx + i, K(softmax_slope)(logarithm, sign, K(load_part)(y + i, lanes, 0), K(load_part)(dy + i, lanes, 0), total),
+            lanes
+        );
     }
 }
 
@@ -965,13 +968,16 @@ static void K(softmax_backward)(void *description, int64_t begin, int64_t end, v
         const REAL *y = (const REAL *)columns->x.data + at.x, *dy = (const REAL *)columns->dy.data + at.dy;
         REAL *dx = (REAL *)columns->y.data + at.y;
         if (across) {
-            K(softmax_across_backward)(y, call->x_step, dy, call->dy_step, dx, call->y_step, call->length, count,
-                                       call->logarithm, sign);
+            K(softmax_across_backward)(
+                y, call->x_step, dy, call->dy_step, dx, call->y_step, call->length, count, call->logarithm, sign
+            );
             continue;
         }
         REAL *to = call->y_step == 1 ? dx : dxs;
-        K(softmax_along_backward)(K(gather)(y, call->x_step, call->length, ys), K(gather)(dy, call->dy_step, call->length, dys),
-                                  to, call->length, call->logarithm, sign);
+        K(softmax_along_backward)(
+            K(gather)(y, call->x_step, call->length, ys), K(gather)(dy, call->dy_step, call->length, dys), to, call->length,
+            call->logarithm, sign
+        );
         if (to == dxs)
             for (int64_t k = 0; k < call->length; k++) dx[k * call->y_step] = dxs[k];
     }
@@ -980,7 +986,9 @@ static void K(softmax_backward)(void *description, int64_t begin, int64_t end, v
 /* ── Sparsemax ── */
 
 /* A few columns at a time, in float64, gathered from any layout; beyond `count` the first is repeated. */
-static inline void K(columns_side_by_side)(const REAL *x, int64_t step, int64_t apart, int64_t length, int64_t count, double *to) {
+static inline void K(columns_side_by_side)(
+    const REAL *x, int64_t step, int64_t apart, int64_t length, int64_t count, double *to
+) {
     for (int64_t i = 0; i < length; i++)
         for (int64_t c = 0; c < WIDE; c++) to[i * WIDE + c] = (double)x[i * step + (c < count ? c : 0) * apart];
 }
@@ -1047,7 +1055,9 @@ static void K(sparsemax_backward)(void *description, int64_t begin, int64_t end,
         count = cnn_row(columns, first, first + WIDE < end ? first + WIDE : end, &at);
         REAL *dx = (REAL *)columns->y.data + at.y;
         K(columns_side_by_side)((const REAL *)columns->x.data + at.x, call->x_step, columns->x.stride[4], length, count, ys);
-        K(columns_side_by_side)((const REAL *)columns->dy.data + at.dy, call->dy_step, columns->dy.stride[4], length, count, dys);
+        K(columns_side_by_side)(
+            (const REAL *)columns->dy.data + at.dy, call->dy_step, columns->dy.stride[4], length, count, dys
+        );
         vwide sum = {0}, support = {0};
         for (int64_t i = 0; i < length; i++) {
             const vwide y = *(vwide *)(ys + i * WIDE), g = *(vwide *)(dys + i * WIDE);

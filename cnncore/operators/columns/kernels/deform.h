@@ -4,7 +4,7 @@
 
 typedef struct {
     int64_t cell[2];
-    double weight[2], slope[2];     /* 0 if the cell lies outside the image */
+    double weight[2], slope[2]; /* 0 if the cell lies outside the image */
 } K(around);
 
 /* The cells around a position in a zero-padded image (between_zeros of sampling/reference.pxd). Unlike the samples of RoI align,
@@ -23,8 +23,9 @@ static inline int K(place_around)(double position, int64_t extent, K(around) *at
 }
 
 /* The pixels around cell t of window (oh, ow) in offset group g; returns 0 if all lie outside the image. */
-static inline int K(deformed)(const cnn_windows *v, int64_t n, int64_t g, int64_t t, int64_t oh, int64_t ow, K(around) *h,
-                              K(around) *w) {
+static inline int K(deformed)(
+    const cnn_windows *v, int64_t n, int64_t g, int64_t t, int64_t oh, int64_t ow, K(around) *h, K(around) *w
+) {
     const REAL *offset = (const REAL *)v->offset.data + n * v->offset.stride[0] + 2 * (g * v->taps + t) * v->offset.stride[1]
         + oh * v->offset.stride[3] + ow * v->offset.stride[4];
     const double row = (double)(oh * v->stride[1] - v->low[1] + t / v->kernel[2] * v->dilation[1]) + (double)offset[0];
@@ -35,8 +36,8 @@ static inline int K(deformed)(const cnn_windows *v, int64_t n, int64_t g, int64_
 
 static inline double K(mask_of)(const cnn_windows *v, int64_t n, int64_t plane, int64_t oh, int64_t ow) {
     if (v->mask.data == NULL) return 1;
-    return ((const REAL *)v->mask.data)[n * v->mask.stride[0] + plane * v->mask.stride[1] + oh * v->mask.stride[3]
-                                        + ow * v->mask.stride[4]];
+    const REAL *mask = v->mask.data;
+    return mask[n * v->mask.stride[0] + plane * v->mask.stride[1] + oh * v->mask.stride[3] + ow * v->mask.stride[4]];
 }
 
 /* *column: where channel c of cell t is in the columns; returns how many channels from c on are contiguous there. */
@@ -47,7 +48,9 @@ static inline int64_t K(column_run)(const cnn_windows *v, int64_t c, int64_t end
 }
 
 /* Offsets of the pixels with a non-zero weight, and their weights times m; returns how many there are. */
-static inline int K(parts_of)(const cnn_windows *v, const K(around) *h, const K(around) *w, double m, int64_t *offset, REAL *part) {
+static inline int K(parts_of)(
+    const cnn_windows *v, const K(around) *h, const K(around) *w, double m, int64_t *offset, REAL *part
+) {
     int count = 0;
     for (int a = 0; a < 2; a++)
         for (int b = 0; b < 2; b++)
@@ -205,9 +208,10 @@ static void K(deform_gradient)(void *description, int64_t begin, int64_t end, vo
                         to[0] = (REAL)(m * d.h);
                         to[doffset->stride[1]] = (REAL)(m * d.w);
                     }
-                    if (dmask->data != NULL)
-                        ((REAL *)dmask->data)[n * dmask->stride[0] + (g * v->taps + t) * dmask->stride[1]
-                                              + oh * dmask->stride[3] + ow * dmask->stride[4]] = (REAL)d.mask;
+                    if (dmask->data != NULL) {
+                        REAL *to = (REAL *)dmask->data + n * dmask->stride[0] + (g * v->taps + t) * dmask->stride[1];
+                        to[oh * dmask->stride[3] + ow * dmask->stride[4]] = (REAL)d.mask;
+                    }
                 }
     }
 }

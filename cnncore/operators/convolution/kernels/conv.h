@@ -10,22 +10,25 @@ typedef struct {
     const REAL *a;
     int64_t image, row, column;
     int64_t tap[3];
-    int64_t channel;            /* from input to input: 1 unless the field may lie in any layout */
+    int64_t channel; /* from input to input: 1 unless the field may lie in any layout */
 } K(field);
 
 /* Along one axis: gathered are all pixels from the first to the last tap, or, where strides or dilations leave many unused,
  * only the pixels under each tap. */
 typedef struct {
-    int64_t start;              /* pixel of the first output's first tap */
+    int64_t start; /* pixel of the first output's first tap */
     int64_t outputs, stride, taps, step;
-    int64_t slots;              /* gathered pixels */
+    int64_t slots; /* gathered pixels */
     int by_tap;
 } K(reach);
 
 static inline K(reach) K(reach_of)(const cnn_correlation *p, int axis, int64_t output, int64_t outputs) {
     K(reach) r = {
-        .start = output * p->stride[axis] + p->first[axis], .outputs = outputs, .stride = p->stride[axis],
-        .taps = p->taps[axis], .step = p->step[axis]
+        .start = output * p->stride[axis] + p->first[axis],
+        .outputs = outputs,
+        .stride = p->stride[axis],
+        .taps = p->taps[axis],
+        .step = p->step[axis]
     };
     const int64_t dense = (outputs - 1) * r.stride + (r.taps - 1) * r.step + 1, sparse = outputs * r.taps;
     r.by_tap = sparse < dense;
@@ -41,9 +44,11 @@ static inline int K(reach_inside)(const K(reach) *r, int64_t extent) {
 
 /* One row of pixels: `channels` values each, in slots of the same size, zeros outside the image. */
 static void K(gather_row)(
-    REAL *row, const REAL *src, int64_t column, int64_t channel, int64_t channels, int64_t pitch, int64_t extent, const K(reach) *r
+    REAL *row, const REAL *src, int64_t column, int64_t channel, int64_t channels, int64_t pitch, int64_t extent,
+    const K(reach) *r
 ) {
-    const int64_t segments = r->by_tap ? r->taps : 1, count = r->by_tap ? r->outputs : r->slots, stride = r->by_tap ? r->stride : 1;
+    const int64_t segments = r->by_tap ? r->taps : 1, count = r->by_tap ? r->outputs : r->slots,
+                  stride = r->by_tap ? r->stride : 1;
     for (int64_t s = 0; s < segments; s++, row += count * pitch) {
         const int64_t start = r->start + s * r->step;
         int64_t low = start >= 0 ? 0 : (-start + stride - 1) / stride;
@@ -53,7 +58,10 @@ static void K(gather_row)(
         if (high < low) high = low;
         K(fill_zero)(row, low * pitch);
         if (high > low)
-            K(transfer)(row + low * pitch, pitch, 1, src + (start + low * stride) * column, stride * column, channel, high - low, channels);
+            K(transfer)(
+                row + low * pitch, pitch, 1, src + (start + low * stride) * column, stride * column, channel, high - low,
+                channels
+            );
         K(fill_zero)(row + high * pitch, (count - high) * pitch);
     }
 }
@@ -68,7 +76,8 @@ static K(field) K(field_of)(
     const REAL *x = (const REAL *)p->x.data + n * stride[0] + channel * stride[1];
     const K(reach) D = K(reach_of)(p, 0, d, 1), H = K(reach_of)(p, 1, h, rows), W = K(reach_of)(p, 2, w, columns);
     K(field) f;
-    if ((any_layout || stride[1] == 1) && K(reach_inside)(&D, shape[2]) && K(reach_inside)(&H, shape[3]) && K(reach_inside)(&W, shape[4])) {
+    if ((any_layout || stride[1] == 1) && K(reach_inside)(&D, shape[2]) && K(reach_inside)(&H, shape[3])
+        && K(reach_inside)(&W, shape[4])) {
         f.a = x + D.start * stride[2] + H.start * stride[3] + W.start * stride[4];
         f.image = stride[0];
         f.row = H.stride * stride[3];
@@ -85,11 +94,11 @@ static K(field) K(field_of)(
             for (int64_t sh = 0; sh < H.slots; sh++) {
                 const int64_t pd = K(slot_pixel)(&D, sd), ph = K(slot_pixel)(&H, sh);
                 REAL *to = tile + ((i * D.slots + sd) * H.slots + sh) * row;
-                if (pd < 0 || pd >= shape[2] || ph < 0 || ph >= shape[3])
-                    K(fill_zero)(to, row);
+                if (pd < 0 || pd >= shape[2] || ph < 0 || ph >= shape[3]) K(fill_zero)(to, row);
                 else
                     K(gather_row)(
-                        to, x + i * stride[0] + pd * stride[2] + ph * stride[3], stride[4], stride[1], channels, channels, shape[4], &W
+                        to, x + i * stride[0] + pd * stride[2] + ph * stride[3], stride[4], stride[1], channels, channels,
+                        shape[4], &W
                     );
             }
     f.a = tile;
@@ -124,10 +133,10 @@ static K(runs) K(runs_of)(const cnn_correlation *p, const K(field) *f, int64_t c
 /* How the output channels are cut: a unit is two vectors of one group, the last of a group may be one. `shared` lets the groups
  * share units (depthwise kernels). */
 typedef struct {
-    int64_t inputs, outputs;        /* of a group, or of all where units are shared */
-    int64_t units;                  /* of a group */
-    int64_t terms;                  /* taps × inputs */
-    int64_t group_size;             /* of all panels of a group */
+    int64_t inputs, outputs; /* of a group, or of all where units are shared */
+    int64_t units;           /* of a group */
+    int64_t terms;           /* taps × inputs */
+    int64_t group_size;      /* of all panels of a group */
 } K(cut);
 
 static K(cut) K(cut_of)(int64_t inputs, int64_t outputs, const int64_t *taps) {
@@ -143,7 +152,7 @@ static inline K(cut) K(cut_by_group)(const cnn_correlation *p) {
 typedef struct {
     const cnn_correlation *p;
     int64_t n, images, d, h, rows, w, columns;
-    int64_t first_unit, last_unit;      /* the latter excluded */
+    int64_t first_unit, last_unit; /* the latter excluded */
 } K(place);
 
 static inline int64_t K(smaller)(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -173,8 +182,8 @@ static K(place) K(place_of)(const cnn_correlations *call, int64_t task) {
 /* A tile of y, or of dy, to or from memory where its pixels lie in a row, `pitch` apart with channels innermost. Rows of
  * pixels that follow one another in y are copied as one. */
 static void K(transfer_tile)(
-    const cnn_tensor *y, REAL *place, int64_t images, int64_t rows, int64_t columns, int64_t channels, REAL *tile, int64_t pitch,
-    int to_y
+    const cnn_tensor *y, REAL *place, int64_t images, int64_t rows, int64_t columns, int64_t channels, REAL *tile,
+    int64_t pitch, int to_y
 ) {
     const int64_t *stride = y->stride;
     if (stride[3] == columns * stride[4]) {
@@ -184,10 +193,8 @@ static void K(transfer_tile)(
     for (int64_t i = 0; i < images; i++)
         for (int64_t r = 0; r < rows; r++, tile += columns * pitch) {
             REAL *at = place + i * stride[0] + r * stride[3];
-            if (to_y)
-                K(transfer)(at, stride[4], stride[1], tile, pitch, 1, columns, channels);
-            else
-                K(transfer)(tile, pitch, 1, at, stride[4], stride[1], columns, channels);
+            if (to_y) K(transfer)(at, stride[4], stride[1], tile, pitch, 1, columns, channels);
+            else K(transfer)(tile, pitch, 1, at, stride[4], stride[1], columns, channels);
         }
 }
 
@@ -202,7 +209,8 @@ static inline REAL *K(tile_of_y)(const K(place) *at) {
 static int K(taps_in_a_row)(const cnn_pack *v) {
     const int64_t T0 = v->taps[0], T1 = v->taps[1], T2 = v->taps[2], *tap = v->tap_stride;
     for (int sign = 1; sign >= -1; sign -= 2)
-        if ((T2 == 1 || tap[2] == sign) && (T1 == 1 || tap[1] == sign * T2) && (T0 == 1 || tap[0] == sign * T1 * T2)) return sign;
+        if ((T2 == 1 || tap[2] == sign) && (T1 == 1 || tap[1] == sign * T2) && (T0 == 1 || tap[0] == sign * T1 * T2))
+            return sign;
     return 0;
 }
 
@@ -234,13 +242,12 @@ static int K(pack_in_blocks)(
                 const int64_t columns = K(smaller)(LANES, length - term);
                 if (rows == LANES && columns < LANES && K(readable)(v, output + k + rows - 1, c) >= term + LANES)
                     K(transpose_narrow)(block, row + term, step, columns);
-                else
-                    K(transpose)(block, LANES, row + term, step, rows, columns);
+                else K(transpose)(block, LANES, row + term, step, rows, columns);
                 for (int64_t j = 0; j < columns; j++) {
                     const int64_t t = (term + j) % taps;
                     K(copy_run)(
-                        panel + ((sign > 0 ? t : taps - 1 - t) * v->inputs + c + (term + j) / taps) * width + k, block + j * LANES,
-                        rows
+                        panel + ((sign > 0 ? t : taps - 1 - t) * v->inputs + c + (term + j) / taps) * width + k,
+                        block + j * LANES, rows
                     );
                 }
             }
@@ -260,7 +267,7 @@ static void K(conv_pack)(void *call, int64_t begin, int64_t end, void *scratch) 
         const int64_t width = outputs > LANES ? wide : LANES;
         const REAL *w = (const REAL *)v->w + group * v->group_stride;
         REAL *panel = (REAL *)v->panels + group * cut.group_size + unit * wide * cut.terms;
-        int64_t from[2 * LANES];    /* where the weights of each lane begin */
+        int64_t from[2 * LANES]; /* where the weights of each lane begin */
         for (int64_t k = 0; k < outputs; k++) {
             const int64_t output = unit * wide + k;
             from[k] = output / v->outputs * v->group_stride + output % v->outputs * v->output_stride;
@@ -300,15 +307,15 @@ static void K(conv_correlate)(void *call, int64_t begin, int64_t end, void *scra
         REAL *tile = scratch, *y_tile = (REAL *)((char *)scratch + p->x_bytes);
         int64_t *offset = (int64_t *)((char *)scratch + p->x_bytes + p->y_bytes);
         const K(field) f = K(field_of)(
-            p, at.n, at.images, at.d, at.h, at.rows, at.w, at.columns,
-            first_group * cut.inputs, (last_group - first_group + 1) * cut.inputs, 0, tile
+            p, at.n, at.images, at.d, at.h, at.rows, at.w, at.columns, first_group * cut.inputs,
+            (last_group - first_group + 1) * cut.inputs, 0, tile
         );
         const K(runs) runs = K(runs_of)(p, &f, cut.inputs, offset);
 
         /* Channels of y from first_channel on: in place, or in a tile that is turned around afterwards. */
         const int64_t first_channel = first_group * cut.outputs + at.first_unit % cut.units * wide;
-        const int64_t end_channel =
-            last_group * cut.outputs + K(smaller)(((at.last_unit - 1) % cut.units + 1) * wide, cut.outputs);
+        const int64_t end_channel = last_group * cut.outputs
+            + K(smaller)(((at.last_unit - 1) % cut.units + 1) * wide, cut.outputs);
         const int64_t y_channels = end_channel - first_channel;
         const int in_place = p->y.stride[1] == 1;
         REAL *y = in_place ? K(tile_of_y)(&at) + first_channel : y_tile;
@@ -317,9 +324,17 @@ static void K(conv_correlate)(void *call, int64_t begin, int64_t end, void *scra
         const int64_t y_image = in_place ? p->y.stride[0] : at.rows * y_row;
 
         K(product) product = {
-            .row = f.column, .step = 1, .offset = offset, .runs = runs.runs, .length = runs.length, .y_row = y_column,
-            .accumulate = (int)p->accumulate, .fetch_y = in_place, .clamp = K(clamps)(p), .lower = (REAL)p->lower,
-                .upper = (REAL)p->upper
+            .row = f.column,
+            .step = 1,
+            .offset = offset,
+            .runs = runs.runs,
+            .length = runs.length,
+            .y_row = y_column,
+            .accumulate = (int)p->accumulate,
+            .fetch_y = in_place,
+            .clamp = K(clamps)(p),
+            .lower = (REAL)p->lower,
+            .upper = (REAL)p->upper
         };
         const int64_t blocks = K(row_blocks)(at.columns, f.column);
         for (int64_t unit = at.first_unit; unit < at.last_unit; unit++) {
@@ -347,7 +362,8 @@ static void K(conv_correlate)(void *call, int64_t begin, int64_t end, void *scra
         }
         if (!in_place)
             K(transfer_tile)(
-                &p->y, K(tile_of_y)(&at) + first_channel * p->y.stride[1], at.images, at.rows, at.columns, y_channels, y, y_column, 1
+                &p->y, K(tile_of_y)(&at) + first_channel * p->y.stride[1], at.images, at.rows, at.columns, y_channels, y,
+                y_column, 1
             );
     }
 }
@@ -376,16 +392,21 @@ static void K(conv_planes)(void *call, int64_t begin, int64_t end, void *scratch
                 const int64_t pixels = K(smaller)(wide, at.columns - j * wide), width = pixels > LANES ? wide : LANES;
                 REAL *panel = packed + j * wide * cut.inputs;
                 if (pixels < width) K(fill_zero)(panel, width * cut.inputs);
-                K(transfer)(
-                    panel, width, 1, x + j * wide * p->x.stride[4], p->x.stride[1], p->x.stride[4], cut.inputs, pixels
-                );
+                K(transfer)(panel, width, 1, x + j * wide * p->x.stride[4], p->x.stride[1], p->x.stride[4], cut.inputs, pixels);
             }
             const int64_t channel = group * cut.outputs + first;
             REAL *y = in_place ? K(tile_of_y)(&at) + channel * p->y.stride[1] : y_tile;
             const int64_t y_channel = in_place ? p->y.stride[1] : at.columns;
             K(product) product = {
-                .row = p->w.stride[0], .step = p->w.stride[1], .offset = &start, .runs = 1, .length = cut.inputs,
-                .y_row = y_channel, .row_bias_step = p->bias_stride, .clamp = K(clamps)(p), .lower = (REAL)p->lower,
+                .row = p->w.stride[0],
+                .step = p->w.stride[1],
+                .offset = &start,
+                .runs = 1,
+                .length = cut.inputs,
+                .y_row = y_channel,
+                .row_bias_step = p->bias_stride,
+                .clamp = K(clamps)(p),
+                .lower = (REAL)p->lower,
                 .upper = (REAL)p->upper
             };
             const int64_t blocks = K(row_blocks)(outputs, product.row);
@@ -436,7 +457,8 @@ static void K(scatter_weights)(
         for (int64_t term = first_term; term < last_term; term++) {
             const int64_t tap = term / inputs;
             const REAL *from = sums + (term - first_term) * wide;
-            REAL *to = dw + term % inputs * stride[1] + tap / T2 / T1 * stride[2] + tap / T2 % T1 * stride[3] + tap % T2 * stride[4];
+            REAL *to = dw + term % inputs * stride[1] + tap / T2 / T1 * stride[2] + tap / T2 % T1 * stride[3]
+                + tap % T2 * stride[4];
             for (int64_t k = 0; k < outputs; k++) to[k * stride[0]] = from[k];
         }
     }
@@ -464,7 +486,7 @@ static void K(conv_weights)(void *call, int64_t begin, int64_t end, void *scratc
         const int64_t terms = cut.terms / cut.inputs * inputs;
         const int64_t first_term = K(block_start)(share % p->term_blocks, p->term_blocks, terms);
         const int64_t last_term = K(block_start)(share % p->term_blocks + 1, p->term_blocks, terms);
-        const int64_t most = p->images * p->rows * p->columns * wide;   /* of a unit's panel */
+        const int64_t most = p->images * p->rows * p->columns * wide; /* of a unit's panel */
         K(fill_zero)(sums, (last_unit - first_unit) * (last_term - first_term) * wide);
         K(fill_zero)(panels, (last_unit - first_unit) * most);
         for (int64_t n = 0; n < size[0]; n += p->images)
@@ -474,16 +496,21 @@ static void K(conv_weights)(void *call, int64_t begin, int64_t end, void *scratc
                         const int64_t images = K(smaller)(p->images, size[0] - n), rows = K(smaller)(p->rows, size[3] - h);
                         const int64_t columns = K(smaller)(p->columns, size[4] - w);
                         const K(field) f = K(field_of)(
-                            p, n, images, d, h, rows, w, columns,
-                            first_group * cut.inputs + first_input, (last_group - first_group) * cut.inputs + inputs, 1, tile
+                            p, n, images, d, h, rows, w, columns, first_group * cut.inputs + first_input,
+                            (last_group - first_group) * cut.inputs + inputs, 1, tile
                         );
                         int64_t *pixels = offset + p->taps[0] * p->taps[1] * p->taps[2];
                         const K(runs) runs = K(runs_of)(p, &f, inputs, offset);
                         for (int64_t i = 0; i < images; i++)
                             for (int64_t r = 0; r < rows; r++) pixels[i * rows + r] = i * f.image + r * f.row;
                         K(product) product = {
-                            .row = f.channel, .step = f.column, .offset = pixels, .runs = images * rows, .length = columns,
-                            .y_row = wide, .accumulate = 1
+                            .row = f.channel,
+                            .step = f.column,
+                            .offset = pixels,
+                            .runs = images * rows,
+                            .length = columns,
+                            .y_row = wide,
+                            .accumulate = 1
                         };
                         for (int64_t unit = first_unit; unit < last_unit; unit++) {
                             const int64_t group = unit / cut.units, j = unit % cut.units;
@@ -563,9 +590,13 @@ static K(field) K(spread_field)(
                     }
             }
     return (K(field)){
-        .a = tile, .image = D.slots * H.slots * row, .row = (H.by_tap ? 1 : H.stride) * row,
+        .a = tile,
+        .image = D.slots * H.slots * row,
+        .row = (H.by_tap ? 1 : H.stride) * row,
         .column = (W.by_tap ? 1 : W.stride) * pitch,
-        .tap = {(D.by_tap ? 1 : D.step) * H.slots * row, (H.by_tap ? rows : H.step) * row, (W.by_tap ? columns : W.step) * pitch}
+        .tap = {
+            (D.by_tap ? 1 : D.step) * H.slots * row, (H.by_tap ? rows : H.step) * row, (W.by_tap ? columns : W.step) * pitch
+        }
     };
 }
 
@@ -574,11 +605,10 @@ static void K(term_offsets)(const cnn_correlation *p, const K(field) *f, int64_t
     for (int64_t td = 0; td < p->taps[0]; td++)
         for (int64_t th = 0; th < p->taps[1]; th++)
             for (int64_t tw = 0; tw < p->taps[2]; tw++)
-                for (int64_t c = 0; c < inputs; c++)
-                    *offset++ = td * f->tap[0] + th * f->tap[1] + tw * f->tap[2] + c * width;
+                for (int64_t c = 0; c < inputs; c++) *offset++ = td * f->tap[0] + th * f->tap[1] + tw * f->tap[2] + c * width;
 }
 
-static inline __attribute__((always_inline)) void K(depthwise_rows)(
+ALWAYS_INLINE void K(depthwise_rows)(
     const int rows, const REAL *a, int64_t column, const int64_t *offset, int64_t terms, const REAL *panel, int64_t width,
     const REAL *bias, int clamp, REAL lower, REAL upper, REAL *y, int64_t y_column, int64_t lanes
 ) {
@@ -595,27 +625,25 @@ static inline __attribute__((always_inline)) void K(depthwise_rows)(
     for (int i = 0; i < rows; i++) {
         if (bias) sum[i] += K(load)(bias);
         if (clamp) sum[i] = K(clamped)(sum[i], lower, upper);
-        if (lanes == LANES)
-            K(store)(y + i * y_column, sum[i]);
-        else
-            K(store_tail)(y + i * y_column, sum[i], lanes);
+        if (lanes == LANES) K(store)(y + i * y_column, sum[i]);
+        else K(store_tail)(y + i * y_column, sum[i], lanes);
     }
 }
 
 /* Windows of one channel each, read where they lie: with taps and stride known, each pixel is loaded once for all of the outputs in
  * registers that see it. Taps that lie outside the image are left out. */
 typedef struct {
-    const REAL *x;                      /* the image: its first pixel, of the first channel of the vector */
-    int64_t plane, row, column;         /* strides of x */
-    int64_t extent[3];                  /* of x: D, H, W */
-    int64_t d, h, w;                    /* where the first window begins, perhaps outside the image */
-    int64_t height;                     /* taps along H */
+    const REAL *x;              /* the image: its first pixel, of the first channel of the vector */
+    int64_t plane, row, column; /* strides of x */
+    int64_t extent[3];          /* of x: D, H, W */
+    int64_t d, h, w;            /* where the first window begins, perhaps outside the image */
+    int64_t height;             /* taps along H */
     int64_t depth_step, height_step;
-    int64_t first[2], last[2];          /* along D and H the taps inside the image: from first to before last */
+    int64_t first[2], last[2]; /* along D and H the taps inside the image: from first to before last */
     const REAL *panel;
-    int64_t width;                      /* from tap to tap of the panel */
-    const REAL *bias;                   /* NULL: none */
-    int clamp;                          /* y is held between these two: */
+    int64_t width;    /* from tap to tap of the panel */
+    const REAL *bias; /* NULL: none */
+    int clamp;        /* y is held between these two: */
     REAL lower, upper;
     REAL *y;
     int64_t y_row, y_column;
@@ -627,7 +655,7 @@ static inline void K(taps_inside)(int64_t at, int64_t step, int64_t taps, int64_
     *last = at >= extent ? 0 : K(smaller)((extent - 1 - at) / step + 1, taps);
 }
 
-static inline __attribute__((always_inline)) void K(write_windows)(const K(windows) *v, vreal *sum, const int columns, REAL *y) {
+ALWAYS_INLINE void K(write_windows)(const K(windows) *v, vreal *sum, const int columns, REAL *y) {
     const int64_t column = v->y_column;
     if (v->bias) {
         const vreal bias = K(load)(v->bias);
@@ -645,7 +673,7 @@ static inline __attribute__((always_inline)) void K(write_windows)(const K(windo
 
 /* Add the products of a row of pixels, from the first window's first column on, with a row of taps. Padding is less than a window:
  * only the outer pixels can lie in it. */
-static inline __attribute__((always_inline)) void K(add_row_of_taps)(
+ALWAYS_INLINE void K(add_row_of_taps)(
     const K(windows) *v, vreal *sum, const REAL *x, const vreal *weight, const int columns, const int taps, const int stride,
     const int inside
 ) {
@@ -662,7 +690,7 @@ static inline __attribute__((always_inline)) void K(add_row_of_taps)(
 }
 
 /* `columns` windows beside one another, a row of taps at a time. */
-static inline __attribute__((always_inline)) void K(windows_in_a_row)(
+ALWAYS_INLINE void K(windows_in_a_row)(
     const K(windows) *v, const int columns, const int taps, const int stride, const int inside
 ) {
     vreal sum[DEPTHWISE_ROWS];
@@ -670,7 +698,8 @@ static inline __attribute__((always_inline)) void K(windows_in_a_row)(
     for (int i = 0; i < columns; i++) sum[i] = (vreal){0};
     for (int64_t td = v->first[0]; td < v->last[0]; td++)
         for (int64_t th = v->first[1]; th < v->last[1]; th++) {
-            const REAL *x = v->x + (v->d + td * v->depth_step) * v->plane + (v->h + th * v->height_step) * v->row + v->w * v->column;
+            const REAL *x = v->x + (v->d + td * v->depth_step) * v->plane + (v->h + th * v->height_step) * v->row
+                + v->w * v->column;
             const REAL *panel = v->panel + (td * v->height + th) * taps * v->width;
             vreal weight[5];
 #pragma GCC unroll 5
@@ -682,7 +711,7 @@ static inline __attribute__((always_inline)) void K(windows_in_a_row)(
 
 /* Add the products of a row of pixels with the rows of taps that meet it: with stride 1 taps 2, 1, 0 of the three rows of windows that
  * see it, with stride 2 taps 2 and 0 of two, or, of an `odd` row, tap 1 of the second. */
-static inline __attribute__((always_inline)) void K(add_rows_of_taps)(
+ALWAYS_INLINE void K(add_rows_of_taps)(
     const K(windows) *v, vreal (*sum)[DEPTHWISE_ROWS], const REAL *x, const vreal *weight, const int odd, const int columns,
     const int stride, const int inside
 ) {
@@ -705,10 +734,10 @@ static inline __attribute__((always_inline)) void K(add_rows_of_taps)(
 
 /* 3×3 windows of a plane, `columns` beside one another, walked down through `rows` rows of outputs: the nine weights and the sums of
  * all windows that see a row of pixels stay in registers. */
-static inline __attribute__((always_inline)) void K(windows_downwards)(
+ALWAYS_INLINE void K(windows_downwards)(
     const K(windows) *v, const int64_t rows, const int columns, const int stride, const int inside
 ) {
-    const int open = stride == 1 ? 3 : 2;       /* rows of windows that see a row of pixels; the first is complete with it */
+    const int open = stride == 1 ? 3 : 2; /* rows of windows that see a row of pixels; the first is complete with it */
     vreal weight[9], sum[3][DEPTHWISE_ROWS];
 #pragma GCC unroll 9
     for (int t = 0; t < 9; t++) weight[t] = K(load)(v->panel + t * v->width);
@@ -733,10 +762,8 @@ static inline __attribute__((always_inline)) void K(windows_downwards)(
 }
 #define DOWNWARDS(columns, stride) \
     static __attribute__((noinline)) void K(downwards_##stride##_##columns)(const K(windows) *v, int64_t rows, int inside) { \
-        if (inside) \
-            K(windows_downwards)(v, rows, columns, stride, 1); \
-        else \
-            K(windows_downwards)(v, rows, columns, stride, 0); \
+        if (inside) K(windows_downwards)(v, rows, columns, stride, 1); \
+        else K(windows_downwards)(v, rows, columns, stride, 0); \
     }
 DOWNWARDS(7, 1) DOWNWARDS(4, 1) DOWNWARDS(1, 1)
 DOWNWARDS(7, 2) DOWNWARDS(4, 2) DOWNWARDS(1, 2)
@@ -744,10 +771,8 @@ DOWNWARDS(7, 2) DOWNWARDS(4, 2) DOWNWARDS(1, 2)
 
 #define IN_A_ROW(columns, taps, stride) \
     static __attribute__((noinline)) void K(in_a_row_##taps##_##stride##_##columns)(const K(windows) *v, int inside) { \
-        if (inside) \
-            K(windows_in_a_row)(v, columns, taps, stride, 1); \
-        else \
-            K(windows_in_a_row)(v, columns, taps, stride, 0); \
+        if (inside) K(windows_in_a_row)(v, columns, taps, stride, 1); \
+        else K(windows_in_a_row)(v, columns, taps, stride, 0); \
     }
 #define IN_ROWS(taps, stride) \
     IN_A_ROW(8, taps, stride) IN_A_ROW(7, taps, stride) IN_A_ROW(4, taps, stride) IN_A_ROW(1, taps, stride)
@@ -782,25 +807,27 @@ static inline int K(reads_windows)(const cnn_correlation *p) {
 
 /* Whether they are windows that windows_downwards knows. */
 static inline int K(walks_downwards)(const cnn_correlation *p) {
-    return p->taps[0] == 1 && p->first[0] == 0 && p->x.shape[2] == p->y.shape[2] && p->taps[1] == 3
-        && p->taps[2] == 3 && p->step[1] == 1 && p->stride[1] == p->stride[2];
+    return p->taps[0] == 1 && p->first[0] == 0 && p->x.shape[2] == p->y.shape[2] && p->taps[1] == 3 && p->taps[2] == 3
+        && p->step[1] == 1 && p->stride[1] == p->stride[2];
 }
 
 /* A tile of outputs of a unit, block by block: the vectors of a block lie side by side in memory and are fetched together. */
 static void K(tile_of_windows)(
-    const K(place) *at, int64_t channel, int64_t channels, const REAL *panel, int64_t width, REAL *y, int64_t y_image, int64_t y_row,
-    int64_t y_column
+    const K(place) *at, int64_t channel, int64_t channels, const REAL *panel, int64_t width, REAL *y, int64_t y_image,
+    int64_t y_row, int64_t y_column
 ) {
     static void (*const in_a_row[2][2][K(block_sizes)])(const K(windows) *, int) = {
-#define SIZES(taps, stride) { \
-    K(in_a_row_##taps##_##stride##_8), K(in_a_row_##taps##_##stride##_7), K(in_a_row_##taps##_##stride##_4), \
-    K(in_a_row_##taps##_##stride##_1), \
-}
+#define SIZES(taps, stride) \
+    { \
+        K(in_a_row_##taps##_##stride##_8), K(in_a_row_##taps##_##stride##_7), K(in_a_row_##taps##_##stride##_4), \
+            K(in_a_row_##taps##_##stride##_1), \
+    }
         {SIZES(3, 1), SIZES(3, 2)}, {SIZES(5, 1), SIZES(5, 2)}
 #undef SIZES
     };
     static void (*const downwards[2][K(block_sizes)])(const K(windows) *, int64_t, int) = {
-        {NULL, K(downwards_1_7), K(downwards_1_4), K(downwards_1_1)}, {NULL, K(downwards_2_7), K(downwards_2_4), K(downwards_2_1)}
+        {NULL, K(downwards_1_7), K(downwards_1_4), K(downwards_1_1)},
+        {NULL, K(downwards_2_7), K(downwards_2_4), K(downwards_2_1)}
     };
     const cnn_correlation *p = at->p;
     const int64_t *stride = p->x.stride, *shape = p->x.shape, taps = p->taps[2];
@@ -808,9 +835,20 @@ static void K(tile_of_windows)(
     const int64_t size = K(block_of_columns)(at->columns, walks ? K(block_7) : K(block_8));
     const int64_t block = K(block_columns)[size];
     K(windows) v = {
-        .plane = stride[2], .row = stride[3], .column = stride[4], .extent = {shape[2], shape[3], shape[4]},
-        .d = at->d * p->stride[0] + p->first[0], .height = p->taps[1], .depth_step = p->step[0], .height_step = p->step[1], .width = width, .clamp = K(clamps)(p), .lower = (REAL)p->lower, .upper = (REAL)p->upper,
-        .y_row = y_row, .y_column = y_column
+        .plane = stride[2],
+        .row = stride[3],
+        .column = stride[4],
+        .extent = {shape[2], shape[3], shape[4]},
+        .d = at->d * p->stride[0] + p->first[0],
+        .height = p->taps[1],
+        .depth_step = p->step[0],
+        .height_step = p->step[1],
+        .width = width,
+        .clamp = K(clamps)(p),
+        .lower = (REAL)p->lower,
+        .upper = (REAL)p->upper,
+        .y_row = y_row,
+        .y_column = y_column
     };
     K(taps_inside)(v.d, v.depth_step, p->taps[0], shape[2], &v.first[0], &v.last[0]);
     for (int64_t i = 0; i < at->images; i++)
@@ -826,10 +864,8 @@ static void K(tile_of_windows)(
                     v.panel = panel + c;
                     v.bias = p->bias ? (const REAL *)p->bias + channel + c : NULL;
                     v.y = y + i * y_image + r * y_row + w * y_column + c;
-                    if (walks)
-                        downwards[p->stride[2] - 1][size](&v, at->rows, inside);
-                    else
-                        in_a_row[taps == 5][p->stride[2] - 1][size](&v, inside);
+                    if (walks) downwards[p->stride[2] - 1][size](&v, at->rows, inside);
+                    else in_a_row[taps == 5][p->stride[2] - 1][size](&v, inside);
                 }
             }
         }
@@ -847,9 +883,9 @@ static void K(conv_depthwise)(void *call, int64_t begin, int64_t end, void *scra
         for (int64_t unit = at.first_unit; unit < at.last_unit; unit++) {
             const int64_t channel = unit * wide, channels = K(smaller)(wide, cut.outputs - channel);
             const int64_t width = channels > LANES ? wide : LANES;
-            const K(field) f = reads_windows ? (K(field)){0} : K(spread_field)(
-                p, at.n, at.images, at.d, at.h, at.rows, at.w, at.columns, channel, channels, width, tile
-            );
+            const K(field) f = reads_windows
+                ? (K(field)){0}
+                : K(spread_field)(p, at.n, at.images, at.d, at.h, at.rows, at.w, at.columns, channel, channels, width, tile);
             if (!reads_windows) K(term_offsets)(p, &f, cut.inputs, width, offset);
             REAL *y = in_place ? K(tile_of_y)(&at) + channel : y_tile;
             const int64_t y_column = in_place ? p->y.stride[4] : channels;
@@ -868,26 +904,28 @@ static void K(conv_depthwise)(void *call, int64_t begin, int64_t end, void *scra
                         int64_t w = 0;
                         for (; w + DEPTHWISE_ROWS <= at.columns; w += DEPTHWISE_ROWS)
                             K(depthwise_rows)(
-                                DEPTHWISE_ROWS, a + w * f.column, f.column, offset, cut.terms, panel, width, bias,
-                                clamp, (REAL)p->lower, (REAL)p->upper, to + w * y_column, y_column, lanes
+                                DEPTHWISE_ROWS, a + w * f.column, f.column, offset, cut.terms, panel, width, bias, clamp,
+                                (REAL)p->lower, (REAL)p->upper, to + w * y_column, y_column, lanes
                             );
                         for (; w < at.columns; w++)
                             K(depthwise_rows)(
-                                1, a + w * f.column, f.column, offset, cut.terms, panel, width, bias,
-                                clamp, (REAL)p->lower, (REAL)p->upper, to + w * y_column, y_column, lanes
+                                1, a + w * f.column, f.column, offset, cut.terms, panel, width, bias, clamp, (REAL)p->lower,
+                                (REAL)p->upper, to + w * y_column, y_column, lanes
                             );
                     }
             }
             if (!in_place)
                 K(transfer_tile)(
-                    &p->y, K(tile_of_y)(&at) + channel * p->y.stride[1], at.images, at.rows, at.columns, channels, y, y_column, 1
+                    &p->y, K(tile_of_y)(&at) + channel * p->y.stride[1], at.images, at.rows, at.columns, channels, y, y_column,
+                    1
                 );
         }
     }
 }
 
-static inline __attribute__((always_inline)) void K(depthwise_terms)(
-    const int terms, const REAL *a, int64_t column, const int64_t *offset, const REAL *dy, int64_t width, int64_t columns, REAL *sums
+ALWAYS_INLINE void K(depthwise_terms)(
+    const int terms, const REAL *a, int64_t column, const int64_t *offset, const REAL *dy, int64_t width, int64_t columns,
+    REAL *sums
 ) {
     vreal sum[DEPTHWISE_ROWS];
 #pragma GCC unroll 8
@@ -938,7 +976,8 @@ static void K(conv_depthwise_weights)(void *call, int64_t begin, int64_t end, vo
                                     int64_t t = 0;
                                     for (; t + DEPTHWISE_ROWS <= cut.terms; t += DEPTHWISE_ROWS)
                                         K(depthwise_terms)(
-                                            DEPTHWISE_ROWS, a + v, f.column, offset + t, dy + v, width, columns, sums + t * wide + v
+                                            DEPTHWISE_ROWS, a + v, f.column, offset + t, dy + v, width, columns,
+                                            sums + t * wide + v
                                         );
                                     for (; t < cut.terms; t++)
                                         K(depthwise_terms)(
@@ -997,8 +1036,7 @@ static void K(conv_channel_sums)(void *call, int64_t begin, int64_t end, void *s
                 }
             }
         }
-        for (int64_t k = 0; k < channels; k++)
-            ((REAL *)p->w.data)[(channel + k) * p->w.stride[0]] = total[k];
+        for (int64_t k = 0; k < channels; k++) ((REAL *)p->w.data)[(channel + k) * p->w.stride[0]] = total[k];
     }
 }
 
@@ -1030,7 +1068,7 @@ static void K(largest_values)(void *call, int64_t begin, int64_t end, void *scra
         double *largest = v->largest + row * size[4];
         for (int64_t w = 0; w < size[4] && stride[1] == 1; w += LANES) {
             const int64_t pixels = K(smaller)(LANES, size[4] - w);
-            vreal rows[LANES];      /* a pixel each, and then a channel of each pixel */
+            vreal rows[LANES]; /* a pixel each, and then a channel of each pixel */
             vmask most = {0};
             for (int64_t l = 0; l < LANES; l++) {
                 const REAL *pixel = x + (w + K(smaller)(l, pixels - 1)) * stride[4];
@@ -1054,7 +1092,10 @@ static void K(largest_values)(void *call, int64_t begin, int64_t end, void *scra
                 if (stride[4] != 1)
                     for (int64_t l = 0; l < pixels; l++) block[l] = plane[l * stride[4]];
                 most = K(larger_bits)(
-                    most, stride[4] != 1 ? K(load)(block) : pixels == LANES ? K(load)(plane) : K(load_tail)(plane, pixels)
+                    most,
+                    stride[4] != 1        ? K(load)(block)
+                        : pixels == LANES ? K(load)(plane)
+                                          : K(load_tail)(plane, pixels)
                 );
             }
             for (int64_t l = 0; l < pixels; l++) largest[w + l] = K(value_of_bits)(most[l]);

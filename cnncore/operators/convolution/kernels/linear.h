@@ -3,7 +3,7 @@
  * used. */
 
 /* Element l of the result: the sum of the lanes of v[l]. */
-static inline __attribute__((always_inline)) vreal K(sums_of_lanes)(vreal *v) {
+ALWAYS_INLINE vreal K(sums_of_lanes)(vreal *v) {
 #pragma GCC unroll 4
     for (int m = 1; m < LANES; m *= 2)
 #pragma GCC unroll 16
@@ -15,8 +15,7 @@ static inline __attribute__((always_inline)) vreal K(sums_of_lanes)(vreal *v) {
 }
 
 /* LANES outputs from as many rows of w; only the first `rows` exist. */
-static inline __attribute__((always_inline)) vreal K(products)(
-    const REAL *x, const REAL *w, int64_t w_row, int64_t rows, int64_t features) {
+ALWAYS_INLINE vreal K(products)(const REAL *x, const REAL *w, int64_t w_row, int64_t rows, int64_t features) {
     vreal sum[LANES];
 #pragma GCC unroll 16
     for (int o = 0; o < LANES; o++) sum[o] = (vreal){0};
@@ -44,8 +43,11 @@ static void K(linear_forward)(void *description, int64_t begin, int64_t end, voi
         for (int64_t n = 0; n < call->rows; n++) {
             const REAL *x = (const REAL *)call->x + n * call->x_row;
             REAL *y = (REAL *)call->y + n * call->y_row + first, sums[LANES];
-            K(store)(sums, rows == LANES ? K(products)(x, w, call->w_row, LANES, call->features)
-                                         : K(products)(x, w, call->w_row, rows, call->features));
+            K(store)(
+                sums,
+                rows == LANES ? K(products)(x, w, call->w_row, LANES, call->features)
+                              : K(products)(x, w, call->w_row, rows, call->features)
+            );
             for (int64_t o = 0; o < rows; o++) {
                 REAL sum = sums[o];
                 if (call->b != NULL) sum += ((const REAL *)call->b)[(first + o) * call->b_step];
@@ -64,7 +66,8 @@ static inline void K(add_scaled_row)(vreal *sum, REAL g, const REAL *w, int64_t 
         return;
     }
     for (int64_t v = 0; v * LANES < count; v++)
-        sum[v] += factor * (count - v * LANES < LANES ? K(load_tail)(w + v * LANES, count - v * LANES) : K(load)(w + v * LANES));
+        sum[v] += factor
+            * (count - v * LANES < LANES ? K(load_tail)(w + v * LANES, count - v * LANES) : K(load)(w + v * LANES));
 }
 
 /* Tasks are CNN_LINEAR_VECTORS * LANES features each: dx = sum of dy w over the outputs, in sums of CNN_LINEAR_TERMS. */

@@ -29,12 +29,12 @@ enum { K(all_points), K(without_zero), K(without_infinity), K(one_tap) };
 
 #define WINOGRAD_POINTS 8
 
-static inline __attribute__((always_inline)) int K(pixels_of)(const cnn_winograd_axis a, const int points) {
+ALWAYS_INLINE int K(pixels_of)(const cnn_winograd_axis a, const int points) {
     return cnn_winograd_points(&a) - (points != K(all_points));
 }
 
 /* Π (p² − q²) over the squares q² of the other pairs. */
-static inline __attribute__((always_inline)) double K(other_pairs)(const cnn_winograd_axis a, const int j) {
+ALWAYS_INLINE double K(other_pairs)(const cnn_winograd_axis a, const int j) {
     double product = 1;
 #pragma GCC unroll 3
     for (int i = 0; i < a.pairs; i++)
@@ -43,13 +43,13 @@ static inline __attribute__((always_inline)) double K(other_pairs)(const cnn_win
 }
 
 /* N(p) of the positive point of pair j. */
-static inline __attribute__((always_inline)) double K(winograd_n)(const cnn_winograd_axis a, const int j) {
+ALWAYS_INLINE double K(winograd_n)(const cnn_winograd_axis a, const int j) {
     return (a.zero ? a.point[j] : 1) * 2 * a.point[j] * K(other_pairs)(a, j);
 }
 
 /* Σ of the coefficients of Π (x² − q²), over the pairs but `left_out`, with every second value from d on. */
-static inline __attribute__((always_inline)) vreal K(even_polynomial)(const vreal *d, const cnn_winograd_axis a, const int left_out) {
-    double c[4] = {1, 0, 0, 0};         /* from the highest power on */
+ALWAYS_INLINE vreal K(even_polynomial)(const vreal *d, const cnn_winograd_axis a, const int left_out) {
+    double c[4] = {1, 0, 0, 0}; /* from the highest power on */
     int degree = 0;
 #pragma GCC unroll 3
     for (int i = 0; i < a.pairs; i++) {
@@ -65,7 +65,7 @@ static inline __attribute__((always_inline)) vreal K(even_polynomial)(const vrea
 }
 
 /* v = Bᵀ d. */
-static inline __attribute__((always_inline)) void K(input_points)(const vreal *d, vreal *v, const cnn_winograd_axis a, const int points) {
+ALWAYS_INLINE void K(input_points)(const vreal *d, vreal *v, const cnn_winograd_axis a, const int points) {
     const int zero = a.zero && points != K(without_zero);
     if (zero) *v++ = K(even_polynomial)(d, a, -1);
 #pragma GCC unroll 3
@@ -87,7 +87,7 @@ static inline __attribute__((always_inline)) void K(input_points)(const vreal *d
 }
 
 /* y = Aᵀ u. */
-static inline __attribute__((always_inline)) void K(output_points)(const vreal *u, vreal *y, const cnn_winograd_axis a, const int points) {
+ALWAYS_INLINE void K(output_points)(const vreal *u, vreal *y, const cnn_winograd_axis a, const int points) {
     const int outputs = a.outputs - (points != K(all_points)), zero = a.zero && points != K(without_zero);
     vreal sum[3], difference[3];
 #pragma GCC unroll 3
@@ -110,9 +110,7 @@ static inline __attribute__((always_inline)) void K(output_points)(const vreal *
 }
 
 /* u = G g of `taps` taps. */
-static inline __attribute__((always_inline)) void K(weight_points)(
-    const vreal *g, vreal *u, const cnn_winograd_axis a, const int points, const int taps
-) {
+ALWAYS_INLINE void K(weight_points)(const vreal *g, vreal *u, const cnn_winograd_axis a, const int points, const int taps) {
     if (points == K(one_tap)) {
         u[0] = g[0];
         return;
@@ -128,10 +126,8 @@ static inline __attribute__((always_inline)) void K(weight_points)(
         vreal even = {0}, odd = {0};
 #pragma GCC unroll 5
         for (int t = 0; t < taps; t++) {
-            if (t % 2)
-                odd += (REAL)power * g[t];
-            else
-                even += (REAL)power * g[t];
+            if (t % 2) odd += (REAL)power * g[t];
+            else even += (REAL)power * g[t];
             power *= a.point[j];
         }
         u[2 * j] = scale * (even + odd);
@@ -141,7 +137,7 @@ static inline __attribute__((always_inline)) void K(weight_points)(
 }
 
 /* v = A y. */
-static inline __attribute__((always_inline)) void K(gradient_points)(const vreal *y, vreal *v, const cnn_winograd_axis a) {
+ALWAYS_INLINE void K(gradient_points)(const vreal *y, vreal *v, const cnn_winograd_axis a) {
     if (a.zero) *v++ = y[0];
 #pragma GCC unroll 3
     for (int j = 0; j < a.pairs; j++) {
@@ -149,10 +145,8 @@ static inline __attribute__((always_inline)) void K(gradient_points)(const vreal
         vreal even = {0}, odd = {0};
 #pragma GCC unroll 4
         for (int i = 0; i < a.outputs; i++) {
-            if (i % 2)
-                odd += (REAL)power * y[i];
-            else
-                even += (REAL)power * y[i];
+            if (i % 2) odd += (REAL)power * y[i];
+            else even += (REAL)power * y[i];
             power *= a.point[j];
         }
         v[2 * j] = even + odd;
@@ -162,7 +156,7 @@ static inline __attribute__((always_inline)) void K(gradient_points)(const vreal
 }
 
 /* g = Gᵀ v, of forms with the point 0. */
-static inline __attribute__((always_inline)) void K(gather_taps)(const vreal *v, vreal *g, const cnn_winograd_axis a, const int taps) {
+ALWAYS_INLINE void K(gather_taps)(const vreal *v, vreal *g, const cnn_winograd_axis a, const int taps) {
     double no_pair = 1;
 #pragma GCC unroll 3
     for (int j = 0; j < a.pairs; j++) no_pair *= -a.point[j] * a.point[j];
@@ -195,16 +189,17 @@ typedef void (*K(lines))(
 
 enum { K(to_input), K(to_output), K(to_weight), K(to_gradient), K(to_taps) };
 
-static inline __attribute__((always_inline)) void K(transform_lines)(
-    const int what, const int form, const int points, const int whole, const REAL *from, int64_t step, int64_t line, int64_t lanes,
-    REAL *to, int64_t to_step, int64_t to_line, int64_t lines
+ALWAYS_INLINE void K(transform_lines)(
+    const int what, const int form, const int points, const int whole, const REAL *from, int64_t step, int64_t line,
+    int64_t lanes, REAL *to, int64_t to_step, int64_t to_line, int64_t lines
 ) {
     const cnn_winograd_axis a = cnn_winograd_axes[form];
     const int taps = cnn_winograd_taps(&a, a.stride == 2 && points != K(all_points));
     const int pixels = K(pixels_of)(a, points);
     const int outputs = a.outputs - (points != K(all_points));
     const int read = what == K(to_weight) ? taps : what == K(to_gradient) ? outputs : pixels;
-    const int written = what == K(to_output) ? outputs : what == K(to_taps) ? taps : what == K(to_weight) && points == K(one_tap) ? 1 : pixels;
+    const int constant = (what == K(to_weight)) && (points == K(one_tap));
+    const int written = what == K(to_output) ? outputs : what == K(to_taps) ? taps : constant ? 1 : pixels;
     for (; lines > 0; lines--, from += line, to += to_line) {
         vreal v[WINOGRAD_POINTS], w[WINOGRAD_POINTS];
 #pragma GCC unroll 8
@@ -225,19 +220,21 @@ static inline __attribute__((always_inline)) void K(transform_lines)(
     ) { \
         if (K(to_##what) != K(to_input) || lanes >= LANES) \
             K(transform_lines)(K(to_##what), CNN_##form, K(points), 1, from, step, line, lanes, to, to_step, to_line, lines); \
-        else \
-            K(transform_lines)(K(to_##what), CNN_##form, K(points), 0, from, step, line, lanes, to, to_step, to_line, lines); \
+        else K(transform_lines)(K(to_##what), CNN_##form, K(points), 0, from, step, line, lanes, to, to_step, to_line, lines); \
     }
+/* clang-format off */
 #define STRIDE_1(form) \
     LINES(input, form, all_points) LINES(input, form, without_zero) LINES(output, form, all_points) \
     LINES(output, form, without_zero) LINES(weight, form, all_points)
 #define STRIDE_2(form, second) \
     LINES(input, form, all_points) LINES(input, form, without_infinity) LINES(input, form, second) \
-    LINES(output, form, all_points) LINES(output, form, without_infinity) LINES(weight, form, all_points) LINES(weight, form, second)
+    LINES(output, form, all_points) LINES(output, form, without_infinity) \
+    LINES(weight, form, all_points) LINES(weight, form, second)
 #define GRADIENT(form) LINES(gradient, form, all_points) LINES(taps, form, all_points)
 STRIDE_1(F23) STRIDE_1(F43) STRIDE_1(F25) STRIDE_1(F45)
 GRADIENT(F23) GRADIENT(F43) GRADIENT(F25)
 STRIDE_2(F42, one_tap)
+/* clang-format on */
 #undef GRADIENT
 #undef STRIDE_2
 #undef STRIDE_1
@@ -245,10 +242,10 @@ STRIDE_2(F42, one_tap)
 
 /* The transforms of a form: of whole and shorter tiles, for each parity of the pixels. */
 typedef struct {
-    K(lines) input[2][2];       /* shorter, parity */
-    K(lines) output[2];         /* shorter */
-    K(lines) weight[2];         /* parity */
-    K(lines) gradient, taps;    /* of the weights: A, and Gᵀ; NULL where they are computed by another form */
+    K(lines) input[2][2];    /* shorter, parity */
+    K(lines) output[2];      /* shorter */
+    K(lines) weight[2];      /* parity */
+    K(lines) gradient, taps; /* of the weights: A, and Gᵀ; NULL where they are computed by another form */
 } K(axis);
 
 #define LINES(what, form, points) K(lines_##what##_##form##_##points)
@@ -256,19 +253,22 @@ typedef struct {
 #define GRADIENT_F43 LINES(gradient, F43, all_points), LINES(taps, F43, all_points)
 #define GRADIENT_F25 LINES(gradient, F25, all_points), LINES(taps, F25, all_points)
 #define GRADIENT_F45 NULL, NULL
+/* clang-format off */
 #define STRIDE_1(form) [CNN_##form] = { \
     {{LINES(input, form, all_points), NULL}, {LINES(input, form, without_zero), NULL}}, \
     {LINES(output, form, all_points), LINES(output, form, without_zero)}, {LINES(weight, form, all_points), NULL}, \
     GRADIENT_##form \
 },
 #define STRIDE_2(form, second) [CNN_##form] = { \
-    {{LINES(input, form, all_points), LINES(input, form, second)}, {LINES(input, form, without_infinity), LINES(input, form, second)}}, \
+    {{LINES(input, form, all_points), LINES(input, form, second)}, \
+     {LINES(input, form, without_infinity), LINES(input, form, second)}}, \
     {LINES(output, form, all_points), LINES(output, form, without_infinity)}, \
     {LINES(weight, form, all_points), LINES(weight, form, second)}, NULL, NULL, \
 },
 static const K(axis) K(axes)[CNN_WINOGRAD_AXES] = {
     STRIDE_1(F23) STRIDE_1(F43) STRIDE_1(F25) STRIDE_1(F45) STRIDE_2(F42, one_tap)
 };
+/* clang-format on */
 #undef GRADIENT_F23
 #undef GRADIENT_F43
 #undef GRADIENT_F25
@@ -283,11 +283,11 @@ static const K(axis) K(axes)[CNN_WINOGRAD_AXES] = {
 typedef struct {
     const cnn_winograd_axis *form[2];
     const K(axis) *axis[2];
-    int64_t points[2];                  /* of the form */
+    int64_t points[2]; /* of the form */
     int64_t parities[2];
-    int64_t first_field[2][2];          /* of the transformed inputs of a pair of parities, in matrices */
-    int64_t fields;                     /* transformed inputs of all of them */
-    int64_t matrix[2][2][WINOGRAD_POINTS][WINOGRAD_POINTS];     /* of the weights, in the order in which they are needed */
+    int64_t first_field[2][2];                              /* of the transformed inputs of a pair of parities, in matrices */
+    int64_t fields;                                         /* transformed inputs of all of them */
+    int64_t matrix[2][2][WINOGRAD_POINTS][WINOGRAD_POINTS]; /* of the weights, in the order in which they are needed */
 } K(tiling);
 
 /* Points along an axis that a parity has. */
@@ -312,7 +312,8 @@ static K(tiling) K(tiling_of)(const int64_t *forms) {
         for (int64_t q = 0; q < g.points[1]; q++)
             for (int r = 0; r < g.parities[0] && p < K(points_of_parity)(&g, 0, r); r++)
                 for (int c = 0; c < g.parities[1] && q < K(points_of_parity)(&g, 1, c); c++) {
-                    int64_t *same = &g.matrix[r][c][cnn_winograd_taps(g.form[0], r) == 1 ? 0 : p][cnn_winograd_taps(g.form[1], c) == 1 ? 0 : q];
+                    int64_t *same = &g.matrix[r][c][cnn_winograd_taps(g.form[0], r) == 1 ? 0 : p]
+                                             [cnn_winograd_taps(g.form[1], c) == 1 ? 0 : q];
                     if (*same < 0) *same = count++;
                     g.matrix[r][c][p][q] = *same;
                 }
@@ -334,8 +335,7 @@ static const REAL *K(taps_of_vector)(const cnn_pack *v, int64_t output, int64_t 
     if (lanes < LANES) K(fill_zero)(g, taps * LANES);
     if (sign && lanes == LANES && taps < LANES && K(readable)(v, output + LANES - 1, input) >= LANES)
         K(transpose_narrow)(g, from - (sign < 0 ? taps - 1 : 0), v->output_stride, taps);
-    else if (sign)
-        K(transpose)(g, LANES, from - (sign < 0 ? taps - 1 : 0), v->output_stride, lanes, taps);
+    else if (sign) K(transpose)(g, LANES, from - (sign < 0 ? taps - 1 : 0), v->output_stride, lanes, taps);
     else
         for (int64_t lane = 0; lane < lanes; lane++, from += v->output_stride)
             for (int64_t t = 0; t < taps; t++) g[t * LANES + lane] = from[t / T * v->tap_stride[1] + t % T * v->tap_stride[2]];
@@ -350,7 +350,8 @@ static void K(transform_taps)(const K(tiling) *t, const REAL *g, int64_t next, R
         for (int c = 0; c < t->parities[1]; c++) {
             REAL half[5 * WINOGRAD_POINTS * LANES], points[WINOGRAD_POINTS * WINOGRAD_POINTS * LANES];
             const int single_row = cnn_winograd_taps(t->form[0], r) == 1, single_column = cnn_winograd_taps(t->form[1], c) == 1;
-            const int64_t rows = single_row ? 1 : K(points_of_parity)(t, 0, r), columns = single_column ? 1 : K(points_of_parity)(t, 1, c);
+            const int64_t rows = single_row ? 1 : K(points_of_parity)(t, 0, r),
+                          columns = single_column ? 1 : K(points_of_parity)(t, 1, c);
             t->axis[1]->weight[c](
                 g + r * row + c * next, t->parities[1] * next, t->parities[0] * row, LANES, half, LANES, columns * LANES,
                 cnn_winograd_taps(t->form[0], r)
@@ -377,7 +378,8 @@ static void K(winograd_pack)(void *call, int64_t begin, int64_t end, void *scrat
                 int64_t next;
                 const REAL *first = K(taps_of_vector)(v, unit * wide + k, c, K(smaller)(LANES, outputs - k), g, &next);
                 K(transform_taps)(
-                    &tiling, first, next, (REAL *)v->panels + unit * wide * matrices * v->inputs + c * width + k, width * v->inputs
+                    &tiling, first, next, (REAL *)v->panels + unit * wide * matrices * v->inputs + c * width + k,
+                    width * v->inputs
                 );
             }
         if (v->b != NULL) {
@@ -396,9 +398,10 @@ typedef struct {
     const cnn_correlation *p;
     K(tiling) tiling;
     K(cut) cut;
-    int64_t start[5];                   /* of the groups of tiles: cnn_winograd_start */
-    int64_t first, count;               /* tiles */
-    int64_t pitch, point, y_point;      /* from tile to tile and from point to point of the inputs, from point to point of the products */
+    int64_t start[5];     /* of the groups of tiles: cnn_winograd_start */
+    int64_t first, count; /* tiles */
+    int64_t pitch, point; /* of the inputs: from tile to tile and from point to point */
+    int64_t y_point;      /* of the products: from point to point */
     REAL *transformed, *products, *gathered, *turned;
 } K(winograd_task);
 
@@ -428,7 +431,8 @@ static void K(transform_tile)(
                     f->a + r * row + c * column + k, f->column, f->row, channels - k, half, LANES, columns * LANES, rows
                 );
                 g->axis[0]->input[at->shorter[0]][r](
-                    half, columns * LANES, LANES, LANES, to + (g->first_field[r][c] + first) * point + k, all * point, point, columns
+                    half, columns * LANES, LANES, LANES, to + (g->first_field[r][c] + first) * point + k, all * point, point,
+                    columns
                 );
             }
         }
@@ -437,7 +441,8 @@ static void K(transform_tile)(
 /* The tiles of a task, as the places from *low to before *high in it, that have the point (p, q): shorter ones lack one of each axis. */
 static inline void K(tiles_with_point)(const K(winograd_task) *t, int64_t p, int64_t q, int64_t *low, int64_t *high) {
     const K(tiling) *g = &t->tiling;
-    const int lack_row = p == (g->form[0]->zero ? 0 : g->points[0] - 1), lack_column = q == (g->form[1]->zero ? 0 : g->points[1] - 1);
+    const int lack_row = p == (g->form[0]->zero ? 0 : g->points[0] - 1),
+              lack_column = q == (g->form[1]->zero ? 0 : g->points[1] - 1);
     *low = t->start[lack_row ? 1 : 0] - t->first;
     *high = t->start[lack_column ? 2 : lack_row ? 3 : 4] - t->first;
     if (*low < 0) *low = 0;
@@ -447,11 +452,19 @@ static inline void K(tiles_with_point)(const K(winograd_task) *t, int64_t p, int
 /* The matrix products of a unit: at each point the tiles that have it, summed over the inputs and over the pairs of parities. */
 static void K(multiply_points)(const K(winograd_task) *t, int64_t unit, int64_t width) {
     const K(tiling) *g = &t->tiling;
-    const int64_t wide = 2 * LANES, inputs = t->cut.inputs, matrices = cnn_winograd_matrices(g->form[0]) * cnn_winograd_matrices(g->form[1]);
+    const int64_t wide = 2 * LANES, inputs = t->cut.inputs,
+                  matrices = cnn_winograd_matrices(g->form[0]) * cnn_winograd_matrices(g->form[1]);
     int64_t offset[4], panel[4];
     K(product) product = {
-        .row = t->pitch, .step = 1, .offset = offset, .panel_offset = panel, .length = inputs, .y_row = wide, .columns = width,
-        .panel = (const REAL *)t->p->panels + unit * wide * matrices * inputs, .ahead_step = width
+        .row = t->pitch,
+        .step = 1,
+        .offset = offset,
+        .panel_offset = panel,
+        .length = inputs,
+        .y_row = wide,
+        .columns = width,
+        .panel = (const REAL *)t->p->panels + unit * wide * matrices * inputs,
+        .ahead_step = width
     };
     for (int64_t p = 0; p < g->points[0]; p++)
         for (int64_t q = 0; q < g->points[1]; q++) {
@@ -470,21 +483,27 @@ static void K(multiply_points)(const K(winograd_task) *t, int64_t unit, int64_t 
                 product.ahead = block == 0 ? product.panel + FETCH_TERMS * width : NULL;
                 product.a = t->transformed + first * t->pitch;
                 product.y = t->products + (p * g->points[1] + q) * t->y_point + first * wide;
-                K(multiply)(&product, (int)(low + K(block_start)(block + 1, blocks, high - low) - first), width > LANES ? 2 : 1);
+                K(multiply)(
+                    &product, (int)(low + K(block_start)(block + 1, blocks, high - low) - first), width > LANES ? 2 : 1
+                );
             }
         }
 }
 
 /* y = Aᵀ m A of one tile, for `channels` channels of a unit, with what is done to it on the way. */
-static void K(write_tile)(const K(winograd_task) *t, const cnn_winograd_tile *at, const REAL *m, int64_t channel, int64_t channels) {
+static void K(write_tile)(
+    const K(winograd_task) *t, const cnn_winograd_tile *at, const REAL *m, int64_t channel, int64_t channels
+) {
     const cnn_correlation *p = t->p;
     const K(tiling) *g = &t->tiling;
     const int64_t *stride = p->y.stride, all = g->points[1];
-    const int64_t points = all - at->shorter[1], lines = g->form[0]->outputs - at->shorter[0], outputs = g->form[1]->outputs - at->shorter[1];
+    const int64_t points = all - at->shorter[1], lines = g->form[0]->outputs - at->shorter[0],
+                  outputs = g->form[1]->outputs - at->shorter[1];
     const int64_t first = (at->shorter[0] && g->form[0]->zero ? all : 0) + (at->shorter[1] && g->form[1]->zero ? 1 : 0);
     const int in_place = stride[1] == 1, clamp = K(clamps)(p);
     const REAL lower = (REAL)p->lower, upper = (REAL)p->upper;
-    REAL *y = (REAL *)p->y.data + at->n * stride[0] + channel * stride[1] + at->d * stride[2] + at->h * stride[3] + at->w * stride[4];
+    REAL *y = (REAL *)p->y.data + at->n * stride[0] + channel * stride[1] + at->d * stride[2] + at->h * stride[3]
+        + at->w * stride[4];
     REAL *to = in_place ? y : t->turned;
     const int64_t row = in_place ? stride[3] : at->columns * channels, column = in_place ? stride[4] : channels;
     REAL half[4 * WINOGRAD_POINTS * LANES], values[4 * 4 * LANES];
@@ -501,10 +520,8 @@ static void K(write_tile)(const K(winograd_task) *t, const cnn_winograd_tile *at
                 vreal value = K(load)(values + (i * outputs + j) * LANES) + b;
                 if (p->accumulate) value += lanes >= LANES ? K(load)(place) : K(load_tail)(place, lanes);
                 if (clamp) value = K(clamped)(value, lower, upper);
-                if (lanes >= LANES)
-                    K(store)(place, value);
-                else
-                    K(store_tail)(place, value, lanes);
+                if (lanes >= LANES) K(store)(place, value);
+                else K(store_tail)(place, value, lanes);
             }
     }
     if (!in_place) K(transfer_tile)(&p->y, y, 1, at->rows, at->columns, channels, t->turned, channels, 1);
@@ -565,7 +582,8 @@ static void K(winograd_gradient)(
     const K(tiling) *g, const cnn_tensor *y, const cnn_winograd_tile *at, int64_t channel, int64_t channels, int64_t width,
     REAL *gathered, REAL *to, int64_t point
 ) {
-    const int64_t tile = g->form[0]->outputs, points = g->points[1], rows = K(smaller)(tile, y->shape[3] - at->h), columns = K(smaller)(tile, y->shape[4] - at->w);
+    const int64_t tile = g->form[0]->outputs, points = g->points[1], rows = K(smaller)(tile, y->shape[3] - at->h),
+                  columns = K(smaller)(tile, y->shape[4] - at->w);
     const REAL *from = (const REAL *)y->data + at->n * y->stride[0] + channel * y->stride[1] + at->d * y->stride[2]
         + at->h * y->stride[3] + at->w * y->stride[4];
     int64_t row = y->stride[3], column = y->stride[4];
@@ -603,14 +621,15 @@ static void K(winograd_weights)(void *call, int64_t begin, int64_t end, void *sc
     const K(cut) cut = K(cut_of)(p->x.shape[1], p->y.shape[1], one);
     const int64_t tiles = K(winograd_tiles)(p, tile), taps = p->taps[1] * p->taps[2];
     for (int64_t task = begin; task < end; task++) {
-        const int64_t first_unit = task / p->channel_blocks * p->units, last_unit = K(smaller)(first_unit + p->units, p->unit_count);
+        const int64_t first_unit = task / p->channel_blocks * p->units,
+                      last_unit = K(smaller)(first_unit + p->units, p->unit_count);
         const int64_t first_input = K(block_start)(task % p->channel_blocks, p->channel_blocks, cut.inputs);
         const int64_t inputs = K(block_start)(task % p->channel_blocks + 1, p->channel_blocks, cut.inputs) - first_input;
         const int64_t pitch = (inputs + LANES - 1) / LANES * LANES, point = K(winograd_pitch)(p->columns * pitch);
         const int64_t unit_point = K(winograd_pitch)(p->columns * wide), sum_point = inputs * wide;
         REAL *transformed = scratch, *panels = (REAL *)((char *)scratch + p->x_bytes);
         REAL *sums = (REAL *)((char *)panels + p->y_bytes), *gathered = (REAL *)((char *)sums + p->sum_bytes);
-        cnn_correlation part = *p;      /* x from the task's first input on */
+        cnn_correlation part = *p; /* x from the task's first input on */
         part.x.data = (REAL *)p->x.data + first_input * p->x.stride[1];
         K(fill_zero)(sums, (last_unit - first_unit) * points * sum_point);
         for (int64_t first = 0; first < tiles; first += p->columns) {
@@ -632,8 +651,15 @@ static void K(winograd_weights)(void *call, int64_t begin, int64_t end, void *sc
                 const int64_t width = cut.outputs - unit * wide > LANES ? wide : LANES;
                 for (int64_t q = 0; q < points; q++) {
                     K(product) product = {
-                        .row = 1, .step = pitch, .offset = &start, .runs = 1, .length = count, .y_row = wide, .columns = width,
-                        .panel = panels + ((unit - first_unit) * points + q) * unit_point, .accumulate = 1
+                        .row = 1,
+                        .step = pitch,
+                        .offset = &start,
+                        .runs = 1,
+                        .length = count,
+                        .y_row = wide,
+                        .columns = width,
+                        .panel = panels + ((unit - first_unit) * points + q) * unit_point,
+                        .accumulate = 1
                     };
                     for (int64_t block = 0; block < blocks; block++) {
                         const int64_t c = K(block_start)(block, blocks, inputs);
@@ -648,7 +674,8 @@ static void K(winograd_weights)(void *call, int64_t begin, int64_t end, void *sc
             REAL *sum = sums + (unit - first_unit) * points * sum_point;
             K(winograd_gather)(&tiling, sum, sum_point, inputs * wide);
             K(scatter_weights)(
-                p, unit * wide, K(smaller)(wide, cut.outputs - unit * wide), first_input, inputs, 0, taps * inputs, sum, gathered
+                p, unit * wide, K(smaller)(wide, cut.outputs - unit * wide), first_input, inputs, 0, taps * inputs, sum,
+                gathered
             );
         }
     }

@@ -1,11 +1,12 @@
 /* Losses. The reference implementations, with their formulas, are in the family's reference.pyx. */
 
 #define BLOCK CNN_LOSS_CELLS
-#define PAIRS 256     /* elements gathered at a time */
+#define PAIRS 256 /* elements gathered at a time */
 
 /* The classes of `width` adjacent cells as rows `*step` apart: in place, or gathered into `rows`. */
-static const REAL *K(class_rows)(const cnn_cross_entropy *call, const cnn_tensor *t, int64_t first, int64_t width, REAL *rows,
-                                 int64_t *step) {
+static const REAL *K(class_rows)(
+    const cnn_cross_entropy *call, const cnn_tensor *t, int64_t first, int64_t width, REAL *rows, int64_t *step
+) {
     const int64_t n = first / call->cells, cell = first % call->cells;
     if (t->shape[2] == 1 && t->shape[3] == 1 && t->stride[4] == 1 && cell + width <= call->cells) {
         *step = t->stride[1];
@@ -28,8 +29,8 @@ static inline double K(share)(const cnn_cross_entropy *call, int64_t k, const RE
 /* A block of adjacent cells: class k of cell j is x[k step + j], its target probability label[k label_step + j]. */
 typedef struct {
     int64_t first, width, classes, step, label_step;
-    const REAL *x, *label;      /* label is NULL where classes are given by number */
-    int everywhere;             /* whether all classes may have a target probability, not only the numbered one */
+    const REAL *x, *label; /* label is NULL where classes are given by number */
+    int everywhere;        /* whether all classes may have a target probability, not only the numbered one */
 } K(class_block);
 
 static K(class_block) K(class_block_of)(const cnn_cross_entropy *call, int64_t task, REAL *rows) {
@@ -108,8 +109,9 @@ static void K(cross_entropy_rows)(
         for (int64_t j = 0; j < b->width; j += LANES) {
             const int64_t lanes = b->width - j < LANES ? b->width - j : LANES;
             const vreal away = K(load_part)(b->x + k * b->step + j, lanes, 0) - K(load_part)(top + j, lanes, 0);
-            K(store_part)(dx + k * dx_step + j,
-                          K(exp)(away - K(load_part)(norm + j, lanes, 0)) * K(load_part)(slope + j, lanes, 0), lanes);
+            K(store_part)(
+                dx + k * dx_step + j, K(exp)(away - K(load_part)(norm + j, lanes, 0)) * K(load_part)(slope + j, lanes, 0), lanes
+            );
         }
     for (int64_t j = 0; j < b->width; j++) {
         const int64_t target = K(target_of)(call, b->first + j);
@@ -131,10 +133,8 @@ static void K(cross_entropy_backward)(void *description, int64_t begin, int64_t 
         const double *dloss = call->dloss + b.first * call->dloss_step;
         const int in_place = dx->data != NULL && dx->shape[2] == 1 && dx->shape[3] == 1 && dx->stride[4] == 1
             && b.first % call->cells + b.width <= call->cells;
-        if (in_place)
-            K(cross_entropy_rows)(call, &b, dloss, (REAL *)dx->data + cnn_cell(dx, b.first), dx->stride[1]);
-        else if (dx->data != NULL)
-            K(cross_entropy_rows)(call, &b, dloss, rows, BLOCK);
+        if (in_place) K(cross_entropy_rows)(call, &b, dloss, (REAL *)dx->data + cnn_cell(dx, b.first), dx->stride[1]);
+        else if (dx->data != NULL) K(cross_entropy_rows)(call, &b, dloss, rows, BLOCK);
         for (int64_t j = 0; dx->data != NULL && !in_place && j < b.width; j++) {
             REAL *to = (REAL *)dx->data + cnn_cell(dx, b.first + j);
             for (int64_t k = 0; k < b.classes; k++) to[k * dx->stride[1]] = rows[k * BLOCK + j];
@@ -217,7 +217,8 @@ static void K(squared_error_backward)(void *description, int64_t begin, int64_t 
             else if (run.y_step == 1)
                 for (int64_t j = 0; j < run.count; j++) dx[j] = (REAL)(call->scale * ((double)x[j] - (double)t[j]));
             else
-                for (int64_t j = 0; j < run.count; j++) dx[j * run.y_step] = (REAL)(call->scale * ((double)x[j] - (double)t[j]));
+                for (int64_t j = 0; j < run.count; j++)
+                    dx[j * run.y_step] = (REAL)(call->scale * ((double)x[j] - (double)t[j]));
         }
     }
 }
@@ -225,7 +226,8 @@ static void K(squared_error_backward)(void *description, int64_t begin, int64_t 
 
 /* max(x, 0) - x t + log(1 + e^-|x|) of `lanes` pairs; 0 in the others. */
 static inline vreal K(binary_losses)(const REAL *x, const REAL *t, int64_t lanes) {
-    const vreal v = lanes == LANES ? K(load)(x) : K(load_tail)(x, lanes), s = lanes == LANES ? K(load)(t) : K(load_tail)(t, lanes);
+    const vreal v = lanes == LANES ? K(load)(x) : K(load_tail)(x, lanes),
+                s = lanes == LANES ? K(load)(t) : K(load_tail)(t, lanes);
     const vreal e = K(exp)(-K(magnitude)(v)), share = K(select)(v > 0, 1 - s, -s);
     const vreal linear = K(select)(share == 0, (vreal){0}, v * share);
     return K(select)(v != v, v, linear + K(log1p_of_unit)(e));
@@ -279,7 +281,8 @@ static void K(binary_cross_entropy_backward)(void *description, int64_t begin, i
                 REAL part[LANES];
                 K(store)(part, slope);
                 for (int64_t l = 0; l < lanes; l++)
-                    dx[(j + l) * run.y_step] = (REAL)call->scale * part[l] * (run.dy == NULL ? 1 : run.dy[(j + l) * run.dy_step]);
+                    dx[(j + l) * run.y_step] = (REAL)call->scale * part[l]
+                        * (run.dy == NULL ? 1 : run.dy[(j + l) * run.dy_step]);
             }
         }
     }

@@ -1,7 +1,7 @@
 /* Normalisation by statistics, and by adjacent channels (LRN). The reference implementations, with their formulas, are in the
  * family's reference.pyx. */
 
-#define STRIP 4     /* independent accumulators, to hide the latency of the additions */
+#define STRIP 4 /* independent accumulators, to hide the latency of the additions */
 
 /* What a task computes: image n, cells first <= i < last and, if channels are not innermost, channel c. */
 typedef struct {
@@ -25,8 +25,9 @@ static inline K(place_of_norm) K(norm_place)(const cnn_norm *call, int64_t task)
 #define AT(t) ((REAL *)(t).data + at.n * (t).stride[0] + at.c * (t).stride[1] + at.first * (t).stride[4])
 
 /* Means, and sums of squared differences from them, of `vectors` * WIDE adjacent channels. */
-static inline __attribute__((always_inline)) void K(moments_of_channels)(
-    const REAL *x, int64_t step, int64_t cells, double *mean, double *square, const int vectors) {
+ALWAYS_INLINE void K(moments_of_channels)(
+    const REAL *x, int64_t step, int64_t cells, double *mean, double *square, const int vectors
+) {
     vwide sum[STRIP] = {{0}}, squares[STRIP] = {{0}};
     for (int64_t i = 0; i < cells; i++)
 #pragma GCC unroll 4
@@ -90,9 +91,10 @@ static void K(norm_moments)(void *call_, int64_t begin, int64_t end, void *scrat
 }
 
 /* Sums of dy and of dy (x - center) of `vectors` * WIDE adjacent channels. */
-static inline __attribute__((always_inline)) void K(sums_of_channels)(
+ALWAYS_INLINE void K(sums_of_channels)(
     const REAL *x, int64_t x_step, const REAL *dy, int64_t dy_step, const REAL *center, int64_t cells, double *plain,
-    double *weighted, const int vectors) {
+    double *weighted, const int vectors
+) {
     vwide sum[STRIP] = {{0}}, product[STRIP] = {{0}}, middle[STRIP];
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) middle[v] = K(widen)(center + v * WIDE);
@@ -214,12 +216,14 @@ static void K(norm_gradient)(void *call_, int64_t begin, int64_t end, void *scra
  * case. */
 typedef struct {
     int64_t lines, length, pitch, step;
-    int64_t before, after;          /* channels that a window can cover */
-    REAL *scratch;                    /* squares, ratios and powers, padded_size REALs each */
+    int64_t before, after; /* channels that a window can cover */
+    REAL *scratch;         /* squares, ratios and powers, padded_size REALs each */
     int64_t padded_size;
 } K(lrn_block);
 
-static inline REAL K(root)(REAL s) { return sizeof(REAL) == 4 ? (REAL)__builtin_sqrtf((float)s) : (REAL)__builtin_sqrt((double)s); }
+static inline REAL K(root)(REAL s) {
+    return sizeof(REAL) == 4 ? (REAL)__builtin_sqrtf((float)s) : (REAL)__builtin_sqrt((double)s);
+}
 
 /* p = s^-beta, by square roots for common beta. The formula does not depend on a value's position in the line. */
 static void K(lrn_powers)(REAL *restrict p, const REAL *restrict s, int64_t count, double beta) {
@@ -303,7 +307,8 @@ static void K(lrn_forward)(void *call_, int64_t begin, int64_t end, void *scratc
         const int64_t n = task / call->blocks, first = task % call->blocks * call->block;
         const REAL *x = (const REAL *)call->x.data + n * call->x.stride[0] + first * call->x.stride[4];
         REAL *y = (REAL *)call->y.data + n * call->y.stride[0] + first * call->y.stride[4];
-        const int64_t x_line = call->x.stride[call->channels_last ? 4 : 1], y_line = call->y.stride[call->channels_last ? 4 : 1];
+        const int64_t x_line = call->x.stride[call->channels_last ? 4 : 1],
+                      y_line = call->y.stride[call->channels_last ? 4 : 1];
         REAL *padded = b.scratch, *s = padded + b.padded_size, *p = s + b.length;
         if (task == begin) memset(padded, 0, (size_t)b.padded_size * sizeof(REAL));
         if (!K(lrn_squares)(limit, x, x_line, &b, padded + b.before * b.step)) {
@@ -370,7 +375,9 @@ static void K(lrn_backward)(void *call_, int64_t begin, int64_t end, void *scrat
 
 /* to[i] = from[i - before] + ... + from[i + after], as far as they exist, along an axis of `extent` cells that are `step`
  * apart. */
-static void K(axis_sums)(REAL *restrict to, const REAL *restrict from, int64_t extent, int64_t step, int64_t before, int64_t after) {
+static void K(axis_sums)(
+    REAL *restrict to, const REAL *restrict from, int64_t extent, int64_t step, int64_t before, int64_t after
+) {
     if (before >= extent) before = extent - 1;
     if (after >= extent) after = extent - 1;
     for (int64_t i = 0; i < extent * step; i++) to[i] = from[i];

@@ -5,19 +5,17 @@
  * is contiguous in memory and is read in place. Other layouts, and channels that do not fill a vector, are packed into scratch
  * one band of windows at a time. So the loops never handle a partial vector, and no strategy depends on the layout.
  */
-#define POOL_INLINE static inline __attribute__((always_inline))
-
 /* Cells summed in REAL before the partial sum is added to the float64 total. */
 #define POOL_RUN 32
 
 /* The state of the reduction of one window. */
 typedef struct {
-    vreal value;            /* the largest cell; the sum of the current run; backward: the gradient of a cell */
-    vreal scale, inverse;   /* Lp: powers are taken of |x| * scale * inverse; max: a NaN if there was one, and y backward */
-    vreal largest;          /* Lp: the largest magnitude */
-    vmask cell;             /* position of the selected cell */
-    double total[LANES];    /* sum of the finished runs */
-    double plain[LANES];    /* probability weighting: sum of u in the finished runs; that of the current run is in `inverse` */
+    vreal value;          /* the largest cell; the sum of the current run; backward: the gradient of a cell */
+    vreal scale, inverse; /* Lp: powers are taken of |x| * scale * inverse; max: a NaN if there was one, and y backward */
+    vreal largest;        /* Lp: the largest magnitude */
+    vmask cell;           /* position of the selected cell */
+    double total[LANES];  /* sum of the finished runs */
+    double plain[LANES];  /* probability weighting: sum of u in the finished runs; that of the current run is in `inverse` */
 } K(pool_window);
 
 typedef struct {
@@ -33,27 +31,28 @@ typedef struct {
     /* Backward: begin_backward, then cell_gradient for each cell: what is accumulated into dx. */
     void (*begin_backward)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size);
     vreal (*cell_gradient)(const cnn_pool *c, K(pool_window) *w, vreal x);
-    int recomputes;             /* whether backward repeats the reduction; it then runs on one vector at a time, to stay in registers */
-    int one_vector;             /* whether forward runs on one vector at a time too */
-    int reads_x, reads_y;   /* what begin_backward and cell_gradient read */
-    int selects;            /* whether forward stores the position of the selected cell */
-    int whole;              /* none of the above: a strategy of pool_whole.h, which takes the cells of a window together */
+    int recomputes; /* whether backward repeats the reduction; it then runs on one vector at a time, to stay in registers */
+    int one_vector; /* whether forward runs on one vector at a time too */
+    int reads_x, reads_y; /* what begin_backward and cell_gradient read */
+    int selects;          /* whether forward stores the position of the selected cell */
+    int whole;            /* none of the above: a strategy of pool_whole.h, which takes the cells of a window together */
 } K(pool_strategy);
 
 struct K(whole_strategy);
 static int K(whole_selects)(const struct K(whole_strategy) *whole);
 static void K(whole_prepare)(
-    const struct K(whole_strategy) *whole, const cnn_pool *c, REAL *packed, int64_t plane, int64_t planes, int64_t from, int64_t to
+    const struct K(whole_strategy) *whole, const cnn_pool *c, REAL *packed, int64_t plane, int64_t planes, int64_t from,
+    int64_t to
 );
 static void K(whole_begin)(const cnn_pool *c, REAL *scratch, int packed, int64_t plane, int64_t planes, int64_t vectors);
 static void K(whole_end)(const cnn_pool *c, REAL *scratch, int packed, int64_t plane, int64_t planes, int64_t vectors);
 
 /* ±1; 0 and NaN for themselves. */
-POOL_INLINE vreal K(sign)(vreal x) {
+ALWAYS_INLINE vreal K(sign)(vreal x) {
     const vmask signed_one = ((vmask)x & (vmask)K(splat)(-(REAL)0)) | (vmask)K(splat)(1);
     return K(select)((x > 0) | (x < 0), (vreal)signed_one, x);
 }
-POOL_INLINE vreal K(square_root)(vreal x) {
+ALWAYS_INLINE vreal K(square_root)(vreal x) {
     vreal y = {0};
     for (int l = 0; l < LANES; l++) y[l] = sizeof(REAL) == 4 ? (REAL)sqrtf((float)x[l]) : (REAL)sqrt((double)x[l]);
     return y;
@@ -62,92 +61,108 @@ POOL_INLINE vreal K(square_root)(vreal x) {
 /* ── Max ────────────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 /* x where it is NaN, y elsewhere. */
-POOL_INLINE vreal K(nan_or)(vreal x, vreal y) { return K(select)(x != x, x, y); }
+ALWAYS_INLINE vreal K(nan_or)(vreal x, vreal y) { return K(select)(x != x, x, y); }
 
-POOL_INLINE void K(max_init)(K(pool_window) *w, INTEGER first) {
+ALWAYS_INLINE void K(max_init)(K(pool_window) *w, INTEGER first) {
     w->value = K(splat)(-INFINITY);
     w->scale = (vreal){0};
     w->cell = first - (vmask){0};
 }
-POOL_INLINE void K(max_accumulate)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) {
+ALWAYS_INLINE void K(max_accumulate)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) {
     w->value = K(select)(x > w->value, x, w->value);
-    w->scale = K(nan_or)(x, w->scale);      /* a NaN, if there was one */
+    w->scale = K(nan_or)(x, w->scale); /* a NaN, if there was one */
 }
-POOL_INLINE vreal K(max_finalize)(const cnn_pool *c, K(pool_window) *w, double n, double size) {
+ALWAYS_INLINE vreal K(max_finalize)(const cnn_pool *c, K(pool_window) *w, double n, double size) {
     return K(nan_or)(w->scale, w->value);
 }
-POOL_INLINE void K(max_accumulate_indexed)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) {
-    const vmask stays = (w->value >= x) | (w->value != w->value);   /* among equals, and among NaNs, the first wins */
+ALWAYS_INLINE void K(max_accumulate_indexed)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) {
+    const vmask stays = (w->value >= x) | (w->value != w->value); /* among equals, and among NaNs, the first wins */
     w->value = K(select)(stays, w->value, x);
     w->cell = (stays & w->cell) | (~stays & (cell - (vmask){0}));
 }
-POOL_INLINE vreal K(max_finalize_indexed)(const cnn_pool *c, K(pool_window) *w, double n, double size) { return w->value; }
+ALWAYS_INLINE vreal K(max_finalize_indexed)(const cnn_pool *c, K(pool_window) *w, double n, double size) { return w->value; }
 
-POOL_INLINE void K(max_begin_backward)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
+ALWAYS_INLINE void K(max_begin_backward)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
     w->value = dy;
     w->scale = y;
 }
 /* The first cell equal to y takes dy and leaves 0 for the others. If there is a NaN, y is the first one. */
-POOL_INLINE vreal K(taken)(K(pool_window) *w, vmask hit) {
+ALWAYS_INLINE vreal K(taken)(K(pool_window) *w, vmask hit) {
     const vmask taken = hit & (vmask)w->value;
     w->value = (vreal)((vmask)w->value ^ taken);
     return (vreal)taken;
 }
-POOL_INLINE vreal K(max_cell_gradient)(const cnn_pool *c, K(pool_window) *w, vreal x) {
+ALWAYS_INLINE vreal K(max_cell_gradient)(const cnn_pool *c, K(pool_window) *w, vreal x) {
     return K(taken)(w, (x == w->scale) | (x != x));
 }
 
 static const K(pool_strategy) K(pool_max) = {
-    .init = K(max_init), .accumulate = K(max_accumulate), .finalize = K(max_finalize),
-    .begin_backward = K(max_begin_backward), .cell_gradient = K(max_cell_gradient), .reads_x = 1, .reads_y = 1,
+    .init = K(max_init),
+    .accumulate = K(max_accumulate),
+    .finalize = K(max_finalize),
+    .begin_backward = K(max_begin_backward),
+    .cell_gradient = K(max_cell_gradient),
+    .reads_x = 1,
+    .reads_y = 1,
 };
 static const K(pool_strategy) K(pool_max_indexed) = {
-    .init = K(max_init), .accumulate = K(max_accumulate_indexed), .finalize = K(max_finalize_indexed), .selects = 1,
+    .init = K(max_init),
+    .accumulate = K(max_accumulate_indexed),
+    .finalize = K(max_finalize_indexed),
+    .selects = 1,
 };
 
 /* ── Sum and average ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-POOL_INLINE void K(sum_init)(K(pool_window) *w, INTEGER first) {
+ALWAYS_INLINE void K(sum_init)(K(pool_window) *w, INTEGER first) {
     w->value = (vreal){0};
     for (int l = 0; l < LANES; l++) w->total[l] = 0;
 }
-POOL_INLINE void K(sum_accumulate)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) { w->value += x; }
-POOL_INLINE void K(sum_flush)(K(pool_window) *w) {
+ALWAYS_INLINE void K(sum_accumulate)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) { w->value += x; }
+ALWAYS_INLINE void K(sum_flush)(K(pool_window) *w) {
     for (int l = 0; l < LANES; l++) w->total[l] += w->value[l];
     w->value = (vreal){0};
 }
-POOL_INLINE vreal K(quotient)(const cnn_pool *c, K(pool_window) *w, double divisor) {
+ALWAYS_INLINE vreal K(quotient)(const cnn_pool *c, K(pool_window) *w, double divisor) {
     if (c->cells <= POOL_RUN) return w->value / (REAL)divisor;
     vreal y = {0};
     for (int l = 0; l < LANES; l++) y[l] = (REAL)((w->total[l] + w->value[l]) / divisor);
     return y;
 }
-POOL_INLINE vreal K(sum_finalize)(const cnn_pool *c, K(pool_window) *w, double n, double size) {
+ALWAYS_INLINE vreal K(sum_finalize)(const cnn_pool *c, K(pool_window) *w, double n, double size) {
     return K(quotient)(c, w, 1);
 }
-POOL_INLINE void K(sum_begin_backward)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
+ALWAYS_INLINE void K(sum_begin_backward)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
     w->value = dy;
 }
-POOL_INLINE vreal K(sum_cell_gradient)(const cnn_pool *c, K(pool_window) *w, vreal x) { return w->value; }
+ALWAYS_INLINE vreal K(sum_cell_gradient)(const cnn_pool *c, K(pool_window) *w, vreal x) { return w->value; }
 
-POOL_INLINE double K(divisor)(const cnn_pool *c, double n, double size) {
+ALWAYS_INLINE double K(divisor)(const cnn_pool *c, double n, double size) {
     const double count_include_pad = c->setting[0], divisor_override = c->setting[1];
     return divisor_override != 0 ? divisor_override : count_include_pad != 0 ? size : n;
 }
-POOL_INLINE vreal K(avg_finalize)(const cnn_pool *c, K(pool_window) *w, double n, double size) {
+ALWAYS_INLINE vreal K(avg_finalize)(const cnn_pool *c, K(pool_window) *w, double n, double size) {
     return K(quotient)(c, w, K(divisor)(c, n, size));
 }
-POOL_INLINE void K(avg_begin_backward)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
+ALWAYS_INLINE void K(avg_begin_backward)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
     w->value = dy / (REAL)K(divisor)(c, n, size);
 }
 
 static const K(pool_strategy) K(pool_sum) = {
-    .init = K(sum_init), .accumulate = K(sum_accumulate), .flush = K(sum_flush), .finalize = K(sum_finalize),
-    .begin_backward = K(sum_begin_backward), .cell_gradient = K(sum_cell_gradient),
+    .init = K(sum_init),
+    .accumulate = K(sum_accumulate),
+    .flush = K(sum_flush),
+    .finalize = K(sum_finalize),
+    .begin_backward = K(sum_begin_backward),
+    .cell_gradient = K(sum_cell_gradient),
 };
 static const K(pool_strategy) K(pool_avg) = {
-    .init = K(sum_init), .accumulate = K(sum_accumulate), .flush = K(sum_flush), .finalize = K(avg_finalize),
-    .begin_backward = K(avg_begin_backward), .cell_gradient = K(sum_cell_gradient),
+    .init = K(sum_init),
+    .accumulate = K(sum_accumulate),
+    .flush = K(sum_flush),
+    .finalize = K(avg_finalize),
+    .begin_backward = K(avg_begin_backward),
+    .cell_gradient = K(sum_cell_gradient),
 };
 
 /* ── Lp ── settings: p, mean ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -158,123 +173,150 @@ static const K(pool_strategy) K(pool_avg) = {
 
 #define POOL_EXPONENT ((INTEGER)(sizeof(REAL) == 4 ? 0x7f800000ll : 0x7ff0000000000000ll))
 #define POOL_ONE_EXPONENT ((INTEGER)1 << (sizeof(REAL) == 4 ? 23 : 52))
-#define POOL_BIAS_EXPONENT (POOL_EXPONENT - POOL_ONE_EXPONENT)     /* twice the bias: 1 / 2^e has the exponent bias - e */
+#define POOL_BIAS_EXPONENT (POOL_EXPONENT - POOL_ONE_EXPONENT) /* twice the bias: 1 / 2^e has the exponent bias - e */
 
-POOL_INLINE double K(lp_mean)(const cnn_pool *c, double n) { return c->setting[1] != 0 ? n : 1; }
+ALWAYS_INLINE double K(lp_mean)(const cnn_pool *c, double n) { return c->setting[1] != 0 ? n : 1; }
 
-POOL_INLINE REAL K(lp_order)(const cnn_pool *c) { return (REAL)(c->setting[0] < 1e30 ? c->setting[0] : 1e30); }
+ALWAYS_INLINE REAL K(lp_order)(const cnn_pool *c) { return (REAL)(c->setting[0] < 1e30 ? c->setting[0] : 1e30); }
 
-POOL_INLINE void K(lp_init)(K(pool_window) *w, INTEGER first) {
+ALWAYS_INLINE void K(lp_init)(K(pool_window) *w, INTEGER first) {
     K(sum_init)(w, first);
     w->largest = (vreal){0};
 }
 /* The largest magnitude: read as integers, the bit patterns are ordered like the values, and NaN is above them all. */
-POOL_INLINE void K(lp_find_largest)(K(pool_window) *w, vreal x) {
+ALWAYS_INLINE void K(lp_find_largest)(K(pool_window) *w, vreal x) {
     const vreal u = K(magnitude)(x);
     w->largest = K(select)((vmask)u > (vmask)w->largest, u, w->largest);
 }
-POOL_INLINE void K(lp_set_scale)(const cnn_pool *c, K(pool_window) *w) {
+ALWAYS_INLINE void K(lp_set_scale)(const cnn_pool *c, K(pool_window) *w) {
     const vmask bits = POOL_BIAS_EXPONENT - ((vmask)w->largest & POOL_EXPONENT);
     const vmask smallest = 2 * POOL_ONE_EXPONENT - (vmask){0};
     const vreal scale = (vreal)(((bits > smallest) & bits) | (~(bits > smallest) & smallest));
     w->scale = K(select)(w->largest == INFINITY, (vreal){0}, scale);
     w->inverse = K(splat)(1);
 }
-POOL_INLINE vreal K(lp2_relative)(K(pool_window) *w, vreal x) {
+ALWAYS_INLINE vreal K(lp2_relative)(K(pool_window) *w, vreal x) {
     const vreal u = K(magnitude)(x);
     return K(select)(u == INFINITY, K(splat)(1), u * w->scale);
 }
-POOL_INLINE void K(lp_set_scale_exactly)(const cnn_pool *c, K(pool_window) *w) {
+ALWAYS_INLINE void K(lp_set_scale_exactly)(const cnn_pool *c, K(pool_window) *w) {
     K(lp_set_scale)(c, w);
     const vreal scaled = w->largest * w->scale;
     w->inverse = K(select)(scaled > 0, 1 / scaled, K(splat)(1));
 }
-POOL_INLINE vreal K(lp_relative)(K(pool_window) *w, vreal x) {
+ALWAYS_INLINE vreal K(lp_relative)(K(pool_window) *w, vreal x) {
     const vreal u = K(magnitude)(x);
     /* The largest is exactly 1: a rounding error would be amplified p times. */
     return K(select)((u == w->largest) & (u > 0), K(splat)(1), u * w->scale * w->inverse);
 }
 /* y from t: t / 0 = inf if a cell is infinite; 0 if all cells are 0, whatever the scale. */
-POOL_INLINE vreal K(lp_unscaled)(K(pool_window) *w, vreal t) { return t / w->inverse / w->scale; }
+ALWAYS_INLINE vreal K(lp_unscaled)(K(pool_window) *w, vreal t) { return t / w->inverse / w->scale; }
 
-POOL_INLINE void K(lp1_accumulate)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) { w->value += K(magnitude)(x); }
-POOL_INLINE vreal K(lp1_finalize)(const cnn_pool *c, K(pool_window) *w, double n, double size) {
+ALWAYS_INLINE void K(lp1_accumulate)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) {
+    w->value += K(magnitude)(x);
+}
+ALWAYS_INLINE vreal K(lp1_finalize)(const cnn_pool *c, K(pool_window) *w, double n, double size) {
     return K(quotient)(c, w, K(lp_mean)(c, n));
 }
-POOL_INLINE void K(lp1_begin_backward)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
+ALWAYS_INLINE void K(lp1_begin_backward)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
     w->value = dy / (REAL)K(lp_mean)(c, n);
 }
-POOL_INLINE vreal K(lp1_cell_gradient)(const cnn_pool *c, K(pool_window) *w, vreal x) { return w->value * K(sign)(x); }
+ALWAYS_INLINE vreal K(lp1_cell_gradient)(const cnn_pool *c, K(pool_window) *w, vreal x) { return w->value * K(sign)(x); }
 
 static const K(pool_strategy) K(pool_lp1) = {
-    .init = K(sum_init), .accumulate = K(lp1_accumulate), .flush = K(sum_flush), .finalize = K(lp1_finalize),
-    .begin_backward = K(lp1_begin_backward), .cell_gradient = K(lp1_cell_gradient), .reads_x = 1,
+    .init = K(sum_init),
+    .accumulate = K(lp1_accumulate),
+    .flush = K(sum_flush),
+    .finalize = K(lp1_finalize),
+    .begin_backward = K(lp1_begin_backward),
+    .cell_gradient = K(lp1_cell_gradient),
+    .reads_x = 1,
 };
 
-POOL_INLINE void K(lp2_accumulate)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) {
+ALWAYS_INLINE void K(lp2_accumulate)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) {
     const vreal u = K(lp2_relative)(w, x);
     w->value += u * u;
 }
-POOL_INLINE vreal K(lp2_finalize)(const cnn_pool *c, K(pool_window) *w, double n, double size) {
+ALWAYS_INLINE vreal K(lp2_finalize)(const cnn_pool *c, K(pool_window) *w, double n, double size) {
     return K(lp_unscaled)(w, K(square_root)(K(quotient)(c, w, K(lp_mean)(c, n))));
 }
-POOL_INLINE void K(lp2_begin_backward)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
+ALWAYS_INLINE void K(lp2_begin_backward)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
     const double q = K(lp_mean)(c, n);
     const vreal t = K(square_root)(K(quotient)(c, w, q));
     w->value = K(select)(t == 0, (vreal){0}, dy / (REAL)q / t);
 }
-POOL_INLINE vreal K(lp2_cell_gradient)(const cnn_pool *c, K(pool_window) *w, vreal x) {
+ALWAYS_INLINE vreal K(lp2_cell_gradient)(const cnn_pool *c, K(pool_window) *w, vreal x) {
     return w->value * K(sign)(x) * K(lp2_relative)(w, x);
 }
 
 static const K(pool_strategy) K(pool_lp2) = {
-    .init = K(lp_init), .prepass = K(lp_find_largest), .prepass_end = K(lp_set_scale), .accumulate = K(lp2_accumulate),
-    .flush = K(sum_flush), .finalize = K(lp2_finalize), .begin_backward = K(lp2_begin_backward),
-    .cell_gradient = K(lp2_cell_gradient), .recomputes = 1, .reads_x = 1,
+    .init = K(lp_init),
+    .prepass = K(lp_find_largest),
+    .prepass_end = K(lp_set_scale),
+    .accumulate = K(lp2_accumulate),
+    .flush = K(sum_flush),
+    .finalize = K(lp2_finalize),
+    .begin_backward = K(lp2_begin_backward),
+    .cell_gradient = K(lp2_cell_gradient),
+    .recomputes = 1,
+    .reads_x = 1,
 };
 
 /* u^p; small integer powers are products. */
-POOL_INLINE vreal K(lp_power)(vreal u, REAL p) {
+ALWAYS_INLINE vreal K(lp_power)(vreal u, REAL p) {
     if (p > 8 || p != (REAL)(int)p) return K(power)(u, p);
     vreal product = u;
     for (int i = 1; i < (int)p; i++) product *= u;
     return product;
 }
-POOL_INLINE void K(lp_accumulate)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) {
+ALWAYS_INLINE void K(lp_accumulate)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) {
     w->value += K(lp_power)(K(lp_relative)(w, x), K(lp_order)(c));
 }
-POOL_INLINE vreal K(lp_finalize)(const cnn_pool *c, K(pool_window) *w, double n, double size) {
+ALWAYS_INLINE vreal K(lp_finalize)(const cnn_pool *c, K(pool_window) *w, double n, double size) {
     return K(lp_unscaled)(w, K(power)(K(quotient)(c, w, K(lp_mean)(c, n)), (REAL)(1 / c->setting[0])));
 }
-POOL_INLINE void K(lp_begin_backward)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
+ALWAYS_INLINE void K(lp_begin_backward)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
     const double p = c->setting[0], q = K(lp_mean)(c, n);
-    const vreal t = K(power)(K(quotient)(c, w, q), (REAL)((p - 1) / p));    /* (y / m)^(p - 1) */
+    const vreal t = K(power)(K(quotient)(c, w, q), (REAL)((p - 1) / p)); /* (y / m)^(p - 1) */
     w->value = K(select)(t == 0, (vreal){0}, dy / (REAL)q / t);
 }
-POOL_INLINE vreal K(lp_cell_gradient)(const cnn_pool *c, K(pool_window) *w, vreal x) {
+ALWAYS_INLINE vreal K(lp_cell_gradient)(const cnn_pool *c, K(pool_window) *w, vreal x) {
     return w->value * K(sign)(x) * K(lp_power)(K(lp_relative)(w, x), K(lp_order)(c) - 1);
 }
 
 static const K(pool_strategy) K(pool_lp) = {
-    .init = K(lp_init), .prepass = K(lp_find_largest), .prepass_end = K(lp_set_scale_exactly), .accumulate = K(lp_accumulate),
-    .flush = K(sum_flush), .finalize = K(lp_finalize), .begin_backward = K(lp_begin_backward),
-    .cell_gradient = K(lp_cell_gradient), .recomputes = 1, .one_vector = 1, .reads_x = 1,
+    .init = K(lp_init),
+    .prepass = K(lp_find_largest),
+    .prepass_end = K(lp_set_scale_exactly),
+    .accumulate = K(lp_accumulate),
+    .flush = K(sum_flush),
+    .finalize = K(lp_finalize),
+    .begin_backward = K(lp_begin_backward),
+    .cell_gradient = K(lp_cell_gradient),
+    .recomputes = 1,
+    .one_vector = 1,
+    .reads_x = 1,
 };
 
 /* p = inf: the first of the largest magnitudes; backward, with its sign. */
-POOL_INLINE void K(lp_max_accumulate)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) {
+ALWAYS_INLINE void K(lp_max_accumulate)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) {
     K(max_accumulate)(c, w, K(magnitude)(x), cell);
 }
-POOL_INLINE void K(lp_max_begin_backward)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
+ALWAYS_INLINE void K(lp_max_begin_backward)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
     K(max_begin_backward)(c, w, K(max_finalize)(c, w, n, size), dy, n, size);
 }
-POOL_INLINE vreal K(lp_max_cell_gradient)(const cnn_pool *c, K(pool_window) *w, vreal x) {
+ALWAYS_INLINE vreal K(lp_max_cell_gradient)(const cnn_pool *c, K(pool_window) *w, vreal x) {
     return K(taken)(w, (K(magnitude)(x) == w->scale) | (x != x)) * K(sign)(x);
 }
 
 static const K(pool_strategy) K(pool_lp_max) = {
-    .init = K(max_init), .accumulate = K(lp_max_accumulate), .finalize = K(max_finalize),
-    .begin_backward = K(lp_max_begin_backward), .cell_gradient = K(lp_max_cell_gradient), .recomputes = 1, .one_vector = 1,
+    .init = K(max_init),
+    .accumulate = K(lp_max_accumulate),
+    .finalize = K(max_finalize),
+    .begin_backward = K(lp_max_begin_backward),
+    .cell_gradient = K(lp_max_cell_gradient),
+    .recomputes = 1,
+    .one_vector = 1,
     .reads_x = 1,
 };
 
@@ -282,35 +324,35 @@ static const K(pool_strategy) K(pool_lp_max) = {
  *
  * y = sum of u^2 / sum of u / scale with u as in Lp for p = 2. It has no value where a cell is negative or NaN. */
 
-POOL_INLINE void K(weighted_init)(K(pool_window) *w, INTEGER first) {
+ALWAYS_INLINE void K(weighted_init)(K(pool_window) *w, INTEGER first) {
     K(lp_init)(w, first);
-    w->cell = (vmask){0};       /* lanes with such a cell */
+    w->cell = (vmask){0}; /* lanes with such a cell */
     w->inverse = (vreal){0};
     for (int l = 0; l < LANES; l++) w->plain[l] = 0;
 }
-POOL_INLINE void K(weighted_find_largest)(K(pool_window) *w, vreal x) {
+ALWAYS_INLINE void K(weighted_find_largest)(K(pool_window) *w, vreal x) {
     K(lp_find_largest)(w, x);
     w->cell |= ~(x >= 0);
 }
-POOL_INLINE void K(weighted_set_scale)(const cnn_pool *c, K(pool_window) *w) {
+ALWAYS_INLINE void K(weighted_set_scale)(const cnn_pool *c, K(pool_window) *w) {
     INTEGER refused = 0;
     for (int l = 0; l < LANES; l++) refused |= w->cell[l];
     if (refused) __atomic_store_n((int *)&c->refused, CNN_POOL_REFUSED_CELLS, __ATOMIC_RELAXED);
     K(lp_set_scale)(c, w);
     w->inverse = (vreal){0};
 }
-POOL_INLINE void K(weighted_accumulate)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) {
+ALWAYS_INLINE void K(weighted_accumulate)(const cnn_pool *c, K(pool_window) *w, vreal x, INTEGER cell) {
     const vreal u = K(lp2_relative)(w, x);
     w->value += u * u;
     w->inverse += u;
 }
-POOL_INLINE void K(weighted_flush)(K(pool_window) *w) {
+ALWAYS_INLINE void K(weighted_flush)(K(pool_window) *w) {
     K(sum_flush)(w);
     for (int l = 0; l < LANES; l++) w->plain[l] += w->inverse[l];
     w->inverse = (vreal){0};
 }
 /* The sum of u^2 divided by `sum`, that of u; both are 0 where all cells are 0. */
-POOL_INLINE vreal K(weighted_ratio)(const cnn_pool *c, K(pool_window) *w, vreal *sum) {
+ALWAYS_INLINE vreal K(weighted_ratio)(const cnn_pool *c, K(pool_window) *w, vreal *sum) {
     vreal squares = w->value, plain = w->inverse;
     if (c->cells > POOL_RUN)
         for (int l = 0; l < LANES; l++) {
@@ -320,25 +362,32 @@ POOL_INLINE vreal K(weighted_ratio)(const cnn_pool *c, K(pool_window) *w, vreal 
     *sum = plain;
     return K(select)(plain > 0, squares / plain, (vreal){0});
 }
-POOL_INLINE vreal K(weighted_finalize)(const cnn_pool *c, K(pool_window) *w, double n, double size) {
+ALWAYS_INLINE vreal K(weighted_finalize)(const cnn_pool *c, K(pool_window) *w, double n, double size) {
     vreal sum;
     const vreal ratio = K(weighted_ratio)(c, w, &sum);
     return K(select)(sum > 0, ratio / w->scale, (vreal){0});
 }
-POOL_INLINE void K(weighted_begin_backward)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
+ALWAYS_INLINE void K(weighted_begin_backward)(const cnn_pool *c, K(pool_window) *w, vreal y, vreal dy, double n, double size) {
     vreal sum;
     w->largest = K(weighted_ratio)(c, w, &sum);
     w->value = K(select)(sum > 0, dy / sum, (vreal){0});
 }
-POOL_INLINE vreal K(weighted_cell_gradient)(const cnn_pool *c, K(pool_window) *w, vreal x) {
+ALWAYS_INLINE vreal K(weighted_cell_gradient)(const cnn_pool *c, K(pool_window) *w, vreal x) {
     return w->value * (2 * K(lp2_relative)(w, x) - w->largest);
 }
 
 static const K(pool_strategy) K(pool_weighted) = {
-    .init = K(weighted_init), .prepass = K(weighted_find_largest), .prepass_end = K(weighted_set_scale),
-    .accumulate = K(weighted_accumulate), .flush = K(weighted_flush), .finalize = K(weighted_finalize),
-    .begin_backward = K(weighted_begin_backward), .cell_gradient = K(weighted_cell_gradient), .recomputes = 1,
-    .one_vector = 1, .reads_x = 1,
+    .init = K(weighted_init),
+    .prepass = K(weighted_find_largest),
+    .prepass_end = K(weighted_set_scale),
+    .accumulate = K(weighted_accumulate),
+    .flush = K(weighted_flush),
+    .finalize = K(weighted_finalize),
+    .begin_backward = K(weighted_begin_backward),
+    .cell_gradient = K(weighted_cell_gradient),
+    .recomputes = 1,
+    .one_vector = 1,
+    .reads_x = 1,
 };
 
 /* ── The loops over windows ─────────────────────────────────────────────────────────────────────────────────────────── */
@@ -349,18 +398,18 @@ typedef struct {
     int64_t base, stride[3];
 } K(pool_view);
 
-POOL_INLINE K(pool_view) K(view_vector)(K(pool_view) v, int64_t number) {
+ALWAYS_INLINE K(pool_view) K(view_vector)(K(pool_view) v, int64_t number) {
     v.base += number * LANES;
     return v;
 }
-POOL_INLINE int64_t K(view_offset)(K(pool_view) v, int64_t d, int64_t h, int64_t w) {
+ALWAYS_INLINE int64_t K(view_offset)(K(pool_view) v, int64_t d, int64_t h, int64_t w) {
     return v.base + d * v.stride[0] + h * v.stride[1] + w * v.stride[2];
 }
 
 enum { K(PREPASS), K(ACCUMULATE), K(BACKWARD) };
 
 /* One pass of the strategy over a run of n adjacent cells, for V adjacent vectors. */
-POOL_INLINE void K(pool_run)(
+ALWAYS_INLINE void K(pool_run)(
     const int pass, const int V, const K(pool_strategy) *s, const cnn_pool *c, K(pool_window) *window, const REAL *cells,
     int64_t x_step, REAL *gradients, int64_t dx_step, int64_t position, int64_t position_step, int64_t n
 ) {
@@ -381,7 +430,7 @@ POOL_INLINE void K(pool_run)(
 }
 
 /* One pass over the cells of window (od, oh, ow), in row-major order. */
-POOL_INLINE void K(pool_cells)(
+ALWAYS_INLINE void K(pool_cells)(
     const int pass, const int V, const K(pool_strategy) *s, const cnn_pool *c, K(pool_window) *window, K(pool_view) x,
     K(pool_view) dx, int64_t od, int64_t oh, int64_t ow
 ) {
@@ -389,7 +438,7 @@ POOL_INLINE void K(pool_cells)(
     const int64_t d = D->first[od], h = H->first[oh], w = W->first[ow], layers = D->count[od], rows = H->count[oh];
     const int64_t columns = W->count[ow], x_step = W->step * x.stride[2], dx_step = W->step * dx.stride[2];
     const int reads = pass != K(BACKWARD) || s->reads_x, writes = pass == K(BACKWARD);
-    const int flushes = pass == K(ACCUMULATE) && s->flush && c->cells > POOL_RUN;
+    const int flushes = s->flush && c->cells > POOL_RUN && pass == K(ACCUMULATE);
     const REAL *cells = reads ? x.data + K(view_offset)(x, d, h, w) : NULL;
     REAL *gradients = writes ? dx.data + K(view_offset)(dx, d, h, w) : NULL;
     for (int64_t kd = 0; kd < layers; kd++)
@@ -414,7 +463,7 @@ POOL_INLINE void K(pool_cells)(
 }
 
 /* Reduces a window up to, but not including, finalize. */
-POOL_INLINE void K(pool_accumulate_window)(
+ALWAYS_INLINE void K(pool_accumulate_window)(
     const int V, const K(pool_strategy) *s, const cnn_pool *c, K(pool_window) *window, K(pool_view) x, int64_t od, int64_t oh,
     int64_t ow
 ) {
@@ -430,16 +479,16 @@ POOL_INLINE void K(pool_accumulate_window)(
     K(pool_cells)(K(ACCUMULATE), V, s, c, window, x, x, od, oh, ow);
 }
 
-POOL_INLINE double K(window_count)(const cnn_pool *c, int64_t od, int64_t oh, int64_t ow) {
+ALWAYS_INLINE double K(window_count)(const cnn_pool *c, int64_t od, int64_t oh, int64_t ow) {
     return (double)(c->axis[0].count[od] * c->axis[1].count[oh] * c->axis[2].count[ow]);
 }
-POOL_INLINE double K(window_extent)(const cnn_pool *c, int64_t od, int64_t oh, int64_t ow) {
+ALWAYS_INLINE double K(window_extent)(const cnn_pool *c, int64_t od, int64_t oh, int64_t ow) {
     return (double)(c->axis[0].extent[od] * c->axis[1].extent[oh] * c->axis[2].extent[ow]);
 }
 
 /* y of the windows low <= o < high, for `groups` groups of V adjacent vectors. Windows are the outer loop, so that cells are
  * read in memory order. For a strategy that selects, index holds the start of the int64 positions of each plane. */
-POOL_INLINE void K(pool_forward_windows)(
+ALWAYS_INLINE void K(pool_forward_windows)(
     const int V, int64_t groups, const K(pool_strategy) *s, const cnn_pool *c, K(pool_view) x, K(pool_view) y,
     int64_t *const *index, const int64_t *low, const int64_t *high
 ) {
@@ -467,15 +516,16 @@ POOL_INLINE void K(pool_forward_windows)(
  * The maximum instruction loses NaN, the sum of all cells keeps it: where the sum is NaN (also because infinities cancel), the
  * row is repeated by the loop above. */
 
-#define POOL_COLUMNS 40     /* columns of adjacent windows that are held at a time */
+#define POOL_COLUMNS 40 /* columns of adjacent windows that are held at a time */
 
 /* y of the windows [o, end) of a row, which cover `columns` cells from `first` on; returns 0 where a NaN may be among them. */
-POOL_INLINE int K(max_of_columns)(
-    const int V, const cnn_pool *c, K(pool_view) x, K(pool_view) y, int64_t od, int64_t oh, int64_t o, int64_t end, int64_t first,
-    int64_t columns
+ALWAYS_INLINE int K(max_of_columns)(
+    const int V, const cnn_pool *c, K(pool_view) x, K(pool_view) y, int64_t od, int64_t oh, int64_t o, int64_t end,
+    int64_t first, int64_t columns
 ) {
     const cnn_axis *D = &c->axis[0], *H = &c->axis[1], *W = &c->axis[2];
-    const int64_t layers = D->count[od], rows = H->count[oh], layer_step = D->step * x.stride[0], row_step = H->step * x.stride[1];
+    const int64_t layers = D->count[od], rows = H->count[oh], layer_step = D->step * x.stride[0],
+                  row_step = H->step * x.stride[1];
     const REAL *cells = x.data + K(view_offset)(x, D->first[od], H->first[oh], first);
     vreal column[POOL_COLUMNS * CNN_POOL_VECTORS], sum = {0};
     for (int64_t w = 0; w < columns; w++, cells += x.stride[2]) {
@@ -506,7 +556,7 @@ POOL_INLINE int K(max_of_columns)(
 }
 
 /* pool_forward_windows for the maximum, without dilation along the rows. */
-POOL_INLINE void K(pool_forward_windows_max)(
+ALWAYS_INLINE void K(pool_forward_windows_max)(
     const int V, int64_t groups, const cnn_pool *c, K(pool_view) x, K(pool_view) y, const int64_t *low, const int64_t *high
 ) {
     const cnn_axis *W = &c->axis[2];
@@ -532,7 +582,7 @@ POOL_INLINE void K(pool_forward_windows_max)(
 }
 
 /* Accumulates into dx the gradients of the cells of the windows low <= o < high; V and groups as in pool_forward_windows. */
-POOL_INLINE void K(pool_backward_windows)(
+ALWAYS_INLINE void K(pool_backward_windows)(
     const int V, int64_t groups, const K(pool_strategy) *s, const cnn_pool *c, K(pool_view) x, K(pool_view) y, K(pool_view) dy,
     K(pool_view) dx, const int64_t *low, const int64_t *high
 ) {
@@ -549,7 +599,8 @@ POOL_INLINE void K(pool_backward_windows)(
 #pragma GCC unroll 4
                     for (int v = 0; v < V; v++)
                         s->begin_backward(
-                            c, &window[v], s->reads_y ? K(load)(value + v * LANES) : (vreal){0}, K(load)(share + v * LANES), n, size
+                            c, &window[v], s->reads_y ? K(load)(value + v * LANES) : (vreal){0}, K(load)(share + v * LANES), n,
+                            size
                         );
                     K(pool_cells)(K(BACKWARD), V, s, c, window, x_g, dx_g, od, oh, ow);
                 }
@@ -562,21 +613,19 @@ POOL_INLINE void K(pool_backward_windows)(
  * adjacent windows along it, with all windows of the axes after it; a slice is one cell along it. A strip (in place) is what a
  * band is to packed planes: the windows of one task. */
 
-POOL_INLINE K(pool_view) K(view_in_place)(const cnn_tensor *t, int64_t n, int64_t channel) {
-    return (K(pool_view)){
-        t->data, n * t->stride[0] + channel * t->stride[1], {t->stride[2], t->stride[3], t->stride[4]}
-    };
+ALWAYS_INLINE K(pool_view) K(view_in_place)(const cnn_tensor *t, int64_t n, int64_t channel) {
+    return (K(pool_view)){t->data, n * t->stride[0] + channel * t->stride[1], {t->stride[2], t->stride[3], t->stride[4]}};
 }
 
 /* The packed slices of t from slice `from` on. */
-POOL_INLINE K(pool_view) K(view_packed)(const cnn_pool *c, REAL *data, const cnn_tensor *t, int64_t from) {
+ALWAYS_INLINE K(pool_view) K(view_packed)(const cnn_pool *c, REAL *data, const cnn_tensor *t, int64_t from) {
     K(pool_view) v = {data, 0, {t->shape[3] * t->shape[4] * LANES, t->shape[4] * LANES, LANES}};
     v.base = -from * v.stride[c->slide];
     return v;
 }
 
 /* Vectors in a slice. */
-POOL_INLINE int64_t K(pool_slice)(const cnn_pool *c, const cnn_tensor *t) {
+ALWAYS_INLINE int64_t K(pool_slice)(const cnn_pool *c, const cnn_tensor *t) {
     int64_t cells = 1;
     for (int axis = c->slide + 1; axis < 3; axis++) cells *= t->shape[axis + 2];
     return cells;
@@ -603,11 +652,10 @@ static void K(pool_copy)(
             + low[1] * t->stride[3] + low[2] * t->stride[4];
         for (int64_t d = 0; d < layers; d++)
             for (int64_t h = 0; h < rows; h++) {
-                REAL *line = array + d * t->stride[2] + h * t->stride[3], *vectors = packed + lane + (d * rows + h) * columns * LANES;
-                if (out)
-                    K(transfer)(line, t->stride[1], t->stride[4], vectors, 1, LANES, run, columns);
-                else
-                    K(transfer)(vectors, 1, LANES, line, t->stride[1], t->stride[4], run, columns);
+                REAL *line = array + d * t->stride[2] + h * t->stride[3],
+                     *vectors = packed + lane + (d * rows + h) * columns * LANES;
+                if (out) K(transfer)(line, t->stride[1], t->stride[4], vectors, 1, LANES, run, columns);
+                else K(transfer)(vectors, 1, LANES, line, t->stride[1], t->stride[4], run, columns);
             }
     }
 }
@@ -615,7 +663,7 @@ static void K(pool_copy)(
 static void K(pool_pack)(
     const cnn_pool *c, const cnn_tensor *t, REAL *packed, int64_t plane, int64_t planes, int64_t from, int64_t to
 ) {
-    if (planes < LANES) K(fill_zero)(packed, (to - from) * K(pool_slice)(c, t) * LANES);    /* lanes without a plane */
+    if (planes < LANES) K(fill_zero)(packed, (to - from) * K(pool_slice)(c, t) * LANES); /* lanes without a plane */
     K(pool_copy)(c, t, packed, plane, planes, from, to, 0);
 }
 
@@ -646,7 +694,7 @@ typedef struct {
     int64_t n, strip, channel, vectors;
 } K(pool_place);
 
-POOL_INLINE K(pool_place) K(pool_place_of)(const cnn_pool *c, int64_t task, int64_t strips) {
+ALWAYS_INLINE K(pool_place) K(pool_place_of)(const cnn_pool *c, int64_t task, int64_t strips) {
     const int64_t all = c->in_place / LANES, groups = (all + c->vectors - 1) / c->vectors;
     const int64_t group = task % groups * c->vectors;
     return (K(pool_place)){
@@ -663,8 +711,9 @@ static void K(whole_backward_windows)(
     K(pool_view) dx, int64_t planes, int64_t vectors, const int64_t *low, const int64_t *high
 );
 
-POOL_INLINE void K(pool_forward_tasks)(
-    const K(pool_strategy) *s, const struct K(whole_strategy) *whole, const cnn_pool *c, int64_t begin, int64_t end, REAL *scratch
+ALWAYS_INLINE void K(pool_forward_tasks)(
+    const K(pool_strategy) *s, const struct K(whole_strategy) *whole, const cnn_pool *c, int64_t begin, int64_t end,
+    REAL *scratch
 ) {
     const int64_t windows = c->axis[c->slide].output;
     REAL *const packed_x = scratch, *const packed_y = packed_x + c->span * K(pool_slice)(c, &c->x) * LANES;
@@ -700,26 +749,28 @@ POOL_INLINE void K(pool_forward_tasks)(
         if (s->selects || (s->whole && K(whole_selects)(whole) && c->indices.data != NULL))
             for (int64_t l = 0; l < vectors * LANES; l++) {
                 const int64_t n = (plane + l) / channels, channel = (plane + l) % channels + (packed ? c->in_place : 0);
-                index[l] = l < planes
-                    ? (int64_t *)c->indices.data + n * c->indices.stride[0] + channel * c->indices.stride[1] : NULL;
+                index[l] = l < planes ? (int64_t *)c->indices.data + n * c->indices.stride[0] + channel * c->indices.stride[1]
+                                      : NULL;
             }
         const int64_t wide = s->one_vector ? 0 : vectors / CNN_POOL_VECTORS, lone = vectors - wide * CNN_POOL_VECTORS;
-        const K(pool_view) x_rest = K(view_vector)(x, wide * CNN_POOL_VECTORS), y_rest = K(view_vector)(y, wide * CNN_POOL_VECTORS);
+        const K(pool_view) x_rest = K(view_vector)(x, wide * CNN_POOL_VECTORS),
+                           y_rest = K(view_vector)(y, wide * CNN_POOL_VECTORS);
         if (s->whole) {
             K(whole_begin)(c, scratch, packed, plane, planes, vectors);
             K(whole_forward_windows)(whole, c, scratch, x, y, index, packed, plane, planes, vectors, low, high);
-        } else if (s == &K(pool_max) && c->axis[2].step == 1) {
+        } else if (c->axis[2].step == 1 && s == &K(pool_max)) {
             if (wide) K(pool_forward_windows_max)(CNN_POOL_VECTORS, wide, c, x, y, low, high);
             if (lone) K(pool_forward_windows_max)(1, lone, c, x_rest, y_rest, low, high);
         } else {
             if (wide) K(pool_forward_windows)(CNN_POOL_VECTORS, wide, s, c, x, y, index, low, high);
-            if (lone) K(pool_forward_windows)(1, lone, s, c, x_rest, y_rest, index + wide * CNN_POOL_VECTORS * LANES, low, high);
+            if (lone)
+                K(pool_forward_windows)(1, lone, s, c, x_rest, y_rest, index + wide * CNN_POOL_VECTORS * LANES, low, high);
         }
         if (packed) K(pool_copy)(c, &c->y, packed_y, plane, planes, low[c->slide], high[c->slide], 1);
     }
 }
 
-POOL_INLINE void K(pool_forward)(const K(pool_strategy) *s, const cnn_pool *c, int64_t begin, int64_t end, REAL *scratch) {
+ALWAYS_INLINE void K(pool_forward)(const K(pool_strategy) *s, const cnn_pool *c, int64_t begin, int64_t end, REAL *scratch) {
     K(pool_forward_tasks)(s, NULL, c, begin, end, scratch);
 }
 
@@ -734,7 +785,8 @@ static void K(pool_release)(const cnn_pool *c, K(pool_gradients) *g, int64_t fro
     const int64_t slice = K(pool_slice)(c, &c->dx) * LANES;
     const int64_t whole = g->reached < from ? g->reached : from;
     if (whole > g->held) K(pool_copy)(c, &c->dx, g->data, g->plane, g->planes, g->held, whole, 1);
-    if (g->reached > from) memmove(g->data, g->data + (from - g->held) * slice, (size_t)((g->reached - from) * slice) * sizeof(REAL));
+    if (g->reached > from)
+        memmove(g->data, g->data + (from - g->held) * slice, (size_t)((g->reached - from) * slice) * sizeof(REAL));
     if (c->accumulate && g->reached < from) g->reached = from;
     while (g->reached < from) {
         const int64_t next = from - g->reached < c->span ? from : g->reached + c->span;
@@ -767,10 +819,8 @@ static K(pool_views) K(pool_pack_band)(
     K(pool_release)(c, g, from);
     if (to > g->reached) {
         REAL *const dx = g->data + (g->reached - from) * slice;
-        if (c->accumulate)
-            K(pool_pack)(c, &c->dx, dx, g->plane, g->planes, g->reached, to);
-        else
-            K(fill_zero)(dx, (to - g->reached) * slice);
+        if (c->accumulate) K(pool_pack)(c, &c->dx, dx, g->plane, g->planes, g->reached, to);
+        else K(fill_zero)(dx, (to - g->reached) * slice);
         g->reached = to;
     }
     K(pool_pack)(c, &c->dy, dy, g->plane, g->planes, first, last);
@@ -783,8 +833,9 @@ static K(pool_views) K(pool_pack_band)(
 }
 
 /* The windows low <= o < high of `vectors` vectors: in groups of CNN_POOL_VECTORS, the rest one by one. */
-POOL_INLINE void K(pool_backward_vectors)(
-    const K(pool_strategy) *s, const cnn_pool *c, const K(pool_views) *at, int64_t vectors, const int64_t *low, const int64_t *high
+ALWAYS_INLINE void K(pool_backward_vectors)(
+    const K(pool_strategy) *s, const cnn_pool *c, const K(pool_views) *at, int64_t vectors, const int64_t *low,
+    const int64_t *high
 ) {
     const int64_t wide = s->recomputes ? 0 : vectors / CNN_POOL_VECTORS, done = wide * CNN_POOL_VECTORS;
     if (wide) K(pool_backward_windows)(CNN_POOL_VECTORS, wide, s, c, at->x, at->y, at->dy, at->dx, low, high);
@@ -797,8 +848,9 @@ POOL_INLINE void K(pool_backward_vectors)(
 
 /* A task takes its planes from the first band to the last. Windows of several bands may overlap in a slice of dx: it is zeroed
  * before the first of them and, if packed, copied out after the last. */
-POOL_INLINE void K(pool_backward_tasks)(
-    const K(pool_strategy) *s, const struct K(whole_strategy) *whole, const cnn_pool *c, int64_t begin, int64_t end, REAL *scratch
+ALWAYS_INLINE void K(pool_backward_tasks)(
+    const K(pool_strategy) *s, const struct K(whole_strategy) *whole, const cnn_pool *c, int64_t begin, int64_t end,
+    REAL *scratch
 ) {
     const int64_t windows = c->axis[c->slide].output, extent = c->axis[c->slide].input;
     for (int64_t task = begin; task < end; task++) {
@@ -830,30 +882,24 @@ POOL_INLINE void K(pool_backward_tasks)(
                 K(pool_clear)(c, at.dx, &c->dx, cleared, to, vectors * LANES);
                 cleared = to;
             }
-            if (s->whole)
-                K(whole_backward_windows)(whole, c, scratch, at.x, at.y, at.dy, at.dx, planes, vectors, low, high);
-            else
-                K(pool_backward_vectors)(s, c, &at, vectors, low, high);
+            if (s->whole) K(whole_backward_windows)(whole, c, scratch, at.x, at.y, at.dy, at.dx, planes, vectors, low, high);
+            else K(pool_backward_vectors)(s, c, &at, vectors, low, high);
         }
         if (s->whole) K(whole_end)(c, scratch, packed, plane, planes, vectors);
-        if (packed)
-            K(pool_release)(c, &g, extent);
-        else if (!c->accumulate)
-            K(pool_clear)(c, at.dx, &c->dx, cleared, extent, vectors * LANES);
+        if (packed) K(pool_release)(c, &g, extent);
+        else if (!c->accumulate) K(pool_clear)(c, at.dx, &c->dx, cleared, extent, vectors * LANES);
     }
 }
 
-POOL_INLINE void K(pool_backward)(const K(pool_strategy) *s, const cnn_pool *c, int64_t begin, int64_t end, REAL *scratch) {
+ALWAYS_INLINE void K(pool_backward)(const K(pool_strategy) *s, const cnn_pool *c, int64_t begin, int64_t end, REAL *scratch) {
     K(pool_backward_tasks)(s, NULL, c, begin, end, scratch);
 }
 
 /* ── Tasks ──────────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static void K(max_pool_forward)(void *call, int64_t begin, int64_t end, void *scratch) {
-    if (((const cnn_pool *)call)->indices.data != NULL)
-        K(pool_forward)(&K(pool_max_indexed), call, begin, end, scratch);
-    else
-        K(pool_forward)(&K(pool_max), call, begin, end, scratch);
+    if (((const cnn_pool *)call)->indices.data != NULL) K(pool_forward)(&K(pool_max_indexed), call, begin, end, scratch);
+    else K(pool_forward)(&K(pool_max), call, begin, end, scratch);
 }
 static void K(max_pool_backward)(void *call, int64_t begin, int64_t end, void *scratch) {
     K(pool_backward)(&K(pool_max), call, begin, end, scratch);
@@ -882,23 +928,15 @@ static void K(probability_weighted_pool_backward)(void *call, int64_t begin, int
 
 static void K(lp_pool_forward)(void *call, int64_t begin, int64_t end, void *scratch) {
     const double p = ((const cnn_pool *)call)->setting[0];
-    if (p == 1)
-        K(pool_forward)(&K(pool_lp1), call, begin, end, scratch);
-    else if (p == 2)
-        K(pool_forward)(&K(pool_lp2), call, begin, end, scratch);
-    else if (p == INFINITY)
-        K(pool_forward)(&K(pool_lp_max), call, begin, end, scratch);
-    else
-        K(pool_forward)(&K(pool_lp), call, begin, end, scratch);
+    if (p == 1) K(pool_forward)(&K(pool_lp1), call, begin, end, scratch);
+    else if (p == 2) K(pool_forward)(&K(pool_lp2), call, begin, end, scratch);
+    else if (p == INFINITY) K(pool_forward)(&K(pool_lp_max), call, begin, end, scratch);
+    else K(pool_forward)(&K(pool_lp), call, begin, end, scratch);
 }
 static void K(lp_pool_backward)(void *call, int64_t begin, int64_t end, void *scratch) {
     const double p = ((const cnn_pool *)call)->setting[0];
-    if (p == 1)
-        K(pool_backward)(&K(pool_lp1), call, begin, end, scratch);
-    else if (p == 2)
-        K(pool_backward)(&K(pool_lp2), call, begin, end, scratch);
-    else if (p == INFINITY)
-        K(pool_backward)(&K(pool_lp_max), call, begin, end, scratch);
-    else
-        K(pool_backward)(&K(pool_lp), call, begin, end, scratch);
+    if (p == 1) K(pool_backward)(&K(pool_lp1), call, begin, end, scratch);
+    else if (p == 2) K(pool_backward)(&K(pool_lp2), call, begin, end, scratch);
+    else if (p == INFINITY) K(pool_backward)(&K(pool_lp_max), call, begin, end, scratch);
+    else K(pool_backward)(&K(pool_lp), call, begin, end, scratch);
 }

@@ -7,7 +7,7 @@
 /* Of WIDE lanes: the first positive cell at which the cumulative sum exceeds `drawn` times the total, else the last positive. */
 static void K(stochastic_cells)(int64_t n, const REAL *x, vwide largest, vwide drawn, vwide *relative, INTEGER *selected) {
     typedef int64_t mask __attribute__((vector_size(VECTOR_BYTES)));
-    const mask endless = largest == INFINITY;       /* infinite cells have weight 1, the others 0 */
+    const mask endless = largest == INFINITY; /* infinite cells have weight 1, the others 0 */
     vwide total = {0}, reached = {0}, cell = {0};
     mask left = ~(mask){0};
     for (int64_t i = 0; i < n; i++) {
@@ -123,7 +123,7 @@ static int K(any_positive)(const cnn_pool *c, const REAL *plane, int64_t od, int
     return 0;
 }
 
-POOL_INLINE int64_t K(position_offset)(const cnn_tensor *t, int64_t position, int merged) {
+ALWAYS_INLINE int64_t K(position_offset)(const cnn_tensor *t, int64_t position, int merged) {
     if (merged) return position * t->stride[4];
     const int64_t W = t->shape[4], HW = t->shape[3] * W;
     return position / HW * t->stride[2] + position % HW / W * t->stride[3] + position % W * t->stride[4];
@@ -135,7 +135,7 @@ static int K(lines_merge)(const cnn_tensor *t) {
 
 /* dy goes to the cells that were drawn. A task is `vectors` channels of an image. With `reads_x` only windows with a positive
  * cell have a gradient. */
-POOL_INLINE void K(drawn_backward)(const cnn_pool *c, const int reads_x, int64_t begin, int64_t end) {
+ALWAYS_INLINE void K(drawn_backward)(const cnn_pool *c, const int reads_x, int64_t begin, int64_t end) {
     const cnn_tensor *dx = &c->dx, *dy = &c->dy, *x = &c->x, *drawn = &c->drawn;
     const int64_t C = dx->shape[1], block = c->vectors, blocks = (C + block - 1) / block;
     const int merged = K(lines_merge)(dx), x_merged = K(lines_merge)(x);
@@ -159,7 +159,8 @@ POOL_INLINE void K(drawn_backward)(const cnn_pool *c, const int reads_x, int64_t
                         const int64_t p = position[at + k * drawn->stride[1]];
                         if (p < 0) continue;
                         const REAL *plane = image + k * x->stride[1];
-                        if (reads_x && !(plane[K(position_offset)(x, p, x_merged)] > 0) && !K(any_positive)(c, plane, od, oh, ow))
+                        if (reads_x && !(plane[K(position_offset)(x, p, x_merged)] > 0)
+                            && !K(any_positive)(c, plane, od, oh, ow))
                             continue;
                         gradient[K(position_offset)(dx, p, merged) + k * dx->stride[1]] += share[from + k * dy->stride[1]];
                     }

@@ -8,36 +8,37 @@
 
 /* Of rank-stochastic pooling, kept from window to window: the cumulative probabilities of the ranks. */
 typedef struct {
-    int64_t n;                          /* cells of the windows they are for; 0: not computed yet */
+    int64_t n; /* cells of the windows they are for; 0: not computed yet */
     double cumulative[CNN_POOL_RANKED];
 } K(probability_cache);
 
 typedef struct {
-    int64_t n;                  /* cells of the window inside the image */
-    const int64_t *tap;         /* [n] position of each cell within the whole kernel */
-    int64_t taps;               /* cells of the whole kernel */
-    const vreal *parameter;     /* learned numbers of the channels, array after array */
-    vreal *gradient;            /* backward accumulates their gradients here; NULL if not needed */
-    vreal *work;                /* [2n] scratch of the strategy */
-    int64_t lanes;              /* lanes that hold a plane */
-    int refused;                /* set by forward if the strategy is undefined for these cells */
-    vmask cell;                 /* set by forward of a strategy that selects: the cell y came from, -1 for none */
-    const double *drawn;        /* [LANES] for a strategy that draws: uniform in [0, 1) */
+    int64_t n;              /* cells of the window inside the image */
+    const int64_t *tap;     /* [n] position of each cell within the whole kernel */
+    int64_t taps;           /* cells of the whole kernel */
+    const vreal *parameter; /* learned numbers of the channels, array after array */
+    vreal *gradient;        /* backward accumulates their gradients here; NULL if not needed */
+    vreal *work;            /* [2n] scratch of the strategy */
+    int64_t lanes;          /* lanes that hold a plane */
+    int refused;            /* set by forward if the strategy is undefined for these cells */
+    vmask cell;             /* set by forward of a strategy that selects: the cell y came from, -1 for none */
+    const double *drawn;    /* [LANES] for a strategy that draws: uniform in [0, 1) */
     K(probability_cache) *cache;
 } K(whole_window);
 
 struct K(whole_strategy) {
     vreal (*forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x);
     void (*backward)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal y, vreal dy, vreal *dx);
-    int reads_y;                /* whether backward reads y */
-    int selects, draws;         /* whether forward sets `cell`; whether it draws a number per window */
+    int reads_y;        /* whether backward reads y */
+    int selects, draws; /* whether forward sets `cell`; whether it draws a number per window */
     /* Preprocesses packed planes before their windows are reduced: slices from <= i < to of `planes` planes; NULL: nothing. */
     void (*prepare)(const cnn_pool *c, REAL *packed, int64_t plane, int64_t planes, int64_t from, int64_t to);
 };
 
 static int K(whole_selects)(const struct K(whole_strategy) *whole) { return whole->selects; }
 static void K(whole_prepare)(
-    const struct K(whole_strategy) *whole, const cnn_pool *c, REAL *packed, int64_t plane, int64_t planes, int64_t from, int64_t to
+    const struct K(whole_strategy) *whole, const cnn_pool *c, REAL *packed, int64_t plane, int64_t planes, int64_t from,
+    int64_t to
 ) {
     if (whole->prepare) whole->prepare(c, packed, plane, planes, from, to);
 }
@@ -144,7 +145,8 @@ static vreal K(gated_forward)(const cnn_pool *c, K(whole_window) *w, const vreal
     return K(mixture)(s, K(largest_of_cells)(x, w->n), K(sum_of_cells)(x, w->n) / (REAL)w->n);
 }
 static void K(gated_backward)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
-    const vreal s = K(logistic)(K(filtered)(w, x, w->parameter) + w->parameter[w->taps]), largest = K(largest_of_cells)(x, w->n);
+    const vreal s = K(logistic)(K(filtered)(w, x, w->parameter) + w->parameter[w->taps]),
+                largest = K(largest_of_cells)(x, w->n);
     const vreal t = dy * s * (1 - s) * (largest - K(sum_of_cells)(x, w->n) / (REAL)w->n);
     K(blend_backward)(w->n, x, s, largest, dy, dx);
     for (int64_t i = 0; i < w->n; i++) dx[i] += t * w->parameter[w->tap[i]];
@@ -180,13 +182,11 @@ static void K(tree_backward)(const cnn_pool *c, K(whole_window) *w, const vreal 
         G[2 * k + 2] = G[k] * (1 - s[k]);
     }
     for (int64_t i = 0; i < w->n; i++) dx[i] = (vreal){0};
-    for (int k = 0; k < 2 * nodes + 1; k++) {   /* leaves first: the order of the parameters */
+    for (int k = 0; k < 2 * nodes + 1; k++) { /* leaves first: the order of the parameters */
         const int node = k - nodes - 1;
         vreal share;
-        if (k <= nodes)
-            share = G[nodes + k];
-        else
-            share = G[node] * s[node] * (1 - s[node]) * (f[2 * node + 1] - f[2 * node + 2]);
+        if (k <= nodes) share = G[nodes + k];
+        else share = G[node] * s[node] * (1 - s[node]) * (f[2 * node + 1] - f[2 * node + 2]);
         const vreal *weight = w->parameter + k * w->taps;
         for (int64_t i = 0; i < w->n; i++) dx[i] += share * weight[w->tap[i]];
         if (w->gradient)
@@ -208,7 +208,7 @@ static vreal K(nearest_of_cells)(int64_t n, const vreal *x, vreal r) {
 /* work[i] = e^(r (x[i] - nearest)), nearest the cell with the largest r x; returns their sum. */
 static vreal K(exponentials)(K(whole_window) *w, const vreal *x, vreal r, vreal nearest) {
     for (int64_t i = 0; i < w->n; i++) w->work[i] = K(exp)(r * K(distance)(x[i], nearest));
-    if (K(any_lane)(r == 0))    /* all weights are equal, infinite cells included */
+    if (K(any_lane)(r == 0)) /* all weights are equal, infinite cells included */
         for (int64_t i = 0; i < w->n; i++) w->work[i] = K(select)((r == 0) & (x[i] == x[i]), K(splat)(1), w->work[i]);
     return K(sum_of_cells)(w->work, w->n);
 }
@@ -233,7 +233,9 @@ static void K(expectation_backward)(K(whole_window) *w, const vreal *x, vreal al
     }
     if (w->gradient) w->gradient[0] += share * K(sum_of_cells)(w->work, w->n);
 }
-static vreal K(soft_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) { return K(expectation)(w, x, K(splat)(1)); }
+static vreal K(soft_forward)(const cnn_pool *c, K(whole_window) *w, const vreal *x) {
+    return K(expectation)(w, x, K(splat)(1));
+}
 static void K(soft_backward)(const cnn_pool *c, K(whole_window) *w, const vreal *x, vreal y, vreal dy, vreal *dx) {
     K(expectation_backward)(w, x, K(splat)(1), y, dy, dx);
 }
@@ -253,10 +255,10 @@ static inline vreal K(log1p)(vreal z) {
 }
 
 typedef struct {
-    vreal nearest;      /* the cell with the largest r x */
-    vreal sum;          /* of e^(r (x[i] - nearest)) */
-    vreal above;        /* y - nearest */
-    vreal y;            /* 1/r log(1/n sum of e^(r x)), with or without 1/n */
+    vreal nearest; /* the cell with the largest r x */
+    vreal sum;     /* of e^(r (x[i] - nearest)) */
+    vreal above;   /* y - nearest */
+    vreal y;       /* 1/r log(1/n sum of e^(r x)), with or without 1/n */
 } K(log_mean);
 
 /* The sum of e^(r (x[i] - nearest)) - 1, which for small r would cancel if 1 were subtracted afterwards. */
@@ -280,8 +282,7 @@ static K(log_mean) K(log_mean_of)(K(whole_window) *w, const vreal *x, vreal r, v
     m.sum = K(exponentials)(w, x, r, nearest);
     m.above = K(log)(mean ? (vreal)(m.sum / n) : m.sum);
     const vmask near = (m.sum > n / 2) & exact;
-    if (mean && K(any_lane)(near))
-        m.above = K(select)(near, K(log1p)(K(excess_of_cells)(w->n, x, r, nearest) / n), m.above);
+    if (mean && K(any_lane)(near)) m.above = K(select)(near, K(log1p)(K(excess_of_cells)(w->n, x, r, nearest) / n), m.above);
     m.above /= r;
     m.y = K(select)(m.above == 0, nearest, nearest + m.above);
     if (K(any_lane)(r == 0)) m.y = K(select)(r == 0, K(sum_of_cells)(x, w->n) / n, m.y);
@@ -297,7 +298,7 @@ static vreal K(flat_slope)(K(whole_window) *w, const vreal *x, vreal r, vreal ne
         const vreal d = K(distance)(x[i], nearest), z = r * d;
         vreal series = K(splat)(1);
         for (int k = TERMS_OF_SERIES; k > 1; k--) series = 1 + z * series / (REAL)k;
-        w->work[i] = d * series;                                /* (e^z - 1) / r */
+        w->work[i] = d * series; /* (e^z - 1) / r */
         mean += w->work[i];
     }
     mean /= (REAL)n;
@@ -354,8 +355,7 @@ static vreal K(power_mean)(K(whole_window) *w, vreal q, vreal *L, vreal *slope) 
     const vreal M = K(select)(m == INFINITY, m, m * K(exp)(*L));
     if (slope) *slope = K(select)(as_m, (vreal){0}, M * K(log_mean_slope)(w, v, q, &mean, 1));
     if (K(any_lane)(as_m))
-        for (int64_t i = 0; i < n; i++)
-            v[i] = K(select)(endless, (vreal){0}, K(select)(m == 0, K(splat)(INFINITY), v[i]));
+        for (int64_t i = 0; i < n; i++) v[i] = K(select)(endless, (vreal){0}, K(select)(m == 0, K(splat)(INFINITY), v[i]));
     return K(select)(as_m, m, M);
 }
 /* n times the derivative of the mean with respect to value i. */
@@ -454,7 +454,7 @@ static void K(rank_cells)(int64_t n, const vreal *x, vmask *rank) {
     for (int64_t j = 1; j < n; j++)
         for (int64_t i = 0; i < j; i++) {
             const vmask before = K(precedes)(x[j], x[i]);
-            rank[i] -= before;          /* true is -1 */
+            rank[i] -= before; /* true is -1 */
             rank[j] += 1 + before;
         }
 }
@@ -609,7 +609,7 @@ static K(whole_scratch) K(whole_scratch_of)(const cnn_pool *c, REAL *scratch) {
 }
 
 /* The number of the plane in lane `at` of a task; `plane`, its first, counts all planes or, if packed, the packed ones. */
-POOL_INLINE int64_t K(plane_of)(const cnn_pool *c, int packed, int64_t plane, int64_t planes, int64_t at) {
+ALWAYS_INLINE int64_t K(plane_of)(const cnn_pool *c, int packed, int64_t plane, int64_t planes, int64_t at) {
     if (!packed) return plane + at;
     const int64_t C = c->x.shape[1], channels = C - c->in_place, p = plane + (at < planes ? at : planes - 1);
     return p / channels * C + c->in_place + p % channels;
@@ -638,7 +638,9 @@ static void K(whole_end)(const cnn_pool *c, REAL *scratch, int packed, int64_t p
 }
 
 /* Offsets and taps of the cells of window (od, oh, ow); returns how many there are. */
-static int64_t K(whole_cells)(const cnn_pool *c, K(pool_view) x, int64_t od, int64_t oh, int64_t ow, int64_t *offset, int64_t *tap) {
+static int64_t K(whole_cells)(
+    const cnn_pool *c, K(pool_view) x, int64_t od, int64_t oh, int64_t ow, int64_t *offset, int64_t *tap
+) {
     const cnn_axis *D = &c->axis[0], *H = &c->axis[1], *W = &c->axis[2];
     const int64_t first = K(view_offset)(x, D->first[od], H->first[oh], W->first[ow]);
     int64_t n = 0;
@@ -657,11 +659,11 @@ static void K(whole_places)(const cnn_pool *c, int64_t od, int64_t oh, int64_t o
     for (int64_t d = 0; d < D->count[od]; d++)
         for (int64_t h = 0; h < H->count[oh]; h++)
             for (int64_t w = 0; w < W->count[ow]; w++)
-                *place++ = ((D->first[od] + d * D->step) * H->input + H->first[oh] + h * H->step) * W->input
-                    + W->first[ow] + w * W->step;
+                *place++ = ((D->first[od] + d * D->step) * H->input + H->first[oh] + h * H->step) * W->input + W->first[ow]
+                    + w * W->step;
 }
 
-#define POOL_DRAWN (2 * BLOCKS - 2)     /* adjacent windows whose random numbers are drawn together */
+#define POOL_DRAWN (2 * BLOCKS - 2) /* adjacent windows whose random numbers are drawn together */
 
 /* The random numbers of the adjacent windows ow <= o < end of each plane. */
 static void K(whole_draw)(
@@ -679,9 +681,8 @@ static void K(whole_draw)(
     }
 }
 
-POOL_INLINE K(whole_window) K(whole_window_of)(
-    const cnn_pool *c, const K(whole_scratch) *r, int64_t n, int64_t vector, int64_t planes
-) {
+ALWAYS_INLINE K(whole_window)
+    K(whole_window_of)(const cnn_pool *c, const K(whole_scratch) *r, int64_t n, int64_t vector, int64_t planes) {
     return (K(whole_window)){
         .n = n,
         .tap = r->tap,

@@ -14,7 +14,8 @@ typedef struct {
 static void K(between_cells)(K(between) *at, double position, int64_t extent) {
     at->inside = position >= -1 && position <= (double)extent;
     if (!at->inside) return;
-    position = position < 0 ? 0 : position > (double)(extent - 1) ? (double)(extent - 1) : position;
+    if (position < 0) position = 0;
+    else if (position > (double)(extent - 1)) position = (double)(extent - 1);
     at->cell[0] = (int64_t)position;
     at->cell[1] = at->cell[0] + 1 < extent ? at->cell[0] + 1 : at->cell[0];
     at->weight[1] = (REAL)(position - (double)at->cell[0]);
@@ -28,8 +29,10 @@ static void K(box_samples)(const cnn_boxes *call, int64_t r, K(between) *at) {
         const int64_t samples = call->grid[2 * r + axis];
         for (int64_t i = 0; i < call->y.shape[3 + axis]; i++)
             for (int64_t a = 0; a < samples; a++)
-                K(between_cells)(&at[i * samples + a], first + (double)i * bin + ((double)a + 0.5) * bin / (double)samples,
-                                 call->x.shape[3 + axis]);
+                K(between_cells)(
+                    &at[i * samples + a], first + (double)i * bin + ((double)a + 0.5) * bin / (double)samples,
+                    call->x.shape[3 + axis]
+                );
     }
 }
 
@@ -69,7 +72,8 @@ static inline void K(bin_take)(K(bin) *bin, vreal v, INTEGER number) {
     bin->winner = (taken & (number - (vmask){0})) | (~taken & bin->winner);
 }
 static K(bin) K(bin_of)(
-    const cnn_boxes *call, int64_t r, const K(between) *at, const cnn_tensor *t, const REAL *x, int64_t i, int64_t j, int64_t lanes
+    const cnn_boxes *call, int64_t r, const K(between) *at, const cnn_tensor *t, const REAL *x, int64_t i, int64_t j,
+    int64_t lanes
 ) {
     const int64_t A = call->grid[2 * r], B = call->grid[2 * r + 1];
     const K(between) *rows = at + i * A, *columns = at + call->most + j * B;
@@ -79,7 +83,8 @@ static K(bin) K(bin_of)(
     return bin;
 }
 static REAL K(bin_of_one)(
-    const cnn_boxes *call, int64_t r, const K(between) *at, const cnn_tensor *t, const REAL *x, int64_t i, int64_t j, int64_t *winner
+    const cnn_boxes *call, int64_t r, const K(between) *at, const cnn_tensor *t, const REAL *x, int64_t i, int64_t j,
+    int64_t *winner
 ) {
     const int64_t A = call->grid[2 * r], B = call->grid[2 * r + 1];
     const K(between) *rows = at + i * A, *columns = at + call->most + j * B;
@@ -144,7 +149,8 @@ static inline void K(scatter_lanes)(
 /* The gradient d of a bin, of one channel, into the cells around its samples; `winner`: of the maximum, the sample that takes
  * it. */
 static void K(scatter_bin_of_one)(
-    REAL *dx, const cnn_tensor *t, const K(between) *rows, const K(between) *columns, int64_t A, int64_t B, REAL d, int64_t winner
+    REAL *dx, const cnn_tensor *t, const K(between) *rows, const K(between) *columns, int64_t A, int64_t B, REAL d,
+    int64_t winner
 ) {
     for (int64_t a = 0; a < A; a++)
         for (int64_t b = 0; b < B; b++) {

@@ -37,11 +37,12 @@ static void K(sum_forward)(void *description, int64_t begin, int64_t end, void *
         for (int64_t a = 0; a < y->shape[outer]; a++)
             for (int64_t j = 0; j < call->count; j++) {
                 const cnn_tensor *x = &call->x[j];
-                K(add_scaled)((REAL *)y->data + n * y->stride[0] + d * y->stride[2] + h * y->stride[3] + a * y->stride[outer],
-                              y->stride[inner],
-                              (const REAL *)x->data + n * x->stride[0] + d * x->stride[2] + h * x->stride[3]
-                                  + a * x->stride[outer],
-                              x->stride[inner], (REAL)call->coefficient[j], j > 0 || call->more, y->shape[inner]);
+                K(add_scaled)(
+                    (REAL *)y->data + n * y->stride[0] + d * y->stride[2] + h * y->stride[3] + a * y->stride[outer],
+                    y->stride[inner],
+                    (const REAL *)x->data + n * x->stride[0] + d * x->stride[2] + h * x->stride[3] + a * x->stride[outer],
+                    x->stride[inner], (REAL)call->coefficient[j], j > 0 || call->more, y->shape[inner]
+                );
             }
     }
 }
@@ -78,7 +79,8 @@ static void K(pad_forward)(void *description, int64_t begin, int64_t end, void *
                 const REAL *c = from + source[w] * x->stride[4];
                 if (source[w] < 0) K(fill)(cell, 1, value, y->shape[1]);
                 else if (x->stride[1] == 1) K(copy_run)(cell, c, y->shape[1]);
-                else for (int64_t i = 0; i < y->shape[1]; i++) cell[i] = c[i * x->stride[1]];
+                else
+                    for (int64_t i = 0; i < y->shape[1]; i++) cell[i] = c[i * x->stride[1]];
             }
             continue;
         }
@@ -100,8 +102,9 @@ static inline REAL K(pad_gradient)(const cnn_pad *call, const REAL *dy, int64_t 
     for (int64_t td = call->first[0][d]; td < call->first[0][d + 1]; td++)
         for (int64_t th = call->first[1][h]; th < call->first[1][h + 1]; th++)
             for (int64_t tw = call->first[2][w]; tw < call->first[2][w + 1]; tw++)
-                sum += dy[call->target[0][td] * y->stride[2] + call->target[1][th] * y->stride[3]
-                          + call->target[2][tw] * y->stride[4]];
+                sum +=
+                    dy[call->target[0][td] * y->stride[2] + call->target[1][th] * y->stride[3]
+                       + call->target[2][tw] * y->stride[4]];
     return (REAL)sum;
 }
 
@@ -127,8 +130,7 @@ static inline void K(pad_gradient_row)(
     const int64_t x_step = call->x.stride[4], y_step = call->y.stride[4];
     const int64_t first = from != NULL ? call->once_source : 0, count = from != NULL ? call->once : 0;
     for (int64_t w = 0; w < first; w++) row[w * x_step] = K(pad_gradient)(call, plane, d, h, w);
-    if (count && x_step == 1 && y_step == 1)
-        K(copy_run)(row + first, from + call->once_target, count);
+    if (count && x_step == 1 && y_step == 1) K(copy_run)(row + first, from + call->once_target, count);
     else
         for (int64_t w = 0; w < count; w++) row[(first + w) * x_step] = from[(call->once_target + w) * y_step];
     for (int64_t w = first + count; w < call->x.shape[4]; w++) row[w * x_step] = K(pad_gradient)(call, plane, d, h, w);

@@ -5,9 +5,7 @@
  */
 
 /* sum[i] = sum over the taps (j, k) of the outer axes, for `count` contiguous values. */
-static inline void K(resample_outer)(
-    REAL *sum, const REAL *x, const cnn_resample *call, int64_t d, int64_t h, int64_t count
-) {
+static inline void K(resample_outer)(REAL *sum, const REAL *x, const cnn_resample *call, int64_t d, int64_t h, int64_t count) {
     const cnn_taps *D = &call->taps[0], *H = &call->taps[1];
     const int64_t step_d = call->x.stride[2], step_h = call->x.stride[3];
     int64_t i = 0;
@@ -33,9 +31,10 @@ static inline void K(resample_outer)(
         for (int64_t j = D->first[d]; j < D->first[d + 1]; j++)
             for (int64_t k = H->first[h]; k < H->first[h + 1]; k++) {
                 const REAL *from = x + D->source[j] * step_d + H->source[k] * step_h + i;
-                a += K(splat)((REAL)(D->weight[j] * H->weight[k])) * (lanes == LANES ? K(load)(from) : K(load_tail)(from, lanes));
+                a += K(splat)((REAL)(D->weight[j] * H->weight[k]))
+                    * (lanes == LANES ? K(load)(from) : K(load_tail)(from, lanes));
             }
-        K(store)(sum + i, a);   /* scratch is padded to a whole vector */
+        K(store)(sum + i, a); /* scratch is padded to a whole vector */
     }
 }
 
@@ -66,8 +65,9 @@ static void K(resample_rows)(void *description, int64_t begin, int64_t end, void
             else
                 for (int64_t w = 0; w < x->shape[4]; w++)
                     K(resample_outer)(sum + w * C, image + w * x->stride[4], call, d, h, C);
-            K(resample_cells)((REAL *)y->data + n * y->stride[0] + d * y->stride[2] + h * y->stride[3], y->stride[4], sum, W,
-                              y->shape[4], C);
+            K(resample_cells)(
+                (REAL *)y->data + n * y->stride[0] + d * y->stride[2] + h * y->stride[3], y->stride[4], sum, W, y->shape[4], C
+            );
             continue;
         }
         const int64_t d = task % y->shape[2], c = task / y->shape[2] % C, n = task / y->shape[2] / C;

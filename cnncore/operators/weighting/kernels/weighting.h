@@ -60,22 +60,22 @@ static K(weighted_task) K(weighted_begin)(const cnn_weighted *call, int64_t numb
 }
 
 /* Loops over all windows, and over the cells of window (od, oh, ow) in row-major order: cell number `cell` at (d, h, w). */
-#define FOR_WINDOW(call, od, oh, ow)                                                                                           \
-    for (int64_t od = 0; od < (call)->axis[0].output; od++)                                                                    \
-        for (int64_t oh = 0; oh < (call)->axis[1].output; oh++)                                                                \
+#define FOR_WINDOW(call, od, oh, ow) \
+    for (int64_t od = 0; od < (call)->axis[0].output; od++) \
+        for (int64_t oh = 0; oh < (call)->axis[1].output; oh++) \
             for (int64_t ow = 0; ow < (call)->axis[2].output; ow++)
-#define FOR_CELL(call, od, oh, ow)                                                                                             \
-    for (int64_t d = (call)->axis[0].first[od], d_end = d + (call)->axis[0].count[od] * (call)->axis[0].step, cell = 0;         \
-         d < d_end; d += (call)->axis[0].step)                                                                                 \
-        for (int64_t h = (call)->axis[1].first[oh], h_end = h + (call)->axis[1].count[oh] * (call)->axis[1].step; h < h_end;    \
-             h += (call)->axis[1].step)                                                                                        \
-            for (int64_t w = (call)->axis[2].first[ow], w_end = w + (call)->axis[2].count[ow] * (call)->axis[2].step;           \
+#define FOR_CELL(call, od, oh, ow) \
+    for (int64_t d = (call)->axis[0].first[od], d_end = d + (call)->axis[0].count[od] * (call)->axis[0].step, cell = 0; \
+         d < d_end; d += (call)->axis[0].step) \
+        for (int64_t h = (call)->axis[1].first[oh], h_end = h + (call)->axis[1].count[oh] * (call)->axis[1].step; h < h_end; \
+             h += (call)->axis[1].step) \
+            for (int64_t w = (call)->axis[2].first[ow], w_end = w + (call)->axis[2].count[ow] * (call)->axis[2].step; \
                  w < w_end; w += (call)->axis[2].step, cell++)
 
-POOL_INLINE vreal K(at_cell)(K(pool_view) v, int64_t d, int64_t h, int64_t w) {
+ALWAYS_INLINE vreal K(at_cell)(K(pool_view) v, int64_t d, int64_t h, int64_t w) {
     return K(load)(v.data + K(view_offset)(v, d, h, w));
 }
-POOL_INLINE void K(add_at_cell)(K(pool_view) v, int64_t d, int64_t h, int64_t w, vreal a) {
+ALWAYS_INLINE void K(add_at_cell)(K(pool_view) v, int64_t d, int64_t h, int64_t w, vreal a) {
     REAL *place = v.data + K(view_offset)(v, d, h, w);
     K(store)(place, K(load)(place) + a);
 }
@@ -83,7 +83,7 @@ POOL_INLINE void K(add_at_cell)(K(pool_view) v, int64_t d, int64_t h, int64_t w,
 /* ── Local importance ───────────────────────────────────────────────────────────────────────────────────────────────── */
 
 /* y of a window; its weights go to `weights`, their sum to `total`. */
-POOL_INLINE vreal K(importance)(
+ALWAYS_INLINE vreal K(importance)(
     const cnn_weighted *call, const K(weighted_task) *t, int64_t od, int64_t oh, int64_t ow, REAL *weights, vreal *total
 ) {
     vreal largest = K(splat)(-INFINITY), sum = {0}, weighted = {0};
@@ -161,14 +161,14 @@ static K(detail_numbers) K(detail_numbers_of)(const cnn_weighted *call, const K(
 }
 
 /* The cell along an axis under tap `tap` of the filter around the centre of window o; -1 outside the image. */
-POOL_INLINE int64_t K(under_filter)(const cnn_weighted *call, const int axis, int64_t o, int64_t tap) {
+ALWAYS_INLINE int64_t K(under_filter)(const cnn_weighted *call, const int axis, int64_t o, int64_t tap) {
     const cnn_axis *a = &call->axis[axis];
     const int64_t cell = a->first[o] + ((a->kernel - 1) / 2 - a->tap[o]) * a->step + tap - call->taps[axis] / 2;
     return cell >= 0 && cell < a->input ? cell : -1;
 }
-#define FOR_TAP(call, od, oh, ow)                                                                                              \
-    for (int64_t a = 0, tap = 0; a < (call)->taps[0]; a++)                                                                     \
-        for (int64_t b = 0; b < (call)->taps[1]; b++)                                                                          \
+#define FOR_TAP(call, od, oh, ow) \
+    for (int64_t a = 0, tap = 0; a < (call)->taps[0]; a++) \
+        for (int64_t b = 0; b < (call)->taps[1]; b++) \
             for (int64_t c = 0; c < (call)->taps[2]; c++, tap++)
 
 /* The intermediate results of a window; r, log rho and rho of each cell are left in `scratch`. */
@@ -176,8 +176,9 @@ typedef struct {
     vreal mean, M, mean_r, each, total, y, n;
 } K(detail_window);
 
-POOL_INLINE K(detail_window) K(detail)(
-    const cnn_weighted *call, const K(weighted_task) *t, const K(detail_numbers) *s, int64_t od, int64_t oh, int64_t ow, REAL *scratch
+ALWAYS_INLINE K(detail_window) K(detail)(
+    const cnn_weighted *call, const K(weighted_task) *t, const K(detail_numbers) *s, int64_t od, int64_t oh, int64_t ow,
+    REAL *scratch
 ) {
     REAL *r = scratch, *log_rho = r + call->cells * LANES, *rho = log_rho + call->cells * LANES;
     const REAL count = (REAL)(call->axis[0].count[od] * call->axis[1].count[oh] * call->axis[2].count[ow]);
@@ -237,14 +238,14 @@ static void K(detail_pool_forward)(void *description, int64_t begin, int64_t end
     }
 }
 
-POOL_INLINE void K(add_wide)(double *sum, vreal a) {
+ALWAYS_INLINE void K(add_wide)(double *sum, vreal a) {
     for (int l = 0; l < LANES; l++) sum[l] += (double)a[l];
 }
 
 /* The gradient dm of the surroundings' value m of a window with n cells: into dx, and into dfilter where m is filtered. */
-POOL_INLINE void K(detail_mean_backward)(
-    const cnn_weighted *call, const K(weighted_task) *t, const K(detail_numbers) *s, int64_t od, int64_t oh, int64_t ow, vreal dm,
-    vreal n, double (*dfilter)[LANES]
+ALWAYS_INLINE void K(detail_mean_backward)(
+    const cnn_weighted *call, const K(weighted_task) *t, const K(detail_numbers) *s, int64_t od, int64_t oh, int64_t ow,
+    vreal dm, vreal n, double (*dfilter)[LANES]
 ) {
     if (!s->taps) {
         const vreal share = dm / n;
@@ -252,7 +253,8 @@ POOL_INLINE void K(detail_mean_backward)(
         return;
     }
     FOR_TAP(call, od, oh, ow) {
-        const int64_t d = K(under_filter)(call, 0, od, a), h = K(under_filter)(call, 1, oh, b), w = K(under_filter)(call, 2, ow, c);
+        const int64_t d = K(under_filter)(call, 0, od, a), h = K(under_filter)(call, 1, oh, b),
+                      w = K(under_filter)(call, 2, ow, c);
         if (d < 0 || h < 0 || w < 0) continue;
         K(add_wide)(dfilter[tap], dm * K(at_cell)(t->x, d, h, w));
         K(add_at_cell)(t->dx, d, h, w, dm * s->filter[tap]);
