@@ -5,7 +5,7 @@ import inspect
 
 from tasks.checks import lint, precommit, typecheck
 from tasks.packaging import build, generate, wheel
-from tasks.testing import bench, coverage, docs, matrix, test
+from tasks.testing import bench, coverage, docs, fuzz, matrix, test
 
 COMMANDS = {
     build: "install the package here, editable, with all tools",
@@ -17,6 +17,7 @@ COMMANDS = {
     coverage: "lines of Python and Cython that the tests run",
     bench: "time operators and networks",
     wheel: "build source archive and wheel, and inspect them",
+    fuzz: "run malformed calls and files, failing allocations and killed trainings, in child processes",
     matrix: "run the tests of one wheel under every Python of this machine",
     precommit: "run the hooks on all files, or install them",
 }

@@ -261,6 +261,22 @@ def test_no_images(op, case):
 
 
 @pytest.mark.parametrize(("op", "case"), cases())
+def test_an_axis_of_no_extent(op, case):
+    """Every axis in turn: whatever the kernels divide by may be 0; a result like the reference implementation's, or an error."""
+    sample = case.sample(case.ranks[-1], np.float32)
+    for axis in range(1, sample[0].ndim):
+        arrays = [a if a is None or a.shape != sample[0].shape else a.take(range(0), axis) for a in sample]
+        outcomes = []
+        for target in cnncore.cpu.targets():
+            with cnncore.cpu.target(target):
+                try:
+                    outcomes.append([a.shape for a in both_passes(op, arrays, case.settings)])
+                except CnnError as error:
+                    outcomes.append(str(error))
+        assert outcomes == outcomes[:1] * len(outcomes)
+
+
+@pytest.mark.parametrize(("op", "case"), cases())
 def test_every_element_of_the_results_is_written(op, case, monkeypatch):
     """Fresh memory full of NaN, or of 0xAA, changes nothing."""
     rank = case.ranks[-1]

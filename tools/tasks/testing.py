@@ -117,6 +117,15 @@ def bench(options, rest):
     run(PYTHON, "tools/bench.py", *rest)
 
 
+def fuzz(options, rest):
+    """Fuzz what is installed; arguments go to tools/fuzz, whose parts `fuzz -- --help` lists.
+
+    Every plan is run by a child process, so that a crash or a hang is caught and told with its seed; finds are kept in
+    tools/fuzz/corpus. `fuzz --seconds 60` is a slice, `fuzz --depth hour` or `night` the whole.
+    """
+    run(PYTHON, "tools/fuzz", *[argument for argument in rest if argument != "--"])
+
+
 def docs(options, rest):
     """Write the generated documentation and run every example of README, docs/ and the docstrings."""
     run(PYTHON, "tools/generate.py")

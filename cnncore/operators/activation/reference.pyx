@@ -1153,13 +1153,15 @@ def maxout_forward_pass(x, y):
     cdef Tensor X = tensor(x), Y = tensor(y, True)
     cdef cnn_maxout call
     cdef cnn_tensor *views[2]
+    if not X.buffer.len:  # the kernels divide by the extents
+        return
     call.x, call.y, call.pieces, call.pixels = X.view, Y.view, X.view.shape[1] // Y.view.shape[1], 0
     cdef cnn_task task = kernel(MAXOUT_FORWARD, X.precision)
     if task == NULL:
         task = (
             <cnn_task> maxout_forward[float] if X.precision == CNN_FLOAT32
             else <cnn_task> maxout_forward[double])
-    elif X.buffer.len:
+    else:
         views[0], views[1] = &call.x, &call.y
         call.pixels = pixels_of_task(views, 2)
     run(task, &call, tasks_of(&call.y, call.pixels), 1, 0, X.buffer.len // X.buffer.itemsize)
@@ -1170,6 +1172,8 @@ def maxout_backward_pass(x, dy, dx):
     cdef Tensor X = tensor(x), DY = tensor(dy), DX = tensor(dx, True)
     cdef cnn_maxout call
     cdef cnn_tensor *views[3]
+    if not X.buffer.len:
+        return
     call.x, call.dy, call.dx, call.pixels = X.view, DY.view, DX.view, 0
     call.pieces = X.view.shape[1] // DY.view.shape[1]
     cdef cnn_task task = kernel(MAXOUT_BACKWARD, X.precision)
@@ -1177,7 +1181,7 @@ def maxout_backward_pass(x, dy, dx):
         task = (
             <cnn_task> maxout_backward[float] if X.precision == CNN_FLOAT32
             else <cnn_task> maxout_backward[double])
-    elif X.buffer.len:
+    else:
         views[0], views[1], views[2] = &call.x, &call.dy, &call.dx
         call.pixels = pixels_of_task(views, 3)
     run(task, &call, tasks_of(&call.dy, call.pixels), 1, 0, X.buffer.len // X.buffer.itemsize)
