@@ -57,6 +57,8 @@ LAZY = {
     "conv_to_linear": "nets.conversion",
     "linear_to_conv": "nets.conversion",
     "load": "nets.build",
+    "operator": "python_operators",
+    "pooling_strategy": "python_operators",
 }
 
 
@@ -114,6 +116,8 @@ __all__ = [
     "linear_to_conv",
     "load",
     "models",
+    "operator",
+    "pooling_strategy",
     "set_num_threads",
     "testing",
     "threads",

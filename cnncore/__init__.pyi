@@ -39,6 +39,8 @@ from .nets.build import Graph as Graph
 from .nets.conversion import conv_to_linear as conv_to_linear
 from .nets.conversion import linear_to_conv as linear_to_conv
 from .nets.build import load as load
+from .python_operators import operator as operator
+from .python_operators import pooling_strategy as pooling_strategy
 from .operators.operator import Op
 
 from .operators.pooling.implementation import Grid
@@ -69,6 +71,8 @@ __all__ = [
     "linear_to_conv",
     "load",
     "models",
+    "operator",
+    "pooling_strategy",
     "set_num_threads",
     "testing",
     "threads",

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import cnncore
+from cnncore.operators.registry import CUSTOM, forget
 
 pytest.register_assert_rewrite("support")
 
@@ -83,6 +84,21 @@ def _settings_restored():
     yield
     cnncore.set_num_threads(threads)
     cnncore.cpu.target(target)
+
+
+def written_in_python():
+    """Names of the operators that were registered, one for each pooling strategy."""
+    strategies = cnncore.pool.strategies.values()
+    return {*CUSTOM, *(f"{s.name}_pool" for s in strategies if s.schema.origin)}
+
+
+@pytest.fixture(autouse=True)
+def _operators_forgotten():
+    """Operators that a test, or an example of a page, wrote in Python are none of the next one's."""
+    before = written_in_python()
+    yield
+    for name in written_in_python() - before:
+        forget(name)
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ LAYERS = (
         )
     ),
     ("operators/registry", "operators/peers"),
+    ("operators/custom",),
     ("nets/conversion", "nets/drawing", "nets/initialisers", "nets/model_file", "nets/parameters"),
     ("nets/structure", "nets/layers"),
     ("nets/operator_methods", "nets/plan"),
@@ -40,6 +41,7 @@ LAYERS = (
     ("nets/net",),
     ("nets/build", "nets"),
     ("models", "testing"),
+    ("python_operators",),
     ("io",),
     ("vision",),
     ("train",),

@@ -3,6 +3,8 @@
 from typing import Any
 
 from ..errors import ModelFileError
+from ..operators.custom import missing
+from ..operators.registry import find
 from .graph import Graph
 from .structure import INPUT_FLAGS, ROLE_NAMES, Structure
 
@@ -17,6 +19,9 @@ MOST_DEPTH = 4  # of sequences within settings
 def structure_of(model: Any) -> Structure:
     """The structure described in a model file, within the limits of files."""
     check_model(model)
+    for name, origin in model.get("python_operators", {}).items():
+        if find(name) is None:
+            raise ModelFileError(missing(name, origin))
     return Graph.from_description(model["graph"], most_extent=MOST_EXTENT).structure()
 
 
@@ -33,7 +38,8 @@ def check_model(model: Any) -> None:
     def whole(value: Any, least: int = 0) -> bool:
         return type(value) is int and least <= value < 2**63
 
-    expect(set(model) - {"tuned", "output_kind"} == {"graph", "dtype", "seed", "steps", "metadata"}, "set of entries")
+    optional = {"tuned", "output_kind", "python_operators"}
+    expect(set(model) - optional == {"graph", "dtype", "seed", "steps", "metadata"}, "set of entries")
     expect(model["dtype"] in ("float32", "float64"), "dtype")
     expect(whole(model["seed"]) and whole(model["steps"]), "seed and steps")
     expect(isinstance(model["metadata"], dict), "metadata")
@@ -43,6 +49,8 @@ def check_model(model: Any) -> None:
     expect(len(graph["inputs"]) + len(graph["nodes"]) <= MOST_NODES, f"number of nodes (at most {MOST_NODES})")
     expect(names(graph["outputs"]), "outputs")
     expect(names(model.get("output_kind", [])), "output_kind")
+    origins = model.get("python_operators", {})
+    expect(isinstance(origins, dict) and names(list(origins.values())), "list of operators written in Python")
     for row in graph["inputs"]:
         expect(isinstance(row, dict) and set(row) - {"role", *INPUT_FLAGS} == {"name", "channels", "size"}, "input")
         sizes, role = row["size"], row.get("role", "index" if row["channels"] is None else "real")

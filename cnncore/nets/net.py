@@ -1016,6 +1016,9 @@ class Net:
             "metadata": metadata,
             "output_kind": [output.kind for output in self.described_outputs()],
         }
+        origins = {node.op.name: node.op.origin for node in self.graph.nodes if node.op.origin}
+        if origins:
+            model["python_operators"] = origins
         if self.tuned:
             model["tuned"] = self.tuned.as_data()
         try:

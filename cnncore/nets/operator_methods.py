@@ -4,7 +4,7 @@ operator_methods.pyi, for type checkers and editors, is written from the same sc
 """
 
 from ..errors import unknown_name
-from ..operators.registry import GRIDS, OPS
+from ..operators.registry import GRIDS, OPS, find
 from .layers import signature
 
 __all__ = ["OperatorMethods"]
@@ -20,6 +20,9 @@ class OperatorMethods:
             return method_of_grid(self, GRIDS[name])
         if name.startswith("__"):
             raise AttributeError(name)
+        op = find(name)  # of a grid, or written in Python
+        if op is not None:
+            return method_of(self, op)
         raise AttributeError(unknown_name("graph", "operator", name, [*OPS, "input", "output", "scope", "build"]))
 
     def __dir__(self):

@@ -116,9 +116,11 @@ class Structure:
         names = self.names
         nodes = []
         for node in self.nodes:
-            if find(node.op.name) is not node.op:
+            known = find(node.op.name)
+            if known is not node.op and not (known is not None and known.origin and node.op.origin):
                 raise GraphError(
-                    f"{node.path}: a file cannot contain the operator {node.op.name!r}, which is not in cnncore.OPS"
+                    f"{node.path}: a file cannot contain the operator {node.op.name!r}, which is not in cnncore.OPS; "
+                    "cnncore.operator and cnncore.pooling_strategy register operators written in Python"
                 )
             owned = {p.name for p in node.op.layer.parameters}
             rows = node.op.rows(len(node.arguments))

@@ -197,7 +197,9 @@ class Op:
     linear: tuple[str, ...] = ()  # array arguments in which y is linear: checked by the adjoint identity
     proof: str = "gradient"  # "gradient", or why a numerical derivative is not the right proof
     layer: Layer = ALONE
-    onnx: Any = None
+    onnx: Any = None  # of an operator written in Python: onnx(w, n) → y, its composition of ONNX's operators
+
+    origin = ""  # the module that defines an operator written in Python; "" of those of the registry
 
     if TYPE_CHECKING:  # set by __post_init__ and, when first asked for, by Derived
         variadic: bool = field(init=False)

@@ -191,12 +191,16 @@ class Exported:
 
 def exporter(op):
     """The function that writes an operator, or one that says why there is none."""
+    if op.onnx is not None:
+        return op.onnx
     if op.name in EXPORTERS:
         return EXPORTERS[op.name]
     if isinstance(op.implementation, Pooling) and op.name not in REFUSED:
         return pooled
 
     def refuse(w, n):
+        if op.origin:
+            n.refuse("it is written in Python", "say with onnx=… what it is composed of")
         n.refuse(
             REFUSED.get(op.name, "ONNX has nothing of the kind, and no composition of its nodes is known here"),
             "leave it out",

@@ -380,7 +380,9 @@ def fractional_windows(w, n, s):
 def pooled(w, n):
     """A pooling of the grid: its strategy on the windows of its scheme."""
     s, implementation = n.settings, n.op.implementation
-    strategy = STRATEGIES.get(implementation.strategy.name)
+    strategy = implementation.strategy.onnx or STRATEGIES.get(implementation.strategy.name)
+    if strategy is None and n.op.origin:
+        n.refuse("its strategy is written in Python", "say with onnx=… what it is composed of")
     if strategy is None:
         n.refuse(
             f"its strategy {implementation.strategy.name!r} is not among those of io/onnx_export/pooling.py",

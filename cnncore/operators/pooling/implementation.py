@@ -33,6 +33,7 @@ __all__ = [
     "per_rank",
     "per_tap",
     "pooling_schema",
+    "rows_of_planes",
 ]
 
 RETURN_INDICES = Setting(
@@ -107,12 +108,19 @@ class Strategy:
     domain: str = "any"
     x: str = "input"
     examples: tuple = field(default=({},))  # settings that exercise it in the grid
+    onnx: Any = None  # of a strategy written in Python: onnx(w, n, windows, x) → y, its composition
     kernel_text: str = "it has a weight for each position of a kernel"
 
     @property
     def needs_kernel(self):
         """Whether it has numbers for the places or ranks of a whole kernel."""
         return any(learned.extents is not one_number for learned in self.learned)
+
+    def on(self, scheme):
+        """What computes it on the windows of a scheme."""
+        return Pooling(self, scheme)
+
+    schema = Op  # the class of its operators
 
 
 # ── Strategies on schemes ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -287,7 +295,7 @@ class Pooling(Implementation):
             if numbers is None:
                 numbers = reference.Numbers(
                     d.settings,
-                    _rows(learned, part),
+                    rows_of_planes(learned, part),
                     d.seed,
                     part.of_y(state, channels) if d.draws == "cells" and state is not None else None,
                     first_window,
@@ -299,7 +307,7 @@ class Pooling(Implementation):
             if refused:
                 self._refuse(call, refused)
             if d.draws == "cells":
-                numbers = reference.Numbers(d.settings, _rows(learned, part), d.seed, at)
+                numbers = reference.Numbers(d.settings, rows_of_planes(learned, part), d.seed, at)
             ran.append((part, numbers))
             if d.draws:
                 first_window += y_part.size
@@ -362,8 +370,8 @@ class Pooling(Implementation):
         for part, numbers in ran:
             dy_part, dx_part = part.of_y(dy, channels), part.of_x(dx)
             gradient = None if total is None else np.empty((dy_part.shape[0] * dy_part.shape[1], total.shape[1]))
-            reference.backward(
-                d.reference,
+            self._backward_part(
+                call,
                 part.windows,
                 numbers,
                 None if x is None else part.of_x(x),
@@ -377,6 +385,10 @@ class Pooling(Implementation):
             if total is not None:
                 total[_channels(part)] += gradient.reshape(*dy_part.shape[:2], total.shape[1]).sum(0)
         return (dx, *self._gradients(call, total, needs_gradient, out))
+
+    def _backward_part(self, call, *arguments):
+        """Write the gradients of the windows of one part."""
+        reference.backward(call.geometry.reference, *arguments)
 
     def _gradients(self, call, total, needs_gradient, out):
         """Gradients of the arrays after x: those of learned arrays from the totals of the channels."""
@@ -400,7 +412,7 @@ def _channels(part):
     return part.x_index[1] if len(part.x_index) > 1 else slice(None)
 
 
-def _rows(learned, part):
+def rows_of_planes(learned, part):
     """The rows of a part's planes, one after the other, of learned numbers (images or 1, channels or 1, numbers)."""
     if learned is None:
         return None
@@ -473,7 +485,7 @@ def pooling_schema(name, strategy, scheme, *, example, literature=(), cases=None
 
     Cases without arrays get those that strategy and scheme sample.
     """
-    kind = kind or Pooling(strategy, scheme)
+    kind = kind or strategy.on(scheme)
     padding = (f"padding: {strategy.padding}",) if strategy.padding and scheme.pads else ()
     both = (strategy.paper, scheme.paper if scheme.paper not in strategy.paper else "")
     defaults = {
@@ -493,7 +505,7 @@ def pooling_schema(name, strategy, scheme, *, example, literature=(), cases=None
     }
     if cases is None:
         cases = grid_cases(strategy, scheme)
-    op = Op(
+    op = strategy.schema(
         name,
         kind,
         arrays=_arrays(strategy, scheme, kind),
@@ -653,15 +665,33 @@ class Grid:
 
     def __init__(self, rows, schemes):
         self._rows = {(row.implementation.strategy.name, row.implementation.scheme.name): row for row in rows}
-        self._made = {}
-        self.strategies = MappingProxyType(
-            {row.implementation.strategy.name: row.implementation.strategy for row in rows}
-        )
         self.schemes = MappingProxyType(dict(schemes))
+        self._strategies = {row.implementation.strategy.name: row.implementation.strategy for row in rows}
+        self.strategies = MappingProxyType(self._strategies)
+        self._made = {}
+        self._arrange()
+
+    def _arrange(self):
+        """Work out which pairs there are, and their names."""
         every = [(s, w) for s in self.strategies for w in self.schemes]
         self.refused = MappingProxyType({pair: reason for pair in every if (reason := self._reason(*pair))})
         self._names = {self._name(*pair): pair for pair in every if pair not in self.refused}
         self.pairs = Pairs(self, tuple(pair for pair in every if pair not in self.refused))
+
+    def add(self, strategy):
+        """Take a further strategy, on all schemes that it can go with."""
+        self._strategies[strategy.name] = strategy
+        self._arrange()
+
+    def remove(self, name):
+        """Forget a strategy that was added."""
+        del self._strategies[name]
+        self._made = {pair: op for pair, op in self._made.items() if pair[0] != name}
+        self._arrange()
+
+    def names_of(self, strategy):
+        """The names that the operators of a strategy of this name have, or would have."""
+        return [self._name(strategy, windows) for windows in self.schemes]
 
     def __call__(self, x, *arrays, strategy, windows="kernel", out=None, **settings):
         return self.operator(strategy, windows)(x, *arrays, out=out, **settings)

@@ -5,8 +5,11 @@ y, and the parts of the arrays with their tables of windows. Most schemes have o
 per level, regions of interest one each. Strategies see none of this.
 """
 
+import itertools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,9 +131,42 @@ class Scheme:
     paper: str = ""
 
 
+class Windows(reference.Windows):
+    """The windows of a call, ready for C; strategies written in Python read the cells of each from the same tables.
+
+    ``axes`` has, for each of depth, height and width: where windows start, how many cells they have, the extent of the image
+    and the step between cells.
+    """
+
+    def __init__(self, tables, image, kernel, step):
+        super().__init__(tables, image, kernel, step)
+        self.axes = tuple((table[0], table[1], extent, d) for table, extent, d in zip(tables, image, step, strict=True))
+
+    @cached_property
+    def groups(self):
+        """(numbers of windows, their cells as row-major positions in the plane), for all windows with equally many cells."""
+        counts = [np.unique(count) for _, count, _, _ in self.axes]
+        across = [len(starts) for starts, _, _, _ in self.axes]
+        extents = [extent for _, _, extent, _ in self.axes]
+        groups = []
+        for shape in itertools.product(*counts):
+            chosen, cells = [], []
+            for (starts, count, _, step), n in zip(self.axes, shape, strict=True):
+                chosen.append(np.flatnonzero(count == n))
+                cells.append(starts[chosen[-1], None] + step * np.arange(n))
+            numbers = np.ravel_multi_index(np.meshgrid(*chosen, indexing="ij"), across).reshape(-1)
+            (d, h, w), (H, W) = cells, extents[1:]
+            positions = (
+                (d[:, None, None, :, None, None] * H + h[None, :, None, None, :, None]) * W
+                + w[None, None, :, None, None, :]
+            )  # fmt: skip
+            groups.append((numbers, positions.reshape(len(numbers), math.prod(shape))))
+        return tuple(groups)
+
+
 def whole_windows(tables, spatial):
     """Windows without padding: as many taps as the largest one has elements."""
-    return reference.Windows(tables, geometry.canonical(spatial, 1), [int(t[1].max()) for t in tables], (1, 1, 1))
+    return Windows(tables, geometry.canonical(spatial, 1), [int(t[1].max()) for t in tables], (1, 1, 1))
 
 
 def kernel_of(settings, rank):
@@ -156,7 +192,7 @@ def lay_out_kernel(op, shape, settings, shapes):
     receptive = tuple(zip(reach, w.stride, strict=True))[-w.rank :]
     if None in w.input:
         return Layout(w.output_shape, None, receptive)
-    windows = reference.Windows(geometry.axes(op.name, w), w.input, w.kernel, w.dilation)
+    windows = Windows(geometry.axes(op.name, w), w.input, w.kernel, w.dilation)
     return Layout(w.output_shape, (Part(windows),), receptive)
 
 
@@ -334,7 +370,7 @@ class Fractional:
             extents = geometry.canonical(self.kernel, 1)
         else:
             extents = [1] * (3 - self.rank) + [int(t[1].max()) for t in tables]
-        return reference.Windows((*missing, *tables), geometry.canonical(self.spatial, 1), extents, (1, 1, 1))
+        return Windows((*missing, *tables), geometry.canonical(self.spatial, 1), extents, (1, 1, 1))
 
 
 def fractional_kernel(settings, rank):
@@ -552,8 +588,8 @@ def lay_out_s3(op, shape, settings, shapes):
     tables = geometry.axes(op.name, w)
     if not training:
         step = geometry.pooling_window(op.name, spatial, stride)
-        average = reference.Windows(geometry.axes(op.name, step), step.input, step.kernel, step.dilation)
-        return Layout(output, (Part(reference.Windows(tables, w.input, w.kernel, w.dilation)),), average=average)
+        average = Windows(geometry.axes(op.name, step), step.input, step.kernel, step.dilation)
+        return Layout(output, (Part(Windows(tables, w.input, w.kernel, w.dilation)),), average=average)
     if state is not None and state != (rank, max(output)):
         raise ShapeError(
             f"{op.name}: {op.implementation.window_state} has shape {state}; expected {(rank, max(output))}"
@@ -577,7 +613,7 @@ def lay_out_s3(op, shape, settings, shapes):
                 )
             place = 3 - rank + axis
             chosen[place] = np.ascontiguousarray(tables[place][:, rows])
-        return (Part(reference.Windows(chosen, w.input, w.kernel, w.dilation)),), picks
+        return (Part(Windows(chosen, w.input, w.kernel, w.dilation)),), picks
 
     return Layout(output, None, bind=bind)
 
