@@ -91,6 +91,7 @@ class Graph(OperatorMethods):
         role: str = "real",
         channels_last: bool = False,
         takes_integers: bool = False,
+        takes_other_floats: bool = False,
     ) -> Value:
         """An input (N, channels, *size).
 
@@ -111,6 +112,8 @@ class Graph(OperatorMethods):
             Whether the arrays given to the net are (N, *size, channels).
         takes_integers : bool, default False
             Whether it takes integers too, as the real numbers they are, such as pixels from 0 to 255.
+        takes_other_floats : bool, default False
+            Whether it takes floats of other precisions too, rounded to that of the net.
 
         Returns
         -------
@@ -143,6 +146,7 @@ class Graph(OperatorMethods):
                 role,
                 last,
                 flag(path, "takes_integers", takes_integers),
+                flag(path, "takes_other_floats", takes_other_floats),
             )
         if self._nodes:
             raise GraphError(f"{path}: inputs come first; call g.input before the operators")
@@ -483,9 +487,9 @@ def _input(row: Mapping[str, Any]) -> Input:
     sizes = tuple(None if s is None else integer(path, "size", s, 1) for s in row["size"])
     if len(sizes) > 3:
         raise SettingError(f"{path}: size {sizes} has {len(sizes)} axes; there are at most 3")
-    last, integers = (flag(path, name, row.get(name, False)) for name in INPUT_FLAGS)
+    last, *taken = (flag(path, name, row.get(name, False)) for name in INPUT_FLAGS)
     channels = integer(path, "channels", row["channels"], 1)
-    return Input(path, channels, sizes, role, last and bool(sizes), integers)
+    return Input(path, channels, sizes, role, last and bool(sizes), *taken)
 
 
 def _tuples(value: Any) -> Any:

@@ -550,7 +550,8 @@ class Net:
             x = (index_array if row.role == "index" else mask_array)(row.name, row.name, x)
             self.check_shape(row, x.shape)
             return x
-        if row.takes_integers and getattr(x, "dtype", None) is not None and x.dtype.kind in "iu":
+        taken = "iu" * row.takes_integers + "f" * row.takes_other_floats
+        if isinstance(x, np.ndarray) and x.dtype.kind in taken and x.dtype != self.dtype:
             check_unmasked(row.name, "x", x)
             x = np.asarray(x).astype(self.dtype)
         x = ordinary_array(row.name, "x", x)

@@ -13,7 +13,11 @@ from ..errors import GraphError, SettingError, unknown_name
 from ..operators.operator import Op
 from ..operators.registry import find
 
-INPUT_FLAGS = ("channels_last", "takes_integers")  # of an input, said in a description where they hold
+INPUT_FLAGS = (
+    "channels_last",
+    "takes_integers",
+    "takes_other_floats",
+)  # of an input, said in a description where they hold
 INDICES = ".indices"  # after the name of a node: what it returns beside its value
 ROLE_NAMES = {"real": "real numbers", "index": "integers", "mask": "booleans"}
 
@@ -34,6 +38,7 @@ class Input(NamedTuple):
     takes_integers: bool = (
         False  # whether arrays of integers are taken too, as the real numbers they are: pixels of 8 bits
     )
+    takes_other_floats: bool = False  # whether floats of other precisions are taken too, rounded to that of the net
 
     @property
     def shape(self) -> tuple[int | None, ...]:

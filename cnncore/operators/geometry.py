@@ -187,8 +187,11 @@ def window(place, extents, kernel_size, stride=1, padding=0, dilation=1, ceil_mo
     )
 
 
-def pooling_window(place, extents, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
-    """The windows of a pooling: stride defaults to the kernel, padding is at most half the window's reach."""
+def pooling_window(place, extents, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, wide=False):
+    """The windows of a pooling: stride defaults to the kernel, padding is at most half the window's reach.
+
+    ``wide``: padding is at most one element less than the reach, with which ONNX's windows still meet the image.
+    """
     rank = len(extents)
     kernel = per_axis(place, "kernel_size", kernel_size, rank, minimum=1)
     steps = per_axis(place, "dilation", dilation, rank, minimum=1)
@@ -200,7 +203,12 @@ def pooling_window(place, extents, kernel_size, stride=None, padding=0, dilation
         pairs = padding_pairs(place, padding, extents, kernel, (1,) * rank, steps)
         for (lo, hi), k, d in zip(pairs, kernel, steps, strict=True):
             reach = d * (k - 1) + 1
-            if max(lo, hi) > reach // 2:
+            if wide and max(lo, hi) >= reach:
+                raise SettingError(
+                    f"{place}: padding {max(lo, hi)} is as long as the window's reach {reach} (kernel_size {k}, dilation {d}): "
+                    f"a window could lie entirely in the padding; use at most {reach - 1}"
+                )
+            if max(lo, hi) > reach // 2 and not wide:
                 raise SettingError(
                     f"{place}: padding {max(lo, hi)} is more than half the window's reach {reach} (kernel_size {k}, "
                     f"dilation {d}): a window could lie entirely in the padding; use at most {reach // 2}"

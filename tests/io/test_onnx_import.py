@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.onnx_models import helper, integers, model, node, onnx, page, seeded, weight
+from support.onnx_models import FLOAT, helper, integers, model, node, onnx, page, seeded, weight
 from support.onnx_runtime import assert_same, session
 from support.processes import package_folder
 
@@ -368,3 +368,91 @@ def test_graphs_of_well_known_networks(name):
     path = package_folder("onnx") / "backend/test/data/light" / f"light_{name}.onnx"
     net = assert_same(seeded(path), (1, 3, 224, 224), limit=3e-5)
     assert net(np.zeros((2, 3, 224, 224), "f")).shape[:2] == (2, 1000)  # the batch of 1 in the file is open here
+
+
+# ── Padding, masks, precisions ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("op_type", "attributes"),
+    [("AveragePool", {}), ("AveragePool", {"count_include_pad": 1}), ("MaxPool", {}), ("LpPool", {})],
+)
+def test_padding_of_more_than_half_a_window(op_type, attributes):
+    """Every padding that leaves an element of the image in each window, at open sizes and each rank."""
+    for rank in (1, 2, 3):
+        for low, high, stride in ((2, 2, 1), (0, 2, 2), (2, 1, 3)):
+            pads = [low] * rank + [high] * rank
+            nodes = [node(op_type, "x", "y", kernel_shape=[3] * rank, pads=pads, strides=[stride] * rank, **attributes)]
+            content = model(nodes, {"x": ["N", 2, *"DHW"[:rank]]}, ["y"])
+            assert_same(content, (2, 2, *range(4, 4 + rank)), (1, 2, *(3,) * rank))
+    nodes = [node("AveragePool", "x", "y", kernel_shape=[3, 3], pads=[3] * 4)]
+    with pytest.raises(ModelFileError, match="a window of nothing but padding"):
+        cnncore.io.load_onnx(model(nodes, {"x": ["N", 2, "H", "W"]}, ["y"]))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_zeros_around_images_are_padding_of_the_convolution(rank):
+    """A Pad before convolutions leaves no node, whatever they pad themselves; one that does not pad with zeros stays."""
+    space, zeros = "DHW"[:rank], [0] * rank
+    padded = node("Pad", "x pads value", "p")
+    arrays = {"pads": integers(0, 0, *range(1, rank + 1), 0, 0, *range(rank, 0, -1)), "value": np.float32(0)}
+    arrays |= {"w": weight(4, 2, *(3,) * rank), "v": weight(4, 2, *(1,) * rank)}
+    convs = [
+        node("Conv", "p w", "y", pads=[1, *zeros[1:], *zeros[1:], 2], strides=[2] * rank),
+        node("Conv", "p v", "z"),
+    ]
+    inputs, shape = {"x": ["N", 2, *space]}, (2, 2, *range(6, 6 + rank))
+    net = assert_same(model([padded, *convs], inputs, ["y", "z"], arrays), shape)
+    assert [n.op.name for n in net.graph.nodes] == ["conv", "conv"]
+    net = assert_same(model([padded, convs[0]], inputs, ["y", "p"], arrays), shape)  # padded values are asked for too
+    assert sorted(n.op.name for n in net.graph.nodes) == ["conv", "pad"]
+    net = assert_same(model([padded, convs[0]], inputs, ["y"], arrays | {"value": np.float32(1)}), shape)
+    assert [n.op.name for n in net.graph.nodes] == ["pad", "conv"]
+
+
+@pytest.mark.parametrize("opset", [7, 10, 12, 17])
+def test_the_mask_of_dropout(opset, rng):
+    """In inference everything is kept: true, or 1 in versions in which the mask held numbers."""
+    content = model([node("Dropout", "x", "y mask")], {"x": ["N", 3, "H"]}, ["y", "mask"], opset=opset)
+    x = rng.standard_normal((2, 3, 5)).astype("f")
+    x[0, 0, 0] = np.nan
+    y, mask = cnncore.io.load_onnx(content)(x)
+    np.testing.assert_array_equal(y, x)
+    assert mask.all() and mask.shape == x.shape
+    assert mask.dtype == (np.bool_ if opset >= 10 else np.float32)
+
+
+def test_the_maximum_of_regions(rng):
+    """MaxRoiPool, with boxes that are an input."""
+    nodes = [node("MaxRoiPool", "x rois", "y", pooled_shape=[2, 3], spatial_scale=0.5)]
+    content = model(nodes, {"x": ["N", 3, "H", "W"], "rois": ["R", 5]}, ["y"])
+    rois = np.array([[0, 0, 0, 9, 7], [1, 2, 4, 11, 12], [0, 6, 6, 6, 6]], "f")
+    assert_same(content, xs=[(rng.standard_normal((2, 3, 8, 9)).astype("f"), rois)])
+
+
+@pytest.mark.parametrize("given", ["float32", "float64"])
+@pytest.mark.parametrize("target", ["float32", "float64"])
+@pytest.mark.parametrize("late", [False, True])
+def test_casts_between_precisions(given, target, late, rng):
+    """An input that is cast at once is computed with in that precision; a later cast is warned of, as a net has one."""
+    kinds = {"float32": FLOAT, "float64": onnx.TensorProto.DOUBLE}
+    nodes = [node("Cast", "x", "c", to=kinds[target]), node("Mul", "c third", "y")]
+    if late:
+        nodes = [node("Mul", "x third", "c"), node("Cast", "c", "y", to=kinds[target])]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", kinds[given], ["N", 3])],
+        [helper.make_tensor_value_info("y", kinds[target], None)],
+        [onnx.numpy_helper.from_array(np.array(1 / 3, given if late else target), "third")],
+    )
+    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    x = rng.standard_normal((2, 3)).astype(given)
+    if late and given != target:
+        with pytest.warns(UserWarning, match=f"casts to {target}; the net computes in {given} throughout"):
+            net = cnncore.io.load_onnx(content)
+        assert net(x).dtype == given
+        return
+    y, right = cnncore.io.load_onnx(content)(x), session(content).run(None, {"x": x})[0]
+    assert y.dtype == right.dtype
+    np.testing.assert_allclose(y, right, rtol=1e-15 if target == "float64" else 1e-7)

@@ -327,10 +327,12 @@ class TableWindows(Windows):
 # ── Schemes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def kernel_windows(w, n, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
+def kernel_windows(w, n, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, compat=None):
     """Windows of a kernel on the node's image; padding by name may need to know its size."""
     own = slice(3 - len(n.spatial), None)
-    found = geometry.pooling_window(n.path, n.spatial, kernel_size, stride, padding, dilation, ceil_mode)
+    found = geometry.pooling_window(
+        n.path, n.spatial, kernel_size, stride, padding, dilation, ceil_mode, compat == "onnx"
+    )
     kernel, stride, dilation = found.kernel[own], found.stride[own], found.dilation[own]
     pads = list(zip(found.low[own], found.high[own], strict=True))
     if any(None in pair for pair in pads):
@@ -401,9 +403,8 @@ def pooled(w, n):
         return windows.finished(strategy(w, n, windows, n.x))
 
     if implementation.scheme.name == "kernel":
-        return on(
-            kernel_windows(w, n, *(s[name] for name in ("kernel_size", "stride", "padding", "dilation", "ceil_mode")))
-        )
+        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "compat")
+        return on(kernel_windows(w, n, **{name: s[name] for name in names if name in s}))
     if implementation.scheme.name == "global":
         return on(GlobalWindow(w, n, s["keepdims"]))
     if implementation.scheme.name == "adaptive":

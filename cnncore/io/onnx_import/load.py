@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -35,6 +36,12 @@ from .sizes import size_as_number
 __all__ = ["OPERATORS", "Imported", "Live", "load_onnx"]
 
 MOST_NAME = 120
+PRECISIONS = {
+    1: "float32",
+    11: "float64",
+    "FLOAT": "float32",
+    "DOUBLE": "float64",
+}  # what a Cast is to, of those a net has
 ROLES = {
     "f": "real",
     "i": "index",
@@ -91,8 +98,9 @@ def load_onnx(path_or_bytes: FilePath | bytes, input_shape: Sequence[Any] | None
     Returns
     -------
     Net
-        Its inputs are (N, C, \\*spatial), with 0 to 3 spatial axes. It computes in float64 where all inputs of the file
-        are that, else in float32; weights of other precisions are converted.
+        Its inputs are (N, C, \\*spatial), with 0 to 3 spatial axes, or (N,). It computes in float64 where all inputs of
+        the file are that, or are cast to it first, else in float32; weights of other precisions are converted. A
+        UserWarning names casts between the two that come later.
 
     Raises
     ------
@@ -127,6 +135,8 @@ class Importer:
         self.known = dict(model.arrays)
         self.owned = {}  # names of the net's arrays → numbers
         self.constants = {}  # id of an array of the file → the Live that stands for it
+        self.casts = []  # nodes that cast real numbers to a precision that nets have, and that precision
+        self.zero_padded = {}  # number of a value that is another one with zeros around it → (that one, how many)
         self.conversions = {}  # (name of a value, role) → the Live that holds the same as another sort of value
         self.done = set()  # nodes that another one has taken in
         self.paths = set()
@@ -154,28 +164,18 @@ class Importer:
         for row, shape, last in zip(rows, shapes, lasts, strict=True):
             self.input_names.append(row.name)
             path = self.path(row.name)
-            role = ROLES.get(row.dtype.kind)
-            if role is None:
-                raise ModelFileError(f"input {row.name!r} takes {row.dtype}; a net takes numbers and booleans")
-            # Bytes that become real numbers at once are an image in another precision.
-            if (
-                row.dtype.itemsize == 1
-                and role == "index"
-                and all(
-                    node.op_type == "Cast" and node.attributes.get("to") in (1, 10, 11, 16)
-                    for node in self.readers.get(row.name, ())
-                )
-            ):
-                role = "real"
-            if role != "real" and len(shape) == 1:
+            role = self.role_of(row)
+            if len(shape) == 1:
                 with self.scopes_of(path) as last:
                     value = self.g.input(None, name=last, rank=0, role=role)
-                self.known[row.name] = Live(value, (Extent.named((row.name, 0)),), role)
+                size = shape[0] if isinstance(shape[0], str) else (row.name, 0)
+                self.known[row.name] = Live(value, (Extent.named(size),), role)
                 self.every.append(self.known[row.name])
                 continue
             if not 2 <= len(shape) <= 5:
                 raise ModelFileError(
-                    f"input {row.name!r} has {len(shape)} axes {shape}; a net takes (N, C) to (N, C, D, H, W)"
+                    f"input {row.name!r} has {len(shape)} axes {shape}; a net takes (N,), (N, C) to (N, C, D, H, W): begin the "
+                    "file with a Reshape from one of these"
                 )
             if last:
                 shape = (shape[0], shape[-1], *shape[1:-1])
@@ -185,9 +185,14 @@ class Importer:
                 raise ModelFileError(f"input {row.name!r} {shape}: {NEEDED_CHANNELS}: give input_shape={way}")
             size = tuple(n if isinstance(n, int) else None for n in shape[2:])
             with self.scopes_of(path) as name:
-                whole = role == "real" and row.dtype.kind in "iu"
                 value = self.g.input(
-                    channels, size=size, name=name, role=role, channels_last=last, takes_integers=whole
+                    channels,
+                    size=size,
+                    name=name,
+                    role=role,
+                    channels_last=last,
+                    takes_integers=role == "real" and row.dtype.kind in "iu",
+                    takes_other_floats=row.dtype.kind == "f" and self.precision_of(row) != row.dtype.name,
                 )
             extents = [n if isinstance(n, int) else Extent.named((row.name, axis)) for axis, n in enumerate(shape)]
             # One name for several extents means that they are equal.
@@ -199,6 +204,17 @@ class Importer:
             live = Live(value, (batch, channels, *extents[2:]), role)
             self.known[row.name] = composed(live, (0, *range(2, live.rank), 1)) if last else live
             self.every.append(live)
+
+    def role_of(self, row):
+        """What an input holds; bytes that become real numbers at once are an image in another precision."""
+        role = ROLES.get(row.dtype.kind)
+        if role is None:
+            raise ModelFileError(f"input {row.name!r} takes {row.dtype}; a net takes numbers and booleans")
+        becomes_real = all(
+            node.op_type == "Cast" and node.attributes.get("to") in (1, 10, 11, 16)
+            for node in self.readers.get(row.name, ())
+        )
+        return "real" if row.dtype.itemsize == 1 and role == "index" and becomes_real else role
 
     def is_channels_last(self, row):
         """Whether an input of the file holds images channels last."""
@@ -241,6 +257,7 @@ class Importer:
         self.run(self.nodes)
         outputs = [self.output(name) for name in self.model.outputs]
         structure = self.structure(outputs)
+        self.warn_of_casts()
         net = Net(structure, 0, self.dtype(), self.numbers(structure))
         net.metadata = self.metadata()
         return net
@@ -364,8 +381,33 @@ class Importer:
 
     def dtype(self):
         """float64 for a file that computes in it, else float32."""
-        kinds = {row.dtype for row in self.model.inputs if row.name in self.input_names and row.dtype.kind == "f"}
-        return "float64" if kinds == {np.dtype(np.float64)} else "float32"
+        kinds = {
+            self.precision_of(row)
+            for row in self.model.inputs
+            if row.name in self.input_names and row.dtype.kind == "f"
+        }
+        return "float64" if kinds == {"float64"} else "float32"
+
+    def precision_of(self, row):
+        """What the file computes in with an input: its own dtype, or what all its readers cast it to."""
+        readers = self.readers.get(row.name, ())
+        targets = {PRECISIONS.get(n.attributes.get("to")) if n.op_type == "Cast" else None for n in readers}
+        if len(targets) == 1 and None not in targets and row.name not in self.model.outputs:
+            return targets.pop()
+        return "float64" if row.dtype == np.float64 else "float32"
+
+    def warn_of_casts(self):
+        """Say which casts between precisions are not followed: a net has one."""
+        dtype = self.dtype()
+        others = [(node, target) for node, target in self.casts if target != dtype]
+        if others:
+            node, target = others[0]
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            warnings.warn(
+                f"{node}{more}: casts to {target}; the net computes in {dtype} throughout",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def numbers(self, structure):
         """The net's arrays by name."""

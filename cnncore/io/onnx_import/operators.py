@@ -197,6 +197,7 @@ def convolution(n, x, w, b, step=None):
     window = window_of(n, rank, list(w.shape[2:]))
     if tuple(window.kernel) != w.shape[2:]:
         n.refuse(f"kernel_shape {window.kernel} is not that of its weight {w.shape}")
+    x, window = without_pad(n, x, window)
     took = None
     if b is None and step is None:
         took = b = following_bias(n, w.shape[0], x.rank)
@@ -213,6 +214,15 @@ def convolution(n, x, w, b, step=None):
         **({"groups": groups} if groups != 1 else {}),
     )
     return with_bias(n, made, took is not None)
+
+
+def without_pad(n, x, window):
+    """What a Pad with zeros was given, and the window with its padding: a convolution pads without a copy of the image."""
+    inner, pairs = n.importer.zero_padded.get(x.value.number, (None, None))
+    if inner is None or window.pairs == "same":
+        return x, window
+    pairs = [(a + low, b + high) for (a, b), (low, high) in zip(pairs, window.pairs, strict=True)]
+    return inner, window._replace(pairs=pairs, settings=window.settings | {"padding": plain_pads(pairs)})
 
 
 def same_with_output_padding(upper, stride, reach, more):
@@ -394,12 +404,15 @@ def pooled(n, op, wide=None, x=None, step=None, **more):
     ceil_mode = bool(n.attribute("ceil_mode", 0)) and pairs != "same"
     extents = (*x.extents[:2], *window.output(x, ceil_mode))
     if pairs != "same" and any(2 * max(pair_) > e for pair_, e in zip(pairs, reach, strict=True)):
-        if wide is None or ceil_mode:
+        if op == "avg_pool" and all(max(pair_) < e for pair_, e in zip(pairs, reach, strict=True)):
+            more["compat"] = "onnx"
+        elif wide is None or ceil_mode:
             n.refuse(
                 f"padding {pairs} of more than half a window {reach}: what a window of nothing but padding gives is open"
             )
-        x = n.add("pad", x, step="padded", padding=tuple(pairs), value=wide)  # what does not count, or counts 0
-        settings["padding"] = 0
+        else:
+            x = n.add("pad", x, step="padded", padding=tuple(pairs), value=wide)  # what does not count, or counts 0
+            settings["padding"] = 0
     return n.add(
         op,
         x,
@@ -500,6 +513,19 @@ def roi_align(n):
         sampling_ratio=n.attribute("sampling_ratio", 0),
         aligned=coordinates == "half_pixel",
         extents=(boxes.extents[0], x.extents[1], *size),
+    )
+
+
+@imports("MaxRoiPool")
+def max_roi_pool(n):
+    x, rois, size = image(n)[0], n.live(1), tuple(n.integers("pooled_shape", 2))
+    return n.add(
+        "roi_max_pool",
+        x,
+        rois,
+        output_size=size,
+        spatial_scale=n.attribute("spatial_scale", 1.0),
+        extents=(rois.extents[0], x.extents[1], *size),
     )
 
 
@@ -660,11 +686,16 @@ def dropout(n):
     ratio = n.attribute("ratio", 0.5)
     if n.opset >= 12:
         ratio = float(n.array(1, "ratio")) if n.given(1) else 0.5
-        if n.given(2) and bool(n.array(2, "training_mode")):
+        if ratio and n.given(2) and bool(n.array(2, "training_mode")):
             n.refuse("training_mode is true: export the network for inference; here net.train() turns training on")
     if n.opset < 7 and not n.attribute("is_test", 0):
         n.refuse("is_test=0: export the network for inference; here net.train() turns training on")
-    return n.add("dropout", x, p=ratio, extents=x.extents) if ratio else x
+    y = n.add("dropout", x, p=ratio, extents=x.extents) if ratio else x
+    if not n.needs(1):
+        return y
+    # In inference nothing is dropped; until version 10 the mask held numbers.
+    mask = n.add("expand", n.constant(1.0, "kept"), x, step="mask", extents=x.extents)
+    return y, n.importer.converted(mask, f"{n.name}/mask", "mask") if n.opset >= 10 else mask
 
 
 # ── Activations ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1585,7 +1616,10 @@ def padded(n, x, pairs, mode, value, step=None):
         wide = padded(n, wide, [(0, 0), (0, 0), pairs[1]], mode, value, "padded")
         return n.add("squeeze", wide, step=step, axes=(1,), extents=extents)
     if not any(pairs[1]):
-        return n.add("pad", x, step=step, padding=tuple(pairs[2:]), mode=mode, value=value, extents=extents)
+        made = n.add("pad", x, step=step, padding=tuple(pairs[2:]), mode=mode, value=value, extents=extents)
+        if mode == "constant" and value == 0 and min(map(min, pairs)) >= 0:
+            n.importer.zero_padded[made.value.number] = x, pairs[2:]
+        return made
     still = next((axis for axis in range(2, x.rank) if not any(pairs[axis])), None)
     if still is None:  # first the channels alone
         inner = [(0, 0), pairs[1], *[(0, 0)] * (x.rank - 2)]
@@ -1795,6 +1829,8 @@ def cast(n):
     if to not in REAL_TYPES and to not in WHOLE_TYPES:
         n.refuse(f"type number {to} is not read")
     if not is_constant(x):
+        if x.role == "real" and to in (1, 11):
+            n.importer.casts.append((n.node, "float64" if to == 11 else "float32"))
         return as_role(n, x, "real" if to in REAL_TYPES else "mask" if to == 9 else "index")
     if is_open(x):
         return cast_sizes(x, to in REAL_TYPES)

@@ -268,9 +268,22 @@ SCHEMAS = (
                 count_include_pad=False inside the image alone
         """,
         gradient="∂y/∂xᵢ = 1/q",
-        settings_list=(*KERNEL.settings[:3], KERNEL.settings[4], *AVG.padded_settings, KERNEL.settings[3]),
+        settings_list=(
+            *KERNEL.settings[:3],
+            KERNEL.settings[4],
+            *AVG.padded_settings,
+            KERNEL.settings[3],
+            Setting(
+                "compat",
+                None,
+                "'onnx': padding of more than half a window, up to its last element",
+                choice(None, "onnx"),
+            ),
+        ),
         edges=(
             f"padding: {AVG.padding}",
+            "padding of more than half a window: SettingError, as in PyTorch; ONNX, and Keras by ZeroPadding, have it: "
+            "compat='onnx' takes what leaves an element of the image in every window",
             "ceil_mode: elements beyond the padded image are never counted",
             "NaN and ±∞: propagate as in sums",
         ),
@@ -282,6 +295,7 @@ SCHEMAS = (
             Case(kernel_size=2, stride=3, divisor_override=3),
             Case(kernel_size=2, stride=1, dilation=2),
             Case(kernel_size=(2, 3), stride=(1, 2), padding=((0, 1), (1, 0)), ranks=(2,)),
+            Case(kernel_size=3, stride=2, padding=((2, 1), (0, 2)), count_include_pad=False, compat="onnx", ranks=(2,)),
         ),
         example="""
             >>> import numpy as np, cnncore

@@ -187,6 +187,7 @@ def lay_out_kernel(op, shape, settings, shapes):
         settings["padding"],
         settings.get("dilation", 1),
         settings.get("ceil_mode", False),
+        settings.get("compat") == "onnx",
     )
     reach = (d * (k - 1) + 1 for d, k in zip(w.dilation, w.kernel, strict=True))
     receptive = tuple(zip(reach, w.stride, strict=True))[-w.rank :]
