@@ -34,7 +34,7 @@ LAYERS = (
     ("operators/registry", "operators/peers"),
     ("operators/custom",),
     ("nets/conversion", "nets/drawing", "nets/initialisers", "nets/model_file", "nets/parameters"),
-    ("nets/structure", "nets/layers"),
+    ("nets/structure", "nets/layers", "nets/value"),
     ("nets/operator_methods", "nets/plan"),
     ("nets/graph",),
     ("nets/description", "nets/output_kind", "nets/profile", "nets/summary", "nets/surgery", "nets/tuning"),
@@ -47,6 +47,7 @@ LAYERS = (
     ("train",),
     ("cli",),
     ("__main__",),
+    ("classify", "cpu", "explain", "images", "preprocessing"),  # stubs of public names of modules that lie deeper
 )
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 
@@ -78,11 +79,15 @@ def python_modules():
     return sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 
 
+def stubs():
+    return sorted(p for p in PACKAGE.rglob("*.pyi") if p != PACKAGE / "__init__.pyi")
+
+
 def module_path(parts):
     """Path below the package of the module, or folder, that an import names; () for a name of the package itself."""
     for length in range(len(parts), 0, -1):
         path = PACKAGE.joinpath(*parts[:length])
-        if path.is_dir() or any(path.with_suffix(suffix).exists() for suffix in (".py", ".pyx", ".pxd")):
+        if path.is_dir() or any(path.with_suffix(suffix).exists() for suffix in (".py", ".pyx", ".pxd", ".pyi")):
             return parts[:length]
     return ()
 
@@ -94,7 +99,7 @@ def layer(parts):
 
 
 def imports_of(path):
-    """Modules of cnncore that a Python file imports, as parts below the package, and whether inside a function."""
+    """Modules of cnncore that a Python file or stub imports, as parts below the package, and whether inside a function."""
     here = path.relative_to(PACKAGE).with_suffix("").parts
     package = here[:-1]
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -122,7 +127,7 @@ def parts_of(path):
     return parts[:-1] if parts[-1] == "__init__" else parts
 
 
-@pytest.mark.parametrize("path", python_modules(), ids=lambda p: p.relative_to(PACKAGE).as_posix())
+@pytest.mark.parametrize("path", [*python_modules(), *stubs()], ids=lambda p: p.relative_to(PACKAGE).as_posix())
 def test_imports_point_downwards(path):
     importer = layer(parts_of(path))
     assert importer is not None, "give it its place in LAYERS"
@@ -133,7 +138,7 @@ def test_imports_point_downwards(path):
             assert lazily and (importer, there) in UPWARDS, f"{'/'.join(imported)} is above it"
 
 
-@pytest.mark.parametrize("path", python_modules(), ids=lambda p: p.relative_to(PACKAGE).as_posix())
+@pytest.mark.parametrize("path", [*python_modules(), *stubs()], ids=lambda p: p.relative_to(PACKAGE).as_posix())
 def test_families_import_along_the_arrows_and_roles_in_their_order(path):
     here = parts_of(path)
     if here[0] != "operators" or len(here) < 3:
@@ -158,16 +163,25 @@ def test_the_rules_speak_of_what_exists():
     used = {(a, b) for a, names in ARROWS.items() for b in names.split()}
     assert used == {
         (here[1], imported[1])
-        for path in [*python_modules(), *PACKAGE.rglob("*.pyx")]
+        for path in [*python_modules(), *stubs(), *cython_sources()]
         if (here := parts_of(path))[0] == "operators" and len(here) == 3
-        for imported in ([target for target, _ in imports_of(path)] if path.suffix == ".py" else cimports_of(path))
+        for imported in all_imports_of(path)
         if imported[0] == "operators" and len(imported) > 2 and imported[1] != here[1]
     }
 
 
+def all_imports_of(path):
+    """Modules of cnncore that a Python file, a stub or a Cython file imports when it is loaded."""
+    if path.suffix in (".pyx", ".pxd"):
+        return set(cimports_of(path))
+    return {module for module, lazily in imports_of(path) if not lazily}
+
+
 def test_no_circle_of_modules():
-    """Not even inside a layer, where everything might import everything."""
-    arrows = {parts_of(p): {m for m, lazily in imports_of(p) if not lazily} for p in python_modules()}
+    """Not even inside a layer, where everything might import everything, nor through a stub or what is compiled."""
+    arrows = {}
+    for path in [*python_modules(), *stubs(), *cython_sources()]:
+        arrows.setdefault(parts_of(path), set()).update(all_imports_of(path) - {parts_of(path)})
     done = set()
 
     def walk(module, path):

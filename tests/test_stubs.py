@@ -130,7 +130,7 @@ def test_every_operator_is_a_method_of_graphs_in_the_stub():
         for node in ast.parse((PACKAGE / "nets" / "operator_methods.pyi").read_text(encoding="utf-8")).body
         if isinstance(node, ast.ClassDef)
     )
-    assert {method.name for method in cls.body} == {*cnncore.OPS, *GRIDS, "build", "__dir__"}
+    assert {method.name for method in cls.body} == {*cnncore.OPS, *GRIDS, "__dir__"}
 
 
 @needs_source

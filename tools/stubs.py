@@ -138,21 +138,17 @@ def package_stub():
 
 
 def graph_stub():
-    """cnncore/nets/operator_methods.pyi: a method of graphs per operator; and ``build``, which nets/build.py adds."""
+    """cnncore/nets/operator_methods.pyi: a method of graphs per operator."""
     lines = [
         HEAD.format(source="the registry"),
         "from typing import Any, Literal, overload",
         "",
-        "from numpy.typing import DTypeLike",
-        "",
-        "from .graph import Value",
-        "from .net import Net",
+        "from .value import Value",
         "",
         '__all__ = ["OperatorMethods"]',
         "",
         "class OperatorMethods:",
         "    def __dir__(self) -> list[str]: ...",
-        "    def build(self, seed: int | None = 0, dtype: DTypeLike = 'float32', tune: bool = False) -> Net: ...",
     ]
     for op in cnncore.OPS.values():
         made = "Any" if "return_indices" in op.settings else "Value"
@@ -251,8 +247,8 @@ def differing():
     """Lines for stubtest's --allowlist: the names whose types are narrower in the stubs than they can be at run time."""
     lines = ["# Every operator is an Op at run time; its class in the stub has its own arguments."]
     lines += [rf"cnncore\.{name}" for name in cnncore.OPS]
-    lines.append("# Graphs make these methods when they are asked for; nets/build.py adds build.")
-    lines += [rf"cnncore\.nets\.operator_methods\.OperatorMethods\.{name}" for name in (*cnncore.OPS, *GRIDS, "build")]
+    lines.append("# Graphs make these methods when they are asked for.")
+    lines += [rf"cnncore\.nets\.operator_methods\.OperatorMethods\.{name}" for name in (*cnncore.OPS, *GRIDS)]
     return lines
 
 

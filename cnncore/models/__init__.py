@@ -1,7 +1,7 @@
 """Networks of the literature, built in code that follows the figures of their papers.
 
-Every function returns a net with random weights that depend on ``seed`` alone. ``seed=None`` leaves them zero, for nets whose
-weights are loaded (``cnncore.io.load_weights``) or that are only inspected.
+Every function returns a net with random weights that depend only on ``seed``. ``seed=None`` leaves them at 0, for nets
+whose weights are loaded (``cnncore.io.load_weights``) or that are only inspected.
 """
 
 from collections.abc import Callable

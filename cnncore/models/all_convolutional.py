@@ -11,11 +11,11 @@ __all__ = ["all_convolutional"]
 
 
 def all_convolutional(classes: int = 10, channels: int = 3, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
-    """All-CNN-C of table 2, for CIFAR: where model C has 3×3/2 max pooling there is a 3×3/2 convolution.
+    """All-CNN-C of table 2, for CIFAR: model C with 3×3/2 convolutions in place of 3×3/2 max pooling.
 
-    The tail is that of table 1: a 3×3 convolution without padding (the average is then over 6×6 where images are
-    32×32), two 1×1 convolutions, the last with one map per class, each followed by ReLU; their average is the score.
-    Dropout as in section 3.2: a fifth of the input, a half after each layer that stands for a pooling.
+    The head is that of table 1: a 3×3 convolution without padding (so that the average is over 6×6 for 32×32 images)
+    and two 1×1 convolutions, the last with one map per class, each followed by ReLU; the average of each map is the
+    score. Dropout as in section 3.2: 20 % of the inputs, 50 % after each layer that replaces a pooling.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def all_convolutional(classes: int = 10, channels: int = 3, seed: int | None = 0
     Returns
     -------
     Net
-        A net for images of any size from 12×12 on.
+        A net for images of any size of at least 12×12.
 
     Examples
     --------

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import SettingError
-from ..nets.graph import Graph, Value
+from ..nets.graph import Graph
+from ..nets.value import Value
 
 __all__ = ["conv_norm"]
 
@@ -25,15 +26,15 @@ def conv_norm(
     groups: int = 1,
     eps: float = 1e-5,
 ) -> Value:
-    """A convolution padded by half its kernel, then ``norm``, then ``activation``; the normalisation's node is
+    """A convolution with "same" padding, then ``norm``, then ``activation``; the node of the normalisation is called
     "<name>_norm".
 
     Parameters
     ----------
     g : Graph
-        The graph that the nodes are added to.
+        The graph to which the nodes are added.
     x : Value
-        What the convolution takes.
+        The input of the convolution.
     channels : int
         Its output channels.
     size : int
@@ -41,8 +42,8 @@ def conv_norm(
     name : str or None
         Of its node.
     norm : str, optional
-        "batch"; or "group", in groups of 8 channels where their number is a multiple of 8, else in one. Without it the
-        convolution has a bias.
+        "batch"; or "group", with groups of 8 channels if their number is a multiple of 8, otherwise one group. Without
+        it the convolution has a bias.
     activation : str or None, default "relu"
         The name of an operator.
     stride : int, default 1
@@ -55,19 +56,19 @@ def conv_norm(
     Returns
     -------
     Value
-        What the last of them makes.
+        The output of the last of them.
 
     Raises
     ------
     SettingError
-        ``norm`` is another word.
+        ``norm`` is unknown.
     """
     if norm not in NORMS:
         raise SettingError(f"{name}: norm must be one of {', '.join(map(repr, NORMS))}, got {norm!r}")
     padded: dict[str, Any] = {"stride": stride, "padding": size // 2, "groups": groups}
     if norm is None:
         return g.conv(x, channels, size, **padded, activation=activation, name=name)
-    # The normalisation subtracts the mean: a bias before it would have next to no effect.
+    # The normalisation subtracts the mean, so that a bias before it would have almost no effect.
     h = g.conv(x, channels, size, **padded, bias=False, name=name)
     if norm == "batch":
         return g.batch_norm(h, eps=eps, activation=activation, name=f"{name}_norm")

@@ -6,8 +6,8 @@ from numpy.typing import DTypeLike
 
 from ..errors import SettingError
 from ..nets.build import Graph
-from ..nets.graph import Value
 from ..nets.net import Net
+from ..nets.value import Value
 from .conv_norm import conv_norm
 from .inception import inception_module
 
@@ -66,20 +66,20 @@ def googlenet(
         Of the weights; None leaves them zero.
     aux : bool, default False
         True: the two auxiliary classifiers of section 5 are further outputs, for training with losses weighted 1, 0.3,
-        0.3: ``Trainer(net, loss_weights=(1, 0.3, 0.3))``; their linear layers fix the size of images.
-        ``net.with_outputs("classifier")`` leaves them out again.
+        0.3: ``Trainer(net, loss_weights=(1, 0.3, 0.3))``; their linear layers fix the image size.
+        ``net.with_outputs("classifier")`` removes them.
     dtype : dtype, default "float32"
         "float32" or "float64".
     channels : int, default 3
         The channels of the images.
     norm : str, default "response"
-        "batch" puts batch normalisation after every convolution, without biases there, and leaves the local response
-        normalisation out (Ioffe & Szegedy 2015, arXiv:1502.03167, section 4.2).
+        "batch": batch normalisation after every convolution, which then has no bias, and no local response
+        normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167, section 4.2).
     size : int, optional
-        The size of images; by default any (224×224 in the paper), with ``aux`` 224×224.
+        The image size; by default any (224×224 in the paper), with ``aux`` 224×224.
     largest_kernel : int, default 5
-        3, with batch normalisation, is torchvision's port: its third branches are 3×3, not 5×5. (Its auxiliary
-        classifiers pool adaptively to 4×4, not 5×5/3; their weights fit.)
+        3, with batch normalisation, is torchvision's variant, whose third branches are 3×3, not 5×5. (Its auxiliary
+        classifiers use adaptive pooling to 4×4, not 5×5/3; their weights fit.)
 
     Returns
     -------
@@ -89,7 +89,7 @@ def googlenet(
     Raises
     ------
     SettingError
-        ``norm`` is another word.
+        ``norm`` is unknown.
 
     Examples
     --------

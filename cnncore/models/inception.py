@@ -5,8 +5,8 @@ from __future__ import annotations
 from numpy.typing import DTypeLike
 
 from ..nets.build import Graph
-from ..nets.graph import Value
 from ..nets.net import Net
+from ..nets.value import Value
 from .conv_norm import conv_norm
 
 __all__ = ["inception_module", "naive_inception_module", "small_inception"]
@@ -15,23 +15,23 @@ __all__ = ["inception_module", "naive_inception_module", "small_inception"]
 def naive_inception_module(
     g: Graph, x: Value, c1: int, c3: int, c5: int, name: str | None = None, norm: str | None = None
 ) -> Value:
-    """Szegedy et al. 2015, figure 2a: 1×1, 3×3 and 5×5 convolutions and the 3×3 max pooling of x, joined along
-    channels.
+    """Szegedy et al. 2015, figure 2a: 1×1, 3×3 and 5×5 convolutions and the 3×3 max pooling of x, concatenated along
+    the channels.
 
-    The pooling keeps the channels of x, so that every module has more channels than the one before.
+    The pooling branch keeps the channels of x, so that every module has more channels than the one before.
 
     Parameters
     ----------
     g : Graph
-        The graph that the nodes are added to.
+        The graph to which the nodes are added.
     x : Value
-        What the module takes.
+        The input of the module.
     c1, c3, c5 : int
         The output channels of the 1×1, 3×3 and 5×5 convolution.
     name : str, optional
-        As of :func:`inception_module`.
+        As for :func:`inception_module`.
     norm : str, optional
-        As of :func:`inception_module`.
+        As for :func:`inception_module`.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def naive_inception_module(
     Raises
     ------
     SettingError
-        ``norm`` is another word.
+        ``norm`` is unknown.
 
     Examples
     --------
@@ -76,16 +76,16 @@ def inception_module(
     largest_kernel: int = 5,
     eps: float = 1e-5,
 ) -> Value:
-    """Szegedy et al. 2015, figure 2b: four views of x, concatenated along the channels.
+    """Szegedy et al. 2015, figure 2b: four branches of x, concatenated along the channels.
 
     Each convolution is followed by ReLU.
 
     Parameters
     ----------
     g : Graph
-        The graph that the nodes are added to.
+        The graph to which the nodes are added.
     x : Value
-        What the module takes.
+        The input of the module.
     c1 : int
         The output channels of the 1×1 convolution.
     c3_reduce, c3 : int
@@ -95,12 +95,12 @@ def inception_module(
     c_pool : int
         Those of the 1×1 convolution after the 3×3 max pooling.
     name : str, optional
-        With it the nodes are in a scope of that name.
+        If given, the nodes are in a scope of that name.
     norm : str, optional
-        A normalisation before each ReLU: "group" (Wu & He 2018), in groups of 8 channels where their number is a
-        multiple of 8, else in one; or "batch" (Ioffe & Szegedy 2015).
+        A normalisation before each ReLU: "group" (Wu & He 2018), with groups of 8 channels if their number is a
+        multiple of 8, otherwise one group; or "batch" (Ioffe & Szegedy 2015).
     largest_kernel : int, default 5
-        3 makes the 5×5 convolution a 3×3 one, as some ports have it.
+        3 makes the 5×5 convolution 3×3, as in torchvision.
     eps : float, default 1e-5
         The ε of the normalisation.
 
@@ -112,7 +112,7 @@ def inception_module(
     Raises
     ------
     SettingError
-        ``norm`` is another word.
+        ``norm`` is unknown.
 
     Examples
     --------
@@ -137,14 +137,14 @@ def inception_module(
 
 
 def small_inception(classes: int = 10, channels: int = 1, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
-    """Four Inception modules for small images, such as 28×28 digits; any size from 2×2 on is accepted.
+    """Four Inception modules for small images, such as 28×28 digits; any size of at least 2×2 is accepted.
 
     Normalisation is over groups of channels of one image (Wu & He 2018, arXiv:1803.08494), not over the batch: in a
-    large image of a digit the edges are a smaller part than in a small one, so that statistics recorded over images of
-    several sizes fit none of them, and those of the image itself fit it at any size, in training and after it alike.
+    large image of a digit, edges are a smaller fraction than in a small one, so that running statistics over images of
+    several sizes fit none of them, whereas those of the image itself fit at any size, in training and in inference.
 
-    The classifier is a 1×1 convolution, averaged over the image: before the averaging its values are a map of where
-    each class is seen (node "classifier"; Zhou et al. 2016, class activation maps).
+    The classifier is a 1×1 convolution, averaged over the image: before averaging, its values are a map of the evidence
+    for each class (node "classifier"; Zhou et al. 2016, class activation maps).
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def small_inception(classes: int = 10, channels: int = 1, seed: int | None = 0, 
     h = inception_module(g, h, 32, 24, 48, 8, 24, 24, name="inception_2", norm="group")
     h = g.max_pool(h, 3, stride=2, padding=1, name="pool_3")
     h = inception_module(g, h, 32, 24, 48, 8, 24, 24, name="inception_3", norm="group")
-    h = inception_module(g, h, 32, 24, 48, 8, 24, 24, name="inception_4")  # how strongly a feature is seen counts here
+    h = inception_module(g, h, 32, 24, 48, 8, 24, 24, name="inception_4")  # the strength of a feature matters here
     h = g.conv(h, classes, 1, initial="glorot", name="classifier")
     g.output(g.global_avg_pool(h, name="scores"))
     return g.build(seed, dtype)

@@ -11,7 +11,7 @@ __all__ = ["lenet"]
 
 
 def lenet(classes: int = 10, channels: int = 1, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
-    """LeNet-5 for 32×32 images, in its modern form: full connections in C3, max pooling, ReLU, a linear output.
+    """LeNet-5 for 32×32 images, in its modern form: full connections in C3, max pooling, ReLU, linear output.
 
     Parameters
     ----------

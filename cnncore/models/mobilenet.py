@@ -6,13 +6,13 @@ from numpy.typing import DTypeLike
 
 from ..checks import number
 from ..nets.build import Graph
-from ..nets.graph import Value
 from ..nets.net import Net
+from ..nets.value import Value
 from .conv_norm import conv_norm
 
 __all__ = ["mobilenet_v2"]
 
-# Table 2: expansion t, output channels c, how many times n, stride s of the first.
+# Table 2: expansion t, output channels c, number of repetitions n, stride s of the first.
 BOTTLENECKS = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -53,7 +53,7 @@ def mobilenet_v2(
     classes : int, default 1000
         The number of classes.
     alpha : float, default 1
-        The width multiplier: channels times alpha, rounded to multiples of 8; the last convolution has 1280 or more
+        The width multiplier: channels times alpha, rounded to multiples of 8; the last convolution has at least 1280
         (section 6.1).
     channels : int, default 3
         The channels of the images.
@@ -103,6 +103,6 @@ def inverted_residual(g: Graph, x: Value, t: int, channels: int, stride: int, na
 
 
 def rounded(channels: float, divisor: int = 8) -> int:
-    """The nearest multiple of 8, and never less than nine tenths: the authors' rule, from their published code."""
+    """The nearest multiple of 8, but at least nine tenths: the authors' rule, from their published code."""
     nearest = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return nearest + divisor if nearest < 0.9 * channels else nearest

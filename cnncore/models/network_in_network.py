@@ -5,8 +5,8 @@ from __future__ import annotations
 from numpy.typing import DTypeLike
 
 from ..nets.build import Graph
-from ..nets.graph import Value
 from ..nets.net import Net
+from ..nets.value import Value
 
 __all__ = ["network_in_network"]
 
@@ -15,8 +15,8 @@ def network_in_network(classes: int = 10, channels: int = 3, seed: int | None = 
     """The network for CIFAR of section 4.2: three mlpconv layers, dropout between them, global average pooling.
 
     An mlpconv layer slides a small multilayer perceptron over the image: a convolution and two 1×1 convolutions. The
-    last one makes one map per class, whose average is the score. Numbers of channels as in the authors' published
-    configuration.
+    last one yields one map per class, whose average is the score. The numbers of channels are those of the authors'
+    published configuration.
 
     Parameters
     ----------

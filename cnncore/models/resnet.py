@@ -6,13 +6,13 @@ from numpy.typing import DTypeLike
 
 from ..errors import SettingError
 from ..nets.build import Graph
-from ..nets.graph import Value
 from ..nets.net import Net
+from ..nets.value import Value
 from .conv_norm import conv_norm
 
 __all__ = ["resnet", "resnet18", "resnet50"]
 
-# Table 1: kind of block, and how many of them in conv2_x to conv5_x.
+# Table 1: type of block, and their number in conv2_x to conv5_x.
 LAYERS = {
     18: ("basic", (2, 2, 2, 2)),
     34: ("basic", (3, 4, 6, 3)),
@@ -43,9 +43,9 @@ def resnet(
 ) -> Net:
     """The networks of table 1 with 18, 34, 50, 101 or 152 layers, for images of any size.
 
-    Blocks are named as the paper's table names them, conv2_1 to conv5_3. The shortcut is the identity, and where size
-    or channels change a 1×1 convolution (option B). In bottlenecks the 3×3 convolution has the stride, as in
-    torchvision (known as version 1.5) and in its published weights, not the 1×1 before it as in the paper.
+    Blocks are named as in the paper's table, conv2_1 to conv5_3. The shortcut is the identity, or a 1×1 convolution
+    where size or channels change (option B). In bottlenecks the stride is in the 3×3 convolution, as in torchvision and
+    its published weights (known as version 1.5), not in the 1×1 convolution before it as in the paper.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def resnet(
     Raises
     ------
     SettingError
-        ``layers`` is another number.
+        ``layers`` is none of these.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def bottleneck_block(g: Graph, x: Value, width: int, stride: int, name: str) -> 
 
 
 def shortcut(g: Graph, x: Value, channels: int, stride: int) -> Value:
-    """x itself, or a 1×1 convolution of it if its shape differs from that of the sum."""
+    """x itself, or a 1×1 convolution of it if the shape of the sum differs."""
     if stride == 1 and x.shape[1] == channels:
         return x
     return conv_norm(g, x, channels, 1, "project", "batch", activation=None, stride=stride)
@@ -132,7 +132,7 @@ def resnet18(classes: int = 1000, channels: int = 3, seed: int | None = 0, dtype
     Returns
     -------
     Net
-        As :func:`resnet` returns it.
+        As returned by :func:`resnet`.
 
     Examples
     --------
@@ -160,7 +160,7 @@ def resnet50(classes: int = 1000, channels: int = 3, seed: int | None = 0, dtype
     Returns
     -------
     Net
-        As :func:`resnet` returns it.
+        As returned by :func:`resnet`.
 
     Examples
     --------

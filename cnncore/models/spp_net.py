@@ -22,9 +22,9 @@ def spp_net(
     """The ZF-5 network of table 1 with a spatial pyramid before its three fully connected layers (section 2.3): any
     image size.
 
-    Fully connected layers see as many numbers for every image, so the network is trained at several sizes, 180 and 224
-    in the paper. Paddings give the paper's sizes of maps, 55, 27 and 13, for images of 224×224. Dropout is 0.5 after
-    the first two fully connected layers.
+    The fully connected layers receive vectors of a fixed length for every image size, so the network can be trained at
+    several sizes, 180 and 224 in the paper. The padding is chosen to give the paper's map sizes, 55, 27 and 13, for
+    images of 224×224. Dropout is 0.5 after the first two fully connected layers.
 
     Parameters
     ----------

@@ -44,8 +44,8 @@ def vgg(
     """The networks of table 1: "A", "A-LRN", "B", "C", "D" (VGG-16) or "E" (VGG-19), with their three fully connected
     layers.
 
-    ``net.to_fully_convolutional()`` makes the network of section 3.2, which takes larger images, of the same weights.
-    Dropout is 0.5 after the first two fully connected layers.
+    ``net.to_fully_convolutional()`` returns the network of section 3.2, which takes larger images, with the same
+    weights. Dropout is 0.5 after the first two fully connected layers.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def vgg(
     channels : int, default 3
         The channels of the images.
     size : int, default 224
-        The size of images, which the fully connected layers fix: 224×224 in the paper, any other from 32 on.
+        The image size, which is fixed by the fully connected layers: 224×224 in the paper; at least 32.
     seed : int or None, default 0
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"

@@ -1,4 +1,4 @@
-"""Building nets from graphs and loading them from files: the only module that imports both."""
+"""Building nets from graphs, and loading them from files: the only module that imports both graphs and nets."""
 
 from __future__ import annotations
 
@@ -7,60 +7,65 @@ from numpy.typing import DTypeLike
 
 from ..errors import CnnError, ModelFileError
 from ..typing import FilePath
-from . import model_file
+from . import graph, model_file
 from .description import structure_of
-from .graph import Graph
 from .net import Net
 from .tuning import Tuning
 
 __all__ = ["Graph", "load"]
 
 
-def build(self: Graph, seed: int | None = 0, dtype: DTypeLike = "float32", tune: bool = False) -> Net:
-    """The net: parameters initialised from ``seed``, each by its own name, in float32 or float64.
+class Graph(graph.Graph):
+    """A network being built: ``input``, the operators of ``cnncore.OPS`` as methods, ``scope``, ``output``, ``build``.
 
-    Parameters
-    ----------
-    seed : int or None, default 0
-        None: what would be drawn stays 0, for a net whose weights are loaded afterwards or that is only inspected.
-    dtype : dtype, default "float32"
-        "float32" or "float64".
-    tune : bool, default False
-        True: the net's first call on inputs of a new shape measures which algorithm computes each convolution the
-        fastest, which takes some passes and changes results by rounding; the choices are saved with the net.
-
-    Returns
-    -------
-    Net
-        A net with arrays of its own; the graph can be built again.
-
-    Raises
-    ------
-    GraphError
-        The graph has no input or no output, or a branch reaches no output.
-    DtypeError
-        ``dtype`` is neither float32 nor float64.
+    ``g.<operator>(*values, *settings, name=None, activation=None)`` applies an operator and returns its value.
+    Operators with weights take the settings that determine their shapes (``g.conv(x, 64, kernel_size=3)``);
+    help(g.conv) shows how each is called. ``activation`` names an operator that is applied to the result.
     """
-    net = Net(self.structure(), seed=seed, dtype=dtype)
-    net.auto_tune = bool(tune)
-    return net
 
+    def build(self, seed: int | None = 0, dtype: DTypeLike = "float32", tune: bool = False) -> Net:
+        """The net: parameters initialised from ``seed``, each by its own name, in float32 or float64.
 
-Graph.build = build  # type: ignore[assignment,method-assign]  # a graph knows no net
+        Parameters
+        ----------
+        seed : int or None, default 0
+            None: random parameters are left at 0, for a net whose weights are loaded afterwards or that is only
+            inspected.
+        dtype : dtype, default "float32"
+            "float32" or "float64".
+        tune : bool, default False
+            True: the net's first call on inputs of a new shape measures which algorithm computes each convolution
+            fastest. This takes a few passes and changes results by rounding; the choices are saved with the net.
+
+        Returns
+        -------
+        Net
+            A net with its own arrays; the graph can be built again.
+
+        Raises
+        ------
+        GraphError
+            The graph has no input or no output, or a branch reaches no output.
+        DtypeError
+            ``dtype`` is neither float32 nor float64.
+        """
+        net = Net(self.structure(), seed=seed, dtype=dtype)
+        net.auto_tune = bool(tune)
+        return net
 
 
 def load(path: FilePath, tune: bool = False) -> Net:
     """The net in a model file written by ``net.save``; a file that is damaged or malicious is a ModelFileError.
 
-    Nothing in the file is executed: the graph is built again from operators of cnncore.OPS by name, with the checks of
-    any graph, and the arrays must be those that it asks for.
+    Nothing in the file is executed: the graph is rebuilt from operators of cnncore.OPS by name, with the same checks as
+    any graph, and the arrays must be exactly those that it needs.
 
     Parameters
     ----------
     path : str or path
         The file.
     tune : bool, default False
-        As in :meth:`Graph.build`: what the file's choices leave open is measured.
+        As in :meth:`Graph.build`: calls without a choice in the file are measured.
 
     Returns
     -------
@@ -70,7 +75,7 @@ def load(path: FilePath, tune: bool = False) -> Net:
     Raises
     ------
     ModelFileError
-        The file is no model file of cnncore, or what it holds does not fit together.
+        The file is not a model file of cnncore, or its contents are inconsistent.
     OSError
         The file cannot be opened.
     """

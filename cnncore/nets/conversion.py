@@ -1,7 +1,7 @@
 """Conversion of a linear classifier's weights to those of a convolution, and back.
 
-A linear layer on a flattened C × H × W image is a convolution with an H × W kernel: the same numbers in another shape, and
-in another order where images were flattened channels last. cnncore.linear_as_conv uses them without conversion.
+A linear layer on a flattened C × H × W image is a convolution with an H × W kernel: the same numbers in another shape,
+and in another order if images were flattened channels last. cnncore.linear_as_conv uses them without conversion.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..errors import SettingError, ShapeError
 __all__ = ["conv_to_linear", "linear_to_conv"]
 
 ORDERS = ("channels_first", "channels_last")
-# Relative to the largest score: more than rounding, less than any permutation of pixels would leave.
+# Relative to the largest score: more than rounding errors, less than the effect of any permutation of pixels.
 EXAMPLE_LIMIT = 1e-3
 
 
@@ -29,7 +29,7 @@ def linear_to_conv(
     order: str = "channels_first",
     example: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> NDArray[Any]:
-    """Weights (outputs, C · \\*spatial) of a linear layer as a convolution's (outputs, C, \\*spatial).
+    """Convert weights (outputs, C · \\*spatial) of a linear layer to those of a convolution, (outputs, C, \\*spatial).
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def linear_to_conv(
         How they were flattened: "channels_first" (C, H, W), as PyTorch, Caffe and cnncore do, or "channels_last" (H, W,
         C), as TensorFlow does.
     example : tuple of two arrays, optional
-        A pair (image, scores): an image of that shape and what the old classifier makes of it without its bias.
+        A pair (image, scores): an image of that shape and the linear layer's output for it, without bias.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def linear_to_conv(
     ShapeError
         The shapes of weights, images and example do not fit each other.
     SettingError
-        ``order`` is another word, or the weights do not reproduce the example; where the other order would, the error
+        ``order`` is neither, or the weights do not reproduce the example; if those of the other order do, the error
         says so.
 
     Examples
@@ -80,7 +80,7 @@ def linear_to_conv(
 
 
 def conv_to_linear(w: ArrayLike, order: str = "channels_first") -> NDArray[Any]:
-    """Weights (outputs, C, \\*spatial) of a convolution as those of the linear layer that does the same to flattened
+    """Convert weights (outputs, C, \\*spatial) of a convolution to those of the equivalent linear layer on flattened
     images.
 
     The inverse of :func:`linear_to_conv`.
@@ -102,7 +102,7 @@ def conv_to_linear(w: ArrayLike, order: str = "channels_first") -> NDArray[Any]:
     ShapeError
         The weights are not those of a convolution with one to three spatial axes, or are empty.
     SettingError
-        ``order`` is another word.
+        ``order`` is neither of these.
 
     Examples
     --------

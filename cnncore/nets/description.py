@@ -10,7 +10,7 @@ from .structure import INPUT_FLAGS, ROLE_NAMES, Structure
 
 __all__ = ["structure_of"]
 
-# What a model file may ask for: far more than any network needs, far less than it takes to fill a machine's memory.
+# What a model file may require: far more than any network needs, far less than a machine's memory.
 MOST_NODES = 20_000
 MOST_EXTENT = 1 << 20  # of settings, and of inputs and values along an axis
 MOST_DEPTH = 4  # of sequences within settings
@@ -26,7 +26,7 @@ def structure_of(model: Any) -> Structure:
 
 
 def check_model(model: Any) -> None:
-    """Raise unless ``model`` has the types and stays within the limits of a description."""
+    """Raise unless ``model`` has the types of a description and stays within its limits."""
 
     def expect(right: object, what: str) -> None:
         if not right:

@@ -1,12 +1,12 @@
 """Drawings of graphs as SVG, and tables as HTML, without other packages.
 
-The layout is the classic one of layered graphs (Sugiyama, Tagawa & Toda 1981): every box gets a layer so that all edges point
-down, long edges get a bend per layer they cross, the order within each layer follows the neighbours' (barycentres), and the
-positions are those nearest to the neighbours that keep the order and the distances (isotonic regression). A scope is laid out
-by itself and takes its place in the scope around it as one large box, which values enter and leave at ports.
+The layout is the classic one of layered graphs (Sugiyama, Tagawa & Toda 1981): boxes are assigned to layers so that all
+edges point down, long edges get a bend per layer they cross, the order within a layer follows the barycentres of the
+neighbours, and positions are as close to the neighbours as order and distances allow (isotonic regression). A scope is
+laid out by itself and placed in the scope around it as one large box, which values enter and leave at ports.
 
-Operators that keep the shape of their only input, such as activations and normalisations, are drawn as strips under the box
-they belong to.
+Operators that keep the shape of their only input, such as activations and normalisations, are drawn as strips below the
+box of the operator they follow.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def shape_words(shape):
 
 
 def content_of(structure, shapes):
-    """(boxes by value number, edges (value, from, to)) of what is drawn: strips folded, outputs as boxes of their own."""
+    """(boxes by value number, edges (value, from, to)) to be drawn: strips are folded, outputs have their own boxes."""
     inputs = len(structure.inputs)
     readers = {}
     for number, node in enumerate(structure.nodes):
@@ -203,7 +203,7 @@ def scopes_of(structure, boxes):
 
 
 class Layout:
-    """One scope laid out: its boxes have places, its edges bends; width and height are what it takes."""
+    """The layout of one scope: the positions of its boxes, the bends of its edges, its width and height."""
 
     def __init__(self, scope, boxes, edges, scopes):
         self.scope = scope
@@ -211,7 +211,7 @@ class Layout:
         inside = {key for key, path in scopes.items() if path[: len(scope)] == scope}
         children = {key: scopes[key][: len(scope) + 1] for key in inside}  # a deeper path, or the scope itself
         while not self._collect(scope, boxes, edges, scopes, inside, children):
-            # Two scopes that need each other cannot both be boxes: their contents are shown one level up.
+            # Two scopes that depend on each other cannot both be boxes: their contents are shown one level up.
             children = dict.fromkeys(inside, scope)
         self._bend()
         self._order()
@@ -252,7 +252,9 @@ class Layout:
         return True
 
     def _layers(self, ordered):
-        """Each box as low as its consumers allow, ports at the edges: branches then end on one level before their join."""
+        """Each box as low as its consumers allow, ports at the edges: branches then end on the same level before they
+        join.
+        """
         below = {}
         for edge in self.edges:
             below.setdefault(edge.source, []).append(edge.target)
@@ -270,12 +272,12 @@ class Layout:
         above = {}
         for edge in self.edges:
             above.setdefault(edge.target, []).append(edge.source)
-        for box in ordered:  # nothing above its makers
+        for box in ordered:  # nothing above its producers
             box.layer = max([box.layer, *(a.layer + 1 for a in above.get(box, ()))])
         self.count = max((box.layer for box in ordered), default=0) + 1
 
     def _bend(self):
-        """A bend in every layer that an edge crosses; edges of one value share their bends until they part."""
+        """A bend in every layer that an edge crosses; edges of one value share their bends until they diverge."""
         self.layers = [[] for _ in range(self.count)]
         for box in self.boxes:
             self.layers[box.layer].append(box)
@@ -294,7 +296,7 @@ class Layout:
                 self.links.append((upper, out, lower, into))
 
     def _order(self):
-        """The order within layers by barycentres, downwards and upwards in turn; the best order is kept."""
+        """The order within layers by barycentres, in alternating downward and upward sweeps; the best order is kept."""
         up, down = {}, {}
         for upper, _, lower, _ in self.links:
             up.setdefault(lower, []).append(upper)
@@ -326,7 +328,7 @@ class Layout:
         return total
 
     def _place(self):
-        """x nearest to the neighbours' within order and distances; y by layers."""
+        """x as close to the neighbours' as order and distances allow; y by layers."""
         for layer in self.layers:
             x = 0.0
             for box in layer:
@@ -402,7 +404,7 @@ def cluster(layout):
 def spread(layer, wanted):
     """Give the boxes of a layer the x nearest to ``wanted`` (least squares) that keeps their order and distances.
 
-    After subtracting the distances, this is isotonic regression: neighbours out of order are merged and take their mean.
+    After subtracting the distances, this is isotonic regression: neighbours out of order are pooled at their mean.
     """
     offsets, total = [], 0.0
     for box in layer:
@@ -425,7 +427,7 @@ def spread(layer, wanted):
 
 
 def svg(structure, shapes=None):
-    """The drawing of a graph as an SVG document. ``shapes``: of all values, for the texts."""
+    """The drawing of a graph as an SVG document. ``shapes``: of all values, for the labels."""
     boxes, edges, _ = content_of(structure, shapes)
     layout = Layout((), boxes, edges, scopes_of(structure, boxes))
     width, height = layout.width + 2 * MARGIN, layout.height + 2 * MARGIN
@@ -537,8 +539,8 @@ def page(structure, title, shapes=None):
 
 
 class Table:
-    """Lines of strings under a header, in groups with a rule between them; the first ``words`` columns are words, the others
-    numbers. ``str`` is for terminals, notebooks show HTML.
+    """Rows of strings under a header, in groups with a rule between them; the first ``words`` columns are text, the
+    others numbers. ``str`` is for terminals, notebooks show HTML.
 
     >>> print(Table("two nets", ["net", "ms"], [[["a", "1.5"], ["b", "12.0"]], [["both", "13.5"]]], words=1))
     two nets

@@ -24,58 +24,22 @@ from ..operators.schema import ACCEPTED_ROLES
 from .layers import ParameterSpec, bound, owned_arrays, split_settings
 from .operator_methods import OperatorMethods
 from .structure import INDICES, INPUT_FLAGS, ROLE_NAMES, Input, Node, Structure
+from .value import Value
 
-__all__ = ["Graph", "Value"]
+__all__ = ["Graph"]
 
 FORBIDDEN = frozenset("/.\\\"'<>&")
 
 
-class Value:
-    """What a node makes, or an input: to be given to further operators.
-
-    Indices that a node returns beside its value have that value's number.
-
-    Parameters
-    ----------
-    graph : Graph
-        The graph it belongs to.
-    number : int
-        Its place among the graph's values, inputs first.
-    name : str
-        The path of the input or node.
-    shape : sequence of int or None
-        Its shape, with None for open extents.
-    role : str, default "real"
-        What it holds: "real" numbers, "index" (integers) or "mask" (booleans).
-    """
-
-    __slots__ = ("graph", "name", "number", "role", "shape")
-
-    def __init__(self, graph: Graph, number: int, name: str, shape: Sequence[int | None], role: str = "real") -> None:
-        self.graph, self.number, self.name, self.role = graph, number, name, role
-        self.shape: tuple[Any, ...] = tuple(shape)
-
-    def __repr__(self) -> str:
-        return f"<value {self}>"
-
-    def __str__(self) -> str:
-        return f"{self.name} {shape_text(self.shape)}"
-
-
 class Graph(OperatorMethods):
-    """A network being built: ``input``, the operators of ``cnncore.OPS`` as methods, ``scope``, ``output``, ``build``.
-
-    ``g.<operator>(*values, *settings, name=None, activation=None)`` applies an operator and returns its value.
-    Operators with weights take what makes them (``g.conv(x, 64, kernel_size=3)``); help(g.conv) shows how each is
-    called. ``activation`` names an operator that is applied to the result.
-    """
+    """What ``cnncore.Graph`` can do without nets: inputs, operators as methods, scopes, outputs, the finished structure."""
 
     def __init__(self) -> None:
         self._inputs: list[Input] = []
         self._nodes: list[Node] = []
         self._values: list[Value] = []
         self._names: dict[str, int] = {}
-        self._indices: dict[int, Value] = {}  # number of a value → the indices beside it
+        self._indices: dict[int, Value] = {}  # number of a value → the indices that belong to it
         self._outputs: tuple[int, ...] | None = None
         self._scopes: tuple[str, ...] = ()
 
@@ -100,7 +64,7 @@ class Graph(OperatorMethods):
         channels : int or None
             The number of channels; None, with rank 0, for an input (N,).
         size : int or sequence of int or None, optional
-            The spatial extents: None for open, an integer for all axes, or one per axis (or None).
+            The spatial extents: None if open, an integer for all axes, or one integer or None per axis.
         name : str, optional
             Its name; by default "input", "indices" or "mask", by its role, with the next free number.
         rank : int, optional
@@ -111,19 +75,19 @@ class Graph(OperatorMethods):
         channels_last : bool, default False
             Whether the arrays given to the net are (N, *size, channels).
         takes_integers : bool, default False
-            Whether it takes integers too, as the real numbers they are, such as pixels from 0 to 255.
+            Whether it also takes integers, as real numbers, such as pixels from 0 to 255.
         takes_other_floats : bool, default False
-            Whether it takes floats of other precisions too, rounded to that of the net.
+            Whether it also takes floats of other precisions, converted to that of the net.
 
         Returns
         -------
         Value
-            The input, to be given to operators.
+            The input, an argument of operators.
 
         Raises
         ------
         SettingError
-            A setting is out of its range.
+            A setting is out of range.
         GraphError
             The name is taken or malformed, or the graph has nodes already: inputs come first.
         """
@@ -180,7 +144,7 @@ class Graph(OperatorMethods):
 
     @contextmanager
     def scope(self, name: str) -> Iterator[Self]:
-        """``with g.scope("inception_3a"):`` puts the nodes made inside under that name.
+        """``with g.scope("inception_3a"):`` prefixes the names of the nodes created inside with that name.
 
         Parameters
         ----------
@@ -207,7 +171,7 @@ class Graph(OperatorMethods):
     def apply(
         self, op: Op, *arguments: Any, name: str | None = None, activation: str | None = None, **settings: Any
     ) -> Any:
-        """Apply ``op``, an operator of cnncore.OPS or one of your own, like the method of its name.
+        """Apply ``op``, an operator of cnncore.OPS or a user-defined one, like the method of its name.
 
         Parameters
         ----------
@@ -220,7 +184,7 @@ class Graph(OperatorMethods):
         activation : str, optional
             The name of an operator that is applied to the result.
         **settings
-            The operator's settings, and what makes its weights.
+            The operator's settings, and those that determine its weights.
 
         Returns
         -------
@@ -230,9 +194,9 @@ class Graph(OperatorMethods):
         Raises
         ------
         SettingError
-            A setting is unknown or out of its range, or there is no operator called ``activation``.
+            A setting is unknown or out of range, or there is no operator called ``activation``.
         GraphError
-            The name is taken or malformed, or an argument is no value of this graph or of another role than the
+            The name is taken or malformed, or an argument is not a value of this graph, or its role is not one that the
             operator takes.
         ShapeError
             The shapes of the values do not fit the operator.
@@ -247,12 +211,12 @@ class Graph(OperatorMethods):
         return (value, self._indices[made.number]) if made.number in self._indices else value
 
     def output(self, *values: Value) -> None:
-        """Say which values the net returns, in this order.
+        """Set the values that the net returns, in this order.
 
         Parameters
         ----------
         *values : Value
-            One or more values of the graph, each given once. It is called once, with all of them.
+            One or more distinct values of the graph. Call this once, with all of them.
 
         Raises
         ------
@@ -274,7 +238,7 @@ class Graph(OperatorMethods):
         self._outputs = tuple(v.number for v in values)
 
     def structure(self) -> Structure:
-        """The finished graph, after checking that it is one.
+        """The finished graph, after checking that it is complete.
 
         Returns
         -------
@@ -309,7 +273,7 @@ class Graph(OperatorMethods):
         return Structure(self._inputs, self._nodes, self._outputs)
 
     @classmethod
-    def from_description(cls, description: Mapping[str, Any], most_extent: int | None = None) -> Graph:
+    def from_description(cls, description: Mapping[str, Any], most_extent: int | None = None) -> Self:
         """The graph of a ``Structure.description()``; its nodes may be in any order; cycles are detected and named.
 
         Parameters
@@ -317,7 +281,7 @@ class Graph(OperatorMethods):
         description : mapping
             "inputs", "nodes" and "outputs", as ``Structure.description()`` returns them.
         most_extent : int, optional
-            A value with more than this along an axis is refused before anything is computed from it.
+            A value with a larger extent is refused before anything is computed from it.
 
         Returns
         -------
@@ -363,7 +327,7 @@ class Graph(OperatorMethods):
     # ── Adding nodes ──
 
     def _add(self, path: str, op: Op, values: Sequence[Value | None], settings: dict[str, Any]) -> Value:
-        """Add a node whose name and arguments are known; its shapes are inferred and checked here."""
+        """Add a node whose name and arguments have been determined; its shapes are inferred and checked here."""
         if path in self._names:
             raise GraphError(f"{path}: a node of this name exists already; give another name=…, or open a scope")
         for value in values:
@@ -394,7 +358,9 @@ class Graph(OperatorMethods):
 
     @staticmethod
     def _arguments(op: Op, values: Sequence[Any], owned: Sequence[ParameterSpec]) -> tuple[Any, ...]:
-        """(value numbers, those of indices by argument, shapes) for every array argument, including those that the layer owns."""
+        """(value numbers, numbers of index values by argument, shapes) for every array argument, including those that
+        the layer owns.
+        """
         own = {p.name for p in op.layer.parameters}
         rest = iter(values)
         rows = op.rows(len(values)) if op.variadic else op.arrays
@@ -414,7 +380,7 @@ class Graph(OperatorMethods):
         return tuple(None if v is None or v.role != "real" else v.number for v in ordered), indices, tuple(shapes)
 
     def _named(self, place: str, name: str) -> Value:
-        """The value of that name in a description, or the indices beside one."""
+        """The value of that name in a description, or the indices that belong to it."""
         made, _, beside = name.partition(".")
         if beside == INDICES[1:] and self._names.get(made) in self._indices:
             return self._indices[self._names[made]]
@@ -435,7 +401,7 @@ class Graph(OperatorMethods):
             raise GraphError(f"{path}: {value.name} belongs to another graph; a net is built from the values of one")
 
     def _unused(self, numbers: Iterable[int]) -> list[str]:
-        """Names among ``numbers`` of the values that no node takes."""
+        """The names of those values among ``numbers`` that no node uses."""
         taken = {a for node in self._nodes for a in (*node.arguments, *(value for _, value in node.indices))}
         return [self._values[n].name for n in numbers if n not in taken]
 
@@ -480,7 +446,7 @@ def _several(size: object) -> TypeGuard[Sequence[Any]]:
 
 
 def _input(row: Mapping[str, Any]) -> Input:
-    """The input that a row of a description says, checked."""
+    """The input that a row of a description describes, checked."""
     path, role = row["name"], row.get("role", "real" if row["channels"] is not None else "index")
     if row["channels"] is None and not row["size"]:
         return Input(path, None, (), role)
@@ -497,7 +463,7 @@ def _tuples(value: Any) -> Any:
 
 
 def _running_order(rows: Mapping[str, Any], known: Container[str]) -> list[str]:
-    """Names of ``rows`` in an order in which every node comes after its inputs; a GraphError names a cycle."""
+    """The names of ``rows`` in topological order; a GraphError names a cycle."""
     order, state = [], {}
     for start in rows:
         stack = [(start, iter(rows[start]["inputs"]))] if start not in state else []

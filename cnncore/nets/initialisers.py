@@ -8,18 +8,18 @@ import numpy as np
 
 from ..runtime import random
 
-CHUNK = 1 << 20  # numbers that are drawn at a time: the fully connected layers of a VGG have 10⁸
+CHUNK = 1 << 20  # numbers drawn at a time: a fully connected layer of VGG has 10⁸
 
 
 def uniform_numbers(seed, count):
-    """``count`` numbers uniform in [0, 1) that depend on ``seed`` and their position alone."""
+    """``count`` numbers uniform in [0, 1), each of which depends only on ``seed`` and its position."""
     u = np.empty(count)
     random.fill_uniform(seed, 0, u)
     return u
 
 
 def normal_numbers(seed, count):
-    """Standard normal numbers, by Box & Muller's polar form of pairs of uniform ones."""
+    """Standard normal numbers, by the Box–Muller transform of pairs of uniform ones."""
     half = (count + 1) // 2
     made = np.empty(2 * half)
     for first in range(0, half, CHUNK):
@@ -72,7 +72,7 @@ def plain_fans(shape):
 
 
 def drawn_seed(seed, *places, bits=63):
-    """A seed that depends on ``seed`` and ``places`` (names, numbers) alone: other nodes and parameters do not affect it."""
+    """A seed that depends only on ``seed`` and ``places`` (names, numbers), not on other nodes and parameters."""
     text = "\0".join(map(str, (seed, *places)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") & (2**bits - 1)
 

@@ -22,10 +22,11 @@ __all__ = ["INITIALISERS", "ParameterSpec", "bound", "owned_arrays", "shape_text
 
 # ── Initialisers ───────────────────────────────────────────────────────────────────────────────────────────────────────
 #
-# fan in (fan out): how many inputs an output sums (outputs that an input reaches); a weight has shape (outputs, inputs, *kernel).
+# fan in (fan out): the number of inputs that an output sums (of outputs that an input reaches); a weight has shape
+# (outputs, inputs, *kernel).
 #
 #     he       Var w = 2 / fan in               keeps the variance through ReLU            He et al. 2015, arXiv:1502.01852
-#     glorot   Var w = 2 / (fan in + fan out)   a compromise of forward and backward      Glorot & Bengio 2010, AISTATS
+#     glorot   Var w = 2 / (fan in + fan out)   a compromise, forward and backward        Glorot & Bengio 2010, AISTATS
 #     lecun    Var w = 1 / fan in               keeps the variance through linear layers  LeCun et al. 1998, Efficient BackProp
 #
 # The name alone means the normal distribution; "…_uniform" has the same variance on (−√(3 Var), √(3 Var)). "mean" is
@@ -36,7 +37,7 @@ __all__ = ["INITIALISERS", "ParameterSpec", "bound", "owned_arrays", "shape_text
 
 
 class ParameterSpec(NamedTuple):
-    """An array that a node owns, as its schema's ``Parameter`` describes it for the node's settings and input."""
+    """An array that a node owns: its schema's ``Parameter``, for the node's settings and input."""
 
     argument: int
     name: str  # in the net
@@ -45,7 +46,7 @@ class ParameterSpec(NamedTuple):
     fans: tuple  # (fan in, fan out)
     update: int | None  # the extra output that replaces it in training
     decay: bool  # whether weight decay applies
-    fixed: bool = False  # whether it stays as it is unless somebody assigns to it
+    fixed: bool = False  # whether training leaves it unchanged
 
     @property
     def trained(self):
@@ -69,7 +70,7 @@ def signature(op):
             made.append(inspect.Parameter(s.name, only_named))
     made += [inspect.Parameter(name, by_name, default=None) for name in ("name", "activation")]
     optional = False
-    for place, parameter in enumerate(made):  # Python's order: after an optional one, required ones only by name
+    for place, parameter in enumerate(made):  # after an optional one, required ones are keyword-only
         if parameter.kind is by_position and parameter.default is inspect.Parameter.empty and optional:
             made[place] = parameter.replace(kind=by_name)
         optional = optional or parameter.default is not inspect.Parameter.empty

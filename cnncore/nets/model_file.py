@@ -6,10 +6,10 @@ A model file is a safetensors file, so that every tool that reads those can read
     header          JSON: {"__metadata__": {...}, "conv.w": {"dtype": "F32", "shape": [...], "data_offsets": [begin, end]}, ...}
     arrays          little-endian, C order, one after the other without gaps
 
-``__metadata__`` holds strings: "format" and "version", "model" (JSON: the graph, its seed and dtype, and what the user keeps
-with it), and "sha256" over the whole file in which those 64 digits are zeros. A file of which any bit has changed is refused:
-the digest is computed over the bytes that become the arrays, not in a separate read. The contents of a file with a valid
-digest are still treated as untrusted input.
+``__metadata__`` holds strings: "format" and "version", "model" (JSON: the graph, its seed and dtype, and the user's
+metadata), and "sha256", the digest of the whole file with these 64 digits replaced by zeros. A file in which any bit
+has changed is refused: the digest is computed over the very bytes that become the arrays, not in a separate read. The
+contents of a file with a valid digest are still treated as untrusted input.
 
 Other safetensors files, which contain only arrays by name, are read and written here too.
 """
@@ -34,7 +34,7 @@ MOST_HEADER_BYTES = 1 << 26
 MOST_ARRAY_BYTES = 1 << 36
 MOST_AXES = 8
 DTYPES: dict[str, np.dtype] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
-# What other programs' files may hold beside; bfloat16 is the upper half of a float32, which NumPy lacks.
+# Further dtypes of other programs' files; bfloat16, which NumPy lacks, is the upper half of a float32.
 OTHER_DTYPES: dict[str, np.dtype] = {
     **DTYPES,
     "F16": np.dtype("<f2"),
@@ -82,9 +82,7 @@ def write_safetensors(path, metadata, arrays):
 def write_whole(path, parts):
     """Write ``parts`` atomically: the file at ``path`` is the complete old or new one; errors are FileWriteErrors."""
     folder = os.path.dirname(os.path.abspath(path))
-    temporary = os.path.join(
-        folder, f".{secrets.token_hex(8)}.part"
-    )  # not longer than the name that will stand there may be
+    temporary = os.path.join(folder, f".{secrets.token_hex(8)}.part")  # not longer than the final name may be
     try:
         with open(temporary, "xb") as file:
             for part in parts:
@@ -110,7 +108,7 @@ PICKLE = (
     "a pickle, as PyTorch writes .pt and .pth, which can run any program when it is opened, so it is not read (say "
     "safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'weights.safetensors') once on a machine with PyTorch)"
 )
-# How files begin that are given for one of these by mistake.
+# The first bytes of files that are mistaken for one of these.
 OTHER_KINDS = {
     b"PK\x03\x04": f"a zip archive, perhaps {PICKLE}",
     b"\x80\x02": PICKLE,
@@ -195,7 +193,7 @@ def read_arrays(path, file, rows, dtypes, digest=None):
 
 
 def in_file_order(rows):
-    """The entries ordered by offset, if they have one; check_rows reports those that do not."""
+    """The entries ordered by offset; check_rows reports those without one."""
 
     def place(item):
         offsets = item[1].get("data_offsets") if isinstance(item[1], dict) else None
@@ -214,7 +212,7 @@ def check_size(path, size, header_bytes, array_bytes):
 
 
 def little_endian(array):
-    """The bytes of an array as they stand in a file."""
+    """The bytes of an array as stored in a file."""
     array = np.ascontiguousarray(array)
     if sys.byteorder == "big":
         array = array.byteswap()
@@ -226,7 +224,7 @@ def digest_field(digest):
 
 
 def sync_folder(folder):
-    """Make the new name survive a power failure, where folders can be opened."""
+    """Flush the folder, so that the new name survives a power failure, where folders can be opened."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

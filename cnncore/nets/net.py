@@ -1,4 +1,4 @@
-"""Nets: a finished graph with its parameters, running on inputs of any size.
+"""Nets: a finished graph with its parameters, applied to inputs of any size.
 
 y = net(x)                                   # inference
 y, backward = net.with_backward(x, training=True)
@@ -59,10 +59,10 @@ from .tuning import Tuning, is_tuned, tune
 __all__ = ["Arrays", "Backward", "Net", "Structure"]
 
 MOST_PLANS = 32
-UNSAVED = ("_plans", "_lock", "_met")  # attributes of a net that its copies make anew
-TUNING_ROUNDS = 3  # of a net that tunes itself
-WATCHED_BYTES = 1 << 16  # parameters up to this size are compared as a whole, to see whether they were changed
-MOST_PLAN_BYTES = 1 << 30  # of the arenas of all plans but the newest
+UNSAVED = ("_plans", "_lock", "_met")  # attributes that copies of a net create anew
+TUNING_ROUNDS = 3  # of a net with auto_tune
+WATCHED_BYTES = 1 << 16  # parameters up to this size are compared completely, to detect changes
+MOST_PLAN_BYTES = 1 << 30  # of the arenas of all plans except the newest
 
 
 # ── Nets ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -78,11 +78,11 @@ class Net:
     structure : Structure
         Inputs, nodes and outputs.
     seed : int or None, default 0
-        Of the parameters' first values and of random operators; None leaves at 0 what would be drawn.
+        Of the initial parameters and of random operators; None leaves random parameters at 0.
     dtype : dtype, default "float32"
         "float32" or "float64".
     arrays : mapping of str to array, optional
-        Parameters and buffers by name, instead of freshly initialised ones.
+        Parameters and buffers by name, in place of newly initialised ones.
 
     Attributes
     ----------
@@ -91,21 +91,22 @@ class Net:
     parameters : Arrays
         Name → array; assign or edit in place.
     buffers : Arrays
-        Name → array: what training forward passes update (running statistics); also called ``state``.
+        Name → array: running statistics, which forward passes in training mode update; also called ``state``.
     training : bool
-        Whether calls run in training mode unless they say ``training=…``; False at first.
+        Whether calls run in training mode unless ``training=…`` is given; initially False.
     exact : bool
-        True: convolutions compute in direct order; False (at first): each by the cheapest algorithm, Winograd included.
+        True: convolutions use the direct algorithm; False (the initial value): each uses the cheapest one, Winograd
+        included.
     frozen : set of str
         Names of parameters for which no gradients are computed.
     tuned : Tuning
-        Which algorithm :meth:`tune` found the fastest for which call; ``exact`` ignores it.
+        The fastest algorithm of each call, as measured by :meth:`tune`; ignored if ``exact``.
     auto_tune : bool
-        True: the first call on inputs of a new shape measures what ``tuned`` does not say yet; False at first.
+        True: the first call on inputs of a new shape measures calls that ``tuned`` does not contain; initially False.
     metadata : dict
         Plain values (JSON) that are saved with the net: class names, normalisation …
     steps : int
-        How many training passes have drawn random numbers: the next pass draws those of this number.
+        The number of training passes that have drawn random numbers; it selects those of the next pass.
     """
 
     def __init__(
@@ -132,14 +133,14 @@ class Net:
         self.metadata: dict[str, Any] = {}
         self.steps = 0
         self.stated_kinds: tuple[str, ...] | None = (
-            None  # what somebody said that the outputs are, where it is not what the structure says
+            None  # kinds of outputs that were set by the user, where they differ from those of the structure
         )
         self._start()
 
     def _start(self) -> None:
-        self._structural_outputs: tuple[Output, ...] | None = None  # worked out when somebody asks
+        self._structural_outputs: tuple[Output, ...] | None = None  # computed on demand
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
-        self._met: set[Any] = set()  # shapes and modes whose choices were looked at, where the net tunes itself
+        self._met: set[Any] = set()  # shapes and modes that auto_tune has dealt with
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -157,12 +158,13 @@ class Net:
 
     @property
     def output_kind(self) -> Any:
-        """What the output is: "logits", "probabilities", "log_probabilities", "independent_probabilities", "maps", "values",
-        "integers" or "booleans" (:mod:`cnncore.nets.output_kind`); one for each of several outputs.
+        """The kind of the output: "logits", "probabilities", "log_probabilities", "independent_probabilities", "maps",
+        "values", "integers" or "booleans" (:mod:`cnncore.nets.output_kind`); one for each of several outputs.
 
-        It follows from the structure: a net that ends in softmax makes probabilities. Losses, evaluation, prediction and
-        :class:`cnncore.classify.Classifier` go by it. Where the structure does not tell, say it: a net of three real numbers
-        looks like one of three classes, until ``net.output_kind = "values"``. Model files keep it.
+        It follows from the structure: a net that ends in softmax returns probabilities. Losses, evaluation, prediction
+        and :class:`cnncore.classify.Classifier` use it. Where the structure is ambiguous, set it: a net that returns
+        three real numbers is taken for a classifier of three classes until ``net.output_kind = "values"``. It is saved
+        in model files.
 
         >>> import cnncore
         >>> cnncore.models.lenet(seed=None).output_kind
@@ -190,7 +192,7 @@ class Net:
         Returns
         -------
         tuple of Output
-            What each output is, and where a loss can begin; in the order of the outputs.
+            The kind of each output, and the value from which a loss can be computed; in the order of the outputs.
         """
         if self._structural_outputs is None:
             self._structural_outputs = outputs_of(self.graph, self.dtype)
@@ -200,19 +202,19 @@ class Net:
         return tuple(output if output.kind == kind else Output(kind) for kind, output in pairs)
 
     def structural_kinds(self) -> list[str]:
-        """The kinds of the outputs that follow from the structure, whatever was said about them.
+        """The kinds of the outputs that follow from the structure, whatever :attr:`output_kind` was set to.
 
         Returns
         -------
         list of str
-            One of the words of :attr:`output_kind` for each output.
+            One of the values of :attr:`output_kind` for each output.
         """
         if self._structural_outputs is None:
             self._structural_outputs = outputs_of(self.graph, self.dtype)
         return [output.kind for output in self._structural_outputs]
 
     def sharing_arrays(self, outputs: Iterable[int]) -> Net:
-        """A net on these very parameters and buffers that returns the values with the numbers ``outputs``.
+        """A net that shares these parameters and buffers and returns the values with the numbers ``outputs``.
 
         Parameters
         ----------
@@ -222,7 +224,7 @@ class Net:
         Returns
         -------
         Net
-            A net whose arrays are those of this one.
+            A net that shares the arrays of this one.
         """
         made = copy.copy(self)
         made.graph = Structure(self.graph.inputs, self.graph.nodes, outputs)
@@ -231,19 +233,19 @@ class Net:
         return made
 
     def take_settings(self, other: Net) -> None:
-        """Run as ``other`` does, from which :meth:`sharing_arrays` made this net: frozen parameters, algorithms, passes
-        drawn.
+        """Take over the settings of ``other``, from which :meth:`sharing_arrays` made this net: frozen parameters,
+        algorithms, number of passes.
 
         Parameters
         ----------
         other : Net
-            The net whose settings are taken.
+            The net whose settings are copied.
         """
         for name in ("training", "exact", "tuned", "auto_tune", "frozen", "steps", "seed"):
             setattr(self, name, getattr(other, name))
 
     def decays(self, name: str) -> bool:
-        """Whether weight decay applies to a parameter: to weights, not to biases and the scales of normalisations.
+        """Whether weight decay applies to a parameter: to weights, but not to biases and the scales of normalisations.
 
         Parameters
         ----------
@@ -253,36 +255,36 @@ class Net:
         Returns
         -------
         bool
-            Whether it decays.
+            Whether weight decay applies to it.
         """
         return self.graph.owned[name].decay
 
     @property
     def layout(self) -> dict[str, str]:
-        """Name of each input → the order of the axes of what it takes: "NCHW", or "NHWC" for images channels last.
+        """Name of each input → the order of its axes: "NCHW", or "NHWC" for images channels last.
 
-        Nets are built for channels first; those that :func:`cnncore.io.load_onnx` reads take what their file says. Inside a net
-        all values are (N, C, *spatial), whatever the layout of its inputs.
+        Nets are built for channels first; those that :func:`cnncore.io.load_onnx` reads have the layout of their file.
+        Inside a net all values are (N, C, *spatial), whatever the layout of its inputs.
         """
         return {row.name: row.layout for row in self.graph.inputs}
 
     def with_layout(self, layout: str) -> Net:
-        """The same net, with these very weights, for images in another order: "channels_first" or "channels_last".
+        """The same net, sharing its weights, for images in another layout: "channels_first" or "channels_last".
 
         Parameters
         ----------
         layout : str
-            The order of the axes of all images that the new net takes.
+            The layout of all images that the new net takes.
 
         Returns
         -------
         Net
-            A net whose arrays are those of this one.
+            A net that shares the arrays of this one.
 
         Raises
         ------
         SettingError
-            ``layout`` is another word.
+            ``layout`` is neither of these.
 
         Examples
         --------
@@ -304,12 +306,12 @@ class Net:
 
     @property
     def state(self) -> Arrays:
-        """The ``buffers``."""
+        """The earlier name of ``buffers``."""
         return self.buffers
 
     @property
     def tunes(self) -> bool:
-        """Whether the net tunes itself: ``auto_tune``."""
+        """The earlier name of ``auto_tune``."""
         return self.auto_tune
 
     @tunes.setter
@@ -319,7 +321,7 @@ class Net:
     # ── Modes ──
 
     def train(self) -> Self:
-        """Calls run in training mode from now on: random operators draw, batch statistics are used and recorded.
+        """Switch to training mode: random operators draw, batch statistics are used and recorded.
 
         Returns
         -------
@@ -330,7 +332,7 @@ class Net:
         return self
 
     def eval(self) -> Self:
-        """Calls run in inference mode from now on.
+        """Switch to inference mode.
 
         Returns
         -------
@@ -351,7 +353,7 @@ class Net:
         Returns
         -------
         Net
-            A net with arrays of its own, and the mode, choices and metadata of this one.
+            A net with its own arrays, and the mode, choices of algorithms and metadata of this one.
 
         Raises
         ------
@@ -365,24 +367,24 @@ class Net:
     # ── Running ──
 
     def __call__(self, *xs: ArrayLike, training: bool | None = None) -> Any:
-        """The outputs for ``xs``, one array per input: a lone output bare, several as a tuple.
+        """The outputs for ``xs``, one array per input: an array, or a tuple of arrays if the net has several outputs.
 
         Parameters
         ----------
         *xs : array (N, C, *spatial)
-            In the net's dtype; integers and booleans for inputs of these roles.
+            In the net's dtype; integers or booleans for inputs of these roles.
         training : bool, optional
             The mode of this call; by default that of the net.
 
         Returns
         -------
         array or tuple of arrays
-            What the net makes of ``xs``.
+            The outputs.
 
         Raises
         ------
         ShapeError
-            The number of arrays or a shape is not that of the inputs.
+            The number of arrays, or a shape, does not match the inputs.
         DtypeError
             An array is not of the net's dtype.
         """
@@ -390,7 +392,7 @@ class Net:
         return results[0] if len(results) == 1 else tuple(results)
 
     def values(self, *xs: ArrayLike, names: Iterable[str], training: bool | None = None) -> dict[str, NDArray[Any]]:
-        """What the nodes called ``names`` make of ``xs``: name → array, for feature maps and class maps.
+        """The values of the nodes called ``names`` for ``xs``: name → array, for feature maps and class maps.
 
         Parameters
         ----------
@@ -409,7 +411,7 @@ class Net:
         Raises
         ------
         GraphError
-            There is no node of a name.
+            There is no node with one of the names.
         """
         numbers = tuple(self.graph.number(name, "values") for name in dict.fromkeys(names))
         results, _, _ = self._run(xs, training, Mode(kept=numbers))
@@ -424,12 +426,12 @@ class Net:
         step: int | None = None,
         wanted: bool | Sequence[bool] | None = None,
     ) -> tuple[Any, Backward]:
-        """``y, backward``: the outputs, and the function that takes their gradients to those of inputs and parameters.
+        """``y, backward``: the outputs, and the function that maps their gradients to those of inputs and parameters.
 
         ``backward(dy)`` (``backward(dy1, dy2)`` for two outputs; None stands for zeros) returns one gradient per input,
-        a lone one bare; those of the parameters are then in ``backward.gradients``, name → array.
+        as a tuple unless there is one input; those of the parameters are then in ``backward.gradients``, name → array.
 
-        A backward holds the memory of its pass until it is deleted: let go of it before the next pass when memory is
+        A backward holds the memory of its pass until it is deleted: delete it before the next pass when memory is
         short.
 
         Parameters
@@ -441,9 +443,9 @@ class Net:
         needs_gradient : bool or sequence of bool, default True
             Whether input gradients are computed, for all or one per input.
         repeatable : bool, default True
-            False lets backward run once only and takes less memory.
+            False allows backward to run only once, and takes less memory.
         step : int, optional
-            Chooses the random numbers of a training pass instead of the next ones.
+            Selects the random numbers of a training pass; by default those of the next step.
         wanted : bool or sequence of bool, optional
             Deprecated: the earlier name of ``needs_gradient``.
 
@@ -457,7 +459,7 @@ class Net:
         Raises
         ------
         SettingError
-            ``needs_gradient`` has not one entry per input, or ``frozen`` names a parameter that there is not.
+            ``needs_gradient`` does not have one entry per input, or ``frozen`` names a parameter that does not exist.
         ShapeError, DtypeError
             An array does not fit its input.
         """
@@ -503,7 +505,7 @@ class Net:
             workspace.refresh(versions)
             results, tape, updates = plan.run_forward(workspace, xs, arrays, step or 0)
             if updates:
-                with self._lock:  # all running statistics of a pass, or none
+                with self._lock:  # the running statistics of a pass are updated all together or not at all
                     for name, array in updates.items():
                         self.buffers[name] = array
             if mode.backward:
@@ -521,9 +523,9 @@ class Net:
         arrays: Mapping[str, NDArray[Any]],
         versions: Mapping[str, Any],
     ) -> list[NDArray[Any]]:
-        """The results of a large batch, made a few images at a time."""
+        """The results of a large batch, computed a few images at a time."""
         results = [whole.empty_result(value) for value in whole.results]
-        taken = {}  # pieces come in two sizes at most
+        taken = {}  # pieces have at most two sizes
         try:
             for first, last in whole.cuts():
                 piece = [x[first:last] for x in xs]
@@ -577,7 +579,7 @@ class Net:
         Raises
         ------
         ShapeError
-            It does not fit, or is empty but for the number of images.
+            It does not fit, or an extent other than the number of images is 0.
         """
         expected = row.given(row.shape)
         fits = len(shape) == len(expected) and all(
@@ -596,7 +598,9 @@ class Net:
     # ── Plans ──
 
     def _plan(self, shapes: tuple[tuple[int, ...], ...], mode: Mode) -> Any:
-        """The plan for inputs of ``shapes``, made where there is none; old ones go when they are many or large."""
+        """The plan for inputs of ``shapes``, created if there is none; the oldest are dropped when there are too many
+        or they are too large.
+        """
         key = (shapes, mode)
         with self._lock:
             plan = self._plans.get(key)
@@ -616,8 +620,8 @@ class Net:
     # ── New nets from it ──
 
     def with_outputs(self, *names: str) -> Net:
-        """A new net with these weights that returns what the nodes called ``names`` make; what they do not need is left
-        out.
+        """A new net with these weights that returns the values of the nodes called ``names``; nodes that these do not
+        need are left out.
 
         A feature extractor (``net.with_outputs("average")``), or a net without its auxiliary classifiers.
 
@@ -629,12 +633,12 @@ class Net:
         Returns
         -------
         Net
-            A net with arrays of its own.
+            A net with its own arrays.
 
         Raises
         ------
         GraphError
-            No name is given, or no node has it; the error says the nearest one.
+            No name is given, or no node has it; the error suggests the nearest one.
 
         Examples
         --------
@@ -646,26 +650,25 @@ class Net:
         return self._rebuilt(surgery.with_outputs(self.graph, *names))
 
     def with_classes(self, classes: int, seed: int = 0, freeze: bool = False) -> Net:
-        """A new net with these weights and fresh classifiers for ``classes`` classes, to be fine-tuned.
+        """A new net with these weights and newly initialised classifiers for ``classes`` classes, for fine-tuning.
 
-        The classifier is the last ``linear`` or ``conv`` before an output, to which a lone way leads through operators
-        that keep the number of channels (activations, poolings, softmax, dropout). Each of several outputs gets a fresh
-        one.
+        The classifier is the last ``linear`` or ``conv`` before an output, followed only by operators that keep the
+        number of channels (activations, poolings, softmax, dropout). Each output gets a new one.
 
         Parameters
         ----------
         classes : int
             The number of classes.
         seed : int, default 0
-            Of the fresh weights.
+            Of the new weights.
         freeze : bool, default False
-            True: the classifiers alone are trained. All other parameters are in ``frozen``, and batch normalisation and
-            dropout before them run as outside training.
+            True: only the classifiers are trained. All other parameters are in ``frozen``, and batch normalisation and
+            dropout before them run in inference mode.
 
         Returns
         -------
         Net
-            A net with arrays of its own; "classes" is removed from its metadata.
+            A net with its own arrays; "classes" is removed from its metadata.
 
         Raises
         ------
@@ -689,35 +692,35 @@ class Net:
         return made
 
     def to_fully_convolutional(self, size: int | Sequence[int] | None = None, average: bool = False) -> Net:
-        """A new net whose linear layers are convolutions: on larger images it makes a map of scores per class.
+        """A new net whose linear layers are convolutions: on larger images it returns a map of scores per class.
 
-        The first ``linear`` after ``flatten`` becomes a convolution as large as the image that was flattened, the
-        following ones 1×1 convolutions; activations, dropout and the like may stand between. At the size of the
-        training the scores are the same, in the shape (N, classes, 1, 1); on larger images they are those of every
+        The first ``linear`` after ``flatten`` becomes a convolution whose kernel covers the flattened image, the
+        following ones 1×1 convolutions; activations, dropout and similar operators may lie between them. At the
+        training size the scores are the same, with shape (N, classes, 1, 1); on larger images they are those of every
         window of that size.
 
-        Global average pooling with nothing but linear layers after it changes places with them: the mean of the map is
-        the score, at any size. With activations after it, it becomes a pooling window as large as the features at
+        Global average pooling followed only by linear layers is exchanged with them: the mean of the map is the score,
+        at any size. If activations follow, it becomes average pooling with a window as large as the features at
         ``size``. (Long, Shelhamer & Darrell 2015, arXiv:1411.4038, section 3.1; Lin, Chen & Yan 2014, arXiv:1312.4400,
         section 3.2.)
 
         Parameters
         ----------
         size : int or sequence of int, optional
-            The size of the training, for nets that leave it open.
+            The training size, for nets that leave it open.
         average : bool, default False
             True: the new net returns the mean of the map, (N, classes), for images of any size.
 
         Returns
         -------
         Net
-            A net with arrays of its own, for images of any size.
+            A net with its own arrays, for images of any size.
 
         Raises
         ------
         GraphError
-            What follows a flattened image is not the same at every place of a map, an output is the flattened image
-            itself, or the size of the training is open and not given.
+            An operator after the flattened image does not act on each position of a map by itself, an output is the
+            flattened image, or the training size is open and not given.
 
         Examples
         --------
@@ -732,12 +735,12 @@ class Net:
         return self._rebuilt(surgery.to_fully_convolutional(self.graph, self.parameters, size, average))
 
     def to_fully_connected(self, size: int | Sequence[int] | None = None) -> Net:
-        """A new net whose last convolutions are linear layers, for images of one ``size`` (the net's own, where it
-        fixes one).
+        """A new net whose last convolutions are linear layers, for images of one ``size`` (the net's own if it is
+        fixed).
 
-        A convolution that sees all of its input at that size, without padding, becomes ``linear`` after ``flatten``,
-        and the 1×1 convolutions after it become linear; the output's axes of extent 1 go. 1×1 convolutions whose map is
-        averaged change places with the average and become linear, at any size. The reverse of
+        A convolution whose kernel covers its whole input at that size, without padding, becomes ``linear`` after
+        ``flatten``, and the 1×1 convolutions after it become linear; the output's axes of extent 1 are removed. 1×1
+        convolutions whose map is averaged are exchanged with the average and become linear, at any size. The reverse of
         :meth:`to_fully_convolutional`.
 
         Parameters
@@ -748,7 +751,7 @@ class Net:
         Returns
         -------
         Net
-            A net with arrays of its own.
+            A net with its own arrays.
 
         Raises
         ------
@@ -767,7 +770,7 @@ class Net:
         return self._rebuilt(surgery.to_fully_connected(self.graph, self.parameters, size))
 
     def _rebuilt(self, operation: Operation, seed: int | None = None) -> Net:
-        """The net after ``operation``: what it holds no new arrays for keeps those of this net, what is fresh is drawn."""
+        """The net after ``operation``: arrays that it does not replace are those of this net, new ones are initialised."""
         structure = Graph.from_description(operation.description).structure()
         known = {**self.parameters, **self.buffers, **operation.arrays}
         drawn = {owned.name for node in structure.nodes if node.path in operation.fresh for owned in node.owned}
@@ -788,11 +791,10 @@ class Net:
             made.output_kind = self.stated_kinds
         return made
 
-    # ── Looking at it ──
+    # ── Inspection ──
 
     def summary(self, *input_shapes: Any) -> Summary:
-        """What the net does with inputs of these shapes: a table of nodes with shapes, parameters, multiply-adds,
-        receptive fields.
+        """A table of the nodes for inputs of these shapes: output shapes, parameters, multiply-adds, receptive fields.
 
         Parameters
         ----------
@@ -819,9 +821,10 @@ class Net:
         training: bool = False,
         progress: Callable[[int, int, str], object] | None = None,
     ) -> Profile:
-        """Where the time goes: a :class:`profile.Profile`, per node milliseconds, GFLOP/s, share of the peak, bytes.
+        """Where the time is spent: a :class:`profile.Profile` with milliseconds, GFLOP/s, fraction of the peak and
+        bytes per node.
 
-        Parameters and state stay as they are.
+        Parameters and buffers are unchanged.
 
         Parameters
         ----------
@@ -830,7 +833,7 @@ class Net:
         rounds : int, default 15
             The number of passes; times are their medians.
         training : bool, default False
-            True: forward and backward passes in training mode, else forward passes.
+            True: forward and backward passes in training mode; otherwise forward passes.
         progress : callable, optional
             ``progress(done, total, what)``, called before each pass.
 
@@ -848,15 +851,15 @@ class Net:
         return profile(self, shapes, integer("profile", "rounds", rounds, 1), bool(training), progress)
 
     def algorithms(self, *input_shapes: Any, training: bool = False) -> Choices:
-        """How each node that has a choice is computed, and why: a :class:`profile.Choices` with the costs of each
-        algorithm.
+        """Which algorithm computes each node, where there is a choice, and why: a :class:`profile.Choices` with the
+        cost of each.
 
         Parameters
         ----------
         *input_shapes : tuple of int
             As for :meth:`summary`.
         training : bool, default False
-            Whether it is for forward and backward passes together, else for forward passes.
+            Whether for forward and backward passes together; otherwise for forward passes.
 
         Returns
         -------
@@ -877,18 +880,18 @@ class Net:
         rounds: int = 7,
         progress: Callable[[int, int, str], object] | None = None,
     ) -> Table:
-        """Measure the algorithms on inputs of these shapes and keep the fastest in ``net.tuned``; return a table of
+        """Measure the algorithms on inputs of these shapes and store the fastest in ``net.tuned``; return a table of
         times.
 
-        What other shapes have been tuned for is kept. Results of tuned nets differ by rounding from those of others, as
-        results of algorithms do.
+        Choices for other shapes are kept. Results of a tuned net differ from those of an untuned one by rounding, as
+        those of different algorithms do.
 
         Parameters
         ----------
         *input_shapes : tuple of int
             As for :meth:`summary`.
         training : bool, default False
-            Whether it is for forward and backward passes together, else for forward passes.
+            Whether for forward and backward passes together; otherwise for forward passes.
         rounds : int, default 7
             The number of passes with each algorithm.
         progress : callable, optional
@@ -904,7 +907,7 @@ class Net:
         ShapeError
             A shape does not fit its input, or leaves the size open.
         SettingError
-            The net is ``exact``, which leaves no choice.
+            The net is ``exact`` and therefore has no choice.
         """
         shapes = self._shapes("tune", input_shapes)
         rounds = integer("tune", "rounds", rounds, 1)
@@ -913,7 +916,7 @@ class Net:
         return table
 
     def _tune_once(self, shapes: tuple[tuple[int, ...], ...], training: bool) -> None:
-        """Measure what ``tuned`` leaves open, at the first call on ``shapes``."""
+        """Measure the calls that ``tuned`` does not contain, at the first call on ``shapes``."""
         met = (shapes, training, cpu.target())
         with self._lock:
             new = met not in self._met
@@ -931,7 +934,7 @@ class Net:
         self._tuned = choices if isinstance(choices, Tuning) else Tuning(choices)
 
     def _shapes(self, place: str, input_shapes: Any) -> tuple[tuple[int, ...], ...]:
-        """Shapes for all inputs, checked, from those that were given: (1, 3, 224, 224), one per input, or none."""
+        """Shapes for all inputs, checked, from the arguments: (1, 3, 224, 224), one per input, or none."""
         rows = self.graph.inputs
         if len(input_shapes) == 1 and len(rows) > 1 and input_shapes[0] and hasattr(input_shapes[0][0], "__len__"):
             input_shapes = tuple(input_shapes[0])
@@ -952,14 +955,14 @@ class Net:
         return tuple(shapes)
 
     def draw(self, path: FilePath | None = None, input_shape: Sequence[Any] | None = None) -> str:
-        """An SVG drawing of the graph, branches side by side: the text of the file, also written to ``path`` if given.
+        """An SVG drawing of the graph, returned as text and written to ``path`` if given.
 
         Parameters
         ----------
         path : str or path, optional
             The file to write.
         input_shape : tuple of int, or sequence of these, optional
-            With it every box says the shape of what it makes; by default one image, where the graph fixes the size.
+            If given, every box shows its output shape; by default that for one image, if the graph fixes the size.
 
         Returns
         -------
@@ -986,22 +989,22 @@ class Net:
     def _repr_html_(self) -> str:
         return drawing.page(self.graph, repr(self))
 
-    # ── Keeping it ──
+    # ── Saving ──
 
     def save(self, path: FilePath) -> None:
-        """Write graph, parameters, state and metadata to one file, atomically; ``cnncore.load`` brings the net back.
+        """Write graph, parameters, buffers and metadata to one file, atomically; ``cnncore.load`` reads it.
 
         The file is a safetensors file: other tools can read the arrays by name.
 
         Parameters
         ----------
         path : str or path
-            The file; one that is there is replaced.
+            The file; an existing one is replaced.
 
         Raises
         ------
         SettingError
-            The metadata hold something else than plain values (JSON), or the net exceeds the limits of a model file.
+            The metadata contain other than plain values (JSON), or the net exceeds the limits of a model file.
         FileWriteError
             The file cannot be written.
         """
@@ -1030,7 +1033,7 @@ class Net:
 
 
 def checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
-    """float32 or float64 as numpy knows it."""
+    """float32 or float64 as a NumPy dtype."""
     try:
         found = np.dtype(dtype)
     except TypeError:
@@ -1041,9 +1044,9 @@ def checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
 
 
 class Watched:
-    """What a backward pass reads of arrays that others may change: parameters, state, inputs that are no real numbers.
+    """Arrays that a backward pass reads and that others may change: parameters, buffers, integer and boolean inputs.
 
-    Most parameters are known to be as they were because nobody has asked for them; the others are fingerprinted.
+    Most parameters are known to be unchanged because they have not been accessed; the others are fingerprinted.
     """
 
     def __init__(
@@ -1062,7 +1065,7 @@ class Watched:
         self._prints = Fingerprints(self._arrays.values(), WATCHED_BYTES)
 
     def check(self) -> None:
-        """Raise an error that names the array, if one of them was changed in place."""
+        """Raise an error that names the array if one of them was modified in place."""
         for number, name in enumerate(self._arrays):
             if self._may_have_changed(name) and self._prints.changed(number):
                 raise ArrayChangedError(
@@ -1080,14 +1083,14 @@ class Watched:
 class Backward:
     """The backward pass of one forward pass: ``dx = backward(dy)``, then ``backward.gradients`` by parameter name.
 
-    Made by :meth:`Net.with_backward`, which gives it what it takes.
+    Created by :meth:`Net.with_backward`.
 
     Parameters
     ----------
     plan : Plan
         The plan of the forward pass.
     workspace : Workspace
-        The memory that the forward pass ran in.
+        The memory in which the forward pass ran.
     tape : object
         What the nodes of the forward pass saved.
     net : Net
@@ -1112,14 +1115,16 @@ class Backward:
         self.gradients: MutableMapping[str, NDArray[Any]] = {}
 
     def __call__(self, *dys: ArrayLike | None, gradients: MutableMapping[str, NDArray[Any]] | None = None) -> Any:
-        """Gradients of the inputs for which they were asked, a lone one bare; None where none was asked for.
+        """Gradients of the inputs that need one, as a tuple unless there is one input; None where ``needs_gradient`` is
+        False.
 
         Parameters
         ----------
         *dys : array or None
             The gradient of each output, of its shape and in the net's dtype; None stands for zeros.
         gradients : dict of str to array, optional
-            Receives the gradients of the parameters: in the arrays it holds, new ones for the others.
+            Receives the gradients of the parameters: written into the arrays that it contains, new arrays for the
+            others.
 
         Returns
         -------
@@ -1129,18 +1134,18 @@ class Backward:
         Raises
         ------
         GraphError
-            It has run, and the pass was made with ``repeatable=False``.
+            It has already run, and the pass was made with ``repeatable=False``.
         ShapeError, DtypeError
             The number, a shape or a dtype of ``dys`` or ``gradients`` is wrong.
         SettingError
-            ``gradients`` is no dict.
+            ``gradients`` is not a dict.
         ArrayChangedError
             An array that backward reads was changed in place since the forward pass.
         """
         plan, workspace = self._plan, self._workspace
         if workspace is None:
             raise GraphError(
-                "backward: it has run; its memory was let go because the pass was made with repeatable=False"
+                "backward: it has already run; its memory was released because the pass was made with repeatable=False"
             )
         if len(dys) != len(self._names):
             raise ShapeError(
@@ -1152,7 +1157,7 @@ class Backward:
             self._check_destinations(gradients)
         self.gradients = {} if gradients is None else gradients
         once = not plan.mode.repeatable
-        if once:  # whatever happens now, the pass is over
+        if once:  # even if an error follows, the pass is over
             self._workspace = None
         try:
             dxs = plan.run_backward(workspace, self._tape, checked, self.gradients)
@@ -1167,7 +1172,7 @@ class Backward:
         return dxs[0] if len(dxs) == 1 else tuple(dxs)
 
     def _check_destinations(self, gradients: MutableMapping[str, NDArray[Any]]) -> None:
-        """Raise unless the arrays in ``gradients`` are such that the parameters' gradients can be written into them."""
+        """Raise unless the parameters' gradients can be written into the arrays in ``gradients``."""
         if not isinstance(gradients, MutableMapping):
             raise SettingError(
                 f"backward: gradients is {type(gradients).__name__}; expected a dict, parameter name → array"

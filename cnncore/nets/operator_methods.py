@@ -1,4 +1,4 @@
-"""The operators as methods of a graph, made from their schemas when they are asked for: no operator is named here.
+"""The operators as methods of a graph, created from their schemas on access: no operator is named here.
 
 operator_methods.pyi, for type checkers and editors, is written from the same schemas by tools/generate.py.
 """
@@ -11,7 +11,7 @@ __all__ = ["OperatorMethods"]
 
 
 class OperatorMethods:
-    """What gives a graph a method for every operator and every grid; the methods call its ``apply``."""
+    """Gives a graph a method for every operator and every grid; the methods call its ``apply``."""
 
     def __getattr__(self, name):
         if name in OPS:
@@ -23,14 +23,14 @@ class OperatorMethods:
         op = find(name)  # of a grid, or written in Python
         if op is not None:
             return method_of(self, op)
-        raise AttributeError(unknown_name("graph", "operator", name, [*OPS, "input", "output", "scope", "build"]))
+        raise AttributeError(unknown_name("graph", "operator", name, [n for n in dir(self) if n[0] != "_"]))
 
     def __dir__(self):
         return sorted({*super().__dir__(), *OPS, *GRIDS})
 
 
 def method_of(graph, op):
-    """``graph.apply`` bound to an operator, with the operator's name, signature and text."""
+    """``graph.apply`` bound to an operator, with the operator's name, signature and docstring."""
 
     def method(*arguments, name=None, activation=None, **settings):
         return graph.apply(op, *arguments, name=name, activation=activation, **settings)
@@ -42,7 +42,7 @@ def method_of(graph, op):
 
 
 def method_of_grid(graph, grid):
-    """``graph.apply`` of the operator that a grid makes of what its ``choices`` are set to."""
+    """``graph.apply`` of the operator that a grid yields for given values of its ``choices``."""
 
     def method(*arguments, name=None, activation=None, **settings):
         chosen = {choice: settings.pop(choice) for choice in grid.choices if choice in settings}

@@ -2,16 +2,12 @@
 
 from typing import Any, Literal, overload
 
-from numpy.typing import DTypeLike
-
-from .graph import Value
-from .net import Net
+from .value import Value
 
 __all__ = ["OperatorMethods"]
 
 class OperatorMethods:
     def __dir__(self) -> list[str]: ...
-    def build(self, seed: int | None = 0, dtype: DTypeLike = 'float32', tune: bool = False) -> Net: ...
     def conv(self, x: Value, channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1, algorithm: Literal['direct', 'auto', 'winograd', 'winograd_2x2', 'winograd_4x2', 'winograd_4x4', 'definition'] = 'direct', padding_mode: Literal['zeros', 'reflect', 'replicate', 'circular'] = 'zeros', bias: bool = True, initial: Any = 'he', *, name: str | None = None, activation: str | None = None) -> Value: ...
     def conv_transpose(self, x: Value, channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1, algorithm: Literal['direct', 'auto', 'winograd', 'winograd_2x2', 'winograd_4x2', 'winograd_4x4', 'definition'] = 'direct', bias: bool = True, initial: Any = 'he', *, name: str | None = None, activation: str | None = None) -> Value: ...
     def depthwise_conv(self, x: Value, kernel_size: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, algorithm: Literal['direct', 'auto', 'winograd', 'winograd_2x2', 'winograd_4x2', 'winograd_4x4', 'definition'] = 'direct', padding_mode: Literal['zeros', 'reflect', 'replicate', 'circular'] = 'zeros', multiplier: int = 1, bias: bool = True, initial: Any = 'he', *, name: str | None = None, activation: str | None = None) -> Value: ...

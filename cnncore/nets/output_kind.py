@@ -1,6 +1,6 @@
 """The kind of a net's outputs, derived from its structure: scores of classes, probabilities, maps, plain numbers.
 
-    logits                      scores of classes (N, K) without bounds: what softmax takes
+    logits                      unnormalised scores of classes (N, K), the input of softmax
     probabilities               of exclusive classes: they sum to 1 along axis 1
     log_probabilities           their logarithms
     independent_probabilities   of independent labels, one each: sigmoid
@@ -35,28 +35,29 @@ KINDS = (
     "integers",
     "booleans",
 )
-CLASS_KINDS = KINDS[:3]  # axis 1 counts classes of which one is right
+CLASS_KINDS = KINDS[:3]  # axis 1 is that of mutually exclusive classes
 KIND_OF_ROLE = {"index": "integers", "mask": "booleans"}
 
-# Operator → what it makes of numbers. Those of classes along its axis; sigmoids of each number.
+# Operator → the kind of its output: distributions over classes along its axis; sigmoids elementwise.
 OF_CLASSES = {
     **dict.fromkeys(("softmax", "softmin", "sparsemax", "hardmax"), "probabilities"),
     "log_softmax": "log_probabilities",
 }
 OF_EACH = dict.fromkeys(("sigmoid", "hard_sigmoid", "sparse_sigmoid"), "independent_probabilities")
-# Functions whose loss is computed from what they are taken of, without rounding on the way.
+# Functions whose loss is computed from their input, which avoids their rounding.
 OF_SCORES = ("softmax", "log_softmax", "sigmoid")
 
 SAME_NUMBERS = ("identity", "flatten", "reshape", "squeeze", "unsqueeze")  # in the same order
 STILL_PROBABILITIES = ("global_avg_pool", "relu", "hard_tanh", "clipped_relu", "fake_quantize")  # bounds, means, steps
 PARTS = ("slice", "split", "gather")
 PAIRWISE = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "power")
-MOST_STEPS = 100  # back from an output; files could have more without end
+MOST_STEPS = 100  # steps back from an output; files could contain arbitrarily many
 
 
 class Output(NamedTuple):
-    """An output of a net: its kind, the name of its last function, and the number of the value of which that is taken, where a
-    loss can begin there: see OF_SCORES. ``shape`` is what those scores are reshaped to, with one open extent beside N at most.
+    """An output of a net: its kind, the name of its last function, and the number of that function's input if a loss
+    can be computed from it (see OF_SCORES). ``shape`` is the shape those scores are reshaped to, with at most one open
+    extent besides N.
     """
 
     kind: str
@@ -66,7 +67,7 @@ class Output(NamedTuple):
 
 
 def checked_kind(place: str, kind: str) -> str:
-    """``kind``, if there is one of that name."""
+    """``kind``, after checking that it is one."""
     if kind not in KINDS:
         raise SettingError(f"{place}: {kind!r} is not a kind of output; choose one of {', '.join(KINDS)}")
     return kind
@@ -79,7 +80,7 @@ def outputs_of(structure: Structure, dtype: DTypeLike) -> tuple[Output, ...]:
 
 
 def output_of(structure: Structure, shapes: Sequence[Any], value: int) -> Output:
-    """The :class:`Output` that the value of this number is."""
+    """The :class:`Output` of the value with this number."""
     if structure.roles[value] != "real":
         return Output(KIND_OF_ROLE[structure.roles[value]])
     found = last_function(structure, shapes, value) or joined(structure, shapes, value)
@@ -90,11 +91,13 @@ def plain_kind(shape: tuple[int | None, ...]) -> str:
     """The kind of unbounded outputs."""
     if set(shape[2:]) - {1}:
         return "maps"
-    return "values" if len(shape) < 2 or shape[1] == 1 else "logits"  # softmax of a lone number is 1
+    return "values" if len(shape) < 2 or shape[1] == 1 else "logits"  # softmax over one number is 1
 
 
 def last_function(structure: Structure, shapes: Sequence[Any], value: int) -> Output | None:
-    """The :class:`Output` of a value that softmax, sigmoid or the like made, whatever passes it on; None for others."""
+    """The :class:`Output` of a value that comes from softmax, sigmoid or the like, possibly through operators that keep
+    its values; None for others.
+    """
     last, exact = value, True
     for _ in range(MOST_STEPS):
         number = value - len(structure.inputs)
@@ -119,18 +122,18 @@ def last_function(structure: Structure, shapes: Sequence[Any], value: int) -> Ou
     kind, axis = OF_CLASSES[name], node.op.full_settings(node.settings)["axis"]
     if along_classes(shapes[value], axis, shapes[last]):
         return Output(kind, name, *begins)
-    # Some of the classes' probabilities, or along another axis: they do not add up to 1 along axis 1.
+    # Probabilities of some of the classes, or along another axis: they do not sum to 1 along axis 1.
     return Output("independent_probabilities" if kind == "probabilities" else "values", name)
 
 
 def along_classes(shape: tuple[int | None, ...], axis: int, made: tuple[int | None, ...]) -> bool:
-    """Whether what lies along ``axis`` of ``shape`` lies along axis 1 of ``made``, the same numbers in the same order."""
+    """Whether axis ``axis`` of ``shape`` is axis 1 of ``made`` after reshaping."""
     axis %= len(shape)
     return axis > 0 and len(made) > 1 and set(shape[1:axis]) <= {1} and shape[axis] == made[1]
 
 
 def joined(structure: Structure, shapes: Sequence[Any], value: int) -> Output | None:
-    """The :class:`Output` of what joins nothing but probabilities; None for other values."""
+    """The :class:`Output` of a value that combines only probabilities; None for other values."""
     number = value - len(structure.inputs)
     node = None if number < 0 else structure.nodes[number]
     if node is None or node.op.name not in ("concat", *PAIRWISE):

@@ -16,8 +16,8 @@ from ..errors import ShapeError, unknown_name
 class Arrays(MutableMapping[str, NDArray[Any]]):
     """Arrays by name: the names, shapes and dtypes are fixed.
 
-    ``arrays[name] = numbers`` copies the numbers into a new array; editing ``arrays[name]`` in place works as well: whoever
-    takes an array out may be editing it for as long as it is referred to (see :meth:`versions`).
+    ``arrays[name] = numbers`` copies the numbers into a new array; editing ``arrays[name]`` in place works as well: an
+    array that was accessed may be modified for as long as there is a reference to it (see :meth:`versions`).
     """
 
     def __init__(self, what: str, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -26,7 +26,7 @@ class Arrays(MutableMapping[str, NDArray[Any]]):
         self._taken = dict.fromkeys(arrays, 0)  # how often each was handed out or replaced
 
     def versions(self) -> dict[str, int | None]:
-        """Name → a number that is the same as before only if the array is; None while somebody else refers to the array."""
+        """Name → a number that is unchanged only if the array is; None while there are other references to the array."""
         taken = self._taken
         return {
             name: taken[name] if count == REFERENCES_OF_ONE_DICT else None
@@ -34,7 +34,7 @@ class Arrays(MutableMapping[str, NDArray[Any]]):
         }
 
     def may_have_changed(self, name: str, version: int | None) -> bool:
-        """Whether an array may be another one than when :meth:`versions` gave ``version`` for it."""
+        """Whether an array may have changed since :meth:`versions` returned ``version`` for it."""
         return version is None or self._taken[name] != version
 
     def __getitem__(self, name: str) -> NDArray[Any]:
@@ -72,4 +72,4 @@ def references(arrays: Mapping[str, NDArray[Any]]) -> dict[str, int]:
     return {name: sys.getrefcount(array) for name, array in arrays.items()}
 
 
-REFERENCES_OF_ONE_DICT = references({"x": np.empty(1)})["x"]  # nobody else can be editing the array
+REFERENCES_OF_ONE_DICT = references({"x": np.empty(1)})["x"]  # nobody else holds a reference

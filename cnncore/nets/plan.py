@@ -1,21 +1,21 @@
 """Plans: everything about running a net on inputs of one shape that does not depend on the numbers.
 
-A plan is made in five phases, each a method of :class:`Plan`, in this order:
+A plan is made in five phases, each a method of :class:`Plan`:
 
     infer        every node's call is checked and described with the real extents
-    order        which nodes run when, forward and backward; which gradients anybody asks for
+    order        which nodes run when, forward and backward; which gradients are needed
     lifetimes    which steps read each value
-    buffers      where each value and gradient lies in one block of memory (the arena), reused as lifetimes allow
-    steps        what is done, one after the other
+    buffers      the position of each value and gradient in one block of memory (the arena), shared as lifetimes allow
+    steps        the sequence of operations
 
-Inside, images are channels last (channel stride 1, batch outermost): a join of channels is then a row of slices, which its
-branches write directly. Users' arrays are plain NCHW and are converted where they enter and where they leave.
+Inside a plan images are channels last (channel stride 1, batch outermost): a concatenation along channels then consists
+of slices, which its branches write directly. Users' arrays are plain NCHW and are converted on entry and exit.
 
-Time is counted in steps: 0 takes in the inputs, node i of n runs at step 1 + i, results leave at n + 1; gradients of the
-outputs enter at n + 2, node i runs backward at 2n + 2 − i, gradients of the inputs leave at 2n + 3.
+Time is counted in steps: inputs are read at step 0, node i of n runs at step 1 + i, results are returned at n + 1;
+gradients of the outputs enter at n + 2, node i runs backward at 2n + 2 − i, gradients of the inputs leave at 2n + 3.
 
-A :class:`Workspace` is a plan's arena with its arrays. It belongs to one call at a time; a second call at the same time gets
-another one. Nothing large is allocated once as many workspaces exist as calls run at the same time.
+A :class:`Workspace` is a plan's arena with its arrays. It belongs to one call at a time; a concurrent call gets another
+one. Nothing large is allocated once there are as many workspaces as concurrent calls.
 """
 
 import bisect
@@ -43,24 +43,24 @@ SEED_BITS = 31
 
 
 class Mode(NamedTuple):
-    """What a plan is made for besides the shapes."""
+    """What a plan depends on besides the shapes."""
 
     training: bool = False
     backward: bool = False
-    needs_gradient: tuple = ()  # per input: whether its gradient is asked for
-    repeatable: bool = True  # whether backward may run more than once: what it reads is then kept until the end
-    frozen: frozenset = frozenset()  # names of parameters whose gradients nobody asks for
+    needs_gradient: tuple = ()  # per input: whether its gradient is needed
+    repeatable: bool = True  # whether backward may run more than once: what it reads is then kept
+    frozen: frozenset = frozenset()  # names of parameters whose gradients are not needed
     kept: tuple = ()  # numbers of further values to be returned
-    target: str = ""  # the CPU target: what fuses may depend on it
-    exact: bool = False  # whether operators with a choice of algorithms compute directly instead of the cheapest way
-    tuned: object = ()  # what was measured to be the fastest way for some calls (tuning.py)
+    target: str = ""  # the CPU target: fusion may depend on it
+    exact: bool = False  # whether operators with a choice of algorithms use the direct one instead of the cheapest
+    tuned: object = ()  # the algorithms measured to be the fastest, for some calls (tuning.py)
 
 
 INFERENCE = Mode()
 
 
 class Buffer:
-    """Memory for one array: its logical shape, the first step that writes it, the last that reads it, where it lies."""
+    """Memory for one array: its logical shape, the first step that writes it, the last that reads it, its offset."""
 
     __slots__ = ("bytes", "first", "last", "offset", "shape")
 
@@ -75,7 +75,9 @@ class Buffer:
 
 
 class Place(NamedTuple):
-    """Where a value lies: a buffer, or a part of it; ``overwritten`` is the step at which something else is written there."""
+    """The location of a value: a buffer, or a part of it; ``overwritten`` is the step at which something else is
+    written there.
+    """
 
     buffer: Buffer
     index: tuple = ()  # type: ignore[assignment]  # not tuple's method of this name
@@ -89,8 +91,9 @@ class Place(NamedTuple):
 class PlannedForward(NamedTuple):
     """A step: run node number ``node``; ``arguments`` are the places of its values, ``owned`` (argument, name) pairs.
 
-    ``affine``: the nodes that multiply and shift the channels of what the node makes, whose numbers become part of its arrays.
-    A join without ``call`` only has ``copies``: the parts that their makers could not write in place.
+    ``affine``: the nodes that scale and shift the channels of the node's output, whose numbers are folded into its
+    arrays. A concatenation without ``call`` only has ``copies``: the parts that their producers could not write in
+    place.
     """
 
     node: int
@@ -100,9 +103,9 @@ class PlannedForward(NamedTuple):
     out: Place
     epilogue: object = None
     affine: tuple = ()
-    indices: tuple = ()  # (argument, number of the value beside which they were made)
+    indices: tuple = ()  # (argument, number of the value with which they were returned)
     copies: tuple = ()
-    redrawn: bool = False  # whether the call is described again for every training step, with a new seed
+    redrawn: bool = False  # whether every training step needs a new call, with another seed
 
 
 class PlannedBackward(NamedTuple):
@@ -114,7 +117,7 @@ class PlannedBackward(NamedTuple):
     written: tuple = ()  # (argument, place)
     added: tuple = ()  # (argument, place of what is added: a temporary or a part of dy, place it is added to)
     owned: tuple = ()  # (argument, name)
-    accumulates: bool = False  # the operator itself adds the gradient of its first array to what its place holds
+    accumulates: bool = False  # the operator itself accumulates the gradient of its first array
     join: bool = False
 
 
@@ -152,7 +155,7 @@ class Plan:
     # ── Phase 1: infer ──
 
     def infer(self, shapes):
-        """Every node's call with real extents, and which of them are joins."""
+        """Every node's call with actual extents, and which of them are concatenations."""
         self.calls, self.shapes = infer(self.structure, shapes, self.dtype, self.mode, self.seed)
         self.parts = [node.op.implementation.parts(call) for node, call in zip(self.nodes, self.calls, strict=True)]
 
@@ -167,7 +170,7 @@ class Plan:
                     self.consumers[value].append((number, argument))
         self.results = (*self.structure.outputs, *self.mode.kept)
 
-        # Integers and booleans lie outside the arena: they are no images, and have no gradient.
+        # Integers and booleans are outside the arena: they are not images, and have no gradient.
         self.real = [role == "real" for role in self.structure.roles]
         self.indexed = {
             value for node in self.nodes for _, value in node.indices if self.real[value]
@@ -193,19 +196,19 @@ class Plan:
             self.needs_gradient.append(tuple(needs_gradient))
             self.needed.append(any(needs_gradient))
 
-        self.fused_into = {}  # node -> the one before it that does its work while writing its y
-        self.affine, self.epilogues = {}, {}  # the node that does it -> lines that are part of its arrays; activation
+        self.fused_into = {}  # node -> the preceding node that computes it while writing y
+        self.affine, self.epilogues = {}, {}  # that node -> affine maps folded into its arrays; activation
         for number in range(len(self.nodes)):
             if number not in self.fused_into:
                 self.fuse_followers(number)
 
     def fuse_followers(self, number):
-        """Find what is done along with node ``number``: lines (batch normalisation in inference), then an activation."""
+        """Fuse with node ``number`` what follows: affine maps (batch normalisation in inference), then an activation."""
         implementation, call, last = self.nodes[number].op.implementation, self.calls[number], number
         while (following := self.lone_follower(last)) is not None:
             after, activation = self.nodes[following], self.calls[following]
             if (
-                self.takes_lines(number)
+                self.folds_affine_maps(number)
                 and after.op.implementation.is_affine(activation)
                 and len(after.owned) == sum(shape is not None for shape in activation.shapes[1:])
             ):
@@ -225,15 +228,15 @@ class Plan:
             last = following
 
     def lone_follower(self, number):
-        """The node whose first array is what node ``number`` makes, if nobody else sees that value."""
+        """The node whose first array is the output of node ``number``, if that output has no other use."""
         y = self.inputs + number
         if len(self.consumers[y]) != 1 or y in self.results or self.parts[number] is not None:
             return None
         ((following, argument),) = self.consumers[y]
         return following if argument == 0 else None
 
-    def takes_lines(self, number):
-        """Whether what follows a node may be part of its arrays: in inference, unless the order of operations is to be kept."""
+    def folds_affine_maps(self, number):
+        """Whether affine maps may be folded into a node's arrays: in inference, unless the net is ``exact``."""
         node, mode = self.nodes[number], self.mode
         owned = len(node.owned) > 0 and all(value is None for value in node.arguments[1:])
         inference = not (mode.training or mode.backward or mode.exact)
@@ -291,7 +294,7 @@ class Plan:
         return Place(buffer)
 
     def place_values(self):
-        """Last values first, so that a join's place is known when its branches ask for their part of it."""
+        """Last values first, so that the location of a concatenation is known before those of its branches."""
         self.places = [None] * len(self.shapes)
         last = {number: following for following, number in self.fused_into.items()}  # in running order
         absent = {self.inputs + n for pair in self.fused_into.items() for n in pair}.difference(
@@ -306,9 +309,11 @@ class Plan:
             self.places[value] = place
 
     def offered_place(self, value):
-        """A part of a join's place, or the place of an operator that may write over its input; None where neither is right.
+        """A part of a concatenation's location, or the location of the output of an operator that works in place; None
+        if neither is possible.
 
-        The one rule: a value may lie where something else is written at step t if all steps that read the value are before t.
+        The rule: a value may be stored where something else is written at step t if all steps that read the value are
+        before t.
         """
         reads = self.reads[value]
         for number, argument in self.consumers[value]:
@@ -334,8 +339,9 @@ class Plan:
     def place_gradients(self):
         """Gradients in reverse topological order.
 
-        The one place where gradients are summed: the first contribution to a value's gradient is written, every further one
-        is added. All contributions have arrived when the value's maker runs, because its consumers ran before it.
+        This is the only place where gradients are summed: the first contribution to a value's gradient is written,
+        further ones are added. All contributions are complete when the value's producer runs, because its consumers ran
+        before it.
         """
         self.gradient_places = [None] * len(self.shapes)
         self.backward_steps = []
@@ -356,11 +362,13 @@ class Plan:
                 self.gradient_places[value].buffer.use(self.end)
 
     def accumulates(self, number):
-        """Whether a node's operator adds to a gradient by itself, which saves a temporary array and two walks through memory."""
+        """Whether a node's operator accumulates a gradient itself, which saves a temporary array and two passes over
+        memory.
+        """
         return self.parts[number] is None and self.nodes[number].op.implementation.accumulates(self.calls[number])
 
     def gradient_step(self, number, dy):
-        """The backward step of a node, with places for the gradients of its values."""
+        """The backward step of a node, with locations for the gradients of its values."""
         node, needs_gradient, parts = self.nodes[number], self.needs_gradient[number], self.parts[number]
         step = self.backward_step(number)
         lone = sum(needs_gradient) == 1
@@ -399,7 +407,7 @@ class Plan:
     # ── Phase 5: steps ──
 
     def steps(self):
-        """What is done forward; the backward steps were found with their places."""
+        """The forward steps; the backward steps were created with their locations."""
         last = {number: following for following, number in self.fused_into.items()}
         self.forward_steps = []
         for number, node in enumerate(self.nodes):
@@ -412,7 +420,7 @@ class Plan:
             call = self.calls[number]
             if self.parts[number] is not None:
                 call = None
-                indices = self.parts[number]  # none for optional arrays that were left out
+                indices = self.parts[number]  # none for omitted optional arrays
                 parts = [(place, out.part(i)) for place, i in zip(arguments, indices, strict=False) if place]
                 copies = tuple((part, place) for place, part in parts if not lies_in(place, part))
                 if not copies:
@@ -442,9 +450,9 @@ class Plan:
     # ── Large batches ──
 
     def split_batch(self):
-        """In how many pieces inference takes the batch: as large as their values stay in the processor's cache.
+        """The number of pieces into which inference divides the batch: as large as values that stay in the cache allow.
 
-        A batch of sixteen pictures in eight pieces is quicker by a seventh than at once, and takes an eighth of the memory.
+        Sixteen images in eight pieces take a seventh less time than at once, and an eighth of the memory.
         """
         images = {shape[0] if shape else None for shape in self.shapes}
         if self.mode.backward or self.mode.training or len(images) > 1 or not images.isdisjoint((None, 0, 1)):
@@ -463,7 +471,7 @@ class Plan:
         return [(images * i // self.pieces, images * (i + 1) // self.pieces) for i in range(self.pieces)]
 
     def empty_result(self, value):
-        """An array for one value of a net, that the caller may keep."""
+        """A new array for one value of a net, which the caller may keep."""
         return np.empty(self.shapes[value], ROLE_DTYPES.get(self.structure.roles[value], self.dtype))
 
     # ── Workspaces ──
@@ -476,7 +484,7 @@ class Plan:
         return Workspace(self)
 
     def give(self, workspace):
-        """The call is over: the next one may have its workspace."""
+        """Return a workspace at the end of a call, for the next one."""
         with self.lock:
             if len(self.spare) < MOST_SPARE_WORKSPACES:
                 self.spare.append(workspace)
@@ -484,13 +492,14 @@ class Plan:
     # ── Running ──
 
     def run_forward(self, workspace, xs, owned_arrays, training_step, results=None, clock=iter):
-        """(results, tape, updates): fresh plain arrays, what backward needs per node, and state after this training step.
+        """(results, tape, updates): new plain arrays, what backward needs per node, and the buffers after this training
+        step.
 
         ``results``, where given, are arrays of the caller for the results. The workspace is fresh (:meth:`Workspace.refresh`).
-        ``clock`` hands out the steps one by one: who wants to know how long they take sees there when the next one is asked
-        for (profile.py).
+        ``clock`` yields the steps one by one, so that a profiler sees when the next one is requested (profile.py).
         """
-        # indices: arrays of integers and booleans, by the number of their value or of that beside which they were made
+        # indices: arrays of integers and booleans, by the number of their value or of that with which they were
+        # returned
         tape, updates, indices = {}, {}, {}
         keep = self.mode.backward
         for value, (row, view, x) in enumerate(zip(self.structure.inputs, workspace.inputs, xs, strict=True)):
@@ -544,9 +553,10 @@ class Plan:
         return results, tape, updates
 
     def run_backward(self, workspace, tape, dys, gradients, clock=iter):
-        """Gradients of the inputs that need one, as fresh plain arrays; those of parameters are put into ``gradients`` by name.
+        """Gradients of the inputs that need one, as new plain arrays; those of parameters are put into ``gradients`` by
+        name.
 
-        Arrays that ``gradients`` already holds are written, so that they can be reused from step to step.
+        Arrays that ``gradients`` already contains are overwritten, so that they can be reused from step to step.
         """
         for view, dy in zip(workspace.dys, dys, strict=True):
             if view is not None and dy is None:
@@ -591,7 +601,7 @@ def infer(structure, shapes, dtype, mode=INFERENCE, seed=0):
 
 
 def described(structure, number, shapes, dtype, mode, seed, step):
-    """The call of a node: training, algorithm and seed belong to the net unless the graph has fixed them."""
+    """The call of a node: training, algorithm and seed are those of the net unless the graph fixes them."""
     node, training = structure.nodes[number], mode.training
     settings = {**node.op.layer.training, **node.settings} if training else dict(node.settings)
     if "training" in node.op.settings:
@@ -606,7 +616,7 @@ def described(structure, number, shapes, dtype, mode, seed, step):
     arrays = [None if value is None else shapes[value] for value in node.arguments]
     for owned in node.owned:
         arrays[owned.argument] = owned.shape
-    for argument, value in node.indices:  # those of a node have the shape of its value
+    for argument, value in node.indices:  # indices of a node have the shape of its value
         arrays[argument] = shapes[value]
     try:
         call = node.op.infer(tuple(arrays), dtype, settings)
@@ -631,7 +641,7 @@ def lies_in(place, other):
 
 
 def lay_out(buffers):
-    """Offsets for all buffers, the largest first, each as low as those alive at the same time allow; returns the size."""
+    """Assign offsets to all buffers, largest first, each as low as those alive at the same time allow; return the size."""
     total = 0
     placed = []
     for buffer in sorted(buffers, key=lambda b: (-b.bytes, b.first, b.last)):
@@ -649,9 +659,9 @@ def lay_out(buffers):
 
 
 class Folded:
-    """The arrays of a node with the lines after it, y → scale · y + shift, as part of them.
+    """The arrays of a node with the affine maps after it, y → scale · y + shift, folded into them.
 
-    Once the node has packed them, the arrays that are as large as the weights are given up.
+    Once the node has packed them, the arrays that are as large as the weights are released.
     """
 
     def __init__(self, plan, step, packed):
@@ -667,13 +677,13 @@ class Folded:
         self.made = None  # argument → array
 
     def refresh(self):
-        """An array that they are made from has changed."""
+        """Forget them: an array from which they are computed has changed."""
         self.made = None
         if self.packed is not None:
             self.packed.refresh()
 
     def arrays(self, arrays, owned_arrays):
-        """``arrays`` of the node with the lines in them; ``owned_arrays`` has those of the lines."""
+        """``arrays`` of the node with the affine maps folded in; ``owned_arrays`` has those of the maps."""
         if self.made is None:
             folded = arrays
             for implementation, call, names in self.affine:
@@ -681,7 +691,8 @@ class Folded:
                     call, [None if name is None else owned_arrays[name] for name in names]
                 )
                 folded = self.implementation.fold_affine(self.call, folded, scale, shift)
-            # None of the net's own arrays is kept: who refers to one may be changing it (net.Arrays.versions).
+            # None of the net's own arrays is kept: a further reference would mean that it may change
+            # (parameters.Arrays.versions).
             self.made = {i: f for i, (a, f) in enumerate(zip(arrays, folded, strict=True)) if f is not a}
         elif getattr(self.packed, "filled", False):
             self.made = {i: f for i, f in self.made.items() if f.ndim == 1}
@@ -690,7 +701,7 @@ class Folded:
 
 @dataclass(slots=True)
 class ForwardStep:
-    """A :class:`PlannedForward` in a workspace: arrays in place of the places."""
+    """A :class:`PlannedForward` in a workspace: with arrays instead of locations."""
 
     node: int
     implementation: object
@@ -699,7 +710,7 @@ class ForwardStep:
     owned: tuple
     indices: tuple
     out: object
-    options: dict  # arguments of the implementation's forward that only a plan gives
+    options: dict  # further arguments of the implementation's forward, which only plans pass
     folded: object  # the :class:`Folded` arrays of the node, or None
     copies: list
     redrawn: bool
@@ -707,7 +718,7 @@ class ForwardStep:
 
 @dataclass(slots=True)
 class BackwardStep:
-    """A :class:`PlannedBackward` in a workspace: arrays in place of the places."""
+    """A :class:`PlannedBackward` in a workspace: with arrays instead of locations."""
 
     node: int
     implementation: object
@@ -716,12 +727,12 @@ class BackwardStep:
     written: list
     added: list
     owned: tuple
-    options: dict  # arguments of the implementation's backward that only a plan gives
+    options: dict  # further arguments of the implementation's backward, which only plans pass
     join: bool
 
 
 class Arena:
-    """One block of memory, and the arrays at the places in it."""
+    """One block of memory, and arrays at locations in it."""
 
     def __init__(self, size, dtype):
         self.memory, self.dtype = np.empty(size + ALIGNMENT, np.uint8), dtype
@@ -729,7 +740,7 @@ class Arena:
         self.arrays = {}  # by buffer
 
     def view(self, place):
-        """The array at ``place``; None for None."""
+        """The array at location ``place``; None for None."""
         if place is None:
             return None
         buffer = place.buffer
@@ -776,7 +787,7 @@ class Workspace:
         )
 
     def options(self, plan, step, packed_weights):
-        """The arguments of forward that only a plan gives, and the lines after it as part of its arrays."""
+        """The arguments of forward that only plans pass, and the affine maps after it folded into its arrays."""
         given = {} if step.epilogue is None else {"epilogue": step.epilogue}
         names = tuple(name for _, name in step.owned)
         kept = folded = None
@@ -808,9 +819,9 @@ class Workspace:
         )
 
     def refresh(self, versions):
-        """Have what was packed from arrays that may have changed since packed anew.
+        """Pack again what was packed from arrays that may have changed since.
 
-        ``versions``: per name of an owned array what tells whether it is as it was; None where that is not known.
+        ``versions``: for each owned array by name, a number that is unchanged only if the array is; None if unknown.
         """
         if versions == self.fresh and None not in versions.values():
             return

@@ -1,9 +1,9 @@
 """Profiles of nets: time, operations and memory traffic per node; and the algorithm of each node, with the reason.
 
-A profile runs whole passes, so that every node finds the caches as the previous node left them. Each pass is a round; a node's
-time is the median over the rounds. Bytes are those of arrays that a node must read or write once, from their shapes; they
-account neither for cache hits nor for repeated reads. GFLOP/s count the multiply-adds of the reference, two operations each;
-an algorithm that needs fewer can exceed the peak.
+A profile runs complete passes, so that every node finds the caches as the previous node left them. Each pass is a
+round; a node's time is the median over the rounds. Bytes are those of arrays that a node must read or write once, from
+their shapes; they account neither for cache hits nor for repeated reads. GFLOP/s count the multiply-adds of the
+reference, two operations each; an algorithm that needs fewer can exceed the peak.
 """
 
 from __future__ import annotations
@@ -59,8 +59,7 @@ class Pass(NamedTuple):
 
 
 class Passes:
-    """Passes of ``net`` on inputs of ``shapes``, with numbers of chance; the net's parameters and state stay as they
-    are.
+    """Passes of ``net`` on random inputs of ``shapes``; the net's parameters and buffers are unchanged.
 
     Parameters
     ----------
@@ -69,12 +68,12 @@ class Passes:
     shapes : sequence of tuple of int
         The shape of each input.
     training : bool
-        Whether passes run in training mode, forward and backward; else forward alone.
+        Whether passes are forward and backward in training mode; otherwise forward only.
     tuned : Tuning
         The choices of algorithms.
     whole : bool, default False
-        False: a large batch is taken in pieces as the net does, and the seconds of a node are those of all pieces.
-        True: it is taken as a whole.
+        False: a large batch is divided into pieces as the net does, and the seconds of a node are those of all pieces.
+        True: it is not divided.
     """
 
     def __init__(self, net, shapes, training, tuned, whole=False):
@@ -111,9 +110,9 @@ class Passes:
                 taken[found] = plan, plan.take()
             self.pieces.append((*taken[found], piece))
         self.gradients = {}
-        # In training the weights are others at every step: what is packed from them is packed every time.
+        # In training the weights change at every step, so that they are packed every time.
         self.versions = dict.fromkeys(net.graph.owned, None if training else 0)
-        self.once()  # what is done at the first call only
+        self.once()  # work of the first call only
 
     def once(self):
         """A :class:`Pass`.
@@ -121,7 +120,7 @@ class Passes:
         Returns
         -------
         Pass
-            The seconds of one pass.
+            Its times.
         """
         arrays = {**self.net.parameters._arrays, **self.net.buffers._arrays}
         forward, backward, backward_took = Clock(), Clock(), 0.0
@@ -141,7 +140,7 @@ class Passes:
 
 
 class Work(NamedTuple):
-    """What a node does forward, or backward: seconds, multiply-adds of the reference implementation, bytes read and
+    """The work of a node, forward or backward: seconds, multiply-adds of the reference implementation, bytes read and
     written.
 
     Attributes
@@ -149,7 +148,7 @@ class Work(NamedTuple):
     seconds : float
         The time it takes.
     multiply_adds : int
-        Of the reference implementation, whatever the algorithm.
+        Those of the reference implementation, whatever the algorithm.
     bytes : int
         Of arrays that are read or written once.
     """
@@ -159,12 +158,12 @@ class Work(NamedTuple):
     bytes: int = 0
 
     def plus(self, other):
-        """Both together.
+        """The sum of both.
 
         Parameters
         ----------
         other : Work
-            What is added.
+            The other summand.
 
         Returns
         -------
@@ -174,12 +173,12 @@ class Work(NamedTuple):
         return Work(*(a + b for a, b in zip(self, other, strict=True)))
 
     def data(self, peak):
-        """As plain data; ``peak`` in GFLOP/s, None where it is not known.
+        """As plain data; ``peak`` in GFLOP/s, None if unknown.
 
         Parameters
         ----------
         peak : float or None
-            The most that the machine computes.
+            The peak of the machine.
 
         Returns
         -------
@@ -199,7 +198,7 @@ class Work(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A node of a profile; ``forward`` or ``backward`` is None where it takes no step of its own.
+    """A node of a profile; ``forward`` or ``backward`` is None if it has no step of its own.
 
     Attributes
     ----------
@@ -208,11 +207,11 @@ class Row(NamedTuple):
     operator : str
         Its operator, and those that are fused into its step.
     algorithm : str or None
-        What computes it, where its operator has a choice.
+        The algorithm, if its operator has a choice.
     output : tuple of int
         The shape of its value.
     forward, backward : Work or None
-        What it does in each stage.
+        Its work in each stage.
     """
 
     path: str
@@ -229,7 +228,7 @@ class Profile:
     Parameters
     ----------
     rows : iterable of Row
-        The nodes that take a step, in execution order.
+        The nodes that have a step, in execution order.
     inputs : iterable of tuple
         (name, shape) of each input.
     facts : mapping
@@ -250,7 +249,7 @@ class Profile:
         return ("forward", "backward") if self.facts["training"] else ("forward",)
 
     def whole(self, stage: str) -> float:
-        """Seconds of all nodes and of what is left; passes that something disturbed took longer.
+        """Seconds of all nodes and of the rest; passes that were disturbed took longer.
 
         Parameters
         ----------
@@ -287,7 +286,7 @@ class Profile:
         return total
 
     def left(self, stage: str) -> float:
-        """Seconds that belong to no node: conversions at the edges, packing what all nodes share, Python.
+        """Seconds that belong to no node: conversion of inputs and outputs, packing of what all nodes share, Python.
 
         Parameters
         ----------
@@ -340,13 +339,12 @@ class Profile:
         }
 
     def table(self) -> Table:
-        """The :class:`drawing.Table` that is shown: nodes in the order of the graph, operators, what is left, the
-        total.
+        """The :class:`drawing.Table` that is shown: nodes in the order of the graph, operators, the rest, the total.
 
         Returns
         -------
         Table
-            Its title says what was measured how.
+            Its title says what was measured and how.
         """
         stages = self.stages
         header = ["node", "operator", "algorithm", "multiply-adds", "share"]
@@ -414,7 +412,7 @@ def profile(net, shapes, rounds, training, progress=None):
     """The :class:`Profile` of ``net`` on inputs of ``shapes``."""
     passes = Passes(net, shapes, training, net.tuned)
     plan, found = passes.plan, []
-    computed = passes.pieces[0][0].calls  # of a piece: the algorithm may depend on the number of images
+    computed = passes.pieces[0][0].calls  # those of a piece: the algorithm may depend on the number of images
     for number in range(rounds):
         if progress is not None:
             progress(number, rounds, "")
@@ -451,7 +449,7 @@ def profile(net, shapes, rounds, training, progress=None):
         "rounds": rounds,
         "training": training,
         "peak_gflops": None if plan.mode.target == "reference" else cpu.peak(net.dtype),
-        "left_ms": {  # within each round: disturbances of nodes, which medians leave out, do not count as left
+        "left_ms": {  # within each round: disturbances of nodes, which medians ignore, do not count as the rest
             "forward": 1e3 * median([p.whole_forward - sum(p.forward.values()) for p in found]),
             "backward": 1e3 * median([p.whole_backward - sum(p.backward.values()) for p in found]),
         },
@@ -477,7 +475,7 @@ def work_backward(plan, number):
     """(multiply-adds, bytes) of a node's backward step.
 
     Each gradient takes as many multiply-adds as the forward pass, except that of a bias, which takes none. dy and the saved
-    arrays are read, the gradients are written. A join passes on parts of dy without copying.
+    arrays are read, the gradients are written. A concatenation passes on parts of dy without copying.
     """
     node, call, needs_gradient = plan.nodes[number], plan.calls[number], plan.needs_gradient[number]
     products = sum(
@@ -497,7 +495,7 @@ def work_backward(plan, number):
 
 
 class Choice(NamedTuple):
-    """A node with a choice of algorithms: what each would cost in multiply-adds, which one it is, and why.
+    """A node with a choice of algorithms: the cost of each in multiply-adds, the chosen one, and why.
 
     Attributes
     ----------
@@ -529,7 +527,7 @@ class Choices:
     rows : iterable of Choice
         The nodes in execution order.
     title : str
-        What stands above the table.
+        The title of the table.
     """
 
     def __init__(self, rows: Iterable[Choice], title: str) -> None:

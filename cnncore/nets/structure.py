@@ -13,12 +13,9 @@ from ..errors import GraphError, SettingError, unknown_name
 from ..operators.operator import Op
 from ..operators.registry import find
 
-INPUT_FLAGS = (
-    "channels_last",
-    "takes_integers",
-    "takes_other_floats",
-)  # of an input, said in a description where they hold
-INDICES = ".indices"  # after the name of a node: what it returns beside its value
+# properties of an input, stored in a description if true
+INPUT_FLAGS = ("channels_last", "takes_integers", "takes_other_floats")
+INDICES = ".indices"  # suffix of a node's name: the indices that it returns with its value
 ROLE_NAMES = {"real": "real numbers", "index": "integers", "mask": "booleans"}
 
 
@@ -32,13 +29,11 @@ class Input(NamedTuple):
     channels: int | None
     size: tuple[int | None, ...]
     role: str = "real"
-    channels_last: bool = (
-        False  # whether the arrays given to the net are (N, *size, channels); inside it is as all others
+    channels_last: bool = False  # of the arrays given to the net; inside it values are (N, channels, *size)
+    takes_integers: bool = False  # whether arrays of integers are accepted too, as real numbers: 8-bit pixels
+    takes_other_floats: bool = (
+        False  # whether floats of other precisions are accepted too, and converted to that of the net
     )
-    takes_integers: bool = (
-        False  # whether arrays of integers are taken too, as the real numbers they are: pixels of 8 bits
-    )
-    takes_other_floats: bool = False  # whether floats of other precisions are taken too, rounded to that of the net
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -54,23 +49,23 @@ class Input(NamedTuple):
         return f"N{axes}C" if self.channels_last else f"NC{axes}"
 
     def given(self, shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        """A shape (N, channels, *size) as that of the arrays given to the net."""
+        """A shape (N, channels, *size) in the layout of the arrays given to the net."""
         return (shape[0], *shape[2:], shape[1]) if self.channels_last else tuple(shape)
 
     def arranged(self, x: NDArray[Any]) -> NDArray[Any]:
-        """An array (N, channels, *size) as it is given to the net; nothing is copied."""
+        """An array (N, channels, *size) in the layout of the arrays given to the net, as a view."""
         return np.moveaxis(x, 1, -1) if self.channels_last else x
 
     def channels_first(self, x: NDArray[Any]) -> NDArray[Any]:
-        """An array that is given to the net as (N, channels, *size); nothing is copied."""
+        """An array given to the net in the layout (N, channels, *size), as a view."""
         return np.moveaxis(x, -1, 1) if self.channels_last else x
 
 
 class Node(NamedTuple):
     """An operator applied to values: ``arguments`` holds a value's number, or None, for every array argument.
 
-    Integers and booleans have no gradient, and are kept apart from real values: ``indices`` says of which argument they are,
-    and the number of the input that takes them, of the node that yields them, or of the node that returns them beside y.
+    Integers and booleans have no gradient, and are kept apart from real values: ``indices`` has their argument, and the
+    number of the input that takes them, of the node that computes them, or of the node that returns them with y.
     """
 
     path: str
@@ -79,11 +74,11 @@ class Node(NamedTuple):
     settings: dict[str, Any]  # of the operator, as given
     given: dict[str, Any]  # all settings as given, those of the layer too
     owned: tuple[Any, ...]  # the arrays it owns, layers.ParameterSpec
-    indices: tuple[tuple[int, int], ...] = ()  # (argument, value number) for every argument that is no real numbers
+    indices: tuple[tuple[int, int], ...] = ()  # (argument, value number) of integers and booleans
 
 
 class Structure:
-    """A finished graph: inputs, nodes in an order in which they can run, and the numbers of the output values.
+    """A finished graph: inputs, nodes in topological order, and the numbers of the output values.
 
     Values are numbered: the inputs first, then the output of each node.
     """
@@ -103,7 +98,7 @@ class Structure:
 
     @cached_property
     def roles(self) -> tuple[str, ...]:
-        """What every value holds: "real" numbers, "index" (integers) or "mask" (booleans)."""
+        """The role of every value: "real" numbers, "index" (integers) or "mask" (booleans)."""
         return (*(i.role for i in self.inputs), *(n.op.yields for n in self.nodes))
 
     def indices_name(self, value: int) -> str:
@@ -117,7 +112,7 @@ class Structure:
         return self.names.index(name)
 
     def description(self) -> dict[str, Any]:
-        """The graph as plain data (dicts, lists, strings, numbers) from which Graph.from_description makes it again."""
+        """The graph as plain data (dicts, lists, strings, numbers), from which Graph.from_description restores it."""
         names = self.names
         nodes = []
         for node in self.nodes:

@@ -30,13 +30,13 @@ class Row(NamedTuple):
     output : tuple of int
         The shape of its value.
     parameters : int
-        How many numbers it trains.
+        The number of trained values.
     state : int
-        How many numbers training keeps beside them, such as running means.
+        The number of values in buffers, such as running means.
     multiply_adds : int
         Multiply-adds of its forward pass.
     receptive_field : tuple of Fraction, or None
-        Per spatial axis; None where the whole image is seen.
+        Per spatial axis; None if it is the whole image.
     inputs : tuple of str
         The names of the values it takes.
     """
@@ -45,7 +45,7 @@ class Row(NamedTuple):
     operator: str
     output: tuple[int, ...]
     parameters: int
-    state: int  # numbers that training keeps beside the parameters, such as running means
+    state: int  # values in buffers, such as running means
     multiply_adds: int
     receptive_field: tuple[Fraction, ...] | None
     inputs: tuple[str, ...]
@@ -126,7 +126,7 @@ class Summary:
         Returns
         -------
         Table
-            The nodes and the totals, under the names of inputs and outputs.
+            The nodes and the totals, titled with the inputs and outputs.
         """
         header, lines, totals = self.cells()
         title = ", ".join(f"{name} {shape_text(shape)}" for name, shape in self.inputs)
@@ -180,13 +180,14 @@ def summarised(
     return Summary(rows, every_shape, names, outputs)
 
 
-UNSEEING = ((), None)  # of values that see nothing of the image: constants
+UNSEEING = ((), None)  # of values that do not depend on the image: constants
 
 
 def receptive_field(fields: Sequence[Any], node: Node, call: Any) -> Any:
     """(extent, stride) per axis, in the input image, of a node's receptive field: the largest of its branches; None: everything.
 
-    A window of reach k and stride s over values that reach r and lie j apart reaches r + (k − 1) j, and its values lie s j apart.
+    A window of extent k and stride s over values with receptive fields of extent r at distance j has a receptive field
+    of r + (k − 1) j, and its values are at distance s j.
     """
     window = node.op.implementation.receptive_window(call)
     if not node.arguments or all(a is None for a in node.arguments):

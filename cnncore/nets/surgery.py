@@ -1,8 +1,8 @@
 """Net surgery: deriving the graph of a new net from that of an existing one. Methods of :class:`cnncore.nets.net.Net` call these.
 
-    with_outputs            ends at other nodes: a feature extractor, a net without its auxiliary classifiers
+    with_outputs            other nodes as outputs: a feature extractor, a net without its auxiliary classifiers
     with_classes            a new classifier for other classes, for fine-tuning
-    to_fully_convolutional  a linear classifier slid over larger images: a map of scores per class
+    to_fully_convolutional  a linear classifier applied at every position of larger images: a map of scores per class
     to_fully_connected      the reverse, at one image size
 
 All of them edit the graph's description, which is plain data, and return an :class:`Operation`, which includes the weights
@@ -26,8 +26,8 @@ from .structure import INDICES
 
 __all__ = ["to_fully_connected", "to_fully_convolutional", "with_classes", "with_outputs"]
 
-# Operators that treat every place of an image alike, and all channels of a place together or one by one: on the classifier's
-# vector (N, C) they do the same as on a map (N, C, 1, 1). Elementwise activations do too.
+# Operators that act on each position of an image by itself, on its channels together or one by one: on the classifier's
+# vector (N, C) they do the same as on a map (N, C, 1, 1). So do elementwise activations.
 PER_PLACE = {
     *(
         "linear",
@@ -42,7 +42,7 @@ PER_PLACE = {
     *("local_response_norm", "concat", "add", "split", "slice", "prelu", "swish", "rrelu", "crelu", "glu", "maxout"),
     *("softmax", "log_softmax", "softmin", "sparsemax", "hardmax"),
 }
-# Those that can change places with the mean over an image, outside training.
+# Those that commute with the mean over an image, outside training.
 LINEAR = {
     *(
         "linear",
@@ -67,7 +67,7 @@ PAIRWISE = {
     "maximum",
     "minimum",
     "power",
-}  # value by value, or with one number
+}  # elementwise, or with one number
 AVERAGE = "global_avg_pool"
 WINDOWED = {f"global_{name}": name for name in ("avg_pool", "max_pool", "lp_pool", "gem_pool", "log_sum_exp_pool")}
 CLASSIFIERS = ("linear", "conv")
@@ -80,8 +80,8 @@ class Operation(NamedTuple):
     """The changes that turn a net into a new one."""
 
     description: dict  # of the new graph
-    arrays: dict = {}  # noqa: RUF012 - nobody changes it; numbers that take the place of the old net's, by name
-    fresh: frozenset = frozenset()  # nodes whose arrays start anew
+    arrays: dict = {}  # noqa: RUF012 - never modified; arrays that replace those of the old net, by name
+    fresh: frozenset = frozenset()  # nodes whose arrays are newly initialised
 
 
 def pruned(description):
@@ -121,7 +121,7 @@ def value_shapes(structure, place, size=None):
     return dict(zip(structure.names, every, strict=True)), nodes
 
 
-# ── Other ends ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Other outputs ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def with_outputs(structure, *names):
@@ -156,7 +156,7 @@ def with_classes(structure, classes, freeze=False):
             )
         rows[name]["settings"]["channels"] = classes
         fresh |= {name, *passed}
-    if freeze:  # as nets are used, not as they are trained: no dropout, recorded statistics
+    if freeze:  # inference mode: no dropout, running statistics
         for name in rows.keys() - fresh:
             if "training" in nodes[name].op.settings:
                 rows[name]["settings"]["training"] = False
@@ -172,7 +172,9 @@ def to_fully_convolutional(structure, parameters, size=None, average=False):
 
 
 class FullyConvolutional:
-    """A net whose classifier slides over larger images, converted node by node: vectors become maps."""
+    """A net whose classifier is applied at every position of larger images, converted node by node: vectors become
+    maps.
+    """
 
     place = "to_fully_convolutional"
 
@@ -186,8 +188,8 @@ class FullyConvolutional:
             for value in row["inputs"]:
                 self.consumers.setdefault(value, []).append(row["name"])
         self.flattening = {row["name"] for row in self.old["nodes"] if flattens(row, self.shapes)}
-        self.windows = {}  # values that were vectors, now maps → extents of the image that each of their places stands for
-        self.stands_for = {}  # values that are no more → those that take their place
+        self.windows = {}  # vectors that became maps → extents of the window of each position
+        self.stands_for = {}  # removed values → those that replace them
         self.rows, self.arrays = [], {}
 
     def operation(self, average):
@@ -229,13 +231,13 @@ class FullyConvolutional:
         keeps_axes = operator in WINDOWED and node.op.full_settings(node.settings)["keepdims"]
         if obstacle is not None:
             if keeps_axes:
-                return  # a part of the network before its head, such as a squeeze and excitation
+                return  # a part of the network before its head, such as a squeeze-and-excitation block
             raise GraphError(
                 f"{self.place}: {obstacle} ({self.nodes[obstacle].op.name}), which follows {name}, does not act on each position "
                 "of a map by itself; between an image's features and the scores only linear, dropout, activations, "
                 "batch_norm, scale, concat, add are supported"
             )
-        # A vector that is now a map; with its axes it was one already.
+        # A vector that is now a map; if it kept its axes, it already was one.
         one = None if keeps_axes else (1,) * len(spatial)
         if operator == AVERAGE and after == "linear":
             self.leave_out(row, one)
@@ -253,7 +255,7 @@ class FullyConvolutional:
                 self.windows[name] = one
 
     def convert_linear(self, row):
-        """A linear layer: a convolution with the window that its features were flattened from."""
+        """A linear layer: a convolution with the window from which its features were flattened."""
         name, before = row["name"], row["inputs"][0]
         window = self.windows[before]
         row["operator"], row["settings"]["kernel_size"] = "conv", list(window)
@@ -301,7 +303,9 @@ def flattens(row, shapes):
 
 
 def head_after(name, consumers, nodes, flattening, rows, shapes):
-    """("linear" or "per place", None) for what follows a value until the outputs, or (None, the first node that is neither)."""
+    """("linear" or "per place", None) for the nodes between a value and the outputs, or (None, the first node that is
+    neither).
+    """
     found, waiting, seen = "linear", [name], {name}
     while waiting:
         for path in consumers.get(waiting.pop(), ()):
@@ -317,7 +321,7 @@ def head_after(name, consumers, nodes, flattening, rows, shapes):
             if node.op.name not in PER_PLACE | PAIRWISE and not isinstance(node.op.implementation, Elementwise):
                 return None, path
             found = "per place"
-    for path in seen - {name}:  # a join with an image: it is what the image is multiplied by that follows, not a head
+    for path in seen - {name}:  # combined with an image: a factor for the image, not a head
         if any(set(shapes.get(value, ())[2:]) - {1} for value in rows[path]["inputs"] if value not in seen):
             return None, path
     return found, None
@@ -333,11 +337,13 @@ def one_by_one(node):
 
 
 def slid_over(place, node, settings, inputs, windows, shapes):
-    """The window of what ``node`` makes of slid vectors; ``settings`` are changed where its axis has another number."""
+    """The window of the output of ``node`` for vectors that are now maps; ``settings`` are adjusted if the axis has
+    another number.
+    """
     name = node.op.name
     inputs = [
         value for value in inputs if value in windows or set(shapes.get(value, ())) - {1}
-    ]  # one number fits any map
+    ]  # a scalar fits any map
     found = {windows.get(value) for value in inputs}
     if None in found:
         missing = next(value for value in inputs if value not in windows)
@@ -383,7 +389,7 @@ def to_fully_connected(structure, parameters, size=None):
         raise GraphError(f"{place}: linear layers fix the image size, and the net's is open; give it: {place}(size=…)")
     old = structure.description()
     rows = {row["name"]: row for row in old["nodes"]}
-    # All values of one cell, less those whose maker or users need them as images, until none has to go.
+    # All values of one cell, except those whose producer or consumers need them as images, to a fixed point.
     flat = {
         name for name in rows if (shapes[name][2:] and set(shapes[name][2:]) == {1}) or makes_vector(name, rows, shapes)
     }
@@ -478,7 +484,7 @@ def makes_vector(name, rows, shapes):
 
 
 def stays_flat(name, rows, nodes, shapes, flat):
-    """Whether a node can make a vector, given which of its inputs are vectors."""
+    """Whether the output of a node can be a vector, given which of its inputs are vectors."""
     node, values = nodes[name], [value for value in rows[name]["inputs"] if value is not None]
     if node.op.name == "conv":
         settings = node.op.full_settings(node.settings)

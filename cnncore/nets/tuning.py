@@ -1,9 +1,9 @@
 """Measured choices of algorithms, which take precedence over the cost model.
 
-``net.tune(shape)`` runs the whole net with each algorithm in turn, so that every call finds the caches as it does in the net,
-and keeps the fastest per distinct call in ``net.tuned``, which is saved with the net. A choice belongs to a call on one CPU
-target and to forward passes, or forward and backward together; what was not measured is chosen by cost. The number of threads
-is not part of it: results do not depend on that.
+``net.tune(shape)`` runs the whole net with each algorithm in turn, so that every call finds the caches as it does in
+the net, and stores the fastest per distinct call in ``net.tuned``, which is saved with the net. A choice applies to a
+call on one CPU target, and to forward passes or forward and backward passes together; without a measurement the cost
+decides. The number of threads is not part of it, since results do not depend on it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = ["Everywhere", "Tuning", "is_tuned", "tune"]
 VERSION = 1
 MOST_CHOICES = 10_000
 MOST_CHARACTERS = 400
-WORTH_A_CHANGE = 0.97  # of the time of the cost model's choice: closer than that, noise would choose
+WORTH_A_CHANGE = 0.97  # of the time of the cost model's choice: smaller differences are noise
 
 
 class Tuning(Mapping[str, str]):
-    """Description of a call → name of the algorithm that computes it. Immutable; false where it is empty.
+    """Description of a call → name of the algorithm that computes it. Immutable; false if empty.
 
     >>> tuned = Tuning({"avx2 float32 conv (1, 8, 9, 9) (8, 8, 3, 3) forward": "winograd_2x2"})
     >>> print(tuned)
@@ -53,7 +53,7 @@ class Tuning(Mapping[str, str]):
                 raise SettingError(
                     f"tuned: algorithm {algorithm!r:.80} of {call}; there are {', '.join(MEASURED_ALGORITHMS)}"
                 )
-        self._hash = hash(frozenset(self._choices.items()))  # plans are looked up by it
+        self._hash = hash(frozenset(self._choices.items()))  # it is a key of plans
 
     def __getitem__(self, call: str) -> str:
         return self._choices[call]
@@ -87,7 +87,7 @@ class Tuning(Mapping[str, str]):
 
     @classmethod
     def from_data(cls, data: Any) -> Tuning:
-        """From what :meth:`as_data` made; anything else is a SettingError."""
+        """The inverse of :meth:`as_data`; anything else is a SettingError."""
         if not isinstance(data, dict) or data.keys() != {"version", "choices"} or type(data["version"]) is not int:
             raise SettingError("tuned: expected a version and choices")
         if data["version"] != VERSION:
@@ -121,7 +121,7 @@ def description(call, target, backward):
 
 
 class Measured(NamedTuple):
-    """A distinct call: how often it occurs, total seconds by algorithm, the choices by cost and by measurement."""
+    """A distinct call: its number of occurrences, total seconds by algorithm, the choices by cost and by measurement."""
 
     call: str
     count: int  # type: ignore[assignment]  # not tuple's method of this name
@@ -131,7 +131,7 @@ class Measured(NamedTuple):
 
 
 def tune(net, shapes, training, rounds, progress=None):
-    """(choices, table of what was measured) for ``net`` on inputs of ``shapes``; algorithms take turns, medians count.
+    """(choices, table of measurements) for ``net`` on inputs of ``shapes``: medians of interleaved passes.
 
     If the net divides a batch into pieces, the pieces are tuned.
     """
@@ -201,7 +201,7 @@ def median_of(passes, number):
 
 
 def measured_table(rows, names):
-    """The calls with milliseconds by algorithm, the fastest first by what it saves."""
+    """The calls with milliseconds by algorithm, those that save most first."""
     header = ["call", "fastest", "by cost", "times", *(f"{name}, ms" for name in names)]
     lines = [
         [

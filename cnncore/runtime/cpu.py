@@ -25,9 +25,9 @@ from . import threads as native
 __all__ = ["kernels", "kernels_taken", "peak", "target", "targets"]
 
 PRECISIONS = {"float32": dispatch.FLOAT32, "float64": dispatch.FLOAT64}
-PEAK_ROUNDS = 20  # the best of them was not interrupted
+PEAK_ROUNDS = 20  # the best of them is the one without interruptions
 PEAK_STEPS = 1 << 15  # about half a millisecond
-PEAK_TASKS = 4  # per thread: one that wakes late is helped by the others
+PEAK_TASKS = 4  # per thread: the others take over tasks of one that wakes late
 
 
 def targets() -> list[str]:
@@ -36,7 +36,7 @@ def targets() -> list[str]:
     Returns
     -------
     list of str
-        "reference" and "baseline", then those with more instructions.
+        "reference" and "baseline", then those with more instruction sets.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def target(name: str | None = None) -> Any:
     Returns
     -------
     str or context manager
-        The name of the target; with ``name``, a context manager that brings back the target before.
+        The name of the target; with ``name``, a context manager that restores the previous target.
 
     Raises
     ------
@@ -118,29 +118,29 @@ def kernels() -> list[str]:
 
 
 def kernels_taken() -> list[str]:
-    """Names of the kernels taken, by any thread, since this was last asked.
+    """Names of the kernels used, by any thread, since the last call of this function.
 
     Returns
     -------
     list of str
-        The names; asking begins anew.
+        The names; the record is cleared.
     """
     return dispatch.kernels_taken()
 
 
 def peak(dtype: DTypeLike = "float32", threads: int | None = None) -> float:
-    """The most that this machine computes with the target that runs now, in GFLOP/s: a multiply-add counts as two
+    """The peak performance of this machine with the current target, in GFLOP/s: a multiply-add counts as two
     operations.
 
-    Measured anew in some hundredths of a second, by multiply-adds on registers that do not wait for each other; no
-    convolution of the same target that multiplies as often as its reference can be faster.
+    Measured at each call, in a few hundredths of a second, by independent multiply-adds on registers; no convolution of
+    the same target with as many multiplications as its reference can be faster.
 
     Parameters
     ----------
     dtype : dtype, default "float32"
         "float32" or "float64".
     threads : int, optional
-        The number of threads; as many as calls may use where it is not given.
+        The number of threads; by default as many as calls may use.
 
     Returns
     -------

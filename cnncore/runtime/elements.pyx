@@ -1,6 +1,6 @@
 """Elementwise traversal of several arrays with any number of axes, independent of what is computed.
 
-Axes along which all arrays lie evenly are merged, so that most calls are one row; broadcast arrays have strides of 0.
+Axes that are contiguous in all arrays are merged, so that most calls are one row; broadcast axes have stride 0.
 """
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyObject_GetBuffer, PyBuffer_Release
@@ -46,7 +46,7 @@ cdef class Elements:
             self.size *= extent
             if extent == 1:
                 continue
-            even = self.axes > 0        # whether the axis goes on where the one before it ends
+            even = self.axes > 0        # whether the axis continues the one before it
             for a in range(self.arrays):
                 held = self.buffers[a]
                 even = even and self.stride[a][self.axes - 1] == held.view.strides[axis] * extent
@@ -74,7 +74,7 @@ cdef struct Walk:
 
 
 cdef void walk(Walk *call, int64_t begin, int64_t end, void *scratch) noexcept nogil:
-    """Tasks are blocks of elements; a block is walked row by row."""
+    """Tasks are blocks of elements; a block is processed row by row."""
     cdef int64_t i = begin * call.block, stop = min(end * call.block, call.size), rest, place, count
     cdef char *at[5]
     cdef int64_t step[5]
@@ -98,7 +98,9 @@ cdef void walk(Walk *call, int64_t begin, int64_t end, void *scratch) noexcept n
 
 
 cdef int run_rows(Elements elements, row_function row, const void *numbers, int64_t values=1) except -1:
-    """Do ``row`` for all elements, each of which stands for ``values`` values: the lines along an axis of which it is the first."""
+    """Apply ``row`` to all elements, each of which represents ``values`` values: the line along an axis of which it is
+    the first.
+    """
     cdef Walk call
     call.arrays, call.axes, call.size = elements.arrays, elements.axes, elements.size
     call.extent, call.data, call.stride = elements.extent, elements.data, elements.stride

@@ -1,9 +1,10 @@
 """Fingerprints: whether an array was modified, and whether arrays share memory.
 
-A backward pass reads arrays that belong to the caller: the inputs of the forward pass, sometimes its result. NumPy does not count
-versions of arrays, so what it reads is fingerprinted: place, shape, strides and element type, and of the contents
+A backward pass reads arrays that belong to the caller: the inputs of the forward pass, sometimes its result. NumPy does
+not count versions of arrays, so what it reads is fingerprinted: address, shape, strides and element type, and of the
+contents
 
-    arrays of integers                  all of them: they become positions in memory
+    arrays of integers                  everything: they become positions in memory
     up to WHOLE_BYTES                   all of them
     more                                one cache line of every page: a run of PAGE_BYTES that was overwritten is always noticed
     views that are not dense            the same for a part of their rows
@@ -27,9 +28,9 @@ cdef enum:
     PAGE_BYTES = 4096
     LINE_BYTES = 64
     LEAST_ROWS = 64         # of a view that is not dense
-    WHOLE_OF_ROWS = 4       # what is looked at as a whole is so much less of such a view
+    WHOLE_OF_ROWS = 4       # such a view is read completely only if it is smaller by this factor
     MOST_AXES = 64          # of a NumPy array
-    MOST_NESTED = 6         # of what a forward pass keeps
+    MOST_NESTED = 6         # of nested objects that a forward pass keeps
 
 cdef object NDARRAY = numpy.ndarray
 cdef tuple PLAIN = (int, float, bool, str, bytes, numpy.generic, numpy.dtype, slice)
@@ -70,7 +71,9 @@ cdef uint64_t sum_of(uint64_t sum, const char *data, int64_t bytes) noexcept nog
 
 
 cdef uint64_t sum_of_run(uint64_t sum, const char *data, int64_t bytes, int64_t whole) noexcept nogil:
-    """The same of a run of memory: of one longer than ``whole``, its first and last line and one of each page between."""
+    """The same for a run of memory: if longer than ``whole``, its first and last cache line and one of each page
+    between.
+    """
     cdef int64_t i = 0
     if bytes <= whole or bytes <= LINE_BYTES:
         return sum_of(sum, data, bytes)
@@ -88,7 +91,7 @@ cdef struct Layout:
     int axes
     int64_t extent[MOST_AXES]
     int64_t stride[MOST_AXES]
-    bint overlaps           # whether an element may be met twice
+    bint overlaps           # whether an element may occur twice
 
 
 cdef void layout_of(const Py_buffer *buffer, Layout *layout) noexcept nogil:
@@ -141,7 +144,7 @@ cdef uint64_t sum_of_contents(Layout *layout, int64_t whole) noexcept nogil:
     cdef uint64_t sum = 0
     if layout.rows == 1:
         return sum_of_run(sum, layout.data, layout.run, whole)
-    if layout.rows and layout.run > whole // WHOLE_OF_ROWS // layout.rows:      # more bytes than are looked at as a whole
+    if layout.rows and layout.run > whole // WHOLE_OF_ROWS // layout.rows:      # more bytes than are read completely
         taken = min(layout.rows, max(LEAST_ROWS, layout.rows * layout.run // PAGE_BYTES))
         for i in range(taken):
             sum = sum_of_run(sum, row_at(layout, layout.rows * i // taken), layout.run, LINE_BYTES)
@@ -229,7 +232,7 @@ cdef class Fingerprints:
 # ── What a backward pass reads of the caller's arrays ──────────────────────────────────────────────────────────────────
 
 cdef bint collect(saved, list found, int depth):
-    """Put the arrays in ``saved`` into ``found``; False if there may be others, in objects that cannot be looked into."""
+    """Put the arrays in ``saved`` into ``found``; False if there may be others, in objects that cannot be inspected."""
     cdef bint clear = True
     kind = type(saved)
     if kind is NDARRAY:
@@ -264,7 +267,7 @@ cdef inline bint same_memory(a, b):
 def of_saved(tuple arrays, y, tuple extras, saved):
     """:class:`Fingerprints` of those of ``(*arrays, y, *extras)`` that ``saved`` refers to, the others None; None if there are none.
 
-    All ``arrays`` count as referred to where ``saved`` cannot be looked into.
+    All ``arrays`` count as referred to if ``saved`` cannot be inspected.
     """
     cdef list found = [], watched = []
     cdef bint clear = collect(saved, found, 0), any_watched = False, taken

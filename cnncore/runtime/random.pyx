@@ -60,7 +60,7 @@ def fill_uniform(uint64_t seed, uint64_t start, out):
 
 # ── Dropout ── Hinton et al. 2012; alpha dropout: Klambauer et al. 2017 ────────────────────────────────────────────────
 #
-#     m_i = 1 where uniform(seed, i) ≥ p, else 0        i: position of the value in row-major order, or of its channel
+#     m_i = 1 if uniform(seed, i) ≥ p, else 0        i: position of the value in row-major order, or of its channel
 #     y = scale x + shift where m = 1, else fill        dx = scale dy where m = 1, else 0
 
 cdef void draw_mask(cnn_dropout *call, int64_t begin, int64_t end, void *scratch) noexcept nogil:

@@ -1,12 +1,12 @@
 """A cache of recent calls: from the arguments of a call straight to its checked form.
 
-operator.py checks the arguments of a call and infers the shapes. The outcome depends on little: for an array on its shape and
-element type, for a setting on its value. It is cached for a few calls of each operator, so that the next call like one of them
-is not checked again.
+operator.py checks the arguments of a call and infers the shapes. The result depends only on the shape and element type
+of each array and on the value of each setting. It is cached for a few calls of each operator, so that the next equal
+call is not checked again.
 
-Settings are told apart by all that they say: 2, 2.0 and True are equal in Python, but not every setting takes all three, and a
-list or an array that holds a setting may hold another one at the next call. :class:`Recent` compares immutable objects by
-identity; :func:`setting_key` makes a key of whatever has a value.
+Settings are distinguished by type and value: 2, 2.0 and True are equal in Python, but not every setting takes all
+three, and a list or an array may have been modified by the next call. :class:`Recent` compares immutable objects by
+identity; :func:`setting_key` returns a key for other objects that have a value.
 """
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Release
@@ -129,7 +129,7 @@ cdef class Bound:
     cdef Form form[MOST_ARGUMENTS]      # of those that are arrays; the others:
     cdef tuple constants                # by position, the arrays as ARRAY
     cdef tuple names, values            # settings
-    cdef tuple left_out                 # None for every optional array that was left out
+    cdef tuple left_out                 # None for every omitted optional array
     cdef int arrays                     # the first of the arguments are arrays of the call, or None; settings follow
     cdef object call, needs_gradient
 
@@ -142,7 +142,7 @@ cdef class Recent:
         self.calls = []
 
     def find(self, tuple arguments, dict settings):
-        """(arrays, call, needs_gradient) as kept for a call like this one, or None."""
+        """(arrays, call, needs_gradient) as cached for an equal call, or None."""
         cdef Form form[MOST_ARGUMENTS]
         cdef bint taken[MOST_ARGUMENTS]
         cdef Py_ssize_t count = len(arguments), i
@@ -161,7 +161,7 @@ cdef class Recent:
         return None
 
     def keep(self, tuple arguments, dict settings, arrays, call, needs_gradient):
-        """Cache a call, if the next one like it can be recognised by the properties of its arguments."""
+        """Cache a call, if the next equal one can be recognised by the properties of its arguments."""
         cdef Bound bound = Bound()
         cdef Py_ssize_t count = len(arguments), i
         if count > MOST_ARGUMENTS or not all(map(unchanging, settings.values())):

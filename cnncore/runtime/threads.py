@@ -52,7 +52,7 @@ def get_num_threads() -> int:
     Returns
     -------
     int
-        At first CNNCORE_NUM_THREADS, else OMP_NUM_THREADS, else the processors that the process may use.
+        Initially CNNCORE_NUM_THREADS, else OMP_NUM_THREADS, else the number of processors that the process may use.
     """
     return dispatch.get_threads()
 
@@ -69,7 +69,7 @@ def threads(n: int) -> Iterator[None]:
     Yields
     ------
     None
-        The number before is brought back when the block ends.
+        The previous number is restored when the block ends.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Training: optimizers, schedules, data, and the loop that brings them together."""
+"""Training: optimizers, schedules, data, and the training loop."""
 
 from . import checkpoint, data
 from .augment import Augment

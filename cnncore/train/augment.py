@@ -2,7 +2,7 @@
 
 What happens to an image depends on the seed, the epoch and the image's number in the data set alone: not on the batch
 it is in, the order of batches, or the number of threads. For that, draws come from the counter-based generator Philox
-(Salmon et al. 2011, doi:10.1145/2063384.2063405), keyed by (seed, epoch) and read at the image's own place.
+(Salmon et al. 2011, doi:10.1145/2063384.2063405), keyed by (seed, epoch) and read at the image's own position.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ ORDER_OF_BATCHES, DISTORTION, SPLIT = 0, 1, 2  # what a stream of random numbers
 DRAWS_PER_IMAGE = (
     10  # rotation, scale, shear, shift, flip, enlargement and place on the canvas; all but 3 along y and x
 )
-IMAGES_PER_CHUNK = 64  # of 28×28: the work arrays of a chunk stay in the second-level cache
+IMAGES_PER_CHUNK = 64  # of 28×28: the work arrays of a chunk stay in the L2 cache
 
 
 def uniform(seed: int, epoch: int, purpose: int, count: int) -> NDArray[Any]:
-    """Return ``count`` numbers in [0, 1) that depend on (seed, epoch, purpose) and, each, on its place alone.
+    """Return ``count`` numbers in [0, 1), each of which depends only on (seed, epoch, purpose) and its position.
 
     Parameters
     ----------
@@ -57,16 +57,16 @@ def uniform(seed: int, epoch: int, purpose: int, count: int) -> NDArray[Any]:
     seed = integer("uniform", "seed", seed, 0, LARGEST_SEED)
     epoch = integer("uniform", "epoch", epoch, 0, LARGEST_SEED)
     key = np.array([seed, epoch], np.uint64)
-    # The raw stream, because NumPy keeps it the same in every release, and Generator.random's it does not promise to.
+    # The raw stream: NumPy guarantees it across releases, unlike that of Generator.random.
     raw = np.random.Philox(key=key, counter=np.array([0, 0, 0, purpose], np.uint64)).random_raw(count)
     return (raw >> np.uint64(11)) * 2.0**-53
 
 
 @dataclass(frozen=True)
 class Augment:
-    """How far training images may be distorted. Calling it distorts a batch.
+    """How far training images may be distorted. Calling it augments a batch.
 
-    Each draw is uniform within ± its limit. The defaults suit handwritten digits: legible to us, so the same digit.
+    Each draw is uniform within ± its limit. The defaults suit handwritten digits, which remain legible.
 
     Parameters
     ----------
@@ -81,15 +81,15 @@ class Augment:
     flip : bool, optional
         Mirror left and right with probability ½. Not for digits or letters.
     fill : float or "edge", optional
-        What lies outside the image: a pixel value from 0 to 255, or the nearest pixel of the border.
+        What replaces pixels outside the image: a pixel value from 0 to 255, or the nearest pixel of the border.
     canvases : sequence of (float, float), optional
-        Multiples of height and width, 1 or more: a network that takes any size learns so to read at several. Each batch
-        of an epoch is put on the next of these (:func:`batch_plan`). Height and width of every image are stretched,
-        each by a factor of its own, evenly in the logarithm, up to the canvas's; then the image is put at a place where
-        it fits.
+        Multiples of height and width, 1 or more, so that a network that takes images of any size is trained at several.
+        The batches of an epoch use them in turn (:func:`batch_plan`). Height and width of every image are enlarged
+        independently, by factors drawn uniformly on a logarithmic scale, to at most those of the canvas; then the image
+        is placed at random within it.
     least, smallest : float, optional
-        Height and width are stretched to no less than ``least`` of the canvas's, and no less than ``smallest`` of their
-        own.
+        Lower bounds of the enlarged height and width: ``least`` as a fraction of the canvas's, ``smallest`` as a
+        fraction of the image's own.
 
     Raises
     ------
@@ -218,8 +218,8 @@ class Augment:
         """Return (n, 2, 3): input position (y, x) = M (y, x, 1) of output pixel (y, x), in pixels.
 
         M = T(centre + shift) · R(angle) · [[1, 0], [tan shear, 1]] · diag(1, ±1) / factor · T(−centre); rows are y, x.
-        On a canvas, M is followed from the right by diag(1 / enlarged) · T(−corner), in positions that count from the
-        image's edges: corner is where the enlarged image comes to lie.
+        On a canvas, M is multiplied from the right by diag(1 / enlarged) · T(−corner), in positions measured from the
+        image's edges: corner is the position of the enlarged image on the canvas.
 
         Parameters
         ----------
@@ -252,7 +252,7 @@ class Augment:
             most = np.array(canvas) / [height, width]
             enlarged = most * np.maximum(self.smallest / most, self.least) ** draws[:, 6:8]
             corner = (canvas - enlarged * [height, width]) * draws[:, 8:10]
-            offset += np.einsum("nij,nj->ni", linear, (0.5 - corner) / enlarged - 0.5)  # a pixel's middle is at + ½
+            offset += np.einsum("nij,nj->ni", linear, (0.5 - corner) / enlarged - 0.5)  # a pixel's centre is at + ½
             linear /= enlarged[:, None, :]
         return np.concatenate([linear, offset[:, :, None]], axis=2)
 
@@ -265,8 +265,8 @@ def on_canvas(size: Sequence[int], canvas: Sequence[float]) -> tuple[int, ...]:
 def batch_plan(count: int, batch_size: int, augment: Augment | None = None) -> list[tuple[int, int, Sequence[float]]]:
     """The batches of an epoch of ``count`` images: (first, last + 1, canvas) of each.
 
-    The canvases of ``augment`` take turns. On a canvas of h × w times the image there are 1 / √(h w) as many images, so
-    that large ones neither take most of the time nor most of the memory.
+    The canvases of ``augment`` are used in turn. On a canvas of h × w times the image's size a batch has 1 / √(h w) as
+    many images, so that large canvases take neither most of the time nor most of the memory.
 
     Parameters
     ----------
@@ -300,7 +300,7 @@ def batch_plan(count: int, batch_size: int, augment: Augment | None = None) -> l
 def warp(
     images: ArrayLike, matrices: ArrayLike, fill: float | str = 0.0, size: int | Sequence[int] | None = None
 ) -> NDArray[Any]:
-    """Read every output pixel at its own place of the input, between pixels by bilinear interpolation.
+    """Sample the input at one position per output pixel, by bilinear interpolation.
 
     Parameters
     ----------
@@ -353,7 +353,8 @@ def warp(
 
 def _warp_chunk(images: NDArray[Any], matrices: NDArray[Any], fill: float | str, output: NDArray[Any]) -> None:
     n, H, W = images.shape[:3]
-    # One pixel of border on each side holds what lies outside. Positions are clipped into it, so no pixel needs a test.
+    # A border of one pixel on each side holds the fill value. Positions are clamped to it, so that no pixel needs a
+    # bounds check.
     padded = np.empty((n, H + 2, W + 2, *images.shape[3:]), np.float32)
     padded[:, 1:-1, 1:-1] = images
     edge = isinstance(fill, str)

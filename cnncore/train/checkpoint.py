@@ -1,9 +1,10 @@
-"""Checkpoints: everything that a training needs to go on as if it had never stopped.
+"""Checkpoints: everything needed to resume training as if it had never stopped.
 
 A checkpoint is a file like a model file (model_file.py: safetensors with a digest, no pickle, written atomically) whose
-arrays are the net's ("net/conv.w") and the optimizer's ("optimizer/velocity:conv.w"). Its description holds what is not an
-array: the epochs done, the number of the next training pass, from which random operators draw, the history, and ``notes``
-that the caller keeps with it. Order of the images and augmentation need nothing: they follow from seed and epoch.
+arrays are the net's ("net/conv.w") and the optimizer's ("optimizer/velocity:conv.w"). Its description holds what is not
+an array: the number of completed epochs, the number of the next training pass (from which random operators are seeded),
+the history, and the caller's ``notes``. The order of the images and their augmentation need not be stored: they follow
+from seed and epoch.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ ENTRIES = {
 
 
 class Resumable(Protocol):
-    """What a checkpoint holds the state of: a :class:`cnncore.train.Trainer`."""
+    """What a checkpoint needs of a :class:`cnncore.train.Trainer`."""
 
     net: Net
     optimizer: Optimizer
@@ -49,7 +50,7 @@ class Resumable(Protocol):
 
 
 def write(path: FilePath, trainer: Resumable, notes: Mapping[str, Any] | None = None) -> None:
-    """Write the state of ``trainer`` after its last complete epoch; the file is the old one or the new one, whole.
+    """Write the state of ``trainer`` after its last complete epoch, atomically.
 
     Parameters
     ----------
@@ -85,17 +86,17 @@ def write(path: FilePath, trainer: Resumable, notes: Mapping[str, Any] | None = 
     model_file.write(path, model, arrays)
 
 
-# How JSON, which knows no such numbers, holds a validation loss that is none.
+# How JSON, which has no infinity and NaN, represents a validation loss that is not finite.
 NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def as_plain(value: Any) -> Any:
-    """A figure of the history as JSON holds it."""
+    """A number of the history as JSON represents it."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read(path: FilePath) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """(description, arrays) of a checkpoint, its form checked; a ModelFileError says what is wrong with any other file.
+    """(description, arrays) of a checkpoint, validated; a ModelFileError says what is wrong with any other file.
 
     Parameters
     ----------
@@ -115,7 +116,7 @@ def read(path: FilePath) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """
     model, arrays = model_file.read(path)
     if not isinstance(model, dict) or model.get("kind") != KIND:
-        raise ModelFileError(f"{path}: this is no checkpoint; expected the checkpoint file that training writes")
+        raise ModelFileError(f"{path}: not a checkpoint; expected a file that training wrote")
     if model.keys() != ENTRIES.keys() or any(type(model[name]) is not kind for name, kind in ENTRIES.items()):
         raise ModelFileError(f"{path}: the checkpoint's description has wrong entries")
     counts = (model["epochs"], model["steps"], model["optimizer"].get("steps"))
@@ -131,7 +132,8 @@ def read(path: FilePath) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 
 
 def restore(path: FilePath, trainer: Resumable, record: type[Any]) -> dict[str, Any]:
-    """Bring ``trainer`` to where the checkpoint was written; return its notes. Nothing changes unless everything fits.
+    """Restore the state of ``trainer`` from a checkpoint and return its notes. Nothing is changed unless everything
+    fits.
 
     Parameters
     ----------
@@ -196,7 +198,9 @@ def restore(path: FilePath, trainer: Resumable, record: type[Any]) -> dict[str, 
 def steps_by_parameter(
     path: FilePath, optimizer: Mapping[str, Any], parameters: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
 ) -> dict[str, int]:
-    """Parameter name → its steps. Files of cnncore 0.1.0 count those of all together: theirs are every changed parameter's."""
+    """Parameter name → number of its steps. Early files have only the total, which then applies to every parameter with
+    a state.
+    """
     steps_of = optimizer.get("steps_of", dict.fromkeys(state, optimizer["steps"]))
     if not isinstance(steps_of, dict) or not steps_of.keys() <= parameters.keys():
         raise ModelFileError(f"{path}: the optimizer's steps by parameter are of other parameters than the net's")
@@ -208,7 +212,7 @@ def steps_by_parameter(
 
 
 def fitting(path: FilePath, name: str, array: NDArray[Any], like: NDArray[Any]) -> NDArray[Any]:
-    """``array``, after checking that it can stand for ``like``."""
+    """``array``, after checking that it has the shape and dtype of ``like``."""
     if array.shape != like.shape or array.dtype != like.dtype:
         raise ModelFileError(
             f"{path}: {name!r} is {array.dtype} {array.shape} in the checkpoint, {like.dtype} {like.shape} in the net"

@@ -1,7 +1,8 @@
-"""Which form of a loss fits what a net puts out, and what its answers then are.
+"""Which form of a loss fits a net's output, and what its predictions then are.
 
-A net that ends in softmax is trained on the scores before it: −log softmax(x) of those is exact where −log of a rounded
-probability is not, and nothing is taken twice. What does not fit is refused before the first step, with a way out.
+A net that ends in softmax is trained on the logits before it: −log softmax(x) of those is accurate where −log of a
+rounded probability is not, and softmax is not applied twice. A loss that does not fit is refused before the first step,
+with a remedy.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ CLASS_LOSSES = ("softmax_cross_entropy", "nll_loss")
 
 SUM_TOLERANCE = 1e-3  # of targets that are probabilities
 
-# What softmax, sigmoid and their inverses are called where outputs are turned into what a loss takes, or an answer is.
+# The functions that turn logits into predictions, or are inverted for a loss that takes logits.
 SOFTMAX, SIGMOID = "softmax", "sigmoid"
 
 
@@ -39,20 +40,19 @@ class Criterion(NamedTuple):
     name : str
         Of the output, for errors.
     loss_name : str
-        The operator's; "" for a function of the caller's.
+        The operator's name; "" for a function of the caller's.
     function : callable
         (y, target) → (value, backward).
     kind : str
-        What the output is, of output_kind.KINDS, after what the loss says about it.
+        The kind of the output, one of output_kind.KINDS, as the loss determines it.
     scores : int, optional
         The number of the value that the loss takes in place of the output; None: the output itself.
     shape : tuple, optional
         The shape in which it takes the scores.
     inverse : str, optional
-        The function to be undone before the loss, for outputs that are probabilities in another way than by a last
-        softmax or sigmoid.
+        The function to invert before the loss, for outputs that are probabilities without a final softmax or sigmoid.
     answers : str, optional
-        The operator that makes answers of what the loss takes.
+        The operator that turns what the loss takes into predictions.
     """
 
     name: str  # of the output, for errors
@@ -65,7 +65,7 @@ class Criterion(NamedTuple):
     answers: str | None = None
 
     def loss(self, y: NDArray[Any], target: ArrayLike) -> tuple[Any, Callable[[Any], NDArray[Any]]]:
-        """The value, and a function of its gradient that returns that of y.
+        """The value, and a function that maps its gradient to that of y.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class Criterion(NamedTuple):
         return y if self.shape is None else y.reshape(len(y), *(-1 if e is None else e for e in self.shape[1:]))
 
     def answered(self, y: NDArray[Any]) -> Any:
-        """The answers of what the loss takes: probabilities where they are that, else y.
+        """The predictions: probabilities where the output has them, otherwise y.
 
         Parameters
         ----------
@@ -126,7 +126,7 @@ class Criterion(NamedTuple):
         return y if self.answers is None else OPS[self.answers](y)
 
     def judged(self, y: NDArray[Any], target: ArrayLike) -> tuple[int, int] | None:
-        """(answers that are right, answers that were given), or None where right and wrong are not defined.
+        """(correct predictions, all predictions), or None where accuracy is not defined.
 
         Parameters
         ----------
@@ -150,7 +150,7 @@ class Criterion(NamedTuple):
         return None
 
     def classes(self, y: NDArray[Any], target: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]] | None:
-        """(classes answered, right classes), of images or of places; None where outputs or targets are no classes.
+        """(predicted classes, true classes), of images or of positions; None where outputs or targets are not classes.
 
         Parameters
         ----------
@@ -172,7 +172,7 @@ class Criterion(NamedTuple):
         return None
 
     def checked(self, y: NDArray[Any], target: ArrayLike) -> NDArray[Any]:
-        """``target`` as an array, or an error that says what targets of this loss are and how these become it.
+        """``target`` as an array, or an error that says what targets this loss takes and how to convert these.
 
         Parameters
         ----------
@@ -186,7 +186,7 @@ class Criterion(NamedTuple):
         Raises
         ------
         DtypeError
-            The targets are no numbers, or of another type than the loss takes.
+            The targets are not numbers, or not of the type that the loss takes.
         """
         check_unmasked(self.name, "targets", target)
         target = np.asarray(target)
@@ -215,7 +215,9 @@ def is_yes_or_no(target: NDArray[Any]) -> bool:
 
 
 def undone(function: str, y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """(x, dx/dy) of probabilities y = function(x): logarithms, or logits; 0 and 1 count for the next number between."""
+    """(x, dx/dy) of probabilities y = function(x): logarithms, or logits; 0 and 1 are replaced by the nearest numbers
+    between them.
+    """
     tiny = np.finfo(y.dtype).tiny
     if function == SOFTMAX:
         y = np.maximum(y, tiny)
@@ -242,7 +244,7 @@ def criteria(net: Net, loss: Loss) -> tuple[Criterion, ...]:
     Raises
     ------
     SettingError
-        The loss does not fit an output; the text says what would.
+        The loss does not fit an output; the message says what would.
     """
     names = [net.graph.names[value] for value in net.graph.outputs]
     return tuple(criterion(name, output, loss) for name, output in zip(names, net.described_outputs(), strict=True))
@@ -269,18 +271,18 @@ def of_classes(made: Criterion, output: Output) -> Criterion:
     kind, place = made.kind, f"Trainer: the output {made.name} is {made.kind.replace('_', ' ')}"
     if kind == "independent_probabilities":
         raise SettingError(
-            f"{place}, each for itself, not those of classes of which one is right: take loss='binary_cross_entropy' with "
+            f"{place}, not those of exclusive classes: use loss='binary_cross_entropy' with "
             "targets of 0 and 1 of the output's shape, or a net that ends in the scores of its classes"
         )
     if kind in ("values", "integers", "booleans"):
         raise SettingError(
-            f"{place}, no scores of classes, which loss={made.loss_name!r} takes: take loss='mean_squared_error' for numbers, "
-            "'binary_cross_entropy' for yes and no, or say what the output is: net.output_kind = 'logits'"
+            f"{place}, not scores of classes, which loss={made.loss_name!r} takes: use loss='mean_squared_error' for "
+            "numbers, 'binary_cross_entropy' for binary labels, or state what the output is: net.output_kind = 'logits'"
         )
     if made.loss_name == "nll_loss":
         if kind != "log_probabilities":
             raise SettingError(
-                f"{place}; loss='nll_loss' takes logarithms of probabilities, as log_softmax makes them: take "
+                f"{place}; loss='nll_loss' takes logarithms of probabilities, as log_softmax returns them: use "
                 "loss='softmax_cross_entropy', which suits every output of classes"
             )
         return made._replace(answers="exp")
@@ -294,11 +296,12 @@ def of_classes(made: Criterion, output: Output) -> Criterion:
 
 
 def of_yes_and_no(made: Criterion, output: Output) -> Criterion:
-    """binary_cross_entropy: of logits, each for itself."""
+    """binary_cross_entropy: of independent logits."""
     if made.kind in ("probabilities", "log_probabilities", "integers", "booleans"):
         raise SettingError(
             f"Trainer: the output {made.name} is {made.kind.replace('_', ' ')}; loss='binary_cross_entropy' takes numbers "
-            "that are each for itself, scores or behind sigmoid: take loss='softmax_cross_entropy' for classes, one of them right"
+            "that are independent, logits or the output of sigmoid: use loss='softmax_cross_entropy' for exclusive "
+            "classes"
         )
     if made.kind != "independent_probabilities":
         return made._replace(kind="independent_probabilities", answers=SIGMOID)

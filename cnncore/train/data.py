@@ -1,8 +1,8 @@
 """Labelled images for training: the embedded digits, folders, IDX files and npz files, as one kind of object.
 
 ``load(path)`` and ``digits_split()`` return a `Dataset`: uint8 images, int64 labels from 0 up, and the names of the
-classes. Only ``Dataset.batches`` turns pixels into what a network takes: float32 (N, C, H, W) with mean 0 and deviation
-1 per channel over the training images. How files are read is in ``data_files.py``.
+classes. Only ``Dataset.batches`` turns pixels into what a network takes: float32 (N, C, H, W) with mean 0 and standard
+deviation 1 per channel over the training images. How files are read is in ``data_files.py``.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ class Dataset:
     name : str, optional
         For messages and reports.
     mean, std : tuple of float, optional
-        Per channel, of pixels / 255; computed from the images when not given. A held-out part carries those of its
-        training part.
+        Per channel, of pixels / 255; computed from the images when not given. A held-out part has those of its training
+        part.
 
     Raises
     ------
     ShapeError, DtypeError
-        The images are not as above, the labels not one integer for each, or ``mean`` or ``std`` not one number per
-        channel.
+        The images are not as described, the labels are not one integer per image, or ``mean`` or ``std`` is not one
+        number per channel.
     DataError
         There are no images, or a label has no class name.
 
@@ -156,7 +156,7 @@ class Dataset:
         return np.bincount(self.labels, minlength=len(self.class_names))
 
     def subset(self, indices: ArrayLike, name: str | None = None) -> Dataset:
-        """Return the images numbered ``indices``, in that order, with the mean and deviation of this data set.
+        """Return the images numbered ``indices``, in that order, with the mean and standard deviation of this data set.
 
         Parameters
         ----------
@@ -219,14 +219,14 @@ class Dataset:
         Parameters
         ----------
         fraction : float, optional
-            Of each class that is held out, rounded, but at least one image of each class lands on either side.
+            The fraction of each class that is held out, rounded; both parts get at least one image of each class.
         seed : int, optional
-            Decides which images; the same seed, the same split.
+            Determines which images; the same seed gives the same split.
 
         Returns
         -------
         (Dataset, Dataset)
-            For training, and held out. Both carry mean and deviation of the training part.
+            The training part and the held-out part. Both have the mean and standard deviation of the training part.
 
         Raises
         ------
@@ -260,7 +260,7 @@ class Dataset:
         augment: Augment | None = None,
         size: int | Sequence[int] | None = None,
     ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """Yield the data set once, as (x, labels) of at most ``batch_size`` images each.
+        """Yield the data set once, as batches (x, labels) of at most ``batch_size`` images.
 
         Parameters
         ----------
@@ -269,8 +269,8 @@ class Dataset:
             Shuffles: the order depends on (seed, epoch) alone. None keeps the order of the data set.
         epoch : int, optional
         augment : Augment, optional
-            Distorts each image; needs ``seed``, and how depends on (seed, epoch, number of the image) alone. Its
-            canvases take turns, with fewer images on larger ones.
+            Distorts each image, in a way that depends only on (seed, epoch, index of the image); needs ``seed``. Its
+            canvases are used in turn, with fewer images on larger ones.
         size : int or (int, int), optional
             Resize to this; by default to the median where images have several sizes. To resize once instead of in
             each epoch, use ``resized``.
@@ -289,7 +289,7 @@ class Dataset:
         batch_size = integer("batches", "batch_size", batch_size, 1)
         epoch = integer("batches", "epoch", epoch, 0, LARGEST_SEED)
         if augment is not None and seed is None:
-            raise SettingError("batches: augment needs a seed, on which the distortions depend")
+            raise SettingError("batches: augment needs a seed, which determines the distortions")
         size = self._common_size(size)
         order = np.arange(len(self)) if seed is None else _shuffled(seed, epoch, len(self), ORDER_OF_BATCHES)
         draws = None if augment is None or seed is None else augment.draws(seed, epoch, len(self))
@@ -334,7 +334,7 @@ def pixel_statistics(images: NDArray[Any] | Sequence[NDArray[Any]]) -> tuple[tup
     """
     channels = 1 if np.ndim(images[0]) == 2 else 3
     histogram = np.zeros((channels, 256), np.int64)
-    for image in images:  # image by image: bincount wants int64, eight times the bytes
+    for image in images:  # image by image: bincount converts to int64, eight times the memory
         for channel, pixels in enumerate(np.atleast_3d(image).transpose(2, 0, 1)):
             histogram[channel] += np.bincount(pixels.reshape(-1), minlength=256)
     value = [int(v) for v in range(256)]
@@ -423,7 +423,7 @@ def decode_digits(content: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
     Raises
     ------
     DataError
-        When it is damaged: a checksum covers every pixel and label.
+        The content is damaged: a checksum covers every pixel and label.
 
     Examples
     --------
@@ -468,7 +468,7 @@ def decode_digits(content: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
 def digits_split(seed: int = 0) -> tuple[Dataset, Dataset]:
     """The embedded digits as (4,000 for training, 1,000 held out: 100 of each class).
 
-    Which digits are held out never changes: every fifth of each class. Results on them can be compared whatever the
+    The held-out digits are always the same: every fifth of each class. Results on them are comparable whatever the
     seed.
 
     Parameters
@@ -512,9 +512,9 @@ def load(
         One of
 
         * a folder with one subfolder per class, holding PNG, PGM/PPM, or (with Pillow: ``pip install 'cnncore[data]'``)
-          JPEG, BMP, GIF, WebP or TIFF files of any size, in folders of their own or not. Pictures of other kinds are
-          left out with a warning. Classes are numbered in the order of their names, or of their values when all names
-          are numbers;
+          JPEG, BMP, GIF, WebP or TIFF files of any size, also in nested folders. Images in other formats are skipped
+          with a warning. Classes are numbered in the order of their names, or of their values when all names are
+          numbers;
         * a folder with IDX files of the usual names (``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, also
           ``.gz``);
         * two IDX files, ``"images.idx:labels.idx"``;
@@ -525,9 +525,9 @@ def load(
     channels : {None, 1, 3}, optional
         1 makes all images grey, 3 makes all RGB. None: grey when every image is stored as grey, else RGB.
     size : int or (int, int), optional
-        Resize while reading, so that the originals need not fit in memory together.
+        Resize while reading, so that the originals need not all fit in memory.
     some_classes : bool, optional
-        Whether it may hold images of some classes only, or of one: a part that is held out from training.
+        Whether it may lack images of some classes, as a held-out part may.
 
     Returns
     -------
@@ -536,9 +536,9 @@ def load(
     Raises
     ------
     DataError
-        One line that names the file and the way out.
+        The data cannot be read; the message names the file and the remedy.
     SettingError
-        ``part``, ``channels`` or ``size`` is none of the above.
+        ``part``, ``channels`` or ``size`` is none of these.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Reading data sets: a folder per class, IDX files, npz files. Each reader returns (images, labels, class names).
 
-Files are not trusted. Every declared size is compared with what the file can hold before memory is taken for it, nothing
-is unpickled, and whatever is wrong becomes one DataError that says where and what to do.
+Files are untrusted input. Every declared size is compared with what the file can hold before memory is allocated for
+it, nothing is unpickled, and any fault becomes one DataError that says where it is and what to do.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def two_files(text: str) -> tuple[pathlib.Path, pathlib.Path] | None:
 def _classes(
     name: Any, labels: NDArray[Any], class_names: Sequence[str] | None = None, some_classes: bool = False
 ) -> tuple[NDArray[Any], Sequence[str]]:
-    """Number the labels from 0 and name the classes: (labels, class_names). With ``some_classes`` they need not all be there."""
+    """Number the labels from 0 and name the classes: (labels, class_names). With ``some_classes`` some may be missing."""
     if class_names is None:
         values, labels = np.unique(labels, return_inverse=True)
         class_names = [str(value) for value in values.tolist()]
@@ -79,7 +79,7 @@ def _classes(
         only = [class_name for class_name, count in zip(class_names, present, strict=True) if count]
         raise DataError(
             f"{name}: all images are of one class ({', '.join(map(repr, only)) or 'none'}); "
-            "there is nothing to tell apart: add a second class"
+            "expected at least two: add a second class"
         )
     if present.min() == 0:
         empty = class_names[int(present.argmin())]
@@ -93,7 +93,7 @@ def _classes(
 def read_folder(
     folder: pathlib.Path, channels: int | None = None, size: Sequence[int] | None = None, some_classes: bool = False
 ) -> tuple[Any, NDArray[Any], Sequence[str]]:
-    """Read a folder with one subfolder per class, which may hold folders in turn.
+    """Read a folder with one subfolder per class, each of which may contain further folders.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def read_folder(
     size : (int, int), optional
         Resize each image as soon as it is read.
     some_classes : bool
-        Whether classes may be without images: in a part that is held out.
+        Whether classes may have no images, as in a held-out part.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def read_folder(
         files += own
         labels += [label] * len(own)
     names = [printable(subfolder.name) for subfolder in subfolders]
-    # Before the images are read, which can take long.
+    # Before the images are read, which can take a long time.
     numbers, class_names = _classes(folder, np.array(labels, np.int64), names, some_classes)
     if not files:
         raise DataError(f"{folder}: there are no images; add some")
@@ -167,7 +167,9 @@ def class_folders(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def images_below(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
-    """(files that are read, files of pictures that are not) in a folder and those below it; links to folders are not followed."""
+    """(files that are read, image files that are not) in a folder and its subfolders; links to folders are not
+    followed.
+    """
     found, unread = [], []
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not skipped(name))
@@ -182,14 +184,14 @@ def images_below(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib
 
 
 def skipped(name: str) -> bool:
-    """Whether a file or folder of this name is none of the user's: hidden, or left behind by programs."""
+    """Whether a file or folder of this name is not the user's: hidden, or left behind by other programs."""
     return name.startswith(".") or name in ("__MACOSX", "__pycache__")
 
 
 def what_to_do(folder: pathlib.Path, unread: Sequence[pathlib.Path]) -> str:
     """The way out for a class without images."""
     if unread:
-        return f"it has {counted_kinds(unread)}, kinds that are not read: {', '.join(IMAGE_SUFFIXES)} are; convert them"
+        return f"it has {counted_kinds(unread)}, which are not read; convert them to one of {', '.join(IMAGE_SUFFIXES)}"
     other = [entry for entry in folder.rglob("*") if entry.is_file() and not skipped(entry.name)]
     if other:
         return f"it has {counted_kinds(other)}; {', '.join(IMAGE_SUFFIXES)} are read"
@@ -218,7 +220,7 @@ def find_idx_pair(folder: pathlib.Path, part: str) -> tuple[pathlib.Path, pathli
     Raises
     ------
     DataError
-        The folder holds no such images or several, or no labels beside them.
+        The folder holds no such images or several, or images without labels.
 
     Examples
     --------
@@ -263,7 +265,7 @@ def read_idx_pair(
     ----------
     images_file, labels_file : pathlib.Path
     some_classes : bool, optional
-        Whether classes may be without images.
+        Whether classes may have no images.
 
     Returns
     -------
@@ -273,7 +275,7 @@ def read_idx_pair(
     Raises
     ------
     DataError
-        A file is damaged, or they do not belong together.
+        A file is damaged, or the two do not belong together.
 
     Examples
     --------
@@ -288,7 +290,7 @@ def read_idx_pair(
     """
     images, labels = _read_idx(images_file), _read_idx(labels_file)
     if images.ndim < 3 <= labels.ndim:
-        raise DataError(f"{images_file}: holds labels and {labels_file} images; name them the other way round")
+        raise DataError(f"{images_file}: holds labels and {labels_file} images; swap them")
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise DataError(f"{labels_file}: holds {labels.dtype.name} {labels.shape}; expected one integer per image")
     images = _as_images(images_file, images)
@@ -306,7 +308,7 @@ def _read_idx(file: pathlib.Path) -> NDArray[Any]:
             stream = gzip.GzipFile(fileobj=raw) if packed else raw
             return _read_idx_stream(file, stream, file_size * DEFLATE_LARGEST_RATIO if packed else file_size)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{file}: damaged or truncated gzip file ({error}); fetch it again") from None
+        raise DataError(f"{file}: damaged or truncated gzip file ({error}); download it again") from None
 
 
 def _read_idx_stream(file: pathlib.Path, stream: Any, largest: int) -> NDArray[Any]:
@@ -318,22 +320,24 @@ def _read_idx_stream(file: pathlib.Path, stream: Any, largest: int) -> NDArray[A
         )
     sizes = stream.read(4 * head[3])
     if len(sizes) < 4 * head[3]:
-        raise DataError(f"{file}: truncated IDX file (its header is cut); fetch it again")
+        raise DataError(f"{file}: truncated IDX file (its header is incomplete); download it again")
     shape = struct.unpack(f">{head[3]}I", sizes)
     dtype = np.dtype(IDX_TYPES[head[2]])
     expected = math.prod(shape) * dtype.itemsize
     if expected > largest:
-        raise DataError(f"{file}: truncated IDX file: it cannot hold the {expected} bytes it declares; fetch it again")
+        raise DataError(
+            f"{file}: truncated IDX file: too short for the {expected} bytes it declares; download it again"
+        )
     check_total(file, expected, "split the file")
     content = bytearray()
     while len(content) < expected:
         block = stream.read(min(READ_BLOCK, expected - len(content)))
         if not block:
             missing = expected - len(content)
-            raise DataError(f"{file}: truncated IDX file: {missing} of {expected} bytes are missing; fetch it again")
+            raise DataError(f"{file}: truncated IDX file: {missing} of {expected} bytes are missing; download it again")
         content += block
     if stream.read(1):
-        raise DataError(f"{file}: IDX file longer than the {shape} it declares; fetch it again")
+        raise DataError(f"{file}: IDX file longer than the {shape} it declares; download it again")
     return np.frombuffer(content, dtype).reshape(shape)
 
 
@@ -355,7 +359,7 @@ def read_npz(
     file : pathlib.Path
     part : {"train", "test"}, optional
     some_classes : bool, optional
-        Whether classes may be without images.
+        Whether classes may have no images.
 
     Returns
     -------
@@ -391,7 +395,7 @@ def read_npz(
             class_names = _read_npy(file, archive, entries["class_names"]) if "class_names" in entries else None
     except DataError:
         raise
-    # A malicious zip raises what zipfile trips over: BadZipFile, zlib.error, struct.error, NotImplementedError,
+    # A malicious zip file makes zipfile raise many things: BadZipFile, zlib.error, struct.error, NotImplementedError,
     # RuntimeError, UnicodeDecodeError, EOFError …
     except Exception as error:
         raise DataError(f"{file}: damaged npz file ({' '.join(str(error).split()) or type(error).__name__})") from None
@@ -402,7 +406,7 @@ def read_npz(
 
 
 def _as_images(place: object, images: NDArray[Any]) -> NDArray[Any]:
-    """uint8 (n, H, W) or (n, H, W, 3) from the forms that occur: one channel or three, first or last; floats."""
+    """uint8 (n, H, W) or (n, H, W, 3) from the layouts that occur: one channel or three, first or last; floats."""
     given = f"{images.dtype.name} {images.shape}"
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
         images = images.transpose(0, 2, 3, 1)

@@ -1,9 +1,9 @@
-"""The main job: labelled images in, a folder with a tested model and a report out.
+"""The training job: labelled images in, a folder with an evaluated model and a report out.
 
     job = Job(Options(data="photos", epochs=20), folder="runs/photos")
-    tested = job.run()                     # an Evaluation on the images held out
+    tested = job.run()                     # an Evaluation on the held-out images
 
-The folder is all there is to a job: ``Job.resume(folder)`` goes on where an interrupted one stopped, to the same weights.
+The folder holds the whole state of a job: ``Job.resume(folder)`` continues an interrupted one, with the same result.
 """
 
 from __future__ import annotations
@@ -39,15 +39,16 @@ __all__ = ["Job", "Options", "network", "new_folder"]
 LEARNING_RATES = {"sgd": 0.1, "adam": 0.007, "adamw": 0.007}  # the highest of the one-cycle schedule
 WEIGHT_DECAY = 1e-4
 DISTORTIONS = Augment(shift=0.1, rotation=15, scale=0.15, shear=15, fill="edge", least=0.75, smallest=0.8)
-# For networks of any size. Chosen, with the number of epochs, on 500 of the digits to train on, never on those held out.
+# For networks that take any size. Chosen, with the number of epochs, on 500 of the training digits, never on the
+# held-out ones.
 CANVASES = ((1, 1), (1, 1), (1.5, 1.5), (1, 1), (1, 1), (2.2, 1.3), (1, 1), (2.2, 2.2), (1, 1), (1, 1), (1.3, 2.2))
 MOST_SAMPLES = 10
-MOST_NAME_BYTES = 60  # of a class in the name of a file
+MOST_NAME_BYTES = 60  # of a class name in a file name
 
 
 @dataclass
 class Options:
-    """What decides the result of a job, and nothing else: the same options, the same weights.
+    """Everything that determines the result of a job: the same options give the same weights.
 
     Parameters
     ----------
@@ -60,19 +61,19 @@ class Options:
     optimizer : {"sgd", "adam", "adamw"}, optional
         "sgd" with momentum 0.9.
     learning_rate : float, optional
-        The highest of the one-cycle schedule; None: what suits the optimizer.
+        The maximum of the one-cycle schedule; None: a default for the optimizer.
     seed : int, optional
     size : (int, int), optional
         Resize all images to this; None: their own size, or the median where they have several.
     augment : bool, optional
         Distort the training images: shift, rotation, scale, shear.
     validation : float, optional
-        Fraction held out; None: what the data bring as their test part, else a fifth.
+        Fraction held out; None: the test part of the data if they have one, otherwise a fifth.
 
     Raises
     ------
     SettingError
-        ``optimizer`` is unknown, or a number is out of its range.
+        ``optimizer`` is unknown, or a number is out of range.
     """
 
     data: str | None = None
@@ -103,18 +104,18 @@ class Options:
 
 
 class Job(Callback):
-    """A training in a folder. Reads the data and builds the net; :meth:`run` trains.
+    """A training run in a folder. Reads the data and builds the net; :meth:`run` trains.
 
     Parameters
     ----------
     options : Options, optional
     folder : path, optional
-        Where it leaves its files; :meth:`run` makes it.
+        Where its files are written; :meth:`run` creates it.
 
     Attributes
     ----------
     model, checkpoint, report, samples : path
-        Of what it leaves.
+        Of the files it writes.
     train, held_out : Dataset
         The data.
     net : Net
@@ -125,7 +126,7 @@ class Job(Callback):
     DataError
         The data cannot be read, or its images are too small for the network.
     SettingError
-        The network is unknown, or takes no images of such channels or size.
+        The network is unknown, or does not take images with these channels or of this size.
     """
 
     def __init__(self, options: Options | None = None, folder: FilePath = "run") -> None:
@@ -155,7 +156,7 @@ class Job(Callback):
 
     @classmethod
     def resume(cls, folder: FilePath, data: str | None = None) -> Self:
-        """The job whose checkpoint lies in ``folder``, as it stood after its last complete epoch.
+        """The job whose checkpoint is in ``folder``, as it was after its last complete epoch.
 
         Parameters
         ----------
@@ -173,7 +174,7 @@ class Job(Callback):
         DataError
             There is no checkpoint, or the images are not those of the interrupted training.
         ModelFileError
-            The checkpoint is damaged, or of no job.
+            The checkpoint is damaged, or was not written by a job.
         """
         folder = pathlib.Path(folder)
         file = folder / "checkpoint.safetensors" if folder.is_dir() else folder
@@ -183,7 +184,7 @@ class Job(Callback):
         known = {field.name for field in dataclasses.fields(Options)}
         options = notes.get("options")
         if not isinstance(options, dict) or options.keys() != known:
-            raise ModelFileError(f"{file}: the checkpoint is of no job; it was made by a Trainer, which can restore it")
+            raise ModelFileError(f"{file}: not a checkpoint of a job but of a Trainer, which can restore it")
         if data is not None:
             options["data"] = data
         job = cls(Options(**options), file.parent)
@@ -196,8 +197,7 @@ class Job(Callback):
         return job
 
     def run(self, callbacks: Iterable[Callback] = ()) -> Evaluation:
-        """Train, from the first epoch or where the checkpoint stood; return the final Evaluation on the images held
-        out.
+        """Train, from the first epoch or from the checkpoint; return the final Evaluation on the held-out images.
 
         Parameters
         ----------
@@ -210,7 +210,7 @@ class Job(Callback):
         Raises
         ------
         DataError
-            The folder cannot be made or written to.
+            The folder cannot be created or written to.
         """
         options = self.options
         self.make_folder()
@@ -235,7 +235,7 @@ class Job(Callback):
         return self.trainer.evaluate(self.held_out)
 
     def distortions(self) -> Augment:
-        """How the training images are distorted: also in size where the network takes any.
+        """How the training images are augmented: also in size where the network takes any size.
 
         Returns
         -------
@@ -245,7 +245,7 @@ class Job(Callback):
         return dataclasses.replace(DISTORTIONS, canvases=CANVASES) if any_size else DISTORTIONS
 
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the images: the data set has one size by now.
+        """Height and width of the images, which all have one size by now.
 
         Returns
         -------
@@ -255,7 +255,7 @@ class Job(Callback):
         return self.train.size
 
     def largest_size(self) -> list[int]:
-        """Height and width of the largest images that are trained on.
+        """Height and width of the largest training images.
 
         Returns
         -------
@@ -265,7 +265,7 @@ class Job(Callback):
         return [max(extents) for extents in zip(*(on_canvas(self.image_size(), c) for c in canvases), strict=True)]
 
     def on_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
-        """Leave the model and the checkpoint of every epoch.
+        """Write the model and the checkpoint after every epoch.
 
         Parameters
         ----------
@@ -281,7 +281,9 @@ class Job(Callback):
         self.net.save(self.model)
 
     def _notes(self) -> dict[str, Any]:
-        """What the checkpoint keeps: the options, and marks by which the images are known again (exact sums over pixels)."""
+        """What the checkpoint stores: the options, and statistics by which the images are recognised (exact sums over
+        pixels).
+        """
         marks = {"train": self.train, "held_out": self.held_out}
         known = {
             name: [
@@ -299,22 +301,22 @@ class Job(Callback):
         return json.loads(json.dumps({"options": options, "images": known}))
 
     def make_folder(self) -> None:
-        """Make the folder, or say why it cannot be used; ``run`` does it too.
+        """Create the folder, or say why it cannot be used; ``run`` does so too.
 
         Raises
         ------
         DataError
-            It cannot be made or written to.
+            It cannot be created or written to.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DataError(f"{self.folder}: cannot be made ({error.strerror}); choose another output folder") from None
+            raise DataError(f"{self.folder}: cannot be created ({error.strerror}); choose another folder") from None
         if not os.access(self.folder, os.W_OK):
             raise DataError(f"{self.folder}: cannot be written to; choose another output folder")
 
     def _fit_data_to_net(self) -> None:
-        """Bring the images to the channels and the size that the net takes."""
+        """Convert the images to the channels and the size that the net takes."""
         (row,) = self.net.graph.inputs
         if row.channels != self.train.channels:
             self.train = with_channels(self.train, row.channels)
@@ -323,10 +325,10 @@ class Job(Callback):
             )
         own = [extent for extent in row.size if extent is not None]
         if len(own) < len(row.size):
-            own = []  # any size is taken
+            own = []  # the net takes any size
         if own and self.options.size and own != [*self.options.size]:
             raise SettingError(
-                f"train: network {self.options.network} takes images of {own[0]}×{own[1]} only, not of "
+                f"train: network {self.options.network} takes images of {own[0]}×{own[1]} only, not "
                 f"{self.options.size[0]}×{self.options.size[1]}; leave the size out"
             )
         self.train = self.train.resized(self.options.size or own or None)
@@ -341,7 +343,7 @@ class Job(Callback):
             ) from None
 
     def write_samples(self) -> list[pathlib.Path]:
-        """Some of the images held out, as PNG files to try predictions on; returns their paths.
+        """Write some of the held-out images as PNG files, to try predictions on; returns their paths.
 
         Returns
         -------
@@ -366,7 +368,7 @@ class Job(Callback):
 
 
 def labelled_images(options: Options) -> tuple[Dataset, Dataset]:
-    """(for training, held out) of the options' data."""
+    """(training part, held-out part) of the options' data."""
     if options.data is None:
         if options.validation is None:
             return digits_split()
@@ -399,7 +401,7 @@ def brings_test_part(place: pathlib.Path) -> bool:
 
 
 def both_parts(train: Dataset, held_out: Dataset) -> tuple[Dataset, Dataset]:
-    """Two parts of one data set: the second with the first one's classes, mean and deviation."""
+    """Two parts of one data set: the second with the first one's classes, mean and standard deviation."""
     unknown = sorted(set(held_out.class_names) - set(train.class_names))
     if unknown:
         raise DataError(f"{held_out.name}: class {unknown[0]!r} is not among the classes of the training part")
@@ -418,14 +420,14 @@ def both_parts(train: Dataset, held_out: Dataset) -> tuple[Dataset, Dataset]:
 def with_channels(dataset: Dataset, channels: int | None) -> Dataset:
     """The data set in grey (1) or RGB (3)."""
     if channels not in (1, 3):
-        raise SettingError(f"train: the network takes images of {channels} channels; pictures have 1 (grey) or 3 (RGB)")
+        raise SettingError(f"train: the network takes {channels} channels; image files have 1 (grey) or 3 (RGB)")
     converted = [images.to_channels(image, channels) for image in dataset.images]
     return dataclasses.replace(dataset, images=converted, mean=None, std=None)
 
 
 def network(name: str, classes: int | None = None, channels: int | None = None, seed: int = 0) -> Net:
-    """The network of that name in cnncore.models.NETWORKS; classes and channels, where they can be chosen and are not
-    None.
+    """The network of that name in cnncore.models.NETWORKS, with these classes and channels where they can be chosen and
+    are not None.
 
     Parameters
     ----------
@@ -452,7 +454,7 @@ def network(name: str, classes: int | None = None, channels: int | None = None, 
 
 
 def new_folder(parent: FilePath = "runs") -> pathlib.Path:
-    """A path for a new folder named after date and time.
+    """A path for a new folder, named after date and time.
 
     Parameters
     ----------
@@ -461,7 +463,7 @@ def new_folder(parent: FilePath = "runs") -> pathlib.Path:
     Returns
     -------
     pathlib.Path
-        Nothing is there yet.
+        It does not exist yet.
     """
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     folder, count = pathlib.Path(parent) / stamp, 1

@@ -1,8 +1,8 @@
 """The training loop: steps, epochs, validation, callbacks.
 
-One step is forward, loss, backward, update. Everything random (order of the images, augmentation, dropout) follows from the
-seed and the number of the epoch or step, so training is a function of its arguments: the same weights bit for bit on any
-number of threads, and a continued training gives those of an uninterrupted one.
+One step is forward, loss, backward, update. All randomness (order of the images, augmentation, dropout) is derived from
+the seed and the number of the epoch or step, so training is a function of its arguments: bit-identical weights on any
+number of threads, and resumed training gives those of uninterrupted training.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["Callback", "Checkpoint", "EarlyStopping", "Epoch", "Evaluation", "Pr
 
 
 class Batches(Protocol):
-    """Labelled data that makes its own batches, as :class:`cnncore.train.data.Dataset` does."""
+    """Labelled data that yields its own batches, as :class:`cnncore.train.data.Dataset` does."""
 
     def __len__(self) -> int: ...
 
@@ -51,14 +51,14 @@ Data: TypeAlias = Batches | ArrayLike
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands after a step; ``remaining`` is an estimate in seconds.
+    """The progress of training after a step; ``remaining`` is an estimate in seconds.
 
     Parameters
     ----------
     epoch : int
         Number of the epoch, from 0.
     epochs : int
-        How many there will be.
+        Their total number.
     step : int
         Number of the step in its epoch, from 0.
     steps : int
@@ -82,10 +82,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch brought. Validation figures are None where there is no validation data.
+    """The results of one epoch. Validation figures are None where there is no validation data.
 
-    Accuracies are None where no answer is right or wrong: for targets that are real numbers, and outputs that are no
-    classes.
+    Accuracies are None where accuracy is not defined: for targets that are real numbers, and outputs that are not
+    scores of classes.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class Epoch:
     loss : float
         Mean over the training images, each before the update of its step.
     accuracy : float or None
-        Share of the training images that were correctly classified.
+        Fraction of the training images that were classified correctly.
     validation_loss, validation_accuracy : float or None
         Of the validation data, after the epoch.
     learning_rate : float
@@ -117,16 +117,16 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A net's answers on a data set: mean loss, accuracy, confusion[true class, answer], probabilities
-    (N, K).
+    """A net's predictions on a data set: mean loss, accuracy, confusion[true class, predicted class], probabilities (N,
+    K).
 
     Parameters
     ----------
     loss : float
     accuracy : float or None
-        None where answers are not right or wrong: for targets that are real numbers.
+        None where accuracy is not defined: for targets that are real numbers.
     confusion : int64 array (K, K)
-        How often each true class (row) got each answer (column); without rows where ``accuracy`` is None.
+        How often each true class (row) was predicted as each class (column); empty where ``accuracy`` is None.
     probabilities : array (N, K)
         What :meth:`Trainer.predict` returns.
     labels : array
@@ -141,7 +141,7 @@ class Evaluation:
 
 
 class Callback:
-    """Called while training runs; override what you need."""
+    """Hooks that are called during training; override those you need."""
 
     def on_step(self, trainer: Trainer, progress: Progress) -> object:
         """After every step.
@@ -154,7 +154,7 @@ class Callback:
         Returns
         -------
         object
-            Of no account.
+            Ignored.
         """
 
     def on_epoch(self, trainer: Trainer, epoch: Epoch) -> object:
@@ -168,25 +168,25 @@ class Callback:
         Returns
         -------
         object
-            Anything true ends the training.
+            A true value stops training.
         """
 
 
 class EarlyStopping(Callback):
-    """Ends training when ``monitor`` has not improved for ``patience`` epochs, and brings the best parameters back.
+    """Stops training when ``monitor`` has not improved for ``patience`` epochs, and restores the best parameters.
 
     Parameters
     ----------
     patience : int, optional
         1 or more.
     monitor : str, optional
-        A field of :class:`Epoch`; accuracies improve upwards, everything else downwards. None: the accuracy on the
-        validation data, or the loss on them where no accuracy is defined.
+        A field of :class:`Epoch`; higher is better for accuracies, lower for everything else. None: the accuracy on the
+        validation data, or the loss where accuracy is not defined.
 
     Raises
     ------
     SettingError
-        ``patience`` is below 1, or ``monitor`` is no field of :class:`Epoch`.
+        ``patience`` is below 1, or ``monitor`` is not a field of :class:`Epoch`.
     """
 
     def __init__(self, patience: int = 5, monitor: str | None = None) -> None:
@@ -206,25 +206,26 @@ class EarlyStopping(Callback):
         Parameters
         ----------
         trainer : Trainer
-            Gets the best parameters back when the training ends here.
+            Its best parameters are restored when training stops here.
         epoch : Epoch
 
         Returns
         -------
         bool
-            Whether the training ends.
+            Whether training stops.
 
         Raises
         ------
         SettingError
-            The epoch has no such figure: there is no validation data, or no accuracy for these targets and outputs.
+            The epoch has no such metric: there is no validation data, or accuracy is not defined for these targets and
+            outputs.
         """
         if self.monitor is None:
             self.monitor = "validation_loss" if epoch.validation_accuracy is None else "validation_accuracy"
         value = getattr(epoch, self.monitor)
         if value is None and self.monitor.startswith("validation") and epoch.validation_loss is None:
             raise SettingError(
-                f"EarlyStopping: there is no {self.monitor} without validation data; give fit(validation=…)"
+                f"EarlyStopping: there is no {self.monitor} without validation data; pass fit(…, validation=…)"
             )
         if value is None:
             raise SettingError(
@@ -239,13 +240,13 @@ class EarlyStopping(Callback):
         self.waited += 1
         if self.waited < self.patience:
             return False
-        if self.best_arrays is not None:  # None: no epoch had a number to compare
+        if self.best_arrays is not None:  # None: the metric was NaN in every epoch
             trainer.restore_arrays(self.best_arrays)
         return True
 
 
 class Checkpoint(Callback):
-    """Writes the state of the training to ``path`` after every epoch; :meth:`Trainer.restore` goes on from there.
+    """Writes the state of training to ``path`` after every epoch; :meth:`Trainer.restore` resumes from it.
 
     Parameters
     ----------
@@ -275,10 +276,10 @@ class Checkpoint(Callback):
 class Trainer:
     """Trains ``net``: ``Trainer(net, optimizer=SGD(0.01, momentum=0.9), loss="softmax_cross_entropy")``.
 
-    By its name, a loss takes the form that suits ``net.output_kind``: of a net that ends in softmax,
-    "softmax_cross_entropy" takes the scores before it, as "binary_cross_entropy" takes those before sigmoid; a function
-    gets the output as it is. Of a net with several outputs, such as one with auxiliary classifiers, the loss is the
-    weighted sum over outputs, all with the same target. What is evaluated and predicted is the first output.
+    A loss given by name is applied according to ``net.output_kind``: if a net ends in softmax, "softmax_cross_entropy"
+    is computed from the logits before it, as "binary_cross_entropy" is from those before sigmoid; a function receives
+    the output unchanged. For a net with several outputs, such as one with auxiliary classifiers, the loss is the
+    weighted sum over the outputs, all with the same target. Evaluation and prediction use the first output.
 
     Parameters
     ----------
@@ -290,12 +291,12 @@ class Trainer:
         The name of an operator in :data:`cnncore.OPS` that takes the net's output and the target, or a function
         ``loss(y, target) → (value, backward)`` whose ``backward(1.0)`` starts with the gradient of y.
     loss_weights : sequence of float, optional
-        One number per output; needed where there are several. GoogLeNet's are (1, 0.3, 0.3).
+        One number per output; required if there are several. GoogLeNet's are (1, 0.3, 0.3).
 
     Raises
     ------
     SettingError
-        The loss is no operator or does not fit an output, or ``loss_weights`` does not fit their number.
+        The loss is not an operator or does not fit an output, or ``loss_weights`` does not match the number of outputs.
 
     Examples
     --------
@@ -323,7 +324,7 @@ class Trainer:
         if loss_weights is None and outputs > 1:
             names = ", ".join(net.graph.names[value] for value in net.graph.outputs)
             raise SettingError(
-                f"Trainer: the net has {outputs} outputs ({names}): say what each one's loss counts, loss_weights=(1, 0.3, …), "
+                f"Trainer: the net has {outputs} outputs ({names}): give the weight of each, loss_weights=(1, 0.3, …), "
                 "or train net.with_outputs(…)"
             )
         weights = (1.0,) if loss_weights is None else tuple(loss_weights)
@@ -350,7 +351,7 @@ class Trainer:
         Parameters
         ----------
         x : array (N, C, *spatial)
-            Of the precision that the net computes in.
+            In the net's dtype.
         y : array
             Targets of the loss.
         learning_rate : float, optional
@@ -366,13 +367,13 @@ class Trainer:
         SettingError
             The loss is infinite or NaN; the parameters are as before.
         DtypeError
-            The targets are of another type than the loss takes.
+            The targets are not of the type that the loss takes.
         """
         value, _ = self._step(x, y, learning_rate)
         return value
 
     def _step(self, x: NDArray[Any], target: ArrayLike, learning_rate: float | None) -> tuple[float, NDArray[Any]]:
-        """(loss, first output) of a step. The image's own gradient is not computed: nobody asks for it in training."""
+        """(loss, first output) of a step. The gradient of the images is not computed: training does not need it."""
         net = self.scoring_net()
         outputs, backward = net.with_backward(x, training=True, needs_gradient=False, repeatable=False)
         self.net.steps = net.steps
@@ -391,13 +392,13 @@ class Trainer:
         for name in self.net.frozen & self._gradients.keys():
             del self._gradients[name]  # frozen since the last step
         backward(*gradients, gradients=self._gradients)
-        with uninterrupted():  # Ctrl-C finds the parameters of before or after the step, never between
+        with uninterrupted():  # Ctrl-C leaves the parameters of before or after the step, never a mixture
             self.optimizer.update(self.net.parameters, self._gradients, learning_rate, self.net.decays)
         return value, outputs[0]
 
     def scoring_net(self) -> Net:
-        """The net as the loss sees it: the net itself, or one on its arrays that returns the scores before a last
-        softmax.
+        """The net that the loss is computed from: the net itself, or one that shares its arrays and returns the logits
+        before a final softmax or sigmoid.
 
         Returns
         -------
@@ -434,41 +435,41 @@ class Trainer:
     ) -> list[Epoch]:
         """Train for ``epochs`` over ``data``: a :class:`cnncore.train.data.Dataset`, or an array x with ``labels``.
 
-        After ``trainer.restore(path)``, the same call with ``first_epoch=len(trainer.history)`` gives the weights of
-        the uninterrupted training bit for bit.
+        After ``trainer.restore(path)``, the same call with ``first_epoch=len(trainer.history)`` gives weights that are
+        bit-identical to those of uninterrupted training.
 
         Parameters
         ----------
         data : Dataset or array (N, C, *spatial)
-            Arrays must be of the precision that the net computes in, here as in calls of the net.
+            Arrays must have the net's dtype, as in calls of the net.
         labels : array, optional
-            The targets, one for each input; needed where ``data`` is an array.
+            The targets, one for each input; required if ``data`` is an array.
         epochs : int, optional
-            Counted from the start of the training, those before ``first_epoch`` included.
+            Counted from the start of training, including those before ``first_epoch``.
         batch_size : int, optional
         validation : Dataset or (array, array), optional
-            Data of the same kind that is evaluated after every epoch.
+            Data of the same form, evaluated after every epoch.
         schedule : str or callable, optional
-            A name in cnncore.train.schedules, or a function of the fraction of training done.
+            A name in cnncore.train.schedules, or a function of the completed fraction of training.
         augment : Augment or callable, optional
             For arrays also any function (images, seed, epoch, numbers of the images) → images.
         seed : int, optional
-            Decides the order of the images and their augmentation.
+            Determines the order of the images and their augmentation.
         callbacks : iterable of Callback, optional
         first_epoch : int, optional
-            How many epochs of the training are done.
+            The number of epochs that are already complete.
 
         Returns
         -------
         list of Epoch
-            The history: one per epoch, those of a restored training included.
+            The history: one entry per epoch, including those before a restored checkpoint.
 
         Raises
         ------
         SettingError
-            A setting is out of its range, or the loss becomes infinite or NaN.
+            A setting is out of range, or the loss becomes infinite or NaN.
         DataError
-            There are no inputs, or not one target for each.
+            There are no inputs, or not exactly one target for each.
         """
         epochs = integer("fit", "epochs", epochs, 1)
         batch_size = integer("fit", "batch_size", batch_size, 1)
@@ -513,20 +514,22 @@ class Trainer:
         return self.history
 
     def _as_taken(self, source: Batches, x: NDArray[Any]) -> NDArray[Any]:
-        """Images of a Dataset in the net's precision. Arrays of the user's are taken, or refused, as the net itself does."""
+        """Images of a Dataset in the net's precision. The user's own arrays are accepted or refused as by the net
+        itself.
+        """
         return x if isinstance(source, Arrays) else x.astype(self.net.dtype, copy=False)
 
     def _tell(self, event: str, callbacks: Iterable[Callback], what: object) -> bool:
         return any([getattr(callback, event)(self, what) for callback in callbacks])
 
     def evaluate(self, data: Data, labels: ArrayLike | None = None, batch_size: int = 128) -> Evaluation:
-        """Loss, accuracy and confusion table on ``data`` in inference mode.
+        """Loss, accuracy and confusion matrix on ``data`` in inference mode.
 
         Parameters
         ----------
         data : Dataset or array (N, C, *spatial)
         labels : array, optional
-            The targets; needed where ``data`` is an array.
+            The targets; required if ``data`` is an array.
         batch_size : int, optional
 
         Returns
@@ -536,7 +539,7 @@ class Trainer:
         Raises
         ------
         DataError
-            There are no inputs, or not one target for each.
+            There are no inputs, or not exactly one target for each.
         """
         source = batch_source(data, labels)
         outputs, targets = [], []
@@ -549,8 +552,8 @@ class Trainer:
         return evaluation(float(value), criterion, output, target)
 
     def predict(self, x: NDArray[Any], batch_size: int = 128) -> NDArray[Any]:
-        """The net's answers for an array of images: probabilities where its output, or the loss, says that they are;
-        otherwise the output.
+        """The net's predictions for an array of images: probabilities where the kind of the output or the loss implies
+        them; otherwise the output.
 
         Parameters
         ----------
@@ -560,7 +563,7 @@ class Trainer:
         Returns
         -------
         array
-            One answer for each image, in inference mode.
+            One prediction per image, in inference mode.
         """
         answers = self.criteria[0].answered
         return np.concatenate([answers(self._scores(x[i : i + batch_size])) for i in range(0, len(x), batch_size)])
@@ -568,18 +571,17 @@ class Trainer:
     # ── State ──
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Every array that training changes: parameters and running statistics, by name.
+        """All arrays that training changes: parameters and running statistics, by name.
 
         Returns
         -------
         dict
-            Name → array. These are the net's own arrays, no copies.
+            Name → array. These are the net's own arrays, not copies.
         """
         return {**self.net.parameters, **self.net.buffers}
 
     def save(self, path: FilePath, notes: Mapping[str, Any] | None = None) -> None:
-        """Write everything that a continued training needs to one file; ``notes``, plain values (JSON), are kept with
-        it.
+        """Write everything needed to resume training to one file; ``notes``, plain values (JSON), are stored with it.
 
         Parameters
         ----------
@@ -608,7 +610,7 @@ class Trainer:
         Raises
         ------
         ModelFileError
-            The file is damaged, no checkpoint, or of another net, seed or optimizer; the trainer is as before.
+            The file is damaged, not a checkpoint, or of another net, seed or optimizer; the trainer is unchanged.
         """
         return checkpoint.restore(path, self, Epoch)
 
@@ -626,7 +628,7 @@ class Trainer:
 
 
 def share_right(judged: Sequence[tuple[int, int] | None]) -> float | None:
-    """Right answers over given ones; None where a batch has no such thing, or nothing was judged."""
+    """Correct predictions over all predictions; None where accuracy is not defined for a batch, or there are none."""
     pairs = [pair for pair in judged if pair is not None]
     given = sum(given for _, given in pairs)
     if len(pairs) < len(judged) or not given:
@@ -635,7 +637,7 @@ def share_right(judged: Sequence[tuple[int, int] | None]) -> float | None:
 
 
 def evaluation(loss: float, criterion: Criterion, output: NDArray[Any], target: NDArray[Any]) -> Evaluation:
-    """An :class:`Evaluation` from what the loss takes of an output."""
+    """An :class:`Evaluation` from the form of an output that the loss takes."""
     found = criterion.classes(criterion.shaped(output), target)
     confusion = np.zeros((0, 0), np.int64)
     if found is not None:
@@ -685,7 +687,7 @@ class Arrays:
 
 
 def batch_source(data: Data, labels: ArrayLike | None = None) -> Batches:
-    """``data`` itself if it makes batches, else the pair of arrays."""
+    """``data`` itself if it yields batches, otherwise the pair of arrays."""
     if hasattr(data, "batches"):
         return cast(Batches, data)
     if labels is None:
@@ -698,7 +700,7 @@ def batch_source(data: Data, labels: ArrayLike | None = None) -> Batches:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C inside the block takes effect at its end. Other threads than the main one never see it anyway.
+    """Ctrl-C inside the block takes effect at its end. Only the main thread receives it anyway.
 
     Yields
     ------

@@ -1,7 +1,8 @@
 """Optimizers: how a gradient changes a parameter.
 
 Each class gives its update as a formula over one parameter w with gradient g, in place on the arrays, and keeps its state by
-the parameter's name. The learning rate of a step comes with the call, so that a schedule is somebody else's business.
+the parameter's name. The learning rate of a step is an argument of the call, so that optimizers know nothing of
+schedules.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ MOST_AXES = 5  # of a parameter
 
 
 class Optimizer:
-    """Base of the optimizers: the state of every parameter, and the loop over parameters.
+    """Base class of the optimizers: the state of every parameter, and the loop over parameters.
 
     A subclass names its state arrays in ``state_names`` and defines :meth:`change`.
 
@@ -39,14 +40,14 @@ class Optimizer:
     state : dict
         Parameter name → its state arrays, in the order of ``state_names``.
     steps : int
-        The updates of all.
+        The number of updates.
     steps_of : dict
         Parameter name → how often it was changed.
 
     Raises
     ------
     SettingError
-        A setting is no number, or out of its range.
+        A setting is not a number, or out of range.
     """
 
     state_names: tuple[str, ...] = ()
@@ -82,9 +83,9 @@ class Optimizer:
         Raises
         ------
         SettingError
-            A gradient is of no parameter, or ``rate`` is no number.
+            A gradient belongs to no parameter, or ``rate`` is not a number.
         ShapeError, DtypeError
-            A gradient and its parameter differ, or a parameter is no array of float32 or float64.
+            A gradient and its parameter differ, or a parameter is not a float32 or float64 array.
         """
         rate = self.learning_rate if rate is None else number()(type(self).__name__, "rate", rate)
         checked = [(name, *self._checked(name, parameters, g)) for name, g in gradients.items()]
@@ -97,11 +98,12 @@ class Optimizer:
     def _checked(
         self, name: str, parameters: Mapping[str, NDArray[Any]], g: ArrayLike
     ) -> tuple[NDArray[Any], NDArray[Any], tuple[NDArray[Any], ...]]:
-        """(parameter, gradient, state) of a name, as :meth:`change` may trust them."""
+        """(parameter, gradient, state) of a name, validated for :meth:`change`."""
         place, what = f"{type(self).__name__}.update", f"parameters[{name!r}]"
         if name not in parameters:
             raise SettingError(
-                f"{place}: there is a gradient for {name!r}, which is no parameter; there are {', '.join(parameters)}"
+                f"{place}: there is a gradient for {name!r}, which is not a parameter; there are "
+                f"{', '.join(parameters)}"
             )
         w = parameters[name]
         if not isinstance(w, np.ndarray) or w.dtype not in FLOATS or w.ndim > MOST_AXES:
@@ -134,13 +136,13 @@ class Optimizer:
         g : array
             Its gradient.
         state : tuple of array
-            One per name in ``state_names``; zeros in the first step.
+            One array per name in ``state_names``; zeros at the first step.
         rate : float
             Learning rate η.
         decay : float
             Weight decay λ, 0 for a parameter that does not decay.
         step : int
-            Counts the steps of this very parameter, from 1: a layer that is frozen at first begins later than the
+            The number of the step of this parameter, from 1: a layer that is frozen at first starts later than the
             others.
         """
         raise NotImplementedError
@@ -203,7 +205,7 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam: steps scaled by the gradient's own history. ::
+    """Adam: steps scaled by estimates of the gradient's first and second moments. ::
 
         g ← g + λ w                        λ weight_decay
         m ← β₁ m + (1 − β₁) g              v ← β₂ v + (1 − β₂) g²

@@ -1,6 +1,6 @@
-"""Schedules: the learning rate as a function of how far training is.
+"""Schedules: the learning rate as a function of the training progress.
 
-A schedule takes the fraction of training done, 0 ≤ t < 1, and gives a factor for the optimizer's learning rate.
+A schedule maps the completed fraction of training, 0 ≤ t < 1, to a factor for the optimizer's learning rate.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from ..errors import SettingError
 
 __all__ = ["constant", "cosine", "one_cycle", "schedule", "steps"]
 
-# How far training is, 0 ≤ t < 1 → factor for the learning rate.
+# Completed fraction of training, 0 ≤ t < 1 → factor for the learning rate.
 Schedule: TypeAlias = Callable[[float], float]
 
 
 def constant() -> Schedule:
-    """The same learning rate all the time.
+    """A constant learning rate.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def constant() -> Schedule:
 
 
 def cosine(warm_up: float = 0.0, final: float = 0.0) -> Schedule:
-    """A linear rise over the first ``warm_up`` of training, then half a cosine down to ``final``.
+    """Linear warm-up over the fraction ``warm_up`` of training, then half a cosine down to ``final``.
 
     Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5 without restarts.
 
@@ -44,7 +44,7 @@ def cosine(warm_up: float = 0.0, final: float = 0.0) -> Schedule:
     Returns
     -------
     callable
-        Fraction of training done → factor for the learning rate.
+        Completed fraction of training → factor for the learning rate.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def one_cycle(warm_up: float = 0.3, start: float = 0.04, final: float = 0.001) -
     Returns
     -------
     callable
-        Fraction of training done → factor for the learning rate.
+        Completed fraction of training → factor for the learning rate.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def steps(*fractions: float, factor: float = 0.1) -> Schedule:
     Returns
     -------
     callable
-        Fraction of training done → factor for the learning rate.
+        Completed fraction of training → factor for the learning rate.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def schedule(name: str | Schedule) -> Schedule:
     Returns
     -------
     callable
-        Fraction of training done → factor for the learning rate.
+        Completed fraction of training → factor for the learning rate.
 
     Raises
     ------

@@ -23,7 +23,7 @@ __all__ = ["Classifier", "Prediction", "accuracy_by_size"]
 
 LARGEST_PROBE = 4096
 OTHER_SIZES = ((10 / 7, 13 / 7), (2, 2), (4, 4), (50 / 7, 45 / 14))  # of 28×28: 40×52, 56×56, 112×112, 200×90
-MOST_RESIZED = 1000  # images that are tried at other sizes
+MOST_RESIZED = 1000  # images that are also classified at other sizes
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Prediction:
     Parameters
     ----------
     file : str
-        Path of the image, or the name that was given with an array.
+        Path of the image, or the name given with an array.
     size : (int, int)
-        Height and width of the image, resized where that was asked for.
+        Height and width of the image, after resizing if requested.
     read_at : (int, int)
-        The size at which the net saw it: another than ``size`` where that is out of the range of the training.
+        The size at which it was classified: differs from ``size`` if that is outside the range of training sizes.
     classes : tuple of str
     probabilities : array (classes,)
     pixels : uint8 array (H, W) or (H, W, 3)
@@ -78,9 +78,9 @@ class Prediction:
 class Classifier:
     """A net with class names and :class:`Preprocessing`, both from ``net.metadata``.
 
-    ``net.output_kind`` says what the net gives: scores, which softmax makes probabilities; probabilities; or
-    independent ones, each for itself, as sigmoid makes them, which are taken as they are. A lone one is the probability
-    of the second of two classes.
+    ``net.output_kind`` says what the net returns: logits, to which softmax is applied; probabilities; or independent
+    probabilities, as from sigmoid, which are used unchanged. A single one is the probability of the second of two
+    classes.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class Classifier:
     Raises
     ------
     ModelFileError
-        The net takes something else, or its metadata are wrong.
+        The net takes something else, or its metadata are invalid.
 
     Examples
     --------
@@ -122,12 +122,12 @@ class Classifier:
 
     @classmethod
     def from_file(cls, path: FilePath) -> Self:
-        """The classifier in a model file of any kind that is read.
+        """The classifier in a model file of any supported format.
 
         Parameters
         ----------
         path : path
-            The file, ours or an ONNX file, or a folder that a training made.
+            A model file (our own format or ONNX), or an output folder of training.
 
         Returns
         -------
@@ -136,7 +136,7 @@ class Classifier:
         Raises
         ------
         ModelFileError
-            The file is damaged, or its net is no classifier of images.
+            The file is damaged, or its net is not an image classifier.
         """
         net, path = read_model(path)
         return cls(net, str(path))
@@ -151,20 +151,20 @@ class Classifier:
     ) -> Prediction:
         """The :class:`Prediction` for a file, or for a uint8 array (H, W) or (H, W, 3).
 
-        An image out of the range of sizes that the net was trained on is read at the nearest size in it
-        (:meth:`familiar_size`), unless ``size`` or ``own_size`` says otherwise.
+        An image outside the range of training sizes is resized to the nearest size within it (:meth:`familiar_size`),
+        unless ``size`` or ``own_size`` is given.
 
         Parameters
         ----------
         image : path or uint8 array (H, W) or (H, W, 3)
         name : str, optional
-            Of an array, for errors and the prediction; a file has its own.
+            Name of an array, for errors and the prediction; a file has its own.
         invert : bool, optional
-            Take the negative, for dark ink on light paper when the training images were light on dark.
+            Invert the image, for dark ink on light paper if the training images were light on dark.
         size : int or (int, int), optional
             Resize the image to this first.
         own_size : bool, optional
-            Read the image at its own size.
+            Classify the image at its own size.
 
         Returns
         -------
@@ -175,7 +175,7 @@ class Classifier:
         DataError
             The file cannot be read, or the image is too small for the net.
         ModelFileError
-            What the net makes of an image is not one score for each class.
+            The net's output for an image is not one score per class.
         """
         if isinstance(image, np.ndarray):
             pixels = images.to_channels(image, self.channels)
@@ -185,7 +185,7 @@ class Classifier:
         if invert:
             pixels = 255 - pixels
         extents = [extent for extent in self.net.graph.inputs[0].size if extent is not None]
-        fixed = extents if len(extents) == 2 else None  # this network takes one size only
+        fixed = extents if len(extents) == 2 else None  # this network takes only one size
         if size is None and not own_size and self.preprocessing.frames:
             own, pixels = pixels.shape[:2], self.preprocessing.framed(pixels, fixed)
             read_at = pixels.shape[:2]
@@ -209,7 +209,7 @@ class Classifier:
         return Prediction(name, own, read_at, tuple(classes), probabilities, pixels)
 
     def prepared(self, pixels: NDArray[Any], size: int | Sequence[int] | None = None) -> NDArray[Any]:
-        """The image as the net takes it, resized to ``size``: (1, C, H, W), or (1, H, W, C) where its layout says so.
+        """The image as the net takes it, resized to ``size``: (1, C, H, W), or (1, H, W, C) if that is its layout.
 
         Parameters
         ----------
@@ -220,7 +220,7 @@ class Classifier:
         Returns
         -------
         array
-            Of the net's precision.
+            In the net's dtype.
         """
         if size is not None:
             pixels = images.resize(pixels, size)
@@ -228,8 +228,7 @@ class Classifier:
         return self.net.graph.inputs[0].arranged(x)
 
     def answers(self, scores: NDArray[Any]) -> tuple[list[str], NDArray[Any]]:
-        """(names of the classes, probabilities) of an image's output (1, K), by what ``net.output_kind`` says that it
-        is.
+        """(names of the classes, probabilities) from the output (1, K) for an image, according to ``net.output_kind``.
 
         Parameters
         ----------
@@ -242,7 +241,7 @@ class Classifier:
         Raises
         ------
         ModelFileError
-            The output is no scores or probabilities, or the metadata name another number of classes.
+            The output is not scores or probabilities, or the metadata name another number of classes.
         """
         kind, count = self.net.output_kind, scores.shape[1]
         if kind not in ("logits", "probabilities", "log_probabilities", "independent_probabilities"):
@@ -266,7 +265,7 @@ class Classifier:
         return classes, probabilities
 
     def trained_sizes(self) -> tuple[tuple[int, int], tuple[int, int]] | None:
-        """((height, width), (height, width)): the smallest and the largest of the training; None where it is not known.
+        """((height, width), (height, width)): the smallest and the largest training size; None if unknown.
 
         Returns
         -------
@@ -283,10 +282,10 @@ class Classifier:
         return found[0], found[1]
 
     def familiar_size(self, size: Sequence[int]) -> tuple[int, ...]:
-        """``size`` if it is within the range of sizes of the training, else the nearest size within it.
+        """``size`` if it is within the range of training sizes, otherwise the nearest size within it.
 
-        Proportions are kept as far as the range allows. A net knows things as large as it has seen them: far out of the
-        range its answers are guesses.
+        The aspect ratio is kept as far as the range allows. A net recognises objects only at the scales of its
+        training: far outside the range its predictions are unreliable.
 
         Parameters
         ----------
@@ -317,7 +316,7 @@ class Classifier:
         )
 
     def activation_map(self, prediction: Prediction) -> NDArray[Any]:
-        """The class activation map of a prediction's answer, of the size of the features.
+        """The class activation map of the predicted class, of the size of the features.
 
         Parameters
         ----------
@@ -330,7 +329,7 @@ class Classifier:
         Raises
         ------
         GraphError
-            The net does not end as :func:`cnncore.vision.explain.class_activation_map` needs it.
+            The net does not end as :func:`cnncore.vision.explain.class_activation_map` requires.
         """
         from .explain import class_activation_map
 
@@ -345,7 +344,7 @@ class Classifier:
         size : (int, int)
             Height and width.
         error : Exception
-            What the net said.
+            The error that the net raised.
 
         Returns
         -------
@@ -388,10 +387,10 @@ class Classifier:
 
 
 def accuracy_by_size(classifier: Classifier, dataset: Any) -> list[tuple[tuple[int, int], tuple[int, ...], float]]:
-    """How many images of ``dataset`` are correctly classified at their own size and resized: [(size, read_at, share), …].
+    """The accuracy on ``dataset`` at its own size and at other sizes: [(size, read_at, accuracy), …].
 
-    Answered as :meth:`Classifier.classify` does it; of a large data set, ``MOST_RESIZED`` images evenly over it. Only
-    the images' own size for a net that takes no other.
+    Images are classified as by :meth:`Classifier.classify`; from a large data set, ``MOST_RESIZED`` evenly spaced
+    images are used. Only the images' own size for a net that takes no other.
 
     Parameters
     ----------

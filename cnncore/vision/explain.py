@@ -20,8 +20,8 @@ from . import images
 
 __all__ = ["class_activation_map", "class_maps", "feature_maps", "map_over_image", "write_map"]
 
-# What may stand between pooled features and class scores without changing what a map means: outside training, dropout
-# passes its input on, and flatten only renames (N, C, 1, 1) to (N, C).
+# What may lie between pooled features and class scores without changing the meaning of a map: in inference, dropout is
+# the identity, and flatten only reshapes (N, C, 1, 1) to (N, C).
 PASSING = ("dropout", "flatten", "identity", "reshape", "squeeze")
 PROBABILITIES = ("softmax", "log_softmax")  # of the scores, at the very end
 POOLING = "global_avg_pool"
@@ -35,8 +35,8 @@ def class_activation_map(net: Net, x: NDArray[Any], class_index: int | None = No
         map_k(h, w) = b_k + Σ_c w[k, c] f_c(h, w)
 
     The network must end in global average pooling with a linear classifier after it (a 1×1 convolution, or ``linear``),
-    or before it (1×1 convolution to one map per class, as in Network in Network). Then nothing is approximated. A
-    softmax at the very end makes no difference: the score is what goes into it.
+    or before it (1×1 convolution to one map per class, as in Network in Network). The map is then exact. A final
+    softmax makes no difference: the score is its input.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def class_activation_map(net: Net, x: NDArray[Any], class_index: int | None = No
     x : array (N, C, *spatial)
         The net's input.
     class_index : int, optional
-        Which class; by default the predicted class of each image, which has the largest score.
+        The class; by default the predicted one of each image, which has the largest score.
 
     Returns
     -------
@@ -121,19 +121,18 @@ def class_activation_map(net: Net, x: NDArray[Any], class_index: int | None = No
 
 
 def class_maps(net: Net, x: NDArray[Any], size: int | Sequence[int] | None = None) -> NDArray[Any]:
-    """The scores of all classes at every place: (N, classes, \\*map), from the net with its classifier slid over the
-    image.
+    """The scores of all classes at every position: (N, classes, \\*map), from the fully convolutional form of the net.
 
-    For global average pooling heads the mean of a map is the class score; for nets that flatten, a place of the map is
-    the score of the window of the training's size there. Where many images follow, make the converted net once,
-    ``net.to_fully_convolutional(size)``, and call that.
+    For heads with global average pooling, the mean of a map is the class score; for nets that flatten, an element of
+    the map is the score of the window of the training size at that position. For many images, convert the net once,
+    ``net.to_fully_convolutional(size)``, and call the result.
 
     Parameters
     ----------
     net : Net
     x : array (N, C, *spatial)
     size : int or sequence of int, optional
-        The image size of the training, for nets that leave it open.
+        The training size, for nets that leave it open.
 
     Returns
     -------
@@ -197,12 +196,13 @@ def feature_maps(net: Net, x: NDArray[Any], names: Iterable[str]) -> dict[str, N
     return net.values(x, names=names, training=False)
 
 
-# ── Pictures ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Rendering
+# ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def map_over_image(pixels: NDArray[Any], heat: NDArray[Any], least: int = 280) -> NDArray[Any]:
-    """The evidence for a class over the image, as RGB pixels, enlarged by a whole number to about ``least`` pixels or
-    more.
+    """The evidence for a class overlaid on the image, as RGB pixels, enlarged by an integer factor to about ``least``
+    pixels or more.
 
     Evidence against the class (values below 0) is omitted.
 
@@ -230,7 +230,7 @@ def map_over_image(pixels: NDArray[Any], heat: NDArray[Any], least: int = 280) -
 
 
 def write_map(path: FilePath, prediction: Any, heat: NDArray[Any]) -> None:
-    """Write a class activation map over its image; as .svg with the answer under it, else as PNG.
+    """Write a class activation map overlaid on its image; as .svg with the predicted class below it, otherwise as PNG.
 
     Parameters
     ----------

@@ -8,8 +8,8 @@ DataError.
 Three rules convert the contents of files to greyscale or RGB, with and without Pillow alike:
 
 * transparent images are composited over white;
-* 16-bit samples keep their upper 8 bits; where a TIFF file says what its largest sample is, that is white. Samples of 32 bits
-  are taken for 8 bits if they fit, else for 16, with a warning;
+* 16-bit samples keep their upper 8 bits; if a TIFF file declares its largest sample, that is white. Samples of
+32 bits are taken as 8 bits if they fit, otherwise as 16, with a warning;
 * RGB becomes grey by luma, (299 R + 587 G + 114 B) / 1000 (ITU-R BT.601), grey becomes RGB by repetition.
 """
 
@@ -62,7 +62,8 @@ def read_image(source: FilePath | bytes, channels: int | None = None) -> NDArray
     Raises
     ------
     DataError
-        When the file is missing, damaged, larger than 67 megapixels, or in a format that needs the absent Pillow.
+        The file is missing, damaged, larger than 67 megapixels, or in a format that needs Pillow, which is not
+        installed.
     SettingError
         ``channels`` is none of these.
 
@@ -82,7 +83,7 @@ def read_image(source: FilePath | bytes, channels: int | None = None) -> NDArray
         name = str(source)
         content = _file_content(name)
     if content.startswith(PNG_SIGNATURE):
-        # Checked whichever reader follows, as Pillow shows some damaged files without a word.
+        # Checked before either reader, since Pillow accepts some damaged files silently.
         header = _png_header(name, content)
         chunks = _png_chunks(name, content)
         if header.colour == PNG_PALETTE and not chunks[b"PLTE"]:
@@ -111,12 +112,12 @@ def to_channels(image: NDArray[Any], channels: int | None) -> NDArray[Any]:
     Returns
     -------
     uint8 array
-        The image itself where it has these channels.
+        The image itself if it has these channels already.
 
     Raises
     ------
     DtypeError, ShapeError
-        ``image`` is not as above.
+        ``image`` is not as described.
     SettingError
         ``channels`` is neither 1 nor 3.
 
@@ -193,7 +194,7 @@ def _decode_with_pillow(name: str, content: bytes) -> NDArray[Any]:
             return _pillow_samples(name, image)
     except DataError:
         raise
-    # Decoders of malicious files raise whatever they trip over (OSError, SyntaxError, ValueError, struct.error,
+    # For malicious files, decoders raise many exceptions (OSError, SyntaxError, ValueError, struct.error,
     # zlib.error, DecompressionBombError …), and the set grows with each Pillow release.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -226,7 +227,9 @@ TIFF_BITS, TIFF_LARGEST = 258, 281  # tags BitsPerSample and MaxSampleValue (TIF
 
 
 def _deep_samples(name: str, samples: NDArray[Any], tags: Any) -> NDArray[Any]:
-    """8 bits of samples of 16 or 32 bits. White is the maximum declared in the file, else it is assumed, with a warning."""
+    """8-bit from 16-bit or 32-bit samples. White is the maximum declared in the file; otherwise it is assumed, with a
+    warning.
+    """
     if samples.min() < 0 or samples.max() > 0xFFFF:
         raise DataError(
             f"{name}: samples from {samples.min()} to {samples.max()}; expected 8 or 16 bits. Convert the image to 8 bits"
@@ -276,7 +279,7 @@ def _png_header(name: str, content: bytes) -> _PngHeader:
 
 
 def _png_chunks(name: str, content: bytes) -> dict[bytes, bytes]:
-    """The chunks that make up the picture, by type, each with its checksum verified; several of a type are joined."""
+    """The chunks that make up the image, by type, with verified checksums; several of one type are concatenated."""
     chunks: dict[bytes, list[bytes]] = {b"PLTE": [], b"tRNS": [], b"IDAT": []}
     position = len(PNG_SIGNATURE)
     while position + 12 <= len(content):
@@ -320,7 +323,7 @@ def _inflate(name: str, compressed: bytes, expected: int) -> NDArray[Any]:
     """The ``expected`` bytes of a zlib stream, neither more nor fewer, as an array."""
     stream = zlib.decompressobj()
     try:
-        content = stream.decompress(compressed, expected + 1)  # at most; memory grows with what is there
+        content = stream.decompress(compressed, expected + 1)  # at most; memory grows with the actual data
     except zlib.error as error:
         raise DataError(f"{name}: damaged PNG ({error}); replace or remove the file") from None
     if len(content) != expected:
@@ -476,7 +479,7 @@ def _pnm_token(content: bytes, position: int) -> tuple[bytes, int]:
 
 
 def resize(image: ArrayLike, size: int | Sequence[int]) -> NDArray[Any]:
-    """Resize by linear interpolation; when shrinking, average over what one new pixel covers.
+    """Resize by linear interpolation; when shrinking, average over the area that a new pixel covers.
 
     y[i] = Σⱼ h((j + ½) / s − (i + ½)) x[j] / Σⱼ h(·) along each axis, with s = input / output extent (at least 1),
     h(t) = max(0, 1 − |t|): for s = 1 linear interpolation between pixel centres, for s > 1 its antialiased form.
@@ -496,9 +499,9 @@ def resize(image: ArrayLike, size: int | Sequence[int]) -> NDArray[Any]:
     Raises
     ------
     DtypeError, ShapeError
-        ``image`` is not as above, or has no pixel.
+        ``image`` is not as described, or has no pixel.
     SettingError
-        ``size`` is out of its range, or more than 67 megapixels.
+        ``size`` is out of range, or more than 67 megapixels.
 
     Examples
     --------
@@ -555,7 +558,7 @@ def write_png(path: FilePath | None, image: NDArray[Any]) -> bytes:
     Parameters
     ----------
     path : path or None
-        The file. It appears complete or not at all.
+        The file, which is written atomically.
     image : uint8 array (H, W) or (H, W, 3)
         Grey or RGB.
 
@@ -567,7 +570,7 @@ def write_png(path: FilePath | None, image: NDArray[Any]) -> bytes:
     Raises
     ------
     DtypeError, ShapeError
-        ``image`` is not as above.
+        ``image`` is not as described.
     DataError
         The file cannot be written.
 
@@ -583,7 +586,7 @@ def write_png(path: FilePath | None, image: NDArray[Any]) -> bytes:
     height, width = image.shape[:2]
     rows = np.ascontiguousarray(image).reshape(height, -1)
     plain = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1)
-    # Smooth pictures shrink when filtered, drawings with few colours when not; the picture decides.
+    # Filtering shrinks smooth images but not drawings with few colours: keep the smaller.
     filtered = _filter(rows, step=1 if image.ndim == 2 else 3)
     deflated = min((zlib.compress(choice.tobytes(), 9) for choice in (plain, filtered)), key=len)
     header = struct.pack(">IIBBBBB", width, height, 8, 0 if image.ndim == 2 else 2, 0, 0, 0)
@@ -610,7 +613,7 @@ def png_data_uri(image: NDArray[Any]) -> str:
     Raises
     ------
     DtypeError, ShapeError
-        ``image`` is not as above.
+        ``image`` is not as described.
 
     Examples
     --------
@@ -630,7 +633,7 @@ def _check_image(place: str, image: object) -> None:
 
 
 def _filter(rows: NDArray[Any], step: int) -> NDArray[Any]:
-    """Filter each row in the way that leaves the smallest sum of magnitudes (PNG specification, section 12.7)."""
+    """Filter each row by the filter with the smallest sum of magnitudes (PNG specification, section 12.7)."""
     b = np.concatenate([np.zeros_like(rows[:1]), rows[:-1]]).astype(np.int16)
     a = np.zeros_like(b)
     c = np.zeros_like(b)
@@ -649,10 +652,11 @@ def _filter(rows: NDArray[Any], step: int) -> NDArray[Any]:
 
 
 def _cubehelix(start: float = 0.3, rotations: float = 0.45, hue: float = 2.0, brightest: float = 0.88) -> NDArray[Any]:
-    """Green's equations 1 and 2 at 256 levels: perceived brightness rises evenly while the hue turns around grey.
+    """Green's equations 1 and 2 at 256 levels: perceived brightness increases uniformly while the hue rotates around
+    grey.
 
-    These settings turn from purple through red and orange to yellow, the order in which things glow, and end where there
-    is still colour. So strong a hue leaves the cube of colours here and there and is clipped; brightness still rises.
+    These settings go from purple through red and orange to yellow, the colours of increasing heat, and end before
+    white. With such a saturation some colours are outside the RGB cube and are clipped; brightness still increases.
     """
     level = np.linspace(0.0, brightest, 256)[:, None]
     angle = 2 * np.pi * (start / 3 + 1 + rotations * level)
@@ -668,14 +672,15 @@ COLOR_OF_NAN = np.array([128, 128, 128], np.uint8)
 
 
 def colormap(values: ArrayLike, low: float | None = None, high: float | None = None) -> NDArray[Any]:
-    """Colour numbers: ``low`` black, then purple, red, orange, ``high`` pale yellow, ever brighter (cubehelix).
+    """Map numbers to colours of increasing brightness (cubehelix): ``low`` black, then purple, red, orange, ``high``
+    pale yellow.
 
     Parameters
     ----------
     values : array
         Any shape. NaN becomes mid-grey.
     low, high : float, optional
-        The ends of the scale; by default the smallest and largest finite value. Values beyond an end get its colour.
+        The ends of the scale; by default the smallest and largest finite value. Values beyond an end are clipped.
 
     Returns
     -------
@@ -713,7 +718,7 @@ def overlay(
     heat : array (h, w)
         Resized to (H, W).
     strength : float, optional
-        Opacity of the hottest place, 0 to 1.
+        Opacity at the maximum, 0 to 1.
     low, high : float, optional
         The ends of the scale as in `colormap`.
 
@@ -725,9 +730,9 @@ def overlay(
     Raises
     ------
     DtypeError, ShapeError
-        ``image`` or ``heat`` is not as above.
+        ``image`` or ``heat`` is not as described.
     SettingError
-        ``strength`` is out of its range, or ``low`` exceeds ``high``.
+        ``strength`` is out of range, or ``low`` exceeds ``high``.
 
     Examples
     --------
@@ -751,7 +756,7 @@ def overlay(
 
 
 def _level(place: str, values: ArrayLike, low: float | None, high: float | None) -> NDArray[Any]:
-    """``values`` on a scale from 0 to 1; NaN stays NaN. A scale without length is 0 up to ``low`` and 1 above it."""
+    """``values`` on a scale from 0 to 1; NaN stays NaN. If ``low`` equals ``high``, 0 up to ``low`` and 1 above it."""
     check_unmasked(place, "values", values)
     values = np.asarray(values, np.float64)
     finite = values[np.isfinite(values)]
@@ -771,7 +776,7 @@ IMAGE_SUFFIXES = (
 UNREAD_SUFFIXES = (
     *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".tga", ".pbm", ".pam", ".exr", ".hdr", ".ico"),
     *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".dcm"),
-)  # of pictures too; others in a folder are no pictures
+)  # other image formats; the remaining files in a folder are not images
 
 
 def counted_kinds(files: Sequence[pathlib.Path]) -> str:

@@ -34,7 +34,7 @@ MOST_CLASS_BYTES = 1 << 24
 
 ENTRIES = ("mean", "std", "scale", "channel_order", "resize", "crop")
 
-# What networks of these origins were trained with.
+# The preprocessing that networks of these origins were trained with.
 PRESETS = {
     # torchvision's ImageNet networks, and most others trained in PyTorch
     "imagenet": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "resize": 256, "crop": [224, 224]},
@@ -83,15 +83,15 @@ class Preprocessing:
 
     @classmethod
     def from_metadata(cls, name: str, metadata: Mapping[str, Any], channels: int) -> Self:
-        """What ``metadata`` says; ``name`` is the net's in errors.
+        """The preprocessing in ``metadata``; ``name`` is that of the net in errors.
 
         Parameters
         ----------
         name : str
         metadata : mapping
-            With the entries mean, std, scale, channel_order, resize and crop, none of which need be there.
+            With the optional entries mean, std, scale, channel_order, resize and crop.
         channels : int
-            That the net takes.
+            The number of channels that the net takes.
 
         Returns
         -------
@@ -100,7 +100,7 @@ class Preprocessing:
         Raises
         ------
         ModelFileError
-            An entry is of another form, or out of its range.
+            An entry has another form, or is out of range.
         """
         mean = channel_numbers(name, "mean", metadata.get("mean", [0.0]), channels)
         std = channel_numbers(name, "std", metadata.get("std", [1.0]), channels)
@@ -131,10 +131,10 @@ class Preprocessing:
         return self.resize is not None or self.crop is not None
 
     def framed(self, pixels: NDArray[Any], crop: Sequence[int] | None = None) -> NDArray[Any]:
-        """The image with ``resize`` pixels along its shorter side, then ``crop`` (by default this one's) from its
-        middle.
+        """The image with ``resize`` pixels along its shorter side, then its centre crop of size ``crop`` (by default
+        that of this preprocessing).
 
-        Where the cut is larger than the image, the image is made as large as the cut along that side.
+        If the crop is larger than the image, the image is enlarged to the crop along that side.
 
         Parameters
         ----------
@@ -200,7 +200,7 @@ def channel_numbers(name: str, what: str, numbers: Any, channels: int) -> NDArra
 
 
 def read_classes(path: FilePath) -> list[str]:
-    """Names of classes from a file: one per line, or JSON, a list or a mapping of class numbers as Keras has it.
+    """Names of classes from a file: one per line, or JSON, either a list or a mapping from class numbers as in Keras.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def read_classes(path: FilePath) -> list[str]:
     Raises
     ------
     DataError
-        The file holds no names of classes, or is not in UTF-8 or UTF-16.
+        The file contains no names of classes, or is not in UTF-8 or UTF-16.
 
     Examples
     --------
@@ -262,7 +262,7 @@ def decoded(path: FilePath, content: bytes) -> str:
 
 
 def preset(name: str) -> dict[str, Any]:
-    """The entries of a preset, by name; None for those that it leaves as they are when missing.
+    """The entries of a preset, by name; None for those that keep their defaults.
 
     Parameters
     ----------
@@ -301,7 +301,7 @@ def normalise(images: ArrayLike, mean: ArrayLike, std: ArrayLike) -> NDArray[Any
     Raises
     ------
     ShapeError, DtypeError
-        ``images`` is not as above, or ``mean`` or ``std`` not one number per channel.
+        ``images`` is not as described, or ``mean`` or ``std`` is not one number per channel.
     SettingError
         ``mean`` or ``std`` is not finite, or ``std`` not above 0.
 

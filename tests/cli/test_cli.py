@@ -252,7 +252,7 @@ def test_what_a_resumed_training_cannot_change(tmp_path, shapes, trained):
     fails("train", "--resume", folder, "--no-augment", cwd=tmp_path, match="--no-augment is fixed")
     fails("train", "--resume", folder, "--output", "x", cwd=tmp_path, match="--output is fixed")
     fails("train", "--resume", "nowhere", cwd=tmp_path, match="nowhere: no such file")
-    fails("train", "--resume", folder / "model.safetensors", cwd=tmp_path, match="no checkpoint")
+    fails("train", "--resume", folder / "model.safetensors", cwd=tmp_path, match="not a checkpoint")
     other = write_classes(tmp_path / "other", size=18)
     fails(
         "train", "--resume", folder, "--data", other, cwd=tmp_path, match="not the images of the interrupted training"
@@ -315,7 +315,7 @@ MISTAKES = {
     "size zero": (("train", "--size", "0x5"), "size"),
     "threads": (("train", "--threads", "0"), "not a number of threads"),
     "images too small": (("train", "--data", "tiny"), "too small for network small_inception"),
-    "output is a file": (("train", "--output", "file"), "file: cannot be made"),
+    "output is a file": (("train", "--output", "file"), "file: cannot be created"),
     "no command": ((), "COMMAND"),
     "unknown command": (("trian",), "unknown choice 'trian'; did you mean 'train'"),
     "unknown operator": (("ops", "maxpool"), "did you mean 'max_pool'"),

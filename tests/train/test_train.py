@@ -593,7 +593,7 @@ def test_damaged_checkpoints_are_refused(tmp_path):
         with pytest.raises(ModelFileError):
             trainer.restore(file)
     trainer.net.save(file)
-    with pytest.raises(ModelFileError, match="no checkpoint"):
+    with pytest.raises(ModelFileError, match="not a checkpoint"):
         trainer.restore(file)
 
 

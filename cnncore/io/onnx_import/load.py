@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 
 from ...errors import CnnError, ModelFileError, ShapeError
-from ...nets.graph import FORBIDDEN, Graph, Value
+from ...nets.graph import FORBIDDEN, Graph
 from ...nets.net import Net
 from ...nets.structure import INDICES, Structure
 from ...nets.surgery import pruned
+from ...nets.value import Value
 from ...typing import FilePath
 from .control import CONTROL
 from .file import MOST_NODES, needed, read

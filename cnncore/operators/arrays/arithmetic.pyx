@@ -1,7 +1,7 @@
 """Arithmetic on values: functions of one, y = f(x), and of two, y = f(x, z).
 
-Each section gives the formula, its derivatives, and the functions in this order, as the activations do, whose loops run them;
-setting[0] is z. All compute in long double and round once.
+Each section gives the formula, its derivatives, and the functions, in this order, as for activations, whose loops they
+use; setting[0] is z. All compute in long double and round once.
 """
 
 from libc.math cimport (
@@ -103,7 +103,7 @@ cdef real to_power_other_slope(real x, const double *setting) noexcept nogil:
     cdef long double y = power(x, setting[0])
     return <real> (y * log(x)) if y else 0
 
-# Remainders: the slope with respect to z is minus the whole number of times that z goes into x.
+# Remainders: the slope with respect to z is minus the integer quotient of x by z.
 #
 #     remainder   y = x − z ⌊x / z⌋       ∂y/∂x = 1                   ∂y/∂z = −⌊x / z⌋          of z's sign
 #     fmod        y = x − z trunc(x / z)  ∂y/∂x = 1                   ∂y/∂z = −trunc(x / z)     of x's sign

@@ -1,9 +1,10 @@
 """Reductions: one value of y for all values of x along some axes.
 
-Each section gives the formula, its gradient, and four functions: ``accumulate`` a value, ``merge`` what was accumulated of the
-values that follow, ``finalize`` to y, and ``slope``, the derivative of y with respect to one of the values. The loop over an
-output's values is written once, at the end: in pieces of PIECE values that are merged in their order, so that a long row is shared
-by all threads, can be interrupted, and gives the same bits for any number of threads.
+Each section gives the formula, its gradient, and four functions: ``accumulate`` a value, ``merge`` the accumulated
+state of the values that follow, ``finalize`` to y, and ``slope``, the derivative of y with respect to one of the
+values. The loop over an output's values is written once, at the end: in pieces of PIECE values that are merged in
+order, so that a long row is divided among all threads, can be interrupted, and gives bit-identical results for any
+number of threads.
 """
 
 from libc.math cimport expl as exp, fabsl as fabs, frexpl as frexp, isfinite, ldexpl as ldexp, logl as log, sqrtl as sqrt
@@ -264,7 +265,7 @@ cdef void row_from(const Call *call, int64_t position, int64_t stop, Row *row) n
 
 
 cdef void next_row(const Call *call, int64_t left, Row *row) noexcept nogil:
-    """Go on to the next row, of which no more than ``left`` values are asked for."""
+    """Advance to the next row, of which at most ``left`` values are needed."""
     cdef int axis = call.axes - 1
     row.x -= row.index[axis] * call.stride[axis]
     row.dx -= row.index[axis] * call.stride_dx[axis]
@@ -362,7 +363,7 @@ cdef int64_t values(const cnn_tensor *t) noexcept:
 
 
 cdef void prepare(Call *call, Reduction r, const cnn_tensor *x, const cnn_tensor *y, const cnn_tensor *dx) noexcept:
-    """Fill in what forward and backward share."""
+    """Fill in the fields that forward and backward share."""
     cdef int axis
     call.x, call.y, call.dx = x[0], y[0], dx[0]
     call.accumulate, call.finalize, call.slope, call.state = r.accumulate, r.finalize, r.slope, NULL
@@ -379,7 +380,7 @@ cdef void prepare(Call *call, Reduction r, const cnn_tensor *x, const cnn_tensor
 
 
 cdef int merge_pieces(Call *call, Reduction r, bint single) except -1:
-    """The state of every output that has several pieces, in the place of its first; the caller frees ``call.state``."""
+    """The state of every output that has several pieces, stored at its first; the caller frees ``call.state``."""
     cdef int64_t outputs = values(&call.y), task, piece
     cdef State *at
     cdef const State *next

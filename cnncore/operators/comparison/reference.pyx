@@ -1,6 +1,6 @@
-"""Booleans: what comparisons of values give, what logic makes of them, and the choice between two values.
+"""Booleans: comparisons of values, logical operators, and the choice between two values.
 
-Each section gives the formula and the function of a row of values (elements.pxd), whose loops compilers turn into vectors.
+Each section gives the formula and the function of a row of values (elements.pxd), whose loops compilers vectorise.
 """
 
 from libc.stdint cimport int64_t
@@ -15,8 +15,8 @@ cdef inline bint is_single(x):
 
 
 # ── Comparisons ───────────────────────────────────────────────────────────────────────────────────────────────────────
-#
-# Of two values one is less, both are the same, one is more, or one is NaN. A comparison says which of the four it holds for:
+# Of two values, x is less than z, equal, or greater, or one is NaN. A comparison lists for which of the four it is
+# true:
 #
 #     y = (less ∧ x < z) ∨ (same ∧ x = z) ∨ (more ∧ x > z) ∨ (unordered ∧ x or z is NaN)
 
@@ -53,7 +53,7 @@ cdef void infinite_row(char **at, const int64_t *step, int64_t count, const real
 
 
 cdef void run_real(Elements elements, bint single, row_function row_f32, row_function row_f64, tuple numbers):  # no-cython-lint
-    """Do one of two functions with its settings in the precision of the arrays."""
+    """Run one of two functions, by the precision of the arrays, with its settings."""
     cdef float few_f32[4]
     cdef double few_f64[4]
     cdef int i
@@ -66,7 +66,7 @@ LESS, SAME, MORE, UNORDERED = (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0
 
 
 def compare(tuple outcomes, x, z, y):
-    """Write the booleans y: whether x and z, arrays of one shape, stand to each other as one of the four ``outcomes`` says."""
+    """Write the booleans y: the one of the four ``outcomes`` that applies to x and z, arrays of one shape."""
     run_real(Elements(x, z, y), is_single(x), <row_function> compare_row[float], <row_function> compare_row[double], outcomes)
 
 
@@ -91,7 +91,7 @@ cdef void logic_row(char **at, const int64_t *step, int64_t count, const void *n
 
 
 def logic(bint both, bint one, x, z, y):
-    """Write the booleans y: ``both`` where x and z hold, ``one`` where one of them alone does, else false."""
+    """Write the booleans y: ``both`` where x and z are true, ``one`` where only one of them is, else false."""
     cdef unsigned char numbers[2]
     numbers[0], numbers[1] = both, one
     run_rows(Elements(x, z, y), logic_row, numbers)
@@ -118,7 +118,7 @@ cdef void choose_row(char **at, const int64_t *step, int64_t count, const real *
 
 
 cdef void keep_row(char **at, const int64_t *step, int64_t count, const real *numbers) noexcept nogil:
-    """dx = dy where c is what is kept, else 0."""
+    """dx = dy where c has the value that is kept, else 0."""
     cdef const unsigned char *c = <const unsigned char *> at[0]
     cdef const real *dy = <const real *> at[1]
     cdef real *dx = <real *> at[2]

@@ -1,4 +1,4 @@
-"""Linear layers of few rows, y = x wᵀ + b, by kernels of their own (operators/convolution/kernels/linear.h).
+"""Linear layers with few rows, y = x wᵀ + b, which have their own kernels (operators/convolution/kernels/linear.h).
 
 A linear layer is a 1×1 convolution on one pixel per row; formulas, reference implementations and the kernels for many rows are
 those of convolution (reference.pyx). Each function returns whether it computed: not without kernels, with many rows, or if the

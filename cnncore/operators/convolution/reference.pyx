@@ -1,10 +1,10 @@
-"""Convolution, its gradients, and by them transposed convolution and linear layers.
+"""Convolution and its gradients, and in terms of these transposed convolution and linear layers.
 
-Three sums carry the mathematics: one element of y, of dx and of dw (and of db). Every rank is (D, H, W), every layout is
-strides, groups, stride, dilation and padding are part of the formula. They are the reference: they add up in float64, whatever
-the arrays hold, and round once.
+Three sums contain the mathematics: one element of y, of dx and of dw (and of db). Every rank is (D, H, W), every layout
+is expressed by strides; groups, stride, dilation and padding are part of the formula. They are the reference
+implementation: they accumulate in float64, whatever the dtype of the arrays, and round once.
 
-A transposed convolution is the same sums in another order: what it computes forward is a convolution's dx.
+A transposed convolution consists of the same sums in another order: its forward pass is the dx of a convolution.
 """
 
 import functools
@@ -25,8 +25,8 @@ from cnncore.runtime.dispatch import kernel_number
 
 # ── Convolution ── LeCun et al. 1989, doi:10.1162/neco.1989.1.4.541 ───────────────────────────────────────────────────
 #
-#     y[n,k,o]  = b[k] + Σ_c Σ_t  w[k,c,t] · x[n,c,q]         q = s·o + d·t − lo, left out where q lies outside the image
-#     dx[n,c,q] = Σ_k Σ_t  w[k,c,t] · dy[n,k,o]               o = (q + lo − d·t) / s, left out where that is no output
+#     y[n,k,o]  = b[k] + Σ_c Σ_t  w[k,c,t] · x[n,c,q]         q = s·o + d·t − lo, omitted if q is outside the image
+#     dx[n,c,q] = Σ_k Σ_t  w[k,c,t] · dy[n,k,o]               o = (q + lo − d·t) / s, omitted if that is no output
 #     dw[k,c,t] = Σ_n Σ_o  dy[n,k,o] · x[n,c,s·o + d·t − lo]
 #     db[k]     = Σ_n Σ_o  dy[n,k,o]
 #
@@ -103,18 +103,18 @@ cdef inline bint inside(const cnn_tensor *t, int64_t d, int64_t h, int64_t w) no
 
 
 cdef inline int64_t at(const cnn_tensor *t, int64_t n, int64_t c, int64_t d, int64_t h, int64_t w) noexcept nogil:
-    """Where an element lies in the tensor's memory."""
+    """Offset of an element in the tensor's memory."""
     return n * t.stride[0] + c * t.stride[1] + d * t.stride[2] + h * t.stride[3] + w * t.stride[4]
 
 
 cdef inline double clamped(double y, double lower, double upper) noexcept nogil:
-    """y held between the bounds of an epilogue; NaN stays."""
+    """y clamped to the bounds of an epilogue; NaN stays NaN."""
     return lower if y <= lower else upper if y >= upper else y
 
 
 cdef inline void fill(const cnn_conv *v, const cnn_tensor *result, void *element, const real *first, const real *second,
                       int64_t begin, int64_t end) noexcept nogil:
-    """Write ``element`` of every place of ``result``; tasks are its leading two axes."""
+    """Write ``element`` at every position of ``result``; tasks are its leading two axes."""
     cdef real *values = <real *> result.data
     cdef double value
     cdef int64_t task, i, j, d, h, w
@@ -159,25 +159,25 @@ cdef int CHANNEL_SUMS = kernel_number("conv_channel_sums")
 cdef int FILL = kernel_number("conv_fill")
 cdef int LARGEST = kernel_number("largest_values")
 
-# A tile holds about this many pixels: sixteen times the rows of the largest register tile. Its input then fits beside a
-# panel in the second-level cache.
+# A tile has about this many pixels: sixteen times the rows of the largest register tile. Its input and a panel then fit
+# in the L2 cache.
 cdef int64_t TILE_PIXELS = 224
-# The gradient of the weights loads and stores its sums once a tile: larger ones pay.
+# The gradient of the weights loads and stores its sums once per tile: larger tiles are faster.
 cdef int64_t WEIGHT_PIXELS = 448
 cdef int64_t TILE_BYTES = 256 * 1024
-# Enough tasks for several threads to end at about the same time, none shorter than this many multiply-adds.
+# Enough tasks for several threads to finish at about the same time, none smaller than this many multiply-adds.
 cdef int64_t TASKS = 16
 cdef double TASK_WORK = 500_000.0
 cdef int64_t SUM_BYTES = 1024 * 1024
 # Multiply-adds that a kernel does in the time of one elementary operation elsewhere.
 cdef double KERNEL_SPEED = 32.0
-cdef double DEPTHWISE_SPEED = 4.0    # which multiplies what it loads once only
+cdef double DEPTHWISE_SPEED = 4.0    # which uses each loaded value only once
 # Weights that come from memory in that time: a layer with few pixels waits for them.
 cdef double READING_SPEED = 4.0
 
 
 cdef struct Precision:
-    # float32 or float64 as the kernels of the current target see it.
+    # float32 or float64 for the kernels of the current target.
     int number                  # CNN_FLOAT32 or CNN_FLOAT64
     int64_t lanes, itemsize     # values in a vector, bytes of a value
 
@@ -201,7 +201,7 @@ cdef int64_t greatest_common_divisor(int64_t a, int64_t b) noexcept nogil:
 
 
 cdef bint merge_axes(cnn_tensor *x, cnn_tensor *y, int outer, int inner) noexcept nogil:
-    """Make one axis of two that lie behind one another in both tensors; whether that was possible."""
+    """Merge two adjacent axes that are contiguous in both tensors; returns whether that was possible."""
     cdef int64_t extent = x.shape[outer]
     if extent == 1:
         return True
@@ -216,7 +216,7 @@ cdef bint merge_axes(cnn_tensor *x, cnn_tensor *y, int outer, int inner) noexcep
 
 
 cdef bint simplify(cnn_correlation *p, int64_t itemsize) noexcept nogil:
-    """Turn axes with one tap inside the image into plain ones; returns whether all are, and then makes them one if it can."""
+    """Simplify axes on which one tap is inside the image; returns whether all are, and then merges them if possible."""
     cdef int axis
     cdef bint pointwise = True
     if p.x.shape[1] == 1:
@@ -241,7 +241,7 @@ cdef bint simplify(cnn_correlation *p, int64_t itemsize) noexcept nogil:
 
 
 cdef inline bint is_pointwise(const cnn_correlation *p) noexcept nogil:
-    """Whether every output sees the one pixel at its own place, of a correlation that has been simplified."""
+    """Whether every output of a simplified correlation depends only on the pixel at its own position."""
     cdef int axis
     for axis in range(3):
         if p.taps[axis] != 1 or p.first[axis] or p.stride[axis] != 1 or p.x.shape[2 + axis] != p.y.shape[2 + axis]:
@@ -250,8 +250,9 @@ cdef inline bint is_pointwise(const cnn_correlation *p) noexcept nogil:
 
 
 cdef inline bint prefers_planes(const cnn_correlation *p, int64_t lane_count) noexcept nogil:
-    """Whether a 1×1 correlation is faster with its pixels in the vectors: channels lie apart, or packing the weights would
-    cost more than the few pixels there are."""
+    """Whether a 1×1 correlation is faster with pixels along the vectors: if channels are not contiguous, or there are
+    so few pixels that packing the weights would cost more.
+    """
     cdef bint planes = p.x.stride[1] != 1 or p.y.stride[1] != 1
     if planes:
         return p.y.shape[4] >= lane_count or p.y.shape[2] * p.y.shape[3] == 1
@@ -265,11 +266,13 @@ cdef int64_t gathered(const cnn_correlation *p, int axis, int64_t outputs) noexc
 
 
 cdef void choose_tile(cnn_correlation *p, int64_t pixels, int64_t channels, int64_t itemsize) noexcept nogil:
-    """Images, rows and columns of a tile: of those with ``pixels`` outputs the one that gathers fewest pixels twice."""
+    """Images, rows and columns of a tile: among those with ``pixels`` outputs, the one that gathers the fewest pixels
+    twice.
+    """
     cdef int64_t H = p.y.shape[3], W = p.y.shape[4], depth = gathered(p, 0, 1)
     cdef int64_t cuts, rows, columns
     cdef double least = -1, cost
-    # Pixels of the input per pixel of the output decide how many fit.
+    # The number of input pixels per output pixel determines how many fit.
     cdef double bytes = (<double> channels * itemsize * depth * min(p.stride[1], p.taps[1]) * min(p.stride[2], p.taps[2]))
     if bytes * pixels > TILE_BYTES:
         pixels = max(28, <int64_t> (TILE_BYTES / bytes))
@@ -295,12 +298,12 @@ cdef inline int64_t tile_bytes(const cnn_correlation *p, int64_t channels, int64
 
 
 cdef inline bint is_depthwise(int64_t groups, int64_t inputs, int64_t outputs, int64_t lane_count) noexcept nogil:
-    """Whether the vectors go over the channels of many groups: where one group would leave most lanes empty."""
+    """Whether vectors span the channels of many groups: if one group would leave most lanes empty."""
     return groups > 1 and (4 * outputs <= lane_count or (inputs == 1 and outputs < lane_count))
 
 
 cdef int64_t cut_tiles(cnn_correlation *p, Precision of) noexcept nogil:
-    """Cut a correlation into tiles, units and tasks; returns the scratch memory a task needs."""
+    """Divide a correlation into tiles, units and tasks; returns the scratch memory that a task needs."""
     cdef int64_t inputs = p.x.shape[1] // p.groups, per_group = ceil_div(p.y.shape[1] // p.groups, 2 * of.lanes)
     p.unit_count = p.groups * per_group
     choose_tile(p, TILE_PIXELS, p.x.shape[1] if p.groups == 1 else inputs * min(p.groups, ceil_div(64, inputs)), of.itemsize)
@@ -313,7 +316,7 @@ cdef int64_t cut_tiles(cnn_correlation *p, Precision of) noexcept nogil:
 
 
 cdef int64_t cut_planes(cnn_correlation *p, Precision of) noexcept nogil:
-    """The same with pixels in the vectors: whole panels of them, as many as fit, about equally many in each tile."""
+    """The same with pixels along the vectors: complete panels, as many as fit, about equally many in each tile."""
     cdef int64_t wide = 2 * of.lanes, inputs = p.x.shape[1] // p.groups, panels = ceil_div(p.y.shape[4], wide)
     cdef int64_t most = max(1, min(256, 2 * TILE_BYTES // (inputs * of.itemsize)) // wide)
     p.unit_count = p.groups * ceil_div(p.y.shape[1] // p.groups, wide)
@@ -325,7 +328,7 @@ cdef int64_t cut_planes(cnn_correlation *p, Precision of) noexcept nogil:
 
 
 cdef void share_units(cnn_correlation *p) noexcept nogil:
-    """How many units a task has: all of them, unless there are too few tiles for the threads."""
+    """The number of units of a task: all of them, unless there are too few tiles for the threads."""
     cdef double multiply_adds = (<double> p.images * p.rows * p.columns * p.taps[0] * p.taps[1] * p.taps[2]
                                  * (p.x.shape[1] // p.groups) * p.y.shape[1])
     cdef int64_t ranges = max(1, min(ceil_div(TASKS, tiles(p)), min(p.unit_count, <int64_t> (multiply_adds / TASK_WORK))))
@@ -340,7 +343,9 @@ cdef int64_t scratch_of_units(cnn_correlation *p, Precision of) noexcept nogil:
 
 
 cdef int64_t cut_depthwise(cnn_correlation *p, Precision of) noexcept nogil:
-    """The same where groups share units, in tiles that the kernel walks down: the higher, the fewer rows are met twice."""
+    """The same for groups that share units, in tiles that the kernel traverses downwards: the higher a tile, the fewer
+    rows are read twice.
+    """
     cdef int64_t wide = 2 * of.lanes, inputs = p.x.shape[1] // p.groups
     p.unit_count = ceil_div(p.y.shape[1], wide)
     choose_tile(p, 4 * TILE_PIXELS, inputs * wide, of.itemsize)
@@ -352,7 +357,7 @@ cdef int64_t cut_depthwise(cnn_correlation *p, Precision of) noexcept nogil:
 
 
 cdef int64_t cut_weights(cnn_correlation *p, Precision of) noexcept nogil:
-    """The same for the gradient of the weights: tasks share its terms, tiles are walked by each task."""
+    """The same for the gradient of the weights: tasks divide its terms, and each task traverses all tiles."""
     cdef int64_t wide = 2 * of.lanes, inputs = p.x.shape[1] // p.groups, per_group = ceil_div(p.y.shape[1] // p.groups, wide)
     cdef int64_t taps = p.taps[0] * p.taps[1] * p.taps[2], terms, groups, most, shares
     p.unit_count = p.groups * per_group
@@ -369,7 +374,7 @@ cdef int64_t cut_weights(cnn_correlation *p, Precision of) noexcept nogil:
     groups = min(p.groups, ceil_div(p.units - 1, per_group) + 1)
     most = p.images * p.rows * p.columns * wide
     p.x_bytes = tile_bytes(p, (groups - 1) * inputs + ceil_div(inputs, p.channel_blocks), of.itemsize)
-    # Also room for what scatter_weights turns around.
+    # Also room for what scatter_weights transposes.
     p.y_bytes = cache_lines(max(p.units * most, taps * of.lanes * wide) * of.itemsize)
     p.sum_bytes = cache_lines(p.units * ceil_div(terms, p.term_blocks) * wide * of.itemsize)
     p.tasks = ceil_div(p.unit_count, p.units) * p.channel_blocks * p.term_blocks
@@ -377,10 +382,10 @@ cdef int64_t cut_weights(cnn_correlation *p, Precision of) noexcept nogil:
 
 
 cdef int64_t input_shares(const cnn_correlation *p, int64_t shares) noexcept nogil:
-    """Into how many blocks the inputs are cut for ``shares`` tasks of the gradient of the weights.
+    """The number of blocks into which the inputs are divided for ``shares`` tasks of the gradient of the weights.
 
-    Tasks that share units copy dy alike, tasks that share inputs gather x alike (if it cannot be read in place): of all splits the
-    one that copies least. It does not change the order of any sum.
+    Tasks that share units copy the same dy, tasks that share inputs gather the same x (if it cannot be read in place):
+    the split that copies least is chosen. It does not change the order of any sum.
     """
     cdef int64_t inputs = p.x.shape[1] // p.groups, outputs = p.y.shape[1] // p.groups, cuts, found = 1
     cdef double cost, least = -1
@@ -396,7 +401,7 @@ cdef int64_t input_shares(const cnn_correlation *p, int64_t shares) noexcept nog
 
 
 cdef int64_t cut_depthwise_weights(cnn_correlation *p, Precision of) noexcept nogil:
-    """The same where groups share units: a task per unit."""
+    """The same for groups that share units: a task per unit."""
     cdef int64_t wide = 2 * of.lanes, inputs = p.x.shape[1] // p.groups, terms = p.taps[0] * p.taps[1] * p.taps[2] * inputs
     choose_tile(p, TILE_PIXELS, inputs * wide, of.itemsize)
     p.units, p.unit_count, p.channel_blocks, p.term_blocks = 1, ceil_div(p.y.shape[1], wide), 1, 1
@@ -407,17 +412,18 @@ cdef int64_t cut_depthwise_weights(cnn_correlation *p, Precision of) noexcept no
     return p.x_bytes + p.y_bytes + p.sum_bytes + terms * 8
 
 
-# Transformed input of a block of tiles: with the products of one unit it stays in the second-level cache.
+# Transformed input of a block of tiles: with the products of one unit it stays in the L2 cache.
 cdef int64_t WINOGRAD_INPUT_BYTES = 640 * 1024
 cdef int64_t WINOGRAD_TILES = 56
-# With fewer tiles in a block the multiplication would not run at its speed.
+# With fewer tiles in a block the multiplication would not reach its full speed.
 cdef int64_t WINOGRAD_LEAST_TILES = 14
-# From point to point lies a line of the cache more than the values need (winograd_pitch in operators/convolution/kernels/winograd.h).
+# The distance of points is one cache line more than their values take (winograd_pitch in
+# operators/convolution/kernels/winograd.h).
 cdef int64_t CACHE_LINE = 64
 
 
 cdef int winograd_form(int64_t outputs, int64_t taps, int64_t stride) noexcept nogil:
-    """The number of the form along an axis; −1 where there is none."""
+    """The number of the Winograd form along an axis; −1 if there is none."""
     cdef int form
     for form in range(CNN_WINOGRAD_AXES):
         if (cnn_winograd_axes[form].outputs == outputs and cnn_winograd_axes[form].taps == taps
@@ -431,10 +437,10 @@ cdef inline int64_t point_bytes(int64_t points, int64_t values, int64_t itemsize
 
 
 cdef int64_t cut_winograd(cnn_correlation *p, Precision of) noexcept nogil:
-    """Cut a correlation for Winograd: ``columns`` tiles and ``units`` units a task.
+    """Divide a correlation for Winograd: ``columns`` tiles and ``units`` units per task.
 
-    A task transforms its input for itself and reads the weights of its units once. Blocks of tiles are as large as the cache
-    allows; where they are too few for the threads there are, they are made smaller or share the units.
+    A task transforms its own input and reads the weights of its units once. Blocks of tiles are as large as the cache
+    allows; if there are too few for the threads, they are made smaller or divide the units.
     """
     cdef int64_t wide = 2 * of.lanes, inputs = p.x.shape[1], pitch = ceil_div(inputs, of.lanes) * of.lanes, blocks, ranges
     cdef int64_t count = cnn_winograd_start(p, 4), threads = threads_per_call(), fields = 1, points = 1, outputs = 1, pixels = 1
@@ -461,7 +467,9 @@ cdef int64_t cut_winograd(cnn_correlation *p, Precision of) noexcept nogil:
 
 
 cdef int64_t cut_winograd_weights(cnn_correlation *p, Precision of) noexcept nogil:
-    """The same for the gradient of the weights: about 56 inputs × 64 outputs a task, so that its sums stay in the cache."""
+    """The same for the gradient of the weights: about 56 inputs × 64 outputs per task, so that its sums stay in the
+    cache.
+    """
     cdef const cnn_winograd_axis *form = &cnn_winograd_axes[p.form[0]]
     cdef int64_t wide = 2 * of.lanes, taps = form.taps, tile = form.outputs, points = cnn_winograd_points(form) ** 2, inputs, pitch
     cdef int64_t count = p.y.shape[0] * p.y.shape[2] * ceil_div(p.y.shape[3], tile) * ceil_div(p.y.shape[4], tile)
@@ -475,13 +483,15 @@ cdef int64_t cut_winograd_weights(cnn_correlation *p, Precision of) noexcept nog
     p.y_bytes = point_bytes(points, p.columns * wide, of.itemsize) * p.units
     p.sum_bytes = cache_lines(points * inputs * p.units * wide * of.itemsize)
     p.tasks = p.channel_blocks * ceil_div(p.unit_count, p.units)
-    # One tile of the input, one of the gradient, or what scatter_weights turns around.
+    # One tile of the input, one of the gradient, or what scatter_weights transposes.
     return (p.x_bytes + p.y_bytes + p.sum_bytes
             + max(points * inputs, max(tile * tile * wide, taps * taps * of.lanes * wide)) * of.itemsize)
 
 
 cdef int64_t panel_width(const cnn_pack *v, Precision of) noexcept nogil:
-    """Output channels of all units of a group, the last one filled up to one vector or two: cut_of in operators/convolution/kernels/conv.h."""
+    """Output channels of all units of a group, the last one padded to one vector or two: cut_of in
+    operators/convolution/kernels/conv.h.
+    """
     cdef int64_t wide = 2 * of.lanes, outputs = v.groups * v.outputs if v.shared else v.outputs
     cdef int64_t units = ceil_div(outputs, wide), last = outputs - (units - 1) * wide
     return (units - 1) * wide + (wide if last > of.lanes else of.lanes)
@@ -505,18 +515,18 @@ cdef int64_t units_of(const cnn_pack *v, Precision of) noexcept nogil:
 
 
 # ── Values that transforms would lose ── those of a tile that are not finite, or large beside the others ──────────────────────
-#
-# Winograd's outputs are sums over all pixels of their tile, of which those outside the window cancel: as far as rounding lets
-# them, and not at all where they are infinite or NaN. A tile with a pixel that is not finite, or larger than LARGEST_RATIO times
-# the largest one of a window in the same tile, is computed directly. Windows of zeros alone have nothing to lose.
+# Winograd's outputs are sums over all pixels of their tile, in which those outside the window cancel: up to rounding
+# errors, and not at all if they are infinite or NaN. A tile with a pixel that is not finite, or larger than
+# LARGEST_RATIO times the largest one of a window in the same tile, is computed directly. Windows that contain only
+# zeros lose nothing.
 
 cdef double LARGEST_RATIO = 1024.0
-# In a gradient of weights every pixel is a window of its own, but one of many in a sum.
+# In a gradient of weights every pixel is its own window, but one of many terms of a sum.
 cdef double LARGEST_RATIO_OF_WEIGHTS = 65536.0
 
 
 cdef double *largest_values(const cnn_tensor *x, int precision) except NULL:
-    """The largest absolute value of each pixel, ∞ where one is not finite; the caller frees it."""
+    """The largest absolute value of each pixel, ∞ if one is not finite; the caller frees it."""
     cdef int64_t pixels = x.shape[0] * x.shape[2] * x.shape[3] * x.shape[4]
     cdef cnn_largest call
     call.x, call.largest = x[0], <double *> malloc(pixels * sizeof(double))
@@ -531,7 +541,7 @@ cdef double *largest_values(const cnn_tensor *x, int precision) except NULL:
 
 
 cdef bint differ_much(const double *largest, int64_t count, double ratio) noexcept nogil:
-    """Whether some are so much larger than others that there may be tiles to compute directly."""
+    """Whether values differ so much that some tiles may have to be computed directly."""
     cdef double least = INFINITY, most = 0
     cdef int64_t i
     for i in range(count):
@@ -542,12 +552,14 @@ cdef bint differ_much(const double *largest, int64_t count, double ratio) noexce
 
 
 cdef struct Area:
-    # A tile of outputs, and how far its pixels reach.
+    # A tile of outputs, and the extent of its pixels.
     int64_t h, w, rows, columns, height, width
 
 
 cdef bint loses_values(const cnn_correlation *p, const double *plane, Area at, double ratio) noexcept nogil:
-    """Whether a tile has a window that its other pixels would drown; ``plane``: the largest values of its plane."""
+    """Whether a tile has a window whose values would be lost in rounding errors of its other pixels; ``plane``: the
+    largest values of its plane.
+    """
     cdef int64_t H = p.x.shape[3], W = p.x.shape[4], n, i, j, a, b
     cdef int64_t row = at.h * p.stride[1] + p.first[1], column = at.w * p.stride[2] + p.first[2]
     cdef double most = 0, least = INFINITY, window
@@ -572,7 +584,7 @@ cdef int64_t reach(const cnn_correlation *p, int axis, bint shorter) noexcept no
 
 
 cdef int64_t mark_tiles(const cnn_correlation *p, const double *largest, unsigned char *skip) noexcept nogil:
-    """Mark the tiles that are computed directly; returns how many there are."""
+    """Mark the tiles to be computed directly; returns their number."""
     cdef int64_t size = p.x.shape[3] * p.x.shape[4], tile, marked = 0
     cdef cnn_winograd_tile at
     for tile in range(cnn_winograd_start(p, 4)):
@@ -599,15 +611,15 @@ cdef void direct_tile(const cnn_correlation *p, int64_t tile, int64_t itemsize, 
 
 
 cdef struct Residue:
-    # Pixels first, first + s, ... of the input along one axis see the taps tap, tap + tap_step, ...
+    # Pixels first, first + s, ... of the input along one axis use the taps tap, tap + tap_step, ...
     int64_t first, count, tap, tap_step, taps, offset, step
 
 
 cdef int residues(const cnn_conv *call, int axis, Residue *found) noexcept nogil:
-    """The residues of the input's pixels modulo the stride that meet a tap; returns how many.
+    """The residues of the input's pixels modulo the stride that use a tap; returns their number.
 
-    o = (q + lo − d·t) / s is whole for every (s / g)-th tap, g = gcd(s, d). Walked from the last of them to the first, o goes
-    up by d / g: a correlation over dy with stride 1.
+    o = (q + lo − d·t) / s is whole for every (s / g)-th tap, g = gcd(s, d). From the last of them to the first, o
+    increases by d / g: a correlation over dy with stride 1.
     """
     cdef int64_t s = call.stride[axis], d = call.dilation[axis], lo = call.low[axis], k = call.w.shape[2 + axis]
     cdef int64_t H = call.x.shape[2 + axis], g = greatest_common_divisor(s, d), t, q
@@ -626,7 +638,7 @@ cdef int residues(const cnn_conv *call, int axis, Residue *found) noexcept nogil
 
 
 cdef struct Parts:
-    # A call as correlations, and how the weights of each are packed.
+    # A call as a set of correlations, and how the weights of each are packed.
     cnn_correlation *part
     cnn_pack *pack
     int64_t count
@@ -644,7 +656,7 @@ cdef int allocate(Parts *parts, int64_t count) except -1:
 
 
 cdef int forward_parts(Parts *parts, const cnn_conv *call) except -1:
-    """One correlation: x with the weights as they are."""
+    """One correlation: x with the unchanged weights."""
     allocate(parts, 1)
     cdef cnn_correlation *p = parts.part
     cdef cnn_pack *v = parts.pack
@@ -708,15 +720,15 @@ cdef int backward_parts(Parts *parts, const cnn_conv *call, int64_t itemsize) ex
 
 
 # ── The algorithms ── one row each; whatever names, chooses, costs or runs one asks the table ─────────────────────────────
-#
-# Adding one: its kernels in kernels/ (and their names in kernels.inc), a function that cuts a call for them into tasks, and a row.
+# To add one: its kernels in kernels/ (and their names in kernels.inc), a function that divides a call into tasks for
+# them, and a row.
 
 cdef struct Correlator:
     # How kernels compute a correlation: forward, and the gradient of the input.
     int kernel
-    int pack                    # the kernel that packs the weights; −1: they are read as they lie
+    int pack                    # the kernel that packs the weights; −1: they are read in place
     bint shared                 # groups share units
-    bint mixes                  # outputs are sums over a whole tile, of which those that have no part in y cancel
+    bint mixes                  # outputs are sums over a whole tile, in which the pixels outside the window cancel
     double speed                # multiply-adds in the time of an elementary operation elsewhere
     int64_t (*panels)(const cnn_pack *v, Precision of) noexcept nogil       # bytes of packed weights
     int64_t (*cut)(cnn_correlation *p, Precision of) noexcept nogil         # into tasks; returns the scratch memory of one
@@ -743,7 +755,7 @@ DEPTHWISE_WEIGHTS = WeightGradient(kernel_number("conv_depthwise_weights"), Fals
 WINOGRAD_WEIGHTS = WeightGradient(kernel_number("winograd_weights"), True, KERNEL_SPEED, cut_winograd_weights)
 
 
-# ``outputs``: of a tile along H and W, where the algorithm has tiles. ``in_place``: the weights may be read as they lie.
+# ``outputs``: of a tile along H and W, if the algorithm has tiles. ``in_place``: the weights may be read in place.
 ctypedef const Correlator *(*forward_choice)(const Parts *parts, Precision of, bint in_place, const int64_t *outputs) noexcept nogil
 ctypedef const WeightGradient *(*backward_choice)(const Parts *parts, Precision of, const int64_t *outputs) noexcept nogil
 
@@ -761,7 +773,7 @@ cdef const WeightGradient *weigh_directly(const Parts *parts, Precision of, cons
 
 
 cdef const Correlator *correlate_by_winograd(const Parts *parts, Precision of, bint in_place, const int64_t *outputs) noexcept nogil:
-    """Where there is a form; the gradient of the input of windows with stride 2 has none."""
+    """If there is a form; the gradient of the input for stride 2 has none."""
     cdef int axis
     for axis in range(2):
         parts.part.form[axis] = winograd_form(outputs[axis], parts.part.taps[1 + axis], parts.part.stride[1 + axis])
@@ -771,7 +783,9 @@ cdef const Correlator *correlate_by_winograd(const Parts *parts, Precision of, b
 
 
 cdef const WeightGradient *weigh_by_winograd(const Parts *parts, Precision of, const int64_t *outputs) noexcept nogil:
-    """Square tiles of windows with stride 1; of 5×5 windows F(2×2), since more points lose too much in sums over many tiles."""
+    """Square tiles, for stride 1; for 5×5 kernels F(2×2), since more points lose too much accuracy in sums over many
+    tiles.
+    """
     cdef int form = winograd_form(outputs[0], parts.part.taps[1], parts.part.stride[1])
     if form < 0 or parts.part.stride[1] != 1:
         return weigh_directly(parts, of, outputs)
@@ -782,23 +796,23 @@ cdef const WeightGradient *weigh_by_winograd(const Parts *parts, Precision of, c
 cdef class ConvolutionAlgorithm:
     """One way to compute a convolution and its gradients: a row of :data:`ALGORITHMS`.
 
-    name        what ``algorithm=`` calls it
+    name        its name in ``algorithm=``
     family      the name for "the cheapest of these": "winograd"; "" for none
-    windows     the windows that it computes, in words
-    fits        (window, groups) → whether it computes them
-    cost        (window, images, inputs, outputs, groups) → multiply-adds at full speed; None: it has to be asked for by name
+    windows     the windows to which it applies, in words
+    fits        (window, groups) → whether it applies
+    cost        (window, images, inputs, outputs, groups) → multiply-adds at full speed; None: chosen only by name
     forward     which kernels correlate, forward and for the gradient of the input; NULL: the reference implementation
     backward    which kernels compute the gradient of the weights; NULL: the reference implementation
     """
     cdef readonly str name, family, windows
     cdef readonly object fits, cost
-    cdef int64_t outputs[2]         # of its tiles along H and W; 0 where it has none
+    cdef int64_t outputs[2]         # of its tiles along H and W; 0 if it has none
     cdef forward_choice forward
     cdef backward_choice backward
 
     @property
     def has_kernels(self):
-        """Whether kernels compute it, and not the reference implementation."""
+        """Whether kernels compute it rather than the reference implementation."""
         return self.forward != NULL
 
 
@@ -811,7 +825,7 @@ cdef ConvolutionAlgorithm algorithm_row(str name, str family, str windows, fits,
 
 
 def fits_every_window(window, groups):
-    """Whatever the windows are."""
+    """For any windows."""
     return True
 
 
@@ -821,7 +835,7 @@ def direct_cost(window, images, inputs, outputs, groups):
 
 
 def fits_winograd(outputs, window, groups):
-    """Square windows of planes, of a size and stride that there is a form for in tiles of ``outputs``."""
+    """Square 2-D windows whose size and stride have a form with tiles of ``outputs``."""
     size, stride = window.kernel[-1], window.stride[-1]
     return (
         groups == 1
@@ -833,17 +847,17 @@ def fits_winograd(outputs, window, groups):
     )
 
 
-# What the transforms of a tile cost per point and channel, in multiply-adds; channels come in vectors.
+# The cost of the transforms of a tile per point and channel, in multiply-adds; channels are processed in vectors.
 TRANSFORM_COST = 6
 COST_LANES = 16
-# A block of tiles reads the transformed weights once, which takes as long as multiplying so many tiles with them.
+# A block of tiles reads the transformed weights once, which takes as long as multiplying this many tiles by them.
 COST_TILES = 8
-# Of windows with stride 2 each product is a sum of up to four short ones.
+# For stride 2 each product is a sum of up to four short ones.
 COST_OF_PARITIES = 1.35
 
 
 def winograd_cost(outputs, window, images, inputs, channels, groups):
-    """The matrix products, one for each point of a tile, with blocks of tiles filled up; and the transforms."""
+    """The matrix products, one for each point of a tile, with blocks of tiles padded; and the transforms."""
     products, tiles, matrices = 1, images * window.output[0], 1
     cdef const cnn_winograd_axis *form
     for tile, extent in zip(outputs, window.output[1:], strict=True):
@@ -892,12 +906,12 @@ ALGORITHMS = by_name(
 cdef class Packed:
     """Weights and bias of one convolution in the order of the kernels, for one direction, precision and CPU target.
 
-    Made by :meth:`Convolution.pack`; valid until the weights change: then :meth:`refresh`, at the next call they are packed
-    anew, into the same memory: that of an arena, or without one a block of memory for the moment.
+    Created by :meth:`Convolution.pack`; valid until the weights change. After :meth:`refresh` the next call packs them
+    again, into the same memory: that of an arena, or a temporary block without one.
     """
     cdef PackedWeights arena
     cdef void *memory
-    cdef bint borrowed      # a piece of the arena; a collector may have taken the arena away before __dealloc__ is called
+    cdef bint borrowed      # from the arena, which the collector may have cleared before __dealloc__ is called
     cdef int64_t bytes
     cdef int64_t lanes
     cdef const Correlator *how
@@ -933,10 +947,11 @@ cdef class Packed:
 
 
 cdef class Convolution:
-    """Convolution(groups, stride, dilation, low): where the windows of a convolution lie, shared by its three primitives.
+    """Convolution(groups, stride, dilation, low): the windows of a convolution, shared by its three primitives.
 
-    Arrays are (N, C, *spatial) and (N, K, *output) in any layout, weights (K, C / groups, *kernel), biases (K); results are
-    written into arrays of the caller. ``algorithm`` is the name of a row of :data:`ALGORITHMS` that fits the windows.
+    Arrays are (N, C, *spatial) and (N, K, *output) in any layout, weights (K, C / groups, *kernel), biases (K); results
+    are written into the caller's arrays. ``algorithm`` is the name of a row of :data:`ALGORITHMS` that fits the
+    windows.
     """
     cdef cnn_conv call
     cdef ConvolutionAlgorithm row
@@ -956,12 +971,14 @@ cdef class Convolution:
         return self.row.name
 
     def pack(self, arena, backward=False):
-        """Memory, on ``arena``, for packed weights: for :meth:`forward`, or with ``backward`` for :meth:`backward_input`."""
+        """Memory on ``arena`` for packed weights, for :meth:`forward` or, with ``backward``, for
+        :meth:`backward_input`.
+        """
         return Packed(backward, arena)
 
     def forward(self, x, w, b, y, Packed packed=None, double lower=-INFINITY, double upper=INFINITY):
-        """Write y from x, w and b, held between ``lower`` and ``upper``; b may be None. With ``packed`` weights of earlier calls are
-        used again.
+        """Write y from x, w and b, clamped to [``lower``, ``upper``]; b may be None. With ``packed``, weights packed by
+        earlier calls are reused.
         """
         cdef Tensor X = Tensor(x), W = Tensor(w), B = None if b is None else Tensor(b), Y = Tensor(y, True)
         cdef cnn_conv call = self.described(X, Y, W, B)
@@ -973,7 +990,9 @@ cdef class Convolution:
                 run_definition(<cnn_task> conv_forward[double], &call, &call.y)
 
     def backward_input(self, dy, w, dx, b=None, Packed packed=None, double lower=-INFINITY, double upper=INFINITY):
-        """Write dx from dy and w; ``b``, one per channel of dx, is added where given: then this is a transposed convolution."""
+        """Write dx from dy and w; ``b``, one per channel of dx, is added if given: then this is a transposed
+        convolution.
+        """
         cdef Tensor DY = Tensor(dy), W = Tensor(w), B = None if b is None else Tensor(b), DX = Tensor(dx, True)
         cdef cnn_conv call = self.described(DX, DY, W, B)
         call.lower, call.upper = lower, upper
@@ -984,7 +1003,9 @@ cdef class Convolution:
                 run_definition(<cnn_task> conv_backward_input[double], &call, &call.x)
 
     def add_backward_input(self, dy, w, dx):
-        """Add to dx what dy and w give, where the kernels can: stride 1 and channels of dx innermost; returns whether they did."""
+        """Accumulate into dx from dy and w, if kernels can: stride 1 and channels of dx innermost; returns whether they
+        did.
+        """
         cdef Tensor DY = Tensor(dy), W = Tensor(w), DX = Tensor(dx, True)
         cdef cnn_conv call = self.described(DX, DY, W, None)
         return DX.view.stride[1] == 1 and self.correlate(&call, True, DX.precision, None, True)
@@ -1010,7 +1031,9 @@ cdef class Convolution:
         return call
 
     cdef int correlate(self, cnn_conv *call, bint backward, int precision, Packed packed, bint add=False) except -1:
-        """Forward or backward_input by kernels; returns 0 where the reference is to run, or they cannot ``add``."""
+        """Forward or backward_input by kernels; returns 0 if the reference implementation has to run, or they cannot
+        ``add``.
+        """
         if self.row.forward == NULL or kernel(TILES.kernel, precision) == NULL:
             return 0
         if call.x.shape[0] == 0:
@@ -1036,7 +1059,9 @@ cdef class Convolution:
         return 1
 
     cdef int run_parts(self, const Parts *parts, cnn_conv *call, bint backward, Precision of, Packed packed, bint add) except -1:
-        """Choose the kernels for the correlations of a call and run them; tiles that they would lose values in directly."""
+        """Choose the kernels for the correlations of a call and run them; tiles in which they would lose accuracy are
+        computed directly.
+        """
         cdef int64_t number
         cdef const Correlator *how
         cdef cnn_correlation *p
@@ -1068,7 +1093,7 @@ cdef class Convolution:
         return 0
 
     cdef int correlate_weights(self, cnn_conv *call, int precision, dw) except -1:
-        """backward_weight by kernels; returns 0 where the reference is to run."""
+        """backward_weight by kernels; returns 0 if the reference implementation has to run."""
         if self.row.backward == NULL or kernel(WEIGHTS.kernel, precision) == NULL or call.x.shape[0] == 0:
             return 0
         cdef Precision of = precision_of(precision)
@@ -1098,7 +1123,8 @@ cdef int weigh(cnn_correlation *p, const cnn_conv *call, const WeightGradient *h
 
 
 cdef int weigh_by_taps(const cnn_correlation *p, const cnn_conv *call, const WeightGradient *how, Precision of) except -1:
-    """Each tap's weights from the outputs alone whose windows have that tap inside the image: nothing meets padding."""
+    """The gradient of each tap from those outputs whose windows have that tap inside the image: padding is never read.
+    """
     cdef int64_t tap[3]
     cdef int64_t number, first, last, at
     cdef cnn_correlation q
@@ -1123,7 +1149,7 @@ cdef int weigh_by_taps(const cnn_correlation *p, const cnn_conv *call, const Wei
 
 
 cdef bint sums_lose_values(const cnn_correlation *p, int precision) except -1:
-    """Whether a gradient of weights by transforms would lose values of x, or of dy, whose tiles are mixed too."""
+    """Whether a gradient of weights by transforms would lose accuracy in tiles of x or of dy, which are mixed too."""
     cdef cnn_correlation q = p[0]
     cdef int64_t tile = cnn_winograd_axes[p.form[0]].outputs
     cdef int axis
@@ -1153,8 +1179,9 @@ cdef bint some_tile_loses(const cnn_correlation *p, int64_t tile, int64_t pixels
 
 
 cdef bint padding_meets_infinity(const cnn_correlation *p, int precision) except -1:
-    """Whether an output whose window reaches outside the image has a dy that is not finite: its product with a 0 of the padding, which
-    stands for a term that does not exist, would be NaN."""
+    """Whether an output whose window extends beyond the image has a dy that is not finite: its product with a 0 of the
+    padding, for a term that does not exist, would be NaN.
+    """
     cdef cnn_tensor band
     cdef double *largest
     cdef int64_t low, high, first, count
@@ -1189,7 +1216,7 @@ cdef bint is_infinite(const double *largest, int64_t count) noexcept nogil:
 
 cdef int run_correlator(const Parts *parts, const cnn_conv *call, bint backward, const Correlator *how, Precision of,
                         Packed packed) except -1:
-    """Pack the weights where the kernels ask for it, and run these on all parts."""
+    """Pack the weights if the kernels need it, and run these on all parts."""
     if how.pack < 0:
         read_weights(parts, call)
     else:
@@ -1200,7 +1227,7 @@ cdef int run_correlator(const Parts *parts, const cnn_conv *call, bint backward,
 
 
 cdef int run_packed(const Parts *parts, const cnn_conv *call, const Correlator *how, Precision of) except -1:
-    """Run kernels on all parts, whose weights are where they expect them."""
+    """Run kernels on all parts, whose weights are packed or in place."""
     cdef int64_t scratch = 0, tasks = 0, number
     cdef cnn_correlations calls = cnn_correlations(parts.part, parts.count)
     cdef cnn_correlation *p
@@ -1213,7 +1240,7 @@ cdef int run_packed(const Parts *parts, const cnn_conv *call, const Correlator *
 
 
 cdef int run_marked(const Parts *parts, const cnn_conv *call, bint backward, Precision of, int64_t marked) except -1:
-    """Compute directly what the kernels of the one part have left out."""
+    """Compute directly the tiles that the kernels of the single part have omitted."""
     cdef Parts direct = Parts(NULL, parts.pack, marked, True)
     cdef Packed packed = Packed(backward)
     cdef int64_t tile, number = 0
@@ -1233,14 +1260,14 @@ cdef int run_marked(const Parts *parts, const cnn_conv *call, bint backward, Pre
 
 
 cdef void read_weights(const Parts *parts, const cnn_conv *call) noexcept nogil:
-    """Let the kernels of the one part read weights and bias as the caller has them."""
+    """Let the kernels of the single part read the caller's weights and bias in place."""
     cdef cnn_correlation *p = parts.part
     p.w.data, p.w.stride[0], p.w.stride[1] = <void *> parts.pack.w, parts.pack.output_stride, parts.pack.input_stride
     p.w_group, p.bias, p.bias_stride = parts.pack.group_stride, call.b.data, call.b.stride[0]
 
 
 cdef int pack_weights(const Parts *parts, const cnn_conv *call, const Correlator *how, Precision of, Packed packed) except -1:
-    """Weights of all parts, behind them the bias, in the order of the kernels; unless ``packed`` has them already."""
+    """Weights of all parts, followed by the bias, in the order of the kernels; unless ``packed`` has them already."""
     cdef cnn_pack *v
     cdef int64_t bytes = 0, number, units
     cdef char *memory
@@ -1268,7 +1295,7 @@ cdef int pack_weights(const Parts *parts, const cnn_conv *call, const Correlator
 
 
 cdef int fill_result(const cnn_conv *call, int precision) except -1:
-    """b, or 0, into every pixel of dx: for those that no window reaches."""
+    """Write b, or 0, into every pixel of dx, for those that no window covers."""
     cdef cnn_correlation p
     cdef cnn_correlations calls
     p.y, p.bias, p.bias_stride = call.x, call.b.data, call.b.stride[0]
@@ -1291,7 +1318,7 @@ cdef double work(const cnn_conv *call):
 
 
 cdef double weights(const cnn_conv *call):
-    """How many weights a call reads."""
+    """The number of weights that a call reads."""
     cdef double total = 1
     cdef int axis
     for axis in range(5):
@@ -1325,7 +1352,7 @@ cdef int64_t SHORTEST_ROW = 64
 
 
 def copy_layout(src, dst):
-    """Copy an array into another of the same shape and any other layout: NCHW to channels innermost and back."""
+    """Copy an array into another of the same shape and any layout: NCHW to channels innermost and back."""
     if src.ndim > 5:
         dst[...] = src
         return

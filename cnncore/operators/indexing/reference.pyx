@@ -1,8 +1,7 @@
-"""Positions: which value along an axis is the largest, which are the k largest, sums and products up to each value, and values
-taken from positions and put there.
+"""Positions: the largest value along an axis, the k largest, cumulative sums and products, gather and scatter.
 
-Each section gives the formula, its gradient, and the functions. Functions of lines get the first value of each line along the
-axis (elements.pxd walks all others) and how far the next one is.
+Each section gives the formula, its gradient, and the functions. Functions of lines get the first value of each line
+along the axis (elements.pxd iterates over the others) and the stride.
 """
 
 from libc.stdint cimport int64_t
@@ -75,7 +74,7 @@ cdef void place_row_f64(char **at, const int64_t *step, int64_t count, const voi
 
 
 def place(bint largest, bint last, int axis, x, y):
-    """Write the integers y, without the axis: where the largest or smallest value along it is."""
+    """Write the integers y, without the axis: the position of the largest or smallest value along it."""
     cdef Lines call = lines_of(axis, (x,))
     call.largest, call.last = largest, last
     run_rows(Elements(*starts(axis, (x,)), y), <row_function> place_row_f32 if x.dtype == np.float32
@@ -84,7 +83,7 @@ def place(bint largest, bint last, int axis, x, y):
 
 # ── The k largest ─────────────────────────────────────────────────────────────────────────────────────────────────────
 #
-#     y[…, j, …]  = the value that j others along the axis come before, in order; of equal ones the first comes first
+#     y[…, j, …]  = the value before which j others along the axis come in order; equal values in their original order
 #     dx[…, i, …] = dy[…, j, …] for i = indices[…, j, …], else 0
 
 cdef void best_row(char **at, const int64_t *step, int64_t count, const Lines *call, real *unused) noexcept nogil:
@@ -120,7 +119,7 @@ cdef void best_row_f64(char **at, const int64_t *step, int64_t count, const void
 
 
 def best(bint largest, int axis, x, y, indices):
-    """Write the k largest or smallest values y along an axis of x, in order, and where they are."""
+    """Write the k largest or smallest values y along an axis of x, in order, and their positions."""
     cdef Lines call = lines_of(axis, (x, y, indices))
     call.largest, call.kept = largest, y.shape[axis]
     run_rows(Elements(*starts(axis, (x, y, indices)), written=2), <row_function> best_row_f32 if x.dtype == np.float32
@@ -135,7 +134,7 @@ def best(bint largest, int axis, x, y, indices):
 # Reverse: from the other end. The gradient of a sum is the sum of the other direction.
 
 cdef inline char *value_at(char *line, int64_t i, const Lines *call, int array) noexcept nogil:
-    """Value number i of a line, counted from the end where sums begin there."""
+    """Value number i of a line, counted from its end if sums begin there."""
     return line + (call.values - 1 - i if call.reverse else i) * call.step[array]
 
 
@@ -186,7 +185,9 @@ cdef void product_row_f64(char **at, const int64_t *step, int64_t count, const v
 
 
 cdef void product_gradient_row(char **at, const int64_t *step, int64_t count, const Lines *call, real *unused) noexcept nogil:
-    """What follows is summed from the end on, then multiplied by what comes before, from the beginning on."""
+    """The sums over later values are computed from the end, then multiplied by the products of earlier ones from the
+    beginning.
+    """
     cdef int64_t line, i
     cdef long double after, before
     cdef char *x
@@ -218,7 +219,7 @@ cdef void product_gradient_row_f64(char **at, const int64_t *step, int64_t count
 
 
 def cumulative_sum(bint exclusive, bint reverse, int axis, x, y):
-    """Write y, the sums of x along an axis up to each value."""
+    """Write y, the cumulative sums of x along an axis."""
     cdef Lines call = lines_of(axis, (x, y))
     call.exclusive, call.reverse = exclusive, reverse
     run_rows(Elements(*starts(axis, (x, y))), <row_function> sum_row_f32 if x.dtype == np.float32
@@ -226,7 +227,7 @@ def cumulative_sum(bint exclusive, bint reverse, int axis, x, y):
 
 
 def cumulative_product(bint exclusive, bint reverse, int axis, x, y):
-    """Write y, the products of x along an axis up to each value."""
+    """Write y, the cumulative products of x along an axis."""
     cdef Lines call = lines_of(axis, (x, y))
     call.exclusive, call.reverse = exclusive, reverse
     run_rows(Elements(*starts(axis, (x, y))), <row_function> product_row_f32 if x.dtype == np.float32
@@ -311,7 +312,7 @@ def take(x, at, y):
 
 
 def put(str reduction, y, at, u, winner=None):
-    """Put the rows u into y; ``winner``, full of −1, is told which row each value comes from."""
+    """Put the rows u into y; ``winner``, initially −1, receives the row that each value comes from."""
     cdef Tensor Y = tensor(y, True), AT = tensor(at), U = tensor(u)
     cdef Tensor W = None if winner is None else tensor(winner, True)
     cdef Rows call

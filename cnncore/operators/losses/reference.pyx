@@ -459,8 +459,7 @@ def binary_cross_entropy_gradient(x, target, dy, dx, bint each, double scale):
 #
 #     ℓ = − w (p t log σ(x) + (1 − t) log(1 − σ(x))) = w ((1 − t) x + (1 − t + p t) log(1 + e^−x))
 #     ∂ℓ/∂x = w ((1 − t + p t) σ(x) − p t)        ∂ℓ/∂t = − w (p log σ(x) − log(1 − σ(x)))
-#
-# log σ(x) is min(x, 0) − log(1 + e^−|x|); a factor of 0 leaves nothing of an infinite logarithm.
+# log σ(x) is min(x, 0) − log(1 + e^−|x|); a factor of 0 cancels an infinite logarithm.
 
 cdef inline double log_sigmoid(double x) noexcept nogil:
     return (x if x < 0 else 0 if x == x else x) - log1p(exp(-fabs(x)))

@@ -5,7 +5,7 @@ A strategy's reference implementation is a pair of functions on the cells of one
     forward(x, window) → y                the window's value
     backward(x, window, y, dy, dx)        dx[i] = dy · ∂y/∂x[i], for every cell
 
-Learned numbers of the window's channel are window.parameter[k]; backward accumulates dy · ∂y/∂parameter[k] into
+The parameters of the window's channel are window.parameter[k]; backward accumulates dy · ∂y/∂parameter[k] into
 window.gradient[k]. The functions are pure mathematics: no stride, rank or layout. The loop gathers the cells of each window,
 calls the strategy, and stores the result; gradients of overlapping windows are accumulated in the order of the windows. A C
 kernel of the same name (pool.h, pool_whole.h, pool_drawn.h) may replace the loop.
@@ -88,7 +88,7 @@ SUM = reference("sum", <void *> sum_forward[float], <void *> sum_forward[double]
 
 # ── Average pooling ── LeCun et al. 1989 ───────────────────────────────────────────────────────────────────────────────
 #
-#     y      = 1/q Σ xᵢ         q = divisor_override, where given; else the cells inside image and padding
+#     y      = 1/q Σ xᵢ         q = divisor_override, if given; else the cells inside image and padding
 #     ∂y/∂xᵢ = 1/q                  (count_include_pad), or n, those inside the image
 
 cdef inline double divisor(const Window *window) noexcept nogil:
@@ -197,7 +197,7 @@ cdef real stochastic_forward(const real *x, Window *window) noexcept nogil:
     for i in range(window.n):
         reached += relative(x[i], m) if m > 0 else 0
         if x[i] > 0:
-            window.selected = i         # if rounding keeps `reached` below `drawn`, the last positive cell
+            window.selected = i         # if `reached` stays below `drawn` because of rounding, the last positive cell
             if reached > drawn:
                 break
     return x[window.selected]
@@ -548,7 +548,7 @@ cdef enum:
     SERIES_TERMS = 12
 
 cdef inline double flat_slope(const real *x, Window *window, double r, double nearest) noexcept nogil:
-    """Derivative in r of 1/r ln(1/n Σ e^{r xᵢ}) for small r: as a difference it would leave rounding errors alone.
+    """Derivative in r of 1/r ln(1/n Σ e^{r xᵢ}) for small r, where a difference would consist of rounding errors only.
 
     It is 1/(n r²) Σ φ(δᵢ), φ(δ) = (1 + δ) ln(1 + δ) − δ = δ² (1/2 − δ/6 + δ²/12 − …), where δᵢ = n wᵢ − 1 = O(r).
     """
@@ -575,7 +575,7 @@ cdef inline double log_mean(const real *x, Window *window, double r, bint mean, 
         d = distance(x[i], nearest)
         middle += window.work[i] * d if window.work[i] != 0 else 0
         widest = max(widest, fabs(d))
-    if mean:    # what small r leave of the sum would be lost beside n, and what one large cell leaves of n beside the others
+    if mean:    # a sum near n would lose its difference from n in rounding, one large cell would lose n
         above = (log1p(excess / window.n) if total > 0.5 * window.n else log(total / window.n)) / r
     else:
         above = log(total) / r
@@ -773,7 +773,7 @@ ORDINAL = reference("ordinal", <void *> ordinal_forward[float], <void *> ordinal
 #
 #     average     y = 1/t Σ x₍ᵣ₎ over r ≤ t                     t = ⌈n/2⌉ unless given, n at most
 #     weighted    y = Σ pᵣ x₍ᵣ₎,  pᵣ = a (1 − a)^{r − 1}         normalized: divided by Σ p
-#     stochastic  y = x₍ᵣ₎, r drawn with probability pᵣ / Σ p    outside training: weighted, normalized
+#     stochastic  y = x₍ᵣ₎, r drawn with probability pᵣ / Σ p    in inference: weighted, normalized
 #     ∂y/∂x₍ᵣ₎ = 1/t or 0;    pᵣ;    1 for the cell drawn, else 0
 
 cdef inline void rank_average(const real *x, Window *window) noexcept nogil:
@@ -844,8 +844,7 @@ RANK_STOCHASTIC = reference("rank_stochastic", <void *> rank_stochastic_forward[
 #
 #     y      = max of the cells that are kept, each with probability 1 − q; 0 where none is
 #     ∂y/∂xᵢ = 1 for the first of the largest that are kept, else 0
-#
-# A cell of the image is kept or dropped for all windows that contain it. Outside training: rank weighted with a = 1 − q.
+# A cell of the image is kept or dropped for all windows that contain it. In inference: rank weighted with a = 1 − q.
 
 cdef real max_dropout_forward(const real *x, Window *window) noexcept nogil:
     cdef double q = window.setting[0]
@@ -908,7 +907,7 @@ EROSION = reference("erosion", <void *> erosion_forward[float], <void *> erosion
 # ── The loop over windows ──────────────────────────────────────────────────────────────────────────────────────────────
 
 cdef inline int64_t first_cell(const cnn_pool *call, int64_t od, int64_t oh, int64_t ow, const cnn_tensor *image) noexcept nogil:
-    """Where the first cell of window (od, oh, ow) lies in a plane of ``image``."""
+    """Offset of the first cell of window (od, oh, ow) in a plane of ``image``."""
     return cell_offset(image, call.axis[0].first[od], call.axis[1].first[oh], call.axis[2].first[ow])
 
 
@@ -917,7 +916,7 @@ cdef inline int64_t count_cells(const cnn_pool *call, int64_t od, int64_t oh, in
 
 
 cdef inline bint is_adjacent(const cnn_pool *call, int64_t od, int64_t oh, int64_t ow, const cnn_tensor *image) noexcept nogil:
-    """Whether the cells of a window lie side by side in their order, as those of a whole plane do: nothing is gathered then."""
+    """Whether the cells of a window are contiguous, as those of a whole plane are: then nothing is gathered."""
     cdef int64_t side_by_side = 1, count
     cdef int64_t[3] window
     cdef int axis
@@ -957,12 +956,12 @@ cdef void scatter(const cnn_pool *call, int64_t od, int64_t oh, int64_t ow, cons
 
 
 cdef inline bint needs_taps(const cnn_pool *call) noexcept nogil:
-    """Whether there is a learned number for every cell of the kernel."""
+    """Whether there is a parameter for every cell of the kernel."""
     return call.parameters > 0 and call.parameters >= call.axis[0].kernel * call.axis[1].kernel * call.axis[2].kernel
 
 
 cdef void find_taps(const cnn_pool *call, int64_t od, int64_t oh, int64_t ow, int64_t *tap) noexcept nogil:
-    """The positions of a window's cells in the kernel, by which learned numbers are found."""
+    """The positions of a window's cells in the kernel, which index the parameters."""
     cdef const cnn_axis *D = &call.axis[0]
     cdef const cnn_axis *H = &call.axis[1]
     cdef const cnn_axis *W = &call.axis[2]
@@ -979,7 +978,7 @@ cdef inline int64_t window_size(const cnn_pool *call, int64_t od, int64_t oh, in
 
 
 cdef inline int64_t plane_offset(const cnn_tensor *t, int64_t plane) noexcept nogil:
-    """Where plane number ``plane`` of N × C begins."""
+    """Start of plane number ``plane`` of N × C."""
     return plane // t.shape[1] * t.stride[0] + plane % t.shape[1] * t.stride[1]
 
 
@@ -999,7 +998,7 @@ cdef inline int64_t position_of(const cnn_pool *call, int64_t od, int64_t oh, in
 
 
 cdef inline int64_t step_to(const cnn_axis *axis, int64_t o, int64_t place) noexcept nogil:
-    """Which cell of window ``o`` lies at ``place`` along the axis; -1 where none does."""
+    """The cell of window ``o`` at position ``place`` along the axis; -1 if there is none."""
     cdef int64_t distance = place - axis.first[o]
     if distance < 0 or distance % axis.step or distance // axis.step >= axis.count[o]:
         return -1
@@ -1007,7 +1006,9 @@ cdef inline int64_t step_to(const cnn_axis *axis, int64_t o, int64_t place) noex
 
 
 cdef inline int64_t cell_at(const cnn_pool *call, int64_t od, int64_t oh, int64_t ow, int64_t position) noexcept nogil:
-    """Number of the window's cell at a row-major position in the plane, the inverse of position_of; -1 where none is."""
+    """Number of the window's cell at a row-major position in the plane, the inverse of position_of; -1 if there is
+    none.
+    """
     if position < 0:
         return -1
     cdef int64_t w = step_to(&call.axis[2], ow, position % call.axis[2].input)
@@ -1037,7 +1038,7 @@ cdef extern from *:
     void refuse "cnn_refuse"(cnn_pool *call, int why) noexcept nogil
 
 cdef inline void prepare(const cnn_pool *call, void *scratch, Window *window) noexcept nogil:
-    """Fill in what all windows of a call share; ``scratch`` is what gather_bytes says, but for the cells."""
+    """Fill in what all windows of a call share; ``scratch`` has gather_bytes bytes, less those of the cells."""
     cdef const Functions *functions = <const Functions *> call.strategy
     window.setting, window.seed = call.setting, call.seed
     window.taps = call.axis[0].kernel * call.axis[1].kernel * call.axis[2].kernel
@@ -1048,7 +1049,7 @@ cdef inline void prepare(const cnn_pool *call, void *scratch, Window *window) no
 
 
 cdef inline void enter(const cnn_pool *call, int64_t plane, int64_t od, int64_t oh, int64_t ow, Window *window) noexcept nogil:
-    """Fill in what belongs to one window."""
+    """Fill in the fields of one window."""
     cdef int64_t i
     window.size = window_size(call, od, oh, ow)
     window.position = call.first_window + (
@@ -1168,7 +1169,7 @@ cdef class Windows:
 
 
 cdef class Numbers:
-    """The inputs of a strategy besides x: its settings, the learned numbers, the seed, cells drawn earlier."""
+    """The inputs of a strategy besides x: its settings, the parameters, the seed, cells drawn earlier."""
 
     def __init__(self, tuple settings=(), parameters=None, uint64_t seed=0, drawn=None, uint64_t first_window=0,
                  uint64_t first_plane=0):
@@ -1211,7 +1212,7 @@ cdef double work(const cnn_pool *call, const cnn_tensor *y):
 
 
 cdef inline int64_t cells_in_scratch(const cnn_pool *call) noexcept nogil:
-    """Room for the gathered cells of a window, an even number of values; none for one window that lies in memory as it is read."""
+    """Room for the gathered cells of a window, an even number of values; none if a window is contiguous in memory."""
     if (call.axis[0].output == 1 and call.axis[1].output == 1 and call.axis[2].output == 1
             and is_adjacent(call, 0, 0, 0, &call.x)):
         return 0
@@ -1219,7 +1220,7 @@ cdef inline int64_t cells_in_scratch(const cnn_pool *call) noexcept nogil:
 
 
 cdef int64_t gather_bytes(const cnn_pool *call, int64_t itemsize, bint backward) noexcept:
-    """Scratch of the reference: cells and gradients of one window, and what the strategy asks for."""
+    """Scratch of the reference implementation: cells and gradients of one window, and what the strategy needs."""
     cdef const Functions *functions = <const Functions *> call.strategy
     cdef int64_t numbers = 2 if functions.whole else 0              # window.work
     numbers += (2 if functions.ranks else 0) + (1 if functions.places else 0) + (1 if needs_taps(call) else 0)
@@ -1230,8 +1231,8 @@ cdef int64_t gather_bytes(const cnn_pool *call, int64_t itemsize, bint backward)
 
 cdef enum:
     BAND_BYTES = 192 * 1024             # packed cells of a band: a fraction of the L2 cache
-    LARGEST_BAND_BYTES = 128 * 1024 * 1024  # above it the reference runs, which gathers one window of one plane
-    LARGEST_SPARSE_BAND_BYTES = 32 * 1024 * 1024    # the same where planes are so few that most lanes of a band are empty
+    LARGEST_BAND_BYTES = 128 * 1024 * 1024  # above it the reference implementation runs, window by window
+    LARGEST_SPARSE_BAND_BYTES = 32 * 1024 * 1024    # the same if planes are so few that most lanes of a band are empty
     LARGEST_WHOLE_WINDOW = 64 * 1024    # cells that kernels hold as vectors
     TASKS = 32                          # target number of tasks, whatever the number of threads
 
@@ -1300,13 +1301,14 @@ cdef int64_t partition(cnn_pool *call, Windows windows, const cnn_tensor *image,
 cdef bint takes(const cnn_pool *call, int64_t lanes, bint positions):  # no-cython-lint
     """Whether a kernel on whole windows applies: they fit, positions are not needed or it stores them, nothing is replayed."""
     cdef const Functions *functions = <const Functions *> call.strategy
-    # Kernels rank by comparing all pairs of cells, vectorised over planes; sorting plane by plane is faster from some size on.
+    # Kernels rank by comparing all pairs of cells, vectorised over planes; above some size, sorting plane by plane is
+    # faster.
     cdef int64_t most = min(8 * lanes, CNN_POOL_RANKED) if functions.ranks else LARGEST_WHOLE_WINDOW
     return not functions.whole or (call.cells <= most and call.drawn.data == NULL and (functions.selects or not positions))
 
 
 cdef void add_whole_scratch(cnn_pool *call, int64_t lanes, int64_t itemsize, int64_t *scratch_bytes):  # no-cython-lint
-    """Append to scratch: offsets, cells and gradients of one window, learned numbers of a task's channels."""
+    """Append to scratch: offsets, cells and gradients of one window, parameters of a task's channels."""
     if (<const Functions *> call.strategy).whole:
         call.whole_scratch = (scratch_bytes[0] + 63) // 64 * 64
         scratch_bytes[0] = call.whole_scratch + call.cells * (4 * lanes * itemsize + 4 * 8) + (
@@ -1316,7 +1318,7 @@ cdef void add_whole_scratch(cnn_pool *call, int64_t lanes, int64_t itemsize, int
 def forward(Reference strategy, Windows windows, Numbers numbers, x, y, indices=None):
     """Write y, and its positions in x.
 
-    Returns why the strategy refused: "" if it did not, "cells" or "drawn".
+    Returns why the strategy refused: "cells" or "drawn"; "" if it did not.
     """
     cdef Tensor X = tensor(x), Y = tensor(y, True), I
     cdef cnn_pool call
@@ -1343,11 +1345,11 @@ def forward(Reference strategy, Windows windows, Numbers numbers, x, y, indices=
 def backward(Reference strategy, Windows windows, Numbers numbers, x, y, dy, dx, gradient=None, bint add=False, bint learns=True):
     """Write dx, or with ``add`` accumulate into it, from dy and those of x and y that the strategy saves; the others are None.
 
-    ``gradient``, float64 of (planes, learned numbers), receives each plane's contribution to the gradients of the learned
-    numbers, if it ``learns`` any.
+    ``gradient``, float64 (planes, parameters), receives each plane's contribution to the gradients of the parameters,
+    if it ``learns`` any.
     """
     cdef Tensor DY = tensor(dy), DX = tensor(dx, True), G
-    # An array that the strategy does not read may be any of the right shape.
+    # Any array of the right shape serves as one that the strategy does not read.
     cdef Tensor X = DX if x is None else tensor(x), Y = DY if y is None else tensor(y)
     cdef cnn_pool call
     cdef int64_t tasks = -1, scratch_bytes = 0, itemsize = 4 if X.precision == CNN_FLOAT32 else 8
@@ -1375,7 +1377,7 @@ def backward(Reference strategy, Windows windows, Numbers numbers, x, y, dy, dx,
 
 # ── k-max pooling ── Kalchbrenner, Grefenstette & Blunsom 2014, arXiv:1404.2188, section 3.2 ───────────────────────────
 #
-#     y  = the k largest of each row of x along the last axis, in the order in which they stand
+#     y  = the k largest of each row of x along the last axis, in their original order
 #     dx = dy where y came from, 0 elsewhere
 
 cdef struct Rows:
@@ -1384,7 +1386,7 @@ cdef struct Rows:
     cnn_tensor places           # [..., k]: int64
 
 cdef inline int64_t row_offset(const cnn_tensor *t, int64_t row) noexcept nogil:
-    """Where row number ``row`` of all but the last axis begins."""
+    """Start of row number ``row`` of all but the last axis."""
     cdef int64_t offset = 0
     cdef int axis
     for axis in range(3, -1, -1):
@@ -1408,7 +1410,8 @@ cdef inline void sift(const real *x, int64_t *heap, int64_t k, int64_t at) noexc
     heap[at] = cell
 
 cdef void k_max_rows(Rows *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
-    """Tasks are rows: the k first in rank on a heap, the last of them on top, then written in their order in the row."""
+    """Tasks are rows: the first k in rank on a heap, the last of them on top, then written in their order in the row.
+    """
     cdef int64_t L = call.whole.shape[4], k = call.chosen.shape[4], row, i, kept
     cdef real *x = scratch
     cdef int64_t *heap = <int64_t *> (<double *> scratch + L)
@@ -1463,7 +1466,7 @@ cdef int64_t rows_of(const cnn_tensor *t):
 
 
 def k_max(x, y, places):
-    """Write y, and where along the last axis it came from, from x."""
+    """Write y, and its positions along the last axis of x."""
     cdef Tensor X = tensor(x), Y = tensor(y, True), P = tensor(places, True)
     cdef Rows call = Rows(X.view, Y.view, P.view)
     run(<cnn_task> k_max_rows[float] if X.precision == CNN_FLOAT32 else <cnn_task> k_max_rows[double], &call,

@@ -1,7 +1,7 @@
-"""Real numbers as few integers: rounding to a grid of steps, with the gradients of training that is aware of it.
+"""Quantization: rounding to a uniform grid, with the gradients used in quantization-aware training.
 
 Each section gives the formula, its slopes and the functions of three numbers: x, the scale s of its grid, and the zero point z, the
-integer that stands for 0. They meet by broadcasting (elements.pxd).
+integer that stands for 0. They are broadcast against each other (elements.pxd).
 """
 
 from libc.math cimport rint
@@ -15,8 +15,7 @@ from cnncore.runtime.elements cimport Elements, row_function, run_rows
 # ── Quantization ──────────────────────────────────────────────────────────────────────────────────────────────────────
 #
 #     q = min(max(round(x / s) + z, low), high)              halves are rounded to the even neighbour
-#
-# Rounding has the slope 0 nearly everywhere. The straight-through estimator takes it for 1:
+# The slope of rounding is 0 almost everywhere. The straight-through estimator uses 1:
 #
 #     ∂q/∂x = 1 / s        ∂q/∂s = −x / s²        ∂q/∂z = 1         where low ≤ round(x / s) + z ≤ high, else 0
 
