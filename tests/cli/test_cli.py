@@ -571,6 +571,6 @@ def test_pictures_that_are_left_out_are_noted(tmp_path, capsys):
     )
     note = capsys.readouterr().err
     assert (
-        re.search(r"^cnncore: note: .*cat: 1 of \.heic are left out", note, re.MULTILINE)
+        re.search(r"^cnncore: note: .*cat: 1 of \.heic are skipped", note, re.MULTILINE)
         and "data_files.py" not in note
     )
