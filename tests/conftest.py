@@ -8,11 +8,15 @@ import pathlib
 import signal
 import zlib
 
-import numpy as np
-import pytest
+# Peers on one thread each: several test processes whose threads wait actively for each other take ten times as long.
+for library in ("OPENBLAS", "MKL"):  # PyTorch asks the second
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
-import cnncore
-from cnncore.operators.registry import CUSTOM, forget
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+import cnncore  # noqa: E402
+from cnncore.operators.registry import CUSTOM, forget  # noqa: E402
 
 pytest.register_assert_rewrite("support")
 

@@ -424,6 +424,7 @@ def disassembly(source, flags, folder):
     return code.stdout, symbols
 
 
+@pytest.mark.long
 def test_baseline_code_is_free_of_avx(tmp_path):
     """What runs on every machine holds no instruction that some lack; only its table is visible to the linker."""
     target = "baseline"

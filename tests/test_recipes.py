@@ -323,6 +323,7 @@ def uncaught(outcomes):
             yield f"docs/recipes/{name}.md: with {recipe.wrong!r} for {recipe.right!r}, {count} tests passed and none failed"
 
 
+@pytest.mark.long
 def test_every_page_is_true(tmp_path):
     """One test for all pages: they share the copy and its build, which take minutes."""
     folder = tmp_path / "source"

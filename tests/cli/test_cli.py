@@ -487,6 +487,7 @@ def test_closed_streams_are_no_error(tmp_path, closed, code):
 # ── The main promise ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.long
 def test_train_without_arguments_reads_handwriting(tmp_path):
     """`cnncore train`: at least 98 % of 1,000 digits that it has not seen, and 96 % of them enlarged to 40×52.
 
@@ -514,14 +515,14 @@ def test_train_without_arguments_reads_handwriting(tmp_path):
 # ── Streams that are not there, files that cannot be written ───────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize(
     "command", ["ops", "ops max_pool", "summary lenet", "info", "check relu", "predict none.png none.png"]
 )
-def test_closed_streams_end_no_command(command, closed, tmp_path):
+def test_closed_streams_end_no_command(command, tmp_path):
     """As services, cron and pythonw start programs: the exit code is that of the same command with streams."""
-    codes = [
-        subprocess.run(
+
+    def outcome(redirected):
+        return subprocess.run(
             f"{sys.executable} -m cnncore {command} {redirected}",
             shell=True,
             cwd=tmp_path,
@@ -529,10 +530,12 @@ def test_closed_streams_end_no_command(command, closed, tmp_path):
             capture_output=True,
             timeout=120,
         )
-        for redirected in ("", closed)
-    ]
-    assert codes[0].returncode == codes[1].returncode
-    assert b"Traceback" not in codes[1].stderr and b"Exception ignored" not in codes[1].stderr
+
+    expected = outcome("").returncode
+    for closed in (">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
+        done = outcome(closed)
+        assert done.returncode == expected, closed
+        assert b"Traceback" not in done.stderr and b"Exception ignored" not in done.stderr, closed
 
 
 def test_a_sample_or_a_report_that_cannot_be_written_does_not_end_a_training(tmp_path, capsys, monkeypatch):

@@ -271,6 +271,7 @@ def test_fine_tuning_a_fresh_classifier(mobilenet, photos, tmp_path):
 # ── Training on photos ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.long
 @pytest.mark.skipif(SLOW, reason="this build takes ten times as long, and other tests run every operator of it")
 @pytest.mark.parametrize(
     "norm, rate, steps", [("response", 3e-4, 45), ("batch", 1e-3, 14)], ids=["paper", "batch norm"]

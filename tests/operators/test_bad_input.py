@@ -87,7 +87,7 @@ def test_several_odd_settings_at_once(op):
     samples = {rank: case.sample(rank) for rank in case.ranks}
     values = st.sampled_from(VALUES) | st.integers(-3, 9) | st.lists(st.integers(-1, 4), max_size=3).map(tuple)
 
-    @settings(max_examples=60)
+    @settings(max_examples=25)
     @given(st.sampled_from(case.ranks), st.dictionaries(st.sampled_from(list(op.settings)), values, max_size=4))
     def run(rank, odd):
         refused_or_right(op, samples[rank], {**case.settings, **odd})

@@ -1,6 +1,7 @@
 """Every operator of the registry, every case: all the ways to call it give the same result, and the row is complete."""
 
 import doctest
+import itertools
 import pickle
 
 import numpy as np
@@ -313,38 +314,53 @@ def test_every_element_of_the_results_is_written(op, case, monkeypatch):
 # ── Values that are not finite ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
+SPECIAL = (np.nan, np.inf, -np.inf)
+
+
+def with_special_values(x, values, channel):
+    """One of the values in every image, in one channel."""
+    x = x.copy()
+    for image, value in enumerate(values):
+        x[(image, channel, *[1] * (x.ndim - 2))] = value
+    return x
+
+
+def special_calls(op, case, rank):
+    """(values, channels, dtype, layout, arrays): any number of channels, a value in the first, middle or last of them.
+
+    Where images are computed apart each holds another value; where one image's NaN is every image's, each value has a call.
+    """
+    together = [SPECIAL] if op.implementation.per_image else [(value,) for value in SPECIAL]
+    for values, channels, dtype in itertools.product(together, range(1, 18), DTYPES):
+        arrays = case.but(channels=channels, batch=len(values)).sample(rank, dtype)
+        for place in {channels - 1, channels // 2, 0}:
+            x = with_special_values(arrays[0], values, place)
+            for layout in (np.ascontiguousarray, channel_slice) if place == channels - 1 else (np.ascontiguousarray,):
+                what = f"{values} in channel {place} of {channels}, {layout.__name__}"
+                yield what, dtype, everywhere(layout, [x, *arrays[1:]])
+
+
 @pytest.mark.parametrize("op", operators(where=lambda op: op.arrays[0].role in ("real", "either")))
-def test_special_values_in_every_lane(op, value):
+def test_special_values_in_every_lane(op):
     """A NaN or infinity in any channel, with any number of channels beside it: targets do what the reference does."""
     case = op.cases[0]
     rank = min((r for r in case.ranks if r), default=case.ranks[0])
-    for channels in range(1, 18):
-        varied = case.but(channels=channels, batch=1)
-        for dtype in DTYPES:
-            arrays = varied.sample(rank, dtype)
-            for layout in (np.ascontiguousarray, channel_slice):
-                for place in {(0, channels - 1), (0, channels // 2), (0, 0)}:
-                    x = arrays[0].copy()
-                    x[(*place, *[1] * (x.ndim - 2))] = value
-                    given = everywhere(layout, [x, *arrays[1:]])
 
-                    def outcome(target, given=given):
-                        with cnncore.cpu.target(target):
-                            try:
-                                return [np.asarray(r) for r in both_passes(op, given, case.settings)]
-                            except CnnError as error:
-                                return str(error)
+    def outcome(target, arrays):
+        with cnncore.cpu.target(target), np.errstate(all="ignore"):
+            try:
+                return [np.asarray(r) for r in both_passes(op, arrays, case.settings)]
+            except CnnError as error:
+                return str(error)
 
-                    with np.errstate(all="ignore"):
-                        expected = outcome("reference")
-                        for target in cnncore.cpu.targets()[1:]:
-                            found = outcome(target)
-                            what = f"{channels} channels, {value} at {place}, {target}, {layout.__name__}"
-                            if isinstance(expected, str):
-                                assert found == expected, what
-                            else:
-                                assert_close(found, expected, LIMIT[dtype], what)
+    for what, dtype, arrays in special_calls(op, case, rank):
+        expected = outcome("reference", arrays)
+        for target in cnncore.cpu.targets()[1:]:
+            found = outcome(target, arrays)
+            if isinstance(expected, str):
+                assert found == expected, f"{what}, {target}"
+            else:
+                assert_close(found, expected, LIMIT[dtype], f"{what}, {target}")
 
 
 # ── The row itself ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -5,7 +5,6 @@ gradient of the sample by more than rounding (ignoring the padding is no fault w
 """
 
 import dataclasses
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -173,8 +172,6 @@ FAULTS = {
 # Mistakes that each family can make: wrong sign, wrong factor, windows off by one, sums of overlapping windows left out.
 ESSENTIAL = ("sign", "factor 2", "windows shifted by one", "last window left out", "written instead of added")
 
-planted, caught, kinds = Counter(), Counter(), Counter()
-
 
 def changes_something(op, wrong, arrays, settings, rng):
     """Whether the fault changes a gradient, for a random dy."""
@@ -187,33 +184,70 @@ def changes_something(op, wrong, arrays, settings, rng):
     return any(np.abs(a - b).max(initial=0) > 1e-7 * max(scale, 1e-300) for a, b in pairs)
 
 
-CASES = cases(where=lambda op: op.proof == "gradient")
-ran = []
+def sample(case):
+    """Arrays of the case, in the lowest rank that has a spatial axis."""
+    return case.sample(min((rank for rank in case.ranks if rank), default=case.ranks[0]))
 
 
-@pytest.mark.parametrize(("op", "case"), CASES)
-def test_planted_faults_are_caught(op, case, rng):
-    """By the whole Jacobian, and in the first case also by projections, in the lowest rank that has a spatial axis."""
-    rank = min((r for r in case.ranks if r), default=case.ranks[0])
-    arrays = case.sample(rank)
-    ran.append(case)
-    survivors = []
-    for name, fault in FAULTS.items():
-        wrong = with_fault(op, fault)
-        if not changes_something(op, wrong, arrays, case.settings, rng):
-            continue
-        for method in ("jacobian", "projection") if case is op.cases[0] else ("jacobian",):
-            planted[op.family] += 1
-            kinds[op.family, name] += 1
-            try:
-                check_gradient(wrong, *arrays, method=method, **case.settings)
-            except KinkError:
-                survivors.append(f"{name} ({method}: taken for a kink)")
-            except GradientError:
-                caught[op.family] += 1
-            else:
-                survivors.append(f"{name} ({method})")
+def planted(op, case, names, rng):
+    """(name, operator with that fault), for those that change a gradient of the case."""
+    arrays = sample(case)
+    for name in names:
+        wrong = with_fault(op, FAULTS[name])
+        if changes_something(op, wrong, arrays, case.settings, rng):
+            yield name, wrong
+
+
+def survives(wrong, case, method):
+    """What the check says of a fault that it does not find, else None."""
+    try:
+        check_gradient(wrong, *sample(case), method=method, **case.settings)
+    except KinkError:
+        return f"{method}: taken for a kink"
+    except GradientError:
+        return None
+    return method
+
+
+DIFFERENTIABLE = {"where": lambda op: op.proof == "gradient"}
+
+
+@pytest.mark.parametrize("op", operators(**DIFFERENTIABLE))
+def test_planted_faults_are_caught(op, rng):
+    """Every kind of fault by projections, and the essential ones as checks are by default: small Jacobians as a whole."""
+    case, survivors, found = op.cases[0], [], 0
+    for name, wrong in planted(op, case, FAULTS, rng):
+        for method in ("projection", "auto") if name in ESSENTIAL else ("projection",):
+            outcome = survives(wrong, case, method)
+            survivors += [f"{name} ({outcome})"] if outcome else []
+            found += outcome is None
     assert not survivors, f"not found: {', '.join(survivors)}"
+    assert found, "no fault could be planted"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("op", "case"),
+    [p for p in cases(**DIFFERENTIABLE) if p.values[1] is not p.values[0].cases[0]],
+)
+def test_essential_faults_are_caught_in_every_case(op, case, rng):
+    """In the other cases one fault of each operator's arithmetic and one of its windows, by the check's own method."""
+    survivors = [
+        f"{name} ({outcome})"
+        for name, wrong in planted(op, case, ("factor 2", "last window left out"), rng)
+        if (outcome := survives(wrong, case, "auto"))
+    ]
+    assert not survivors, f"not found: {', '.join(survivors)}"
+
+
+@pytest.mark.parametrize("family", sorted({op.family for op in cnncore.OPS.values() if op.proof == "gradient"}))
+def test_every_family_has_each_essential_fault(family, rng):
+    """A fault that changes no gradient of a family would be caught by nobody: each changes one somewhere."""
+    missing = set(ESSENTIAL)
+    for op in cnncore.OPS.values():
+        if op.family == family and op.proof == "gradient":
+            missing -= {name for name, _ in planted(op, op.cases[0], sorted(missing), rng)}
+    assert not missing
 
 
 @pytest.mark.parametrize("op", operators(where=lambda op: op.linear))
@@ -254,14 +288,3 @@ def test_backward_of_a_neighbour_is_caught(name, other):
 
     with pytest.raises(GradientError):
         check_gradient(mixed, x)
-
-
-@pytest.mark.parametrize("family", sorted({op.family for op in cnncore.OPS.values()}))
-def test_every_family_had_faults(family, record_property):
-    """Runs last in this file: how many were planted, and that none got away."""
-    if len(ran) < len(CASES):
-        pytest.skip("not all faults were planted in this process")
-    record_property("planted", planted[family])
-    print(f"{family}: {planted[family]} faults planted, {caught[family]} caught")
-    assert caught[family] == planted[family] >= 10
-    assert all(kinds[family, name] for name in ESSENTIAL), [n for n in ESSENTIAL if not kinds[family, n]]
