@@ -574,6 +574,5 @@ def test_pictures_that_are_left_out_are_noted(tmp_path, capsys):
     )
     note = capsys.readouterr().err
     assert (
-        re.search(r"^cnncore: note: .*cat: 1 of \.heic are skipped", note, re.MULTILINE)
-        and "data_files.py" not in note
+        re.search(r"^cnncore: note: .*cat: 1 of \.heic are skipped", note, re.MULTILINE) and "data_files.py" not in note
     )
