@@ -46,6 +46,7 @@ globals().update(OPS | GRIDS)
 # Imported when first used, which keeps `import cnncore` short: modules, and names with the module they come from.
 LAZY = {
     "classify": "vision.classify",
+    "distributed": None,
     "explain": "vision.explain",
     "images": "vision.images",
     "io": None,
@@ -110,6 +111,7 @@ __all__ = [
     "__version__",
     "conv_to_linear",
     "cpu",
+    "distributed",
     "explain",
     "get_num_threads",
     "io",

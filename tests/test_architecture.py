@@ -45,6 +45,7 @@ LAYERS = (
     ("io",),
     ("vision",),
     ("train",),
+    ("distributed",),
     ("cli",),
     ("__main__",),
     ("classify", "cpu", "explain", "images", "preprocessing"),  # stubs of public names of modules that lie deeper

@@ -16,6 +16,21 @@ MOST_CONFUSION_COLUMNS = 20
 
 def train(options):
     """Train a network and test it on held-out images; without options, on handwritten digits in about a minute."""
+    if not options.distributed:
+        return run_training(options, None)
+    from ..distributed import MPICommunicator
+
+    communicator = MPICommunicator(bind=options.threads is None)
+    try:
+        return run_training(options, communicator)
+    except (CnnError, OSError, ImportError, MemoryError) as error:
+        if communicator.size == 1 or options.debug:
+            raise  # with --debug, `python -m mpi4py` shows the traceback and ends all ranks
+        communicator.abort(error)
+
+
+def run_training(options, communicator):
+    """Train in this process, as one of the ranks of ``communicator`` where there is one."""
     from ..train.job import Job, Options, new_folder
 
     began = time.perf_counter()
@@ -27,10 +42,15 @@ def train(options):
         if fixed:
             flag = "--no-augment" if fixed[0] == "augment" else f"--{fixed[0].replace('_', '-')}"
             raise SettingError(f"train: {flag} is fixed by the training being resumed; omit it")
-        job = Job.resume(options.resume, given.get("data"))
+        job = Job.resume(options.resume, given.get("data"), communicator, options.reduction)
     else:
-        job = Job(Options(**given), new_folder() if options.output is None else options.output)
+        folder = new_folder() if options.output is None else options.output
+        folder = folder if communicator is None else communicator.broadcast(folder)
+        job = Job(Options(**given), folder, communicator, options.reduction)
     job.make_folder()
+    if not job.trainer.writes_files:
+        job.run()
+        return 0
     shown = TrainingLines(job, options.quiet)
     shown.introduce()
     try:
@@ -121,6 +141,31 @@ def add_train(commands):
         "--resume", metavar="FOLDER", help="continue an interrupted training; the final weights are the same"
     )
     sub.add_argument("--quiet", action="store_true", help="print the final accuracy only")
+    add_ranks(sub)
+
+
+def add_ranks(sub):
+    """The options of training on several processes."""
+    several = sub.add_argument_group("training on several processes or machines")
+    several.add_argument(
+        "--distributed",
+        action="store_true",
+        help="train together with the other processes that mpiexec has started: mpiexec -n 4 python -m mpi4py -m cnncore train "
+        "--distributed (pip install 'cnncore[mpi]')",
+    )
+    several.add_argument(
+        "--shards",
+        type=int,
+        metavar="N",
+        help="cut every batch into N shards; the weights are the same for every number of processes up to it (default: 8 with "
+        "--distributed)",
+    )
+    several.add_argument(
+        "--reduction",
+        choices=["tree", "mpi"],
+        default="tree",
+        help="add gradients along a fixed tree, or as MPI likes: then the weights depend on the number of processes",
+    )
 
 
 class TrainingLines:
@@ -143,7 +188,7 @@ class TrainingLines:
         )
         print(
             f"{options.network}: {table.parameters:,} parameters, {table.multiply_adds / 1e6:,.1f} million multiply-adds per "
-            f"image; {get_num_threads()} thread{'s' * (get_num_threads() > 1)}, {cpu.target()}"
+            f"image; {get_num_threads()} thread{'s' * (get_num_threads() > 1)}, {cpu.target()}{ranks_of(job)}"
         )
         print(
             f"{options.epochs} epochs in batches of {options.batch_size}, {options.optimizer}, learning rate up to "
@@ -190,6 +235,12 @@ class TrainingLines:
             f"in {seconds:.1f} s"
         )
         if not self.quiet:
+            cost = job.trainer.communication
+            if cost.bytes:
+                print(
+                    f"communication {cost.seconds:.1f} s, {cost.hidden:.0%} of it beside the computation; "
+                    f"{cost.bytes / max(job.trainer.optimizer.steps, 1) / 1e6:.2f} MB of gradients per step"
+                )
             if len(by_size) > 1:
                 print("by size  " + "  ".join(f"{size[0]}×{size[1]} {share:.1%}" for size, _, share in by_size))
             print(f"model    {job.model}\nreport   {job.report}")
@@ -204,6 +255,14 @@ class TrainingLines:
             f"Continue with: cnncore train --resume {job.folder}",
             file=sys.stderr,
         )
+
+
+def ranks_of(job):
+    """How many processes train together, for the introduction; nothing for one."""
+    communicator, shards = job.trainer.communicator, job.trainer.shards
+    if communicator is None or communicator.size == 1:
+        return "" if shards is None else f"; {shards} shards"
+    return f" in each of {communicator.size} processes; {shards} shards"
 
 
 def confusion_table(confusion, classes):

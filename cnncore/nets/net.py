@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -49,7 +49,7 @@ from .graph import Graph
 from .initialisers import initialised
 from .output_kind import Output, checked_kind, outputs_of
 from .parameters import Arrays
-from .plan import Mode, Plan
+from .plan import WHOLE_BATCH, BatchPart, Mode, Plan
 from .profile import Choices, Profile, algorithms, profile
 from .structure import ROLE_NAMES, Input, Structure
 from .summary import Summary, summarised
@@ -59,6 +59,8 @@ from .tuning import Tuning, is_tuned, tune
 __all__ = ["Arrays", "Backward", "Net", "Structure"]
 
 MOST_PLANS = 32
+# Merges ("moments" or "sums", statistics of a part of a batch) with those of the other parts.
+Synchronize: TypeAlias = Callable[[str, NDArray[Any]], NDArray[Any]]
 UNSAVED = ("_plans", "_lock", "_met")  # attributes that copies of a net create anew
 TUNING_ROUNDS = 3  # of a net with auto_tune
 WATCHED_BYTES = 1 << 16  # parameters up to this size are compared completely, to detect changes
@@ -260,6 +262,17 @@ class Net:
         return self.graph.owned[name].decay
 
     @property
+    def gradient_order(self) -> tuple[str, ...]:
+        """Names of the parameters that are not frozen, in the order in which a backward pass finishes their gradients.
+
+        >>> import cnncore
+        >>> cnncore.models.lenet(seed=None).gradient_order[:3]
+        ('output.w', 'output.b', 'f6.w')
+        """
+        owned = (row for node in reversed(self.graph.nodes) for row in node.owned)
+        return tuple(row.name for row in owned if row.trained and row.name not in self.frozen)
+
+    @property
     def layout(self) -> dict[str, str]:
         """Name of each input → the order of its axes: "NCHW", or "NHWC" for images channels last.
 
@@ -425,6 +438,9 @@ class Net:
         repeatable: bool = True,
         step: int | None = None,
         wanted: bool | Sequence[bool] | None = None,
+        first_image: int = 0,
+        synchronize: Synchronize | None = None,
+        buffers: MutableMapping[str, NDArray[Any]] | None = None,
     ) -> tuple[Any, Backward]:
         """``y, backward``: the outputs, and the function that maps their gradients to those of inputs and parameters.
 
@@ -448,6 +464,15 @@ class Net:
             Selects the random numbers of a training pass; by default those of the next step.
         wanted : bool or sequence of bool, optional
             Deprecated: the earlier name of ``needs_gradient``.
+        first_image : int, default 0
+            The place of the first image where ``xs`` are part of a larger batch: random operators draw what they would draw
+            for these images of the whole batch.
+        synchronize : callable, optional
+            Merges the statistics of batch normalisation in training with those of the other parts of the batch:
+            ``synchronize("moments", array (3, C))`` is given count, mean and sum of squares around it per channel, and
+            ``synchronize("sums", array (2, C))``, in backward, Σ dy and Σ dy x̂; it returns those of the whole batch.
+        buffers : dict, optional
+            Receives the new running statistics of a training pass, by name, which otherwise replace those of the net.
 
         Returns
         -------
@@ -479,11 +504,19 @@ class Net:
             repeatable=bool(repeatable),
             frozen=frozenset(self.frozen),
         )
-        results, backward, _ = self._run(xs, training, mode, step)
+        first_image = integer("with_backward", "first_image", first_image, 0)
+        part = BatchPart(first_image, synchronize) if first_image or synchronize is not None else WHOLE_BATCH
+        results, backward, _ = self._run(xs, training, mode, step, part, buffers)
         return (results[0] if len(results) == 1 else tuple(results)), backward
 
     def _run(
-        self, xs: Sequence[ArrayLike], training: bool | None, mode: Mode, step: int | None = None
+        self,
+        xs: Sequence[ArrayLike],
+        training: bool | None,
+        mode: Mode,
+        step: int | None = None,
+        part: BatchPart = WHOLE_BATCH,
+        buffers: MutableMapping[str, NDArray[Any]] | None = None,
     ) -> tuple[Any, Any, Any]:
         training = self.training if training is None else bool(training)
         xs = self._checked_inputs(xs)
@@ -503,8 +536,10 @@ class Net:
         backward = None
         try:
             workspace.refresh(versions)
-            results, tape, updates = plan.run_forward(workspace, xs, arrays, step or 0)
-            if updates:
+            results, tape, updates = plan.run_forward(workspace, xs, arrays, step or 0, part=part)
+            if buffers is not None:
+                buffers.update(updates)
+            elif updates:
                 with self._lock:  # the running statistics of a pass are updated all together or not at all
                     for name, array in updates.items():
                         self.buffers[name] = array
@@ -1114,7 +1149,12 @@ class Backward:
         self._roles = [net.graph.roles[v] for v in net.graph.outputs]
         self.gradients: MutableMapping[str, NDArray[Any]] = {}
 
-    def __call__(self, *dys: ArrayLike | None, gradients: MutableMapping[str, NDArray[Any]] | None = None) -> Any:
+    def __call__(
+        self,
+        *dys: ArrayLike | None,
+        gradients: MutableMapping[str, NDArray[Any]] | None = None,
+        on_gradient: Callable[[str, NDArray[Any]], object] | None = None,
+    ) -> Any:
         """Gradients of the inputs that need one, as a tuple unless there is one input; None where ``needs_gradient`` is
         False.
 
@@ -1125,6 +1165,9 @@ class Backward:
         gradients : dict of str to array, optional
             Receives the gradients of the parameters: written into the arrays that it contains, new arrays for the
             others.
+        on_gradient : callable, optional
+            ``on_gradient(name, array)``, called once for each of the net's ``gradient_order`` as soon as its gradient is
+            final, while backward runs on: it can be sent to other machines meanwhile.
 
         Returns
         -------
@@ -1160,7 +1203,7 @@ class Backward:
         if once:  # even if an error follows, the pass is over
             self._workspace = None
         try:
-            dxs = plan.run_backward(workspace, self._tape, checked, self.gradients)
+            dxs = plan.run_backward(workspace, self._tape, checked, self.gradients, on_gradient=on_gradient)
         finally:
             if once:
                 self._tape = None

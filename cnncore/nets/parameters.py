@@ -25,6 +25,13 @@ class Arrays(MutableMapping[str, NDArray[Any]]):
         self._arrays = {name: a if a.base is None else a.copy() for name, a in arrays.items()}
         self._taken = dict.fromkeys(arrays, 0)  # how often each was handed out or replaced
 
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(
+            state
+        )  # arrays that another process hands over may lie in its memory, or in a file, read-only
+        kept = {name: a if a.base is None and a.flags.writeable else a.copy() for name, a in self._arrays.items()}
+        self._arrays = kept
+
     def versions(self) -> dict[str, int | None]:
         """Name → a number that is unchanged only if the array is; None while there are other references to the array."""
         taken = self._taken

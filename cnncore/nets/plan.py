@@ -59,6 +59,16 @@ class Mode(NamedTuple):
 INFERENCE = Mode()
 
 
+class BatchPart(NamedTuple):
+    """What a training pass over a part of a batch has to know about the other parts."""
+
+    first_image: int = 0  # number, in the whole batch, of the first image: random operators draw for that place
+    synchronize: object = None  # merges statistics of a normalisation with those of the other parts, if there are any
+
+
+WHOLE_BATCH = BatchPart()
+
+
 class Buffer:
     """Memory for one array: its logical shape, the first step that writes it, the last that reads it, its offset."""
 
@@ -491,12 +501,13 @@ class Plan:
 
     # ── Running ──
 
-    def run_forward(self, workspace, xs, owned_arrays, training_step, results=None, clock=iter):
+    def run_forward(self, workspace, xs, owned_arrays, training_step, results=None, clock=iter, part=WHOLE_BATCH):
         """(results, tape, updates): new plain arrays, what backward needs per node, and the buffers after this training
         step.
 
         ``results``, where given, are arrays of the caller for the results. The workspace is fresh (:meth:`Workspace.refresh`).
         ``clock`` yields the steps one by one, so that a profiler sees when the next one is requested (profile.py).
+        ``part`` says which part of a batch ``xs`` are.
         """
         # indices: arrays of integers and booleans, by the number of their value or of that with which they were
         # returned
@@ -523,8 +534,9 @@ class Plan:
                 arrays = step.folded.arrays(arrays, owned_arrays)
             if step.redrawn:
                 call = described(self.structure, number, self.shapes, self.dtype, self.mode, self.seed, training_step)
+            options = step.options if part is WHOLE_BATCH else step.options | self.options_of_part(call, part)
             try:
-                y, extras, saved = step.implementation.forward(call, arrays, out, **step.options)
+                y, extras, saved = step.implementation.forward(call, arrays, out, **options)
             except CnnError as error:
                 node = self.nodes[number]
                 raise with_node_path(error, node.op, node.path) from None
@@ -552,11 +564,23 @@ class Plan:
                 tape[activation] = self.calls[activation], (workspace.values[self.inputs + activation],)
         return results, tape, updates
 
-    def run_backward(self, workspace, tape, dys, gradients, clock=iter):
+    def options_of_part(self, call, part):
+        """Arguments of a forward call on a part of a batch."""
+        implementation, given = call.op.implementation, {}
+        if part.first_image and implementation.draws_per_image and "seed" in call.op.settings:
+            images = max(self.shapes[0][0], 1)
+            rows_per_image = call.shapes[0][0] // images
+            given["first_image"] = part.first_image * rows_per_image
+        if part.synchronize is not None and implementation.normalizes_batch and call.settings["training"]:
+            given["synchronize"] = part.synchronize
+        return given
+
+    def run_backward(self, workspace, tape, dys, gradients, clock=iter, on_gradient=None):
         """Gradients of the inputs that need one, as new plain arrays; those of parameters are put into ``gradients`` by
         name.
 
         Arrays that ``gradients`` already contains are overwritten, so that they can be reused from step to step.
+        ``on_gradient`` is called with name and array of each as soon as it is final.
         """
         for view, dy in zip(workspace.dys, dys, strict=True):
             if view is not None and dy is None:
@@ -580,10 +604,15 @@ class Plan:
                 for argument, array in enumerate(out):
                     if array is not None and found[argument] is not array:
                         array[...] = found[argument]
+                if on_gradient is not None:
+                    for _, name in step.owned:
+                        on_gradient(name, gradients[name])
             for _, view, total in step.added:
                 accumulate(view, total)
         for owned in self.unreached:
             gradients.setdefault(owned.name, np.empty(owned.shape, self.dtype))[...] = 0
+            if on_gradient is not None:
+                on_gradient(owned.name, gradients[owned.name])
         return [
             plain_copy(view) if view is not None else np.zeros(self.shapes[value], self.dtype)
             for value, view in enumerate(workspace.dxs)

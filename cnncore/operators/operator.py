@@ -70,6 +70,10 @@ class Implementation:
     # What the plan of a graph may do with buffers. What stands here is always right; a family that allows more says so.
     in_place = False  # forward may write y over its first array, and backward dx over dy
     per_image = False  # each image's y depends on that image alone (outside training)
+    draws_per_image = False  # forward takes ``first_image=``: what it draws follows an image's place in a larger batch
+    normalizes_batch = (
+        False  # forward takes ``synchronize=``, which merges its statistics with those of the batch's other parts
+    )
     saves: tuple[str, ...] | None = (
         None  # names of the arrays (and "y") that backward still reads; None: all of them and y
     )

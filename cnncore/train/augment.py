@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..checks import integer, number, per_axis
 from ..errors import DtypeError, SettingError, ShapeError
 
-__all__ = ["Augment", "batch_plan", "uniform", "warp"]
+__all__ = ["Augment", "batch_plan", "part_of_batch", "uniform", "warp"]
 
 LARGEST_SEED = 2**63 - 1
 ORDER_OF_BATCHES, DISTORTION, SPLIT = 0, 1, 2  # what a stream of random numbers is for: none is used twice
@@ -295,6 +295,43 @@ def batch_plan(count: int, batch_size: int, augment: Augment | None = None) -> l
         batches.append((first, last, canvas))
         first = last
     return batches
+
+
+def part_of_batch(first: int, last: int, rank: int | range = 0, ranks: int = 1) -> tuple[int, int]:
+    """The images of a batch that belong to part ``rank`` of ``ranks``, or to several parts next to one another.
+
+    Parameters
+    ----------
+    first, last : int
+        The batch's first image, and one beyond its last.
+    rank : int or range, optional
+        From 0 to ``ranks`` − 1.
+    ranks : int, optional
+        How many parts the batch has. Their sizes differ by one at most; a batch of fewer images has empty parts.
+
+    Returns
+    -------
+    (int, int)
+        The first image of the part, and one beyond its last.
+
+    Raises
+    ------
+    SettingError
+        ``rank`` is out of its range, or a range with steps.
+
+    Examples
+    --------
+    >>> [part_of_batch(100, 110, rank, 4) for rank in range(4)], part_of_batch(100, 110, range(1, 3), 4)
+    ([(100, 102), (102, 105), (105, 107), (107, 110)], (102, 107))
+    """
+    ranks = integer("batches", "ranks", ranks, 1)
+    parts = rank if isinstance(rank, range) else range(integer("batches", "rank", rank, 0), rank + 1)
+    if not 0 <= parts.start < parts.stop <= ranks or parts.step != 1:
+        raise SettingError(
+            f"batches: rank is {rank!r}; expected a number from 0 to ranks - 1 = {ranks - 1}, or a range"
+        )
+    count = last - first
+    return first + count * parts.start // ranks, first + count * parts.stop // ranks
 
 
 def warp(

@@ -15,7 +15,7 @@ import os
 import pathlib
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from ..io.npz import check_total
 from ..typing import FilePath
 from ..vision.images import resize, to_channels
 from ..vision.preprocessing import normalise
-from .augment import LARGEST_SEED, ORDER_OF_BATCHES, SPLIT, Augment, batch_plan, uniform
+from .augment import LARGEST_SEED, ORDER_OF_BATCHES, SPLIT, Augment, batch_plan, part_of_batch, uniform
 from .data_files import find_idx_pair, read_folder, read_idx_pair, read_npz, two_files
 
 __all__ = ["Dataset", "decode_digits", "digits", "digits_split", "load", "normalise", "pixel_statistics"]
@@ -259,6 +259,8 @@ class Dataset:
         epoch: int = 0,
         augment: Augment | None = None,
         size: int | Sequence[int] | None = None,
+        rank: int | range = 0,
+        ranks: int = 1,
     ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Yield the data set once, as batches (x, labels) of at most ``batch_size`` images.
 
@@ -274,6 +276,9 @@ class Dataset:
         size : int or (int, int), optional
             Resize to this; by default to the median where images have several sizes. To resize once instead of in
             each epoch, use ``resized``.
+        rank, ranks : int, optional
+            Yield part number ``rank`` of ``ranks`` of every batch instead, for a process that trains along with others; a
+            range of numbers stands for several parts next to one another. A part of a small batch may be empty.
 
         Yields
         ------
@@ -287,26 +292,31 @@ class Dataset:
             A setting is out of its range, or ``augment`` has no seed.
         """
         batch_size = integer("batches", "batch_size", batch_size, 1)
+        part_of_batch(0, batch_size, rank, ranks)  # checks them
         epoch = integer("batches", "epoch", epoch, 0, LARGEST_SEED)
         if augment is not None and seed is None:
             raise SettingError("batches: augment needs a seed, which determines the distortions")
         size = self._common_size(size)
         order = np.arange(len(self)) if seed is None else _shuffled(seed, epoch, len(self), ORDER_OF_BATCHES)
         draws = None if augment is None or seed is None else augment.draws(seed, epoch, len(self))
-        return self._batches(order, batch_size, size, augment, draws)
+        plan = batch_plan(len(order), batch_size, augment)
+        parts = ((*part_of_batch(first, last, rank, ranks), canvas) for first, last, canvas in plan)
+        return self._batches(parts, order, size, augment, draws)
 
     def _batches(
         self,
+        parts: Iterable[tuple[int, int, Sequence[float]]],
         order: NDArray[Any],
-        batch_size: int,
         size: tuple[int, ...],
         augment: Augment | None,
         draws: NDArray[Any] | None,
     ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        for first, last, canvas in batch_plan(len(order), batch_size, augment):
+        for first, last, canvas in parts:
             chosen = order[first:last]
             if self.size == size:
                 images = self.images[chosen]
+            elif not len(chosen):
+                images = np.empty((0, *size, *self.images[0].shape[2:]), np.uint8)
             else:
                 images = np.stack([resize(self.images[index], size) for index in chosen])
             if augment is not None and draws is not None:

@@ -29,6 +29,7 @@ from ..typing import FilePath
 from ..vision import images
 from . import checkpoint
 from .augment import LARGEST_SEED, Augment, on_canvas
+from .communication import Communicator
 from .data import Dataset, digits, digits_split, load
 from .data_files import NPZ_KEYS, find_idx_pair
 from .loop import Callback, Epoch, Evaluation, Trainer
@@ -69,6 +70,9 @@ class Options:
         Distort the training images: shift, rotation, scale, shear.
     validation : float, optional
         Fraction held out; None: the test part of the data if they have one, otherwise a fifth.
+    shards : int, optional
+        Parts into which every batch is cut (:class:`cnncore.train.Trainer`): any number of ranks up to it gives the same
+        weights. None: batches stay whole; on several ranks, what the trainer chooses.
 
     Raises
     ------
@@ -86,6 +90,7 @@ class Options:
     size: tuple[int, ...] | None = None
     augment: bool = True
     validation: float | None = None
+    shards: int | None = None
 
     def __post_init__(self) -> None:
         self.epochs = integer("train", "epochs", self.epochs, 1, 100_000)
@@ -100,6 +105,8 @@ class Options:
             self.size = per_axis("train", "size", self.size, rank=2, minimum=1)
         if self.validation is not None:
             self.validation = number(above=0, below=1)("train", "validation", self.validation)
+        if self.shards is not None:
+            self.shards = integer("train", "shards", self.shards, 1)
         self.augment = bool(self.augment)
 
 
@@ -111,6 +118,10 @@ class Job(Callback):
     options : Options, optional
     folder : path, optional
         Where its files are written; :meth:`run` creates it.
+    communicator : Communicator, optional
+        Of the processes that run the same job together; the first one writes the files.
+    reduction : {"tree", "mpi"}, optional
+        How they add gradients: along a fixed tree, for the same bits on any number of them, or as MPI likes.
 
     Attributes
     ----------
@@ -129,8 +140,14 @@ class Job(Callback):
         The network is unknown, or does not take images with these channels or of this size.
     """
 
-    def __init__(self, options: Options | None = None, folder: FilePath = "run") -> None:
-        self.options = Options() if options is None else options
+    def __init__(
+        self,
+        options: Options | None = None,
+        folder: FilePath = "run",
+        communicator: Communicator | None = None,
+        reduction: str = "tree",
+    ) -> None:
+        self.options = dataclasses.replace(Options() if options is None else options)
         self.folder = pathlib.Path(folder)
         self.model = self.folder / "model.safetensors"
         self.checkpoint = self.folder / "checkpoint.safetensors"
@@ -141,7 +158,10 @@ class Job(Callback):
         self._fit_data_to_net()
         settings = {"momentum": 0.9} if self.options.optimizer == "sgd" else {}
         method = optimizer(self.options.optimizer, self.options.learning_rate, weight_decay=WEIGHT_DECAY, **settings)
-        self.trainer = Trainer(self.net, method)
+        self.trainer = Trainer(
+            self.net, method, communicator=communicator, shards=self.options.shards, reduction=reduction
+        )
+        self.options.shards = self.trainer.shards
         self.net.metadata = {
             "made_by": f"cnncore {__version__}",
             "network": self.options.network,
@@ -155,7 +175,13 @@ class Job(Callback):
         }
 
     @classmethod
-    def resume(cls, folder: FilePath, data: str | None = None) -> Self:
+    def resume(
+        cls,
+        folder: FilePath,
+        data: str | None = None,
+        communicator: Communicator | None = None,
+        reduction: str = "tree",
+    ) -> Self:
         """The job whose checkpoint is in ``folder``, as it was after its last complete epoch.
 
         Parameters
@@ -164,6 +190,9 @@ class Job(Callback):
             The folder, or the checkpoint in it.
         data : str, optional
             Where the images are now, when they have moved.
+        communicator : Communicator, optional
+            Of the processes that go on with it, as many as its shards allow, however many began it.
+        reduction : {"tree", "mpi"}, optional
 
         Returns
         -------
@@ -183,11 +212,11 @@ class Job(Callback):
         notes = checkpoint.read(file)[0]["notes"]
         known = {field.name for field in dataclasses.fields(Options)}
         options = notes.get("options")
-        if not isinstance(options, dict) or options.keys() != known:
+        if not isinstance(options, dict) or not known - {"shards"} <= options.keys() <= known:
             raise ModelFileError(f"{file}: not a checkpoint of a job but of a Trainer, which can restore it")
         if data is not None:
             options["data"] = data
-        job = cls(Options(**options), file.parent)
+        job = cls(Options(**options), file.parent, communicator, reduction)
         found = job._notes()["images"]
         if notes.get("images") != found:
             raise DataError(
@@ -214,7 +243,7 @@ class Job(Callback):
         """
         options = self.options
         self.make_folder()
-        if not self.trainer.history:
+        if not self.trainer.history and self.trainer.writes_files:
             self.trainer.save(self.checkpoint, self._notes())
         try:
             self.trainer.fit(
@@ -229,7 +258,9 @@ class Job(Callback):
                 first_epoch=len(self.trainer.history),
             )
         except KeyboardInterrupt:
-            if not self.trainer.history:  # otherwise the model of the last complete epoch is there
+            if (
+                not self.trainer.history and self.trainer.writes_files
+            ):  # otherwise the model of the last complete epoch is there
                 self._save_model()
             raise
         return self.trainer.evaluate(self.held_out)
@@ -272,6 +303,8 @@ class Job(Callback):
         trainer : Trainer
         epoch : Epoch
         """
+        if not trainer.writes_files:
+            return
         self._save_model(accuracy=epoch.validation_accuracy)
         trainer.save(self.checkpoint, self._notes())
 
@@ -308,6 +341,8 @@ class Job(Callback):
         DataError
             It cannot be created or written to.
         """
+        if not self.trainer.writes_files:
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -7,11 +7,12 @@ number of threads, and resumed training gives those of uninterrupted training.
 
 from __future__ import annotations
 
+import inspect
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -24,9 +25,11 @@ from ..nets.net import Net
 from ..operators.registry import OPS
 from ..typing import FilePath
 from . import checkpoint
-from .augment import ORDER_OF_BATCHES, Augment, batch_plan, uniform
+from .augment import ORDER_OF_BATCHES, Augment, batch_plan, part_of_batch, uniform
+from .communication import Communication, Communicator
 from .criterion import Criterion, Loss, criteria
 from .optimizers import SGD, Optimizer
+from .parallel import BatchShards, DataParallel
 from .schedules import Schedule
 from .schedules import schedule as schedule_named
 
@@ -260,14 +263,15 @@ class Checkpoint(Callback):
         self.notes = notes
 
     def on_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
-        """Write the checkpoint.
+        """Write the checkpoint; of several ranks, the first one does.
 
         Parameters
         ----------
         trainer : Trainer
         epoch : Epoch
         """
-        checkpoint.write(self.path, trainer, self.notes)
+        if trainer.writes_files:
+            checkpoint.write(self.path, trainer, self.notes)
 
 
 # ── The trainer ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -292,6 +296,17 @@ class Trainer:
         ``loss(y, target) → (value, backward)`` whose ``backward(1.0)`` starts with the gradient of y.
     loss_weights : sequence of float, optional
         One number per output; required if there are several. GoogLeNet's are (1, 0.3, 0.3).
+    communicator : Communicator, optional
+        Train together with other processes, as :mod:`cnncore.distributed` makes them: all call the same methods with the
+        same data, and each computes its part. None: this process alone.
+    shards : int, optional
+        Cut every batch into so many logical shards. Any number of ranks up to it then gives the same weights, bit for
+        bit, one process without communicator included. None: with a communicator 8, or the power of two that gives each
+        rank one; otherwise batches stay whole. A loss of your own must be a mean over the images.
+    reduction : {"tree", "mpi"}, optional
+        How gradients are added over ranks: along a fixed tree, or as the communicator likes, which depends on their number.
+    statistics : {"batch", "shard"}, optional
+        Over what batch normalisation takes its statistics where batches are cut: over the whole batch, or each shard.
 
     Raises
     ------
@@ -318,6 +333,10 @@ class Trainer:
         optimizer: Optimizer | None = None,
         loss: Loss = "softmax_cross_entropy",
         loss_weights: Sequence[float] | None = None,
+        communicator: Communicator | None = None,
+        shards: int | None = None,
+        reduction: str = "tree",
+        statistics: str = "batch",
     ) -> None:
         self.net = net
         outputs = len(net.graph.outputs)
@@ -339,6 +358,8 @@ class Trainer:
         self.loss, self.criteria = loss, criteria(net, loss)
         self.history: list[Epoch] = []
         self._scoring: Net | None = None
+        whole = communicator is None and shards is None
+        self._parallel = None if whole else DataParallel(communicator, shards, reduction, statistics)
         self._gradients: dict[
             str, NDArray[Any]
         ] = {}  # the arrays of the last step: backward writes the next gradients into them
@@ -369,12 +390,88 @@ class Trainer:
         DtypeError
             The targets are not of the type that the loss takes.
         """
-        value, _ = self._step(x, y, learning_rate)
+        value, _ = self._step(self._batch(x, y), learning_rate)
         return value
 
-    def _step(self, x: NDArray[Any], target: ArrayLike, learning_rate: float | None) -> tuple[float, NDArray[Any]]:
-        """(loss, first output) of a step. The gradient of the images is not computed: training does not need it."""
-        net = self.scoring_net()
+    def compute_gradients(self, x: NDArray[Any], y: ArrayLike) -> float:
+        """The first half of a step: forward, loss, backward. The gradients are then in :attr:`gradients`.
+
+        Between the halves gradients may be looked at, or changed in place: clipped, or added up over batches.
+
+        Parameters
+        ----------
+        x : array (N, C, *spatial)
+            Of the precision that the net computes in.
+        y : array
+            Targets of the loss.
+
+        Returns
+        -------
+        float
+            The loss.
+
+        Raises
+        ------
+        SettingError
+            The loss is infinite or NaN.
+        DtypeError
+            The targets are of another type than the loss takes.
+        """
+        value, _ = self._compute_gradients(self._batch(x, y), self.optimizer.learning_rate)
+        return value
+
+    def apply_gradients(self, learning_rate: float | None = None) -> None:
+        """The second half of a step: the optimizer changes the parameters by :attr:`gradients`.
+
+        Parameters
+        ----------
+        learning_rate : float, optional
+            By default the optimizer's.
+        """
+        with uninterrupted():  # Ctrl-C leaves the parameters of before or after the step, never a mixture
+            self.optimizer.update(self.net.parameters, self._gradients, learning_rate, self.net.decays)
+
+    @property
+    def gradients(self) -> dict[str, NDArray[Any]]:
+        """Parameter name → gradient of the last :meth:`step` or :meth:`compute_gradients`; the next writes into these arrays."""
+        return self._gradients
+
+    @property
+    def communicator(self) -> Communicator | None:
+        """Of the processes that train together; None where this one does so alone."""
+        return None if self._parallel is None else self._parallel.communicator
+
+    @property
+    def shards(self) -> int | None:
+        """Into how many shards a batch is cut; None where it stays whole."""
+        return None if self._parallel is None else self._parallel.shards
+
+    @property
+    def communication(self) -> Communication:
+        """What communication has cost so far: seconds, those that were waited for, bytes."""
+        return Communication() if self._parallel is None else self._parallel.channel.cost
+
+    @property
+    def writes_files(self) -> bool:
+        """Whether this process writes what there is one of: checkpoints, reports, lines of progress."""
+        return self._parallel is None or self._parallel.communicator.rank == 0
+
+    def _batch(self, x: NDArray[Any], y: ArrayLike) -> BatchShards:
+        """What this process computes of a batch."""
+        return BatchShards(x, y, 0, len(x)) if self._parallel is None else self._parallel.batch(x, np.asarray(y))
+
+    def _step(self, batch: BatchShards, learning_rate: float | None) -> tuple[float, tuple[int, int] | None]:
+        """(loss, (answers that are right, answers that count)) of a step."""
+        rate = self.optimizer.learning_rate if learning_rate is None else learning_rate
+        value, judged = self._compute_gradients(batch, rate)
+        self.apply_gradients(learning_rate)
+        return value, judged
+
+    def _compute_gradients(self, batch: BatchShards, rate: float) -> tuple[float, tuple[int, int] | None]:
+        """(loss, answers) of a batch. The gradient of the images is not computed: training does not need it."""
+        if self._parallel is not None:
+            return self._compute_gradients_in_shards(self._parallel, batch, rate)
+        net, x, target = self.scoring_net(), batch.x, batch.y
         outputs, backward = net.with_backward(x, training=True, needs_gradient=False, repeatable=False)
         self.net.steps = net.steps
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -383,18 +480,35 @@ class Trainer:
             loss, loss_backward = criterion.loss(output, target)
             gradients.append(loss_backward(np.full((), weight, output.dtype)))
             value += weight * float(loss)
-        if not np.isfinite(value):
-            rate = self.optimizer.learning_rate if learning_rate is None else learning_rate
-            raise SettingError(
-                f"training: the loss is {float(value)} in step {self.optimizer.steps + 1}, at learning rate {rate:.3g}; "
-                "try a tenth of that, and look for NaN in the images"
-            )
+        self._check_loss(value, rate)
         for name in self.net.frozen & self._gradients.keys():
             del self._gradients[name]  # frozen since the last step
         backward(*gradients, gradients=self._gradients)
-        with uninterrupted():  # Ctrl-C leaves the parameters of before or after the step, never a mixture
-            self.optimizer.update(self.net.parameters, self._gradients, learning_rate, self.net.decays)
-        return value, outputs[0]
+        return value, self.criteria[0].judged(outputs[0], target)
+
+    def _check_loss(self, value: float, rate: float, where: str = "") -> None:
+        if not np.isfinite(value):
+            raise SettingError(
+                f"training: the loss is {float(value)} in step {self.optimizer.steps + 1}{where}, at learning rate {rate:.3g}; "
+                "try a tenth of that, and look for NaN in the images"
+            )
+
+    def _compute_gradients_in_shards(
+        self, parallel: DataParallel, batch: BatchShards, rate: float
+    ) -> tuple[float, tuple[int, int] | None]:
+        """The same of a batch that is cut into shards, on all ranks together."""
+        net = self.scoring_net()
+        step, self.net.steps = self.net.steps, self.net.steps + 1
+        with parallel.failing_together():
+            figures, self._gradients, statistics = parallel.gradients(
+                net, self.criteria, self.loss_weights, batch, step
+            )
+            for shard in np.flatnonzero(~np.isfinite(figures[:, 0])):
+                self._check_loss(figures[shard, 0], rate, parallel.place_of(int(shard), batch.count))
+        for name, array in statistics.items():
+            self.net.buffers[name] = array
+        right, counted = figures[:, 1].sum(), figures[:, 2].sum()
+        return parallel.sum_of(figures[:, 0]), None if np.isnan(right) else (int(right), int(counted))
 
     def scoring_net(self) -> Net:
         """The net that the loss is computed from: the net itself, or one that shares its arrays and returns the logits
@@ -481,15 +595,34 @@ class Trainer:
             else batch_source(*(validation if isinstance(validation, tuple) else (validation,)))
         )
         factor = schedule_named(schedule)
+        if self._parallel is not None:
+            self._check_agreement(self._parallel, source, epochs, batch_size, seed, first_epoch)
+        with self._together():
+            self._run_epochs(source, held_out, range(first_epoch, epochs), batch_size, factor, augment, seed, callbacks)
+        return self.history
+
+    def _run_epochs(
+        self,
+        source: Batches,
+        held_out: Batches | None,
+        numbers: range,
+        batch_size: int,
+        factor: Schedule,
+        augment: Any,
+        seed: int,
+        callbacks: Iterable[Callback],
+    ) -> None:
+        """The epochs of these numbers, until a callback ends them."""
+        first_epoch, epochs = numbers.start, numbers.stop
         steps = len(batch_plan(len(source), batch_size, augment if isinstance(augment, Augment) else None))
         began, done_before = time.perf_counter(), 0
-        for epoch in range(first_epoch, epochs):
+        for epoch in numbers:
             started, total, seen, rate, judged = time.perf_counter(), 0.0, 0, 0.0, []
-            for step, (x, y) in enumerate(source.batches(batch_size, seed=seed, epoch=epoch, augment=augment)):
+            for step, batch in enumerate(self._batches(source, batch_size, seed=seed, epoch=epoch, augment=augment)):
                 rate = self.optimizer.learning_rate * factor((epoch * steps + step) / (epochs * steps))
-                value, output = self._step(self._as_taken(source, x), y, rate)
-                total, seen = total + value * len(x), seen + len(x)
-                judged.append(self.criteria[0].judged(output, y))
+                value, answers = self._step(batch, rate)
+                total, seen = total + value * batch.count, seen + batch.count
+                judged.append(answers)
                 elapsed = time.perf_counter() - began
                 done = done_before + step + 1
                 remaining = elapsed / done * ((epochs - first_epoch) * steps - done)
@@ -508,10 +641,58 @@ class Trainer:
                 images_per_second=seen / max(seconds, 1e-9),
                 seconds=time.perf_counter() - started,
             )
+            if self._parallel is not None:  # rank 0's times, so that callbacks decide alike
+                record = self._parallel.broadcast(record)
             self.history.append(record)
             if self._tell("on_epoch", callbacks, record):
                 break
-        return self.history
+
+    def _together(self) -> AbstractContextManager[None]:
+        """An error inside ends the work of all ranks."""
+        return nullcontext() if self._parallel is None else self._parallel.failing_together()
+
+    def _check_agreement(self, parallel: DataParallel, source: Batches, *numbers: int) -> None:
+        """Raise unless all ranks begin the same training."""
+        net, optimizer = self.net, self.optimizer
+        with parallel.failing_together():
+            if net.auto_tune and parallel.communicator.size > 1:
+                raise SettingError(
+                    "training: a net that tunes itself (net.auto_tune) would choose other algorithms on each rank; call "
+                    "net.tune on one machine and give all ranks that net"
+                )
+            parallel.check_agreement(
+                {
+                    "epochs, batch size, seed and first epoch": numbers,
+                    "the number of images": len(source),
+                    "shards, reduction and statistics": (parallel.shards, parallel.reduction, parallel.statistics),
+                    "the optimizer": (type(optimizer).__name__, optimizer.learning_rate, optimizer.weight_decay),
+                    "the steps done": (optimizer.steps, net.steps),
+                    "the seed, precision and algorithms of the net": (
+                        net.seed,
+                        net.dtype,
+                        net.exact,
+                        net.tuned.as_data(),
+                    ),
+                    "the frozen parameters": sorted(net.frozen),
+                },
+                self.arrays() | {f"{name}/{i}": a for name, s in optimizer.state.items() for i, a in enumerate(s)},
+            )
+
+    def _batches(self, source: Batches, batch_size: int, **settings: Any) -> Iterator[BatchShards]:
+        """The batches of a source, or what this process computes of them."""
+        parallel, augment = self._parallel, settings.get("augment")
+        if parallel is None:
+            for x, y in source.batches(batch_size, **settings):
+                yield BatchShards(self._as_taken(source, x), y, 0, len(x))
+        elif "ranks" not in inspect.signature(source.batches).parameters:
+            for x, y in source.batches(batch_size, **settings):
+                yield parallel.batch(self._as_taken(source, x), y)
+        else:
+            plan = batch_plan(len(source), batch_size, augment if isinstance(augment, Augment) else None)
+            parts = cast(Any, source).batches(batch_size, **settings, rank=parallel.own, ranks=parallel.shards)
+            for (first, last, _), (x, y) in zip(plan, parts, strict=True):
+                begin, _ = part_of_batch(first, last, parallel.own, parallel.shards)
+                yield BatchShards(self._as_taken(source, x), y, begin - first, last - first)
 
     def _as_taken(self, source: Batches, x: NDArray[Any]) -> NDArray[Any]:
         """Images of a Dataset in the net's precision. The user's own arrays are accepted or refused as by the net
@@ -520,7 +701,8 @@ class Trainer:
         return x if isinstance(source, Arrays) else x.astype(self.net.dtype, copy=False)
 
     def _tell(self, event: str, callbacks: Iterable[Callback], what: object) -> bool:
-        return any([getattr(callback, event)(self, what) for callback in callbacks])
+        told = any([getattr(callback, event)(self, what) for callback in callbacks])
+        return told if self._parallel is None or event == "on_step" else self._parallel.agreed(told)
 
     def evaluate(self, data: Data, labels: ArrayLike | None = None, batch_size: int = 128) -> Evaluation:
         """Loss, accuracy and confusion matrix on ``data`` in inference mode.
@@ -543,10 +725,13 @@ class Trainer:
         """
         source = batch_source(data, labels)
         outputs, targets = [], []
-        for x, y in source.batches(batch_size):
-            outputs.append(self._scores(self._as_taken(source, x)))
-            targets.append(y)
-        output, target = np.concatenate(outputs), np.concatenate(targets)
+        with self._together():
+            for batch in self._batches(source, batch_size):
+                pieces = [(0, 0, len(batch.x))] if self._parallel is None else self._parallel.pieces(batch)
+                outputs.append(np.concatenate([self._scores(batch.x[first:last]) for _, first, last in pieces]))
+                targets.append(np.asarray(batch.y))
+            gathered = np.concatenate if self._parallel is None else self._parallel.gathered
+            output, target = gathered(outputs), gathered(targets)
         criterion = self.criteria[0]
         value, _ = criterion.loss(output, target)
         return evaluation(float(value), criterion, output, target)
@@ -668,14 +853,21 @@ class Arrays:
         return len(self.x)
 
     def batches(
-        self, batch_size: int, seed: int | None = None, epoch: int = 0, augment: Any = None
+        self,
+        batch_size: int,
+        seed: int | None = None,
+        epoch: int = 0,
+        augment: Any = None,
+        rank: int | range = 0,
+        ranks: int = 1,
     ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """Yield (x, y); shuffled by (seed, epoch) unless seed is None."""
+        """Yield (x, y); shuffled by (seed, epoch) unless seed is None; of each batch part ``rank`` of ``ranks``."""
         order = np.arange(len(self))
         if seed is not None:
             order = np.argsort(uniform(seed, epoch, ORDER_OF_BATCHES, len(self)), kind="stable")
         on_canvases = augment if isinstance(augment, Augment) else None
         for first, last, canvas in batch_plan(len(self), batch_size, on_canvases):
+            first, last = part_of_batch(first, last, rank, ranks)
             chosen = order[first:last]
             x = self.x[chosen]
             if on_canvases:  # takes images with their channels last

@@ -249,6 +249,9 @@ def test_wrong_settings_of_batches():
         {"batch_size": 2.5},
         {"batch_size": 4, "seed": -1},
         {"batch_size": 4, "epoch": -1},
+        {"batch_size": 4, "rank": 2, "ranks": 2},
+        {"batch_size": 4, "rank": range(0, 4, 2), "ranks": 4},
+        {"batch_size": 4, "ranks": 0},
     ):
         with pytest.raises(SettingError):
             small().batches(**wrong)
@@ -338,6 +341,24 @@ def test_batches_with_augmentation_do_not_depend_on_the_batch_size():
     one = np.concatenate([x for x, _ in dataset.batches(64, seed=0, epoch=1, augment=Augment())])
     other = np.concatenate([x for x, _ in dataset.batches(1000, seed=0, epoch=1, augment=Augment())])
     assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("augment", [None, Augment(canvases=((1, 1), (2, 1.5)))], ids=["plain", "augmented"])
+@pytest.mark.parametrize("shape", [(6, 5), None], ids=["one size", "several sizes"])
+def test_parts_of_batches_make_up_the_batches(augment, shape):
+    dataset = (
+        small(shape=shape) if shape else Dataset([pixels(4, 5 + i % 2) for i in range(9)], [0, 1, 0] * 3, ["a", "b"])
+    )
+    whole = list(dataset.batches(7, seed=1, epoch=2, augment=augment))
+    for ranks in (2, 3, 9):
+        parts = [list(dataset.batches(7, seed=1, epoch=2, augment=augment, rank=r, ranks=ranks)) for r in range(ranks)]
+        for number, batch in enumerate(whole):
+            for array, pieces in zip(batch, zip(*(part[number] for part in parts), strict=True), strict=True):
+                np.testing.assert_array_equal(np.concatenate(pieces), array)
+        neighbours = list(dataset.batches(7, seed=1, epoch=2, augment=augment, rank=range(1, ranks), ranks=ranks))
+        for (x, labels), first, last in zip(whole, parts[0], neighbours, strict=True):
+            np.testing.assert_array_equal(last[0], x[len(first[0]) :])
+            np.testing.assert_array_equal(last[1], labels[len(first[1]) :])
 
 
 def test_distortions_stay_within_their_limits():

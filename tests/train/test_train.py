@@ -197,6 +197,17 @@ def test_a_step_is_forward_loss_backward_update():
     assert same(one, other)
 
 
+def test_a_step_has_two_halves():
+    halves, whole = (Trainer(small_net(), SGD(0.1, momentum=0.9)) for _ in range(2))
+    x, labels = next(iter(stripes(12).batches(12)))
+    for rate in (0.1, 0.02):
+        loss = halves.compute_gradients(x, labels)
+        assert halves.gradients.keys() == halves.net.parameters.keys()
+        halves.apply_gradients(rate)
+        assert loss == whole.step(x, labels, rate)
+    assert same(halves.net, whole.net)
+
+
 def test_a_step_uses_the_rate_it_is_given():
     x, labels = next(iter(stripes(6).batches(6)))
     net = small_net()

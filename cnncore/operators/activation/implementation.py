@@ -1,5 +1,6 @@
 """Activations that look at several values: of neighbouring channels, along an axis, or with numbers drawn beside them."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -218,10 +219,24 @@ class BothParts(Implementation):
         return (dx,)
 
 
+def drawn_slopes(call, first_image):
+    """A slope for each value; of the images of a larger batch from number ``first_image`` on."""
+    seed, low, high = (call.settings[name] for name in ("seed", "lower", "upper"))
+    slopes = np.empty(call.output, call.dtype)
+    if not first_image:
+        random.draw_between(seed, low, high, slopes)
+        return slopes
+    numbers = np.empty(call.output)
+    random.fill_uniform(seed, first_image * math.prod(call.output[1:]), numbers)
+    slopes[...] = low + (high - low) * numbers
+    return slopes
+
+
 class RandomSlopes(Implementation):
     """Leaky ReLU whose slope is drawn for each value in training, between two bounds, and is their mean otherwise."""
 
     per_image = True
+    draws_per_image = True
 
     def infer(self, op, shapes, dtype, settings):
         x, state = shapes
@@ -233,14 +248,13 @@ class RandomSlopes(Implementation):
             raise SettingError(f"{op.name}: lower={low:g} must not be above upper={high:g}")
         return x, (low + high) / 2
 
-    def forward(self, call, arrays, out=None):
+    def forward(self, call, arrays, out=None, first_image=0):
         x, slopes = arrays
         settings = call.settings
         if not settings["training"]:
             slopes = None
         elif slopes is None:
-            slopes = np.empty(call.output, call.dtype)
-            random.draw_between(settings["seed"], settings["lower"], settings["upper"], slopes)
+            slopes = drawn_slopes(call, first_image)
         y = call.empty(out)
         reference.forward(reference.LEAKY_RELU, (call.geometry,), x, y, slopes, True)
         if not settings["return_state"]:

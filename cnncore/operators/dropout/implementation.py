@@ -1,5 +1,6 @@
 """Operators that drop values at random, by a mask drawn from a seed."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,17 @@ def alpha_dropout_numbers(p):
     return a, b, a * ALPHA_PRIME + b
 
 
+def drawn_mask(shape, seed, p, first_image):
+    """True with probability 1 − p; of the images of a larger batch from number ``first_image`` on."""
+    if not first_image:
+        mask = np.empty(shape, np.bool_)
+        random.draw(seed, p, mask)
+        return mask
+    numbers = np.empty(shape)
+    random.fill_uniform(seed, first_image * math.prod(shape[1:]), numbers)
+    return numbers >= p
+
+
 @dataclass(frozen=True)
 class Dropping(Implementation):
     """y = scale x + shift where the mask is True, else fill; ``numbers`` gives these three from p."""
@@ -37,6 +49,7 @@ class Dropping(Implementation):
     per_channel: bool = False
 
     per_image = True
+    draws_per_image = True
     in_place = True
     saves = ()
 
@@ -49,15 +62,14 @@ class Dropping(Implementation):
             raise ShapeError(f"{op.name}: state has shape {state}; for input {x} it must have shape {mask}")
         return x, mask
 
-    def forward(self, call, arrays, out=None):
+    def forward(self, call, arrays, out=None, first_image=0):
         x, mask = arrays
         settings = call.settings
         numbers = self.numbers(settings["p"])
         if not settings["training"]:
             mask, numbers = None, (1.0, 0.0, 0.0)
         elif mask is None:
-            mask = np.empty(call.geometry, np.bool_)
-            random.draw(settings["seed"], settings["p"], mask)
+            mask = drawn_mask(call.geometry, settings["seed"], settings["p"], first_image)
         if mask is None:
             mask = np.ones(call.geometry, np.bool_)
         y = call.empty(out)

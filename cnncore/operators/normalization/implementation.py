@@ -1,7 +1,7 @@
 """Normalisation: by statistics over sets of values, and by neighbouring channels."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,12 +30,16 @@ def check_per_channel(op, shapes):
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a normalisation's backward needs: x, w, the statistics, and whether they were given."""
+    """What a normalisation's backward needs: x, w, the statistics, and whether they were given; those of a part of a batch also
+    what merges sums with the other parts', and the number of values in all of them.
+    """
 
     x: np.ndarray
     w: np.ndarray | None
     statistics: reference.Statistics
     constant: bool
+    synchronize: object = None
+    members: int = 0
 
 
 class Normalization(Implementation):
@@ -67,6 +71,8 @@ class Normalization(Implementation):
 class BatchNorm(Normalization):
     """One set per channel, over all images; running statistics stand in for it outside training."""
 
+    normalizes_batch = True
+
     def infer(self, op, shapes, dtype, settings):
         x = shapes[0]
         geometry.spatial(op.name, x, RANKS)
@@ -78,24 +84,58 @@ class BatchNorm(Normalization):
             )
         return x, None if None in x else reference.Normalization(x, x[1], True)
 
-    def forward(self, call, arrays, out=None):
+    def forward(self, call, arrays, out=None, synchronize=None):
         x, w, b, running_mean, running_var = arrays
         settings = call.settings
         training = settings["training"]
         sets = call.geometry
-        statistics = sets.statistics(x) if training else sets.given(running_mean, running_var)
+        statistics, m = sets.statistics(x) if training else sets.given(running_mean, running_var), sets.members
+        if synchronize is not None:
+            statistics, m = self.merged(sets, statistics, synchronize)
         y, saved = self.normalized(call, x, w, b, statistics, not training, out)
+        if synchronize is not None:
+            saved = replace(saved, synchronize=synchronize, members=m)
         if not settings["return_statistics"]:
             return y, (), saved
         mean, variance = sets.given(running_mean, running_var).arrays()
         if training:
-            m = sets.members
             now_mean, now_variance = statistics.arrays()
             if m > 0:
                 mean += settings["momentum"] * (now_mean - mean)
             if m > 1:  # one value per channel says nothing about the variance
                 variance += settings["momentum"] * (now_variance * (m / (m - 1)) - variance)
         return y, (mean.astype(call.dtype), variance.astype(call.dtype)), saved
+
+    @staticmethod
+    def merged(sets, statistics, synchronize):
+        """(μ and σ² of all parts of the batch, their number of values)."""
+        mean, variance = statistics.arrays()
+        count = np.full_like(mean, sets.members)
+        count, mean, squares = synchronize("moments", np.stack([count, mean, variance * sets.members]))
+        members = int(count[0]) if len(count) else 0
+        return sets.given(mean, squares / max(members, 1)), members
+
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        if saved.synchronize is None:
+            return super().backward(call, saved, dy, needs_gradient, out)
+        # dx = w / √(σ² + ε) (dy − Σ dy / m − x̂ Σ dy x̂ / m) with sums over all parts: w dy / √(σ² + ε), as if μ and σ² were
+        # constants, and an affine map of x̂. dw and db are those of this part.
+        dx, dw, db, *rest = call.gradients(needs_gradient, out)
+        sets, eps = call.geometry, self.eps(call)
+        sums = np.zeros((2, call.shapes[0][1]))
+        sets.backward(saved.x, saved.w, saved.statistics, eps, True, dy, dx, sums[1], sums[0])
+        for gradient, found in ((dw, sums[1]), (db, sums[0])):
+            if gradient is not None:
+                gradient[...] = found
+        total, weighted = saved.synchronize("sums", sums)
+        if dx is not None:
+            scale = -((saved.statistics.arrays()[1] + eps) ** -0.5) / max(saved.members, 1)
+            if saved.w is not None:
+                scale = scale * saved.w
+            through_statistics = np.empty_like(dx)
+            sets.forward(saved.x, scale * weighted, scale * total, saved.statistics, eps, through_statistics)
+            dx += through_statistics
+        return (dx, dw, db, *rest)
 
     def is_affine(self, call):
         return not (call.settings["training"] or call.settings["return_statistics"])

@@ -152,6 +152,8 @@ class Pooling(Implementation):
     strategy: Strategy
     scheme: Scheme
 
+    draws_per_image = True
+
     @property
     def per_image(self):
         return not self.scheme.arrays
@@ -247,7 +249,7 @@ class Pooling(Implementation):
 
     # ── Forward ──
 
-    def forward(self, call, arrays, out=None):
+    def forward(self, call, arrays, out=None, first_image=0):
         x, d = arrays[0], call.geometry
         if d.plain is not None:  # the usual case by itself: small calls feel every line
             y, saves = call.empty(out), d.reference.saves
@@ -255,15 +257,20 @@ class Pooling(Implementation):
             if refused:
                 self._refuse(call, refused)
             return y, (), (x if "x" in saves else None, y if "y" in saves else None, None)
-        return self._forward_in_parts(call, arrays, out)
+        return self._forward_in_parts(call, arrays, out, first_image)
 
-    def _forward_in_parts(self, call, arrays, out):
+    def _forward_in_parts(self, call, arrays, out, first_image):
         """Windows that are drawn, learned, or lie on parts of the image, and calls that return more than y."""
         x, d = arrays[0], call.geometry
         layout, parts, window_state = d.layout, d.layout.parts, None
         named = dict(zip((a.name for a in call.op.arrays), arrays, strict=False))
         if layout.bind is not None:
             parts, window_state = layout.bind(call.shapes[0], call.dtype, named)
+        if first_image and len(parts) > 1 and (d.draws or self.scheme.draws):
+            raise SettingError(
+                f"{call.op.name}: what it draws for several parts of an image follows the size of the batch, so that a batch "
+                "cannot be divided (first_image); use one kernel_size, and compat=None"
+            )
         y = call.empty(out)
         if layout.gaps:
             y[...] = 0
@@ -274,11 +281,11 @@ class Pooling(Implementation):
             positions = np.full(values.shape, -1, np.int64) if layout.gaps else np.empty(values.shape, np.int64)
         state, learned = positions if d.draws == "cells" else None, None
         if d.draws == "planes":
-            state = self._drawn_planes(call, named["state"])
+            state = self._drawn_planes(call, named["state"], first_image)
             learned = state[:, :, None].astype(np.float64)
         elif d.columns:
             learned = self._learned(d, named)
-        ran = self._run_parts(call, parts, x, values, positions, learned, named.get("state"))
+        ran = self._run_parts(call, parts, x, values, positions, learned, named.get("state"), first_image)
         if layout.average is not None:
             reference.forward(reference.AVG, layout.average, reference.Numbers(), values, y)
         saves = d.reference.saves
@@ -286,10 +293,11 @@ class Pooling(Implementation):
         saved = (x if "x" in saves else None, values if "y" in saves else None, ran)
         return y, tuple(extras[name] for name in d.returns), saved
 
-    def _run_parts(self, call, parts, x, values, positions, learned, state):
+    def _run_parts(self, call, parts, x, values, positions, learned, state, first_image):
         """Write ``values``, and ``positions`` where there are any: (part, numbers that backward needs) of every part."""
         d, channels = call.geometry, x.shape[1]
-        ran, first_window, first_plane = [], 0, 0
+        ran, first_plane = [], first_image * channels
+        first_window = first_plane * math.prod(values.shape[2:])
         for part in parts:
             numbers = d.numbers
             if numbers is None:
@@ -325,13 +333,13 @@ class Pooling(Implementation):
             f"return_state=True"
         )
 
-    def _drawn_planes(self, call, state):
+    def _drawn_planes(self, call, state, first_image):
         """0 or 1 per image and channel, 1 with the probability that stands for them outside training."""
         d = call.geometry
         images, channels = call.output[0], call.shapes[0][1]
         if state is None:
             numbers = np.empty(images * channels)
-            random.fill_uniform(d.seed, 0, numbers)
+            random.fill_uniform(d.seed, first_image * channels, numbers)
             return (numbers < d.defaults[0]).astype(np.int64).reshape(images, channels)
         if not ((state == 0) | (state == 1)).all():
             raise DataError(f"{call.op.name}: state must hold 0 or 1 per image and channel")
