@@ -6,6 +6,7 @@
 import os
 import pathlib
 import signal
+import sys
 import zlib
 
 # Peers on one thread each: several test processes whose threads wait actively for each other take ten times as long.
@@ -108,3 +109,16 @@ def _operators_forgotten():
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def no_pillow(monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)  # what an absent package looks like to the import statement
+
+
+@pytest.fixture(params=["with Pillow", "without Pillow"])
+def either_reader(request, monkeypatch):
+    if request.param == "with Pillow":
+        pytest.importorskip("PIL")
+    else:
+        monkeypatch.setitem(sys.modules, "PIL", None)

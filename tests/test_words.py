@@ -32,6 +32,15 @@ RETIRED = {
     r"whole or not at all": "atomically",
     r"how an array passes through|[Oo]ne array passes through": "how a call is executed",
     r"letting go of the interpreter": "releases the GIL",
+    r"\bfetch it again\b": "download it again",
+    r"\bout of its range\b": "out of range",
+    r"\bis another word\b": "is unknown",
+    r"\barrays? of its own\b": "its own arrays",
+    r"\b(packed|made|measured|drawn) anew\b": "again",
+    r"\bas (it|they) lies?\b": "in place",
+    r"\b(anybody|nobody|somebody) asks\b": "needed, on demand",
+    r"brings? the (best|net|parameters)( parameters)? back": "restores",
+    r"\bslid over images\b": "applied at every position",
 }
 FILES = sorted(
     path

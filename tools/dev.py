@@ -46,6 +46,9 @@ def command_line():
         "--sanitize", action="store_true", help="with address and undefined-behaviour sanitizers, likewise"
     )
     of[lint].add_argument("--fix", action="store_true", help="write what the formatters would have written")
+    of[coverage].add_argument(
+        "--fail-under", type=float, metavar="PERCENT", help="the floor (default: fail_under in pyproject.toml)"
+    )
     of[wheel].add_argument(
         "--every-platform", action="store_true", help="by cibuildwheel, for all that it can build here"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numpy.typing import DTypeLike
 
-from ..errors import SettingError
+from ..errors import SettingError, unknown_name
 from ..nets.build import Graph
 from ..nets.net import Net
 
@@ -79,7 +79,7 @@ def vgg(
     32200040
     """
     if configuration not in CONFIGURATIONS:
-        raise SettingError(f"vgg: configuration {configuration!r}; the paper has {', '.join(CONFIGURATIONS)}")
+        raise SettingError(unknown_name("vgg", "configuration", configuration, CONFIGURATIONS))
     g = Graph()
     h = g.input(channels, size=size)
     for stage, kernels in enumerate(CONFIGURATIONS[configuration], 1):

@@ -23,7 +23,7 @@ class OperatorMethods:
         op = find(name)  # of a grid, or written in Python
         if op is not None:
             return method_of(self, op)
-        raise AttributeError(unknown_name("graph", "operator", name, [n for n in dir(self) if n[0] != "_"]))
+        raise AttributeError(unknown_name("graph", "operator", name, dir(self), "dir(g) lists all."))
 
     def __dir__(self):
         return sorted({*super().__dir__(), *OPS, *GRIDS})

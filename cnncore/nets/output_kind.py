@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import DTypeLike
 
-from ..errors import SettingError
+from ..errors import SettingError, unknown_name
 from .plan import infer
 from .structure import Structure
 
@@ -69,7 +69,7 @@ class Output(NamedTuple):
 def checked_kind(place: str, kind: str) -> str:
     """``kind``, after checking that it is one."""
     if kind not in KINDS:
-        raise SettingError(f"{place}: {kind!r} is not a kind of output; choose one of {', '.join(KINDS)}")
+        raise SettingError(unknown_name(place, "kind", kind, KINDS))
     return kind
 
 

@@ -2,7 +2,7 @@
 
 An :class:`Op` is data (name, formula, settings, cases, source) plus an :class:`Implementation`, the way its family is
 computed. Here the arguments of a call are bound, checked and described once, in a frozen :class:`Call` that forward and
-backward share; below this module inputs are trusted, above it nobody checks again.
+backward share; below this module inputs are trusted, above it they are not checked again.
 
     y = op(x, kernel_size=3)
     y, backward = op.with_backward(x, kernel_size=3)
@@ -176,7 +176,7 @@ class Op:
 
     ``y = op(*arrays, **settings)`` and ``y, backward = op.with_backward(*arrays, **settings)``; settings may also follow the
     arrays by position. ``backward(dy)`` returns the gradient of every differentiable array argument given, in argument
-    order; a lone one is returned bare.
+    order; a single one is returned bare.
     """
 
     name: str

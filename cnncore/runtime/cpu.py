@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..errors import DtypeError, SettingError
+from ..errors import DtypeError, SettingError, unknown_name
 from . import dispatch
 from . import threads as native
 
@@ -76,7 +76,7 @@ def target(name: str | None = None) -> Any:
         return dispatch.current_target()
     name = _current_name(name, stacklevel=3)
     if name not in targets():
-        raise SettingError(f"cpu.target: {name!r} is not among the targets of this machine: {', '.join(targets())}")
+        raise SettingError(unknown_name("cpu.target", "target", name, targets(), "This machine has"))
     return _Forced(name)
 
 

@@ -1,4 +1,4 @@
-"""Proof that a backward pass is the derivative of its forward pass: for cnncore's operators and nets, and for yours.
+"""Checks that a backward pass is the derivative of its forward pass: for cnncore's operators and nets, and for yours.
 
     cnncore.testing.check_gradient(cnncore.max_pool, x, kernel_size=3)        an operator
     cnncore.testing.check_gradient(net, x)                                    a net: inputs and parameters

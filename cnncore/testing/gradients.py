@@ -1,4 +1,4 @@
-"""Backward passes held against numerical derivatives: Jacobians where they are small, random projections beyond."""
+"""Backward passes compared with numerical derivatives: the full Jacobian if it is small, otherwise random projections."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from .numerical import STEPS, Curve, Derivatives, differentiate, one_sided
 
 __all__ = ["GradientError", "KinkError", "KinkWarning", "check_gradient"]
 
-# An argument's Jacobian is computed whole up to this many inputs, outputs, and entries; beyond, random projections decide.
+# The full Jacobian of an argument is computed up to this many inputs, outputs, and entries; above, random projections.
 WHOLE_SIDE = 1024
 WHOLE_ENTRIES = 2**16
 PROJECTIONS = 3
-# A numerical derivative is believed when scipy's error estimate is at most this part of the tolerance.
+# A numerical derivative is trusted if scipy's error estimate is at most this fraction of the tolerance.
 TRUST = 0.1
-# A kink between the nodes can deceive that estimate: before a gradient is called wrong, a second derivative with steps that
-# are shorter by this factor has to agree with the first one, to a small part of what the gradient is off.
+# A kink between the nodes can mislead that estimate: before a gradient is reported as wrong, a second derivative with
+# steps that are shorter by this factor has to agree with the first, to a small fraction of the gradient's error.
 SECOND_LOOK = 0.4
 AGREEMENT = 0.1
-# Where kinks lie too near to the point, it is moved by these multiples of the reach, to where steps these long fit between
-# them (a net of some thousand ReLU has one about every 1e-4 of the way).
+# If kinks are too close to the point, it is moved by these multiples of the reach, to where steps of these lengths fit
+# between them (a net of some thousand ReLUs has one about every 1e-4 of the way).
 BESIDE = tuple(sign * 5e-5 * k for k in range(1, 17) for sign in (1, -1))
 STEPS_BESIDE = (1e-4, 3e-5, 1e-5, 3e-6)
 
@@ -49,7 +49,7 @@ def check_gradient(
     ----------
     function : Op, net, or callable
         An operator of the registry; a net (its parameters are checked too); or any ``function(*arrays, **settings)`` that
-        returns ``(y, backward)``, where ``backward(dy)`` returns one gradient per float array, a lone one bare. Of several
+        returns ``(y, backward)``, where ``backward(dy)`` returns one gradient per float array, a single one bare. Of several
         outputs the first is differentiated.
     *arrays : float64 arrays
         Where to check. Integer arrays and None are passed on and not differentiated.
@@ -75,8 +75,9 @@ def check_gradient(
     Warns
     -----
     KinkWarning
-        Elements do not lie on a kink, but closer to one than differences can tell, as happens in nets of many ReLU and max
-        poolings. It names them; they were checked at a point beside it, moved by less than 1e-3 of the array's typical size.
+        Elements are not at a kink, but closer to one than differences can resolve, as happens in nets with many ReLUs
+        and max poolings. The warning names them; they were checked at a nearby point, moved by less than 1e-3 of the
+        array's typical size.
 
     Raises
     ------
@@ -85,9 +86,9 @@ def check_gradient(
         gradients of the wrong number, shape or dtype, changes its arguments, or gives something else when called again;
         or the function is random, or too noisy to differentiate.
     KinkError
-        There is no derivative to compare with: an element lies on a kink, a tie or a jump.
+        The derivative does not exist: an element is at a kink, a tie or a jump.
     DtypeError
-        An array is not float64: differences of float32 values are too coarse to prove anything.
+        An array is not float64: differences of float32 values are too coarse.
 
     Examples
     --------
@@ -115,11 +116,11 @@ def check_gradient(
             function.state[name] = array
 
 
-# ── What is checked: an operator, a net, a callable, made alike ────────────────────────────────────────────────────────
+# ── What is checked: an operator, a net, or a callable, in one form ───────────────────────────────────────────────────
 
 
 class _Subject:
-    """A function of the arrays in ``arrays`` (copies of its own, free to be changed), with the names for messages."""
+    """A function of the arrays in ``arrays`` (its own copies, which may be modified), with names for messages."""
 
     def __init__(
         self,
@@ -135,7 +136,7 @@ class _Subject:
         self.call = call  # *arrays → (outputs, backward)
         self.names = names
         self.arrays = arrays
-        self.differentiable = differentiable  # numbers of the arrays that get a gradient
+        self.differentiable = differentiable  # numbers of the arrays that have a gradient
         self.inputs = len(arrays) - len(parameters)
         self.parameters = parameters  # names; their arrays, last in ``arrays``, are changed in place
         self.plain = value
@@ -327,7 +328,7 @@ def _small(x: NDArray[Any], y: NDArray[Any]) -> bool:
 
 
 def _conduct(subject: _Subject, backward: Any, dy: NDArray[Any]) -> list[NDArray[Any]]:
-    """Gradients for dy, after checking that backward leaves everything as it is and repeats itself."""
+    """Gradients for dy, after checking that backward modifies nothing and is repeatable."""
     before = [None if a is None else a.copy() for a in subject.arrays]
     given = dy.copy()
     gradients = backward(given)
@@ -350,7 +351,9 @@ def _conduct(subject: _Subject, backward: Any, dy: NDArray[Any]) -> list[NDArray
 
 
 def _reach(x: NDArray[Any]) -> NDArray[Any]:
-    """What steps along each element are relative to: its size, but not less than that of its array's typical element."""
+    """The length to which steps along each element are relative: its size, but at least that of a typical element of
+    its array.
+    """
     typical = float(np.sqrt(np.mean(np.square(x)))) or 1.0
     return np.maximum(np.abs(x.ravel()), typical)
 
@@ -428,7 +431,7 @@ class _Jacobian:
         return _element("y", _unravel(k, self.y))
 
     def check_settled(self) -> None:
-        """Compare where there is a numerical derivative; what a second one does not confirm lies too close to a kink."""
+        """Compare where there is a numerical derivative; one that a second does not confirm is too close to a kink."""
         given, found = self.given, self.found
         wrong = found.settled & _differs(given, found.value, found, self.tolerance)
         for j in np.flatnonzero(wrong.any(axis=0)).tolist():
@@ -439,7 +442,7 @@ class _Jacobian:
             wrong[:, j] = False
 
     def report(self, wrong: NDArray[Any], j: int, k: int) -> NoReturn:
-        """Raise an error about element j of x and k of y, with what all that is wrong hints at."""
+        """Raise an error about element j of x and k of y, with hints from all wrong elements."""
         given, found, x = self.given, self.found, self.x
         where = wrong.any(axis=0).reshape(x.shape)
         raise GradientError(
@@ -451,7 +454,7 @@ class _Jacobian:
         )
 
     def check_beside(self) -> tuple[list[str], float]:
-        """Compare the other elements beside their kinks: (names of these elements, largest error)."""
+        """Compare the remaining elements next to their kinks: (names of these elements, largest error)."""
         given, found = self.given, self.found
         moved, largest = [], 0.0
         for j in np.flatnonzero(~found.settled.all(axis=0)).tolist():
@@ -474,7 +477,7 @@ class _Jacobian:
                 )
             moved.append(self.element(j))
             largest = max(largest, line.error(column, value))
-            # The point itself has no numerical derivative; for the sum over outputs it counts as what backward gives.
+            # The point itself has no numerical derivative; in the sum over outputs the value from backward is used.
             found.value[:, j] = given[:, j]
         return moved, largest
 
@@ -482,7 +485,7 @@ class _Jacobian:
         """Compare the gradient for a dense dy: the sum over all outputs."""
         found = self.found
         expected = (np.ravel(dy) @ found.value).reshape(self.x.shape)
-        # Each of y.size terms may be off by the tolerance; random dy adds them up like a random walk.
+        # Each of y.size terms may have an error of the tolerance; with random dy their sum grows like a random walk.
         allowed = self.tolerance * found.scale * np.sqrt(self.y.size) + float(found.floor.max()) * np.abs(dy).sum()
         off = np.abs(gradient - expected) > allowed
         if off.any():
@@ -515,7 +518,7 @@ def _column(subject: _Subject, i: int, j: int, t: float) -> NDArray[Any]:
 
 
 class _Line:
-    """A curve through the point with kinks near it: a second look at its derivative, and places beside the kinks."""
+    """A curve through a point with kinks nearby: a second derivative, and points next to the kinks."""
 
     def __init__(
         self,
@@ -558,7 +561,7 @@ class _Line:
         return float(np.where(small, 0, np.abs(given - value)).max() / self.scale) if self.scale else 0.0
 
     def beside(self, given: Callable[[float], NDArray[Any]]) -> tuple[float, Any, Any]:
-        """(t, numerical derivative, ``given(t)``) at the first t where no kink is in the way; else derivative None."""
+        """(t, numerical derivative, ``given(t)``) at the first t without a kink nearby; otherwise derivative None."""
         for multiple in BESIDE:
             t = multiple * self.reach
             found = self.derivatives(t, self.steps)
@@ -584,7 +587,7 @@ def _warn_of_kinks(subject: _Subject, elements: Sequence[str], of: int) -> None:
 
 
 def _differs(given: Any, value: Any, found: Derivatives, tolerance: float) -> NDArray[Any]:
-    """Where given and numerical derivative disagree: both below what rounding can show count as 0."""
+    """Where the given and the numerical derivative disagree: values below the rounding error count as 0."""
     small = (np.abs(given) <= found.floor) & (np.abs(value) <= found.floor)
     return (np.abs(given - value) > tolerance * found.scale) & ~small
 
@@ -633,7 +636,7 @@ def _compare_projections(
 
 
 class _Projection:
-    """One random projection of array i's Jacobian, and what is needed to find where it goes wrong."""
+    """One random projection of array i's Jacobian, and what is needed to locate an error."""
 
     def __init__(
         self,
@@ -669,7 +672,7 @@ class _Projection:
         return found, np.array([[terms.sum()]])
 
     def narrow(self, guilty: Callable[[slice], bool]) -> int:
-        """The first element of x for which guilty(elements) holds, by halving: it holds for all of them."""
+        """The first element of x for which guilty(elements) is true, by bisection: it is true for all of them together."""
         low, high = 0, self.x.size
         while high - low > 1:
             middle = (low + high) // 2
@@ -677,7 +680,7 @@ class _Projection:
         return low
 
     def wrong(self, elements: slice) -> bool:
-        """Whether the derivatives differ by more than the numerical one may be off itself."""
+        """Whether the derivatives differ by more than the error of the numerical one."""
         found, given = self.compare(elements)
         doubt = 0 if found.settled.all() else 2 * (found.error + found.bend)
         differs = np.abs(given - found.value) > doubt + self.tolerance * found.scale
@@ -701,7 +704,7 @@ class _Projection:
             self.x[...] = start
 
     def check_beside(self, found: Derivatives, given: Any) -> float:
-        """Compare at a point moved along v, where no kink is in the way; return the error there."""
+        """Compare at a point moved along v, without a kink nearby; return the error there."""
         line = self.line(found, STEPS_BESIDE)
         t, value, there = line.beside(self.given_at)
         if value is None:
@@ -720,7 +723,7 @@ class _Projection:
 
     def report(self) -> NoReturn:
         j = self.narrow(self.wrong)
-        # The neighbourhood of the wrong element and a sample of the others show what kind of error it is.
+        # The neighbourhood of the wrong element and a sample of the others indicate the kind of error.
         sample = np.unique(np.r_[j, np.linspace(0, self.x.size - 1, min(self.x.size, 128)).astype(int)])
         curve = _along(self.subject, self.i, lambda y: [np.vdot(self.dy, y)])
         found = differentiate(
@@ -746,7 +749,7 @@ class _Projection:
         )
 
     def raise_kink(self) -> None:
-        """Raise KinkError if an element of x lies on a kink itself."""
+        """Raise KinkError if an element of x is itself at a kink."""
         along = _along(self.subject, self.i, lambda y: [np.vdot(self.dy, y)], self.v)
         below, above, sided = one_sided(along, 0, self.reach)
         bend, size = abs(below[0] - above[0]), float(np.linalg.norm(self.dy * self.y))
@@ -765,13 +768,13 @@ class _Projection:
             _raise_kink(self.subject, self.i, curve, reach, settled, self.y, j)
 
 
-# ── Saying what is wrong ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── Diagnosis ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _raise_kink(
     subject: _Subject, i: int, curve: Curve, reach: NDArray[Any], settled: NDArray[Any], y: NDArray[Any], j: int
 ) -> None:
-    """Raise the error that says why column j has no derivative, if it lies on a kink, a jump, or the edge of a domain."""
+    """Raise the error that says why column j has no derivative, if it is at a kink, a jump, or the edge of a domain."""
     x, name = subject.arrays[i], subject.names[i]
     k = int(np.flatnonzero(~settled[:, j])[0])
     at = _unravel(j, x)
@@ -811,7 +814,7 @@ def _raise_kink(
 
 
 def _bends_at_once(curve: Callable[[float], Any], bend: float, size: float, reach: float) -> bool:
-    """Whether the kink is at t = 0, not beside it: second differences show it at the smallest step that rounding allows."""
+    """Whether the kink is at t = 0, not near it: second differences show it at the smallest step that rounding allows."""
     step = max(64 * np.finfo(float).eps * size / bend, 64 * np.finfo(float).eps * reach)
     return abs(curve(step) - 2 * curve(0.0) + curve(-step)) > 0.5 * bend * step
 
@@ -825,7 +828,7 @@ def _unsettled(subject: _Subject, output: str, where: str, value: Any, error: fl
 
 
 def _ties(curve: Curve, x: NDArray[Any], j: int, k: int, step: float) -> list[int]:
-    """Elements with the value of element j that put a kink into y[k] too (of the first hundred)."""
+    """Elements equal to element j that also cause a kink of y[k] (of the first hundred)."""
     same = np.flatnonzero((x.ravel() == x.flat[j]) & (np.arange(x.size) != j))[:100]
     with np.errstate(all="ignore"):
         middle = curve(j, 0.0)[k]
@@ -833,7 +836,7 @@ def _ties(curve: Curve, x: NDArray[Any], j: int, k: int, step: float) -> list[in
 
 
 def _hint(given: Any, value: Any, where: NDArray[Any], wrong: NDArray[Any], shape: tuple[int, ...] | None) -> str:
-    """What the error looks like: sign, factor, nothing at all, a shift, a transposition, only the border."""
+    """What the error looks like: sign, factor, all zeros, a shift, a transposition, only the border."""
     pairs = wrong & np.isfinite(value)
     g, v = given[pairs], value[pairs]
     if not len(g):
@@ -865,11 +868,11 @@ def _hint(given: Any, value: Any, where: NDArray[Any], wrong: NDArray[Any], shap
 
 
 def _moved(given: Any, value: Any) -> list[str]:
-    """Whether the gradient is the right one, but shifted by one or transposed."""
+    """Whether the gradient is correct except for a shift by one or a transposition."""
     close = 1e-6 * np.abs(value).max()
     for axis in range(1, value.ndim):
         for shift in (1, -1):
-            # The first or last row has come in from outside: leave it out.
+            # The first or last row has been shifted in: ignore it.
             kept = slice(1, None) if shift > 0 else slice(None, -1)
             moved = np.take(np.roll(value, shift, axis), range(value.shape[axis])[kept], axis)
             if (

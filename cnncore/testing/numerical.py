@@ -1,8 +1,9 @@
-"""Numerical derivatives by scipy, with an estimate of their error, and the points that have none: kinks, ties, jumps.
+"""Numerical derivatives by scipy, with an estimate of their error, and the points where none exists: kinks, ties,
+jumps.
 
 A *curve* is a function of one number t: the result of f when its arguments move by t along some direction. Its derivative
 at t = 0 comes from scipy.differentiate. The step shrinks until scipy's own error estimate is small enough and the curve is
-smooth at that scale; entries for which no step will do are reported as unsettled, never guessed.
+smooth at that scale; entries for which no step is adequate are reported as unsettled, never guessed.
 """
 
 from __future__ import annotations
@@ -19,26 +20,26 @@ __all__ = ["STEPS", "Derivatives", "differentiate", "one_sided"]
 # (number of a direction, t) → the result of f when its arguments have moved by t along it.
 Curve: TypeAlias = Callable[[int, float], Any]
 
-# Half widths of the difference formula, tried in this order, in units of a direction's reach. All but the last go down,
-# away from kinks nearby; the last goes up, where the values are so large that rounding drowns a small difference.
+# Half widths of the difference formula, tried in this order, in units of a direction's reach. All but the last
+# decrease, to avoid kinks nearby; the last is larger, for values so large that small differences are lost in rounding.
 STEPS = (1e-3, 1e-4, 1e-5, 1e-6, 3e-2)
 ORDER = 4  # of the difference formula: error h⁴, from 4 + 2 evaluations
 # scipy halves the step once for the error estimate, so the smallest of its steps is h / 4.
 SHRINK = 4
-# Values are taken to be accurate to this many units in the last place of the largest one.
+# Values are assumed to be accurate to this many units in the last place of the largest one.
 ULPS = 32
 
 
 @dataclass
 class Derivatives:
-    """d/dt of every output along every direction, (outputs, directions), and how far it can be trusted."""
+    """d/dt of every output along every direction, (outputs, directions), with error estimates."""
 
     value: np.ndarray
     error: np.ndarray  # scipy's estimate
     bend: np.ndarray  # |f′₊ − f′₋| at the smallest step where it does not vanish with the step, else 0
     settled: np.ndarray
-    scale: float  # the largest derivative, that errors are measured against
-    floor: np.ndarray  # per direction: what rounding alone can make of a derivative that is 0
+    scale: float  # the largest derivative, to which errors are relative
+    floor: np.ndarray  # per direction: the magnitude that rounding alone can give to a derivative of 0
 
 
 def differentiate(
@@ -65,7 +66,7 @@ def differentiate(
         if result is None:
             result = Derivatives(value, error, bend, np.zeros(value.shape, bool), scale, floor.copy())
         else:
-            # Entries that are settled by now stay; of the others the better estimate counts.
+            # Entries that are settled already are kept; for the others the better estimate is used.
             better = ~result.settled[:, pending] & _better(error, bend, result, pending)
             for name, new in (("value", value), ("error", error), ("bend", bend)):
                 old = getattr(result, name)
@@ -123,7 +124,7 @@ def _differences(
         coarse = np.abs(seen[wide] - 2 * seen[0] + seen[-wide]) / step
         fine = np.abs(seen[narrow] - 2 * seen[0] + seen[-narrow]) / step * SHRINK
         rounding = ULPS * np.finfo(float).eps * magnitude * SHRINK / step
-        # Where another step has seen a bend, it does not vanish by being too small to tell from rounding.
+        # If another step has found a bend, one too small to distinguish from rounding does not count as none.
         bend = np.where((fine > 0.6 * coarse) & ((fine > rounding) | (bent > 0)), fine, 0.0)
         error = np.where(np.isfinite(result.df), result.error, np.inf)
     return result.df, error, bend

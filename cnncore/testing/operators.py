@@ -23,7 +23,7 @@ KERNEL_LIMITS: dict[np.dtype[Any], float] = {np.dtype(np.float32): 2e-5, np.dtyp
 
 @dataclass
 class Row:
-    """What :func:`check_operator` found for one case in one rank; errors are relative, None where not applicable.
+    """The result of :func:`check_operator` for one case in one rank; errors are relative, None where not applicable.
 
     Attributes
     ----------
@@ -117,7 +117,7 @@ def check_adjoint(
     GradientError
         An error is above ``limit``.
     DtypeError
-        An array is of another precision than float64.
+        An array is not float64.
 
     Examples
     --------
@@ -169,7 +169,7 @@ def check_operator(operator: str | Op, seed: int = 0) -> list[Row]:
     Returns
     -------
     list of Row
-        What failed is in their ``verdict``; nothing is raised for it.
+        A failure is stated in ``verdict``; it is not raised.
 
     Raises
     ------
@@ -214,7 +214,7 @@ def check_operators(
     Raises
     ------
     SettingError
-        There is no operator of a name.
+        One of the names is not that of an operator.
     """
     from ..operators.registry import GRIDS, OPS
 

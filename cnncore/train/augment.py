@@ -46,7 +46,7 @@ def uniform(seed: int, epoch: int, purpose: int, count: int) -> NDArray[Any]:
     Raises
     ------
     SettingError
-        ``seed`` or ``epoch`` is out of its range.
+        ``seed`` or ``epoch`` is out of range.
 
     Examples
     --------
@@ -94,7 +94,7 @@ class Augment:
     Raises
     ------
     SettingError
-        A limit is out of its range.
+        A limit is out of range.
 
     Examples
     --------
@@ -357,9 +357,9 @@ def warp(
     Raises
     ------
     ShapeError, DtypeError
-        ``images`` or ``matrices`` is not as above.
+        ``images`` or ``matrices`` is not as described.
     SettingError
-        ``fill`` or ``size`` is out of its range, or ``matrices`` holds infinity or NaN.
+        ``fill`` or ``size`` is out of range, or ``matrices`` holds infinity or NaN.
 
     Examples
     --------

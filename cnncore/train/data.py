@@ -289,7 +289,7 @@ class Dataset:
         Raises
         ------
         SettingError
-            A setting is out of its range, or ``augment`` has no seed.
+            A setting is out of range, or ``augment`` has no seed.
         """
         batch_size = integer("batches", "batch_size", batch_size, 1)
         part_of_batch(0, batch_size, rank, ranks)  # checks them

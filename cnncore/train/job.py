@@ -97,7 +97,7 @@ class Options:
         self.batch_size = integer("train", "batch size", self.batch_size, 1, 1 << 20)
         self.seed = integer("train", "seed", self.seed, 0, LARGEST_SEED)
         if self.optimizer not in OPTIMIZERS:
-            raise SettingError(f"train: optimizer {self.optimizer!r} is unknown; choose one of {', '.join(OPTIMIZERS)}")
+            raise SettingError(unknown_name("train", "optimizer", self.optimizer, OPTIMIZERS))
         if self.learning_rate is None:
             self.learning_rate = LEARNING_RATES[self.optimizer]
         self.learning_rate = number(above=0)("train", "learning rate", self.learning_rate)

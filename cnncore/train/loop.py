@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_unmasked, integer, number
-from ..errors import DataError, SettingError
+from ..errors import DataError, SettingError, unknown_name
 from ..nets.net import Net
 from ..operators.registry import OPS
 from ..typing import FilePath
@@ -195,9 +195,7 @@ class EarlyStopping(Callback):
     def __init__(self, patience: int = 5, monitor: str | None = None) -> None:
         self.patience = integer("EarlyStopping", "patience", patience, 1)
         if monitor is not None and monitor not in Epoch.__dataclass_fields__:
-            raise SettingError(
-                f"EarlyStopping: monitor {monitor!r} is unknown; choose one of {list(Epoch.__dataclass_fields__)}"
-            )
+            raise SettingError(unknown_name("EarlyStopping", "monitor", monitor, Epoch.__dataclass_fields__))
         self.monitor = monitor
         self.best = -np.inf
         self.best_arrays: dict[str, NDArray[Any]] | None = None
@@ -352,9 +350,8 @@ class Trainer:
         self.loss_weights = tuple(number()("Trainer", "loss_weights", weight) for weight in weights)
         self.optimizer = SGD(0.01, momentum=0.9) if optimizer is None else optimizer
         if isinstance(loss, str) and loss not in OPS:
-            raise SettingError(
-                f"Trainer: loss {loss!r} is no operator; try 'softmax_cross_entropy', or give a function"
-            )
+            way = "Use 'softmax_cross_entropy', another loss of cnncore.OPS, or a function."
+            raise SettingError(unknown_name("Trainer", "loss", loss, OPS, way))
         self.loss, self.criteria = loss, criteria(net, loss)
         self.history: list[Epoch] = []
         self._scoring: Net | None = None

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import FLOATS, check_destination, number, ordinary_array, overlap
-from ..errors import DtypeError, SettingError, ShapeError
+from ..errors import DtypeError, SettingError, ShapeError, unknown_name
 from . import update
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "optimizer"]
@@ -174,7 +174,7 @@ class SGD(Optimizer):
     Raises
     ------
     SettingError
-        A setting is out of its range.
+        A setting is out of range.
 
     Examples
     --------
@@ -225,7 +225,7 @@ class Adam(Optimizer):
     Raises
     ------
     SettingError
-        A setting is out of its range.
+        A setting is out of range.
 
     Examples
     --------
@@ -291,7 +291,7 @@ class AdamW(Adam):
     Raises
     ------
     SettingError
-        A setting is out of its range.
+        A setting is out of range.
 
     Examples
     --------
@@ -335,7 +335,7 @@ def optimizer(name: str, learning_rate: float | None = None, **settings: Any) ->
     Raises
     ------
     SettingError
-        ``name`` is unknown, or a setting is out of its range.
+        ``name`` is unknown, or a setting is out of range.
 
     Examples
     --------
@@ -344,7 +344,7 @@ def optimizer(name: str, learning_rate: float | None = None, **settings: Any) ->
     SGD(learning_rate=0.1, weight_decay=0.0, momentum=0.9, nesterov=False)
     """
     if name not in OPTIMIZERS:
-        raise SettingError(f"optimizer: {name!r} is unknown; choose one of {', '.join(OPTIMIZERS)}")
+        raise SettingError(unknown_name("train", "optimizer", name, OPTIMIZERS))
     if learning_rate is not None:
         settings["learning_rate"] = learning_rate
     return OPTIMIZERS[name](**settings)

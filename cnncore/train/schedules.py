@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from ..checks import number
-from ..errors import SettingError
+from ..errors import SettingError, unknown_name
 
 __all__ = ["constant", "cosine", "one_cycle", "schedule", "steps"]
 
@@ -49,7 +49,7 @@ def cosine(warm_up: float = 0.0, final: float = 0.0) -> Schedule:
     Raises
     ------
     SettingError
-        A setting is out of its range.
+        A setting is out of range.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def one_cycle(warm_up: float = 0.3, start: float = 0.04, final: float = 0.001) -
     Raises
     ------
     SettingError
-        ``warm_up`` is out of its range.
+        ``warm_up`` is out of range.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def steps(*fractions: float, factor: float = 0.1) -> Schedule:
     Raises
     ------
     SettingError
-        A fraction is out of its range.
+        A fraction is out of range.
 
     Examples
     --------
@@ -159,5 +159,5 @@ def schedule(name: str | Schedule) -> Schedule:
     if callable(name):
         return name
     if name not in SCHEDULES:
-        raise SettingError(f"schedule: {name!r} is unknown; choose one of {', '.join(SCHEDULES)}, or give a function")
+        raise SettingError(unknown_name("train", "schedule", name, SCHEDULES, "Use a function, or one of"))
     return SCHEDULES[name]()

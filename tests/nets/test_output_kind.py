@@ -314,7 +314,7 @@ def test_what_is_said_of_an_output_is_kept(tmp_path):
     for made in (net.astype("float32"), copy.copy(net), pickle.loads(pickle.dumps(net)), net.with_classes(7)):
         assert made.output_kind == "values"
     assert net.with_layout("channels_last").output_kind == "values"
-    with pytest.raises(SettingError, match=r"'probabilitys' is not a kind of output; choose one of logits"):
+    with pytest.raises(SettingError, match=r"unknown kind 'probabilitys'; did you mean 'probabilities'"):
         net.output_kind = "probabilitys"
     with pytest.raises(SettingError, match="2 kinds"):
         net.output_kind = ("values", "values")

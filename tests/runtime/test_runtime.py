@@ -235,7 +235,7 @@ def test_forcing_a_target():
     before = cnncore.cpu.target()
     with cnncore.cpu.target("reference"):
         assert cnncore.cpu.target() == "reference"
-        with pytest.raises(SettingError, match="not among the targets"):
+        with pytest.raises(SettingError, match=r"unknown target .*This machine has reference"):
             cnncore.cpu.target("quantum")
         with pytest.raises(ZeroDivisionError), cnncore.cpu.target("baseline"):
             assert cnncore.cpu.target() == "baseline"

@@ -23,11 +23,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Described:
-    """A step of a call, with numbers for names: the arrays of the schema come first, then the steps' results.
+    """A step of a call, with numbers instead of names: first the arrays of the schema, then the steps' results.
 
-    ``place`` is where its y lies: None: an array of its own; (step, None): where the activation ``step`` writes, which computes
-    in place; (step, index): in a part of what the join ``step`` makes. ``fused``: the activation that is applied while y is
-    written; ``done``: it is an activation that was.
+    ``place`` is the location of its y: None: a separate array; (step, None): that of the activation ``step``, which computes
+    in place; (step, index): a part of the output of the concatenation ``step``. ``fused``: the activation that is applied while
+    y is written; ``done``: it is an activation that was fused.
     """
 
     call: object
