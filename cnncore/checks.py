@@ -82,7 +82,7 @@ def check_apart(place: str, written: Mapping[str, NDArray[Any]], read: Mapping[s
     """Raise if an array to be written shares memory with another such array, or with an input; both are name → array."""
     kept = [(*fingerprint.memory_of(a), name, a, False) for name, a in read.items()]
     kept += [(*fingerprint.memory_of(a), name, a, True) for name, a in written.items()]
-    before: list[tuple[int, int, str, NDArray[Any], bool]] = []  # those that reach as far as the next one
+    before: list[tuple[int, int, str, NDArray[Any], bool]] = []  # those that extend to the next one
     for low, high, name, array, is_written in sorted(kept, key=lambda entry: entry[:2]):
         before = [entry for entry in before if entry[1] > low]
         for _, _, other_name, other, other_is_written in before:

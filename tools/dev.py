@@ -10,9 +10,9 @@ from tasks.testing import bench, coverage, docs, fuzz, matrix, test
 COMMANDS = {
     build: "install the package here, editable, with all tools",
     test: "run the tests; choose a CPU target, bounds checks or sanitizers",
-    lint: "check (or mend, with --fix) the style of Python, Cython, C and workflows",
+    lint: "check (or repair, with --fix) the style of Python, Cython, C and workflows",
     typecheck: "check the type hints, and the stubs against what is imported",
-    generate: "write what is derived from the operators' schemas: stubs, docs, pictures",
+    generate: "regenerate what is derived from the operators' schemas: stubs, docs, pictures",
     docs: "the same, and run every example in the documentation",
     coverage: "lines of Python and Cython that the tests run",
     bench: "time operators and networks",
@@ -21,7 +21,7 @@ COMMANDS = {
     matrix: "run the tests of one wheel under every Python of this machine",
     precommit: "run the hooks on all files, or install them",
 }
-# The others hand what they do not know on to pytest, pip, mypy or the tool they run.
+# The others pass unknown arguments on to pytest, pip, mypy or the tool they run.
 WITHOUT_ARGUMENTS = {lint}
 
 

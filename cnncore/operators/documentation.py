@@ -19,7 +19,7 @@ DOCUMENTED_ROLES = {
     "any": "array of real numbers, integers or booleans",
 }
 
-# What the letters of shape formulas mean where the operator's own ``symbols`` say nothing else.
+# What the letters of shape formulas mean unless the operator's own ``symbols`` say otherwise.
 SYMBOLS = {
     "N": "batch size",
     "C": "input channels",
@@ -50,7 +50,7 @@ PER_AXIS = {"H": "extent of x along the axis"}
 
 
 class Derived:
-    """An attribute of an operator that is worked out from its schema when first asked for: an import would pay for all."""
+    """An attribute of an operator that is derived from its schema on first access, which keeps imports fast."""
 
     def __init__(self, name, make, of_class=None):
         self.name, self.make, self.of_class = name, make, of_class

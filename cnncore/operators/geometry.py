@@ -367,7 +367,7 @@ def strip_picks(H, grid, stride, numbers):
     return np.array(picks, np.int64)
 
 
-@functools.lru_cache(maxsize=1024)  # the same boxes come again and again: in backward, in a gradient check
+@functools.lru_cache(maxsize=1024)  # the same boxes recur: in backward, in a gradient check
 def region_window(place, H, low, high, O):
     """(table, first window): the parts of adaptive pooling of cells low … high that have a cell of the image, one axis.
 
@@ -388,8 +388,8 @@ def region_window(place, H, low, high, O):
 def fraction_meant(number, dtype=np.float64):
     """The fraction that a float stands for: of all that round to it, the one with the smallest denominator.
 
-    0.6 is a binary number just below 3/5, and 10 of it are less than 6: whoever writes 0.6 means 3/5, whoever computes 7/49
-    means 1/7. ``dtype`` is the precision in which the number was rounded, whatever it is stored in since.
+    0.6 is a binary number just below 3/5, and 10 times it is less than 6; but 0.6 stands for 3/5, and the result of
+    7/49 for 1/7. ``dtype`` is the precision in which the number was rounded, whatever it is stored in since.
 
     >>> fraction_meant(0.6), fraction_meant(1 / 49), fraction_meant(2.0), fraction_meant(0.30000001192092896, np.float32)
     (Fraction(3, 5), Fraction(1, 49), Fraction(2, 1), Fraction(3, 10))

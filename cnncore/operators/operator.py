@@ -43,7 +43,7 @@ class Call:
     dtype: np.dtype[Any]
     settings: Mapping[str, Any]
     output: tuple[Any, ...]  # shape of y
-    geometry: Any = None  # what the kind has worked out
+    geometry: Any = None  # what the implementation has computed
     index_shapes: tuple[Any, ...] = field(default=())
 
     @property
@@ -60,14 +60,14 @@ class Call:
         return np.empty(self.shapes[argument], self.dtype) if out is None else out
 
     def gradients(self, needs_gradient: Sequence[bool], out: Any = None) -> tuple[Any, ...]:
-        """Arrays for all gradients, None for those that are not asked for."""
+        """Arrays for all gradients, None for those that are not needed."""
         return tuple(self.gradient(i, out and out[i]) if want else None for i, want in enumerate(needs_gradient))
 
 
 class Implementation:
     """How a family of operators is computed. Subclasses stand in the families' implementation.py."""
 
-    # What the plan of a graph may do with buffers. What stands here is always right; a family that allows more says so.
+    # What a plan may do with buffers. The defaults are always correct; families that allow more override them.
     in_place = False  # forward may write y over its first array, and backward dx over dy
     per_image = False  # each image's y depends on that image alone (outside training)
     draws_per_image = False  # forward takes ``first_image=``: what it draws follows an image's place in a larger batch
@@ -96,15 +96,15 @@ class Implementation:
         raise NotImplementedError
 
     def parts(self, call: Call) -> Any:
-        """Where each array lies in y (an index into y per array) if y is nothing but its arrays side by side, else None.
+        """The position of each array in y (an index into y per array) if y is a concatenation of its arrays, else None.
 
-        The plan lets the arrays' makers write there, and hands out parts of dy as gradients: nothing is copied. One array
-        that is all of y, ``((...,),)``, says that y is x.
+        Plans let the arrays' producers write there, and use parts of dy as gradients: nothing is copied. ``((...,),)``,
+        one array that is all of y, means that y is x.
         """
         return None
 
     def splits_batch(self, call: Call) -> bool:
-        """Whether a batch may be cut into pieces that are computed one after the other, with the same results."""
+        """Whether a batch may be divided into pieces that are computed in sequence, with the same results."""
         return self.per_image and not call.settings.get("training", False)
 
     def fuses_activation(self, call: Call, activation: Call) -> bool:
@@ -126,7 +126,9 @@ class Implementation:
         return False
 
     def affine(self, call: Call, arrays: Sequence[Any]) -> Any:
-        """(scale, shift) of every channel, float64, from the arrays of a call that is affine; arrays[0], x, is not looked at."""
+        """(scale, shift) of every channel, float64, from the arrays of a call that is affine; arrays[0], x, is not
+        used.
+        """
         raise NotImplementedError
 
     def folds_affine(self, call: Call) -> bool:
@@ -138,19 +140,19 @@ class Implementation:
         raise NotImplementedError
 
     def accumulates(self, call: Call) -> bool:
-        """Whether backward takes ``accumulate=True``: it adds the gradient of its first array to what ``out`` holds of it."""
+        """Whether backward takes ``accumulate=True``: it accumulates the gradient of its first array into ``out``."""
         return False
 
     def packing(self, call: Call, arena: Any) -> Any:
         """What a node of a plan keeps from call to call, such as weights in the order of the kernels; None: nothing.
 
-        ``arena`` has the memory for what all nodes keep. What is returned is handed to forward as ``packed``. Its
+        ``arena`` has the memory for what all nodes keep. The result is passed to forward as ``packed``. Its
         ``refresh()`` is called before a forward pass when arrays that the node owns may have changed.
         """
         return None
 
     def multiply_adds(self, call: Call) -> int:
-        """Multiply-adds of one forward call, for summaries; 0 for kinds that do not multiply by weights."""
+        """Multiply-adds of one forward call, for summaries; 0 if it does not multiply by weights."""
         return 0
 
     def algorithms(self, call: Call) -> dict[str, float]:
@@ -192,20 +194,20 @@ class Op:
     arrays: tuple[Array, ...] = (Array("x", "input"),)
     edges: tuple[str, ...] = ()
     shape: str = "(N, C, *spatial) → (N, C, *spatial)"
-    symbols: Mapping[str, str] = field(default_factory=dict)  # letters of ``shape`` that documentation.SYMBOLS has not
+    symbols: Mapping[str, str] = field(default_factory=dict)  # letters of ``shape`` beyond documentation.SYMBOLS
     accumulates: str = "in x's dtype"
     returns: str = "array y"
     yields: str = "real"  # what y holds: "real" numbers, "index" (int64) or "mask" (booleans), which have no gradient
     literature: tuple[str, ...] = ()
     smooth: bool = True  # differentiable everywhere; otherwise samples keep away from kinks and ties
     linear: tuple[str, ...] = ()  # array arguments in which y is linear: checked by the adjoint identity
-    proof: str = "gradient"  # "gradient", or why a numerical derivative is not the right proof
+    proof: str = "gradient"  # "gradient", or why a numerical derivative does not apply
     layer: Layer = ALONE
     onnx: Any = None  # of an operator written in Python: onnx(w, n) → y, its composition of ONNX's operators
 
     origin = ""  # the module that defines an operator written in Python; "" of those of the registry
 
-    if TYPE_CHECKING:  # set by __post_init__ and, when first asked for, by Derived
+    if TYPE_CHECKING:  # set by __post_init__ and, on first access, by Derived
         variadic: bool = field(init=False)
         settings: Mapping[str, Any] = field(init=False)
         _by_name: dict[str, Setting] = field(init=False)
@@ -284,7 +286,7 @@ class Op:
         return arrays, call
 
     def _bind(self, given: Any, settings: Any) -> Any:
-        """Check a call unlike those remembered: its arrays, its description, and which of the arrays have a gradient."""
+        """Check a call that is not cached: its arrays, its description, and which of the arrays have a gradient."""
         arguments, kept = given, dict(settings)
         if self.variadic and len(arguments) == len(self.arrays) and isinstance(arguments[-1], (list, tuple)):
             arguments = (*arguments[:-1], *arguments[-1])
@@ -318,7 +320,7 @@ class Op:
         return checked, call, needs_gradient
 
     def rows(self, count: int) -> tuple[Array, ...]:
-        """The row of each of ``count`` arrays: the last one repeats where it stands for several."""
+        """The schema of each of ``count`` arrays: the last one is repeated if it is variadic."""
         if not self.variadic:
             return self.arrays
         return self.arrays + self.arrays[-1:] * (count - len(self.arrays))

@@ -1,8 +1,8 @@
-"""Where else an operator is found: names in PyTorch 2.13, TensorFlow 2.21, Keras 3.15 and ONNX (opset 28), each seen there.
+"""The same operators elsewhere: names in PyTorch 2.13, TensorFlow 2.21, Keras 3.15 and ONNX (opset 28), each verified.
 
-``tools/verify_peers.py`` looks every name up in what is installed. A row that is missing here has not been looked for. An empty
-tuple says that none of the four has the operator under a name of its own; a composition of others may well compute it. A name
-with 1d, 2d or 3d stands for all three where they exist.
+``tools/verify_peers.py`` looks every name up in the installed packages. A missing row has not been researched. An empty
+tuple means that none of the four has the operator as such; a composition of others may compute it. A name with 1d, 2d
+or 3d stands for all three where they exist.
 """
 
 __all__ = ["PEERS", "peers_sentence"]

@@ -317,7 +317,7 @@ def part_of_batch(first: int, last: int, rank: int | range = 0, ranks: int = 1) 
     Raises
     ------
     SettingError
-        ``rank`` is out of its range, or a range with steps.
+        ``rank`` is out of range, or a range with steps.
 
     Examples
     --------

@@ -304,9 +304,9 @@ class Communication:
 
 
 class Channel:
-    """Runs calls of a communicator one after the other in a thread of its own; with one rank, at once.
+    """Runs calls of a communicator in sequence in a separate thread; with one rank, immediately.
 
-    Nonblocking calls of MPI hardly advance while nobody asks for them; a thread that waits does ask.
+    Nonblocking calls of MPI hardly make progress until they are waited for; hence a thread that waits.
 
     Parameters
     ----------
