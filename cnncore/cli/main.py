@@ -13,6 +13,7 @@ import warnings
 
 from .. import __version__, set_num_threads
 from ..errors import CnnError, unknown_name
+from .explain import add_explain
 from .nets import add_export, add_profile, add_summary, add_tune
 from .operators import add_bench, add_check, add_info, add_ops
 from .options import count
@@ -76,6 +77,7 @@ def parser():
     for add in (  # in the order of --help
         add_train,
         add_predict,
+        add_explain,
         add_check,
         add_ops,
         add_summary,

@@ -56,6 +56,7 @@ class Box:
         self.depths = {}  # of a scope: port -> y from its top
         self.inside = None  # of a scope: its own Layout
         self.lines, self.strips, self.family, self.title = (), (), "end", ""
+        self.values = (key,)  # the values whose nodes are drawn here: that of the box, those of its strips
 
     def entry(self, value):
         """x at which ``value`` enters, from the left edge."""
@@ -148,6 +149,7 @@ def content_of(structure, shapes):
         else:
             box = boxes[host[value]]
             box.strips = (*box.strips, (node.op.name, node.op.family))
+            box.values = (*box.values, value)
             box.width = max(box.width, text_width(node.op.name, SMALL) + 2 * PAD)
             box.height += STRIP
             box.title += f"\n{described(node, None)}"
@@ -426,23 +428,26 @@ def spread(layer, wanted):
 # ── SVG ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def svg(structure, shapes=None):
-    """The drawing of a graph as an SVG document. ``shapes``: of all values, for the labels."""
+def svg(structure, shapes=None, marked=False):
+    """The drawing of a graph as an SVG document. ``shapes``: of all values, for the labels.
+
+    ``marked`` says in attributes which value belongs to what, for scripts: ``data-value`` of boxes, strips and edges.
+    """
     boxes, edges, _ = content_of(structure, shapes)
     layout = Layout((), boxes, edges, scopes_of(structure, boxes))
     width, height = layout.width + 2 * MARGIN, layout.height + 2 * MARGIN
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="{html.escape(FONT)}" role="img" '
+        f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="{html.escape(FONT)}" role="{"group" if marked else "img"}" '
         f'aria-label="Network of {len(structure.nodes)} nodes">',
         f'<rect width="100%" height="100%" rx="10" fill="{PAPER}"/>',
     ]
-    draw_layout(layout, MARGIN, MARGIN, parts)
+    draw_layout(layout, MARGIN, MARGIN, parts, marked)
     parts.append("</svg>")
     return "\n".join(parts) + "\n"
 
 
-def draw_layout(layout, left, top, parts):
+def draw_layout(layout, left, top, parts, marked=False):
     """Scopes first, then edges, then boxes, so that no line crosses text."""
     for box in layout.boxes:
         if box.kind == "scope":
@@ -452,12 +457,13 @@ def draw_layout(layout, left, top, parts):
                 f'fill="{SCOPE}" stroke="{SCOPE_EDGE}"/>'
             )
             parts.append(text(x + 12, y + 19, box.key[-1], SMALL + 1, MUTED, "start", "600"))
-            draw_layout(box.inside, x + box.shift, y + CLUSTER_TOP / 2, parts)
+            draw_layout(box.inside, x + box.shift, y + CLUSTER_TOP / 2, parts, marked)
     for edge in layout.edges:
-        parts.append(drawn_edge(edge, left, top))
+        drawn = drawn_edge(edge, left, top)
+        parts.append(f'<g class="edge" data-value="{edge.value}">{drawn}</g>' if marked else drawn)
     for box in layout.boxes:
         if box.kind == "node":
-            parts.append(drawn_box(box, left + box.x, top + box.y))
+            parts.append(drawn_box(box, left + box.x, top + box.y, marked))
 
 
 def drawn_edge(edge, left, top):
@@ -486,16 +492,18 @@ def drawn_edge(edge, left, top):
     return drawn
 
 
-def drawn_box(box, x, y):
+def drawn_box(box, x, y, marked=False):
     """A rounded box with its lines, and the strips under it."""
     fill, edge = COLORS.get(box.family, OTHER)
-    clip = [f"<g><title>{html.escape(box.title)}</title>"]
+    mark = f' class="node" data-value="{box.key}"' if marked and isinstance(box.key, int) else ""
+    clip = [f"<g{mark}><title>{html.escape(box.title)}</title>"]
     body = box.height - STRIP * len(box.strips)
     clip.append(
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" rx="{ROUND}" fill="{fill}"/>'
     )
     for i, (_, family) in enumerate(box.strips):
-        clip.append(strip(x, y + body + i * STRIP, box.width, family, i == len(box.strips) - 1))
+        drawn = strip(x, y + body + i * STRIP, box.width, family, i == len(box.strips) - 1)
+        clip.append(f'<g class="strip" data-value="{box.values[i + 1]}">{drawn}</g>' if marked else drawn)
     clip.append(
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" rx="{ROUND}" fill="none" '
         f'stroke="{edge}" stroke-width="1.2"/>'
@@ -504,7 +512,8 @@ def drawn_box(box, x, y):
     for i, (line, size, color, weight) in enumerate(box.lines):
         clip.append(text(middle, y + PAD / 2 + LINE * i + 13, line, size, color, "middle", weight))
     for i, (name, _) in enumerate(box.strips):
-        clip.append(text(middle, y + body + i * STRIP + 13, name, SMALL, INK, "middle", "400"))
+        drawn = text(middle, y + body + i * STRIP + 13, name, SMALL, INK, "middle", "400")
+        clip.append(f'<g class="label" data-value="{box.values[i + 1]}">{drawn}</g>' if marked else drawn)
     clip.append("</g>")
     return "".join(clip)
 

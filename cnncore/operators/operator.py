@@ -171,6 +171,16 @@ class Implementation:
         rank = max(len(call.shapes[0]) - 2, 0)
         return ((1, 1),) * rank
 
+    def receptive_start(self, call: Call) -> Any:
+        """Per spatial axis, where the receptive window of output 0 begins in the input: below 0 in the padding.
+
+        None where that is not known, as for windows that depend on the image.
+        """
+        window = self.receptive_window(call)
+        if window is None or any(axis != (1, 1) for axis in window) or call.output[2:] != call.shapes[0][2:]:
+            return None
+        return (0,) * len(window)
+
 
 @dataclass(frozen=True, eq=False)
 class Op:

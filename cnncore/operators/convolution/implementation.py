@@ -310,6 +310,12 @@ class Convolution(Implementation):
         per_axis = zip(window.kernel, window.stride, window.dilation, strict=True)
         return tuple((d * (k - 1) + 1, s) for k, s, d in per_axis)[geometry.SPATIAL_AXES - window.rank :]
 
+    def receptive_start(self, call):
+        window = call.geometry.window
+        if call.settings.get("padding_mode", "zeros") != "zeros":
+            return None  # pixels of the padding are others of the image
+        return tuple(-low for low in window.low[geometry.SPATIAL_AXES - window.rank :])
+
 
 class DepthwiseConvolution(Convolution):
     """A convolution with as many groups as channels: each channel has kernels of its own."""
@@ -441,6 +447,12 @@ class TransposedConvolution(Convolution):
         return tuple((-(-(d * (k - 1) + 1) // s), Fraction(1, s)) for k, s, d in per_axis)[
             geometry.SPATIAL_AXES - window.rank :
         ]
+
+    def receptive_start(self, call):
+        # Input i reaches the outputs from i s − low to i s − low + e − 1.
+        window = call.geometry.window
+        per_axis = zip(window.kernel, window.stride, window.dilation, window.low, strict=True)
+        return tuple(-((d * (k - 1) - low) // s) for k, s, d, low in per_axis)[geometry.SPATIAL_AXES - window.rank :]
 
 
 class Linear(Implementation):

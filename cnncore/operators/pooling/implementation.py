@@ -415,6 +415,9 @@ class Pooling(Implementation):
     def receptive_window(self, call):
         return call.geometry.layout.receptive
 
+    def receptive_start(self, call):
+        return call.geometry.layout.receptive_start
+
 
 def _channels(part):
     return part.x_index[1] if len(part.x_index) > 1 else slice(None)

@@ -102,6 +102,7 @@ class Layout(NamedTuple):
     gaps: bool = False  # some of y may belong to no part: it is 0
     average: Any = None  # windows of an average over what the windows gave: y is that
     pieces: bool = True  # whether images may be taken one after the other, outside training
+    receptive_start: tuple | None = None  # first cell of the first window per axis; None: not known
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +195,8 @@ def lay_out_kernel(op, shape, settings, shapes):
     if None in w.input:
         return Layout(w.output_shape, None, receptive)
     windows = Windows(geometry.axes(op.name, w), w.input, w.kernel, w.dilation)
-    return Layout(w.output_shape, (Part(windows),), receptive)
+    start = tuple(-low for low in w.low)[-w.rank :]
+    return Layout(w.output_shape, (Part(windows),), receptive, receptive_start=start)
 
 
 KERNEL = Scheme(

@@ -127,6 +127,12 @@ class Pad(Implementation):
         call.geometry.tables.backward(dy, dx)
         return (dx,)
 
+    def receptive_start(self, call):
+        if call.settings["mode"] != "constant":
+            return None  # pixels of the padding are others of the image
+        pairs, _ = geometry.padded(call.op.name, call.shapes[0][2:], call.settings["padding"], call.settings["mode"])
+        return tuple(-low for low, _ in pairs)
+
 
 class Slice(Implementation):
     """Part of x along one axis, from start to stop; geometry: the axis and the index into x."""
@@ -176,6 +182,11 @@ class Slice(Implementation):
     def receptive_window(self, call):
         step = abs(call.settings.get("stride", 1))
         return tuple((1, step if call.geometry[0] == axis else 1) for axis in range(2, len(call.shapes[0])))
+
+    def receptive_start(self, call):
+        axis, index = call.geometry
+        first, last = index[axis].start, (call.output[axis] - 1) * index[axis].step + index[axis].start
+        return tuple(min(first, last) if axis == own else 0 for own in range(2, len(call.shapes[0])))
 
 
 def part_extents(extent, parts):

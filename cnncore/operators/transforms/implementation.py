@@ -81,6 +81,11 @@ class Blur(Resampling):
     def receptive_window(self, call):
         return tuple((size, s) for s, size, _ in self.per_axis(call.op, len(call.shapes[0]) - 2, call.settings))
 
+    def receptive_start(self, call):
+        if call.settings["filter_size"] > 3 and call.settings["padding_mode"] != "zeros":
+            return None  # pixels that stand for the padding may lie beyond the window
+        return (-((call.settings["filter_size"] - 1) // 2),) * (len(call.shapes[0]) - 2)
+
     def per_axis(self, op, rank, settings):
         strides = per_axis(op.name, "stride", settings["stride"], rank, 1)
         return [(s, settings["filter_size"], settings["padding_mode"]) for s in strides]
