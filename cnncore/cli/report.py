@@ -1,4 +1,5 @@
-"""The report of a training: one self-contained HTML file, without scripts or network access.
+"""The report of a training: one self-contained HTML file, without scripts or network access; a link leads to the page of
+``cnncore explain`` beside it.
 
 Every section is a function of a :class:`Findings` that returns HTML; ``write_report`` puts them together. The text is also
 well-formed XML. Pictures are PNG data, curves are SVG; light or dark follows the reader's system.
@@ -19,6 +20,7 @@ from ..errors import GraphError, printable
 from ..io.files import write_atomically
 from ..runtime import cpu
 from ..vision import explain, images
+from ..vision.network_page import write_page
 from ..vision.preprocessing import normalise
 
 __all__ = ["report", "write_report"]
@@ -35,12 +37,22 @@ def escape(text):
     return escape_markup(printable(text, "\n\t"))
 
 
-def write_report(job, tested, seconds, by_size=()):
+def write_report(job, tested, seconds, by_size=(), explained=None):
     """Write the report of ``job`` to its folder; ``tested`` is the final Evaluation, ``seconds`` the duration.
 
-    ``by_size`` comes from :func:`cnncore.vision.classify.accuracy_by_size`.
+    ``by_size`` comes from :func:`cnncore.vision.classify.accuracy_by_size`, ``explained`` from :func:`write_explained`.
     """
-    write_atomically(job.report, report(job, tested, seconds, by_size).encode(errors="backslashreplace"))
+    write_atomically(job.report, report(job, tested, seconds, by_size, explained).encode(errors="backslashreplace"))
+
+
+def write_explained(job, tested):
+    """Write the page that explains the net on one held-out image, beside the report; return its path."""
+    found = Findings(job, tested, 0.0)
+    chosen = sample_with_detail(found)
+    pixels = job.held_out.images[chosen]
+    title = f"{job.options.network}, a held-out image of {found.classes[int(tested.labels[chosen])]}"
+    write_page(job.explained, job.net, found.input(pixels), pixels, None, found.classes, title)
+    return job.explained
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,7 @@ class Findings:
     tested: object
     seconds: float
     by_size: tuple = ()
+    explained: object = None  # path of the page that explains the net on one image
 
     @property
     def classes(self):
@@ -78,10 +91,22 @@ class Findings:
         return explain.map_over_image(pixels, heat, least=84)
 
 
-def report(job, tested, seconds, by_size=()):
+def report(job, tested, seconds, by_size=(), explained=None):
     """The text of the report."""
-    found = Findings(job, tested, seconds, tuple(by_size))
-    sections = (headline, curves, sizes, filters, branches, looks, mistakes, confusion, network_drawing, making)
+    found = Findings(job, tested, seconds, tuple(by_size), explained)
+    sections = (
+        headline,
+        curves,
+        sizes,
+        filters,
+        branches,
+        explanation,
+        looks,
+        mistakes,
+        confusion,
+        network_drawing,
+        making,
+    )
     name = job.train.name.removesuffix(", training part")
     title = f"{name}, {job.options.network}: {tested.accuracy:.2%}"
     return (
@@ -392,6 +417,18 @@ def branches(found):
         f"Feature maps of the {len(names)} branches for one held-out image (classified as "
         f"<b>{escape(answer)}</b>); brighter means a stronger response. Their concatenation is the input of the next layer.",
         f"<div class='inside'><div>{picture(pixels, 124, 'the image')}</div><div class='branches'>{''.join(rows)}</div></div>",
+    )
+
+
+def explanation(found):
+    """The link to the page with all layers and their gradients."""
+    if found.explained is None:
+        return ""
+    return section(
+        "Every layer, forward and backward",
+        "Maps, gradients, weights, receptive fields and the arithmetic of every node for one held-out image, and the gradient of "
+        f"the score in the image: <a href='{escape(found.explained.name)}'>{escape(found.explained.name)}</a>. For any other "
+        "image: <code>cnncore explain</code>.",
     )
 
 

@@ -57,12 +57,13 @@ def run_training(options, communicator):
         tested = job.run([shown])
         shown.line.clear()
         from ..vision.classify import Classifier, accuracy_by_size
-        from .report import write_report
+        from .report import write_explained, write_report
 
         by_size = accuracy_by_size(Classifier(job.net), job.held_out)
         lost = []  # either is written even if the other fails: the model exists already
         samples = kept(lost, job.write_samples) or []
-        kept(lost, lambda: write_report(job, tested, time.perf_counter() - began, by_size))
+        explained = kept(lost, lambda: write_explained(job, tested))
+        kept(lost, lambda: write_report(job, tested, time.perf_counter() - began, by_size, explained))
     except KeyboardInterrupt:
         shown.line.clear()
         shown.interrupted()
@@ -89,11 +90,11 @@ examples:
   cnncore train --data photos --size 64 --epochs 30 --network network_in_network
   cnncore train --resume runs/2026-01-31_09-00-00
 
-Writes into the output folder: model.safetensors for `cnncore predict`, report.html, samples/ with some of the held-out
-images, and checkpoint.safetensors for --resume. After Ctrl-C the folder holds the model of the last complete epoch. JPEG
-files are read with Pillow: pip install "cnncore[data]". Unless --no-augment is given, images are shifted, rotated, sheared
-and scaled at random, and for networks of any size some batches are enlarged by up to 2.2 times. The learning rate follows
-a one-cycle schedule."""
+Writes into the output folder: model.safetensors for `cnncore predict`, report.html, explained.html (every layer, for one
+image), samples/ with some of the held-out images, and checkpoint.safetensors for --resume. After Ctrl-C the folder holds
+the model of the last complete epoch. JPEG files are read with Pillow: pip install "cnncore[data]". Unless --no-augment is
+given, images are shifted, rotated, sheared and scaled at random, and for networks of any size some batches are enlarged by
+up to 2.2 times. The learning rate follows a one-cycle schedule."""
 
 
 def add_train(commands):

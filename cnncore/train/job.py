@@ -125,7 +125,7 @@ class Job(Callback):
 
     Attributes
     ----------
-    model, checkpoint, report, samples : path
+    model, checkpoint, report, explained, samples : path
         Of the files it writes.
     train, held_out : Dataset
         The data.
@@ -152,6 +152,7 @@ class Job(Callback):
         self.model = self.folder / "model.safetensors"
         self.checkpoint = self.folder / "checkpoint.safetensors"
         self.report = self.folder / "report.html"
+        self.explained = self.folder / "explained.html"
         self.samples = self.folder / "samples"
         self.train, self.held_out = labelled_images(self.options)
         self.net = network(self.options.network, len(self.train.class_names), self.train.channels, self.options.seed)

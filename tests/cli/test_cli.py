@@ -46,7 +46,7 @@ def test_training_prints_a_line_per_epoch_where_there_is_no_terminal(trained):
 def test_training_leaves_model_checkpoint_report_and_samples(trained):
     folder, _ = trained
     names = {path.name for path in folder.iterdir()}
-    assert names == {"model.safetensors", "checkpoint.safetensors", "report.html", "samples"}
+    assert names == {"model.safetensors", "checkpoint.safetensors", "report.html", "explained.html", "samples"}
     assert sorted(path.name for path in (folder / "samples").iterdir()) == ["0-cross.png", "1-disc.png"]
     net = cnncore.load(folder / "model.safetensors")
     known = net.metadata
@@ -91,6 +91,8 @@ def test_the_report_is_well_formed_and_needs_nothing_else(trained):
     page.feed(text)
     page.close()
     assert page.open == []
+    assert page.references.count("explained.html") == 1, "the page with every layer"
+    page.references.remove("explained.html")
     assert page.references and all(reference.startswith("data:image/png;base64,") for reference in page.references)
     assert not {"script", "link", "iframe", "object", "embed"} & set(page.tags)
     assert not re.search(r"@import|url\(|https?://(?!www\.w3\.org/2000/svg)", text)
