@@ -2,6 +2,7 @@
 
 from . import checkpoint, data
 from .augment import Augment
+from .file_data import FileDataset
 from .job import Job, Options
 from .loop import Callback, Checkpoint, EarlyStopping, Epoch, Evaluation, Progress, Trainer
 from .optimizers import SGD, Adam, AdamW, Optimizer, optimizer
@@ -17,6 +18,7 @@ __all__ = [
     "EarlyStopping",
     "Epoch",
     "Evaluation",
+    "FileDataset",
     "Job",
     "Optimizer",
     "Options",

@@ -17,7 +17,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -155,7 +155,7 @@ class Dataset:
         """Number of images of each class."""
         return np.bincount(self.labels, minlength=len(self.class_names))
 
-    def subset(self, indices: ArrayLike, name: str | None = None) -> Dataset:
+    def subset(self, indices: ArrayLike, name: str | None = None) -> Self:
         """Return the images numbered ``indices``, in that order, with the mean and standard deviation of this data set.
 
         Parameters
@@ -175,7 +175,7 @@ class Dataset:
             images = [self.images[index] for index in indices]
         return dataclasses.replace(self, images=images, labels=self.labels[indices], name=name or self.name)
 
-    def resized(self, size: int | Sequence[int] | None = None) -> Dataset:
+    def resized(self, size: int | Sequence[int] | None = None) -> Self:
         """Return the data set with all images at one size; by default the median height and median width.
 
         Parameters
@@ -213,7 +213,7 @@ class Dataset:
             return self.size
         return tuple(int(extent) for extent in np.median([image.shape[:2] for image in self.images], axis=0))
 
-    def split(self, fraction: float = 0.2, seed: int = 0) -> tuple[Dataset, Dataset]:
+    def split(self, fraction: float = 0.2, seed: int = 0) -> tuple[Self, Self]:
         """Split every class in the same proportion.
 
         Parameters
@@ -311,17 +311,35 @@ class Dataset:
         augment: Augment | None,
         draws: NDArray[Any] | None,
     ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        for first, last, canvas in parts:
-            chosen = order[first:last]
-            if self.size == size:
-                images = self.images[chosen]
-            elif not len(chosen):
-                images = np.empty((0, *size, *self.images[0].shape[2:]), np.uint8)
-            else:
-                images = np.stack([resize(self.images[index], size) for index in chosen])
+        plan = list(parts)
+        batches = [order[first:last] for first, last, _ in plan]
+        for chosen, images, (_, _, canvas) in zip(batches, self._pixels(batches, size), plan, strict=True):
             if augment is not None and draws is not None:
                 images = augment.distort(images, draws[chosen], canvas)
             yield normalise(images, self.mean, self.std), self.labels[chosen]
+
+    def pixel_statistics(self, images: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """(mean, std) of ``images`` per channel, as :func:`pixel_statistics` has them.
+
+        Parameters
+        ----------
+        images : uint8 array (n, H, W) or (n, H, W, 3), or sequence of such images
+
+        Returns
+        -------
+        (tuple of float, tuple of float)
+        """
+        return pixel_statistics(images)
+
+    def _pixels(self, batches: Sequence[NDArray[Any]], size: tuple[int, ...]) -> Iterator[NDArray[Any]]:
+        """The images of each batch of numbers, at one size."""
+        for chosen in batches:
+            if self.size == size:
+                yield self.images[chosen]
+            elif not len(chosen):
+                yield np.empty((0, *size, *self.images[0].shape[2:]), np.uint8)
+            else:
+                yield np.stack([resize(self.images[index], size) for index in chosen])
 
 
 def pixel_statistics(images: NDArray[Any] | Sequence[NDArray[Any]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -358,6 +376,9 @@ def pixel_statistics(images: NDArray[Any] | Sequence[NDArray[Any]]) -> tuple[tup
     return tuple(mean), tuple(std)
 
 
+AnyDataset = TypeVar("AnyDataset", bound=Dataset)
+
+
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:
     array = array.view()
     array.flags.writeable = False
@@ -368,9 +389,9 @@ def _shuffled(seed: int, epoch: int, count: int, purpose: int) -> NDArray[Any]:
     return np.argsort(uniform(seed, epoch, purpose, count), kind="stable")
 
 
-def _train_and_held_out(dataset: Dataset, held_out: NDArray[Any]) -> tuple[Dataset, Dataset]:
+def _train_and_held_out(dataset: AnyDataset, held_out: NDArray[Any]) -> tuple[AnyDataset, AnyDataset]:
     train = dataset.subset(np.flatnonzero(~held_out), f"{dataset.name}, training part")
-    mean, std = pixel_statistics(train.images)
+    mean, std = train.pixel_statistics(train.images)
     rest = dataset.subset(np.flatnonzero(held_out), f"{dataset.name}, held-out part")
     return dataclasses.replace(train, mean=mean, std=std), dataclasses.replace(rest, mean=mean, std=std)
 

@@ -32,7 +32,7 @@ from ..vision.images import (
     warn_of_unread,
 )
 
-__all__ = ["check_total", "find_idx_pair", "read_folder", "read_idx_pair", "read_npz", "two_files"]
+__all__ = ["check_total", "find_idx_pair", "labelled_files", "read_folder", "read_idx_pair", "read_npz", "two_files"]
 
 LARGEST_CLASS_COUNT = 100_000
 PARTS = ("train", "training", "test", "testing", "val", "valid", "validation")  # folders of data sets, no classes
@@ -121,6 +121,38 @@ def read_folder(
     >>> images[0], labels, names
     (array([[  0, 255]], dtype=uint8), array([0, 1]), ['cat', 'dog'])
     """
+    files, numbers, class_names = labelled_files(folder, some_classes)
+    images, total = [], 0
+    for file in files:
+        image = read_image(file, channels)
+        images.append(image if size is None else resize(image, size))
+        total += images[-1].nbytes
+        check_total(folder, total, "give a size, to which images are resized while they are read")
+    if len({image.ndim for image in images}) > 1:
+        images = [to_channels(image, 3) for image in images]
+    return images, numbers, class_names
+
+
+def labelled_files(
+    folder: pathlib.Path, some_classes: bool = False
+) -> tuple[list[pathlib.Path], NDArray[Any], Sequence[str]]:
+    """(files, labels, class names) of a folder with one subfolder per class; no image is read.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    some_classes : bool
+        Whether classes may be without images.
+
+    Returns
+    -------
+    (list of pathlib.Path, int array, sequence of str)
+
+    Raises
+    ------
+    DataError
+        There are no classes, or no images.
+    """
     subfolders = class_folders(folder)
     files, labels = [], []
     for label, subfolder in enumerate(subfolders):
@@ -134,19 +166,10 @@ def read_folder(
         files += own
         labels += [label] * len(own)
     names = [printable(subfolder.name) for subfolder in subfolders]
-    # Before the images are read, which can take a long time.
     numbers, class_names = _classes(folder, np.array(labels, np.int64), names, some_classes)
     if not files:
         raise DataError(f"{folder}: there are no images; add some")
-    images, total = [], 0
-    for file in files:
-        image = read_image(file, channels)
-        images.append(image if size is None else resize(image, size))
-        total += images[-1].nbytes
-        check_total(folder, total, "give a size, to which images are resized while they are read")
-    if len({image.ndim for image in images}) > 1:
-        images = [to_channels(image, 3) for image in images]
-    return images, numbers, class_names
+    return files, numbers, class_names
 
 
 def class_folders(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -33,7 +33,7 @@ from ..errors import DataError, DtypeError, SettingError, ShapeError, printable
 from ..io.files import write_atomically
 from ..typing import FilePath
 
-__all__ = ["colormap", "overlay", "png_data_uri", "read_image", "resize", "to_channels", "write_png"]
+__all__ = ["colormap", "image_shape", "overlay", "png_data_uri", "read_image", "resize", "to_channels", "write_png"]
 
 LARGEST_IMAGE_PIXELS = 2**26  # 67 megapixels; below the point where Pillow itself warns of a decompression bomb
 LARGEST_IMAGE_FILE = 2**28
@@ -99,6 +99,49 @@ def read_image(source: FilePath | bytes, channels: int | None = None) -> NDArray
         raise DataError(f"{name}: neither PNG nor PGM/PPM, the formats read without Pillow; {INSTALL_PILLOW}")
     pixels = _over_white(pixels)
     return pixels if channels is None else to_channels(pixels, channels)
+
+
+def image_shape(path: FilePath) -> tuple[int, ...]:
+    """The shape that :func:`read_image` gives an image file, from the file's header where Pillow is installed.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    tuple of int
+        (H, W) of a greyscale image, (H, W, 3) of any other.
+
+    Raises
+    ------
+    DataError
+        The file is missing, or no image that is read.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder) / "grey.png"
+    ...     _ = write_png(file, np.zeros((2, 5), np.uint8))
+    ...     image_shape(file)
+    (2, 5)
+    """
+    if _pillow() is None or pathlib.Path(path).suffix.lower() in (".pgm", ".ppm", ".pnm"):
+        return read_image(path).shape
+    name = str(path)
+    try:
+        with _pillow().open(name, formats=PILLOW_FORMATS) as image:
+            _check_extent(name, image.height, image.width)
+            height, width = image.height, image.width
+            # Of a PNG file that does not begin with EXIF data, Pillow would read all pixels first.
+            known = image.format != "PNG" or "exif" in image.info
+            if known and image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8):  # stored on its side
+                height, width = width, height
+            grey = image.mode.startswith("I") or _pillow_mode(image) in ("L", "LA")
+            return (height, width) if grey else (height, width, 3)
+    except Exception:  # read_image says what is wrong with a file, whatever Pillow trips over
+        return read_image(path).shape
 
 
 def to_channels(image: NDArray[Any], channels: int | None) -> NDArray[Any]:
@@ -208,21 +251,25 @@ def _pillow_samples(name: str, image: Any) -> NDArray[Any]:
     from PIL import ImageOps
 
     tags = getattr(image, "tag_v2", None)  # of a TIFF file
-    if image.getexif().get(0x0112, 1) != 1:  # a photo taken with the camera turned: 0x0112 is EXIF's orientation
+    if image.getexif().get(EXIF_ORIENTATION, 1) != 1:  # a photo taken with the camera turned
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         return _deep_samples(name, np.asarray(image), tags)
     if image.mode == "F":
         raise DataError(f"{name}: floating-point samples; expected 8 or 16 bits. Convert the image to 8 bits")
-    if "transparency" in image.info and image.mode in ("1", "L", "P", "RGB"):
-        mode = "LA" if image.mode in ("1", "L") else "RGBA"
-    else:
-        modes = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA"}
-        mode = modes.get(image.mode, "RGB")
-    samples = np.asarray(image.convert(mode))
+    samples = np.asarray(image.convert(_pillow_mode(image)))
     return samples.reshape(*samples.shape[:2], -1)
 
 
+def _pillow_mode(image: Any) -> str:
+    """The mode to which an image of 8-bit samples is converted: with or without colour, with or without transparency."""
+    if "transparency" in image.info and image.mode in ("1", "L", "P", "RGB"):
+        return "LA" if image.mode in ("1", "L") else "RGBA"
+    modes = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA"}
+    return modes.get(image.mode, "RGB")
+
+
+EXIF_ORIENTATION = 0x0112
 TIFF_BITS, TIFF_LARGEST = 258, 281  # tags BitsPerSample and MaxSampleValue (TIFF 6.0, section 8)
 
 

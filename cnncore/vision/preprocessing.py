@@ -146,16 +146,7 @@ class Preprocessing:
         -------
         uint8 array
         """
-        crop, sides = self.crop if crop is None else crop, pixels.shape[:2]
-        factor = 1.0 if self.resize is None else self.resize / min(sides)
-        if crop is not None:
-            factor = max(factor, *(want / have for want, have in zip(crop, sides, strict=True)))
-        if factor != 1.0:
-            least = (1, 1) if crop is None else crop
-            pixels = images.resize(
-                pixels, [max(round(factor * side), low) for side, low in zip(sides, least, strict=True)]
-            )
-        return pixels if crop is None else centre(pixels, crop)
+        return framed(pixels, self.resize, self.crop if crop is None else crop)
 
     def numbers(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """The image (H, W) or (H, W, 3) as the net takes it: float32 (1, C, H, W).
@@ -168,11 +159,39 @@ class Preprocessing:
         -------
         float32 array (1, C, H, W)
         """
-        from .preprocessing import normalise
-
         if self.order == "bgr" and pixels.ndim == 3:
             pixels = pixels[:, :, ::-1]
         return normalise(pixels[None], self.mean, self.std)
+
+
+def framed(pixels: NDArray[Any], resize: int | None, crop: Sequence[int] | None) -> NDArray[Any]:
+    """The image with ``resize`` pixels along its shorter side, then ``crop`` from its middle.
+
+    Where the cut is larger than the image, the image is made as large as the cut along that side.
+
+    Parameters
+    ----------
+    pixels : uint8 array (H, W) or (H, W, 3)
+    resize : int, optional
+    crop : (int, int), optional
+
+    Returns
+    -------
+    uint8 array
+
+    Examples
+    --------
+    >>> framed(np.zeros((30, 60), np.uint8), 20, (16, 16)).shape, framed(np.zeros((8, 8), np.uint8), None, (10, 4)).shape
+    ((16, 16), (10, 4))
+    """
+    sides = pixels.shape[:2]
+    factor = 1.0 if resize is None else resize / min(sides)
+    if crop is not None:
+        factor = max(factor, *(want / have for want, have in zip(crop, sides, strict=True)))
+    if factor != 1.0:
+        least = (1, 1) if crop is None else crop
+        pixels = images.resize(pixels, [max(round(factor * side), low) for side, low in zip(sides, least, strict=True)])
+    return pixels if crop is None else centre(pixels, crop)
 
 
 def centre(pixels: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
