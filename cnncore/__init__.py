@@ -52,6 +52,7 @@ LAZY = {
     "io": None,
     "models": None,
     "preprocessing": "vision.preprocessing",
+    "sklearn": None,
     "testing": None,
     "train": None,
     "Graph": "nets.build",

@@ -33,6 +33,7 @@ from . import preprocessing as preprocessing
 from . import cpu as cpu
 from . import io as io
 from . import models as models
+from . import sklearn as sklearn
 from . import testing as testing
 from . import train as train
 from .nets.build import Graph as Graph

@@ -45,7 +45,7 @@ LAYERS = (
     ("io",),
     ("vision",),
     ("train",),
-    ("distributed",),
+    ("distributed", "sklearn"),
     ("cli",),
     ("__main__",),
     ("classify", "cpu", "explain", "images", "preprocessing"),  # stubs of public names of modules that lie deeper
