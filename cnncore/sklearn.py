@@ -9,6 +9,7 @@ scikit-learn is needed: ``pip install 'cnncore[sklearn]'``.
 from __future__ import annotations
 
 import copy
+import importlib.util
 import inspect
 from collections.abc import Callable
 from typing import Any, Self
@@ -24,14 +25,14 @@ from .train.job import LEARNING_RATES, network
 from .train.loop import Callback, EarlyStopping, Epoch, Trainer
 from .train.optimizers import optimizer
 
-try:
-    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-    from sklearn.utils import check_random_state
-    from sklearn.utils.class_weight import compute_sample_weight
-    from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
-    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
-except ImportError as error:
-    raise ImportError("cnncore.sklearn needs scikit-learn 1.6 or newer: pip install 'cnncore[sklearn]'") from error
+if importlib.util.find_spec("sklearn") is None:
+    raise ImportError("cnncore.sklearn needs scikit-learn 1.6 or newer: pip install 'cnncore[sklearn]'")
+
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 __all__ = ["CNNClassifier", "CNNRegressor"]
 
