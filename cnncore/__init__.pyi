@@ -31,6 +31,7 @@ from . import explain as explain
 from . import images as images
 from . import preprocessing as preprocessing
 from . import cpu as cpu
+from . import distributed as distributed
 from . import io as io
 from . import models as models
 from . import sklearn as sklearn
@@ -66,6 +67,7 @@ __all__ = [
     "__version__",
     "conv_to_linear",
     "cpu",
+    "distributed",
     "explain",
     "get_num_threads",
     "io",

@@ -120,7 +120,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         return X.reshape(-1, 1, side, side) if side * side == features >= LEAST_SQUARE**2 else X[:, :, None, None]
 
     def _measure(self, images: NDArray[Any], weights: NDArray[Any]) -> None:
-        """Keep the shape of the images, and the mean and deviation of each channel, weighted."""
+        """Keep the shape of the images, and the mean and standard deviation of each channel, weighted."""
         self.image_shape_ = images.shape[1:]
         w = (weights / weights.sum())[:, None]
         means = images.mean(axis=(2, 3), dtype=np.float64)
@@ -130,7 +130,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         self.scale_ = np.where(deviation > 1e-12 * (1 + np.abs(self.mean_)), deviation, 1.0)
 
     def _prepared(self, images: NDArray[Any]) -> NDArray[Any]:
-        """Images as the net takes them: mean 0, deviation 1, enlarged where the net takes no smaller ones."""
+        """Images as the net takes them: mean 0, standard deviation 1, enlarged where the net takes no smaller ones."""
         if images.shape[1:] != self.image_shape_:
             raise ShapeError(
                 f"{type(self).__name__}: images are {images.shape[1:]}; expected {self.image_shape_}, as in fit"
@@ -269,7 +269,7 @@ _SHARED_PARAMETERS = """
 class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     """A convolutional network that classifies images.
 
-    X is (n, features), (n, H, W), (n, C, H, W) or (n, H, W, 3); every channel is scaled to mean 0 and deviation 1. The
+    X is (n, features), (n, H, W), (n, C, H, W) or (n, H, W, 3); every channel is scaled to mean 0 and standard deviation 1. The
     network is trained with softmax cross-entropy.
     {parameters}
     Attributes

@@ -31,7 +31,7 @@ from .data_files import labelled_files
 __all__ = ["FileDataset", "ImageFiles"]
 
 MOST_KEPT_BYTES = 1 << 30  # of images that have been read, and are kept for the next epoch
-MOST_MEASURED = 2000  # images from which mean and deviation are computed
+MOST_MEASURED = 2000  # images from which mean and standard deviation are computed
 BATCHES_AHEAD = 2
 MOST_THREADS = 8
 
@@ -160,7 +160,7 @@ class ImageFiles:
 class FileDataset(Dataset):
     """A :class:`cnncore.train.data.Dataset` whose images stay in their files; see :meth:`from_folder`.
 
-    Mean and deviation, where they are not given, are those of at most 2,000 images, evenly over the data set.
+    Mean and standard deviation, where they are not given, are those of at most 2,000 images, evenly over the data set.
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ class FileDataset(Dataset):
         return height, width
 
     def subset(self, indices: ArrayLike, name: str | None = None) -> Self:
-        """Return the images numbered ``indices``, in that order, with the mean and deviation of this data set.
+        """Return the images numbered ``indices``, in that order, with the mean and standard deviation of this data set.
 
         Parameters
         ----------
