@@ -297,8 +297,59 @@ static void K(conv_pack)(void *call, int64_t begin, int64_t end, void *scratch) 
 
 /* ── Correlation ── forward, and the gradient of the input ── */
 
+/* Where a task writes its channels of y: in place, or in a tile with channels innermost, which is transposed afterwards. */
+typedef struct {
+    REAL *y;
+    int in_place;
+    int64_t first_channel, channels;
+    int64_t image, row, column; /* from each to the next */
+} K(outputs);
+
+static inline K(outputs) K(outputs_of)(const K(place) *at, const K(cut) *cut, REAL *y_tile) {
+    const cnn_tensor *y = &at->p->y;
+    const int64_t wide = 2 * LANES, last_unit = at->last_unit - 1;
+    const int64_t end_channel = last_unit / cut->units * cut->outputs
+        + K(smaller)((last_unit % cut->units + 1) * wide, cut->outputs);
+    K(outputs) o = {.in_place = y->stride[1] == 1};
+    o.first_channel = at->first_unit / cut->units * cut->outputs + at->first_unit % cut->units * wide;
+    o.channels = end_channel - o.first_channel;
+    o.y = o.in_place ? K(tile_of_y)(at) + o.first_channel : y_tile;
+    o.column = o.in_place ? y->stride[4] : o.channels;
+    o.row = o.in_place ? y->stride[3] : at->columns * o.channels;
+    o.image = o.in_place ? y->stride[0] : at->rows * o.row;
+    return o;
+}
+
+/* A unit's panel times the pixels of the tile, block by block. */
+ALWAYS_INLINE void K(correlate_unit)(
+    const K(place) *at, const K(cut) *cut, const K(field) *f, const K(outputs) *o, int64_t unit, K(product) *product
+) {
+    const cnn_correlation *p = at->p;
+    const int64_t wide = 2 * LANES, group = unit / cut->units, j = unit % cut->units;
+    const int64_t blocks = K(row_blocks)(at->columns, f->column);
+    const REAL *a = f->a + (group - at->first_unit / cut->units) * cut->inputs;
+    REAL *y = o->y + group * cut->outputs + j * wide - o->first_channel;
+    product->panel = (const REAL *)p->panels + group * cut->group_size + j * wide * cut->terms;
+    product->columns = K(smaller)(wide, cut->outputs - j * wide);
+    product->bias = p->bias ? (const REAL *)p->bias + unit * wide : NULL;
+    for (int64_t i = 0; i < at->images; i++)
+        for (int64_t r = 0; r < at->rows; r++)
+            for (int64_t block = 0; block < blocks; block++) {
+                const int64_t start = K(block_start)(block, blocks, at->columns);
+                const int64_t rows = K(block_start)(block + 1, blocks, at->columns) - start;
+                K(fetch_panel)(product, i + r + block == 0, product->columns > LANES ? wide : LANES);
+                product->a = a + i * f->image + r * f->row + start * f->column;
+                /* The first unit reads x from memory: behind a block of pixels lies the next one. */
+                if (unit == at->first_unit && i + r + block > 0 && product->runs == 1 && f->column == product->length) {
+                    product->ahead = product->a + rows * f->column;
+                    product->ahead_step = rows;
+                }
+                product->y = y + i * o->image + r * o->row + start * o->column;
+                K(multiply)(product, (int)rows, product->columns > LANES ? 2 : 1);
+            }
+}
+
 static void K(conv_correlate)(void *call, int64_t begin, int64_t end, void *scratch) {
-    const int64_t wide = 2 * LANES;
     for (int64_t task = begin; task < end; task++) {
         const K(place) at = K(place_of)(call, task);
         const cnn_correlation *p = at.p;
@@ -311,59 +362,25 @@ static void K(conv_correlate)(void *call, int64_t begin, int64_t end, void *scra
             (last_group - first_group + 1) * cut.inputs, 0, tile
         );
         const K(runs) runs = K(runs_of)(p, &f, cut.inputs, offset);
-
-        /* Channels of y from first_channel on: in place, or in a tile that is turned around afterwards. */
-        const int64_t first_channel = first_group * cut.outputs + at.first_unit % cut.units * wide;
-        const int64_t end_channel = last_group * cut.outputs
-            + K(smaller)(((at.last_unit - 1) % cut.units + 1) * wide, cut.outputs);
-        const int64_t y_channels = end_channel - first_channel;
-        const int in_place = p->y.stride[1] == 1;
-        REAL *y = in_place ? K(tile_of_y)(&at) + first_channel : y_tile;
-        const int64_t y_column = in_place ? p->y.stride[4] : y_channels;
-        const int64_t y_row = in_place ? p->y.stride[3] : at.columns * y_channels;
-        const int64_t y_image = in_place ? p->y.stride[0] : at.rows * y_row;
-
+        const K(outputs) o = K(outputs_of)(&at, &cut, y_tile);
         K(product) product = {
             .row = f.column,
             .step = 1,
             .offset = offset,
             .runs = runs.runs,
             .length = runs.length,
-            .y_row = y_column,
+            .y_row = o.column,
             .accumulate = (int)p->accumulate,
-            .fetch_y = in_place,
+            .fetch_y = o.in_place,
             .clamp = K(clamps)(p),
             .lower = (REAL)p->lower,
             .upper = (REAL)p->upper
         };
-        const int64_t blocks = K(row_blocks)(at.columns, f.column);
-        for (int64_t unit = at.first_unit; unit < at.last_unit; unit++) {
-            const int64_t group = unit / cut.units, j = unit % cut.units;
-            const REAL *a = f.a + (group - first_group) * cut.inputs;
-            REAL *to = y + group * cut.outputs + j * wide - first_channel;
-            product.panel = (const REAL *)p->panels + group * cut.group_size + j * wide * cut.terms;
-            product.columns = K(smaller)(wide, cut.outputs - j * wide);
-            product.bias = p->bias ? (const REAL *)p->bias + unit * wide : NULL;
-            for (int64_t i = 0; i < at.images; i++)
-                for (int64_t r = 0; r < at.rows; r++)
-                    for (int64_t block = 0; block < blocks; block++) {
-                        const int64_t start = K(block_start)(block, blocks, at.columns);
-                        const int64_t rows = K(block_start)(block + 1, blocks, at.columns) - start;
-                        K(fetch_panel)(&product, i + r + block == 0, product.columns > LANES ? wide : LANES);
-                        product.a = a + i * f.image + r * f.row + start * f.column;
-                        /* The first unit reads x from memory: behind a block of pixels lies the next one. */
-                        if (unit == at.first_unit && i + r + block > 0 && runs.runs == 1 && f.column == runs.length) {
-                            product.ahead = product.a + rows * f.column;
-                            product.ahead_step = rows;
-                        }
-                        product.y = to + i * y_image + r * y_row + start * y_column;
-                        K(multiply)(&product, (int)rows, product.columns > LANES ? 2 : 1);
-                    }
-        }
-        if (!in_place)
+        for (int64_t unit = at.first_unit; unit < at.last_unit; unit++) K(correlate_unit)(&at, &cut, &f, &o, unit, &product);
+        if (!o.in_place)
             K(transfer_tile)(
-                &p->y, K(tile_of_y)(&at) + first_channel * p->y.stride[1], at.images, at.rows, at.columns, y_channels, y,
-                y_column, 1
+                &p->y, K(tile_of_y)(&at) + o.first_channel * p->y.stride[1], at.images, at.rows, at.columns, o.channels, o.y,
+                o.column, 1
             );
     }
 }
@@ -469,6 +486,90 @@ static void K(scatter_weights)(
  * The same multiplication with the sum over pixels: values of x under a tap are the rows, dy packed in panels the columns. A task
  * owns some weights and walks all tiles in order; sums run in registers within a tile and in memory from tile to tile. */
 
+/* The weights of a task: of each group of its units `inputs` inputs, and of their terms those from first_term to before last_term. */
+typedef struct {
+    int64_t first_unit, last_unit; /* the latter excluded */
+    int64_t first_group, groups;
+    int64_t first_input, inputs, first_term, last_term;
+    int64_t panel_size, sum_size; /* of a unit */
+    REAL *panels, *sums;
+} K(conv_share);
+
+static K(conv_share) K(conv_share_of)(const cnn_correlation *p, const K(cut) *cut, int64_t task, REAL *panels, REAL *sums) {
+    const int64_t wide = 2 * LANES, shares = p->channel_blocks * p->term_blocks;
+    const int64_t channel_block = task % shares / p->term_blocks, term_block = task % shares % p->term_blocks;
+    K(conv_share) s = {.panels = panels, .sums = sums};
+    s.first_unit = task / shares * p->units;
+    s.last_unit = K(smaller)(s.first_unit + p->units, p->unit_count);
+    s.first_group = s.first_unit / cut->units;
+    s.groups = (s.last_unit - 1) / cut->units - s.first_group + 1;
+    s.first_input = K(block_start)(channel_block, p->channel_blocks, cut->inputs);
+    s.inputs = K(block_start)(channel_block + 1, p->channel_blocks, cut->inputs) - s.first_input;
+    const int64_t terms = cut->terms / cut->inputs * s.inputs;
+    s.first_term = K(block_start)(term_block, p->term_blocks, terms);
+    s.last_term = K(block_start)(term_block + 1, p->term_blocks, terms);
+    s.panel_size = p->images * p->rows * p->columns * wide;
+    s.sum_size = (s.last_term - s.first_term) * wide;
+    return s;
+}
+
+/* Adds to a unit's sums the products of its dy, which is in product->panel, with the values under the task's terms, from `a` on. */
+ALWAYS_INLINE void K(add_terms)(
+    const K(conv_share) *s, const K(field) *f, const K(runs) *runs, const int64_t *offset, const REAL *a, int64_t unit,
+    K(product) *product
+) {
+    const int64_t wide = 2 * LANES, length = runs->length;
+    REAL *sum = s->sums + (unit - s->first_unit) * s->sum_size;
+    for (int64_t run = s->first_term / length; run * length < s->last_term; run++) {
+        const int64_t low = s->first_term > run * length ? s->first_term - run * length : 0;
+        const int64_t count = K(smaller)(length, s->last_term - run * length) - low;
+        const int64_t blocks = K(row_blocks)(count, f->channel);
+        for (int64_t block = 0; block < blocks; block++) {
+            const int64_t start = K(block_start)(block, blocks, count);
+            const int64_t height = K(block_start)(block + 1, blocks, count) - start;
+            product->a = a + offset[run] + (low + start) * f->channel;
+            /* The first unit reads x from memory: what the block after the next needs of it. */
+            product->ahead = unit == s->first_unit ? product->a + 2 * ROWS * f->channel : NULL;
+            product->y = sum + (run * length + low + start - s->first_term) * wide;
+            K(multiply)(product, (int)height, product->columns > LANES ? 2 : 1);
+        }
+    }
+}
+
+/* Adds the products of one tile to the sums of all units of a task. */
+static void K(add_tile)(const K(place) *at, const K(cut) *cut, const K(conv_share) *s, REAL *tile, int64_t *offset) {
+    const cnn_correlation *p = at->p;
+    const int64_t wide = 2 * LANES, *stride = p->y.stride;
+    const K(field) f = K(field_of)(
+        p, at->n, at->images, at->d, at->h, at->rows, at->w, at->columns, s->first_group * cut->inputs + s->first_input,
+        (s->groups - 1) * cut->inputs + s->inputs, 1, tile
+    );
+    const K(runs) runs = K(runs_of)(p, &f, s->inputs, offset);
+    int64_t *pixels = offset + p->taps[0] * p->taps[1] * p->taps[2];
+    for (int64_t i = 0; i < at->images; i++)
+        for (int64_t r = 0; r < at->rows; r++) pixels[i * at->rows + r] = i * f.image + r * f.row;
+    K(product) product = {
+        .row = f.channel,
+        .step = f.column,
+        .offset = pixels,
+        .runs = at->images * at->rows,
+        .length = at->columns,
+        .y_row = wide,
+        .ahead_step = f.column,
+        .accumulate = 1
+    };
+    for (int64_t unit = s->first_unit; unit < s->last_unit; unit++) {
+        const int64_t group = unit / cut->units, channel = unit % cut->units * wide;
+        const int64_t outputs = K(smaller)(wide, cut->outputs - channel), width = outputs > LANES ? wide : LANES;
+        REAL *dy = K(tile_of_y)(at) + (group * cut->outputs + channel) * stride[1];
+        REAL *panel = s->panels + (unit - s->first_unit) * s->panel_size;
+        K(transfer_tile)(&p->y, dy, at->images, at->rows, at->columns, outputs, panel, width, 0);
+        product.panel = panel;
+        product.columns = width;
+        K(add_terms)(s, &f, &runs, offset, f.a + (group - s->first_group) * cut->inputs * f.channel, unit, &product);
+    }
+}
+
 static void K(conv_weights)(void *call, int64_t begin, int64_t end, void *scratch) {
     const cnn_correlation *p = ((const cnn_correlations *)call)->part;
     const int64_t wide = 2 * LANES, *size = p->y.shape;
@@ -477,79 +578,24 @@ static void K(conv_weights)(void *call, int64_t begin, int64_t end, void *scratc
     REAL *sums = (REAL *)((char *)scratch + p->x_bytes + p->y_bytes);
     int64_t *offset = (int64_t *)((char *)sums + p->sum_bytes);
     for (int64_t task = begin; task < end; task++) {
-        const int64_t shares = p->channel_blocks * p->term_blocks, share = task % shares;
-        const int64_t first_unit = task / shares * p->units, last_unit = K(smaller)(first_unit + p->units, p->unit_count);
-        const int64_t first_group = first_unit / cut.units, last_group = (last_unit - 1) / cut.units;
-        /* The task's inputs of each group, and of their terms those from first_term on. */
-        const int64_t first_input = K(block_start)(share / p->term_blocks, p->channel_blocks, cut.inputs);
-        const int64_t inputs = K(block_start)(share / p->term_blocks + 1, p->channel_blocks, cut.inputs) - first_input;
-        const int64_t terms = cut.terms / cut.inputs * inputs;
-        const int64_t first_term = K(block_start)(share % p->term_blocks, p->term_blocks, terms);
-        const int64_t last_term = K(block_start)(share % p->term_blocks + 1, p->term_blocks, terms);
-        const int64_t most = p->images * p->rows * p->columns * wide; /* of a unit's panel */
-        K(fill_zero)(sums, (last_unit - first_unit) * (last_term - first_term) * wide);
-        K(fill_zero)(panels, (last_unit - first_unit) * most);
-        for (int64_t n = 0; n < size[0]; n += p->images)
-            for (int64_t d = 0; d < size[2]; d++)
-                for (int64_t h = 0; h < size[3]; h += p->rows)
-                    for (int64_t w = 0; w < size[4]; w += p->columns) {
-                        const int64_t images = K(smaller)(p->images, size[0] - n), rows = K(smaller)(p->rows, size[3] - h);
-                        const int64_t columns = K(smaller)(p->columns, size[4] - w);
-                        const K(field) f = K(field_of)(
-                            p, n, images, d, h, rows, w, columns, first_group * cut.inputs + first_input,
-                            (last_group - first_group) * cut.inputs + inputs, 1, tile
-                        );
-                        int64_t *pixels = offset + p->taps[0] * p->taps[1] * p->taps[2];
-                        const K(runs) runs = K(runs_of)(p, &f, inputs, offset);
-                        for (int64_t i = 0; i < images; i++)
-                            for (int64_t r = 0; r < rows; r++) pixels[i * rows + r] = i * f.image + r * f.row;
-                        K(product) product = {
-                            .row = f.channel,
-                            .step = f.column,
-                            .offset = pixels,
-                            .runs = images * rows,
-                            .length = columns,
-                            .y_row = wide,
-                            .accumulate = 1
-                        };
-                        for (int64_t unit = first_unit; unit < last_unit; unit++) {
-                            const int64_t group = unit / cut.units, j = unit % cut.units;
-                            const int64_t outputs = K(smaller)(wide, cut.outputs - j * wide);
-                            const int64_t width = outputs > LANES ? wide : LANES;
-                            REAL *panel = panels + (unit - first_unit) * most;
-                            K(transfer_tile)(
-                                &p->y,
-                                (REAL *)p->y.data + n * p->y.stride[0] + (group * cut.outputs + j * wide) * p->y.stride[1]
-                                    + d * p->y.stride[2] + h * p->y.stride[3] + w * p->y.stride[4],
-                                images, rows, columns, outputs, panel, width, 0
-                            );
-                            product.panel = panel;
-                            product.columns = width;
-                            product.ahead_step = f.column;
-                            REAL *sum = sums + (unit - first_unit) * (last_term - first_term) * wide;
-                            const REAL *a = f.a + (group - first_group) * cut.inputs * f.channel;
-                            for (int64_t run = first_term / runs.length; run * runs.length < last_term; run++) {
-                                const int64_t low = first_term > run * runs.length ? first_term - run * runs.length : 0;
-                                const int64_t count = K(smaller)(runs.length, last_term - run * runs.length) - low;
-                                const int64_t blocks = K(row_blocks)(count, f.channel);
-                                for (int64_t block = 0; block < blocks; block++) {
-                                    const int64_t start = K(block_start)(block, blocks, count);
-                                    const int64_t height = K(block_start)(block + 1, blocks, count) - start;
-                                    product.a = a + offset[run] + (low + start) * f.channel;
-                                    /* The first unit reads x from memory: what the block after the next needs of it. */
-                                    product.ahead = unit == first_unit ? product.a + 2 * ROWS * f.channel : NULL;
-                                    product.y = sum + (run * runs.length + low + start - first_term) * wide;
-                                    K(multiply)(&product, (int)height, width > LANES ? 2 : 1);
-                                }
-                            }
-                        }
+        const K(conv_share) s = K(conv_share_of)(p, &cut, task, panels, sums);
+        K(fill_zero)(sums, (s.last_unit - s.first_unit) * s.sum_size);
+        K(fill_zero)(panels, (s.last_unit - s.first_unit) * s.panel_size);
+        K(place) at = {.p = p};
+        for (at.n = 0; at.n < size[0]; at.n += p->images)
+            for (at.d = 0; at.d < size[2]; at.d++)
+                for (at.h = 0; at.h < size[3]; at.h += p->rows)
+                    for (at.w = 0; at.w < size[4]; at.w += p->columns) {
+                        at.images = K(smaller)(p->images, size[0] - at.n);
+                        at.rows = K(smaller)(p->rows, size[3] - at.h);
+                        at.columns = K(smaller)(p->columns, size[4] - at.w);
+                        K(add_tile)(&at, &cut, &s, tile, offset);
                     }
-        for (int64_t unit = first_unit; unit < last_unit; unit++) {
-            const int64_t group = unit / cut.units, j = unit % cut.units;
-            const int64_t outputs = K(smaller)(wide, cut.outputs - j * wide);
+        for (int64_t unit = s.first_unit; unit < s.last_unit; unit++) {
+            const int64_t group = unit / cut.units, channel = unit % cut.units * wide;
             K(scatter_weights)(
-                p, group * cut.outputs + j * wide, outputs, first_input, inputs, first_term, last_term,
-                sums + (unit - first_unit) * (last_term - first_term) * wide, panels
+                p, group * cut.outputs + channel, K(smaller)(wide, cut.outputs - channel), s.first_input, s.inputs,
+                s.first_term, s.last_term, sums + (unit - s.first_unit) * s.sum_size, panels
             );
         }
     }

@@ -614,69 +614,93 @@ static void K(winograd_gather)(const K(tiling) *g, REAL *m, int64_t point, int64
     }
 }
 
+/* What a task of winograd_weights computes, and its parts of scratch. */
+typedef struct {
+    const K(tiling) *g;
+    int64_t outputs;               /* of the call */
+    int64_t first_unit, last_unit; /* the latter excluded */
+    int64_t first_input, inputs;
+    int64_t pitch;                         /* from tile to tile of the transformed inputs */
+    int64_t point, panel_point, sum_point; /* from point to point: of the inputs, of a panel of dy, of a unit's sums */
+    REAL *transformed, *panels, *sums, *gathered;
+} K(winograd_share);
+
+static K(winograd_share) K(winograd_share_of)(const cnn_correlation *p, const K(tiling) *g, int64_t task, void *scratch) {
+    const int64_t wide = 2 * LANES, block = task % p->channel_blocks;
+    K(winograd_share) s = {.g = g, .outputs = p->y.shape[1], .transformed = scratch};
+    s.first_unit = task / p->channel_blocks * p->units;
+    s.last_unit = K(smaller)(s.first_unit + p->units, p->unit_count);
+    s.first_input = K(block_start)(block, p->channel_blocks, p->x.shape[1]);
+    s.inputs = K(block_start)(block + 1, p->channel_blocks, p->x.shape[1]) - s.first_input;
+    s.pitch = (s.inputs + LANES - 1) / LANES * LANES;
+    s.point = K(winograd_pitch)(p->columns * s.pitch);
+    s.panel_point = K(winograd_pitch)(p->columns * wide);
+    s.sum_point = s.inputs * wide;
+    s.panels = (REAL *)((char *)scratch + p->x_bytes);
+    s.sums = (REAL *)((char *)s.panels + p->y_bytes);
+    s.gathered = (REAL *)((char *)s.sums + p->sum_bytes);
+    return s;
+}
+
+/* Bᵀ x B of the task's inputs and A dy Aᵀ of its units, of tile number `tile`, the t-th of those multiplied together. */
+ALWAYS_INLINE void K(transform_for_weights)(const cnn_correlation *p, const K(winograd_share) *s, int64_t tile, int64_t t) {
+    const int64_t wide = 2 * LANES;
+    const cnn_winograd_tile at = K(winograd_whole_tile)(p, s->g->form[0]->outputs, tile);
+    cnn_correlation part = *p; /* x from the task's first input on */
+    part.x.data = (REAL *)p->x.data + s->first_input * p->x.stride[1];
+    const K(field) f = K(winograd_field)(&part, &at, s->g, s->inputs, s->gathered);
+    K(transform_tile)(s->g, &at, &f, s->inputs, s->transformed + t * s->pitch, s->point);
+    for (int64_t unit = s->first_unit; unit < s->last_unit; unit++) {
+        const int64_t outputs = K(smaller)(wide, s->outputs - unit * wide), width = outputs > LANES ? wide : LANES;
+        REAL *panel = s->panels + (unit - s->first_unit) * s->g->fields * s->panel_point;
+        K(winograd_gradient)(s->g, &p->y, &at, unit * wide, outputs, width, s->gathered, panel + t * width, s->panel_point);
+    }
+}
+
+/* Adds the products of `count` transformed tiles to the sums of a unit, point by point. */
+ALWAYS_INLINE void K(add_points)(const K(winograd_share) *s, int64_t unit, int64_t count) {
+    const int64_t wide = 2 * LANES, start = 0, points = s->g->fields, blocks = K(row_blocks)(s->inputs, 1);
+    const int64_t width = s->outputs - unit * wide > LANES ? wide : LANES;
+    for (int64_t q = 0; q < points; q++) {
+        K(product) product = {
+            .row = 1,
+            .step = s->pitch,
+            .offset = &start,
+            .runs = 1,
+            .length = count,
+            .y_row = wide,
+            .columns = width,
+            .panel = s->panels + ((unit - s->first_unit) * points + q) * s->panel_point,
+            .accumulate = 1
+        };
+        for (int64_t block = 0; block < blocks; block++) {
+            const int64_t c = K(block_start)(block, blocks, s->inputs);
+            product.a = s->transformed + q * s->point + c;
+            product.y = s->sums + ((unit - s->first_unit) * points + q) * s->sum_point + c * wide;
+            K(multiply)(&product, (int)(K(block_start)(block + 1, blocks, s->inputs) - c), width > LANES ? 2 : 1);
+        }
+    }
+}
+
 static void K(winograd_weights)(void *call, int64_t begin, int64_t end, void *scratch) {
     const cnn_correlation *p = ((const cnn_correlations *)call)->part;
     const K(tiling) tiling = K(tiling_of)(p->form);
-    const int64_t wide = 2 * LANES, one[3] = {1, 1, 1}, start = 0, points = tiling.fields, tile = tiling.form[0]->outputs;
-    const K(cut) cut = K(cut_of)(p->x.shape[1], p->y.shape[1], one);
-    const int64_t tiles = K(winograd_tiles)(p, tile), taps = p->taps[1] * p->taps[2];
+    const int64_t wide = 2 * LANES, taps = p->taps[1] * p->taps[2];
+    const int64_t tiles = K(winograd_tiles)(p, tiling.form[0]->outputs);
     for (int64_t task = begin; task < end; task++) {
-        const int64_t first_unit = task / p->channel_blocks * p->units,
-                      last_unit = K(smaller)(first_unit + p->units, p->unit_count);
-        const int64_t first_input = K(block_start)(task % p->channel_blocks, p->channel_blocks, cut.inputs);
-        const int64_t inputs = K(block_start)(task % p->channel_blocks + 1, p->channel_blocks, cut.inputs) - first_input;
-        const int64_t pitch = (inputs + LANES - 1) / LANES * LANES, point = K(winograd_pitch)(p->columns * pitch);
-        const int64_t unit_point = K(winograd_pitch)(p->columns * wide), sum_point = inputs * wide;
-        REAL *transformed = scratch, *panels = (REAL *)((char *)scratch + p->x_bytes);
-        REAL *sums = (REAL *)((char *)panels + p->y_bytes), *gathered = (REAL *)((char *)sums + p->sum_bytes);
-        cnn_correlation part = *p; /* x from the task's first input on */
-        part.x.data = (REAL *)p->x.data + first_input * p->x.stride[1];
-        K(fill_zero)(sums, (last_unit - first_unit) * points * sum_point);
+        const K(winograd_share) s = K(winograd_share_of)(p, &tiling, task, scratch);
+        const int64_t sum_size = tiling.fields * s.sum_point;
+        K(fill_zero)(s.sums, (s.last_unit - s.first_unit) * sum_size);
         for (int64_t first = 0; first < tiles; first += p->columns) {
             const int64_t count = K(smaller)(p->columns, tiles - first);
-            for (int64_t t = 0; t < count; t++) {
-                const cnn_winograd_tile at = K(winograd_whole_tile)(p, tile, first + t);
-                const K(field) f = K(winograd_field)(&part, &at, &tiling, inputs, gathered);
-                K(transform_tile)(&tiling, &at, &f, inputs, transformed + t * pitch, point);
-                for (int64_t unit = first_unit; unit < last_unit; unit++) {
-                    const int64_t outputs = K(smaller)(wide, cut.outputs - unit * wide), width = outputs > LANES ? wide : LANES;
-                    K(winograd_gradient)(
-                        &tiling, &p->y, &at, unit * wide, outputs, width, gathered,
-                        panels + (unit - first_unit) * points * unit_point + t * width, unit_point
-                    );
-                }
-            }
-            const int64_t blocks = K(row_blocks)(inputs, 1);
-            for (int64_t unit = first_unit; unit < last_unit; unit++) {
-                const int64_t width = cut.outputs - unit * wide > LANES ? wide : LANES;
-                for (int64_t q = 0; q < points; q++) {
-                    K(product) product = {
-                        .row = 1,
-                        .step = pitch,
-                        .offset = &start,
-                        .runs = 1,
-                        .length = count,
-                        .y_row = wide,
-                        .columns = width,
-                        .panel = panels + ((unit - first_unit) * points + q) * unit_point,
-                        .accumulate = 1
-                    };
-                    for (int64_t block = 0; block < blocks; block++) {
-                        const int64_t c = K(block_start)(block, blocks, inputs);
-                        product.a = transformed + q * point + c;
-                        product.y = sums + ((unit - first_unit) * points + q) * sum_point + c * wide;
-                        K(multiply)(&product, (int)(K(block_start)(block + 1, blocks, inputs) - c), width > LANES ? 2 : 1);
-                    }
-                }
-            }
+            for (int64_t t = 0; t < count; t++) K(transform_for_weights)(p, &s, first + t, t);
+            for (int64_t unit = s.first_unit; unit < s.last_unit; unit++) K(add_points)(&s, unit, count);
         }
-        for (int64_t unit = first_unit; unit < last_unit; unit++) {
-            REAL *sum = sums + (unit - first_unit) * points * sum_point;
-            K(winograd_gather)(&tiling, sum, sum_point, inputs * wide);
-            K(scatter_weights)(
-                p, unit * wide, K(smaller)(wide, cut.outputs - unit * wide), first_input, inputs, 0, taps * inputs, sum,
-                gathered
-            );
+        for (int64_t unit = s.first_unit; unit < s.last_unit; unit++) {
+            const int64_t outputs = K(smaller)(wide, s.outputs - unit * wide);
+            REAL *sum = s.sums + (unit - s.first_unit) * sum_size;
+            K(winograd_gather)(&tiling, sum, s.sum_point, s.sum_point);
+            K(scatter_weights)(p, unit * wide, outputs, s.first_input, s.inputs, 0, taps * s.inputs, sum, s.gathered);
         }
     }
 }
