@@ -131,6 +131,16 @@ def printable(text: str, kept: str = "") -> str:
     return "".join(letter if letter.isprintable() or letter in kept else escaped(letter) for letter in text)
 
 
+def shortened(text: str, most: int = 200) -> str:
+    """What a file says, for a message: printable, and its middle left out where it is longer than ``most`` characters.
+
+    >>> shortened("a" * 500, most=10)
+    'aaaaa … aaaaa'
+    """
+    text = printable(text)
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[-(most // 2) :]}"
+
+
 def escaped(letter: str) -> str:
     """The escape sequence of a character; of an undecodable byte, which Python keeps as a surrogate, that of the byte."""
     code = ord(letter)

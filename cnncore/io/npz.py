@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..errors import DataError, shortened
 from ..typing import FilePath
 
 LARGEST_DATASET_BYTES = 2**32  # of pixels in memory
@@ -86,7 +86,9 @@ def npz_arrays(file: FilePath, most_entries: int, way_out: str) -> dict[str, NDA
     except Exception as error:  # as in read_npz
         if isinstance(error, OSError) and error.filename is not None:
             raise  # the file cannot be opened; other OSErrors come from places that a damaged directory names
-        raise DataError(f"{file}: damaged npz file ({' '.join(str(error).split()) or type(error).__name__})") from None
+        raise DataError(
+            f"{file}: damaged npz file ({shortened(' '.join(str(error).split())) or type(error).__name__})"
+        ) from None
 
 
 def _npz_entries(
@@ -102,16 +104,18 @@ def _npz_entries(
     for member in members:
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
             raise DataError(
-                f"{file}: entry {member.filename!r} is encrypted or compressed by a method other than deflate"
+                f"{file}: entry {shortened(member.filename)!r} is encrypted or compressed by a method other than deflate"
             )
         if member.file_size > DEFLATE_LARGEST_RATIO * member.compress_size + 64:
-            raise DataError(f"{file}: damaged npz file: {member.filename!r} declares more bytes than it can contain")
+            raise DataError(
+                f"{file}: damaged npz file: {shortened(member.filename)!r} declares more bytes than it can contain"
+            )
     check_total(file, sum(member.file_size for member in members), way_out)
     entries = {}
     for member in members:
         key = member.filename.removesuffix(".npy")
         if key in entries:
-            raise DataError(f"{file}: two entries {key!r}; expected one")
+            raise DataError(f"{file}: two entries {shortened(key)!r}; expected one")
         entries[key] = member
     return entries
 
@@ -125,18 +129,20 @@ def _read_npy(file: FilePath, archive: zipfile.ZipFile, member: zipfile.ZipInfo)
         elif version == (2, 0):
             shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(stream)
         else:
-            raise DataError(f"{file}: entry {member.filename!r} has format version {version}; expected 1.0 or 2.0")
+            raise DataError(
+                f"{file}: entry {shortened(member.filename)!r} has format version {version}; expected 1.0 or 2.0"
+            )
         if dtype.kind not in "biufU":
-            raise DataError(f"{file}: entry {member.filename!r} contains {dtype}; expected numbers or text")
+            raise DataError(f"{file}: entry {shortened(member.filename)!r} contains {dtype}; expected numbers or text")
         expected = math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or expected > member.file_size:
             raise DataError(
-                f"{file}: damaged npz file: {member.filename!r} declares {shape} {dtype}, more than it contains"
+                f"{file}: damaged npz file: {shortened(member.filename)!r} declares {shape} {dtype}, more than it contains"
             )
         content = stream.read(expected)
         if len(content) != expected or stream.read(1):
             raise DataError(
-                f"{file}: damaged npz file: {member.filename!r} does not have the length of {shape} {dtype}"
+                f"{file}: damaged npz file: {shortened(member.filename)!r} does not have the length of {shape} {dtype}"
             )
     array = np.ndarray(shape, dtype, content, order="F" if fortran_order else "C")
     return array if dtype.kind == "U" else array.astype(dtype.newbyteorder("="), copy=False)

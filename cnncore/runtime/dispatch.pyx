@@ -48,6 +48,7 @@ cdef extern from *:
 cdef extern from "memory.h" nogil:
     void *cnn_memory_take(int64_t bytes)
     void cnn_memory_give(void *memory)
+    void cnn_memory_fail(int64_t number)
     void cnn_memory_fence(void *start, int64_t bytes)
     int64_t CNN_SLAB
     void *cnn_block_take(int purpose, int64_t bytes)
@@ -212,6 +213,11 @@ cdef class PackedWeights:
         while slab != NULL:
             slab, self.newest = (<char **> slab)[0], slab
             cnn_memory_give(self.newest)
+
+
+def fail_allocation(int64_t number):
+    """Make one allocation of the kernels' memory fail: the next is number 1; 0: none. Tests look at what follows."""
+    cnn_memory_fail(number)
 
 
 # ── CPU targets ────────────────────────────────────────────────────────────────────────────────────────────────────────

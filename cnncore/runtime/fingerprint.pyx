@@ -14,13 +14,14 @@ which costs a tenth of the fastest operators and a thousandth of a convolution.
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_Release
 from libc.stdint cimport int64_t, INT64_MAX, uint64_t, uintptr_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 import numpy
 
 cdef extern from "Python.h":
     int get_buffer "PyObject_GetBuffer"(object array, Py_buffer *buffer, int flags) noexcept
+    bint error_is "PyErr_ExceptionMatches"(object kind) noexcept
     void clear_error "PyErr_Clear"()
 
 cdef enum:
@@ -160,6 +161,15 @@ cdef uint64_t sum_of_contents(Layout *layout, int64_t whole) noexcept nogil:
     return sum
 
 
+cdef int drop_error() except -1:
+    """After an array has given no buffer: it has none, or there was no memory for the description of its buffer."""
+    cdef bint no_memory = error_is(MemoryError)
+    clear_error()
+    if no_memory:
+        raise MemoryError("no memory for the description of an array")
+    return 0
+
+
 # ── Fingerprints ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 cdef struct Print:
@@ -174,7 +184,7 @@ cdef bint take_print(array, int64_t whole, Print *of):
     cdef Layout layout
     cdef int axis
     if get_buffer(array, &buffer, PyBUF_STRIDES | PyBUF_FORMAT) < 0:
-        clear_error()
+        drop_error()
         return False
     of.data, of.form = buffer.buf, <uint64_t> buffer.itemsize
     for axis in range(buffer.ndim):
@@ -200,7 +210,7 @@ cdef class Fingerprints:
     def __cinit__(self, arrays, int64_t whole=WHOLE_BYTES):
         cdef Py_ssize_t i
         self.arrays, self.whole = tuple(arrays), whole
-        self.prints = <Print *> malloc(max(len(self.arrays), 1) * sizeof(Print))
+        self.prints = <Print *> calloc(max(len(self.arrays), 1), sizeof(Print))
         if self.prints == NULL:
             raise MemoryError("no memory for the fingerprints of arrays")
         for i in range(len(self.arrays)):
@@ -298,7 +308,7 @@ def layout_problem(array):
     if not array.flags.writeable:
         return "is read-only"
     if get_buffer(array, &buffer, PyBUF_STRIDES | PyBUF_FORMAT) < 0:
-        clear_error()
+        drop_error()
         return "has no buffer"
     layout_of(&buffer, &layout)
     if <uintptr_t> buffer.buf % buffer.itemsize:
@@ -319,7 +329,7 @@ def memory_of(array):
     cdef int axis
     cdef uintptr_t low, high
     if get_buffer(array, &buffer, PyBUF_STRIDES | PyBUF_FORMAT) < 0:
-        clear_error()
+        drop_error()
         raise TypeError(f"an array of {array.dtype} has no buffer")
     layout_of(&buffer, &layout)
     low = high = <uintptr_t> layout.data

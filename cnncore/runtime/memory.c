@@ -30,7 +30,11 @@ void cnn_memory_fence(void *from, int64_t bytes) {
 }
 #endif
 
+static atomic_int_least64_t until_failure; /* 0: no allocation is made to fail */
+
 void *cnn_memory_take(int64_t bytes) {
+    if (atomic_load_explicit(&until_failure, memory_order_relaxed) > 0 && atomic_fetch_sub(&until_failure, 1) == 1)
+        return NULL;
     const int64_t unit = bytes < LARGE_PAGE ? LINE : LARGE_PAGE;
     if (bytes > INT64_MAX - unit) return NULL;
     const size_t whole = (size_t)((bytes + unit - 1) / unit * unit);
@@ -64,4 +68,10 @@ void cnn_block_give(int purpose, void *memory) {
     struct block *block = (struct block *)memory - 1, *empty = NULL;
     if (block->bytes > LARGEST_KEPT_BLOCK || !atomic_compare_exchange_strong(&kept[purpose], &empty, block))
         cnn_memory_give(block);
+}
+
+void cnn_memory_fail(int64_t number) {
+    for (int purpose = 0; purpose < CNN_PURPOSES; purpose++)
+        cnn_memory_give(atomic_exchange(&kept[purpose], NULL));
+    atomic_store(&until_failure, number);
 }

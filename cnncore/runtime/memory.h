@@ -12,6 +12,10 @@ void cnn_memory_give(void *memory);
  * see an overrun; lifted when the memory is freed. In other builds, nothing. */
 void cnn_memory_fence(void *from, int64_t bytes);
 
+/* For tests: the allocation of this number, counted from 1 on, returns NULL, once; 0: none does. Frees the blocks that are kept,
+ * so that they are allocated again. */
+void cnn_memory_fail(int64_t number);
+
 /* One block per purpose is kept between calls, as a fresh one costs a page fault per 4 kB. The caller that takes it owns it; a
  * concurrent caller gets a block of its own. Blocks that cannot be kept, or are too large, are freed. */
 enum { CNN_SCRATCH, CNN_PANELS, CNN_PURPOSES };

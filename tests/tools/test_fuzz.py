@@ -3,15 +3,17 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 from support.processes import ROOT
 
 import cnncore
+from cnncore.runtime import dispatch
 
 pytest.importorskip("resource", reason="memory can only be limited on POSIX")
 sys.path.insert(0, str(ROOT / "tools"))
 
-from fuzz import arrays, calls, children
+from fuzz import arrays, calls, children, files, kills, memory, threads
 from fuzz.child import Wrong
 from fuzz.parts import PARTS
 from fuzz.values import decode, encode
@@ -90,3 +92,74 @@ def test_what_was_found_stays_mended():
     said = []
     count = children.replay(children.CORPUS.glob("*.json"), said.append)
     assert not said and count.plans == len(list(children.CORPUS.glob("*.json")))
+
+
+@pytest.mark.parametrize("part", ["files", "nets"])
+def test_plans_of_other_parts_are_json(part):
+    for seed in range(12):
+        plan = PARTS[part].plan(seed)
+        assert json.loads(json.dumps(plan)) == plan == PARTS[part].plan(seed)
+        computed, refused = PARTS[part].run(plan)
+        assert computed >= 0 and refused >= 0
+
+
+def test_an_exception_of_a_reader_is_a_find(monkeypatch):
+    """A reader that raises anything but a CnnError stands for one that did not expect what a file says."""
+    plan = next(plan for plan in map(files.plan, range(100)) if plan["kind"] == "png")
+    for error, said in ((KeyError("x"), KeyError), (MemoryError(), Wrong)):
+
+        def read(path, error=error):
+            raise error
+
+        monkeypatch.setattr(files.images, "read_image", read)
+        with pytest.raises(said):
+            files.run(plan)
+
+
+def test_an_allocation_that_fails_and_is_not_noticed_is_a_find():
+    """What fails raises a MemoryError and leaves the next call right; a call that swallows it, or changes the next, is wrong."""
+    pytest.importorskip("_testcapi", reason="Python's own test module makes allocations fail")
+    for name in ("max_pool", "conv", "relu"):
+        computed, refused = memory.run({"part": "memory", "what": name, "numbers": None})
+        assert computed > 40 and refused > 40
+
+    def careless():
+        try:
+            return [np.ones(3)]
+        except MemoryError:
+            return [np.zeros(3)]
+
+    with pytest.raises(Wrong, match="was not noticed"):
+        memory.sweep(careless, [np.ones(3)], memory.python_fails, None, [0, 0])
+
+    given = np.ones(3)
+
+    def damaged():
+        given[0] += 1
+        return [np.array(list(given))]
+
+    with pytest.raises(Wrong, match=r"gives something else|not noticed"):
+        memory.sweep(damaged, [np.ones(3)], memory.python_fails, None, [0, 0])
+
+
+def test_memory_of_kernels_that_fails():
+    dispatch.fail_allocation(1)
+    x, w = np.ones((1, 8, 12, 12), np.float32), np.ones((16, 8, 3, 3), np.float32)
+    with cnncore.cpu.target(cnncore.cpu.targets()[-1]), pytest.raises(MemoryError):
+        cnncore.conv(x, w)
+    assert cnncore.conv(x, w)[0, 0, 0, 0] == 72
+
+
+def test_a_training_that_is_killed_goes_on_where_it_was():
+    """Two ways; the tool does more of them, at every moment, with a full disk and a folder that cannot be written."""
+    for way in ("SIGKILL", "size limit"):
+        plan = {"part": "kills", "way": way, "moment": 0.7, "bytes": 60_000}
+        assert kills.run(plan)[0] == 1
+
+
+@pytest.mark.skipif(threads.missing() is not None, reason=str(threads.missing()))
+def test_the_thread_pool_under_the_sanitizer():
+    plan = {"part": "threads", "seed": 1, "rounds": 100}
+    assert threads.run(plan) == (400, 0)
+    seen = ("data race" in threads.report({**plan, "rounds": 300, "seed": i}, "-DPLANT_A_RACE")[1] for i in range(20))
+    assert any(seen), "the sanitizer sees races"

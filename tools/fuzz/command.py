@@ -49,6 +49,10 @@ def main(arguments=None):
     parts = [name for name in chosen if name in PARTS]
     seconds = (options.seconds or DEPTHS[options.depth]) / max(len(parts), 1)
     for name in parts:
+        why = getattr(PARTS[name], "missing", lambda: None)()
+        if why is not None:
+            print(f"{name}: not run: {why}")
+            continue
         counts.append(run_seeds(name, seed, seconds, lambda text: print(text, flush=True), options.corpus))
         print(counts[-1], flush=True)
     return 1 if any(count.crashes or count.wrong for count in counts) else 0

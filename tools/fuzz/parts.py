@@ -1,5 +1,5 @@
 """The parts of the fuzzer that draw plans from seeds: name → module with ``plan(seed)`` and ``run(plan)``."""
 
-from . import calls
+from . import calls, files, kills, memory, nets, threads
 
-PARTS = {"calls": calls}
+PARTS = {"calls": calls, "files": files, "nets": nets, "memory": memory, "kills": kills, "threads": threads}
