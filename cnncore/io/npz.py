@@ -81,7 +81,7 @@ def npz_arrays(file: FilePath, most_entries: int, way_out: str) -> dict[str, NDA
         with zipfile.ZipFile(file) as archive:
             entries = _npz_entries(file, archive, most_entries, way_out)
             return {name: _read_npy(file, archive, member) for name, member in entries.items()}
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:  # as in read_npz
         if isinstance(error, OSError) and error.filename is not None:

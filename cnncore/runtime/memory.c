@@ -33,8 +33,7 @@ void cnn_memory_fence(void *from, int64_t bytes) {
 static atomic_int_least64_t until_failure; /* 0: no allocation is made to fail */
 
 void *cnn_memory_take(int64_t bytes) {
-    if (atomic_load_explicit(&until_failure, memory_order_relaxed) > 0 && atomic_fetch_sub(&until_failure, 1) == 1)
-        return NULL;
+    if (atomic_load_explicit(&until_failure, memory_order_relaxed) > 0 && atomic_fetch_sub(&until_failure, 1) == 1) return NULL;
     const int64_t unit = bytes < LARGE_PAGE ? LINE : LARGE_PAGE;
     if (bytes > INT64_MAX - unit) return NULL;
     const size_t whole = (size_t)((bytes + unit - 1) / unit * unit);
@@ -71,7 +70,6 @@ void cnn_block_give(int purpose, void *memory) {
 }
 
 void cnn_memory_fail(int64_t number) {
-    for (int purpose = 0; purpose < CNN_PURPOSES; purpose++)
-        cnn_memory_give(atomic_exchange(&kept[purpose], NULL));
+    for (int purpose = 0; purpose < CNN_PURPOSES; purpose++) cnn_memory_give(atomic_exchange(&kept[purpose], NULL));
     atomic_store(&until_failure, number);
 }

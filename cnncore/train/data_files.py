@@ -416,7 +416,7 @@ def read_npz(
             images = _read_npy(file, archive, entries[images_key])
             labels = _read_npy(file, archive, entries[labels_key])
             class_names = _read_npy(file, archive, entries["class_names"]) if "class_names" in entries else None
-    except DataError:
+    except (DataError, MemoryError):
         raise
     # A malicious zip file makes zipfile raise many things: BadZipFile, zlib.error, struct.error, NotImplementedError,
     # RuntimeError, UnicodeDecodeError, EOFError …

@@ -10,7 +10,9 @@ import pytest
 
 import cnncore
 from cnncore import DtypeError, ModelFileError, SettingError, models
-from cnncore.io import load_safetensors, load_weights, save_safetensors, weights
+from cnncore.io import load_safetensors, load_weights, npz, save_safetensors, weights
+from cnncore.train import data_files
+from cnncore.vision import images
 
 
 def small_net(dtype="float32", seed=0):
@@ -458,3 +460,28 @@ def test_written_for_pytorch_and_read_back(make, tmp_path, rng):
 def test_tables_are_one_to_one():
     for name, table in weights.TORCH_TABLES.items():
         assert len(set(table.values())) == len(table), name
+
+
+@pytest.mark.parametrize("kind", ["weights", "images and labels", "image", "onnx"])
+def test_no_memory_is_no_damage(kind, tmp_path, monkeypatch):
+    """Readers report everything that libraries raise for malicious files as damage, but not that memory has run out."""
+
+    def full(*arguments, **settings):
+        raise MemoryError
+
+    np.savez(tmp_path / "file.npz", images=np.zeros((2, 3, 3), np.uint8), labels=np.arange(2))
+    if kind == "image":
+        Image = pytest.importorskip("PIL.Image")
+        Image.new("L", (3, 3)).save(tmp_path / "file.bmp")
+        monkeypatch.setattr(Image, "open", full)
+        read, name = images.read_image, "file.bmp"
+    elif kind == "onnx":
+        pytest.importorskip("onnx")
+        monkeypatch.setattr("onnx.ModelProto", type("ModelProto", (), {"FromString": full}))
+        read, name = cnncore.io.load_onnx, "file.npz"
+    else:
+        monkeypatch.setattr("zipfile.ZipFile.open", full)
+        reads = {"weights": lambda path: npz.npz_arrays(path, 10, ""), "images and labels": data_files.read_npz}
+        read, name = reads[kind], "file.npz"
+    with pytest.raises(MemoryError):
+        read(tmp_path / name)

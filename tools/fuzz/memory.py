@@ -26,6 +26,12 @@ try:
 except ImportError:  # a Python without its test modules: the kernels' memory alone
     remove_mem_hooks = set_nomemory = None
 
+# Where NumPy itself ends the process when its ufuncs, iterators or reductions get no memory for their objects (2.x; so does
+# `numpy.multiply(y, s, out=y)` alone, with s broadcast): there only the kernels' memory fails.
+NUMPY_CRASHES = {
+    "partial_conv", "attention_pool", "covariance_pool", "net_vlad", "s3_pool", "roi_max_pool", "add", "arg_max", "arg_min",
+    "top_k", "cumulative_sum", "cumulative_product", "one_hot",
+}  # fmt: skip
 CLEAN = 40  # so many numbers in a row without an effect: there are no more allocations
 MOST_KEPT = 60  # objects; caches of Python's own grow by a few
 
@@ -47,7 +53,8 @@ def task_load(folder):
 def task_weights(folder):
     path = os.path.join(folder, "weights.npz")
     if not os.path.exists(path):
-        np.savez(path, **{name: small_net().parameters[name] for name in small_net().parameters})
+        net = small_net()
+        np.savez(path, **{name: arrays[name] for arrays in (net.parameters, net.buffers) for name in arrays})
     net = copy.deepcopy(small_net())
     cnncore.io.load_weights(net, path)
     return [net(np.ones((1, 2, 8, 8), np.float32))]
@@ -81,14 +88,14 @@ def run(plan):
         expected = [np.array(a) for a in call()]
         counts = [0, 0]
         for hook in (python_fails, kernels_fail):
-            if hook is python_fails and set_nomemory is None:
+            if hook is python_fails and (set_nomemory is None or what in NUMPY_CRASHES):
                 continue
             sweep(call, expected, hook, plan["numbers"], counts)
             before = objects()
             sweep(call, expected, hook, plan["numbers"], counts)
             kept = objects() - before
             if (
-                kept > MOST_KEPT and hook is kernels_fail
+                kept > MOST_KEPT and hook is kernels_fail and what not in TASKS
             ):  # CPython 3.11 itself loses the cells of a closure it cannot make
                 raise Wrong(f"{what}: {kept} objects more after the same failures again ({hook.__name__})")
         return counts
@@ -149,6 +156,8 @@ def failing(call, expected, fail, number):
         fail(0)
     if isinstance(other, SystemError) and "without" in str(other):
         return True  # some of NumPy's functions set no exception then, and Python tells
+    if isinstance(other, RuntimeError) and "can't allocate" in str(other):
+        return True  # Python's own files, of their locks
     if other is not None:
         raise Wrong(f"{fail.__name__}({number}): {type(other).__name__}: {other}") from other
     if not right(found, expected):

@@ -162,7 +162,7 @@ def same(expected, found, limit, whose):
     largest = max((np.abs(a[np.isfinite(a)]).max(initial=0) for a in expected.values()), default=0)
     for name, a in expected.items():
         b = found[name]
-        scale = max(np.abs(a[np.isfinite(a)]).max(initial=0), 1e-3 * largest)
+        scale = max(np.abs(a[np.isfinite(a)]).max(initial=0), 1e-2 * largest)
         if a.shape != b.shape or a.dtype != b.dtype:
             raise Wrong(f"{name}: {whose}: {a.dtype}{a.shape}; found {b.dtype}{b.shape}")
         if not np.allclose(a, b, rtol=0, atol=limit * scale, equal_nan=True):

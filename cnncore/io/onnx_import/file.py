@@ -95,6 +95,8 @@ def read(path_or_bytes):
     content, place, folder = content_of(path_or_bytes)
     try:
         model = onnx.ModelProto.FromString(content)
+    except MemoryError:
+        raise
     except Exception as error:  # the package's parsers raise errors of their own
         raise ModelFileError(f"{place}: this is no ONNX file, or it is cut off: {error}") from None
     try:
