@@ -19,7 +19,12 @@ PATHS = {path.relative_to(ROOT).as_posix() for path in FILES}
 NAMES = {path.name for path in FILES}
 NAMED = re.compile(r"(?<![\w./<>*-])((?:[\w-]+/)*[\w-]+\.(?:py|pyx|pxd|c|h|inc|md))(?![\w(/[]|\.\w)")
 # Files of others, and files that a command writes where it is told to.
-ELSEWHERE = {"Changelog.md": "ONNX", "Python.h": "CPython", "results.md": "tools/bench.py --output"}
+ELSEWHERE = {
+    "Changelog.md": "ONNX",
+    "Python.h": "CPython",
+    "results.md": "tools/bench.py --output",
+    "solution.py": "students, for cnncore grade",
+}
 
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").exists(), reason="needs the source tree beside the tests")
 

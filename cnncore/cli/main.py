@@ -14,6 +14,7 @@ import warnings
 from .. import __version__, set_num_threads
 from ..errors import CnnError, unknown_name
 from .explain import add_explain
+from .grade import add_grade
 from .nets import add_export, add_profile, add_summary, add_tune
 from .operators import add_bench, add_check, add_info, add_ops
 from .options import count
@@ -78,6 +79,7 @@ def parser():
         add_train,
         add_predict,
         add_explain,
+        add_grade,
         add_check,
         add_ops,
         add_summary,
