@@ -9,6 +9,12 @@ from tasks.process import PYTHON, ROOT, copy_source, environment, interpreters, 
 
 # Which files are whose in the report.
 COVERED = {"Python": "*.py", "Cython": "*.pyx,*.pxd"}
+MEASURED = """
+from coverage import CoverageData
+data = CoverageData()
+data.read()
+print(*sorted(data.measured_files(), key=lambda name: (name.endswith(".pxd"), name)), sep="\\n")
+"""
 
 # A failed bounds check inside a kernel cannot be raised: Python reports it as unraisable, and that has to fail.
 STRICT = ("-W", "error::pytest.PytestUnraisableExceptionWarning")
@@ -86,14 +92,16 @@ def coverage(options, rest):
     except SystemExit as end:
         failed = end.code
     run(*measure, "combine", "--quiet", cwd=folder)
-    run(*measure, "html", "--quiet", "--fail-under=0", "--directory", "html", cwd=folder)
-    for language, files in COVERED.items():
+    # Cython's plugin finds the lines of a .pxd in the C of a module that was reported before.
+    files = output(PYTHON, "-c", MEASURED, cwd=folder).splitlines()
+    run(*measure, "html", "--quiet", "--fail-under=0", "--directory", "html", *files, cwd=folder)
+    for language, pattern in COVERED.items():
         print(f"\n{language}")
-        run(*measure, "report", "--skip-covered", "--fail-under=0", f"--include={files}", cwd=folder)
+        run(*measure, "report", "--skip-covered", "--fail-under=0", f"--include={pattern}", *files, cwd=folder)
     floor = () if options.fail_under is None else (f"--fail-under={options.fail_under}",)
-    total = output(*measure, "report", "--format=total", "--precision=1", "--fail-under=0", cwd=folder)
+    total = output(*measure, "report", "--format=total", "--precision=1", "--fail-under=0", *files, cwd=folder)
     print(f"\ntotal: {total.strip()} % of the lines of Python and Cython", flush=True)
-    run(*measure, "report", "--format=total", *floor, cwd=folder)
+    run(*measure, "report", "--format=total", *floor, *files, cwd=folder)
     raise SystemExit(failed)
 
 
