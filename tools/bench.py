@@ -8,8 +8,12 @@ training    GoogLeNet's training step against PyTorch (three ways) and TensorFlo
 scaling     inference by batch, image size and threads
 import      import time and installed size
 
-Without a section all are run. Contestants take turns in processes of their own, and only ratios within a round count; see
-docs/performance.md. Peers are optional: what is not installed is named as not timed.
+latency     the longest time in which Ctrl-C does not get through, of every operator on large arrays
+memory      the peak memory of every operator, in multiples of its arrays
+
+Without a section all but the last two are run. Contestants take turns in processes of their own, and only ratios within a
+round count; see docs/performance.md. Peers are optional: what is not installed is named as not timed. The last two compare
+with nobody.
 """
 
 import argparse
@@ -18,8 +22,10 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import operators, report
+from benchmarks import operators, report, responsiveness
 from benchmarks.sections import SECTIONS, Run, contestants, operator_lines
+
+import cnncore
 
 
 def numbers(text):
@@ -54,6 +60,9 @@ def parser():
         default=(),
         metavar="avx2,baseline",
         help="time cnncore also with these CPU targets forced",
+    )
+    top.add_argument(
+        "--values", type=int, default=responsiveness.VALUES, metavar="N", help="of x, for latency and memory"
     )
     top.add_argument("--size", type=int, default=224, help="image size of the networks")
     top.add_argument("--network", default="googlenet", help="network of cnncore.models")
@@ -93,15 +102,33 @@ def progress(line):
         print(f"\r\033[K{line}"[:200], end="", file=sys.stderr, flush=True)
 
 
+def measure(measures, options):
+    """Print the tables of what is measured without peers."""
+    names = [name for name in cnncore.OPS if not options.only or any(text in name for text in options.only)]
+    for what in measures:
+        if options.list:
+            print(f"{what}: {responsiveness.MEASURES[what].__doc__.splitlines()[0]}")
+            continue
+        print(f"\n## {what}\n")
+        for line in responsiveness.MEASURES[what](names, options.values, progress):
+            print(line, flush=True)
+
+
 def main(arguments=None):
     options = parser().parse_args(arguments)
-    unknown = [name for name in options.section if name not in SECTIONS]
+    known = [*SECTIONS, *responsiveness.MEASURES]
+    unknown = [name for name in options.section if name not in known]
     if unknown:
-        print(f"bench.py: no section is called {unknown[0]!r}; there are {', '.join(SECTIONS)}", file=sys.stderr)
+        print(f"bench.py: no section is called {unknown[0]!r}; there are {', '.join(known)}", file=sys.stderr)
         return 2
     if options.docs:
         report.write_docs(options.docs, PAGE)
         return 0
+    if measures := [name for name in options.section if name in responsiveness.MEASURES]:
+        measure(measures, options)
+        options.section = [name for name in options.section if name in SECTIONS]
+        if not options.section:
+            return 0
     chosen = options.section or list(SECTIONS)
     if options.list:
         show_list(chosen)

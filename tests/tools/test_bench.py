@@ -15,7 +15,7 @@ import cnncore
 
 sys.path.insert(0, str(ROOT / "tools"))
 
-from benchmarks import network, report, sections, turns
+from benchmarks import network, report, responsiveness, sections, turns
 from benchmarks import operators as standard
 from benchmarks.operator_peers import PEERS
 from benchmarks.turns import Contestant, Failure, Row, interleave
@@ -204,3 +204,20 @@ def test_targets_are_judged_by_the_ratio_within_rounds():
     ((what, target, measured, met),) = report.targets({"inference": [row]}, None)
     assert what == "GoogLeNet inference, 2 threads, batch 1" and target.startswith("≤ 0.65")
     assert measured.startswith("0.50") and met == "yes"
+
+
+# ── Ctrl-C and memory ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_latency_and_memory_are_measured():
+    text = bench("latency", "memory", "--only", "max_blur_pool", "--values", 2**20)
+    assert "| max_blur_pool forward |" in text and "| max_blur_pool backward |" in text
+    assert "0 of 2 passes over 200 ms" in text
+    *_, ratio = next(
+        line for line in text.splitlines() if line.startswith("| max_blur_pool backward") and "." in line
+    ).split("|")[:-1]
+    assert float(ratio) >= 0
+
+
+def test_a_gap_between_signals_is_seen():
+    assert responsiveness.longest(0.0, [0.1, 0.2, 0.9], 1.0) == (pytest.approx(0.7), 1.0)
