@@ -122,7 +122,7 @@ def children(function, names, values, progress):
         progress(f"{function}: {name}")
         try:
             done = subprocess.run(
-                [sys.executable, "-c", code, name, str(values)],
+                [sys.executable, "-P", "-c", code, name, str(values)],
                 capture_output=True,
                 text=True,
                 timeout=SECONDS,

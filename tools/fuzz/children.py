@@ -47,7 +47,7 @@ class Child:
     def __init__(self, part, *arguments):
         code = CHILD.format(tools=str(TOOLS))
         self.process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", "-c", code, part, *map(str, arguments)],
+            [sys.executable, "-P", "-X", "faulthandler", "-c", code, part, *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},

@@ -135,7 +135,8 @@ def place_for(plan, folder):
     mounted = False
     if plan["way"] == "full disk":
         command = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", outer]
-        mounted = subprocess.run(command, capture_output=True).returncode == 0
+        with contextlib.suppress(FileNotFoundError):
+            mounted = subprocess.run(command, capture_output=True).returncode == 0
         if not mounted:  # not root: files cannot grow instead
             plan["way"] = "size limit"
         else:
