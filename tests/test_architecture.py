@@ -65,8 +65,8 @@ ARROWS = {
     "normalization": "arrays shape",
     "quantization": "arrays",
     "sampling": "pooling shape",
-    "statistics": "pooling",
-    "transforms": "pooling",
+    "statistics": "arrays pooling",
+    "transforms": "arrays pooling",
     "upsampling": "transforms",
     "weighting": "pooling",
 }

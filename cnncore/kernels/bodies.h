@@ -16,6 +16,7 @@
 #include "operators/losses/kernels/loss.h"
 #include "train/update.h"
 #include "operators/convolution/kernels/linear.h"
+#include "operators/arrays/kernels/product.h"
 #include "operators/shape/kernels/shape.h"
 #include "operators/transforms/kernels/resample.h"
 #include "operators/sampling/kernels/sample.h"

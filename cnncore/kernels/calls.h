@@ -480,6 +480,14 @@ typedef struct {
     int64_t channels_last; /* 1: channels are innermost in both; 0: columns are */
 } cnn_resample;
 
+/* Products of matrices, y = x z over the last two axes; along the others x and z have stride 0 where they are broadcast. A task
+ * is a block of y; scratch holds CNN_MATRIX_TERMS terms of as many columns and rows. */
+enum { CNN_MATRIX_TERMS = 160 };
+typedef struct {
+    cnn_tensor x, z, y;
+    int64_t rows, columns; /* of a block; columns fill pairs of vectors */
+} cnn_matrices;
+
 /* Independent chains of multiply-adds, s = s factor + addend: a measurement of the peak rate. */
 typedef struct {
     int64_t steps;

@@ -14,6 +14,7 @@ from ..activation.elementwise import with_few_axes
 from ..operator import Implementation
 from ..shape import reference as shape
 from . import reduction
+from .products import product
 
 __all__ = [
     "MOST_AXES",
@@ -337,7 +338,7 @@ class Reduction(Implementation):
 
 
 class MatrixProduct(Implementation):
-    """The matrix products over the last two axes of x and z, the others broadcast; computed by NumPy's BLAS."""
+    """The matrix products over the last two axes of x and z, the others broadcast."""
 
     per_image = True
     saves = ("x", "z")
@@ -359,16 +360,16 @@ class MatrixProduct(Implementation):
     def forward(self, call, arrays, out=None):
         x, z = arrays
         y = call.empty(out)
-        np.matmul(x, z, out=y)
+        product(x, z, y)
         return y, (), (x, z)
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
         x, z = saved
         gradients = call.gradients(needs_gradient, out)
-        products = (lambda: np.matmul(dy, z.swapaxes(-1, -2)), lambda: np.matmul(x.swapaxes(-1, -2), dy))
-        for product, gradient in zip(products, gradients, strict=True):
+        factors = ((dy, z.swapaxes(-1, -2)), (x.swapaxes(-1, -2), dy))
+        for (left, right), gradient in zip(factors, gradients, strict=True):
             if gradient is not None:
-                summed_to(product(), gradient)
+                summed_to(product(left, right), gradient)
         return gradients
 
     def splits_batch(self, call):

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import ShapeError
 from .. import geometry
+from ..arrays.products import product
 from ..operator import Implementation, Op
 
 __all__ = ["Attention", "Bilinear", "Covariance", "Strips", "VectorsOfLocallyAggregatedDescriptors"]
@@ -23,16 +24,28 @@ def points(x):
     return np.ascontiguousarray(x.reshape(*x.shape[:2], math.prod(x.shape[2:])))
 
 
+PIECE = 1 << 20  # values that are worked on together
+
+
+def pieces(X):
+    """(images, cells) of the pieces of X in order: between two of them Ctrl-C is noticed."""
+    cells = max(PIECE // max(X.shape[1], 1), RUN)
+    images = max(cells // max(X.shape[2], 1), 1)
+    for first in range(0, len(X), images):
+        for begin in range(0, X.shape[2], cells):
+            yield slice(first, first + images), slice(begin, begin + cells)
+
+
 RUN = 1024  # cells whose products are summed in float32 before they go to a float64 sum
 
 
 def products(X, Z):
     """Σ xᵢ zᵢᵀ over the cells of each image, in float64; of float32 points by runs of cells."""
     if X.dtype == np.float64:
-        return X @ Z.swapaxes(1, 2)
+        return product(X, Z.swapaxes(1, 2))
     total = np.zeros((len(X), X.shape[1], Z.shape[1]))
     for begin in range(0, X.shape[2], RUN):
-        total += X[:, :, begin : begin + RUN] @ Z[:, :, begin : begin + RUN].swapaxes(1, 2)
+        total += product(X[:, :, begin : begin + RUN], Z[:, :, begin : begin + RUN].swapaxes(1, 2))
     return total
 
 
@@ -118,9 +131,9 @@ class Attention(Statistics):
         if mask is not None:
             inside = mask.reshape(len(X), X.shape[2])
             X = np.where(inside[:, None], X, 0).astype(call.dtype)
-        t = np.tanh(v @ X)
-        gate = None if u is None else np.exp(-np.logaddexp(0, -(u @ X)))
-        s = w.astype(np.float64) @ (t if u is None else t * gate)
+        t = np.tanh(product(v, X))
+        gate = None if u is None else np.exp(-np.logaddexp(0, -product(u, X)))
+        s = product(w[None].astype(np.float64), t if u is None else t * gate)[:, 0]
         if mask is None:
             a = softmax(s, 1)
         else:
@@ -128,25 +141,25 @@ class Attention(Statistics):
             total = e.sum(axis=1, keepdims=True)
             a = e / np.where(total == 0, 1, total)
         y = call.empty(out)
-        y[...] = (X @ a[:, :, None])[:, :, 0]
+        y[...] = product(X, a[:, :, None])[:, :, 0]
         weights = a.reshape(x.shape[0], *x.shape[2:]).astype(call.dtype)
         return y, (weights,) if call.settings["return_weights"] else (), (X, v, w, u, t, gate, a)
 
     @through
     def backward(self, call, saved, dy, needs_gradient, out=None):
         X, v, w, u, t, gate, a = saved
-        da = (dy[:, None].astype(np.float64) @ X)[:, 0]
+        da = product(dy[:, None].astype(np.float64), X)[:, 0]
         ds = softmax_gradient(a, da, 1).astype(call.dtype)
         score = w[:, None] * ds[:, None]
         dp = score * (1 - t * t) * (1 if gate is None else gate)
-        dx = dy[:, :, None] * a[:, None].astype(call.dtype) + v.T @ dp
-        dv = (dp @ X.swapaxes(1, 2)).sum(axis=0)
+        dx = dy[:, :, None] * a[:, None].astype(call.dtype) + product(v.T, dp)
+        dv = product(dp, X.swapaxes(1, 2)).sum(axis=0)
         du = None
         if u is not None:
             dq = score * t * gate * (1 - gate)
-            dx += u.T @ dq
-            du = (dq @ X.swapaxes(1, 2)).sum(axis=0)
-        dw = ((t if gate is None else t * gate).astype(np.float64) @ ds[:, :, None]).sum(axis=(0, 2))
+            dx += product(u.T, dq)
+            du = product(dq, X.swapaxes(1, 2)).sum(axis=0)
+        dw = product((t if gate is None else t * gate).astype(np.float64), ds[:, :, None]).sum(axis=(0, 2))
         return self.put(call, needs_gradient, out, dx, dv, dw, du, None)
 
 
@@ -221,7 +234,11 @@ def windows_of(a, size):
 
 def filtered(a, w):
     """y[n, o, i] = Σ w[o, c, k] a[n, c, i + k − ⌊size/2⌋]; a itself without w."""
-    return a if w is None else np.tensordot(windows_of(a, w.shape[2]), w, ([1, 3], [1, 2])).swapaxes(1, 2)
+    if w is None:
+        return a
+    O, C, size = w.shape
+    windows = windows_of(a, size).transpose(0, 1, 3, 2)  # (N, C, size, extent)
+    return product(w.reshape(O, C * size), windows.reshape(len(a), C * size, a.shape[2]))
 
 
 def filter_gradients(a, w, dy, count):
@@ -231,7 +248,11 @@ def filter_gradients(a, w, dy, count):
     if w is None:
         return dy, None
     turned = w.swapaxes(0, 1)[:, :, ::-1]
-    return filtered(dy, turned), count * np.tensordot(dy, windows_of(a, w.shape[2]), ([0, 2], [0, 2]))
+    N, O, extent = dy.shape
+    windows = windows_of(a, w.shape[2]).transpose(1, 3, 0, 2)  # (C, size, N, extent)
+    terms = N * extent
+    dw = product(dy.swapaxes(0, 1).reshape(O, terms), windows.reshape(w[0].size, terms).T)
+    return filtered(dy, turned), count * dw.reshape(w.shape)
 
 
 # ── Covariance pooling ── Li, Xie, Wang & Zuo 2017, arXiv:1703.08050; Li, Xie, Wang & Gao 2018, arXiv:1712.01034 ───────
@@ -263,7 +284,7 @@ class Covariance(Statistics):
             exact[...] = image  # rounding in float32 would make the small eigenvalues negative
             mean[i] = exact.mean(axis=1, keepdims=True)
             exact -= mean[i]
-            np.matmul(exact, exact.T, out=P[i])
+            product(exact, exact.T, P[i])
         P /= n
         steps, S = [], P
         trace = np.trace(P, axis1=1, axis2=2)[:, None, None]
@@ -271,9 +292,9 @@ class Covariance(Statistics):
         if call.settings["iterations"]:
             Y, Z = P / some, np.broadcast_to(np.eye(C), P.shape)
             for _ in range(call.settings["iterations"]):
-                T = 0.5 * (3 * np.eye(C) - Z @ Y)
+                T = 0.5 * (3 * np.eye(C) - product(Z, Y))
                 steps.append((Y, Z, T))
-                Y, Z = Y @ T, T @ Z
+                Y, Z = product(Y, T), product(T, Z)
             S = np.sqrt(trace) * Y
         y = call.empty(out)
         y[...] = S[:, *np.triu_indices(C)]
@@ -289,16 +310,17 @@ class Covariance(Statistics):
             dtrace = (dP * S).sum(axis=(1, 2), keepdims=True) / (2 * some)
             G, E = np.sqrt(trace) * dP, np.zeros(P.shape)
             for Y, Z, T in reversed(steps):
-                dT = Y.swapaxes(1, 2) @ G + E @ Z.swapaxes(1, 2)
-                G = G @ T.swapaxes(1, 2) - 0.5 * Z.swapaxes(1, 2) @ dT
-                E = T.swapaxes(1, 2) @ E - 0.5 * dT @ Y.swapaxes(1, 2)
+                Yt, Zt, Tt = (matrix.swapaxes(1, 2) for matrix in (Y, Z, T))
+                dT = product(Yt, G) + product(E, Zt)
+                G = product(G, Tt) - 0.5 * product(Zt, dT)
+                E = product(Tt, E) - 0.5 * product(dT, Yt)
             dtrace -= (G * P).sum(axis=(1, 2), keepdims=True) / some**2
             dP = np.where(trace == 0, 0, G / some + dtrace * np.eye(C))
         (dx,) = call.gradients(needs_gradient, out)
         if dx is not None:
             factor, mean = ((dP + dP.swapaxes(1, 2)) / n).astype(call.dtype), mean.astype(call.dtype)
             for i, image in enumerate(X):
-                dx[i] = (factor[i] @ (image - mean[i])).reshape(dx.shape[1:])
+                dx[i] = product(factor[i], image - mean[i]).reshape(dx.shape[1:])
         return (dx,)
 
 
@@ -351,9 +373,9 @@ class Bilinear(Statistics):
         X = points(x)
         dB /= X.shape[2]
         if z is None:
-            return self.put(call, needs_gradient, out, (dB + dB.swapaxes(1, 2)).astype(call.dtype) @ X, None)
+            return self.put(call, needs_gradient, out, product((dB + dB.swapaxes(1, 2)).astype(call.dtype), X), None)
         dB = dB.astype(call.dtype)
-        return self.put(call, needs_gradient, out, dB @ points(z), dB.swapaxes(1, 2) @ X)
+        return self.put(call, needs_gradient, out, product(dB, points(z)), product(dB.swapaxes(1, 2), X))
 
 
 # ── NetVLAD ── Arandjelović, Gronat, Torii, Pajdla & Sivic 2016, arXiv:1511.07247, eq. 3-4 ─────────────────────────────
@@ -383,27 +405,38 @@ class VectorsOfLocallyAggregatedDescriptors(Statistics):
     def forward(self, call, arrays, out=None):
         x, w, c, b = arrays
         X = points(x)
-        a = softmax(w @ X if b is None else w @ X + b[:, None], 1)
-        V = a @ X.swapaxes(1, 2) - a.sum(axis=2, dtype=np.float64)[:, :, None] * c
+        a = np.empty((len(X), len(w), X.shape[2]), X.dtype)
+        V, total = np.zeros((len(X), *w.shape)), np.zeros((*a.shape[:2], 1))
+        for images, cells in pieces(X):
+            part = X[images, :, cells]
+            s = product(w, part)
+            near = softmax(s if b is None else s + b[:, None], 1)
+            a[images, :, cells] = near
+            V[images] += product(near, part.swapaxes(1, 2))
+            total[images] += near.sum(axis=2, dtype=np.float64, keepdims=True)
+        V -= total * c
         near = far = None
         if call.settings["normalize"]:
             V, near = unit(V, 2)
             V, far = unit(V, (1, 2))
         y = call.empty(out)
         y[...] = V.reshape(y.shape)
-        return y, (), (X, w, c, a, V, near, far)
+        return y, (), (X, w, c, a, total, V, near, far)
 
     @through
     def backward(self, call, saved, dy, needs_gradient, out=None):
-        X, w, c, a, V, near, far = saved
+        X, w, c, a, total, V, near, far = saved
         G = dy.reshape(V.shape)
         if near is not None:
             # V is over ‖V‖ twice; what the first division made of it is V · far.
             G = unit_gradient(V * far, near, unit_gradient(V, far, G, (1, 2)), 2)
         G = G.astype(call.dtype)
-        da = G @ X - (G * c).sum(axis=2, keepdims=True)
-        ds = softmax_gradient(a, da, 1)
-        dx = G.swapaxes(1, 2) @ a + w.T @ ds
-        dw = (ds @ X.swapaxes(1, 2)).sum(axis=0, dtype=np.float64)
-        dc = -(a.sum(axis=2, dtype=np.float64)[:, :, None] * G).sum(axis=0)
-        return self.put(call, needs_gradient, out, dx, dw, dc, ds.sum(axis=(0, 2), dtype=np.float64))
+        dx, dw, db = np.empty(X.shape, X.dtype), np.zeros(w.shape), np.zeros(len(w))
+        for images, cells in pieces(X):
+            part, weights, slope = X[images, :, cells], a[images, :, cells], G[images]
+            da = product(slope, part) - (slope * c).sum(axis=2, keepdims=True)
+            ds = softmax_gradient(weights, da, 1)
+            dx[images, :, cells] = product(slope.swapaxes(1, 2), weights) + product(w.T, ds)
+            dw += product(ds, part.swapaxes(1, 2)).sum(axis=0, dtype=np.float64)
+            db += ds.sum(axis=(0, 2), dtype=np.float64)
+        return self.put(call, needs_gradient, out, dx, dw, -(total * G).sum(axis=0), db)

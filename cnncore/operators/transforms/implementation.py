@@ -10,6 +10,7 @@ from ...checks import has_length, integer, per_axis
 from ...errors import SettingError, ShapeError
 from ...runtime import threads
 from .. import geometry
+from ..arrays.products import product
 from ..operator import Implementation, Op
 from . import reference
 
@@ -311,7 +312,7 @@ def multiplied(matrix, x, axis):
     matrix = matrix.astype(x.dtype)
     before, after = x.shape[:axis], x.shape[axis + 1 :]
     lines = x.reshape(math.prod(before), x.shape[axis], math.prod(after))
-    y = lines[:, :, 0] @ matrix.T if lines.shape[2] == 1 else matrix @ lines
+    y = product(lines[:, :, 0], matrix.T) if lines.shape[2] == 1 else product(matrix, lines)
     y = y.reshape(*before, len(matrix), *after)
     return np.moveaxis(y, -1, 1) if last else y
 
