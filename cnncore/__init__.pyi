@@ -38,6 +38,7 @@ from . import sklearn as sklearn
 from . import testing as testing
 from . import train as train
 from .nets.build import Graph as Graph
+from .train.comparison import compare as compare
 from .nets.conversion import conv_to_linear as conv_to_linear
 from .nets.conversion import linear_to_conv as linear_to_conv
 from .nets.build import load as load
@@ -65,6 +66,7 @@ __all__ = [
     "SettingError",
     "ShapeError",
     "__version__",
+    "compare",
     "conv_to_linear",
     "cpu",
     "distributed",

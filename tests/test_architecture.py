@@ -43,6 +43,7 @@ LAYERS = (
     ("models", "testing"),
     ("python_operators",),
     ("io",),
+    ("testing/conformance",),
     ("vision",),
     ("train",),
     ("distributed", "sklearn"),

@@ -13,6 +13,8 @@ import warnings
 
 from .. import __version__, set_num_threads
 from ..errors import CnnError, unknown_name
+from .compare import add_compare
+from .conformance import add_conform, add_vectors
 from .explain import add_explain
 from .grade import add_grade
 from .nets import add_export, add_profile, add_summary, add_tune
@@ -88,6 +90,9 @@ def parser():
         add_info,
         add_bench,
         add_export,
+        add_compare,
+        add_vectors,
+        add_conform,
     ):
         add(commands)
     return top

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from numpy.typing import DTypeLike
 
-from ..nets.build import Graph
 from ..nets.net import Net
+from .variation import VariedGraph
 
 __all__ = ["all_convolutional"]
 
 
-def all_convolutional(classes: int = 10, channels: int = 3, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
+def all_convolutional(
+    classes: int = 10,
+    channels: int = 3,
+    seed: int | None = 0,
+    dtype: DTypeLike = "float32",
+    pooling: str | None = None,
+    activation: str | None = None,
+) -> Net:
     """All-CNN-C of table 2, for CIFAR: model C with 3×3/2 convolutions in place of 3×3/2 max pooling.
 
     The head is that of table 1: a 3×3 convolution without padding (so that the average is over 6×6 for 32×32 images)
@@ -27,6 +34,10 @@ def all_convolutional(classes: int = 10, channels: int = 3, seed: int | None = 0
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
+    pooling : str, optional
+        A strategy of ``cnncore.pool`` for all of its max and average poolings.
+    activation : str, optional
+        The name of an operator for all of its ReLUs.
 
     Returns
     -------
@@ -39,7 +50,7 @@ def all_convolutional(classes: int = 10, channels: int = 3, seed: int | None = 0
     >>> cnncore.models.all_convolutional().summary((1, 3, 32, 32)).parameters
     1369738
     """
-    g = Graph()
+    g = VariedGraph(pooling, activation)
     x = g.input(channels)
     h = g.dropout(x, 0.2, name="dropout_0")
     h = g.conv(h, 96, 3, padding=1, activation="relu", name="conv_1")

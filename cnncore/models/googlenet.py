@@ -10,6 +10,7 @@ from ..nets.net import Net
 from ..nets.value import Value
 from .conv_norm import conv_norm
 from .inception import inception_module
+from .variation import VariedGraph
 
 __all__ = ["googlenet"]
 
@@ -55,6 +56,8 @@ def googlenet(
     norm: str = "response",
     size: int | None = None,
     largest_kernel: int = 5,
+    pooling: str | None = None,
+    activation: str | None = None,
 ) -> Net:
     """The network of table 1: local response normalisation, ceil-mode pooling, nine Inception modules.
 
@@ -80,6 +83,10 @@ def googlenet(
     largest_kernel : int, default 5
         3, with batch normalisation, is torchvision's variant, whose third branches are 3×3, not 5×5. (Its auxiliary
         classifiers use adaptive pooling to 4×4, not 5×5/3; their weights fit.)
+    pooling : str, optional
+        A strategy of ``cnncore.pool`` for all of its max and average poolings.
+    activation : str, optional
+        The name of an operator for all of its ReLUs.
 
     Returns
     -------
@@ -100,7 +107,7 @@ def googlenet(
     if norm not in ("response", "batch"):
         raise SettingError(f"googlenet: norm must be 'response' or 'batch', got {norm!r}")
     after_convolutions = "batch" if norm == "batch" else None
-    g = Graph()
+    g = VariedGraph(pooling, activation)
     x = g.input(channels, size=224 if aux and size is None else size)
     h = conv_norm(g, x, 64, 7, "conv_1", after_convolutions, stride=2, eps=EPS)
     h = g.max_pool(h, 3, stride=2, ceil_mode=True, name="pool_1")

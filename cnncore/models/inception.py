@@ -8,6 +8,7 @@ from ..nets.build import Graph
 from ..nets.net import Net
 from ..nets.value import Value
 from .conv_norm import conv_norm
+from .variation import VariedGraph
 
 __all__ = ["inception_module", "naive_inception_module", "small_inception"]
 
@@ -136,7 +137,14 @@ def inception_module(
     return g.concat(one, three, five, pool, name="concat")
 
 
-def small_inception(classes: int = 10, channels: int = 1, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
+def small_inception(
+    classes: int = 10,
+    channels: int = 1,
+    seed: int | None = 0,
+    dtype: DTypeLike = "float32",
+    pooling: str | None = None,
+    activation: str | None = None,
+) -> Net:
     """Four Inception modules for small images, such as 28×28 digits; any size of at least 2×2 is accepted.
 
     Normalisation is over groups of channels of one image (Wu & He 2018, arXiv:1803.08494), not over the batch: in a
@@ -156,6 +164,10 @@ def small_inception(classes: int = 10, channels: int = 1, seed: int | None = 0, 
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
+    pooling : str, optional
+        A strategy of ``cnncore.pool`` for all of its max and average poolings.
+    activation : str, optional
+        The name of an operator for all of its ReLUs.
 
     Returns
     -------
@@ -169,7 +181,7 @@ def small_inception(classes: int = 10, channels: int = 1, seed: int | None = 0, 
     >>> net
     <net input (N, 1, ?, ?) → scores: 82 nodes, 86,506 parameters, float32>
     """
-    g = Graph()
+    g = VariedGraph(pooling, activation)
     x = g.input(channels)
     h = conv_norm(g, x, 16, 5, "stem", "group")
     h = g.max_pool(h, 2, name="pool_1")

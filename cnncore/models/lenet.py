@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from numpy.typing import DTypeLike
 
-from ..nets.build import Graph
 from ..nets.net import Net
+from .variation import VariedGraph
 
 __all__ = ["lenet"]
 
 
-def lenet(classes: int = 10, channels: int = 1, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
+def lenet(
+    classes: int = 10,
+    channels: int = 1,
+    seed: int | None = 0,
+    dtype: DTypeLike = "float32",
+    pooling: str | None = None,
+    activation: str | None = None,
+) -> Net:
     """LeNet-5 for 32×32 images, in its modern form: full connections in C3, max pooling, ReLU, linear output.
 
     Parameters
@@ -23,6 +30,10 @@ def lenet(classes: int = 10, channels: int = 1, seed: int | None = 0, dtype: DTy
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
+    pooling : str, optional
+        A strategy of ``cnncore.pool`` for all of its max and average poolings.
+    activation : str, optional
+        The name of an operator for all of its ReLUs.
 
     Returns
     -------
@@ -35,7 +46,7 @@ def lenet(classes: int = 10, channels: int = 1, seed: int | None = 0, dtype: DTy
     >>> cnncore.models.lenet().summary().parameters
     61706
     """
-    g = Graph()
+    g = VariedGraph(pooling, activation)
     x = g.input(channels, size=32)
     h = g.conv(x, 6, 5, activation="relu", name="c1")
     h = g.max_pool(h, 2, name="s2")

@@ -9,6 +9,7 @@ from ..nets.build import Graph
 from ..nets.net import Net
 from ..nets.value import Value
 from .conv_norm import conv_norm
+from .variation import VariedGraph
 
 __all__ = ["mobilenet_v2"]
 
@@ -42,7 +43,13 @@ def torch_names() -> dict[str, str]:
 
 
 def mobilenet_v2(
-    classes: int = 1000, alpha: float = 1.0, channels: int = 3, seed: int | None = 0, dtype: DTypeLike = "float32"
+    classes: int = 1000,
+    alpha: float = 1.0,
+    channels: int = 3,
+    seed: int | None = 0,
+    dtype: DTypeLike = "float32",
+    pooling: str | None = None,
+    activation: str | None = None,
 ) -> Net:
     """The network of table 2 for images of any size: 17 inverted residuals, ReLU6, batch normalisation.
 
@@ -61,6 +68,10 @@ def mobilenet_v2(
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
+    pooling : str, optional
+        A strategy of ``cnncore.pool`` for all of its max and average poolings.
+    activation : str, optional
+        The name of an operator for all of its ReLUs.
 
     Returns
     -------
@@ -79,7 +90,7 @@ def mobilenet_v2(
     3504872
     """
     alpha = number(above=0)("mobilenet_v2", "alpha", alpha)
-    g = Graph()
+    g = VariedGraph(pooling, activation)
     h = conv_norm(g, g.input(channels), rounded(FIRST * alpha), 3, "first", "batch", "relu6", stride=2)
     place = 0
     for t, c, n, s in BOTTLENECKS:

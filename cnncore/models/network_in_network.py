@@ -7,11 +7,19 @@ from numpy.typing import DTypeLike
 from ..nets.build import Graph
 from ..nets.net import Net
 from ..nets.value import Value
+from .variation import VariedGraph
 
 __all__ = ["network_in_network"]
 
 
-def network_in_network(classes: int = 10, channels: int = 3, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
+def network_in_network(
+    classes: int = 10,
+    channels: int = 3,
+    seed: int | None = 0,
+    dtype: DTypeLike = "float32",
+    pooling: str | None = None,
+    activation: str | None = None,
+) -> Net:
     """The network for CIFAR of section 4.2: three mlpconv layers, dropout between them, global average pooling.
 
     An mlpconv layer slides a small multilayer perceptron over the image: a convolution and two 1×1 convolutions. The
@@ -28,6 +36,10 @@ def network_in_network(classes: int = 10, channels: int = 3, seed: int | None = 
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
+    pooling : str, optional
+        A strategy of ``cnncore.pool`` for all of its max and average poolings.
+    activation : str, optional
+        The name of an operator for all of its ReLUs.
 
     Returns
     -------
@@ -40,7 +52,7 @@ def network_in_network(classes: int = 10, channels: int = 3, seed: int | None = 
     >>> cnncore.models.network_in_network(seed=None).summary((1, 3, 32, 32)).parameters
     966986
     """
-    g = Graph()
+    g = VariedGraph(pooling, activation)
     x = g.input(channels)
     h = mlpconv(g, x, 5, 192, 160, 96, name="mlpconv_1")
     h = g.dropout(g.max_pool(h, 3, stride=2, ceil_mode=True, name="pool_1"), 0.5)

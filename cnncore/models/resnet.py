@@ -9,6 +9,7 @@ from ..nets.build import Graph
 from ..nets.net import Net
 from ..nets.value import Value
 from .conv_norm import conv_norm
+from .variation import VariedGraph
 
 __all__ = ["resnet", "resnet18", "resnet50"]
 
@@ -39,7 +40,13 @@ def torch_names(layers: int) -> dict[str, str]:
 
 
 def resnet(
-    layers: int = 50, classes: int = 1000, channels: int = 3, seed: int | None = 0, dtype: DTypeLike = "float32"
+    layers: int = 50,
+    classes: int = 1000,
+    channels: int = 3,
+    seed: int | None = 0,
+    dtype: DTypeLike = "float32",
+    pooling: str | None = None,
+    activation: str | None = None,
 ) -> Net:
     """The networks of table 1 with 18, 34, 50, 101 or 152 layers, for images of any size.
 
@@ -59,6 +66,10 @@ def resnet(
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
+    pooling : str, optional
+        A strategy of ``cnncore.pool`` for all of its max and average poolings.
+    activation : str, optional
+        The name of an operator for all of its ReLUs.
 
     Returns
     -------
@@ -80,7 +91,7 @@ def resnet(
         raise SettingError(f"resnet: layers must be one of {', '.join(map(str, LAYERS))}, got {layers!r}")
     kind, counts = LAYERS[layers]
     block = {"basic": basic_block, "bottleneck": bottleneck_block}[kind]
-    g = Graph()
+    g = VariedGraph(pooling, activation)
     h = conv_norm(g, g.input(channels), 64, 7, "conv1", "batch", stride=2)
     h = g.max_pool(h, 3, stride=2, padding=1, name="pool1")
     for stage, (count, width) in enumerate(zip(counts, CHANNELS, strict=True), 2):
@@ -115,7 +126,14 @@ def shortcut(g: Graph, x: Value, channels: int, stride: int) -> Value:
     return conv_norm(g, x, channels, 1, "project", "batch", activation=None, stride=stride)
 
 
-def resnet18(classes: int = 1000, channels: int = 3, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
+def resnet18(
+    classes: int = 1000,
+    channels: int = 3,
+    seed: int | None = 0,
+    dtype: DTypeLike = "float32",
+    pooling: str | None = None,
+    activation: str | None = None,
+) -> Net:
     """:func:`resnet` with 18 layers.
 
     Parameters
@@ -128,6 +146,10 @@ def resnet18(classes: int = 1000, channels: int = 3, seed: int | None = 0, dtype
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
+    pooling : str, optional
+        A strategy of ``cnncore.pool`` for all of its max and average poolings.
+    activation : str, optional
+        The name of an operator for all of its ReLUs.
 
     Returns
     -------
@@ -140,10 +162,17 @@ def resnet18(classes: int = 1000, channels: int = 3, seed: int | None = 0, dtype
     >>> cnncore.models.resnet18(seed=None).summary((1, 3, 224, 224)).parameters
     11689512
     """
-    return resnet(18, classes, channels, seed, dtype)
+    return resnet(18, classes, channels, seed, dtype, pooling, activation)
 
 
-def resnet50(classes: int = 1000, channels: int = 3, seed: int | None = 0, dtype: DTypeLike = "float32") -> Net:
+def resnet50(
+    classes: int = 1000,
+    channels: int = 3,
+    seed: int | None = 0,
+    dtype: DTypeLike = "float32",
+    pooling: str | None = None,
+    activation: str | None = None,
+) -> Net:
     """:func:`resnet` with 50 layers.
 
     Parameters
@@ -156,6 +185,10 @@ def resnet50(classes: int = 1000, channels: int = 3, seed: int | None = 0, dtype
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
+    pooling : str, optional
+        A strategy of ``cnncore.pool`` for all of its max and average poolings.
+    activation : str, optional
+        The name of an operator for all of its ReLUs.
 
     Returns
     -------
@@ -168,4 +201,4 @@ def resnet50(classes: int = 1000, channels: int = 3, seed: int | None = 0, dtype
     >>> cnncore.models.resnet50(seed=None).summary((1, 3, 224, 224)).parameters
     25557032
     """
-    return resnet(50, classes, channels, seed, dtype)
+    return resnet(50, classes, channels, seed, dtype, pooling, activation)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from numpy.typing import DTypeLike
 
-from ..nets.build import Graph
 from ..nets.net import Net
+from .variation import VariedGraph
 
 __all__ = ["spp_net"]
 
@@ -18,6 +18,8 @@ def spp_net(
     levels: Sequence[int] = (6, 3, 2, 1),
     seed: int | None = 0,
     dtype: DTypeLike = "float32",
+    pooling: str | None = None,
+    activation: str | None = None,
 ) -> Net:
     """The ZF-5 network of table 1 with a spatial pyramid before its three fully connected layers (section 2.3): any
     image size.
@@ -38,6 +40,10 @@ def spp_net(
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
+    pooling : str, optional
+        A strategy of ``cnncore.pool`` for all of its max and average poolings.
+    activation : str, optional
+        The name of an operator for all of its ReLUs.
 
     Returns
     -------
@@ -51,7 +57,7 @@ def spp_net(
     >>> [net.summary((1, 3, *size)).rows[-1].output for size in ((224, 224), (180, 240))]
     [(1, 10), (1, 10)]
     """
-    g = Graph()
+    g = VariedGraph(pooling, activation)
     h = g.input(channels)
     h = g.conv(h, 96, 7, stride=2, padding=1, activation="relu", name="conv1")
     h = g.local_response_norm(h, name="norm1")

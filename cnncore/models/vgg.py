@@ -5,8 +5,8 @@ from __future__ import annotations
 from numpy.typing import DTypeLike
 
 from ..errors import SettingError, unknown_name
-from ..nets.build import Graph
 from ..nets.net import Net
+from .variation import VariedGraph
 
 __all__ = ["vgg"]
 
@@ -40,6 +40,8 @@ def vgg(
     size: int = 224,
     seed: int | None = 0,
     dtype: DTypeLike = "float32",
+    pooling: str | None = None,
+    activation: str | None = None,
 ) -> Net:
     """The networks of table 1: "A", "A-LRN", "B", "C", "D" (VGG-16) or "E" (VGG-19), with their three fully connected
     layers.
@@ -61,6 +63,10 @@ def vgg(
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
+    pooling : str, optional
+        A strategy of ``cnncore.pool`` for all of its max and average poolings.
+    activation : str, optional
+        The name of an operator for all of its ReLUs.
 
     Returns
     -------
@@ -80,7 +86,7 @@ def vgg(
     """
     if configuration not in CONFIGURATIONS:
         raise SettingError(unknown_name("vgg", "configuration", configuration, CONFIGURATIONS))
-    g = Graph()
+    g = VariedGraph(pooling, activation)
     h = g.input(channels, size=size)
     for stage, kernels in enumerate(CONFIGURATIONS[configuration], 1):
         for place, kernel in enumerate(kernels, 1):

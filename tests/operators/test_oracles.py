@@ -13,7 +13,8 @@ from cnncore import CnnError
 torch = pytest.importorskip("torch")
 
 from support.torch_oracles import ORACLES, compare  # noqa: E402  imports torch
-from support.torch_windows import functional  # noqa: E402
+
+from cnncore.testing.conformance.in_torch.windows import functional  # noqa: E402
 
 # Rows that PyTorch cannot check, and what does.
 NO_ORACLE = {

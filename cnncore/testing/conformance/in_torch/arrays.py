@@ -1,8 +1,8 @@
-"""The operators on arrays, as PyTorch has them: for test_oracles.py."""
+"""The operators on arrays, as PyTorch has them."""
 
 import torch
 
-UNARY = ("reciprocal", "sqrt", "log", "erf", "floor", "ceil", "round", "sin", "cos", "tan", "asin", "acos", "atan")
+UNARY: tuple[str, ...] = ("reciprocal", "sqrt", "log", "erf", "floor", "ceil", "round", "sin", "cos", "tan", "asin", "acos", "atan")
 UNARY += ("sinh", "cosh", "asinh", "acosh", "atanh")
 
 
@@ -145,8 +145,8 @@ def function(name):
     return lambda s, x: getattr(torch, name)(x)
 
 
-ORACLES = {name: function(name) for name in UNARY}
-ORACLES |= {
+OPERATORS = {name: function(name) for name in UNARY}
+OPERATORS |= {
     "negative": lambda s, x: -x,
     "subtract": lambda s, x, z: x - z,
     "multiply": lambda s, x, z: x * z,
@@ -197,10 +197,10 @@ ORACLES |= {
     "fake_quantize": fake_quantize,
     "arange_like": lambda s, x: s["start"] + s["step"] * torch.arange(x.shape[s["axis"]], dtype=x.dtype),
 }
-ORACLES |= {
+OPERATORS |= {
     name: (lambda torch_name: lambda s, x, z: getattr(torch, torch_name)(x, z))(n) for name, n in COMPARED.items()
 }
-ORACLES |= {
+OPERATORS |= {
     name: (lambda torch_name: lambda s, x, z: getattr(torch, torch_name)(x, z))(name)
     for name in ("logical_and", "logical_or", "logical_xor")
 }

@@ -1,6 +1,6 @@
-"""Poolings that PyTorch does not have, composed of its operators: forward and automatic derivative for test_oracles.py.
+"""Poolings that PyTorch does not have, composed of its operators.
 
-``ORACLES`` holds the operator's name → a function of its settings and its arrays as tensors.
+``OPERATORS`` holds the operator's name → a function of its settings and its arrays as tensors.
 """
 
 import math
@@ -8,7 +8,7 @@ import math
 import numpy as np
 import torch
 
-from support.torch_windows import functional, outputs, per_axis, unfolded, window_settings
+from .windows import functional, outputs, per_axis, unfolded, window_settings
 
 F = torch.nn.functional
 
@@ -185,7 +185,7 @@ def detail_preserving_pool(s, x, alpha, lam, w=None):
     return (weights * cells).sum(-1) / weights.sum(-1)
 
 
-ORACLES = {
+OPERATORS = {
     "blur_pool": blur_pool,
     "max_blur_pool": max_blur_pool,
     "wavelet_pool": wavelet_pool,
