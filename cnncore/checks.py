@@ -28,6 +28,22 @@ def integer(place: str, name: str, value: Any, minimum: int | None = None, maxim
     return number
 
 
+def seed_number(place: str, name: str, value: Any, maximum: int = 2**63 - 1) -> int:
+    """A seed, from 0 to ``maximum``; a ``numpy.random.Generator`` is asked for its next one.
+
+    >>> seed_number("build", "seed", 3), seed_number("build", "seed", np.random.default_rng(0))
+    (3, 7847060524262838785)
+    """
+    if isinstance(value, np.random.Generator):
+        return int(value.integers(2**63 - 1))
+    if isinstance(value, np.random.RandomState | np.random.SeedSequence | np.random.BitGenerator):
+        raise SettingError(
+            f"{place}: {name} must be an integer or a numpy.random.Generator, got {type(value).__name__}; use "
+            "numpy.random.default_rng(…)"
+        )
+    return integer(place, name, value, 0, maximum)
+
+
 def has_length(value: Any) -> TypeGuard[Sequence[Any]]:
     """Whether ``value`` is a sequence (a numpy number of no dimensions has a __len__, but no length)."""
     return hasattr(value, "__len__") and getattr(value, "ndim", 1) != 0

@@ -3,6 +3,9 @@
 import os
 from typing import TypeAlias
 
-__all__ = ["FilePath"]
+import numpy as np
+
+__all__ = ["FilePath", "Seed"]
 
 FilePath: TypeAlias = str | os.PathLike[str]
+Seed: TypeAlias = int | np.random.Generator

@@ -38,7 +38,9 @@ def type_of(setting):
     """The type of a setting, read from its check; Any where the check does not tell."""
     check = setting.check
     kind, _, inner = getattr(check, "__qualname__", "").partition(".")
-    if check is flag:
+    if setting.name == "seed":
+        text = "int | Generator"
+    elif check is flag:
         text = "bool"
     elif kind == "choice" and inner:
         text = f"Literal[{', '.join(map(repr, inspect.getclosurevars(check).nonlocals['allowed']))}]"
@@ -116,6 +118,7 @@ def package_stub():
         "from collections.abc import Callable, Sequence",
         "from typing import Any, Literal",
         "",
+        "from numpy.random import Generator",
         "from numpy.typing import ArrayLike, NDArray",
         "",
     ]
@@ -142,6 +145,8 @@ def graph_stub():
     lines = [
         HEAD.format(source="the registry"),
         "from typing import Any, Literal, overload",
+        "",
+        "from numpy.random import Generator",
         "",
         "from .value import Value",
         "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from numpy.typing import DTypeLike
 
 from ..nets.net import Net
+from ..typing import Seed
 from .variation import VariedGraph
 
 __all__ = ["all_convolutional"]
@@ -13,7 +14,7 @@ __all__ = ["all_convolutional"]
 def all_convolutional(
     classes: int = 10,
     channels: int = 3,
-    seed: int | None = 0,
+    seed: Seed | None = 0,
     dtype: DTypeLike = "float32",
     pooling: str | None = None,
     activation: str | None = None,
@@ -30,7 +31,7 @@ def all_convolutional(
         The number of classes.
     channels : int, default 3
         The channels of the images.
-    seed : int or None, default 0
+    seed : int, numpy.random.Generator or None, default 0
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".

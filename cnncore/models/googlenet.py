@@ -8,6 +8,7 @@ from ..errors import SettingError
 from ..nets.build import Graph
 from ..nets.net import Net
 from ..nets.value import Value
+from ..typing import Seed
 from .conv_norm import conv_norm
 from .inception import inception_module
 from .variation import VariedGraph
@@ -49,7 +50,7 @@ for number in (1, 2):
 
 def googlenet(
     classes: int = 1000,
-    seed: int | None = 0,
+    seed: Seed | None = 0,
     aux: bool = False,
     dtype: DTypeLike = "float32",
     channels: int = 3,
@@ -65,7 +66,7 @@ def googlenet(
     ----------
     classes : int, default 1000
         The number of classes.
-    seed : int or None, default 0
+    seed : int, numpy.random.Generator or None, default 0
         Of the weights; None leaves them zero.
     aux : bool, default False
         True: the two auxiliary classifiers of section 5 are further outputs, for training with losses weighted 1, 0.3,

@@ -7,6 +7,7 @@ from numpy.typing import DTypeLike
 from ..nets.build import Graph
 from ..nets.net import Net
 from ..nets.value import Value
+from ..typing import Seed
 from .conv_norm import conv_norm
 from .variation import VariedGraph
 
@@ -140,7 +141,7 @@ def inception_module(
 def small_inception(
     classes: int = 10,
     channels: int = 1,
-    seed: int | None = 0,
+    seed: Seed | None = 0,
     dtype: DTypeLike = "float32",
     pooling: str | None = None,
     activation: str | None = None,
@@ -160,7 +161,7 @@ def small_inception(
         The number of classes.
     channels : int, default 1
         The channels of the images.
-    seed : int or None, default 0
+    seed : int, numpy.random.Generator or None, default 0
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".

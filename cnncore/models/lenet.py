@@ -5,6 +5,7 @@ from __future__ import annotations
 from numpy.typing import DTypeLike
 
 from ..nets.net import Net
+from ..typing import Seed
 from .variation import VariedGraph
 
 __all__ = ["lenet"]
@@ -13,7 +14,7 @@ __all__ = ["lenet"]
 def lenet(
     classes: int = 10,
     channels: int = 1,
-    seed: int | None = 0,
+    seed: Seed | None = 0,
     dtype: DTypeLike = "float32",
     pooling: str | None = None,
     activation: str | None = None,
@@ -26,7 +27,7 @@ def lenet(
         The number of classes.
     channels : int, default 1
         The channels of the images.
-    seed : int or None, default 0
+    seed : int, numpy.random.Generator or None, default 0
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".

@@ -8,6 +8,7 @@ from ..checks import number
 from ..nets.build import Graph
 from ..nets.net import Net
 from ..nets.value import Value
+from ..typing import Seed
 from .conv_norm import conv_norm
 from .variation import VariedGraph
 
@@ -46,7 +47,7 @@ def mobilenet_v2(
     classes: int = 1000,
     alpha: float = 1.0,
     channels: int = 3,
-    seed: int | None = 0,
+    seed: Seed | None = 0,
     dtype: DTypeLike = "float32",
     pooling: str | None = None,
     activation: str | None = None,
@@ -64,7 +65,7 @@ def mobilenet_v2(
         (section 6.1).
     channels : int, default 3
         The channels of the images.
-    seed : int or None, default 0
+    seed : int, numpy.random.Generator or None, default 0
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".

@@ -7,6 +7,7 @@ from numpy.typing import DTypeLike
 from ..nets.build import Graph
 from ..nets.net import Net
 from ..nets.value import Value
+from ..typing import Seed
 from .variation import VariedGraph
 
 __all__ = ["network_in_network"]
@@ -15,7 +16,7 @@ __all__ = ["network_in_network"]
 def network_in_network(
     classes: int = 10,
     channels: int = 3,
-    seed: int | None = 0,
+    seed: Seed | None = 0,
     dtype: DTypeLike = "float32",
     pooling: str | None = None,
     activation: str | None = None,
@@ -32,7 +33,7 @@ def network_in_network(
         The number of classes.
     channels : int, default 3
         The channels of the images.
-    seed : int or None, default 0
+    seed : int, numpy.random.Generator or None, default 0
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".

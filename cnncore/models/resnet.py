@@ -8,6 +8,7 @@ from ..errors import SettingError
 from ..nets.build import Graph
 from ..nets.net import Net
 from ..nets.value import Value
+from ..typing import Seed
 from .conv_norm import conv_norm
 from .variation import VariedGraph
 
@@ -43,7 +44,7 @@ def resnet(
     layers: int = 50,
     classes: int = 1000,
     channels: int = 3,
-    seed: int | None = 0,
+    seed: Seed | None = 0,
     dtype: DTypeLike = "float32",
     pooling: str | None = None,
     activation: str | None = None,
@@ -62,7 +63,7 @@ def resnet(
         The number of classes.
     channels : int, default 3
         The channels of the images.
-    seed : int or None, default 0
+    seed : int, numpy.random.Generator or None, default 0
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
@@ -129,7 +130,7 @@ def shortcut(g: Graph, x: Value, channels: int, stride: int) -> Value:
 def resnet18(
     classes: int = 1000,
     channels: int = 3,
-    seed: int | None = 0,
+    seed: Seed | None = 0,
     dtype: DTypeLike = "float32",
     pooling: str | None = None,
     activation: str | None = None,
@@ -142,7 +143,7 @@ def resnet18(
         The number of classes.
     channels : int, default 3
         The channels of the images.
-    seed : int or None, default 0
+    seed : int, numpy.random.Generator or None, default 0
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
@@ -168,7 +169,7 @@ def resnet18(
 def resnet50(
     classes: int = 1000,
     channels: int = 3,
-    seed: int | None = 0,
+    seed: Seed | None = 0,
     dtype: DTypeLike = "float32",
     pooling: str | None = None,
     activation: str | None = None,
@@ -181,7 +182,7 @@ def resnet50(
         The number of classes.
     channels : int, default 3
         The channels of the images.
-    seed : int or None, default 0
+    seed : int, numpy.random.Generator or None, default 0
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".

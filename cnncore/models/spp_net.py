@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from numpy.typing import DTypeLike
 
 from ..nets.net import Net
+from ..typing import Seed
 from .variation import VariedGraph
 
 __all__ = ["spp_net"]
@@ -16,7 +17,7 @@ def spp_net(
     classes: int = 1000,
     channels: int = 3,
     levels: Sequence[int] = (6, 3, 2, 1),
-    seed: int | None = 0,
+    seed: Seed | None = 0,
     dtype: DTypeLike = "float32",
     pooling: str | None = None,
     activation: str | None = None,
@@ -36,7 +37,7 @@ def spp_net(
         The channels of the images.
     levels : sequence of int, default (6, 3, 2, 1)
         The bins per axis of each level of the pyramid, 50 bins in all as in section 3.1.
-    seed : int or None, default 0
+    seed : int, numpy.random.Generator or None, default 0
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".

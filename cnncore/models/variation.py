@@ -88,7 +88,7 @@ def varied(variation: Variation) -> Iterator[None]:
     >>> from cnncore.models.variation import Variation, varied
     >>> with varied(Variation(downsampling="stride")):
     ...     cnncore.models.lenet().summary().parameters
-    62890
+    62896
     """
     token = _VARIATION.set(variation)
     try:

@@ -6,6 +6,7 @@ from numpy.typing import DTypeLike
 
 from ..errors import SettingError, unknown_name
 from ..nets.net import Net
+from ..typing import Seed
 from .variation import VariedGraph
 
 __all__ = ["vgg"]
@@ -38,7 +39,7 @@ def vgg(
     classes: int = 1000,
     channels: int = 3,
     size: int = 224,
-    seed: int | None = 0,
+    seed: Seed | None = 0,
     dtype: DTypeLike = "float32",
     pooling: str | None = None,
     activation: str | None = None,
@@ -59,7 +60,7 @@ def vgg(
         The channels of the images.
     size : int, default 224
         The image size, which is fixed by the fully connected layers: 224×224 in the paper; at least 32.
-    seed : int or None, default 0
+    seed : int, numpy.random.Generator or None, default 0
         Of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..errors import CnnError, ModelFileError
-from ..typing import FilePath
+from ..typing import FilePath, Seed
 from . import graph, model_file
 from .description import structure_of
 from .net import Net
@@ -23,12 +23,12 @@ class Graph(graph.Graph):
     help(g.conv) shows how each is called. ``activation`` names an operator that is applied to the result.
     """
 
-    def build(self, seed: int | None = 0, dtype: DTypeLike = "float32", tune: bool = False) -> Net:
+    def build(self, seed: Seed | None = 0, dtype: DTypeLike = "float32", tune: bool = False) -> Net:
         """The net: parameters initialised from ``seed``, each by its own name, in float32 or float64.
 
         Parameters
         ----------
-        seed : int or None, default 0
+        seed : int, numpy.random.Generator or None, default 0
             None: random parameters are left at 0, for a net whose weights are loaded afterwards or that is only
             inspected.
         dtype : dtype, default "float32"

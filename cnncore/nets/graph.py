@@ -16,7 +16,9 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TypeGuard
 
-from ..checks import FLOATS, choice, flag, integer
+import numpy as np
+
+from ..checks import FLOATS, choice, flag, integer, seed_number
 from ..errors import CnnError, GraphError, SettingError, shape_text, unknown_name, with_node_path
 from ..operators.operator import Op
 from ..operators.registry import OPS, find
@@ -336,6 +338,8 @@ class Graph(OperatorMethods):
         for name, value in settings.items():
             if name.startswith("return_") and name != "return_indices" and value:
                 raise SettingError(f"{path}: {name} requests a second result, but a node has one value; omit it")
+        if isinstance(settings.get("seed"), np.random.Generator):  # asked once: a graph is inferred many times
+            settings = settings | {"seed": seed_number(path, "seed", settings["seed"])}
         asked = settings.get("return_indices") is True
         shapes = [v.shape for v in values if v is not None]
         names = [(v.name, v.shape) for v in values if v is not None]

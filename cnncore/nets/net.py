@@ -28,6 +28,7 @@ from ..checks import (
     integer,
     mask_array,
     ordinary_array,
+    seed_number,
 )
 from ..errors import (
     ArrayChangedError,
@@ -41,7 +42,7 @@ from ..errors import (
 )
 from ..runtime import cpu
 from ..runtime.fingerprint import Fingerprints
-from ..typing import FilePath
+from ..typing import FilePath, Seed
 from . import drawing, model_file, surgery
 from .description import structure_of
 from .drawing import Table
@@ -79,7 +80,7 @@ class Net:
     ----------
     structure : Structure
         Inputs, nodes and outputs.
-    seed : int or None, default 0
+    seed : int, numpy.random.Generator or None, default 0
         Of the initial parameters and of random operators; None leaves random parameters at 0.
     dtype : dtype, default "float32"
         "float32" or "float64".
@@ -114,13 +115,13 @@ class Net:
     def __init__(
         self,
         structure: Structure,
-        seed: int | None = 0,
+        seed: Seed | None = 0,
         dtype: DTypeLike = "float32",
         arrays: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         self.graph = structure
         self.dtype = checked_dtype(dtype)
-        self.seed = 0 if seed is None else integer("build", "seed", seed, 0, 2**63 - 1)
+        self.seed = 0 if seed is None else seed_number("build", "seed", seed)
         owned = structure.owned
         if arrays is None:
             drawn_from = None if seed is None else self.seed
@@ -684,7 +685,7 @@ class Net:
         """
         return self._rebuilt(surgery.with_outputs(self.graph, *names))
 
-    def with_classes(self, classes: int, seed: int = 0, freeze: bool = False) -> Net:
+    def with_classes(self, classes: int, seed: Seed = 0, freeze: bool = False) -> Net:
         """A new net with these weights and newly initialised classifiers for ``classes`` classes, for fine-tuning.
 
         The classifier is the last ``linear`` or ``conv`` before an output, followed only by operators that keep the
@@ -694,7 +695,7 @@ class Net:
         ----------
         classes : int
             The number of classes.
-        seed : int, default 0
+        seed : int or numpy.random.Generator, default 0
             Of the new weights.
         freeze : bool, default False
             True: only the classifiers are trained. All other parameters are in ``frozen``, and batch normalisation and
@@ -717,7 +718,7 @@ class Net:
         >>> net(np.zeros((2, 1, 32, 32), np.float32)).shape, sorted(net.parameters.keys() - net.frozen)
         ((2, 3), ['output.b', 'output.w'])
         """
-        seed = integer("with_classes", "seed", seed, 0, 2**63 - 1)
+        seed = seed_number("with_classes", "seed", seed)
         operation = surgery.with_classes(self.graph, classes, freeze)
         made = self._rebuilt(operation, seed)
         made.metadata.pop("classes", None)

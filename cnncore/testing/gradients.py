@@ -11,9 +11,11 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import seed_number
 from ..errors import DtypeError, GradientError, KinkError, KinkWarning, SettingError
 from ..operators.operator import Op
 from ..operators.pooling.implementation import Grid
+from ..typing import Seed
 from .numerical import STEPS, Curve, Derivatives, differentiate, one_sided
 
 __all__ = ["GradientError", "KinkError", "KinkWarning", "check_gradient"]
@@ -39,7 +41,7 @@ def check_gradient(
     *arrays: ArrayLike | None,
     step: float | None = None,
     tolerance: float = 1e-8,
-    seed: int = 0,
+    seed: Seed = 0,
     method: str = "auto",
     **settings: Any,
 ) -> float:
@@ -58,7 +60,7 @@ def check_gradient(
     tolerance : float, default 1e-8
         Largest error allowed, relative to the largest element of the argument's Jacobian. It is never widened: a numerical
         derivative counts only if its own error estimate is at most a tenth of the tolerance.
-    seed : int, default 0
+    seed : int or numpy.random.Generator, default 0
         Of the random directions. A ``function`` with a setting of this name receives it too.
     method : "auto", "jacobian" or "projection"
         "jacobian": every ∂y[i]/∂x[j], and one random dy for the sum over outputs. "projection": with random dy and v,
@@ -102,6 +104,7 @@ def check_gradient(
     Traceback (most recent call last):
     GradientError: square: gradient of x is wrong at x[0, 0, 0] …
     """
+    seed = seed_number("check_gradient", "seed", seed)
     if method not in ("auto", "jacobian", "projection"):
         raise SettingError(f"check_gradient: method must be 'auto', 'jacobian' or 'projection', got {method!r}")
     if not 0 < tolerance < 1:

@@ -9,10 +9,12 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import seed_number
 from ..errors import CnnError, GradientError, SettingError, ShapeError, unknown_name
 from ..operators.operator import Op
 from ..operators.schema import Case
 from ..runtime import cpu
+from ..typing import Seed
 from .gradients import _first, _operator_subject, _small, check_gradient
 
 # Largest errors allowed, relative to the largest value of the result compared.
@@ -87,7 +89,7 @@ class Report:
 
 
 def check_adjoint(
-    op: Op, *arrays: ArrayLike | None, seed: int = 0, limit: float = ADJOINT_LIMIT, **settings: Any
+    op: Op, *arrays: ArrayLike | None, seed: Seed = 0, limit: float = ADJOINT_LIMIT, **settings: Any
 ) -> float:
     """Check an operator's backward by the adjoint identity, in every array argument in which y is linear.
 
@@ -100,7 +102,7 @@ def check_adjoint(
         An operator of the registry.
     *arrays : float64 arrays
         Its arrays; integer arrays and None are passed on.
-    seed : int, default 0
+    seed : int or numpy.random.Generator, default 0
         Of u and g. An operator with a setting of this name receives it too.
     limit : float, default 1e-12
         The largest error allowed.
@@ -126,6 +128,7 @@ def check_adjoint(
     >>> cnncore.testing.check_adjoint(cnncore.conv, x, w) < 1e-12
     True
     """
+    seed = seed_number("check_adjoint", "seed", seed)
     subject = _operator_subject(op, arrays, settings, seed)
     rng = np.random.default_rng(seed)
     y, backward = subject.with_backward()
@@ -153,7 +156,7 @@ def check_adjoint(
     return largest
 
 
-def check_operator(operator: str | Op, seed: int = 0) -> list[Row]:
+def check_operator(operator: str | Op, seed: Seed = 0) -> list[Row]:
     """Check every case of an operator in every rank; return one :class:`Row` for each.
 
     Gradient against the numerical derivative; adjoint identity where y is linear; float32 against float64, forward and
@@ -163,7 +166,7 @@ def check_operator(operator: str | Op, seed: int = 0) -> list[Row]:
     ----------
     operator : str or Op
         The operator or its name.
-    seed : int, default 0
+    seed : int or numpy.random.Generator, default 0
         Of the arrays and directions.
 
     Returns
@@ -182,7 +185,7 @@ def check_operator(operator: str | Op, seed: int = 0) -> list[Row]:
     >>> {row.verdict for row in cnncore.testing.check_operator("relu")}
     {'ok'}
     """
-    op = _operator(operator)
+    op, seed = _operator(operator), seed_number("check_operator", "seed", seed)
     return [_check_case(op, case, name, rank, seed) for case, name in named_cases(op) for rank in case.ranks]
 
 
@@ -191,7 +194,7 @@ def check_operators(
     *,
     progress: Callable[[int, int, Row], object] | None = None,
     stream: TextIO | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Report:
     """Run :func:`check_operator` over ``names`` (operators or their names; default all); return a :class:`Report`.
 
@@ -203,7 +206,7 @@ def check_operators(
         ``progress(done, total, row)``, called after every row.
     stream : text file, optional
         Receives the table line by line.
-    seed : int, default 0
+    seed : int or numpy.random.Generator, default 0
         Of the arrays and directions.
 
     Returns
@@ -218,6 +221,7 @@ def check_operators(
     """
     from ..operators.registry import GRIDS, OPS
 
+    seed = seed_number("check_operators", "seed", seed)
     operators = list(OPS.values())
     if names is not None:
         operators = []

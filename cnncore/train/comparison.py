@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import integer, number
+from ..checks import integer, number, seed_number
 from ..errors import SettingError
 from ..models.variation import Variation, varied
 from ..nets.drawing import COLORS, FONT, INK, MUTED
 from ..nets.net import Net
+from ..typing import Seed
 from .data import Dataset
 from .job import DISTORTIONS, LEARNING_RATES, WEIGHT_DECAY, Job, Options, network
 from .loop import Callback, Trainer
@@ -220,7 +221,7 @@ def compare(
     activation: Sequence[str] | str = (),
     downsampling: Sequence[str] | str = (),
     head: Sequence[str] | str = (),
-    seeds: int | Sequence[int] = 3,
+    seeds: int | Sequence[Seed] = 3,
     epochs: int = 8,
     batch_size: int = 64,
     learning_rate: float | None = None,
@@ -247,7 +248,7 @@ def compare(
         "pool", "stride".
     head : str or sequence of str, optional
         "pooled", "dense".
-    seeds : int or sequence of int, default 3
+    seeds : int or sequence of int or numpy.random.Generator, default 3
         How many trainings of each network, or their seeds.
     epochs : int, default 8
         Of each training, with Adam and a one-cycle schedule.
@@ -296,7 +297,10 @@ def compare(
             f"compare: give several values of exactly one of {', '.join(given)}, such as pooling=['max', 'avg']; got several "
             f"of {' and '.join(several) or 'none'}"
         )
-    numbers = tuple(range(integer("compare", "seeds", seeds, 1, 1000))) if isinstance(seeds, int) else tuple(seeds)
+    if isinstance(seeds, int):
+        numbers = tuple(range(integer("compare", "seeds", seeds, 1, 1000)))
+    else:
+        numbers = tuple(seed_number("compare", "seeds", seed) for seed in seeds)
     training = _Training(network, data, epochs, batch_size, learning_rate, augment, images)
     common = {name: values[0] for name, values in given.items() if len(values) == 1}
     choices = given[several[0]]

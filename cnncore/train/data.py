@@ -22,10 +22,10 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_unmasked, integer, per_axis
+from ..checks import check_unmasked, integer, per_axis, seed_number
 from ..errors import DataError, DtypeError, SettingError, ShapeError, printable
 from ..io.npz import check_total
-from ..typing import FilePath
+from ..typing import FilePath, Seed
 from ..vision.images import resize, to_channels
 from ..vision.preprocessing import normalise
 from .augment import LARGEST_SEED, ORDER_OF_BATCHES, SPLIT, Augment, batch_plan, part_of_batch, uniform
@@ -213,14 +213,14 @@ class Dataset:
             return self.size
         return tuple(int(extent) for extent in np.median([image.shape[:2] for image in self.images], axis=0))
 
-    def split(self, fraction: float = 0.2, seed: int = 0) -> tuple[Self, Self]:
+    def split(self, fraction: float = 0.2, seed: Seed = 0) -> tuple[Self, Self]:
         """Split every class in the same proportion.
 
         Parameters
         ----------
         fraction : float, optional
             The fraction of each class that is held out, rounded; both parts get at least one image of each class.
-        seed : int, optional
+        seed : int or numpy.random.Generator, optional
             Determines which images; the same seed gives the same split.
 
         Returns
@@ -244,7 +244,7 @@ class Dataset:
                 f"{self.name}: {counts.min()} of the images are of class {scarce!r}; a split needs at least 2 of each "
                 "class, one to train and one to hold out"
             )
-        shuffled = _shuffled(seed, 0, len(self), SPLIT)
+        shuffled = _shuffled(seed_number("split", "seed", seed), 0, len(self), SPLIT)
         by_class = shuffled[np.argsort(self.labels[shuffled], kind="stable")]
         held_out = np.zeros(len(self), bool)
         for first, count in zip((np.cumsum(counts) - counts).tolist(), counts.tolist(), strict=True):
@@ -496,7 +496,7 @@ def decode_digits(content: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
     return images, labels.astype(np.int64)
 
 
-def digits_split(seed: int = 0) -> tuple[Dataset, Dataset]:
+def digits_split(seed: Seed = 0) -> tuple[Dataset, Dataset]:
     """The embedded digits as (4,000 for training, 1,000 held out: 100 of each class).
 
     The held-out digits are always the same: every fifth of each class. Results on them are comparable whatever the
@@ -504,7 +504,7 @@ def digits_split(seed: int = 0) -> tuple[Dataset, Dataset]:
 
     Parameters
     ----------
-    seed : int, optional
+    seed : int or numpy.random.Generator, optional
         Orders the training part only (``Dataset.batches`` shuffles anyway).
 
     Returns
@@ -522,7 +522,7 @@ def digits_split(seed: int = 0) -> tuple[Dataset, Dataset]:
     images, labels = digits()
     everything = Dataset(images, labels, tuple("0123456789"), "digits")
     train, held_out = _train_and_held_out(everything, np.arange(len(labels)) % 5 == 4)
-    return train.subset(_shuffled(seed, 0, len(train), SPLIT)), held_out
+    return train.subset(_shuffled(seed_number("digits_split", "seed", seed), 0, len(train), SPLIT)), held_out
 
 
 # ── Any data set ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -22,13 +22,13 @@ from typing import Any, Self
 import numpy as np
 
 from .. import __version__, models
-from ..checks import integer, number, per_axis
+from ..checks import integer, number, per_axis, seed_number
 from ..errors import DataError, ModelFileError, SettingError, ShapeError, unknown_name
 from ..nets.net import Net
-from ..typing import FilePath
+from ..typing import FilePath, Seed
 from ..vision import images
 from . import checkpoint
-from .augment import LARGEST_SEED, Augment, on_canvas
+from .augment import Augment, on_canvas
 from .communication import Communicator
 from .data import Dataset, digits, digits_split, load
 from .data_files import NPZ_KEYS, find_idx_pair
@@ -63,7 +63,7 @@ class Options:
         "sgd" with momentum 0.9.
     learning_rate : float, optional
         The maximum of the one-cycle schedule; None: a default for the optimizer.
-    seed : int, optional
+    seed : int or numpy.random.Generator, optional
     size : (int, int), optional
         Resize all images to this; None: their own size, or the median where they have several.
     augment : bool, optional
@@ -95,7 +95,7 @@ class Options:
     def __post_init__(self) -> None:
         self.epochs = integer("train", "epochs", self.epochs, 1, 100_000)
         self.batch_size = integer("train", "batch size", self.batch_size, 1, 1 << 20)
-        self.seed = integer("train", "seed", self.seed, 0, LARGEST_SEED)
+        self.seed = seed_number("train", "seed", self.seed)
         if self.optimizer not in OPTIMIZERS:
             raise SettingError(unknown_name("train", "optimizer", self.optimizer, OPTIMIZERS))
         if self.learning_rate is None:
@@ -461,7 +461,7 @@ def with_channels(dataset: Dataset, channels: int | None) -> Dataset:
     return dataclasses.replace(dataset, images=converted, mean=None, std=None)
 
 
-def network(name: str, classes: int | None = None, channels: int | None = None, seed: int = 0) -> Net:
+def network(name: str, classes: int | None = None, channels: int | None = None, seed: Seed = 0) -> Net:
     """The network of that name in cnncore.models.NETWORKS, with these classes and channels where they can be chosen and
     are not None.
 
@@ -469,7 +469,7 @@ def network(name: str, classes: int | None = None, channels: int | None = None, 
     ----------
     name : str
     classes, channels : int, optional
-    seed : int, optional
+    seed : int or numpy.random.Generator, optional
         Of the initial weights.
 
     Returns

@@ -19,11 +19,11 @@ from typing import Any, Protocol, TypeAlias, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_unmasked, integer, number
+from ..checks import check_unmasked, integer, number, seed_number
 from ..errors import DataError, SettingError, unknown_name
 from ..nets.net import Net
 from ..operators.registry import OPS
-from ..typing import FilePath
+from ..typing import FilePath, Seed
 from . import checkpoint
 from .augment import ORDER_OF_BATCHES, Augment, batch_plan, part_of_batch, uniform
 from .communication import Communication, Communicator
@@ -540,7 +540,7 @@ class Trainer:
         validation: Data | tuple[ArrayLike, ArrayLike] | None = None,
         schedule: str | Schedule = "constant",
         augment: Augment | Callable[..., NDArray[Any]] | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
         callbacks: Iterable[Callback] = (),
         first_epoch: int = 0,
     ) -> list[Epoch]:
@@ -564,7 +564,7 @@ class Trainer:
             A name in cnncore.train.schedules, or a function of the completed fraction of training.
         augment : Augment or callable, optional
             For arrays also any function (images, seed, epoch, numbers of the images) → images.
-        seed : int, optional
+        seed : int or numpy.random.Generator, optional
             Determines the order of the images and their augmentation.
         callbacks : iterable of Callback, optional
         first_epoch : int, optional
@@ -585,6 +585,7 @@ class Trainer:
         epochs = integer("fit", "epochs", epochs, 1)
         batch_size = integer("fit", "batch_size", batch_size, 1)
         first_epoch = integer("fit", "first_epoch", first_epoch, 0)
+        seed = seed_number("fit", "seed", seed)
         source = batch_source(data, labels)
         held_out = (
             None

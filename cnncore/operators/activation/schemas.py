@@ -1,6 +1,6 @@
 """Schemas of the activations."""
 
-from ...checks import choice, flag, number, whole
+from ...checks import choice, flag, number, seed_number, whole
 from ...errors import SettingError
 from ..operator import Op
 from ..schema import REQUIRED, Array, Case, Layer, Parameter, Setting
@@ -1013,7 +1013,12 @@ SCHEMAS = (
             Setting("lower", 1 / 8, "lower bound of the slopes", number()),
             Setting("upper", 1 / 3, "upper bound of the slopes", number()),
             Setting("training", False, "draw the slopes (True) or use their mean (False)", flag),
-            Setting("seed", 0, "seed of the random slopes", whole(0, 2**64 - 1)),
+            Setting(
+                "seed",
+                0,
+                "seed of the random slopes",
+                lambda place, name, value: seed_number(place, name, value, 2**64 - 1),
+            ),
             Setting("return_state", False, "also return the slopes", flag),
         ),
         shape=ANY,

@@ -1,6 +1,6 @@
 """Schemas of dropout."""
 
-from ...checks import flag, number, whole
+from ...checks import flag, number, seed_number
 from ..operator import Op
 from ..schema import ANY_SHAPE, Array, Case, Setting, X
 from .implementation import Dropping, alpha_dropout_numbers, dropout_numbers
@@ -8,7 +8,9 @@ from .implementation import Dropping, alpha_dropout_numbers, dropout_numbers
 DROP_SETTINGS = (
     Setting("p", 0.5, "probability of dropping a value", number(0, 1)),
     Setting("training", True, "drop values (True), or return x (False)", flag),
-    Setting("seed", 0, "seed of the random mask", whole(0, 2**64 - 1)),
+    Setting(
+        "seed", 0, "seed of the random mask", lambda place, name, value: seed_number(place, name, value, 2**64 - 1)
+    ),
     Setting("return_state", False, "also return the mask, which is True for values that are kept", flag),
 )
 STATE = Array("state", "mask of an earlier call, to be used again; drawn from seed by default", True, False, "mask")

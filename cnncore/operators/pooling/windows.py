@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...checks import choice, flag, has_length, integer, number, per_axis, whole
+from ...checks import choice, flag, has_length, integer, number, per_axis, seed_number
 from ...errors import DataError, SettingError, ShapeError
 from ...runtime import random
 from .. import geometry
@@ -57,9 +57,7 @@ OUTPUT_SIZE = Setting(
     "output_size", REQUIRED, "spatial extents of y: an integer, or one per axis; None keeps that of x"
 )
 KEEPDIMS = Setting("keepdims", False, "keep the spatial axes, with extent 1", flag)
-SEED = Setting(
-    "seed", 0, "seed of the random numbers, which depend on it and on the position in y only", whole(0, 2**63 - 1)
-)
+SEED = Setting("seed", 0, "seed of the random numbers, which depend on it and on the position in y only", seed_number)
 TRAINING = Setting(
     "training", False, "draw at random (True), or use the deterministic form for inference (False)", flag
 )

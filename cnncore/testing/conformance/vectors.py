@@ -250,7 +250,7 @@ def write_vectors(
     >>> from cnncore.testing import conformance
     >>> written = conformance.write_vectors("vectors", ["relu"])
     >>> written["vectors"], sorted(path.name for path in __import__("pathlib").Path("vectors").iterdir())
-    (10, ['relu.npz', 'schema.json', 'vectors.json'])
+    (4, ['relu.npz', 'schema.json', 'vectors.json'])
     """
     folder = pathlib.Path(output)
     folder.mkdir(parents=True, exist_ok=True)

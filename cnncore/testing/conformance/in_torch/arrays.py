@@ -2,8 +2,26 @@
 
 import torch
 
-UNARY: tuple[str, ...] = ("reciprocal", "sqrt", "log", "erf", "floor", "ceil", "round", "sin", "cos", "tan", "asin", "acos", "atan")
-UNARY += ("sinh", "cosh", "asinh", "acosh", "atanh")
+UNARY = [
+    "reciprocal",
+    "sqrt",
+    "log",
+    "erf",
+    "floor",
+    "ceil",
+    "round",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "asinh",
+    "acosh",
+    "atanh",
+]
 
 
 def axes_of(s, x):
