@@ -46,9 +46,9 @@ class Compared:
     parameters, multiply_adds : int
         Of the network, and of one image.
     seconds : float
-        Of one training, the mean over the seeds.
+        Processor time of one training, the mean over the seeds.
     milliseconds : float
-        To classify one of the images held out, the mean over the seeds.
+        Processor time to classify one of the images held out, the mean over the seeds.
     accuracies : tuple of float
         On the images held out, one for each seed.
     images : int
@@ -306,35 +306,26 @@ def compare(
     choices = given[several[0]]
     variations = [Variation(**common, **{several[0]: value}, size=training.size) for value in choices]
     nets = [training.net(variation, numbers[0]) for variation in variations]  # whatever cannot be built is said before
-    rows, done = [], 0
-    for value, variation, net in zip(choices, variations, nets, strict=True):
-        accuracies, seconds, milliseconds = [], [], []
-        for seed in numbers:
-            step = (
-                None
-                if progress is None
-                else (lambda e, v=value, n=done: progress(v, n, len(choices) * len(numbers), e))
-            )
-            accuracy, took, each = training.run(variation, seed, step)
-            done += 1
-            accuracies.append(accuracy)
-            seconds.append(took)
-            milliseconds.append(each)
-        table = net.summary((1, training.train.channels, *training.size))
-        mean = (float(np.mean(seconds)), float(np.mean(milliseconds)))
-        rows.append(
-            Compared(value, table.parameters, table.multiply_adds, *mean, tuple(accuracies), len(training.held_out))
+    rows = [
+        training.compared(
+            value, variation, net, numbers, None if progress is None else _told(progress, value, i, choices, numbers)
         )
+        for i, (value, variation, net) in enumerate(zip(choices, variations, nets, strict=True))
+    ]
     name = network if isinstance(network, str) else getattr(network, "__name__", "network")
-    return Comparison(
-        several[0],
-        tuple(rows),
-        name,
-        training.train.name.removesuffix(", training part"),
-        epochs,
-        len(training.train),
-        numbers,
-    )
+    source = training.train.name.removesuffix(", training part")
+    return Comparison(several[0], tuple(rows), name, source, epochs, len(training.train), numbers)
+
+
+def _told(
+    progress: Callable[[str, int, int, int], object],
+    value: str,
+    place: int,
+    choices: Sequence[str],
+    seeds: Sequence[int],
+) -> Callable[[int, int], object]:
+    """``progress`` for one of the networks: a function of which of its trainings, and the epoch."""
+    return lambda number, epoch: progress(value, place * len(seeds) + number, len(choices) * len(seeds), epoch)
 
 
 class _Training:
@@ -375,13 +366,31 @@ class _Training:
             settings = {"classes": len(self.train.class_names), "channels": self.train.channels, "seed": seed}
             return network(self.make, **settings) if isinstance(self.make, str) else self.make(**settings)
 
+    def compared(
+        self,
+        name: str,
+        variation: Variation,
+        net: Net,
+        seeds: Sequence[int],
+        progress: Callable[[int, int], object] | None,
+    ) -> Compared:
+        """A network trained once for each seed."""
+        found = []
+        for place, seed in enumerate(seeds):
+            step = None if progress is None else (lambda epoch, n=place: progress(n, epoch))
+            found.append(self.run(variation, seed, step))
+        accuracies, seconds, milliseconds = zip(*found, strict=True)
+        table = net.summary((1, self.train.channels, *self.size))
+        means = float(np.mean(seconds)), float(np.mean(milliseconds))
+        return Compared(name, table.parameters, table.multiply_adds, *means, accuracies, len(self.held_out))
+
     def run(
         self, variation: Variation, seed: int, progress: Callable[[int], object] | None
     ) -> tuple[float, float, float]:
-        """(accuracy, seconds of training, milliseconds per image) of one training."""
+        """(accuracy, processor seconds of training, processor milliseconds per image) of one training."""
         net = self.net(variation, seed)
         trainer = Trainer(net, optimizer("adam", self.rate, weight_decay=WEIGHT_DECAY))
-        began = time.perf_counter()
+        began = time.process_time()
         trainer.fit(
             self.train,
             epochs=self.options.epochs,
@@ -391,10 +400,10 @@ class _Training:
             seed=seed,
             callbacks=[_Epochs(progress)],
         )
-        trained = time.perf_counter()
+        trained = time.process_time()
         tested = trainer.evaluate(self.held_out)
         assert tested.accuracy is not None
-        each = 1e3 * (time.perf_counter() - trained) / len(self.held_out)
+        each = 1e3 * (time.process_time() - trained) / len(self.held_out)
         return float(tested.accuracy), trained - began, each
 
 

@@ -165,15 +165,18 @@ def vectors(operators: Iterable[str] | None = None, dtypes: Iterable[str] = DTYP
     for name in OPS if operators is None else tuple(operators):
         if name not in OPS:
             raise SettingError(unknown_name("vectors", "operator", name, OPS, "`cnncore ops` lists all."))
-        op = OPS[name]
-        for number, (case, case_name) in enumerate(named_cases(op)):
-            for rank in case.ranks:
-                if rank <= 2 or min(case.ranks) > 2 or (number == 0 and op.family in SPATIAL):
-                    # Files of a few megabytes: batches where they are small, single images elsewhere.
-                    alone = rank == 3 or (rank == 2 and number > 0)
-                    arrays, settings = _repeatable(op, case.but(batch=1) if alone else case, rank)
-                    for dtype in dtypes:
-                        yield _computed(op, case_name, rank, dtype, arrays, settings)
+        for case_name, rank, arrays, settings in _calls(OPS[name]):
+            for dtype in dtypes:
+                yield _computed(OPS[name], case_name, rank, dtype, arrays, settings)
+
+
+def _calls(op: Op) -> Iterator[tuple[str, int, list[Any], dict[str, Any]]]:
+    """(case, rank, arrays, settings) of the calls of an operator: batches where they are small, single images elsewhere."""
+    for number, (case, name) in enumerate(named_cases(op)):
+        for rank in case.ranks:
+            if rank <= 2 or min(case.ranks) > 2 or (number == 0 and op.family in SPATIAL):
+                alone = rank == 3 or (rank == 2 and number > 0)  # keeps the files small
+                yield name, rank, *_repeatable(op, case.but(batch=1) if alone else case, rank)
 
 
 def _repeatable(op: Op, case: Case, rank: int) -> tuple[list[Any], dict[str, Any]]:
