@@ -271,7 +271,7 @@ def compare(
     Raises
     ------
     SettingError
-        A name is unknown, a setting is out of its range, or not exactly one thing is varied.
+        A name is unknown, a setting is out of range, or not exactly one thing is varied.
     DataError
         The data cannot be read.
 

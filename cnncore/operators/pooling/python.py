@@ -118,7 +118,7 @@ class PythonPooling(Pooling):
         output, described = super().infer(op, shapes, dtype, settings)
         return output, described._replace(plain=None)  # that is the way of compiled strategies alone
 
-    def _run_parts(self, call, parts, x, values, positions, learned, state):
+    def _run_parts(self, call, parts, x, values, positions, learned, state, first_image):
         functions, channels = self.strategy.reference, x.shape[1]
         ran = []
         for part in parts:
