@@ -13,7 +13,7 @@ COMMANDS = {
     lint: "check (or repair, with --fix) the style of Python, Cython, C and workflows",
     typecheck: "check the type hints, and the stubs against what is imported",
     generate: "regenerate what is derived from the operators' schemas: stubs, docs, pictures",
-    docs: "the same, and run every example in the documentation",
+    docs: "the same, run every example in the documentation, and build the site",
     coverage: "lines of Python and Cython that the tests run",
     bench: "time operators and networks",
     wheel: "build source archive and wheel, and inspect them",

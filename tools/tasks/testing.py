@@ -147,6 +147,11 @@ def fuzz(options, rest):
 
 
 def docs(options, rest):
-    """Write the generated documentation and run every example of README, docs/ and the docstrings."""
+    """Write the generated documentation, run every example of it, and build the site into build/site.
+
+    The examples are those of README, docs/ and the docstrings. The site opens from disk, at build/site/index.html;
+    a warning of Sphinx, such as a link that leads nowhere, is an error.
+    """
     run(PYTHON, "tools/generate.py")
     run(PYTHON, "-m", "pytest", "tests/test_docs.py", *rest)
+    run(PYTHON, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", "build/site")
