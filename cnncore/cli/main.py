@@ -16,6 +16,7 @@ from ..errors import CnnError, unknown_name
 from .compare import add_compare
 from .conformance import add_conform, add_vectors
 from .explain import add_explain
+from .extract import add_extract
 from .grade import add_grade
 from .nets import add_export, add_profile, add_summary, add_tune
 from .operators import add_bench, add_check, add_info, add_ops
@@ -82,6 +83,7 @@ def parser():
         add_predict,
         add_explain,
         add_grade,
+        add_extract,
         add_check,
         add_ops,
         add_summary,
