@@ -18,6 +18,8 @@ from .conformance import add_conform, add_vectors
 from .explain import add_explain
 from .extract import add_extract
 from .grade import add_grade
+from .evaluate import add_evaluate
+from .explain import add_explain
 from .nets import add_export, add_profile, add_summary, add_tune
 from .operators import add_bench, add_check, add_info, add_ops
 from .options import count
@@ -81,6 +83,7 @@ def parser():
     for add in (  # in the order of --help
         add_train,
         add_predict,
+        add_evaluate,
         add_explain,
         add_grade,
         add_extract,

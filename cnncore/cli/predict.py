@@ -6,7 +6,7 @@ import sys
 
 from ..errors import DataError, SettingError
 from .nets import ANY_MODEL, opened, preprocessing_options
-from .options import size
+from .options import several, size
 from .progress import ProgressLine
 
 
@@ -26,24 +26,16 @@ def predict(options):
     files = image_files(options.image)
     maps = map_paths(options.cam, files)
     answers, failed, odd = [], 0, []
-    with ProgressLine(sys.stderr, None if len(files) > 1 and sys.stdout.isatty() is False else False) as line:
-        for number, file in enumerate(files):
+    shown = None if len(files) > 1 and sys.stdout.isatty() is False else False
+    settings = {"invert": options.invert, "size": options.size, "own_size": options.own_size}
+    with ProgressLine(sys.stderr, shown) as line:
+        read = classifier.classify_all(files, batch_size=options.batch, **settings)
+        for number, (file, prediction) in enumerate(zip(files, read, strict=True)):
             line.show(f"{number} of {len(files)}")
             entry = {"file": str(file)}
+            answers.append(entry)
             try:
-                prediction = classifier.classify(
-                    file, invert=options.invert, size=options.size, own_size=options.own_size
-                )
-                entry["size"], entry["read_at"] = list(prediction.size), list(prediction.read_at)
-                entry["familiar"] = classifier.familiar_size(prediction.size) == prediction.size
-                entry["class"], entry["probability"] = prediction.answer, prediction.probability
-                top = prediction.top(options.top)
-                entry["top"] = [{"class": name, "probability": p} for name, p in top]
-                if maps:
-                    from ..vision.explain import write_map
-
-                    write_map(maps[file], prediction, classifier.activation_map(prediction))
-                    entry["cam"] = str(maps[file])
+                answer(entry, prediction, classifier, options.top, maps.get(file))
             except (DataError, OSError) as error:
                 if options.debug:
                     raise
@@ -51,19 +43,33 @@ def predict(options):
                 entry["error"] = str(error)
                 line.clear()
                 print(f"cnncore: error: {error}", file=sys.stderr)
-            else:
-                if not entry["familiar"]:
-                    odd.append(prediction)
-                if not options.json:
-                    named = ", ".join(f"{name} {p:.1%}" for name, p in top)
-                    place = f"  {entry['cam']}" if maps else ""
-                    print(f"{file}  {prediction.size[0]}×{prediction.size[1]}  {named}{place}", flush=True)
-            answers.append(entry)
+                continue
+            odd += [] if entry["familiar"] else [prediction]
+            if not options.json:
+                named = ", ".join(f"{name} {p:.1%}" for name, p in prediction.top(options.top))
+                place = f"  {entry['cam']}" if maps else ""
+                print(f"{file}  {prediction.size[0]}×{prediction.size[1]}  {named}{place}", flush=True)
     if odd:
         print(f"cnncore: note: {size_note(odd, classifier)}", file=sys.stderr)
     if options.json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))
     return 2 if failed else 0
+
+
+def answer(entry, prediction, classifier, count, map_file):
+    """Add a prediction to ``entry``, and write its class activation map to ``map_file``; raise an image's error."""
+    if isinstance(prediction, DataError):
+        raise prediction
+    entry["size"], entry["read_at"] = list(prediction.size), list(prediction.read_at)
+    framed = prediction.size != prediction.read_at and classifier.preprocessing.frames
+    entry["familiar"] = framed or classifier.familiar_size(prediction.size) == prediction.size
+    entry["class"], entry["probability"] = prediction.answer, prediction.probability
+    entry["top"] = [{"class": name, "probability": p} for name, p in prediction.top(count)]
+    if map_file is not None:
+        from ..vision.explain import write_map
+
+        write_map(map_file, prediction, classifier.activation_map(prediction))
+        entry["cam"] = str(map_file)
 
 
 PREDICT_HELP = """\
@@ -92,6 +98,7 @@ def add_predict(commands):
     sub.add_argument(
         "--json", action="store_true", help="print JSON: file, size, read_at, familiar, class, probability, top"
     )
+    sub.add_argument("--batch", type=several, default=32, metavar="N", help="images per batch (default: 32)")
     sub.add_argument(
         "--cam",
         metavar="FILE",

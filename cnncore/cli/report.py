@@ -109,12 +109,17 @@ def report(job, tested, seconds, by_size=(), explained=None):
     )
     name = job.train.name.removesuffix(", training part")
     title = f"{name}, {job.options.network}: {tested.accuracy:.2%}"
+    return document(title, [section(found) for section in sections])
+
+
+def document(title, sections):
+    """A whole HTML document; empty sections are left out."""
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8" />\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1" />\n'
         f'<meta name="color-scheme" content="light dark" />\n'
         f"<title>{escape(title)}</title>\n<style>{style()}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(filter(None, (section(found) for section in sections)))
+        + "\n".join(filter(None, sections))
         + "\n</main>\n</body>\n</html>\n"
     )
 
@@ -498,7 +503,11 @@ def looks(found):
 
 def confusion(found):
     """Which classes are confused with which."""
-    table, classes = found.tested.confusion, found.classes
+    return confusions(found.tested.confusion, found.classes)
+
+
+def confusions(table, classes):
+    """The confusion matrix, or of many classes the most frequent confusions."""
     if len(classes) > MOST_CLASSES:
         off = table - np.diag(np.diag(table))
         pairs = sorted(zip(*np.nonzero(off), strict=True), key=lambda place: -off[place])[:30]
@@ -529,16 +538,21 @@ def confusion(found):
 
 def mistakes(found):
     """Misclassified images, the most confident first."""
-    tested, classes = found.tested, found.classes
-    answers = tested.probabilities.argmax(axis=1)
-    wrong = np.flatnonzero(answers != tested.labels)
+    images, tested = found.job.held_out.images, found.tested
+    return gallery(tested.probabilities, tested.labels, found.classes, lambda i: images[i], found.activation_map)
+
+
+def gallery(all_probabilities, labels, classes, pixels_of, map_of):
+    """Misclassified images; ``pixels_of`` gives the image of a number, ``map_of`` the map of an image and a class, or None."""
+    answers = all_probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(answers != labels)
     if not len(wrong):
-        return section("Misclassified images", "None: every held-out image is classified correctly.")
-    wrong = wrong[np.argsort(-tested.probabilities[wrong, answers[wrong]], kind="stable")]
+        return section("Misclassified images", "None: every image is classified correctly.")
+    wrong = wrong[np.argsort(-all_probabilities[wrong, answers[wrong]], kind="stable")]
     cards = []
     for i in wrong[:MOST_MISTAKES]:
-        probabilities = tested.probabilities[i]
-        true = int(tested.labels[i])
+        probabilities = all_probabilities[i]
+        true = int(labels[i])
         shown = list(np.argsort(-probabilities, kind="stable")[:3])
         if true not in shown:
             shown[-1] = true
@@ -547,8 +561,8 @@ def mistakes(found):
             f"<i style='width:{max(1.0, 100 * float(probabilities[k])):.1f}%'></i><b>{percent(float(probabilities[k]))}</b></div>"
             for k in shown
         )
-        pixels = found.job.held_out.images[i]
-        over = found.activation_map(pixels, answers[i])
+        pixels = pixels_of(i)
+        over = map_of(pixels, answers[i])
         second = "" if over is None else picture(over, 84, f"evidence for {classes[answers[i]]}")
         cards.append(
             f"<figure class='mistake'><div>{picture(pixels, 84, f'a {classes[true]}')}{second}</div>"

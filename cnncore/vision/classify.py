@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import integer
 from ..errors import CnnError, DataError, ModelFileError, ShapeError
 from ..nets.build import load
 from ..nets.net import Net
@@ -18,6 +20,7 @@ from ..operators.registry import OPS
 from ..typing import FilePath
 from . import images
 from .preprocessing import Preprocessing, normalise
+from .reading import read_ahead
 
 __all__ = ["Classifier", "Prediction", "accuracy_by_size"]
 
@@ -73,6 +76,21 @@ class Prediction:
         """
         order = np.argsort(-self.probabilities, kind="stable")[:count]
         return [(self.classes[k], float(self.probabilities[k])) for k in order]
+
+
+class _Read(NamedTuple):
+    """An image on its way through the net."""
+
+    name: str
+    size: tuple[int, ...]
+    read_at: tuple[int, ...]
+    pixels: np.ndarray
+    x: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what the net is given."""
+        return self.x.shape
 
 
 class Classifier:
@@ -143,20 +161,20 @@ class Classifier:
 
     def classify(
         self,
-        image: NDArray[Any] | FilePath,
+        image: Any,
         name: str = "image",
         invert: bool = False,
         size: int | Sequence[int] | None = None,
         own_size: bool = False,
     ) -> Prediction:
-        """The :class:`Prediction` for a file, or for a uint8 array (H, W) or (H, W, 3).
+        """The :class:`Prediction` for an image: a file, its content, a uint8 array, or an image of Pillow.
 
         An image outside the range of training sizes is resized to the nearest size within it (:meth:`familiar_size`),
         unless ``size`` or ``own_size`` is given.
 
         Parameters
         ----------
-        image : path or uint8 array (H, W) or (H, W, 3)
+        image : path, bytes, PIL.Image.Image, or uint8 array (H, W) or (H, W, 3)
         name : str, optional
             Name of an array, for errors and the prediction; a file has its own.
         invert : bool, optional
@@ -177,11 +195,71 @@ class Classifier:
         ModelFileError
             The net's output for an image is not one score per class.
         """
-        if isinstance(image, np.ndarray):
-            pixels = images.to_channels(image, self.channels)
-        else:
-            name = os.fspath(image)
-            pixels = images.read_image(image, self.channels)
+        (prediction,) = self.classify_all([image], [name], invert=invert, size=size, own_size=own_size)
+        if isinstance(prediction, Exception):
+            raise prediction
+        return prediction
+
+    def classify_all(
+        self,
+        sources: Iterable[Any],
+        names: Iterable[str] | None = None,
+        *,
+        invert: bool = False,
+        size: int | Sequence[int] | None = None,
+        own_size: bool = False,
+        batch_size: int = 32,
+    ) -> Iterator[Prediction | DataError]:
+        """Classify many images: they are decoded on other threads, and those that are read at one size in batches.
+
+        Every probability is what :meth:`classify` gives, to rounding.
+
+        Parameters
+        ----------
+        sources : iterable
+            Each as in :meth:`classify`.
+        names : iterable of str, optional
+            Of those that are no files, for errors and predictions.
+        invert, size, own_size : optional
+            As in :meth:`classify`.
+        batch_size : int, optional
+
+        Yields
+        ------
+        Prediction or DataError
+            In the order of ``sources``: an image that cannot be read or used gives the error, and the others go on.
+
+        Raises
+        ------
+        ModelFileError
+            What the net makes of an image is not one score for each class.
+        """
+        batch_size = integer("classify", "batch_size", batch_size, 1)
+
+        def read(pair: tuple[Any, str]) -> _Read | DataError:
+            try:
+                return self._read(*pair, invert, size, own_size)
+            except DataError as error:
+                return error
+
+        named = zip(sources, itertools.repeat("image") if names is None else names, strict=False)
+        waiting: list[_Read] = []
+        for found in read_ahead(read, named, 2 * batch_size):
+            if waiting and (
+                isinstance(found, DataError) or found.shape != waiting[0].shape or len(waiting) == batch_size
+            ):
+                yield from self._predictions(waiting)
+                waiting = []
+            if isinstance(found, DataError):
+                yield found
+            else:
+                waiting.append(found)
+        if waiting:
+            yield from self._predictions(waiting)
+
+    def _read(self, image: Any, name: str, invert: bool, size: int | Sequence[int] | None, own_size: bool) -> _Read:
+        """An image as the net is to see it."""
+        name, pixels = self._pixels(image, name)
         if invert:
             pixels = 255 - pixels
         extents = [extent for extent in self.net.graph.inputs[0].size if extent is not None]
@@ -195,18 +273,34 @@ class Classifier:
                 pixels = images.resize(pixels, size)
             own = pixels.shape[:2]
             read_at = own if own_size or size is not None else self.familiar_size(own)
+            if tuple(read_at) != pixels.shape[:2] and min(own) < (self.smallest_size() or 1):
+                raise DataError(f"{name}: {self.too_small(own, ShapeError('less than one window'))}")
+        return _Read(name, own, tuple(read_at), pixels, self.prepared(pixels, read_at))
+
+    def _pixels(self, image: Any, name: str) -> tuple[str, NDArray[Any]]:
+        """(name, pixels) of whatever stands for an image: array, path, content of a file, image of Pillow."""
+        if isinstance(image, np.ndarray):
+            return name, images.to_channels(image, self.channels)
+        if isinstance(image, (bytes, bytearray, memoryview)):
+            return name, images.read_image(bytes(image), self.channels)
+        if hasattr(image, "getexif") and hasattr(image, "convert"):
+            return name, images.from_pillow(image, self.channels)
+        return os.fspath(image), images.read_image(image, self.channels)
+
+    def _predictions(self, read: Sequence[_Read]) -> Iterator[Prediction | DataError]:
+        """The predictions for images of one size."""
         try:
-            if read_at != pixels.shape[:2] and min(own) < (self.smallest_size() or 1):
-                raise ShapeError("less than one window")
-            scores = self.net(self.prepared(pixels, read_at), training=False)
+            scores = self.net(np.concatenate([one.x for one in read]), training=False)
         except ShapeError as error:
-            raise DataError(f"{name}: {self.too_small(own, error)}") from None
-        if scores.ndim < 2 or scores.size != scores.shape[1]:
+            yield from (DataError(f"{one.name}: {self.too_small(one.size, error)}") for one in read)
+            return
+        if scores.ndim < 2 or scores.size != len(read) * scores.shape[1]:
             raise ModelFileError(
-                f"{self.name}: the net maps an image to {scores.shape}; expected one score per class, (1, classes)"
+                f"{self.name}: the net maps an image to {(1, *scores.shape[1:])}; expected one score per class, (1, classes)"
             )
-        classes, probabilities = self.answers(scores.reshape(1, -1))
-        return Prediction(name, own, read_at, tuple(classes), probabilities, pixels)
+        for one, row in zip(read, scores.reshape(len(read), -1), strict=True):
+            classes, probabilities = self.answers(row[None])
+            yield Prediction(one.name, one.size, one.read_at, tuple(classes), probabilities, one.pixels)
 
     def prepared(self, pixels: NDArray[Any], size: int | Sequence[int] | None = None) -> NDArray[Any]:
         """The image as the net takes it, resized to ``size``: (1, C, H, W), or (1, H, W, C) if that is its layout.
@@ -407,9 +501,9 @@ def accuracy_by_size(classifier: Classifier, dataset: Any) -> list[tuple[tuple[i
     size = dataset.size
     any_size = None in classifier.net.graph.inputs[0].size
     found = []
-    for rows, columns in ((1, 1), *OTHER_SIZES) if any_size else ((1, 1),):
+    for rows, columns in ((1, 1), *OTHER_SIZES) if any_size and not classifier.preprocessing.frames else ((1, 1),):
         tried = (round(rows * size[0]), round(columns * size[1]))
-        read_at = classifier.familiar_size(tried) if any_size else size
+        read_at = classifier.familiar_size(tried) if any_size and tried != size else size
         per_batch = max(1, 100_000 // (read_at[0] * read_at[1]))
         right = 0
         for first in range(0, count, per_batch):

@@ -33,7 +33,18 @@ from ..errors import DataError, DtypeError, SettingError, ShapeError, printable
 from ..io.files import write_atomically
 from ..typing import FilePath
 
-__all__ = ["colormap", "image_shape", "overlay", "png_data_uri", "read_image", "resize", "to_channels", "write_png"]
+__all__ = [
+    "colormap",
+    "from_pillow",
+    "has_pillow",
+    "image_shape",
+    "overlay",
+    "png_data_uri",
+    "read_image",
+    "resize",
+    "to_channels",
+    "write_png",
+]
 
 LARGEST_IMAGE_PIXELS = 2**26  # 67 megapixels; below the point where Pillow itself warns of a decompression bomb
 LARGEST_IMAGE_FILE = 2**28
@@ -144,6 +155,33 @@ def image_shape(path: FilePath) -> tuple[int, ...]:
         return read_image(path).shape
 
 
+def from_pillow(image: Any, channels: int | None = None) -> NDArray[Any]:
+    """The pixels of an image of Pillow, by the rules of this module.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+    channels : {None, 1, 3}, optional
+        As in :func:`read_image`.
+
+    Returns
+    -------
+    uint8 array (H, W) or (H, W, 3)
+
+    Raises
+    ------
+    DataError
+        It is larger than 67 megapixels, or cannot be decoded.
+    """
+    name = getattr(image, "filename", "") or "image"
+    _check_extent(name, image.height, image.width)
+    try:
+        pixels = _over_white(_pillow_samples(name, image))
+    except OSError as error:  # of a file that Pillow decodes only now
+        raise DataError(f"{name}: not a readable image ({error}); replace or remove the file") from None
+    return pixels if channels is None else to_channels(pixels, channels)
+
+
 def to_channels(image: NDArray[Any], channels: int | None) -> NDArray[Any]:
     """Return a uint8 image as grey (``channels=1``) or RGB (``channels=3``), by the rules of this module.
 
@@ -221,6 +259,14 @@ def _over_white(pixels: NDArray[Any]) -> NDArray[Any]:
 # ── Reading with Pillow ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
+NEEDS_PILLOW = (".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+
+
+def has_pillow() -> bool:
+    """Whether Pillow is installed."""
+    return _pillow() is not None
+
+
 def _pillow() -> Any:
     """Pillow's Image module, or None when Pillow is not installed."""
     try:
@@ -235,7 +281,7 @@ def _decode_with_pillow(name: str, content: bytes) -> NDArray[Any]:
         with _pillow().open(io.BytesIO(content), formats=PILLOW_FORMATS) as image:
             _check_extent(name, image.height, image.width)
             return _pillow_samples(name, image)
-    except (DataError, MemoryError):
+    except DataError:
         raise
     # For malicious files, decoders raise many exceptions (OSError, SyntaxError, ValueError, struct.error,
     # zlib.error, DecompressionBombError …), and the set grows with each Pillow release.
