@@ -15,11 +15,10 @@ from .. import __version__, set_num_threads
 from ..errors import CnnError, unknown_name
 from .compare import add_compare
 from .conformance import add_conform, add_vectors
+from .evaluate import add_evaluate
 from .explain import add_explain
 from .extract import add_extract
 from .grade import add_grade
-from .evaluate import add_evaluate
-from .explain import add_explain
 from .nets import add_export, add_profile, add_summary, add_tune
 from .operators import add_bench, add_check, add_info, add_ops
 from .options import count
