@@ -263,6 +263,7 @@ __all__ = [
     "reduce_log_sum",
     "reduce_log_sum_exp",
     "matmul",
+    "einsum",
     "reshape",
     "transpose",
     "squeeze",
@@ -299,8 +300,10 @@ __all__ = [
     "scatter_elements",
     "gather_nd",
     "scatter_nd",
+    "non_max_suppression",
     "quantize",
     "fake_quantize",
+    "grid_sample",
     "pool",
 ]
 
@@ -1384,6 +1387,12 @@ class _Matmul(Op):
 
 matmul: _Matmul
 
+class _Einsum(Op):
+    def __call__(self, *x: ArrayLike | Sequence[ArrayLike], equation: Any, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
+    def with_backward(self, *x: ArrayLike | Sequence[ArrayLike], equation: Any, out: NDArray[Any] | None = None) -> tuple[NDArray[Any], Callable[..., Any]]: ...
+
+einsum: _Einsum
+
 class _Reshape(Op):
     def __call__(self, x: ArrayLike, like: ArrayLike | None = None, shape: Any = None, allow_zero: bool = False, *, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
     def with_backward(self, x: ArrayLike, like: ArrayLike | None = None, shape: Any = None, allow_zero: bool = False, *, out: NDArray[Any] | None = None) -> tuple[NDArray[Any], Callable[..., Any]]: ...
@@ -1547,8 +1556,8 @@ class _ArgMin(Op):
 arg_min: _ArgMin
 
 class _TopK(Op):
-    def __call__(self, x: ArrayLike, k: int, axis: int = 1, largest: bool = True, return_indices: bool = False, *, out: NDArray[Any] | None = None) -> Any: ...
-    def with_backward(self, x: ArrayLike, k: int, axis: int = 1, largest: bool = True, return_indices: bool = False, *, out: NDArray[Any] | None = None) -> tuple[Any, Callable[..., Any]]: ...
+    def __call__(self, x: ArrayLike, k: Any, axis: int = 1, largest: bool = True, return_indices: bool = False, *, out: NDArray[Any] | None = None) -> Any: ...
+    def with_backward(self, x: ArrayLike, k: Any, axis: int = 1, largest: bool = True, return_indices: bool = False, *, out: NDArray[Any] | None = None) -> tuple[Any, Callable[..., Any]]: ...
 
 top_k: _TopK
 
@@ -1600,6 +1609,12 @@ class _ScatterNd(Op):
 
 scatter_nd: _ScatterNd
 
+class _NonMaxSuppression(Op):
+    def __call__(self, boxes: ArrayLike, scores: ArrayLike, max_output_boxes: int, iou_threshold: float = 0.5, score_threshold: Any = None, box_format: Literal['corners', 'center'] = 'corners', *, out: NDArray[Any] | None = None) -> Any: ...
+    def with_backward(self, boxes: ArrayLike, scores: ArrayLike, max_output_boxes: int, iou_threshold: float = 0.5, score_threshold: Any = None, box_format: Literal['corners', 'center'] = 'corners', *, out: NDArray[Any] | None = None) -> tuple[Any, Callable[..., Any]]: ...
+
+non_max_suppression: _NonMaxSuppression
+
 class _Quantize(Op):
     def __call__(self, x: ArrayLike, scale: ArrayLike, zero_point: ArrayLike | None = None, low: int = -128, high: int = 127, *, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
     def with_backward(self, x: ArrayLike, scale: ArrayLike, zero_point: ArrayLike | None = None, low: int = -128, high: int = 127, *, out: NDArray[Any] | None = None) -> tuple[NDArray[Any], Callable[..., Any]]: ...
@@ -1611,3 +1626,9 @@ class _FakeQuantize(Op):
     def with_backward(self, x: ArrayLike, scale: ArrayLike, zero_point: ArrayLike | None = None, low: int = -128, high: int = 127, *, out: NDArray[Any] | None = None) -> tuple[NDArray[Any], Callable[..., Any]]: ...
 
 fake_quantize: _FakeQuantize
+
+class _GridSample(Op):
+    def __call__(self, x: ArrayLike, grid: ArrayLike, mode: Literal['linear', 'nearest', 'cubic'] = 'linear', padding_mode: Literal['zeros', 'border', 'reflection'] = 'zeros', align_corners: bool = False, *, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
+    def with_backward(self, x: ArrayLike, grid: ArrayLike, mode: Literal['linear', 'nearest', 'cubic'] = 'linear', padding_mode: Literal['zeros', 'border', 'reflection'] = 'zeros', align_corners: bool = False, *, out: NDArray[Any] | None = None) -> tuple[NDArray[Any], Callable[..., Any]]: ...
+
+grid_sample: _GridSample

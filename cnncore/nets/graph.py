@@ -335,6 +335,7 @@ class Graph(OperatorMethods):
         for value in values:
             if value is not None:
                 self._check_value(path, value)
+                self._check_rows(path, value)
         for name, value in settings.items():
             if name.startswith("return_") and name != "return_indices" and value:
                 raise SettingError(f"{path}: {name} requests a second result, but a node has one value; omit it")
@@ -359,6 +360,14 @@ class Graph(OperatorMethods):
         if asked:
             self._indices[made.number] = Value(self, made.number, path + INDICES, call.output, "index")
         return made
+
+    def _check_rows(self, path: str, value: Value) -> None:
+        """Raise where the rows of a value are only known once it is computed."""
+        number = value.number - len(self._inputs)
+        if number >= 0 and self._nodes[number].op.implementation.rows_vary:
+            raise GraphError(
+                f"{path}: how many rows {value.name} has depends on values, so that it can only be an output: g.output(…)"
+            )
 
     @staticmethod
     def _arguments(op: Op, values: Sequence[Any], owned: Sequence[ParameterSpec]) -> tuple[Any, ...]:

@@ -554,8 +554,10 @@ class Plan:
                         updates[owned_array.name] = extras[owned_array.update]
         if results is None:
             results = [self.empty_result(value) for value in self.results]
-        for value, view, result in zip(self.results, workspace.results, results, strict=True):
-            if view is None:
+        for place, (value, view, result) in enumerate(zip(self.results, workspace.results, results, strict=True)):
+            if view is None and indices[value].shape != result.shape:
+                results[place] = indices[value]  # with as many rows as there are
+            elif view is None:
                 result[...] = indices[value]
             else:
                 copy_layout(view, result)

@@ -69,6 +69,9 @@ class Implementation:
 
     # What a plan may do with buffers. The defaults are always correct; families that allow more override them.
     in_place = False  # forward may write y over its first array, and backward dx over dy
+    rows_vary = (
+        False  # y may have fewer rows than its shape says, depending on values: in a graph it can only be an output
+    )
     per_image = False  # each image's y depends on that image alone (outside training)
     draws_per_image = False  # forward takes ``first_image=``: what it draws follows an image's place in a larger batch
     normalizes_batch = (

@@ -155,6 +155,9 @@ PEERS = {
     "pad": (F + "pad", "tensorflow.pad", OPS + "pad", "ONNX Pad"),
     "nearest_upsample": (F + "interpolate", LAYERS + "UpSampling2D", "ONNX Resize"),
     "linear_upsample": (F + "interpolate", LAYERS + "UpSampling2D", "ONNX Resize"),
+    "grid_sample": (F + "grid_sample", "ONNX GridSample"),
+    "einsum": ("torch.einsum", "tensorflow.einsum", OPS + "einsum", "ONNX Einsum"),
+    "non_max_suppression": ("tensorflow.image.non_max_suppression", "ONNX NonMaxSuppression"),
     "softmax_cross_entropy": (
         F + "cross_entropy",
         TF + "softmax_cross_entropy_with_logits",

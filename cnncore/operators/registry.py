@@ -45,7 +45,13 @@ FAMILIES: dict[str, tuple[Op, ...]] = {
         *losses.SCHEMAS,
         *upsampling.SCHEMAS,
     ),
-    "arrays": (*arrays.SCHEMAS, *comparison.SCHEMAS, *indexing.SCHEMAS, *quantization.SCHEMAS),
+    "arrays": (
+        *arrays.SCHEMAS,
+        *comparison.SCHEMAS,
+        *indexing.SCHEMAS,
+        *quantization.SCHEMAS,
+        *upsampling.SAMPLING,
+    ),
 }
 
 OPS: Mapping[str, Op] = MappingProxyType({row.name: row for rows in FAMILIES.values() for row in rows})

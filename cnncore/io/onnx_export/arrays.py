@@ -54,6 +54,11 @@ OF_EACH_VALUE = {"ReduceL1": "Abs", "ReduceL2": "Abs", "ReduceSumSquare": "squar
 AXES_ARE_AN_INPUT = 18  # of all reductions; of ReduceSum in every version that is written
 
 
+@exports("einsum")
+def einsum(w, n):
+    return w("Einsum", *n.terms, equation=n.settings["equation"])
+
+
 @exports("fmod")
 def fmod(w, n):
     return w("Mod", *n.terms, fmod=1)

@@ -598,12 +598,11 @@ def max_unpool(w, n):
         n.needs_opset(16, "ScatterElements that adds")
     extents = n.output[2:]
     extents = unpooled_extents(w, n) if None in extents else [w.constant(w.whole(H)) for H in extents]
-    cells = w("ReduceProd", w("Concat", *extents, axis=0), keepdims=1)
-    count = w("Concat", w.extents(n.x, 0, 1), w.whole(channels), cells, axis=0)
+    count = w("Concat", w.extents(n.x, 0, 1), w.whole(channels), *extents, axis=0)
     form, axis = (0, 0, -1), 2
     if s["compat"] == "onnx":  # indices count through all of y
-        count, form, axis = w("ReduceProd", count, keepdims=1), (-1,), 0
-    zeros = w("ConstantOfShape", count, value=np.zeros(1, np.float32))
+        form, axis = (-1,), 0
+    zeros = w.reshaped(w("ConstantOfShape", count, value=np.zeros(1, np.float32)), *form)
     parts = (w.reshaped(part, *form) for part in (n.term("indices"), n.x))
     y = w("ScatterElements", zeros, *parts, axis=axis, reduction="add" if add else None)
     return w.reshaped(y, -1, channels, *extents)
@@ -622,6 +621,25 @@ def unpooled_extents(w, n):
         scaled = w("Mul", w.extents(n.x, 2 + a, 3 + a), w.whole(step))
         made.append(w("Add", scaled, w.whole(k - step - low - high)))
     return made
+
+
+ONNX_GRID_MODES = {"linear": "bilinear", "cubic": "bicubic", "nearest": "nearest"}  # until version 20
+GRIDS_OF_ANY_RANK = 20
+
+
+@exports("grid_sample")
+def grid_sample(w, n):
+    """One node; of lines it is made as of images of one row."""
+    n.needs_opset(16, "GridSample")
+    s, rank = n.settings, len(n.spatial)
+    if rank == 3:
+        n.needs_opset(GRIDS_OF_ANY_RANK, "GridSample of volumes")
+    mode = s["mode"] if w.opset >= GRIDS_OF_ANY_RANK else ONNX_GRID_MODES[s["mode"]]
+    x, grid = n.x, n.term("grid")
+    if rank == 1:
+        x, grid = w.unsqueezed(x, 2), w.unsqueezed(w("Concat", grid, grid * 0.0, axis=2), 1)
+    y = w("GridSample", x, grid, mode=mode, padding_mode=s["padding_mode"], align_corners=int(s["align_corners"]))
+    return w("Squeeze", y, w.whole(2)) if rank == 1 else y
 
 
 @exports("roi_align")

@@ -26,7 +26,9 @@ def place(w, n):
 @exports("top_k")
 def top_k(w, n):
     s = n.settings
-    y, n.indices = w("TopK", n.x, w.whole(s["k"]), outputs=2, axis=n.call.geometry, largest=int(s["largest"]))
+    axis = n.call.geometry
+    count = w.extents(n.x, axis, axis + 1) if s["k"] is None else w.whole(s["k"])
+    y, n.indices = w("TopK", n.x, count, outputs=2, axis=n.call.geometry, largest=int(s["largest"]))
     return y
 
 
@@ -71,6 +73,14 @@ def gather_elements(w, n):
 @exports("gather_nd")
 def gather_nd(w, n):
     return w("GatherND", *n.terms, batch_dims=n.settings["batch_dims"])
+
+
+@exports("non_max_suppression")
+def non_max_suppression(w, n):
+    s = n.settings
+    numbers = [None if s[name] is None else np.float32(s[name]) for name in ("iou_threshold", "score_threshold")]
+    most = w.whole(s["max_output_boxes"])
+    return w("NonMaxSuppression", *n.terms, most, *numbers, center_point_box=int(s["box_format"] == "center"))
 
 
 def reduction(w, n):

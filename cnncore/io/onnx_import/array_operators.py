@@ -5,16 +5,19 @@ One short function each, as in operators.py.
 
 import numpy as np
 
+from ...operators.arrays.einsum import equation, labelled, merged
 from .operators import (
     KEEPS_TYPE_OF,
     OPERATORS,
     common,
     gathered,
+    image,
     imports,
     is_constant,
     ranks,
     reduced,
     replaced,
+    single,
     widened,
 )
 from .shapes import Extent
@@ -110,12 +113,14 @@ def top_k(n):
         k = n.attribute("k", 1)
     else:
         (k,) = n.sizes(1, "k")
+    if isinstance(k, Extent) and k == x.extents[axis]:
+        k = None
     if isinstance(k, Extent):
         n.refuse(f"k={k} depends on the size of the image; give input_shape=")
-    if not k >= 1:
+    if k is not None and not k >= 1:
         n.refuse(f"k={k}; expected 1 at least")
     settings = {} if n.attribute("largest", 1) else {"largest": False}
-    extents = replaced(x, axis, k)
+    extents = x.extents if k is None else replaced(x, axis, k)
     if not n.needs(1):
         return n.add("top_k", x, k=k, axis=axis, extents=extents, **settings)
     return n.add("top_k", x, k=k, axis=axis, return_indices=True, extents=extents, **settings)
@@ -127,6 +132,25 @@ def cumulative(n):
     settings = {name: True for name in ("exclusive", "reverse") if n.attribute(name, 0)}
     op = "cumulative_sum" if n.node.op_type == "CumSum" else "cumulative_product"
     return n.add(op, x, axis=axis[0] % x.rank, extents=x.extents, **settings)
+
+
+# ── Products ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@imports("Einsum")
+def einsum(n):
+    text = equation(str(n.node), "equation", n.attribute("equation", ""))
+    if all(map(is_constant, n.inputs)):
+        return np.asarray(np.einsum(text, *n.inputs), n.inputs[0].dtype)
+    values = [n.live(place) for place in range(len(n.inputs))]
+    labels = labelled(str(n.node), text, [v.rank for v in values])
+
+    def differs(label, pair):
+        if not any(isinstance(e, Extent) for e in pair):
+            n.refuse(f"equation {text!r}: axis {label!r} has the extents {pair[0]} and {pair[1]}")
+
+    extents = merged(labels, [v.extents for v in values], differs)
+    return n.add("einsum", *values, equation=text, extents=tuple(extents[label] for label in labels.output))
 
 
 # ── Triangles, classes ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -221,6 +245,65 @@ def mod(n):
 
 
 KEEPS_TYPE_OF["Mod"] = 0
+
+
+# ── Boxes, positions ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@imports("NonMaxSuppression")
+def non_max_suppression(n):
+    boxes, scores = n.live(0), n.live(1)
+    numbers = [n.array(place, what) for place, what in ((2, "its number of boxes"), (3, "overlap"), (4, "score"))]
+    most, overlap, score = (None if v is None else v.reshape(-1)[0].item() for v in numbers)
+    settings = {} if score is None else {"score_threshold": single(score)}
+    if n.attribute("center_point_box", 0):
+        settings["box_format"] = "center"
+    return n.add(
+        "non_max_suppression",
+        boxes,
+        scores,
+        max_output_boxes=max(most or 0, 0),
+        iou_threshold=single(overlap or 0.0),
+        **settings,
+    )
+
+
+GRID_MODES = {"linear": "linear", "bilinear": "linear", "nearest": "nearest", "cubic": "cubic", "bicubic": "cubic"}
+
+
+@imports("GridSample")
+def grid_sample(n):
+    x, grid = image(n)[0], n.live(1)
+    mode = GRID_MODES[n.choice("mode", "linear" if n.opset >= 20 else "bilinear", tuple(GRID_MODES))]
+    padding = n.choice("padding_mode", "zeros", ("zeros", "border", "reflection"))
+    return n.add(
+        "grid_sample",
+        x,
+        grid,
+        mode=mode,
+        padding_mode=padding,
+        align_corners=bool(n.attribute("align_corners", 0)),
+        extents=(*x.extents[:2], *grid.extents[1:-1]),
+    )
+
+
+@imports("AffineGrid")
+def affine_grid(n):
+    """Where the centres of the pixels of an image lie after an affine map, between −1 and 1."""
+    theta, size = n.live(0), n.sizes(1, "its size")[2:]
+    if any(isinstance(e, Extent) for e in size):
+        n.refuse(f"its size {size} depends on the image; give input_shape=")
+    lines = [
+        np.linspace(-1, 1, e) * (e > 1) if n.attribute("align_corners", 0) else (2 * np.arange(e) + 1) / e - 1
+        for e in size
+    ]
+    centres = np.stack([*np.meshgrid(*lines, indexing="ij")[::-1], np.ones(size)], -1).reshape(-1, len(size) + 1)
+    turned = n.add(
+        "transpose", theta, step="turned", axes=(0, 2, 1), extents=tuple(theta.extents[a] for a in (0, 2, 1))
+    )
+    flat = (theta.extents[0], len(centres), len(size))
+    at = n.add("matmul", n.constant(np.float32(centres), "centres"), turned, step="positions", extents=flat)
+    return n.add("reshape", at, shape=(0, *size, len(size)), extents=(theta.extents[0], *size, len(size)))
 
 
 # ── Losses ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import CnnError, ModelFileError, ShapeError
+from ...errors import CnnError, ModelFileError, ShapeError, unknown_name
 from ...nets.graph import FORBIDDEN, Graph
 from ...nets.net import Net
 from ...nets.structure import INDICES, Structure
@@ -75,7 +75,11 @@ class Live:
         return len(self.extents)
 
 
-def load_onnx(path_or_bytes: FilePath | bytes, input_shape: Sequence[Any] | None = None) -> Net:
+def load_onnx(
+    path_or_bytes: FilePath | bytes,
+    input_shape: Sequence[Any] | None = None,
+    outputs: Sequence[str] | None = None,
+) -> Net:
     """The net in an ONNX file: an ordinary net, to be run, trained, checked, drawn, saved and exported again.
 
     Nodes keep their names, weights become the parameters of the layers that use them (a weight that several nodes use
@@ -95,6 +99,9 @@ def load_onnx(path_or_bytes: FilePath | bytes, input_shape: Sequence[Any] | None
     input_shape : sequence of int or None, optional
         Extents of the input that take the place of those in the file, None for open ones: (None, 3, 224, 224); one
         shape per input where there are several.
+    outputs : sequence of str, optional
+        Names of values in the file that the net returns instead of its outputs. What comes after them is not read: a
+        detector without the selection of boxes at its end, the features of a classifier.
 
     Returns
     -------
@@ -120,11 +127,25 @@ def load_onnx(path_or_bytes: FilePath | bytes, input_shape: Sequence[Any] | None
     model = read(path_or_bytes)
     place = "ONNX bytes" if isinstance(path_or_bytes, (bytes, bytearray, memoryview)) else str(path_or_bytes)
     try:
-        return Importer(model, input_shape).net()
+        return Importer(model if outputs is None else cut_at(model, outputs), input_shape).net()
     except CnnError as error:
         raise ModelFileError(f"{place}: {error}") from None
     except (MemoryError, OverflowError, RecursionError) as error:
         raise ModelFileError(f"{place}: the graph asks for more memory than there is ({error})") from None
+
+
+def cut_at(model, outputs):
+    """The file with other outputs: values by name."""
+    names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+    made = {name for node in model.nodes for name in node.outputs if name} | {row.name for row in model.inputs}
+    for name in names:
+        if name not in made:
+            raise ModelFileError(
+                unknown_name("outputs", "value", name, made, "The names are those that onnx and Netron show.")
+            )
+    if not names or len(set(names)) < len(names):
+        raise ModelFileError(f"outputs {list(names)}: give at least one name, and none twice")
+    return replace(model, outputs=names)
 
 
 class Importer:
@@ -283,7 +304,8 @@ class Importer:
             except ModelFileError:
                 raise
             except (CnnError, ValueError, TypeError, IndexError, KeyError, AttributeError, ArithmeticError) as error:
-                raise ModelFileError(f"{node}, opset {node.opset}: {error}") from None
+                way = "; outputs= reads the file up to it" if "can only be an output" in str(error) else ""
+                raise ModelFileError(f"{node}, opset {node.opset}: {error}{way}") from None
             for name, result in zip(node.outputs, made, strict=False):
                 if name and result is not None:
                     sizes = isinstance(result, np.ndarray) and is_open(result)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...nets.structure import INDICES
+from ...operators.arrays.implementation import MOST_COMPUTED_AXES
 from ..onnx_export.arrays import NODES, OF_EACH_VALUE, REDUCTIONS
 from .layouts import composed
 from .shapes import Extent, as_real, as_size, as_whole, folded, is_open, rounded_up, tidy, windows, written
@@ -839,6 +840,12 @@ def softmax(n):
     x = n.live()
     axis = n.axis(n.attribute("axis", -1 if n.opset >= 13 else 1), max(x.rank, 1))
     if n.opset >= 13 or all(e == 1 for e in x.extents[axis + 1 :]):
+        if x.rank > MOST_COMPUTED_AXES and axis < MOST_COMPUTED_AXES - 1:  # the axes behind it as one
+            extents = (*x.extents[: axis + 1], product(x.extents[axis + 1 :]))
+            entries = (*(copied(x, place) for place in range(axis + 1)), -1)
+            flat = n.add("reshape", x, step="fewer_axes", shape=entries, extents=extents)
+            y = n.add(op, flat, step=op, axis=axis, extents=extents)
+            return n.add("reshape", y, x, extents=x.extents)
         return n.add(op, x, axis=axis, extents=x.extents)
     # Until version 13 all axes from this one on were one.
     entries = [copied(x, place) for place in range(axis)]
@@ -1441,7 +1448,14 @@ def reshape(n):
         return x.reshape(wanted)
     x = n.live()
     allow_zero = allow_zero and 0 in wanted
-    if sum(isinstance(e, Extent) and entry_of(x, e, i, False) is None for i, e in enumerate(wanted)) > 1:
+    unknown = [isinstance(e, Extent) and entry_of(x, e, i, False) is None for i, e in enumerate(wanted)]
+    if sum(unknown) + wanted.count(-1) > 1 and any(unknown):
+        if not allow_zero:
+            wanted = [x.extents[i] if e == 0 and i < x.rank else e for i, e in enumerate(wanted)]
+        if wanted.count(-1) == 1 and 0 not in wanted:
+            known, whole_ = product(e for e in wanted if e != -1), product(x.extents)
+            rest = next((e for e in x.extents if known * e == whole_), None) or whole_ / known
+            wanted = [rest if e == -1 else e for e in wanted]
         like = with_extents(n, wanted) if all(isinstance(e, Extent) or e > 0 for e in wanted) else None
         if like is not None:
             return n.add("reshape", x, real_like(n, like), extents=like.extents)

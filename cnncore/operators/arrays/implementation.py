@@ -12,7 +12,7 @@ from .. import geometry
 from ..activation import reference as activation
 from ..activation.elementwise import with_few_axes
 from ..operator import Implementation
-from ..shape import reference as shape
+from ..shape.implementation import MOST_AXES, moved
 from . import reduction
 from .products import product
 
@@ -40,7 +40,6 @@ __all__ = [
     "target_list",
 ]
 
-MOST_AXES = 8  # of arrays whose values are only moved
 MOST_COMPUTED_AXES = 5  # N, C and three spatial axes
 
 
@@ -254,7 +253,7 @@ class Expand(Implementation):
         x = shapes[0]
         target = target_shape(op, shapes, settings)
         rank = max(len(x), len(target))
-        check_axes(op, x, MOST_COMPUTED_AXES)
+        check_axes(op, x, MOST_AXES)
         wide = (1,) * (rank - len(target)) + tuple(target)
         own = (1,) * (rank - len(x)) + tuple(x)
         for axis, (H, extent) in enumerate(zip(own, wide, strict=True)):
@@ -264,12 +263,12 @@ class Expand(Implementation):
                     f"{target}); only an extent of 1 can be expanded"
                 )
         output = tuple(H if extent == 1 or H not in (None, 1) else extent for H, extent in zip(own, wide, strict=True))
-        check_axes(op, output, MOST_COMPUTED_AXES)
+        check_axes(op, output, MOST_AXES)
         return output, None
 
     def forward(self, call, arrays, out=None):
         y = call.empty(out)
-        shape.copy(spread(arrays[0], y.shape), y)
+        moved(spread(arrays[0], y.shape), y)
         return y, (), ()
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
@@ -298,7 +297,7 @@ class Reduction(Implementation):
 
     def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
-        check_axes(op, x, MOST_COMPUTED_AXES)
+        check_axes(op, x, MOST_AXES)
         check_gradient_fits(op, x, dtype)
         axes = tuple(range(len(x))) if settings["axes"] is None else settings["axes"]
         axes = axes_within(op, axes, len(x), f"input {x}")
@@ -311,7 +310,13 @@ class Reduction(Implementation):
     def forward(self, call, arrays, out=None):
         (x,) = arrays
         y = call.empty(out)
-        reduction.forward(self.function, x, self.with_all_axes(call, y))
+        whole = self.with_all_axes(call, y)
+        if x.ndim <= MOST_COMPUTED_AXES:
+            reduction.forward(self.function, x, whole)
+        else:
+            made = np.empty((whole.size, 1), call.dtype)
+            reduction.forward(self.function, self.rows(call, x), made)
+            whole[...] = made.reshape(whole.shape)
         return y, (), (x if self.saves else None,)
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
@@ -319,8 +324,26 @@ class Reduction(Implementation):
         x = dx if saved[0] is None else saved[0]  # sums do not look at it
         if saved[0] is None:
             dx[...] = 0
-        reduction.backward(self.function, x, self.with_all_axes(call, dy), dx)
+        whole = self.with_all_axes(call, dy)
+        if x.ndim <= MOST_COMPUTED_AXES:
+            reduction.backward(self.function, x, whole, dx)
+            return (dx,)
+        rows = self.rows(call, x)
+        made = np.empty(rows.shape, call.dtype)
+        reduction.backward(self.function, rows, np.ascontiguousarray(whole).reshape(-1, 1), made)
+        order = self.kept_first(call)
+        dx.transpose(order)[...] = made.reshape([x.shape[axis] for axis in order])
         return (dx,)
+
+    @staticmethod
+    def kept_first(call):
+        """The axes that stay, then those that are reduced."""
+        axes = range(len(call.shapes[0]))
+        return [*(axis for axis in axes if axis not in call.geometry), *sorted(call.geometry)]
+
+    def rows(self, call, x):
+        """x of many axes as (results, values of each)."""
+        return x.transpose(self.kept_first(call)).reshape(-1, math.prod(x.shape[axis] for axis in call.geometry))
 
     @staticmethod
     def with_all_axes(call, y):
@@ -383,14 +406,6 @@ class MatrixProduct(Implementation):
 
 
 # ── Moving values ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def moved(x, y):
-    """Write x into y, arrays of one shape."""
-    if x.ndim <= MOST_COMPUTED_AXES:
-        shape.copy(x, y)
-    else:
-        y[...] = x
 
 
 class Reshape(Implementation):

@@ -11,6 +11,7 @@ from ..activation.elementwise import Elementwise
 from ..operator import Op
 from ..schema import REQUIRED, Array, Case, Layer, Parameter, Setting
 from . import arithmetic, reduction
+from .einsum import EinsteinSum, equation
 from .implementation import (
     MOST_AXES,
     ArangeLike,
@@ -459,7 +460,7 @@ def reduction_row(name, function, onnx, summary, formula, gradient, example, *, 
             Setting("axes", None, "axis or axes to reduce, negative ones counted from the last; None: all", axis_list),
             Setting("keepdims", True, "keep the reduced axes, with extent 1", flag),
         ),
-        shape="any shape of at most 5 dimensions → the same, with extent 1 along axes; with keepdims=False without them",
+        shape="any shape of at most 8 dimensions → the same, with extent 1 along axes; with keepdims=False without them",
         edges=(*edges, "no values along the axes: ShapeError"),
         accumulates="in long double",
         paper=f"ONNX operator {onnx}, 2017",
@@ -595,6 +596,26 @@ def second_matrices(rng, x):
     return (rng.standard_normal((x.shape[-1], 4)),)
 
 
+def rows_for_channels(rng, x):
+    """A row for each of four results, as long as x has channels."""
+    return (rng.standard_normal((4, x.shape[1])),)
+
+
+def rows_for_lines(rng, x):
+    """A row for each of two results, as long as x is along its last axis."""
+    return (rng.standard_normal((2, x.shape[-1])),)
+
+
+def square_and_numbers(rng, x):
+    """A square of channels, and a number for each image."""
+    return rng.standard_normal((x.shape[1], x.shape[1])), rng.standard_normal(x.shape[0])
+
+
+def one_for_all_images(rng, x):
+    """As x, with one channel, the same for all images."""
+    return (rng.standard_normal((1, 1, *x.shape[2:])),)
+
+
 def matrices_of_each_image(rng, x):
     return (rng.standard_normal((*x.shape[:-2], x.shape[-1], 2)),)
 
@@ -622,6 +643,45 @@ PRODUCTS = (
             >>> import numpy as np, cnncore
             >>> cnncore.matmul(np.array([[1., 2.]]), np.array([[1., 0.], [0., 10.]]))
             array([[ 1., 20.]])
+        """,
+    ),
+    Op(
+        "einsum",
+        EinsteinSum(),
+        family="arrays",
+        summary="Einstein summation: products of arrays, summed over the axes that the equation does not give y.",
+        formula="y[labels of y] = Σ x₁[labels of x₁] x₂[labels of x₂] … over all other labels",
+        gradient="dx_j = Σ dy Π x_i, i ≠ j: the sum for the labels of x_j",
+        arrays=(Array("x", "arrays, one for each term of the equation", variadic=True),),
+        settings_list=(
+            Setting(
+                "equation",
+                REQUIRED,
+                "a letter for every axis, a term for every array: 'ij,jk->ik'; '...' for further axes, which broadcast; "
+                "without '->' y has the letters that occur once, in alphabetical order",
+                equation,
+            ),
+        ),
+        shape="any shapes of at most 8 dimensions → any shape of at most 8 dimensions",
+        edges=(
+            "a letter twice in a term: the diagonal",
+            "an extent of 1 broadcasts against another one of the same letter",
+            "more than two arrays: multiplied in their order",
+        ),
+        accumulates="products as matmul; axes of a single array are summed in float64",
+        linear=("x",),
+        paper="ONNX operator Einsum, 2020; NumPy, Harris et al. 2020, Nature, doi:10.1038/s41586-020-2649-2 (einsum)",
+        cases=(
+            Case(equation="nc...,kc->nk...", arrays=rows_for_channels, spatial=2),
+            Case(equation="nc...->n...c", spatial=2, ranks=(1, 2)),
+            Case(equation="acl, kl", arrays=rows_for_lines, spatial=3, ranks=(1,)),
+            Case(equation="nchw,cc,n->nhc", arrays=square_and_numbers, spatial=2, ranks=(2,)),
+            Case(equation="...chw,...dhw->...", arrays=one_for_all_images, spatial=2, ranks=(2,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> cnncore.einsum(np.array([[1., 2.], [3., 4.]]), np.array([10., 1.]), equation="ij,j->i")
+            array([12., 34.])
         """,
     ),
 )
@@ -761,7 +821,7 @@ SHAPES_OF_ARRAYS = (
                 "shape", None, "extents of y, aligned at the last axis; 1 keeps the extent of x", extent_list(1, True)
             ),
         ),
-        shape="any shape of at most 5 dimensions → shape, or the extent of x where shape has 1",
+        shape="any shape of at most 8 dimensions → shape, or the extent of x where shape has 1",
         edges=(BROADCAST,),
         accumulates="gradients in long double",
         linear=("x",),

@@ -15,6 +15,7 @@ __all__ = [
     "Cumulative",
     "GatherElements",
     "GatherSlices",
+    "NonMaxSuppression",
     "OneHot",
     "Place",
     "ScatterElements",
@@ -80,6 +81,8 @@ class TopK(Implementation):
         (x,) = shapes
         axis, k = axis_of(op, x, settings), settings["k"]
         check_gradient_fits(op, x, dtype)
+        if k is None:
+            return x, axis
         if x[axis] is not None and k > x[axis]:
             raise ShapeError(
                 f"{op.name}: k={k} exceeds the {x[axis]} values along axis {axis} of input {x}; use k ≤ {x[axis]}"
@@ -455,3 +458,79 @@ class ScatterSlices(Putting):
 
     def positions(self, call, indices):
         return checked_positions(call.op, indices, call.shapes[0][: call.geometry]).reshape(-1)
+
+
+# ── Boxes ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class NonMaxSuppression(WithoutGradient):
+    """Which boxes of each class are kept: (image, class, box) of each, as many rows as there are."""
+
+    per_image = False
+    rows_vary = True
+
+    def infer(self, op, shapes, dtype, settings):
+        boxes, scores = shapes
+        if len(boxes) != 3 or boxes[2] not in (None, 4):
+            raise ShapeError(f"{op.name}: boxes have shape {boxes}; expected (N, S, 4), four numbers for each box")
+        if len(scores) != 3:
+            raise ShapeError(f"{op.name}: scores have shape {scores}; expected (N, C, S), one number per class and box")
+        for axis, other, what in ((0, 0, "images"), (1, 2, "boxes")):
+            if None not in (boxes[axis], scores[other]) and boxes[axis] != scores[other]:
+                raise ShapeError(
+                    f"{op.name}: boxes {boxes} have {boxes[axis]} {what}, scores {scores} have {scores[other]}; these must be "
+                    "equal"
+                )
+        if None in (*boxes, *scores):
+            return (None, 3), None
+        return (scores[0] * scores[1] * min(settings["max_output_boxes"], scores[2]), 3), None
+
+    def forward(self, call, arrays, out=None):
+        boxes, scores = arrays
+        corners = self.corners(boxes.astype(np.float64), call.settings["box_format"])
+        rows = [
+            (n, c, box)
+            for n in range(scores.shape[0])
+            for c in range(scores.shape[1])
+            for box in self.kept(corners[n], scores[n, c], call.settings)
+        ]
+        y = np.array(rows, np.int64).reshape(-1, 3)
+        if out is None:
+            return y, (), ()
+        out[: len(y)] = y
+        return (out if len(y) == len(out) else out[: len(y)]), (), ()
+
+    @staticmethod
+    def corners(boxes, box_format):
+        """Boxes as (least, largest) along two axes: (…, S, 2, 2)."""
+        first, second = boxes[..., :2], boxes[..., 2:]
+        if box_format == "center":
+            first, second = first - second / 2, first + second / 2
+        return np.stack([np.minimum(first, second), np.maximum(first, second)], -2)
+
+    @staticmethod
+    def kept(corners, scores, settings):
+        """The boxes of one image and class that no better one covers, the best first."""
+        order = np.argsort(-scores, kind="stable")
+        above = scores[order] > (-np.inf if settings["score_threshold"] is None else settings["score_threshold"])
+        waiting, kept = order[above], []
+        area = np.prod(corners[:, 1] - corners[:, 0], axis=1)
+        while len(waiting) and len(kept) < settings["max_output_boxes"]:
+            best, waiting = waiting[0], waiting[1:]
+            kept.append(int(best))
+            low, high = (
+                np.maximum(corners[best, 0], corners[waiting, 0]),
+                np.minimum(corners[best, 1], corners[waiting, 1]),
+            )
+            shared = np.prod(np.maximum(high - low, 0), axis=1)
+            union = area[best] + area[waiting] - shared
+            with np.errstate(all="ignore"):
+                covered = (shared > 0) & (shared / union > settings["iou_threshold"])
+            waiting = waiting[~covered]
+        return kept
+
+    def splits_batch(self, call):
+        return False
+
+    def receptive_window(self, call):
+        return None

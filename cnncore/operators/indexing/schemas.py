@@ -11,6 +11,7 @@ from .implementation import (
     Cumulative,
     GatherElements,
     GatherSlices,
+    NonMaxSuppression,
     OneHot,
     Place,
     ScatterElements,
@@ -22,6 +23,18 @@ from .implementation import (
 __all__ = ["SCHEMAS"]
 
 NUMPY = "NumPy, Harris et al. 2020, Nature, doi:10.1038/s41586-020-2649-2"
+
+
+def none_or_number(place, name, value):
+    """A check that a setting is a number, or None."""
+    return None if value is None else number()(place, name, value)
+
+
+def none_or_whole(place, name, value):
+    """A check that a setting is a whole number from 1 on, or None."""
+    return None if value is None else whole(1)(place, name, value)
+
+
 AXIS = Setting("axis", 1, "axis of the operation", whole(-8, 7))
 MOVED_GRADIENTS = "gradients in x's dtype, in the order of indices"
 
@@ -96,7 +109,7 @@ BEST = (
         formula="y[…, j, …] = x[…, i, …] with j others before it;   indices[…, j, …] = i",
         gradient="dx[…, i, …] = dy[…, j, …] for i = indices[…, j, …], else 0",
         settings_list=(
-            Setting("k", REQUIRED, "k, the number of values", whole(1)),
+            Setting("k", REQUIRED, "k, the number of values; None: all of them, sorted", none_or_whole),
             AXIS,
             Setting("largest", True, "largest values (True) or smallest (False)", flag),
             Setting("return_indices", False, "also return the index of each value along the axis", flag),
@@ -114,6 +127,7 @@ BEST = (
         cases=(
             Case(k=2, domain="distinct", spatial=3),
             Case(k=1, axis=-1, largest=False, domain="distinct", spatial=3, ranks=(2,)),
+            Case(k=None, axis=-1, domain="distinct", spatial=4, ranks=(1,)),
         ),
         example="""
             >>> import numpy as np, cnncore
@@ -458,4 +472,76 @@ POSITIONS = (
     ),
 )
 
-SCHEMAS = (*PLACES, *BEST, *SUMS, *TRIANGLES, *POSITIONS)
+# ── Boxes ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def scores_of_boxes(rng, x):
+    """A score for each of two classes and boxes, no two alike."""
+    return (rng.permutation(np.linspace(0.1, 0.9, x.shape[0] * 2 * x.shape[1])).reshape(x.shape[0], 2, x.shape[1]),)
+
+
+BOXES = (
+    Op(
+        "non_max_suppression",
+        NonMaxSuppression(),
+        family="arrays",
+        summary="Non-maximum suppression: of boxes that overlap, keeps the one with the highest score.",
+        formula="""
+            for each image n and class c, until none is left or max_output_boxes are kept:
+                keep the box with the highest score, y = (n, c, box); drop all with |A ∩ B| / |A ∪ B| > iou_threshold
+        """,
+        gradient="none: integers have none",
+        arrays=(
+            Array("boxes", "boxes, two opposite corners (y₁, x₁, y₂, x₂) in any order", differentiable=False),
+            Array("scores", "score of each class and box", differentiable=False),
+        ),
+        settings_list=(
+            Setting("max_output_boxes", REQUIRED, "boxes that are kept per image and class, at most", whole(0)),
+            Setting("iou_threshold", 0.5, "overlap beyond which a box is dropped", number(0, 1)),
+            Setting("score_threshold", None, "boxes with a score up to this are dropped; None: none", none_or_number),
+            Setting(
+                "box_format",
+                "corners",
+                "'corners', or 'center': (x, y, width, height) with the middle of the box",
+                choice("corners", "center"),
+            ),
+        ),
+        shape="boxes (N, S, 4), scores (N, C, S) → (K, 3)",
+        symbols={"S": "number of boxes", "K": "number of boxes that are kept"},
+        edges=(
+            "rows are ordered by image, class and falling score; ties: the first box comes first",
+            "the number of rows depends on the values: in a graph y can only be an output",
+            "boxes without area cover nothing and are covered by nothing",
+            "a score that is NaN: the box is dropped",
+        ),
+        accumulates="areas and overlaps in float64",
+        returns="array y of int64: image, class and box of each that is kept",
+        yields="index",
+        smooth=False,
+        proof="y has no gradient",
+        paper="Felzenszwalb, Girshick, McAllester & Ramanan 2010, IEEE TPAMI 32(9), doi:10.1109/TPAMI.2009.167, section 6.2; "
+        "ONNX operator NonMaxSuppression, 2018",
+        cases=(
+            Case(max_output_boxes=1, arrays=scores_of_boxes, channels=6, spatial=4, ranks=(1,)),
+            Case(
+                max_output_boxes=9,
+                iou_threshold=1.0,
+                score_threshold=0.0,
+                box_format="center",
+                arrays=scores_of_boxes,
+                channels=5,
+                spatial=4,
+                ranks=(1,),
+            ),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> boxes = np.array([[[0., 0., 2., 2.], [0., 0., 2., 1.9], [5., 5., 6., 6.]]])
+            >>> cnncore.non_max_suppression(boxes, np.array([[[0.8, 0.9, 0.7]]]), max_output_boxes=10)
+            array([[0, 0, 1],
+                   [0, 0, 2]])
+        """,
+    ),
+)
+
+SCHEMAS = (*PLACES, *BEST, *SUMS, *TRIANGLES, *POSITIONS, *BOXES)

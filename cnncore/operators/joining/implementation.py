@@ -12,14 +12,15 @@ from ..arrays import arithmetic
 from ..arrays.implementation import broadcast, spread, summed_to
 from ..operator import Implementation
 from ..shape import reference as shape
+from ..shape.implementation import MOST_COPIED_AXES
 
 __all__ = ["Concatenation", "Sum"]
 
-LARGEST_RANK = 5
+LARGEST_RANK = 8
 
 
 def check_rank(op, shapes):
-    """Raise unless all arrays have the same number of dimensions, 1 to 5."""
+    """Raise unless all arrays have the same number of dimensions, 1 to 8."""
     for i, other in enumerate(shapes):
         if not 1 <= len(other) <= LARGEST_RANK:
             raise ShapeError(f"{op.name}: array {i} has {len(other)} dimensions {other}; expected 1 to {LARGEST_RANK}")
@@ -74,12 +75,21 @@ class Concatenation(Implementation):
 
     def forward(self, call, arrays, out=None):
         y = call.empty(out)
-        shape.join(arrays, len(call.geometry[0]) - 1, y)
+        if y.ndim <= MOST_COPIED_AXES:
+            shape.join(arrays, len(call.geometry[0]) - 1, y)
+        else:
+            for x, index in zip(arrays, call.geometry, strict=True):
+                y[index] = x
         return y, (), ()
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
         axis = len(call.geometry[0]) - 1
         gradients = call.gradients(needs_gradient, out)
+        if dy.ndim > MOST_COPIED_AXES:
+            for dx, index in zip(gradients, call.geometry, strict=True):
+                if dx is not None:
+                    dx[...] = dy[index]
+            return gradients
         # Of those nobody wants the extent alone says where the next one begins.
         shape.part(dy, axis, [call.shapes[i][axis] if g is None else g for i, g in enumerate(gradients)])
         return gradients
@@ -110,6 +120,11 @@ class Sum(Implementation):
 
     def forward(self, call, arrays, out=None):
         y = call.empty(out)
+        if y.ndim > MOST_COPIED_AXES:
+            y[...] = 0
+            for x, coefficient in zip(arrays, call.geometry, strict=True):
+                y += x if coefficient == 1 else x * coefficient.astype(y.dtype)
+            return y, (), ()
         if len(arrays) == 2 and arrays[1].shape != y.shape == arrays[0].shape and (call.geometry == 1).all():
             activation.forward(arithmetic.ADD, (0.0,), arrays[0], y, spread(arrays[1], y.shape), True)
             return y, (), ()
@@ -121,7 +136,9 @@ class Sum(Implementation):
         for coefficient, dx in zip(call.geometry, gradients, strict=True):
             if dx is None:
                 continue
-            if dx.shape == dy.shape:
+            if dx.shape == dy.shape and dy.ndim > MOST_COPIED_AXES:
+                np.multiply(dy, coefficient.astype(dy.dtype), out=dx)
+            elif dx.shape == dy.shape:
                 shape.scale(dy, coefficient, dx)
             else:
                 summed_to(dy, dx)

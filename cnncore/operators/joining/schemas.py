@@ -43,7 +43,7 @@ SCHEMAS = (
         gradient="dx_j = the part of dy where x_j lies",
         arrays=(Array("x", "arrays of the same extents, except along axis", variadic=True),),
         settings_list=(Setting("axis", 1, "axis of the concatenation; 1: channels"),),
-        shape="(N, C₁, *spatial), (N, C₂, *spatial), … → (N, C₁ + C₂ + …, *spatial); 1 to 5 dimensions",
+        shape="(N, C₁, *spatial), (N, C₂, *spatial), … → (N, C₁ + C₂ + …, *spatial); 1 to 8 dimensions",
         symbols={"C₁": "channels of the first array", "C₂": "channels of the second array"},
         linear=("x",),
         paper="Szegedy et al. 2015, CVPR, arXiv:1409.4842, figure 2",

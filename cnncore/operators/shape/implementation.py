@@ -14,6 +14,8 @@ from ..operator import Implementation
 from . import reference
 
 __all__ = [
+    "MOST_AXES",
+    "MOST_COPIED_AXES",
     "ChannelShuffle",
     "Flatten",
     "Pad",
@@ -23,6 +25,7 @@ __all__ = [
     "Slice",
     "channels_innermost",
     "empty_image",
+    "moved",
 ]
 
 
@@ -134,6 +137,18 @@ class Pad(Implementation):
         return tuple(-low for low, _ in pairs)
 
 
+MOST_AXES = 8  # of arrays whose values are only moved
+MOST_COPIED_AXES = 5  # of those that the reference implementation copies
+
+
+def moved(x, y):
+    """Write x into y, arrays of one shape."""
+    if x.ndim <= MOST_COPIED_AXES:
+        reference.copy(x, y)
+    else:
+        y[...] = x
+
+
 class Slice(Implementation):
     """Part of x along one axis, from start to stop; geometry: the axis and the index into x."""
 
@@ -147,8 +162,8 @@ class Slice(Implementation):
 
     def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
-        if not 1 <= len(x) <= 5:
-            raise ShapeError(f"{op.name}: input has {len(x)} dimensions {x}; expected 1 to 5")
+        if not 1 <= len(x) <= MOST_AXES:
+            raise ShapeError(f"{op.name}: input has {len(x)} dimensions {x}; expected 1 to {MOST_AXES}")
         axis = integer(op.name, "axis", settings["axis"], -len(x))
         if axis >= len(x):
             raise SettingError(f"{op.name}: axis {axis} does not exist in input {x}; use {-len(x)} to {len(x) - 1}")
@@ -167,13 +182,13 @@ class Slice(Implementation):
     def forward(self, call, arrays, out=None):
         (x,) = arrays
         y = call.empty(out)
-        reference.copy(x[call.geometry[1]], y)
+        moved(x[call.geometry[1]], y)
         return y, (), ()
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         dx[...] = 0
-        reference.copy(dy, dx[call.geometry[1]])
+        moved(dy, dx[call.geometry[1]])
         return (dx,)
 
     def splits_batch(self, call):

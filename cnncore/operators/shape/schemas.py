@@ -51,7 +51,7 @@ SCHEMAS = (
             Setting("axis", 1, "axis; 1: channels"),
             Setting("uneven", False, "allow a smaller last part; the others are ⌈extent / parts⌉", flag),
         ),
-        shape="(N, C, *spatial) → (N, C / parts, *spatial); 1 to 5 dimensions",
+        shape="(N, C, *spatial) → (N, C / parts, *spatial); 1 to 8 dimensions",
         edges=(
             "an extent that parts does not divide: an error, unless uneven=True",
             "an empty part: an error",
@@ -91,7 +91,7 @@ SCHEMAS = (
             Setting("stride", 1, "step between indices, not 0; negative: backwards", step_number),
             Setting("axis", 1, "axis; 1: channels"),
         ),
-        shape="(N, C, *spatial) → the same, except along axis; 1 to 5 dimensions",
+        shape="(N, C, *spatial) → the same, except along axis; 1 to 8 dimensions",
         edges=("indices beyond the ends: clipped, as in Python", "an empty result: an error"),
         linear=("x",),
         paper="Jia et al. 2014, Caffe, arXiv:1408.5093 (layer Slice); ONNX operator Slice, 2017",

@@ -1,4 +1,4 @@
-"""Upsampling and resizing: nearest-neighbour, linear and cubic interpolation."""
+"""Upsampling, resizing and grid sampling: nearest-neighbour, linear and cubic interpolation."""
 
 import math
 from fractions import Fraction
@@ -7,10 +7,12 @@ import numpy as np
 
 from ...checks import has_length, per_axis
 from ...errors import SettingError, ShapeError
-from ..geometry import fraction_meant
+from ..geometry import checked_bytes, fraction_meant, spatial
+from ..operator import Implementation
 from ..transforms.implementation import Axis, Resampling
+from . import reference
 
-__all__ = ["LinearUpsampling", "NearestUpsampling", "Resize", "scale_numbers"]
+__all__ = ["GridSample", "LinearUpsampling", "NearestUpsampling", "Resize", "scale_numbers"]
 
 LARGEST_EXTENT = 2**24
 
@@ -191,3 +193,62 @@ class Resize(Upsampling):
                     source.append(cell)
                     weight.append(float(part / total))
         return np.array(output), np.array(source), np.array(weight)
+
+
+class GridSample(Implementation):
+    """x at the positions of a grid (N, \\*output, axes); geometry: the number of spatial axes."""
+
+    per_image = True
+    saves = ("x", "grid")
+
+    def infer(self, op, shapes, dtype, settings):
+        x, grid = shapes
+        rank = len(spatial(op.name, x))
+        if len(grid) != rank + 2 or grid[-1] not in (None, rank):
+            form = ", ".join(("N", *"DHW"[-rank:]))
+            raise ShapeError(
+                f"{op.name}: grid has shape {grid}; input {x} needs ({form}, {rank}): a position of {rank} numbers for each "
+                "element of y"
+            )
+        if None not in (x[0], grid[0]) and x[0] != grid[0]:
+            raise ShapeError(f"{op.name}: grid {grid} has {grid[0]} images, input {x} has {x[0]}; these must be equal")
+        if None not in x:
+            checked_bytes(op.name, x, dtype.itemsize)
+        images = grid[0] if x[0] is None else x[0]
+        return (images, x[1], *grid[1:-1]), rank
+
+    @staticmethod
+    def positions(call, grid):
+        """The grid as (N, P, axes), in memory of its own where it is not contiguous."""
+        return np.ascontiguousarray(grid).reshape(len(grid), math.prod(grid.shape[1:-1]), call.geometry)
+
+    @staticmethod
+    def how(call):
+        return tuple(call.settings[name] for name in ("mode", "padding_mode", "align_corners"))
+
+    def forward(self, call, arrays, out=None):
+        x, grid = arrays
+        y = call.empty(out)
+        if y.size:
+            reference.sample(x, self.positions(call, grid), y, *self.how(call))
+        return y, (), (x, grid)
+
+    def backward(self, call, saved, dy, needs_gradient, out=None):
+        x, grid = saved
+        gradients = dx, dgrid = call.gradients(needs_gradient, out)
+        at = self.positions(call, grid)
+        if not dy.size:
+            for gradient in gradients:
+                if gradient is not None:
+                    gradient[...] = 0
+            return gradients
+        if dx is not None:
+            reference.sample_gradient(dx, at, dy, *self.how(call))
+        if dgrid is not None:
+            made = np.empty(at.shape, call.dtype)
+            reference.grid_gradient(x, at, dy, made, *self.how(call))
+            dgrid[...] = made.reshape(dgrid.shape)
+        return gradients
+
+    def receptive_window(self, call):
+        return None

@@ -1,11 +1,13 @@
-"""Schemas of upsampling."""
+"""Schemas of upsampling, resizing and grid sampling."""
+
+import numpy as np
 
 from ...checks import choice, flag, number
 from ..operator import Op
 from ..schema import Array, Case, Setting
-from .implementation import LinearUpsampling, NearestUpsampling, Resize, scale_numbers
+from .implementation import GridSample, LinearUpsampling, NearestUpsampling, Resize, scale_numbers
 
-__all__ = ["SCHEMAS"]
+__all__ = ["SAMPLING", "SCHEMAS"]
 
 SIZE = Setting("size", None, "spatial extents of y: an integer, or one per axis; give either size or scale")
 SCALE = Setting(
@@ -18,6 +20,22 @@ COORDINATES = (
 )
 SHAPE = "(N, C, *spatial) → (N, C, *size); 1 to 3 spatial axes"
 POSITIONS = "positions are computed as exact fractions: integers, halves and thirds are never missed by rounding"
+
+
+def grid_between(reach, *output):
+    """Positions between the centres of pixels and their edges, up to ``reach`` times as far as the image."""
+
+    def arrays(rng, x):
+        extents = x.shape[:1:-1]  # the last axis first
+        at = rng.integers(0, 4 * max(extents), (x.shape[0], *output[: len(extents)], len(extents)))
+        numbers = (
+            2 * reach * (at % (4 * np.array(extents)) + rng.uniform(0.2, 0.8, at.shape)) / (4 * np.array(extents))
+            - reach
+        )
+        return (numbers,)
+
+    return arrays
+
 
 SCHEMAS = (
     Op(
@@ -184,6 +202,78 @@ SCHEMAS = (
             array([[[2., 4.]]])
             >>> cnncore.resize(np.array([[[0., 4., 0., 8.]]]), size=2, antialias=True, exclude_outside=True)
             array([[[1.71428571, 4.        ]]])
+        """,
+    ),
+)
+
+# Operators on arrays beside the layers of the literature.
+SAMPLING = (
+    Op(
+        "grid_sample",
+        GridSample(),
+        family="arrays",
+        summary="Grid sampling: reads the image at given positions, as a spatial transformer does.",
+        formula="""
+            y[n, c, o] = Σ x[n, c, i] Π w(p − i) over the cells i around p, along each axis
+                p = ((g + 1) H − 1)/2 with g of grid[n, o], or (g + 1)(H − 1)/2 with align_corners
+                linear   w(t) = 1 − |t|
+                nearest  w = 1 at the nearest cell
+                cubic    w(t) = 1.25 |t|³ − 2.25 |t|² + 1 up to |t| = 1, −0.75 (|t|³ − 5 |t|² + 8 |t| − 4) up to 2
+        """,
+        gradient="""
+            dx[n, c, i] = Σ dy[n, c, o] Π w(p − i)
+            dgrid[n, o] = Σ dy[n, c, o] x[n, c, i] ∂(Π w)/∂g over channels and cells; 0 for nearest
+        """,
+        arrays=(
+            Array("x", "input"),
+            Array("grid", "positions, from −1 to 1 in the image, the last axis of x first: (x, y), or (x, y, z)"),
+        ),
+        settings_list=(
+            Setting(
+                "mode", "linear", "interpolation: 'linear', 'nearest' or 'cubic'", choice("linear", "nearest", "cubic")
+            ),
+            Setting(
+                "padding_mode",
+                "zeros",
+                "what lies outside the image: 'zeros', its 'border', or its 'reflection'",
+                choice("zeros", "border", "reflection"),
+            ),
+            Setting(
+                "align_corners", False, "−1 and 1 are the centres of the outer pixels, not their outer edges", flag
+            ),
+        ),
+        shape="(N, C, *spatial), grid (N, *output, axes) → (N, C, *output); 1 to 3 spatial axes",
+        edges=(
+            "nearest: halves are rounded to the even pixel",
+            "border and reflection: the position is moved into the image; with cubic each of the four pixels is",
+            "a position moved to the border has no gradient; at the centre of a pixel linear has the slope to the right",
+            "a NaN in a position, or ∞ with reflection: y = NaN without gradient",
+            "mode='linear' is 'bilinear' in PyTorch and in ONNX before version 20, mode='cubic' is 'bicubic'",
+        ),
+        accumulates="positions, weights and a value's sum in float64; dx in its dtype in the order of the positions",
+        smooth=False,
+        linear=("x",),
+        paper="Jaderberg, Simonyan, Zisserman & Kavukcuoglu 2015, NeurIPS, arXiv:1506.02025, section 3.3; Keys 1981, "
+        "doi:10.1109/TASSP.1981.1163711 (cubic)",
+        cases=(
+            Case(arrays=grid_between(1.3, 4, 3, 2), spatial=4),
+            Case(padding_mode="border", align_corners=True, arrays=grid_between(1.2, 3, 4, 2), spatial=4, ranks=(1, 2)),
+            Case(padding_mode="reflection", arrays=grid_between(2.7, 5, 4), spatial=5, ranks=(2,)),
+            Case(
+                mode="nearest",
+                padding_mode="reflection",
+                align_corners=True,
+                arrays=grid_between(1.4, 5, 4),
+                ranks=(2,),
+            ),
+            Case(mode="cubic", arrays=grid_between(1.2, 4, 5), spatial=5, ranks=(2,)),
+            Case(mode="cubic", padding_mode="border", arrays=grid_between(1.1, 5, 3), spatial=5, ranks=(2,)),
+        ),
+        example="""
+            >>> import numpy as np, cnncore
+            >>> x = np.array([[[1., 2., 3., 4.]]])
+            >>> cnncore.grid_sample(x, np.array([[[-1.], [0.], [0.5]]]), align_corners=True)
+            array([[[1.  , 2.5 , 3.25]]])
         """,
     ),
 )

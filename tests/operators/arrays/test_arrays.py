@@ -238,3 +238,27 @@ def test_images_in_pieces_give_the_same(rng):
     gate = 1 / (1 + np.exp(-x.mean((2, 3), keepdims=True)))
     expected = x * gate - (x * gate).mean(0, keepdims=True)
     assert np.allclose(net(x), expected, atol=1e-5)
+
+
+# ── Many axes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+SIX = np.random.default_rng(6).standard_normal((2, 3, 2, 2, 3, 2))
+OF_SIX_AXES = {
+    "slice": ((SIX,), {"start": 1, "stop": None, "axis": 4}, SIX[:, :, :, :, 1:]),
+    "split": ((SIX,), {"parts": 2, "axis": 2, "part": 1}, SIX[:, :, 1:]),
+    "concat": ((SIX, 2 * SIX), {"axis": 3}, np.concatenate((SIX, 2 * SIX), 3)),
+    "add": ((SIX, SIX[:1]), {"coefficients": (2.0, 3.0)}, 2 * SIX + 3 * SIX[:1]),
+    "expand": ((SIX[:, :1],), {"shape": SIX.shape}, np.broadcast_to(SIX[:, :1], SIX.shape)),
+    "reduce_sum": ((SIX,), {"axes": (0, 5), "keepdims": False}, SIX.sum((0, 5))),
+    "reduce_max": ((SIX,), {"axes": (1, 4)}, SIX.max((1, 4), keepdims=True)),
+    "reduce_l2": ((SIX,), {"axes": (3,)}, np.sqrt((SIX**2).sum(3, keepdims=True))),
+    "top_k": ((SIX,), {"k": None, "axis": 4}, -np.sort(-SIX, 4)),
+}
+
+
+@pytest.mark.parametrize("name", OF_SIX_AXES)
+def test_six_axes(name):
+    """What files make of images on the way, such as the cells of all windows of a volume."""
+    arrays, settings, right = OF_SIX_AXES[name]
+    np.testing.assert_allclose(cnncore.OPS[name](*arrays, **settings), right, atol=1e-14)
+    cnncore.testing.check_gradient(cnncore.OPS[name], *arrays, **settings)

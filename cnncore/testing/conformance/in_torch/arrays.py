@@ -141,6 +141,41 @@ def scatter_nd(s, x, indices, updates):
     return torch.scatter_reduce(rows, 0, at, updates, TORCH_REDUCTIONS[s["reduction"]]).reshape(x.shape)
 
 
+GRID_MODES = {"linear": "bilinear", "nearest": "nearest", "cubic": "bicubic"}
+
+
+def grid_sample(s, x, grid):
+    """PyTorch has it of images and volumes; a line is an image of one row."""
+    if x.ndim == 3:
+        grid = torch.stack([grid[..., 0], torch.zeros_like(grid[..., 0])], -1)[:, None]
+        return grid_sample(s, x[:, :, None], grid)[:, :, 0]
+    return torch.nn.functional.grid_sample(x, grid, GRID_MODES[s["mode"]], s["padding_mode"], s["align_corners"])
+
+
+def non_max_suppression(s, boxes, scores):
+    """By its definition, one box after the other, all overlaps at once."""
+    a, b = boxes[..., :2], boxes[..., 2:]
+    if s["box_format"] == "center":
+        a, b = a - b / 2, a + b / 2
+    low, high = torch.minimum(a, b), torch.maximum(a, b)
+    shared = torch.clamp(
+        torch.minimum(high[:, :, None], high[:, None]) - torch.maximum(low[:, :, None], low[:, None]), min=0
+    ).prod(-1)
+    area = (high - low).prod(-1)
+    overlap = shared / (area[:, :, None] + area[:, None] - shared)
+    rows = []
+    for n in range(scores.shape[0]):
+        for c in range(scores.shape[1]):
+            kept = []
+            for box in torch.argsort(scores[n, c], descending=True, stable=True).tolist():
+                good = s["score_threshold"] is None or scores[n, c, box] > s["score_threshold"]
+                alone = all(overlap[n, box, other] <= s["iou_threshold"] for other in kept)
+                if good and alone and len(kept) < s["max_output_boxes"]:
+                    kept.append(box)
+            rows += [[n, c, box] for box in kept]
+    return torch.tensor(rows, dtype=torch.int64).reshape(-1, 3)
+
+
 COMPARED = {"equal": "eq", "not_equal": "ne", "less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge"}
 
 
@@ -185,6 +220,7 @@ OPERATORS |= {
     "reduce_log_sum": reduced_by(lambda x, axes, keep: x.sum(axes, keep).log()),
     "reduce_log_sum_exp": reduced_by(torch.logsumexp),
     "matmul": lambda s, x, z: torch.matmul(x, z),
+    "einsum": lambda s, *xs: torch.einsum(s["equation"], *xs),
     "reshape": reshape,
     "transpose": lambda s, x: torch.permute(x, s["axes"] or tuple(reversed(range(x.ndim)))),
     "squeeze": squeeze,
@@ -202,7 +238,7 @@ OPERATORS |= {
     "as_mask": lambda s, x: x.to(torch.bool),
     "arg_max": place("argmax"),
     "arg_min": place("argmin"),
-    "top_k": lambda s, x: torch.topk(x, s["k"], s["axis"], s["largest"]).values,
+    "top_k": lambda s, x: torch.topk(x, s["k"] or x.shape[s["axis"]], s["axis"], s["largest"]).values,
     "cumulative_sum": cumulative(torch.cumsum, 0.0),
     "cumulative_product": cumulative(torch.cumprod, 1.0),
     "triangle": lambda s, x: (torch.triu if s["upper"] else torch.tril)(x, s["diagonal"]),
@@ -210,6 +246,8 @@ OPERATORS |= {
     "gather_elements": lambda s, x, indices: torch.gather(x, s["axis"], from_start(indices, x.shape[s["axis"]])),
     "scatter_elements": scatter_elements,
     "gather_nd": gather_nd,
+    "grid_sample": grid_sample,
+    "non_max_suppression": non_max_suppression,
     "scatter_nd": scatter_nd,
     "quantize": quantize,
     "fake_quantize": fake_quantize,
