@@ -101,7 +101,7 @@ def test_workers_give_the_same_files(place, tmp_path):
 
 
 def test_dask_gives_the_same_files(place, tmp_path):
-    distributed = pytest.importorskip("distributed", reason="needs Dask: pip install distributed")
+    distributed = pytest.importorskip("dask.distributed", reason="needs Dask: pip install distributed")
     run(place, tmp_path / "one")
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="tcp"

@@ -307,7 +307,7 @@ def test_a_naive_module_is_its_four_branches(rng):
 
 def test_settings_of_networks_are_checked():
     for call, message in (
-        (lambda: models.vgg("F"), "the paper has A, A-LRN"),
+        (lambda: models.vgg("F"), "There are A, A-LRN"),
         (lambda: models.resnet(20), "layers must be one of 18, 34"),
         (lambda: models.mobilenet_v2(alpha=0), "alpha"),
     ):

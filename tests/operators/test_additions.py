@@ -21,9 +21,10 @@ pytestmark = pytest.mark.skipif(not (ROOT / "tools").exists(), reason="needs the
 
 # Oracles that PyTorch computes; read as text, since it need not be installed.
 IN_PYTORCH = (
+    "cnncore/testing/conformance/in_torch/operators.py",
+    "cnncore/testing/conformance/in_torch/arrays.py",
+    "cnncore/testing/conformance/in_torch/poolings.py",
     "tests/support/torch_oracles.py",
-    "tests/support/arrays_in_torch.py",
-    "tests/support/compositions_of_pooling.py",
     "tests/operators/test_oracles.py",
 )
 

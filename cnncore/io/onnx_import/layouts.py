@@ -199,8 +199,7 @@ def channels_last(name, rank, readers, shape, arrays):
             seen.add(id(node))
             kind = node.op_type
             if kind == "Transpose":
-                perm = tuple(node.attributes.get("perm") or ())
-                if perm == first:
+                if node.attributes.get("perm") in (first, list(first)):  # a damaged file may have anything there
                     found.add(LAST)
             elif kind in OF_IMAGES:
                 found.add(FIRST)
@@ -221,7 +220,7 @@ def padded_last(node, rank, arrays):
     if pads is None and len(node.inputs) > 1 and len(node.inputs) < 4:
         pads = arrays.get(node.inputs[1])
         pads = None if pads is None else pads.ravel().tolist()
-    if pads is None or len(pads) != 2 * rank:
+    if not isinstance(pads, list | tuple) or len(pads) != 2 * rank:
         return False
     around = [pads[axis] or pads[axis + rank] for axis in range(rank)]
     return bool(around[1]) and not around[0] and not around[-1]

@@ -414,7 +414,9 @@ class Importer:
     def precision_of(self, row):
         """What the file computes in with an input: its own dtype, or what all its readers cast it to."""
         readers = self.readers.get(row.name, ())
-        targets = {PRECISIONS.get(n.attributes.get("to")) if n.op_type == "Cast" else None for n in readers}
+        casts = [n.attributes.get("to") if n.op_type == "Cast" else None for n in readers]
+        # A damaged file may have a list where the number of a type belongs.
+        targets = {PRECISIONS.get(to) if isinstance(to, int | str) else None for to in casts}
         if len(targets) == 1 and None not in targets and row.name not in self.model.outputs:
             return targets.pop()
         return "float64" if row.dtype == np.float64 else "float32"
