@@ -40,7 +40,11 @@ def test_examples_of_all_docstrings_run(tmp_path, monkeypatch):
     attempted = 0
     for found in pkgutil.walk_packages(cnncore.__path__, "cnncore."):
         if not found.name.startswith(("cnncore.runtime.", "cnncore.__main__", "cnncore._cyutility")):
-            module = importlib.import_module(found.name)
+            try:
+                module = importlib.import_module(found.name)
+            except ModuleNotFoundError as error:  # adapters of other frameworks import them
+                assert found.name.startswith("cnncore.testing.conformance.in_") and not error.name.startswith("cnncore")
+                continue
             outcome = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
             assert not outcome.failed, found.name
             attempted += outcome.attempted

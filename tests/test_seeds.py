@@ -4,7 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
-from test_docstrings import documented
+from support.documented import documented
 
 import cnncore
 from cnncore.errors import SettingError

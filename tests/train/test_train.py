@@ -328,9 +328,9 @@ def test_arrays_are_augmented_as_images():
     seen = []
 
     class Spy(Trainer):
-        def _step(self, x, target, rate):
-            seen.append(x.copy())
-            return super()._step(x, target, rate)
+        def _step(self, batch, rate):
+            seen.append(batch.x.copy())
+            return super()._step(batch, rate)
 
     Spy(small_net(), SGD(0.01)).fit(x, np.array([0, 1, 2, 0]), epochs=2, batch_size=4, augment=Augment(shift=0.3))
     assert seen[0].shape == x.shape and not np.array_equal(seen[0], seen[1])

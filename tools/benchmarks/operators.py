@@ -108,6 +108,11 @@ def regions(rng, x):
     return (np.concatenate([image[:, None], np.floor(corners)], 1),)
 
 
+def scored(rng, x):
+    """A thousand boxes per image for suppression, and the scores of two classes."""
+    return (rng.permutation(np.linspace(0.1, 0.9, len(x) * 2 * x.shape[1])).reshape(len(x), 2, x.shape[1]),)
+
+
 def attention(rng, x):
     return rng.standard_normal((128, x.shape[1])) / x.shape[1] ** 0.5, rng.standard_normal(128) / 11
 
@@ -148,6 +153,9 @@ SAMPLES = {
     "nearest_upsample": Sample(shape=lambda shape: (*shape[:2], shape[2] // 2, shape[3] // 2)),
     "linear_upsample": Sample(shape=lambda shape: (*shape[:2], shape[2] // 2, shape[3] // 2)),
     "partial_conv": Sample(settings={"padding": 1}, arrays=with_holes),
+    "non_max_suppression": Sample(
+        shape=lambda shape: (shape[0], 1000, 4), settings={"max_output_boxes": 100}, arrays=scored
+    ),
     "roi_align": Sample(settings={"output_size": 7, "sampling_ratio": 2}, arrays=boxes),
     "position_sensitive_roi_pool": Sample(arrays=boxes),
     "spectral_pool": Sample(settings=lambda shape: {"output_size": shape[2] // 4 * 2}),
