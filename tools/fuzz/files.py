@@ -193,15 +193,23 @@ def changed_json(choice, value):
     return value
 
 
+def description_in(header):
+    """The description of a net inside a header; None where an earlier change left none."""
+    about = header.get("__metadata__") if isinstance(header, dict) else None
+    try:
+        return json.loads(about["model"])
+    except (TypeError, KeyError, ValueError):
+        return None
+
+
 def changed_safetensors(choice, data):
     """The header, or the description of a net inside it, changed; the digest is right again."""
     end = 8 + int.from_bytes(data[:8], "little")
     header, payload = json.loads(data[8:end]), data[end:]
     for _ in range(choice.choice((1, 1, 2, 3))):
-        about = header.get("__metadata__") if isinstance(header, dict) else None
-        model = about.get("model") if isinstance(about, dict) else None
-        if isinstance(model, str) and choice.random() < 0.7:
-            about["model"] = json.dumps(changed_json(choice, json.loads(model)))
+        model = description_in(header)
+        if model is not None and choice.random() < 0.7:
+            header["__metadata__"]["model"] = json.dumps(changed_json(choice, model))
         else:
             header = changed_json(choice, header)
     text = json.dumps(header).encode()
