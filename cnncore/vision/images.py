@@ -281,7 +281,7 @@ def _decode_with_pillow(name: str, content: bytes) -> NDArray[Any]:
         with _pillow().open(io.BytesIO(content), formats=PILLOW_FORMATS) as image:
             _check_extent(name, image.height, image.width)
             return _pillow_samples(name, image)
-    except DataError:
+    except (DataError, MemoryError):
         raise
     # For malicious files, decoders raise many exceptions (OSError, SyntaxError, ValueError, struct.error,
     # zlib.error, DecompressionBombError …), and the set grows with each Pillow release.
