@@ -14,15 +14,16 @@ pytest.importorskip("resource", reason="memory can only be limited on POSIX")
 sys.path.insert(0, str(ROOT / "tools"))
 
 from fuzz import arrays, calls, children, files, kills, memory, threads
-from fuzz.child import Wrong
 from fuzz.parts import PARTS
 from fuzz.values import decode, encode
+from fuzz.wrong import Wrong
 
 # A part whose second plan crashes, whose third is wrong, whose fourth never ends.
 PLANTED = """
 import os, signal, sys, time, types
 sys.path.insert(0, {tools!r})
-from fuzz.child import Wrong, main
+from fuzz.child import main
+from fuzz.wrong import Wrong
 
 class Planted:
     def plan(seed):

@@ -21,8 +21,8 @@ from cnncore import CnnError
 from cnncore.runtime import dispatch
 
 from . import arrays as hostile
-from .child import Wrong
 from .values import decode, encode, mutated
+from .wrong import Wrong
 
 # Largest difference from the reference implementation, relative to the largest number of an output.
 TOLERANCE = {"f": 3e-4, "d": 1e-10}

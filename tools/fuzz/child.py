@@ -6,11 +6,9 @@ import resource
 import sys
 import traceback
 
+from .wrong import Wrong
+
 MEMORY = 3 << 30  # bytes of address space beyond those that the process has to begin with
-
-
-class Wrong(Exception):
-    """A call that gave something else than it had to."""
 
 
 def limit_memory(extra=MEMORY):

@@ -27,7 +27,7 @@ from cnncore.io.onnx_export.export import alone
 from cnncore.train import checkpoint, data_files
 from cnncore.vision import images
 
-from .child import Wrong
+from .wrong import Wrong
 
 try:
     import onnx

@@ -24,7 +24,7 @@ from cnncore import CnnError
 from cnncore.cli.main import main
 from cnncore.train import checkpoint
 
-from .child import Wrong
+from .wrong import Wrong
 
 EPOCHS = 3
 WAYS = ("SIGKILL", "SIGKILL", "SIGTERM", "SIGINT", "size limit", "full disk", "read-only folder")

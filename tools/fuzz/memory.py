@@ -18,8 +18,8 @@ import numpy as np
 import cnncore
 from cnncore.runtime import dispatch
 
-from .child import Wrong
 from .files import small_net
+from .wrong import Wrong
 
 try:
     from _testcapi import remove_mem_hooks, set_nomemory

@@ -16,8 +16,8 @@ from cnncore import CnnError
 from cnncore.runtime import dispatch
 
 from . import arrays as hostile
-from .child import Wrong
 from .values import decode, encode
+from .wrong import Wrong
 
 # (operator, values for its first settings in a layer): what a random node is drawn from.
 NODES = [

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from .child import Wrong
+from .wrong import Wrong
 
 HERE = Path(__file__).resolve().parent
 RUNTIME = HERE.parent.parent / "cnncore" / "runtime"
