@@ -8,6 +8,7 @@ Operators (``cnncore.OPS``), each with its explicit backward pass::
 """
 
 import importlib
+import logging
 import sys
 import types
 
@@ -27,14 +28,18 @@ from ._version import __version__
 from .errors import (
     ArrayChangedError,
     CnnError,
+    CnnWarning,
     DataError,
+    DataWarning,
     DtypeError,
+    EnvironmentWarning,
     FileWriteError,
     GradientError,
     GraphError,
     KinkError,
     KinkWarning,
     ModelFileError,
+    PrecisionWarning,
     SettingError,
     ShapeError,
 )
@@ -42,6 +47,7 @@ from .operators.registry import GRIDS, OPS, find
 from .runtime.threads import get_num_threads, set_num_threads, threads
 
 globals().update(OPS | GRIDS)
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # programs decide what is shown, and where
 
 # Imported when first used, which keeps `import cnncore` short: modules, and names with the module they come from.
 LAZY = {
@@ -62,6 +68,7 @@ LAZY = {
     "load": "nets.build",
     "operator": "python_operators",
     "pooling_strategy": "python_operators",
+    "show_versions": "runtime.versions",
 }
 
 
@@ -99,7 +106,10 @@ __all__ = [
     "OPS",
     "ArrayChangedError",
     "CnnError",
+    "CnnWarning",
     "DataError",
+    "DataWarning",
+    "EnvironmentWarning",
     "FileWriteError",
     "DtypeError",
     "GradientError",
@@ -108,6 +118,7 @@ __all__ = [
     "KinkError",
     "KinkWarning",
     "ModelFileError",
+    "PrecisionWarning",
     "SettingError",
     "ShapeError",
     "__version__",
@@ -124,6 +135,7 @@ __all__ = [
     "operator",
     "pooling_strategy",
     "set_num_threads",
+    "show_versions",
     "testing",
     "threads",
     "train",

@@ -11,14 +11,18 @@ from numpy.typing import ArrayLike, NDArray
 from ._version import __version__ as __version__
 from .errors import ArrayChangedError as ArrayChangedError
 from .errors import CnnError as CnnError
+from .errors import CnnWarning as CnnWarning
 from .errors import DataError as DataError
+from .errors import DataWarning as DataWarning
 from .errors import DtypeError as DtypeError
+from .errors import EnvironmentWarning as EnvironmentWarning
 from .errors import FileWriteError as FileWriteError
 from .errors import GradientError as GradientError
 from .errors import GraphError as GraphError
 from .errors import KinkError as KinkError
 from .errors import KinkWarning as KinkWarning
 from .errors import ModelFileError as ModelFileError
+from .errors import PrecisionWarning as PrecisionWarning
 from .errors import SettingError as SettingError
 from .errors import ShapeError as ShapeError
 from .operators.registry import GRIDS as GRIDS
@@ -45,6 +49,7 @@ from .nets.conversion import linear_to_conv as linear_to_conv
 from .nets.build import load as load
 from .python_operators import operator as operator
 from .python_operators import pooling_strategy as pooling_strategy
+from .runtime.versions import show_versions as show_versions
 from .operators.operator import Op
 
 from .operators.pooling.implementation import Grid
@@ -55,7 +60,10 @@ __all__ = [
     "OPS",
     "ArrayChangedError",
     "CnnError",
+    "CnnWarning",
     "DataError",
+    "DataWarning",
+    "EnvironmentWarning",
     "FileWriteError",
     "DtypeError",
     "GradientError",
@@ -64,6 +72,7 @@ __all__ = [
     "KinkError",
     "KinkWarning",
     "ModelFileError",
+    "PrecisionWarning",
     "SettingError",
     "ShapeError",
     "__version__",
@@ -80,6 +89,7 @@ __all__ = [
     "operator",
     "pooling_strategy",
     "set_num_threads",
+    "show_versions",
     "testing",
     "threads",
     "train",

@@ -1,4 +1,4 @@
-"""All exceptions of cnncore.
+"""All exceptions and warnings of cnncore.
 
 Each message names the place, what was expected, what was given, and a way out::
 
@@ -25,7 +25,11 @@ __all__ = [
     "DataError",
     "GradientError",
     "KinkError",
+    "CnnWarning",
+    "DataWarning",
+    "EnvironmentWarning",
     "KinkWarning",
+    "PrecisionWarning",
 ]
 
 
@@ -73,7 +77,23 @@ class KinkError(GradientError):
     """The derivative does not exist: an array contains a kink, a tie or a jump."""
 
 
-class KinkWarning(UserWarning):
+class CnnWarning(UserWarning):
+    """Base class of the warnings of cnncore, other than deprecations, which are DeprecationWarnings."""
+
+
+class DataWarning(CnnWarning):
+    """Data are used otherwise than they might be meant: files are skipped, or the white of an image is assumed."""
+
+
+class EnvironmentWarning(CnnWarning, RuntimeWarning):
+    """An environment variable asks for what this machine does not have."""
+
+
+class PrecisionWarning(CnnWarning):
+    """A model file asks for several precisions; a net computes in one."""
+
+
+class KinkWarning(CnnWarning):
     """Elements are so close to a kink that their gradient was checked at a point next to them."""
 
 

@@ -6,6 +6,7 @@ Each command is a function of the parsed options that returns the exit code: 0 s
 
 import argparse
 import contextlib
+import logging
 import os
 import re
 import sys
@@ -27,6 +28,9 @@ from .progress import one_line
 from .train import add_train
 
 __all__ = ["main"]
+
+
+LEVELS = ("debug", "info", "warning")
 
 
 # ── Options ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -53,6 +57,7 @@ class Commands:
         general.add_argument(
             "--threads", type=count, metavar="N", help="number of native threads; results do not depend on it"
         )
+        general.add_argument("--log", choices=LEVELS, help="write what the library logs to stderr, from this level up")
         general.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def add(self, function, help_, epilog=""):
@@ -120,6 +125,9 @@ def main(arguments=None):
 def run(options):
     """Run the command of the parsed options; return its exit code."""
     try:
+        if options.log is not None:
+            logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s: %(message)s")
+            logging.getLogger("cnncore").setLevel(options.log.upper())
         if options.threads is not None:
             set_num_threads(options.threads)
         code = options.function(options)

@@ -1,19 +1,18 @@
 """``cnncore ops``, ``info``, ``check`` and ``bench``."""
 
-import importlib.metadata
 import inspect
-import platform
 import sys
 import time
 
 import numpy as np
 
-from .. import __version__, get_num_threads
+from .. import get_num_threads
 from ..errors import SettingError, unknown_name
 from ..operators.documentation import plain_text
 from ..operators.peers import peers_sentence
 from ..operators.registry import FAMILIES, GRIDS, OPS, find
 from ..runtime import cpu
+from ..runtime.versions import show_versions
 from .progress import ProgressLine, bar, clock
 
 
@@ -54,13 +53,9 @@ def known_operator(command, name):
 
 
 def info(options):
-    """Print versions, CPU target, threads, and what computes each operator: reference implementation or kernels."""
-    versions = {"cnncore": __version__, "Python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in ("numpy", "scipy")}
-    print("  ".join(f"{name} {version}" for name, version in versions.items()))
-    print(f"CPU target {cpu.target()} (of {', '.join(cpu.targets())}; CNNCORE_TARGET forces one)")
-    print(f"threads    {get_num_threads()} (CNNCORE_NUM_THREADS or cnncore.set_num_threads(n) change it)")
-    print(f"kernels    {len(cpu.kernels())}\n")
+    """Print versions, CPU, threads, optional packages, and what computes each operator: reference implementation or kernels."""
+    show_versions()
+    print("CNNCORE_TARGET forces a target; CNNCORE_NUM_THREADS or cnncore.set_num_threads(n) set the threads.\n")
     print(f"{'operator':<24} computed by (float32)")
     for op in OPS.values():
         names = kernels_of(op)
@@ -70,7 +65,7 @@ def info(options):
 
 def add_info(commands):
     """``cnncore info``: no options of its own."""
-    commands.add(info, "versions, CPU target, threads, kernels")
+    commands.add(info, "versions, CPU target, threads, packages, kernels")
 
 
 def kernels_of(op):

@@ -17,6 +17,7 @@ Other safetensors files, which contain only arrays by name, are read and written
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import os
 import re
@@ -43,6 +44,8 @@ OTHER_DTYPES: dict[str, np.dtype] = {
     **{f"I{8 * size}": np.dtype(f"<i{size}") for size in (1, 2, 4, 8)},
     **{f"U{8 * size}": np.dtype(f"<u{size}") for size in (1, 2, 4, 8)},
 }
+logger = logging.getLogger(__name__)
+
 CODES = {dtype.newbyteorder("="): code for code, dtype in OTHER_DTYPES.items() if code != "BF16"}
 NO_DIGEST = "0" * 64
 
@@ -102,6 +105,7 @@ def write_whole(path, parts):
             ) from error
         raise
     sync_folder(folder)
+    logger.debug("%s: written", path)
 
 
 PICKLE = (

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import threading
+import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
@@ -58,6 +60,8 @@ from .surgery import Operation
 from .tuning import Tuning, is_tuned, tune
 
 __all__ = ["Arrays", "Backward", "Net", "Structure"]
+
+logger = logging.getLogger(__name__)
 
 MOST_PLANS = 32
 # Merges ("moments" or "sums", statistics of a part of a batch) with those of the other parts.
@@ -643,7 +647,9 @@ class Net:
             if plan is not None:
                 self._plans.move_to_end(key)
                 return plan
+        began = time.perf_counter()
         made = Plan(self.graph, shapes, self.dtype, mode, self.seed)
+        logger.debug("plan for %s made in %.1f ms", shapes, 1e3 * (time.perf_counter() - began))
         with self._lock:
             plan = self._plans.setdefault(key, made)
             self._plans.move_to_end(key)
@@ -949,6 +955,7 @@ class Net:
         rounds = integer("tune", "rounds", rounds, 1)
         found, table = tune(self, shapes, bool(training), rounds, progress)
         self.tuned = Tuning({**self.tuned, **found})
+        logger.info("tuned for %s: %s", shapes, found)
         return table
 
     def _tune_once(self, shapes: tuple[tuple[int, ...], ...], training: bool) -> None:

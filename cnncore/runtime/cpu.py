@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..errors import DtypeError, SettingError, unknown_name
+from ..errors import DtypeError, EnvironmentWarning, SettingError, unknown_name
 from . import dispatch
 from . import threads as native
 
@@ -185,7 +185,7 @@ def _choose() -> None:
     if wanted and wanted not in targets():
         warnings.warn(
             f"CNNCORE_TARGET={wanted} is not among the targets of this machine ({', '.join(targets())}); {targets()[-1]} runs",
-            RuntimeWarning,
+            EnvironmentWarning,
             stacklevel=2,
         )
         wanted = ""

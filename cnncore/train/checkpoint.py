@@ -9,6 +9,7 @@ from seed and epoch.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -23,6 +24,8 @@ from ..typing import FilePath
 from .optimizers import Optimizer
 
 __all__ = ["read", "restore", "write"]
+
+logger = logging.getLogger(__name__)
 
 KIND = "checkpoint"
 ENTRIES = {
@@ -84,6 +87,7 @@ def write(path: FilePath, trainer: Resumable, notes: Mapping[str, Any] | None = 
         for kind, array in zip(optimizer.state_names, state, strict=True):
             arrays[f"optimizer/{kind}:{name}"] = array
     model_file.write(path, model, arrays)
+    logger.info("%s: checkpoint after epoch %d, step %d", path, len(trainer.history), optimizer.steps)
 
 
 # How JSON, which has no infinity and NaN, represents a validation loss that is not finite.
@@ -192,6 +196,7 @@ def restore(path: FilePath, trainer: Resumable, record: type[Any]) -> dict[str, 
     net.steps = model["steps"]
     optimizer.state, optimizer.steps, optimizer.steps_of = state, model["optimizer"]["steps"], steps_of
     trainer.history[:] = history
+    logger.info("%s: training continues after epoch %d, step %d", path, len(history), optimizer.steps)
     return model["notes"]
 
 

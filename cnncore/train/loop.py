@@ -8,6 +8,7 @@ number of threads, and resumed training gives those of uninterrupted training.
 from __future__ import annotations
 
 import inspect
+import logging
 import signal
 import threading
 import time
@@ -34,6 +35,9 @@ from .schedules import Schedule
 from .schedules import schedule as schedule_named
 
 __all__ = ["Callback", "Checkpoint", "EarlyStopping", "Epoch", "Evaluation", "Progress", "Trainer"]
+
+
+logger = logging.getLogger(__name__)
 
 
 class Batches(Protocol):
@@ -642,6 +646,7 @@ class Trainer:
             if self._parallel is not None:  # rank 0's times, so that callbacks decide alike
                 record = self._parallel.broadcast(record)
             self.history.append(record)
+            logger.info("%s of %d epochs", record, epochs)
             if self._tell("on_epoch", callbacks, record):
                 break
 

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_unmasked, per_axis
-from ..errors import DataError, DtypeError, SettingError, ShapeError, printable
+from ..errors import DataError, DataWarning, DtypeError, SettingError, ShapeError, printable
 from ..io.files import write_atomically
 from ..typing import FilePath
 
@@ -338,7 +338,7 @@ def _deep_samples(name: str, samples: NDArray[Any], tags: Any) -> NDArray[Any]:
         elif tags is not None and 0 < samples.max() < 0x1000:
             done = f"16-bit samples up to {samples.max()} only: 65535 is taken for white, and the image is dark"
         if done:
-            warnings.warn(f"{name}: {done}; if it is not, convert it to 8 bits", UserWarning, stacklevel=5)
+            warnings.warn(f"{name}: {done}; if it is not, convert it to 8 bits", DataWarning, stacklevel=5)
     if white == 0xFFFF:
         return (samples >> 8).astype(np.uint8)[:, :, None]
     return (samples.astype(np.int64) * 255 // max(white, 1)).astype(np.uint8)[:, :, None]
@@ -882,6 +882,6 @@ def warn_of_unread(folder: pathlib.Path, unread: Sequence[pathlib.Path]) -> None
     """Warn that images are skipped."""
     warnings.warn(
         f"{printable(str(folder))}: {counted_kinds(unread)} are skipped (unsupported formats); convert them to .png or .jpg",
-        UserWarning,
+        DataWarning,
         stacklevel=4,
     )

@@ -10,6 +10,7 @@ followed as arithmetic on extents (shapes.py), so that batch and image size stay
 from __future__ import annotations
 
 import json
+import logging
 import math
 import warnings
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import CnnError, ModelFileError, ShapeError, unknown_name
+from ...errors import CnnError, ModelFileError, PrecisionWarning, ShapeError, unknown_name
 from ...nets.graph import FORBIDDEN, Graph
 from ...nets.net import Net
 from ...nets.structure import INDICES, Structure
@@ -37,6 +38,8 @@ from .sizes import size_as_number
 __all__ = ["OPERATORS", "Imported", "Live", "load_onnx"]
 
 MOST_NAME = 120
+logger = logging.getLogger(__name__)
+
 PRECISIONS = {
     1: "float32",
     11: "float64",
@@ -127,11 +130,13 @@ def load_onnx(
     model = read(path_or_bytes)
     place = "ONNX bytes" if isinstance(path_or_bytes, (bytes, bytearray, memoryview)) else str(path_or_bytes)
     try:
-        return Importer(model if outputs is None else cut_at(model, outputs), input_shape).net()
+        net = Importer(model if outputs is None else cut_at(model, outputs), input_shape).net()
     except CnnError as error:
         raise ModelFileError(f"{place}: {error}") from None
     except (MemoryError, OverflowError, RecursionError) as error:
         raise ModelFileError(f"{place}: the graph asks for more memory than there is ({error})") from None
+    logger.debug("%s: read, %r", place, net)
+    return net
 
 
 def cut_at(model, outputs):
@@ -430,7 +435,7 @@ class Importer:
             more = f" and {len(others) - 1} more" if len(others) > 1 else ""
             warnings.warn(
                 f"{node}{more}: casts to {target}; the net computes in {dtype} throughout",
-                UserWarning,
+                PrecisionWarning,
                 stacklevel=4,
             )
 
