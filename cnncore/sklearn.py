@@ -22,7 +22,7 @@ from .errors import DataError, SettingError, ShapeError
 from .nets.net import Net
 from .train.augment import Augment
 from .train.job import LEARNING_RATES, network
-from .train.loop import Callback, EarlyStopping, Epoch, Trainer
+from .train.loop import Callback, EarlyStopping, Epoch, Lines, Trainer
 from .train.optimizers import optimizer
 
 if importlib.util.find_spec("sklearn") is None:
@@ -38,15 +38,6 @@ __all__ = ["CNNClassifier", "CNNRegressor"]
 
 LEAST_SQUARE = 8  # features along a side from which a square number of features is taken for an image
 MOST_ENLARGED = 64
-
-
-class _Lines(Callback):
-    """A line per epoch, for ``verbose``."""
-
-    def on_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
-        accuracy = "" if epoch.accuracy is None else f"  accuracy {epoch.accuracy:.2%}"
-        checked = "" if epoch.validation_loss is None else f"  validation loss {epoch.validation_loss:.4f}"
-        print(f"epoch {epoch.epoch + 1}  loss {epoch.loss:.4f}{accuracy}{checked}", flush=True)
 
 
 class _Estimator(BaseEstimator):  # type: ignore[misc]
@@ -182,7 +173,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
     def _train(self, images: NDArray[Any], targets: NDArray[Any], loss: Any, epochs: int, whole: bool) -> None:
         """Train for some epochs; ``whole`` trainings have a schedule, and may stop early."""
         x = self._prepared(images)
-        callbacks: list[Callback] = [_Lines()] if self.verbose else []
+        callbacks: list[Callback] = [Lines()] if self.verbose else []
         validation = None
         if whole and self.early_stopping:
             (x, targets), validation = self._split(x, targets)

@@ -733,6 +733,38 @@ class Net:
             made.frozen = made.parameters.keys() - trained
         return made
 
+    def with_frozen(self, names: Iterable[str]) -> Net:
+        """A new net with these weights in which training leaves some of the parameters as they are, for fine-tuning.
+
+        Batch normalisation with such parameters uses its running statistics, in training too, and leaves them unchanged.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Names of parameters, added to those that are ``frozen`` already.
+
+        Returns
+        -------
+        Net
+            With its own arrays.
+
+        Raises
+        ------
+        GraphError
+            There is no such parameter.
+
+        Examples
+        --------
+        >>> import cnncore
+        >>> net = cnncore.models.lenet(seed=None)
+        >>> sorted(net.with_frozen(name for name in net.parameters if name < "f").frozen)
+        ['c1.b', 'c1.w', 'c3.b', 'c3.w', 'c5.b', 'c5.w']
+        """
+        names = set(names)
+        made = self._rebuilt(surgery.with_frozen(self.graph, names))
+        made.frozen |= names & made.parameters.keys()
+        return made
+
     def to_fully_convolutional(self, size: int | Sequence[int] | None = None, average: bool = False) -> Net:
         """A new net whose linear layers are convolutions: on larger images it returns a map of scores per class.
 

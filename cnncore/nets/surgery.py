@@ -2,6 +2,7 @@
 
     with_outputs            other nodes as outputs: a feature extractor, a net without its auxiliary classifiers
     with_classes            a new classifier for other classes, for fine-tuning
+    with_frozen             some weights fixed, for fine-tuning the others
     to_fully_convolutional  a linear classifier applied at every position of larger images: a map of scores per class
     to_fully_connected      the reverse, at one image size
 
@@ -24,7 +25,7 @@ from .graph import Graph
 from .plan import infer
 from .structure import INDICES
 
-__all__ = ["to_fully_connected", "to_fully_convolutional", "with_classes", "with_outputs"]
+__all__ = ["to_fully_connected", "to_fully_convolutional", "with_classes", "with_frozen", "with_outputs"]
 
 # Operators that act on each position of an image by itself, on its channels together or one by one: on the classifier's
 # vector (N, C) they do the same as on a map (N, C, 1, 1). So do elementwise activations.
@@ -161,6 +162,19 @@ def with_classes(structure, classes, freeze=False):
             if "training" in nodes[name].op.settings:
                 rows[name]["settings"]["training"] = False
     return Operation(description, fresh=frozenset(fresh))
+
+
+def with_frozen(structure, names):
+    """See :meth:`cnncore.nets.net.Net.with_frozen`."""
+    unknown = set(names) - structure.owned.keys()
+    if unknown:
+        raise GraphError(f"with_frozen: there is no parameter {min(unknown)!r}; see net.parameters")
+    description = copy.deepcopy(structure.description())
+    rows = {row["name"]: row for row in description["nodes"]}
+    for node in structure.nodes:
+        if "training" in node.op.settings and any(row.name in names for row in node.owned):
+            rows[node.path]["settings"]["training"] = False
+    return Operation(description)
 
 
 # ── Fully convolutional ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,7 +7,8 @@ with a remedy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -229,13 +230,15 @@ def undone(function: str, y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 # ── Choosing ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def criteria(net: Net, loss: Loss) -> tuple[Criterion, ...]:
+def criteria(net: Net, loss: Loss, settings: Mapping[str, Any] | None = None) -> tuple[Criterion, ...]:
     """The :class:`Criterion` of each output of ``net`` for ``loss``, the name of an operator or a function.
 
     Parameters
     ----------
     net : Net
     loss : str or callable
+    settings : mapping, optional
+        Settings and optional arrays of the operator: label_smoothing, weight, pos_weight …
 
     Returns
     -------
@@ -247,16 +250,25 @@ def criteria(net: Net, loss: Loss) -> tuple[Criterion, ...]:
         The loss does not fit an output; the message says what would.
     """
     names = [net.graph.names[value] for value in net.graph.outputs]
-    return tuple(criterion(name, output, loss) for name, output in zip(names, net.described_outputs(), strict=True))
+    if settings and not isinstance(loss, str):
+        raise SettingError(
+            "Trainer: loss_settings are those of a loss that is given by name; bind a function's own to it"
+        )
+    if settings:
+        op = OPS[str(loss)]
+        op.full_settings({name: settings[name] for name in settings.keys() - {array.name for array in op.arrays}})
+    described = zip(names, net.described_outputs(), strict=True)
+    return tuple(criterion(name, output, loss, settings or {}) for name, output in described)
 
 
-def criterion(name: str, output: Output, loss: Loss) -> Criterion:
+def criterion(name: str, output: Output, loss: Loss, settings: Mapping[str, Any]) -> Criterion:
     """The form of ``loss`` for an output, or an error that says what would fit."""
     kind = output.kind
     if not isinstance(loss, str):
         answers = SOFTMAX if kind == "logits" else "exp" if kind == "log_probabilities" else None
         return Criterion(name, "", loss, kind, answers=answers)
-    made = Criterion(name, loss, OPS[loss].with_backward, kind)
+    function = OPS[loss].with_backward
+    made = Criterion(name, loss, functools.partial(function, **settings) if settings else function, kind)
     if loss in CLASS_LOSSES:
         return of_classes(made, output)
     if loss == "binary_cross_entropy":

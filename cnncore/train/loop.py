@@ -31,7 +31,7 @@ from .communication import Communication, Communicator
 from .criterion import Criterion, Loss, criteria
 from .optimizers import SGD, Optimizer
 from .parallel import BatchShards, DataParallel
-from .schedules import Schedule
+from .schedules import Schedule, factor_at
 from .schedules import schedule as schedule_named
 
 __all__ = ["Callback", "Checkpoint", "EarlyStopping", "Epoch", "Evaluation", "Progress", "Trainer"]
@@ -178,9 +178,24 @@ class Callback:
             A true value stops training.
         """
 
+    def on_end(self, trainer: Trainer) -> object:
+        """When training ends: after the last epoch, when a callback stops it, and after Ctrl-C or an error.
+
+        Parameters
+        ----------
+        trainer : Trainer
+
+        Returns
+        -------
+        object
+            Ignored.
+        """
+
 
 class EarlyStopping(Callback):
-    """Stops training when ``monitor`` has not improved for ``patience`` epochs, and restores the best parameters.
+    """Stops training when ``monitor`` has not improved for ``patience`` epochs.
+
+    However training ends, also by Ctrl-C, the net then has the parameters of the best epoch.
 
     Parameters
     ----------
@@ -211,7 +226,6 @@ class EarlyStopping(Callback):
         Parameters
         ----------
         trainer : Trainer
-            Its best parameters are restored when training stops here.
         epoch : Epoch
 
         Returns
@@ -243,11 +257,37 @@ class EarlyStopping(Callback):
             self.best_arrays = {name: array.copy() for name, array in trainer.arrays().items()}
             return False
         self.waited += 1
-        if self.waited < self.patience:
-            return False
-        if self.best_arrays is not None:  # None: the metric was NaN in every epoch
+        return self.waited >= self.patience
+
+    def on_end(self, trainer: Trainer) -> None:
+        """Restore the best parameters.
+
+        Parameters
+        ----------
+        trainer : Trainer
+        """
+        if self.best_arrays is not None:  # None: no epoch was completed, or the metric was NaN in all of them
             trainer.restore_arrays(self.best_arrays)
-        return True
+
+
+class Lines(Callback):
+    """Prints a line per epoch."""
+
+    def on_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
+        """Print the results of the epoch; of several ranks, the first one does.
+
+        Parameters
+        ----------
+        trainer : Trainer
+        epoch : Epoch
+        """
+        if not trainer.writes_files:
+            return
+        words = [f"epoch {epoch.epoch + 1}", f"loss {epoch.loss:.4f}"]
+        words += [] if epoch.accuracy is None else [f"accuracy {epoch.accuracy:.2%}"]
+        words += [] if epoch.validation_loss is None else [f"validation loss {epoch.validation_loss:.4f}"]
+        words += [] if epoch.validation_accuracy is None else [f"validation accuracy {epoch.validation_accuracy:.2%}"]
+        print("  ".join([*words, f"{epoch.seconds:.1f} s"]), flush=True)
 
 
 class Checkpoint(Callback):
@@ -309,11 +349,15 @@ class Trainer:
         How gradients are added over ranks: along a fixed tree, or as the communicator likes, which depends on their number.
     statistics : {"batch", "shard"}, optional
         Over what batch normalisation takes its statistics where batches are cut: over the whole batch, or each shard.
+    loss_settings : mapping, optional
+        Settings of a loss that is given by name: ``{"label_smoothing": 0.1}``, ``{"weight": weights}`` of the classes,
+        ``{"pos_weight": weights}`` of binary labels. They apply to the validation loss, too.
 
     Raises
     ------
     SettingError
-        The loss is not an operator or does not fit an output, or ``loss_weights`` does not match the number of outputs.
+        The loss is not an operator or does not fit an output, ``loss_weights`` does not match the number of outputs, or
+        ``loss_settings`` are not those of the loss, or weights of classes where batches are cut into shards.
 
     Examples
     --------
@@ -339,6 +383,7 @@ class Trainer:
         shards: int | None = None,
         reduction: str = "tree",
         statistics: str = "batch",
+        loss_settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.net = net
         outputs = len(net.graph.outputs)
@@ -356,10 +401,15 @@ class Trainer:
         if isinstance(loss, str) and loss not in OPS:
             way = "Use 'softmax_cross_entropy', another loss of cnncore.OPS, or a function."
             raise SettingError(unknown_name("Trainer", "loss", loss, OPS, way))
-        self.loss, self.criteria = loss, criteria(net, loss)
+        self.loss, self.criteria = loss, criteria(net, loss, loss_settings)
         self.history: list[Epoch] = []
         self._scoring: Net | None = None
         whole = communicator is None and shards is None
+        if not whole and "weight" in (loss_settings or {}):
+            raise SettingError(
+                "Trainer: with weights of classes the loss is a mean over the whole batch, which shards do not see; omit "
+                "shards and communicator, or the weights"
+            )
         self._parallel = None if whole else DataParallel(communicator, shards, reduction, statistics)
         self._gradients: dict[
             str, NDArray[Any]
@@ -547,6 +597,7 @@ class Trainer:
         seed: Seed = 0,
         callbacks: Iterable[Callback] = (),
         first_epoch: int = 0,
+        verbose: bool | int = False,
     ) -> list[Epoch]:
         """Train for ``epochs`` over ``data``: a :class:`cnncore.train.data.Dataset`, or an array x with ``labels``.
 
@@ -573,6 +624,8 @@ class Trainer:
         callbacks : iterable of Callback, optional
         first_epoch : int, optional
             The number of epochs that are already complete.
+        verbose : bool, optional
+            Print a line per epoch.
 
         Returns
         -------
@@ -597,10 +650,16 @@ class Trainer:
             else batch_source(*(validation if isinstance(validation, tuple) else (validation,)))
         )
         factor = schedule_named(schedule)
+        callbacks = [*callbacks, *([Lines()] if verbose else [])]
         if self._parallel is not None:
             self._check_agreement(self._parallel, source, epochs, batch_size, seed, first_epoch)
         with self._together():
-            self._run_epochs(source, held_out, range(first_epoch, epochs), batch_size, factor, augment, seed, callbacks)
+            try:
+                numbers = range(first_epoch, epochs)
+                self._run_epochs(source, held_out, numbers, batch_size, factor, augment, seed, callbacks)
+            finally:
+                for callback in callbacks:
+                    callback.on_end(self)
         return self.history
 
     def _run_epochs(
@@ -621,7 +680,7 @@ class Trainer:
         for epoch in numbers:
             started, total, seen, rate, judged = time.perf_counter(), 0.0, 0, 0.0, []
             for step, batch in enumerate(self._batches(source, batch_size, seed=seed, epoch=epoch, augment=augment)):
-                rate = self.optimizer.learning_rate * factor((epoch * steps + step) / (epochs * steps))
+                rate = self.optimizer.learning_rate * factor_at(factor, epoch * steps + step, epochs * steps)
                 value, answers = self._step(batch, rate)
                 total, seen = total + value * batch.count, seen + batch.count
                 judged.append(answers)

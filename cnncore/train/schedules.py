@@ -1,6 +1,7 @@
 """Schedules: the learning rate as a function of the training progress.
 
-A schedule maps the completed fraction of training, 0 ≤ t < 1, to a factor for the optimizer's learning rate.
+A schedule maps the completed fraction of training, 0 ≤ t < 1, to a factor for the optimizer's learning rate. One made
+by :func:`by_step` maps the number of completed steps.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TypeAlias
 from ..checks import number
 from ..errors import SettingError, unknown_name
 
-__all__ = ["constant", "cosine", "one_cycle", "schedule", "steps"]
+__all__ = ["by_step", "constant", "cosine", "factor_at", "one_cycle", "schedule", "steps"]
 
 # Completed fraction of training, 0 ≤ t < 1 → factor for the learning rate.
 Schedule: TypeAlias = Callable[[float], float]
@@ -133,6 +134,53 @@ def steps(*fractions: float, factor: float = 0.1) -> Schedule:
     for fraction in fractions:
         number(above=0, below=1)("steps", "fraction", fraction)
     return lambda t: factor ** sum(t >= fraction for fraction in fractions)
+
+
+class ByStep:
+    """A schedule whose argument is the number of completed steps, see :func:`by_step`."""
+
+    def __init__(self, function: Callable[[int], float]) -> None:
+        self.function = function
+
+    def __call__(self, step: float) -> float:
+        return float(self.function(int(step)))
+
+
+def by_step(function: Callable[[int], float]) -> Schedule:
+    """A schedule by the number of completed steps, instead of the completed fraction of training.
+
+    Parameters
+    ----------
+    function : callable
+        Number of completed steps, from 0 → factor for the learning rate.
+
+    Returns
+    -------
+    callable
+        A schedule for :meth:`cnncore.train.Trainer.fit`.
+
+    Examples
+    --------
+    >>> warm_up = by_step(lambda step: min(1.0, (step + 1) / 500))
+    >>> factor_at(warm_up, 249, 10_000)
+    0.5
+    """
+    return ByStep(function)
+
+
+def factor_at(schedule: Schedule, step: int, total: int) -> float:
+    """The factor of a schedule in step ``step``, from 0, of ``total``.
+
+    Parameters
+    ----------
+    schedule : callable
+    step, total : int
+
+    Returns
+    -------
+    float
+    """
+    return schedule(step) if isinstance(schedule, ByStep) else schedule(step / total)
 
 
 SCHEDULES = {"constant": constant, "cosine": cosine, "one_cycle": one_cycle, "steps": steps}

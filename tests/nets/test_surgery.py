@@ -382,3 +382,27 @@ def test_frozen_parameters_and_modes_go_along():
     net.frozen, net.exact, net.steps = {"c1.w", "f6.w"}, True, 7
     made = net.with_outputs("s4")
     assert (made.frozen, made.exact, made.steps) == ({"c1.w"}, True, 7)
+
+
+def test_with_frozen_parameters_stay_and_their_normalisation_runs_as_outside_training(rng):
+    g = cnncore.Graph()
+    x = g.input(channels=1)
+    h = g.relu(g.batch_norm(g.conv(x, 4, kernel_size=3, name="a"), name="a_norm"))
+    g.output(g.linear(g.global_avg_pool(g.relu(g.batch_norm(g.conv(h, 4, kernel_size=3, name="b"), name="b_norm"))), 2))
+    net = g.build(seed=0)
+    first = [name for name in net.parameters if name.startswith("a")]
+    made = net.with_frozen(first)
+    before = {name: array.copy() for name, array in {**made.parameters, **made.buffers}.items()}
+    images, labels = rng.normal(2, 3, (8, 1, 9, 9)).astype(np.float32), np.arange(8) % 2
+    cnncore.train.Trainer(made, cnncore.train.SGD(0.1)).step(images, labels)
+    after = {**made.parameters, **made.buffers}
+    assert {name for name in after if np.array_equal(after[name], before[name])} == {
+        name for name in after if name.startswith("a")
+    }
+    assert made.frozen == set(first) and not net.frozen
+    part = made.with_outputs("a_norm")
+    folded = part(images, training=False)  # into the convolution's weights, which rounds differently
+    np.testing.assert_allclose(part(images, training=True), folded, atol=1e-5)
+    assert np.abs(net.with_outputs("a_norm")(images, training=True) - folded).max() > 0.1
+    with pytest.raises(GraphError, match="there is no parameter 'nothing'"):
+        net.with_frozen(["nothing"])

@@ -1,12 +1,13 @@
 """Training: optimizers, schedules, the loop, checkpoints; reproducible bit for bit, resumable, interruptible."""
 
+import csv
 import json
 import math
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,21 @@ from support.processes import SANITIZED, TESTS
 
 import cnncore
 from cnncore import DataError, ModelFileError, SettingError
-from cnncore.train import SGD, Adam, AdamW, Augment, Callback, Checkpoint, EarlyStopping, Trainer, checkpoint, optimizer
+from cnncore.train import (
+    SGD,
+    Adam,
+    AdamW,
+    Augment,
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    Trainer,
+    by_step,
+    checkpoint,
+    find_learning_rate,
+    optimizer,
+    write_history,
+)
 from cnncore.train.augment import batch_plan
 from cnncore.train.data import Dataset
 from cnncore.train.loop import uninterrupted
@@ -453,6 +468,114 @@ def test_early_stopping_brings_the_best_back():
         assert np.array_equal(array, kept[1][name])
     with pytest.raises(SettingError, match="validation"):
         trainer.fit(stripes(20), epochs=1, callbacks=[EarlyStopping()])
+
+
+@pytest.mark.parametrize("ending", ["last epoch", "Ctrl-C"])
+def test_early_stopping_leaves_the_best_however_training_ends(ending):
+    class Falling(EarlyStopping):
+        """The first epoch is the best."""
+
+        def on_epoch(self, trainer, epoch):
+            kept.append({name: array.copy() for name, array in trainer.arrays().items()})
+            return super().on_epoch(trainer, replace(epoch, validation_accuracy=0.9 - 0.1 * epoch.epoch))
+
+    class Interrupting(Callback):
+        def on_step(self, trainer, progress):
+            if ending == "Ctrl-C" and (progress.epoch, progress.step) == (1, 1):
+                raise KeyboardInterrupt
+
+    kept, trainer = [], Trainer(small_net(), SGD(0.05))
+    settings = {"epochs": 3, "batch_size": 8, "validation": stripes(9)}
+    try:
+        trainer.fit(stripes(20), **settings, callbacks=[Falling(patience=9), Interrupting()])
+    except KeyboardInterrupt:
+        assert ending == "Ctrl-C" and len(trainer.history) == 1
+    else:
+        assert len(trainer.history) == 3 and not np.array_equal(kept[0]["conv.w"], kept[2]["conv.w"])
+    assert all(np.array_equal(array, kept[0][name]) for name, array in trainer.arrays().items())
+
+
+def test_verbose_prints_a_line_per_epoch(capsys):
+    Trainer(small_net()).fit(stripes(9), epochs=2, validation=stripes(9), verbose=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["epoch 1", "epoch 2"]
+    assert all("validation accuracy" in line for line in lines)
+
+
+def test_schedules_by_step():
+    g = cnncore.Graph()
+    x = g.input(channels=1, size=())
+    g.output(g.linear(x, 1, bias=False, name="fc"))
+    net = g.build(seed=0)
+    weights = [net.parameters["fc.w"].item()]
+
+    class Weights(Callback):
+        def on_step(self, trainer, progress):
+            weights.append(trainer.net.parameters["fc.w"].item())
+
+    def summed(y, target):  # its gradient is 1 at every step
+        return np.float32(y.sum()), lambda dy: dy * np.ones_like(y)
+
+    data = np.ones((5, 1), np.float32), np.zeros(5)
+    trainer = Trainer(net, SGD(0.5), loss=summed)
+    trainer.fit(
+        *data, epochs=2, batch_size=2, schedule=by_step(lambda step: 1.0 if step < 4 else 0.25), callbacks=[Weights()]
+    )
+    moved = -np.diff(weights) / (0.5 * np.array([2, 2, 1, 2, 2, 1]))
+    np.testing.assert_allclose(moved, [1, 1, 1, 1, 0.25, 0.25], rtol=1e-5)
+
+
+def test_settings_of_the_loss():
+    data = stripes(12)
+    x, y = next(data.batches(12))
+    settings = {"label_smoothing": 0.2, "weight": np.array([1, 3, 0.5], np.float32)}
+    net = small_net(dropout=False)
+    logits, _ = net.with_backward(x, training=True)
+    expected = cnncore.softmax_cross_entropy(logits, y, **settings)
+    assert Trainer(small_net(dropout=False), loss_settings=settings).step(x, y) == pytest.approx(
+        float(expected), rel=1e-6
+    )
+    with pytest.raises(SettingError, match="lable_smoothing"):
+        Trainer(net, loss_settings={"lable_smoothing": 0.2})
+    with pytest.raises(SettingError, match="loss that is given by name"):
+        Trainer(net, loss=lambda y, target: (0, lambda dy: y), loss_settings=settings)
+    with pytest.raises(SettingError, match="shards"):
+        Trainer(net, loss_settings=settings, shards=2)
+
+
+def test_history_is_written_for_other_programs(tmp_path):
+    trainer = Trainer(small_net())
+    history = trainer.fit(stripes(9), epochs=2)
+    write_history(tmp_path / "run.1", history)
+    read = json.loads((tmp_path / "run.1.json").read_text())
+    assert read == [asdict(epoch) for epoch in history]
+    rows = list(csv.DictReader((tmp_path / "run.1.csv").open()))
+    assert [{k: None if v == "" else float(v) for k, v in row.items()} for row in rows] == read
+
+
+# ── The learning-rate finder ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_finder_suggests_a_rate_that_trains_and_changes_nothing():
+    data, net, method = stripes(48), small_net(), SGD(1.0, momentum=0.9)
+    before = {name: array.copy() for name, array in {**net.parameters, **net.buffers}.items()}
+    found = find_learning_rate(net, data, method, batch_size=16, highest=1000.0, steps=60)
+    assert all(np.array_equal(array, before[name]) for name, array in {**net.parameters, **net.buffers}.items())
+    assert method.steps == 0 and net.steps == 0
+    assert len(found.rates) == len(found.losses) < 60 and found.losses[-1] > 3 * min(found.losses)  # it diverged
+    np.testing.assert_allclose(np.diff(np.log(found.rates)), math.log(1e9) / 59)
+    history = Trainer(net, SGD(found.suggestion, momentum=0.9)).fit(data, epochs=8, batch_size=16)
+    assert history[-1].loss < history[0].loss / 2
+    again = find_learning_rate(small_net(), data, method, batch_size=16, highest=1000.0, steps=60)
+    assert again == found
+
+
+def test_the_finder_names_what_is_wrong():
+    x, y = np.full((8, 1, 6, 6), np.nan, np.float32), np.zeros(8, int)
+    with pytest.raises(SettingError, match="look for NaN in the images"):
+        find_learning_rate(small_net(), x, SGD(1.0), y)
+    with pytest.raises(SettingError, match="highest"):
+        find_learning_rate(small_net(), stripes(9), SGD(1.0), lowest=1.0, highest=0.5)
 
 
 @pytest.mark.parametrize(
