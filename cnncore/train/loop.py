@@ -659,7 +659,8 @@ class Trainer:
                 self._run_epochs(source, held_out, numbers, batch_size, factor, augment, seed, callbacks)
             finally:
                 for callback in callbacks:
-                    callback.on_end(self)
+                    if hasattr(callback, "on_end"):  # the youngest of the hooks, which older callbacks lack
+                        callback.on_end(self)
         return self.history
 
     def _run_epochs(
