@@ -161,6 +161,7 @@ def test_a_net_without_metadata_numbers_its_classes(pictures, tmp_path):
     assert {entry["class"] for entry in json.loads(out)[0]["top"]} == {"0", "1", "2"}
 
 
+@pytest.mark.long
 def test_a_few_epochs_read_digits_at_other_sizes(tmp_path):
     """Trained in seconds: most digits are read at their own size, enlarged, and on a larger sheet of paper."""
     job = Job(Options(epochs=5, batch_size=24), tmp_path / "run")

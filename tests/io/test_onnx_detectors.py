@@ -39,7 +39,9 @@ def exported(is_open, dynamo):
 
 
 @pytest.mark.parametrize("is_open", [False, True], ids=["fixed", "open"])
-@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "torch.export"])
+@pytest.mark.parametrize(
+    "dynamo", [False, pytest.param(True, marks=pytest.mark.long)], ids=["torchscript", "torch.export"]
+)
 def test_detectors_of_pytorch(is_open, dynamo):
     content = exported(is_open, dynamo)
     shapes = [(1, 3, 64, 96)] + [(2, 3, 96, 64), (1, 3, 128, 128)] * is_open

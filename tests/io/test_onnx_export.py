@@ -72,6 +72,7 @@ def test_operators(op):
     compared_with(ORACLE, op)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("op", operators(lambda op: op.name not in NOT_COMPARED))
 def test_operators_in_the_oldest_version(op):
     """In version 13 of ONNX's operators, what has no node is a composition, or refused by naming the version that has it."""
