@@ -6,7 +6,7 @@ A plan keeps what a pass needs and no more. A :class:`Trace` keeps everything, a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from ..errors import CnnError, GraphError, ShapeError, with_node_path
 from ..operators.operator import Call
 from .net import Net
 from .plan import INFERENCE, described
+from .structure import Node
 
 __all__ = ["Trace"]
 
@@ -123,13 +124,20 @@ class Trace:
         """
         return self.values[self.structure.number(name, "trace")]
 
-    def gradients(self, seeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any] | None]:
+    def gradients(
+        self,
+        seeds: Mapping[str, NDArray[Any]],
+        rule: Callable[[Node, NDArray[Any]], NDArray[Any]] | None = None,
+    ) -> list[NDArray[Any] | None]:
         """The gradients of Σ ⟨seed, value⟩ with respect to all values, by one backward pass through the nodes.
 
         Parameters
         ----------
         seeds : dict of str to array
             Name of a value → dy of its shape and dtype.
+        rule : callable, optional
+            ``rule(node, dy)`` returns what takes the place of the gradient dy that arrives at a node, as guided
+            backpropagation changes it at rectifiers.
 
         Returns
         -------
@@ -154,6 +162,8 @@ class Trace:
         for number in reversed(range(len(self.structure.nodes))):
             dy = found[self.inputs + number]
             if dy is not None:
+                if rule is not None:
+                    dy = rule(self.structure.nodes[number], dy)
                 for value, dx in self._contributions(number, dy):
                     earlier = found[value]
                     found[value] = dx if earlier is None else earlier + dx

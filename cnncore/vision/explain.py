@@ -1,4 +1,4 @@
-"""Explaining predictions: where in the image the evidence for a class is."""
+"""Explaining predictions: where in the image the evidence for a class is, as arrays and as figures."""
 
 from __future__ import annotations
 
@@ -17,8 +17,35 @@ from ..nets.net import Net
 from ..nets.structure import Node, Structure
 from ..typing import FilePath
 from . import images
+from .attribution import (
+    filters,
+    grad_cam,
+    gradients,
+    guided_backpropagation,
+    guided_grad_cam,
+    occlusion,
+    saliency,
+)
+from .figures import figure, plot_feature_maps, plot_filters, plot_map
 
-__all__ = ["class_activation_map", "class_maps", "feature_maps", "map_over_image", "write_map"]
+__all__ = [
+    "class_activation_map",
+    "class_maps",
+    "feature_maps",
+    "figure",
+    "filters",
+    "grad_cam",
+    "gradients",
+    "guided_backpropagation",
+    "guided_grad_cam",
+    "map_over_image",
+    "occlusion",
+    "plot_feature_maps",
+    "plot_filters",
+    "plot_map",
+    "saliency",
+    "write_map",
+]
 
 # What may lie between pooled features and class scores without changing the meaning of a map: in inference, dropout is
 # the identity, and flatten only reshapes (N, C, 1, 1) to (N, C).

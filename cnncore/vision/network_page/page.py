@@ -17,14 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import GraphError, SettingError, ShapeError
+from ...errors import GraphError, ShapeError
 from ...io.files import write_atomically
 from ...nets import drawing
 from ...nets.net import Net
-from ...nets.output_kind import SAME_NUMBERS
-from ...nets.trace import Trace
 from ...typing import FilePath
-from .. import explain, images
+from .. import attribution, explain, images
 from .arithmetic import cell
 from .maps import rounded, sprite
 
@@ -40,7 +38,6 @@ CELL_WORK = 150_000_000  # multiply-adds that the arithmetic of a node's outputs
 MOST_CELLS, LEAST_CELLS = 600, 3  # outputs whose arithmetic is shown: of the page, and of a node
 COLOR_STOPS = 33
 PICTURE = 224  # CSS pixels
-OF_SCORES = ("softmax", "log_softmax", "sigmoid")
 
 
 def write_page(
@@ -154,36 +151,12 @@ class Explained:
         if np.ndim(x) != 4 or len(x) != 1:
             raise ShapeError(f"page: x has shape {np.shape(x)}; expected one image, (1, C, H, W)")
         self.net, self.pixels, self.title = net, pixels, title
-        self.trace = Trace(net, x)
-        self.structure = net.graph
-        self.score_value = self.before_softmax()
-        scores = self.trace.values[self.score_value]
-        if self.structure.roles[self.score_value] != "real" or scores.ndim < 2:
-            raise GraphError("page: the net's first output has no scores that could be traced back")
-        means = scores[0].reshape(scores.shape[1], -1).mean(axis=1)
-        if target is None:
-            target = int(np.argmax(means))
-        elif not 0 <= target < len(means):
-            raise SettingError(f"page: target must be an integer from 0 to {len(means) - 1}, got {target!r}")
-        self.target, self.scores = target, means
-        named = classes is not None and len(classes) == len(means)
-        self.classes = [str(name) for name in classes or ()] if named else [str(k) for k in range(len(means))]
-        seed = np.zeros_like(scores)
-        seed[0, target] = 1 / scores[0, target].size
-        self.gradients = self.trace.gradients({self.structure.names[self.score_value]: seed})
-
-    def before_softmax(self) -> int:
-        """The number of the value with the scores: of the first output, before softmax or sigmoid."""
-        inputs = len(self.structure.inputs)
-        first = value = self.structure.outputs[0]
-        while value >= inputs:
-            node = self.structure.nodes[value - inputs]
-            if node.op.name not in (*SAME_NUMBERS, *OF_SCORES):
-                return first
-            (value,) = (v for v in node.arguments if v is not None)
-            if node.op.name in OF_SCORES:
-                return value
-        return first
+        self.traced = attribution.Scores(net, x, target=target, place="page")
+        self.trace, self.structure, self.score_value = self.traced.trace, net.graph, self.traced.value
+        self.target, self.scores = int(self.traced.targets[0]), self.traced.scores[0]
+        named = classes is not None and len(classes) == len(self.scores)
+        self.classes = [str(name) for name in classes or ()] if named else [str(k) for k in range(len(self.scores))]
+        self.gradients = self.traced.gradients()
 
     # ── Data ──
 
@@ -242,9 +215,7 @@ class Explained:
         found: dict[str, Any] = {"channels": channels, "maps": sprite(y[0, channels])}
         if gradient is not None:
             found["gradients"] = sprite(gradient[0, channels])
-            # Grad-CAM (Selvaraju et al. 2017, equations 1 and 2): channels weighted by their mean gradients.
-            cam = np.maximum(np.einsum("c,chw->hw", gradient[0].mean(axis=(1, 2)), y[0]), 0)
-            found["cam"] = sprite(cam[None])
+            found["cam"] = sprite(attribution.weighted_by_gradients(y, gradient))
         number = value - self.trace.inputs
         places = [np.unravel_index(int(weight[c].argmax()), weight[c].shape) for c in channels]
         cells = [(c, int(i), int(j)) for c, (i, j) in zip(channels, places, strict=True)]
@@ -370,7 +341,7 @@ Gradients are those of the <b>{escape(self.score_name())}</b>, {self.scores[self
         found = [figure(large(self.pixels), "The image", "as the network is given it")]
         gradient = self.gradients[0]
         if gradient is not None:
-            strength = np.abs(gradient[0]).max(axis=0)
+            (strength,) = attribution.strength(gradient)
             found.append(
                 figure(
                     large(images.colormap(strength, 0.0, float(strength.max()) or 1.0)),
@@ -404,12 +375,11 @@ Gradients are those of the <b>{escape(self.score_name())}</b>, {self.scores[self
 
     def last_cam(self) -> tuple[str, NDArray[Any]] | None:
         """(name, map) of Grad-CAM at the last node that makes maps on the way to the score."""
-        for value in range(self.score_value - 1, 0, -1):
-            y, gradient = self.trace.values[value], self.gradients[value]
-            if gradient is not None and y.ndim == 4 and min(y.shape[2:]) > 1:
-                heat = np.maximum(np.einsum("c,chw->hw", gradient[0].mean(axis=(1, 2)), y[0]), 0)
-                return self.structure.names[value], heat
-        return None
+        value = attribution.last_maps(self.traced, self.gradients)
+        gradient = None if value is None else self.gradients[value]
+        if value is None or gradient is None:
+            return None
+        return self.structure.names[value], attribution.weighted_by_gradients(self.trace.values[value], gradient)[0]
 
     def class_maps(self) -> list[str]:
         """Class activation maps of the likeliest classes, all on one scale, where the net has them."""
