@@ -21,6 +21,7 @@ def extract(options):
             what=what,
             node=options.node,
             shard_size=options.shard_size,
+            format=options.format,
             workers=options.workers,
             scheduler=options.scheduler,
             progress=lambda now, total: line.show(f"{bar(now / total)} {now} of {total} shards"),
@@ -38,9 +39,10 @@ EXTRACT_HELP = """\
 examples:
   cnncore extract runs/digits scans --output out                      probabilities of all classes
   cnncore extract runs/digits scans --output out --node average --workers 4
+  cnncore extract runs/digits scans --output out --format parquet     a table for pandas, Polars or DuckDB
   cnncore extract runs/digits scans --output out --maps --scheduler tcp://10.0.0.1:8786
 
-Writes shard-00000.npz and so on into the output folder, failed.csv with the files that are no images, and
+Writes shard-00000.npz (or .parquet) and so on into the output folder, failed.csv with the files that are no images, and
 extraction.json. Called again after an interruption, it computes the shards that are missing. The results are the same for
 every number of workers. A Dask scheduler (pip install "cnncore[dask]") brings workers on other machines, which must see the
 same files."""
@@ -58,6 +60,12 @@ def add_extract(commands):
     )
     kind.add_argument("--maps", action="store_true", help="extract class activation maps of the predicted classes")
     sub.add_argument("--shard-size", type=several, default=64, metavar="N", help="images per shard (default: 64)")
+    sub.add_argument(
+        "--format",
+        choices=("npz", "parquet"),
+        default="npz",
+        help="arrays of numpy, or tables (default: npz; parquet needs cnncore[parquet])",
+    )
     where = sub.add_mutually_exclusive_group()
     where.add_argument("--workers", type=several, default=1, metavar="N", help="processes of this machine (default: 1)")
     where.add_argument("--scheduler", metavar="ADDRESS", help="run on the workers of a Dask scheduler instead")

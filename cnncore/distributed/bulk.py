@@ -28,6 +28,7 @@ from ..io.files import write_atomically
 from ..typing import FilePath
 from ..vision.classify import Classifier, Prediction
 from ..vision.images import read_image
+from .shards import FORMATS, Failure, Shard, failures_in
 from .tasks import finished
 
 __all__ = ["Extracted", "extract"]
@@ -67,15 +68,18 @@ def extract(
     what: str = "predictions",
     node: str | None = None,
     shard_size: int = 64,
+    format: str = "npz",
     workers: int = 1,
     scheduler: str | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Extracted:
-    """Run a model over image files; write ``shard-00000.npz`` and so on into ``folder``.
+    """Run a model over image files; write ``shard-00000.npz`` (or ``.parquet``) and so on into ``folder``.
 
     Each file holds ``files`` and, by ``what``: ``probabilities`` (n, classes) and ``classes``; ``values``, what ``node``
     makes of each image; or ``values``, the class activation map of the predicted class. Values of images of several sizes
     are ``value_0``, ``value_1`` and so on. ``failed`` and ``errors`` name the files that are no images for this model.
+    A file in Parquet is a table with one row per image: ``file``, ``error`` (null where there is none), ``class`` (of
+    predictions), ``shape`` and ``values`` (the numbers as one list); the names of the classes are in its metadata.
 
     Parameters
     ----------
@@ -89,6 +93,8 @@ def extract(
         The node whose values are the features.
     shard_size : int, optional
         Images per shard.
+    format : {"npz", "parquet"}, optional
+        Parquet needs pyarrow (extra ``parquet``), on the workers too.
     workers : int, optional
         Processes of this machine; 1: this process.
     scheduler : str, optional
@@ -112,6 +118,9 @@ def extract(
     if (node is None) == (what == "features"):
         raise SettingError("extract: features are those of a node: give what='features' and node='name', or neither")
     shard_size = integer("extract", "shard_size", shard_size, 1)
+    if format not in FORMATS:
+        raise SettingError(f"extract: format is {format!r}; choose one of {', '.join(map(repr, FORMATS))}")
+    FORMATS[format].check()
     classifier = Classifier.from_file(model)
     if node is not None:
         classifier.net.graph.number(node, "extract")
@@ -120,9 +129,9 @@ def extract(
         raise DataError("extract: there are no images; give files or folders")
     place = pathlib.Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    settings = {"what": what, "node": node, "shard_size": shard_size}
+    settings = {"what": what, "node": node, "shard_size": shard_size, "format": format}
     describe(place, classifier, names, settings)
-    paths = [place / f"shard-{number:05}.npz" for number in range(-(-len(names) // shard_size))]
+    paths = [place / f"shard-{number:05}.{format}" for number in range(-(-len(names) // shard_size))]
     missing = [number for number, path in enumerate(paths) if not path.is_file()]
     tasks = [
         (os.path.abspath(model), names[n * shard_size : (n + 1) * shard_size], os.path.abspath(paths[n]), what, node)
@@ -133,7 +142,7 @@ def extract(
             raise DataError(f"{paths[missing[number]].name}: {error}; call extract again to go on") from error
         if progress is not None:
             progress(len(paths) - len(missing) + done, len(paths))
-    failed = failures_of(paths)
+    failed = failures_in(paths)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("file", "error"), *failed])
     write_atomically(place / "failed.csv", text.getvalue().encode("utf-8", "surrogateescape"))
@@ -172,9 +181,9 @@ def compute_shard(model: str, names: list[str], path: str, what: str, node: str 
     """Compute one shard and write its file; returns the number of images in it."""
     state = os.stat(model)
     classifier = classifier_of(model, state.st_mtime_ns, state.st_size)
-    failed: list[tuple[str, str]] = []
+    failed: list[Failure] = []
     good: list[str] = []
-    results: dict[str, Any] = {}
+    classes: tuple[str, ...] = ()
     with concurrent.futures.ThreadPoolExecutor(READERS) as readers:
         read = readers.map(functools.partial(read_or_error, classifier.channels), names)
         if what == "features":
@@ -183,19 +192,8 @@ def compute_shard(model: str, names: list[str], path: str, what: str, node: str 
             predictions = predictions_of(classifier, names, read, good, failed)
             maps = what == "maps"
             values = [classifier.activation_map(each) if maps else each.probabilities for each in predictions]
-            if predictions:
-                results["classes"] = np.array(predictions[0].classes)
-    if what == "predictions" and values:
-        results["probabilities"] = np.stack(values)
-    elif len({value.shape for value in values}) == 1:
-        results["values"] = np.stack(values)
-    else:
-        results |= {f"value_{number}": value for number, value in enumerate(values)}
-    content = io.BytesIO()
-    texts = {"files": good, "failed": [name for name, _ in failed], "errors": [error for _, error in failed]}
-    results |= {key: np.array(value, dtype=np.str_) for key, value in texts.items()}
-    np.savez(content, **results)
-    write_atomically(pathlib.Path(path), content.getvalue())
+            classes = tuple(predictions[0].classes) if predictions else ()
+    Shard(what, good, values, failed, classes).write(path)
     return len(good)
 
 
@@ -208,7 +206,7 @@ def read_or_error(channels: int | None, name: str) -> NDArray[Any] | Exception:
 
 
 def predictions_of(
-    classifier: Classifier, names: list[str], read: Any, good: list[str], failed: list[tuple[str, str]]
+    classifier: Classifier, names: list[str], read: Any, good: list[str], failed: list[Failure]
 ) -> list[Prediction]:
     """The prediction for each image that can be used."""
     predictions = []
@@ -229,7 +227,7 @@ def features_of(
     names: list[str],
     read: Any,
     good: list[str],
-    failed: list[tuple[str, str]],
+    failed: list[Failure],
 ) -> list[NDArray[Any]]:
     """What ``node`` makes of each image that can be used; images of one size run in batches."""
     inputs: dict[int, NDArray[Any]] = {}
@@ -253,15 +251,3 @@ def features_of(
                 failed.extend((names[n], str(error)) for n in batch)
     good.extend(names[number] for number in sorted(values))
     return [values[number] for number in sorted(values)]
-
-
-def failures_of(paths: Sequence[pathlib.Path]) -> tuple[tuple[str, str], ...]:
-    """(file, error) of all that could not be used, from the shards."""
-    found: list[tuple[str, str]] = []
-    for path in paths:
-        try:
-            with np.load(path, allow_pickle=False) as shard:
-                found += zip(shard["failed"].tolist(), shard["errors"].tolist(), strict=True)
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{path}: not a shard ({error}); delete it, and call extract again") from None
-    return tuple(found)

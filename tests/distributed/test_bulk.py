@@ -93,6 +93,35 @@ def test_what_is_there_is_not_computed_again(place, tmp_path):
         run(place, tmp_path)
 
 
+@pytest.mark.parametrize("settings", [{}, {"what": "features", "node": "average"}, {"what": "maps"}], ids=str)
+def test_tables_hold_what_arrays_hold(place, tmp_path, settings):
+    table_of = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install pyarrow").read_table
+    if "node" in settings:
+        net = cnncore.load(place / "model.safetensors")
+        settings = {**settings, "node": next(n.path for n in net.graph.nodes if n.op.name == "global_avg_pool")}
+    arrays = run(place, tmp_path / "npz", **settings)
+    tables = run(place, tmp_path / "parquet", format="parquet", **settings)
+    assert tables.failed == arrays.failed and digests(tmp_path / "parquet") != digests(tmp_path / "npz")
+    for npz, path in zip(arrays.shards, tables.shards, strict=True):
+        expected, table = np.load(npz), table_of(path)
+        rows = table.to_pylist()
+        good = [row for row in rows if row["error"] is None]
+        assert [row["file"] for row in good] == expected["files"].tolist()
+        assert [(row["file"], row["error"]) for row in rows[len(good) :]] == list(
+            zip(expected["failed"].tolist(), expected["errors"].tolist(), strict=True)
+        )
+        stacked = next((expected[key] for key in ("probabilities", "values") if key in expected), None)
+        for number, row in enumerate(good):
+            value = expected[f"value_{number}"] if stacked is None else stacked[number]
+            np.testing.assert_array_equal(np.array(row["values"], value.dtype).reshape(row["shape"]), value)
+            if "classes" in expected and "what" not in settings:
+                assert row["class"] == expected["classes"][value.argmax()]
+    again = run(place, tmp_path / "parquet", format="parquet", **settings)
+    assert again.computed == 0 and again.failed == tables.failed
+    with pytest.raises(SettingError, match="holds an extraction with other format"):
+        run(place, tmp_path / "parquet", **settings)
+
+
 @pytest.mark.skipif(SANITIZED, reason="starts processes")
 def test_workers_give_the_same_files(place, tmp_path):
     run(place, tmp_path / "one")
@@ -130,6 +159,7 @@ def test_the_command(place, tmp_path, capsys):
         ({"node": "conv"}, "features are those of a node"),
         ({"what": "features", "node": "nothing"}, "unknown node"),
         ({"workers": 0}, "workers"),
+        ({"format": "csv"}, "format is 'csv'"),
     ],
 )
 def test_impossible_extractions(place, tmp_path, settings, message):

@@ -16,6 +16,8 @@ from support.processes import SANITIZED
 import cnncore
 from cnncore.train import SGD, Trainer
 
+pytestmark = pytest.mark.long
+
 PROGRAM = """
 import hashlib, os, signal, sys
 import numpy as np, cnncore
