@@ -31,6 +31,15 @@ def fitted(seed):
     return net.parameters["conv.w"]
 
 
+def rates_tried(seed):
+    net = graph().build(dtype="float32")
+    data = np.arange(128, dtype=np.float32).reshape(8, 1, 4, 4) / 99, np.arange(8) % 2
+    found = cnncore.train.find_learning_rate(
+        net, data[0], cnncore.train.SGD(), data[1], steps=4, batch_size=2, seed=seed
+    )
+    return np.asarray(found.losses)
+
+
 def checked(function):
     """A check passes whatever the seed: what it drew is seen by the generator alone."""
 
@@ -54,6 +63,7 @@ CALLS = {
     "testing.check_operator": checked(lambda seed: cnncore.testing.check_operator("negative", seed)),
     "testing.check_operators": checked(lambda seed: cnncore.testing.check_operators(["negative"], seed=seed)),
     "train.Trainer.fit": fitted,
+    "train.find_learning_rate": rates_tried,
     "train.Options": lambda seed: Options(seed=seed).seed,
     "train.digits_split": lambda seed: data.digits_split(seed)[0].labels,
     "train.Dataset.split": lambda seed: SHADES.split(0.5, seed)[0].images,
