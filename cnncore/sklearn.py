@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import inspect
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -21,9 +20,10 @@ from .checks import integer
 from .errors import DataError, SettingError, ShapeError
 from .nets.net import Net
 from .train.augment import Augment
-from .train.job import LEARNING_RATES, network
+from .train.job import LEARNING_RATES
 from .train.loop import Callback, EarlyStopping, Epoch, Lines, Trainer
 from .train.optimizers import optimizer
+from .train.transfer import network, with_settings
 
 if importlib.util.find_spec("sklearn") is None:
     raise ImportError("cnncore.sklearn needs scikit-learn 1.6 or newer: pip install 'cnncore[sklearn]'")
@@ -138,9 +138,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         if isinstance(self.network, Net):
             net = copy.deepcopy(self.network).with_classes(outputs, seed)
         elif callable(self.network):
-            takes = inspect.signature(self.network).parameters
-            settings = {"classes": outputs, "channels": channels, "seed": seed}
-            net = self.network(**{name: value for name, value in settings.items() if name in takes})
+            net = with_settings(self.network, classes=outputs, channels=channels, seed=seed)
         else:
             net = network(self.network, outputs, channels, seed)
         (row,) = net.graph.inputs

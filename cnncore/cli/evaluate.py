@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import DataError
 from .nets import ANY_MODEL, opened, preprocessing_options
 from .options import several
+from .predict import note_unlike
 from .progress import ProgressLine
 from .train import confusion_table
 
@@ -40,6 +41,7 @@ def evaluate(options):
     predictions = [predictions[number] for number in kept]
     classes = predictions[0].classes
     numbers = np.array(class_numbers(name, names, classifier.classes, len(classes)))
+    note_unlike([(prediction.file, prediction.unlike) for prediction in predictions if prediction.unlike])
     report = Report(np.stack([p.probabilities for p in predictions]), numbers[labels[kept]], classes)
     if options.report is not None:
         from .evaluation_report import write_evaluation

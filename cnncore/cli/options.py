@@ -29,6 +29,16 @@ def fraction(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number; write 1/255 or 0.0039") from None
 
 
+def rate(text):
+    """A learning rate, or the word that finds one."""
+    if text == "find":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a learning rate; write 0.01, or find") from None
+
+
 def several(text):
     """A positive integer."""
     if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 1_000_000:

@@ -25,7 +25,7 @@ def predict(options):
     classifier = Classifier(opened(options, fresh=False), str(options.model))
     files = image_files(options.image)
     maps = map_paths(options.cam, files)
-    answers, failed, odd = [], 0, []
+    answers, failed, odd, unlike = [], 0, [], []
     shown = None if len(files) > 1 and sys.stdout.isatty() is False else False
     settings = {"invert": options.invert, "size": options.size, "own_size": options.own_size}
     with ProgressLine(sys.stderr, shown) as line:
@@ -45,15 +45,24 @@ def predict(options):
                 print(f"cnncore: error: {error}", file=sys.stderr)
                 continue
             odd += [] if entry["familiar"] else [prediction]
+            unlike += [(prediction.file, prediction.unlike)] if prediction.unlike else []
             if not options.json:
                 named = ", ".join(f"{name} {p:.1%}" for name, p in prediction.top(options.top))
                 place = f"  {entry['cam']}" if maps else ""
                 print(f"{file}  {prediction.size[0]}×{prediction.size[1]}  {named}{place}", flush=True)
     if odd:
         print(f"cnncore: note: {size_note(odd, classifier)}", file=sys.stderr)
+    note_unlike(unlike)
     if options.json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))
     return 2 if failed else 0
+
+
+def note_unlike(found):
+    """One line about images, (file, difference) of each, that differ from those of the training: how, and what to do."""
+    if found:
+        others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        print(f"cnncore: note: {found[0][0]}{others}: {found[0][1]}", file=sys.stderr)
 
 
 def answer(entry, prediction, classifier, count, map_file):
@@ -63,6 +72,8 @@ def answer(entry, prediction, classifier, count, map_file):
     entry["size"], entry["read_at"] = list(prediction.size), list(prediction.read_at)
     framed = prediction.size != prediction.read_at and classifier.preprocessing.frames
     entry["familiar"] = framed or classifier.familiar_size(prediction.size) == prediction.size
+    if prediction.unlike:
+        entry["unlike"] = prediction.unlike
     entry["class"], entry["probability"] = prediction.answer, prediction.probability
     entry["top"] = [{"class": name, "probability": p} for name, p in prediction.top(count)]
     if map_file is not None:
@@ -81,7 +92,9 @@ examples:
 Networks with global average pooling take images of any size, and each image is classified at its own size. They
 recognise objects only at the scales of their training, for the digits 28×28 to 62×62. An image outside that range is
 resized to the nearest size within it, and a note says so ("familiar": false in JSON). --own-size classifies every image
-at its own size, --size at a given size.
+at its own size, --size at a given size. Models that were trained on resized or cropped images do the same with every
+image. If background, brightness, contrast or colour of an image are unlike those of the training, a note says so, and
+what to do.
 
 Preprocessing for networks from other frameworks is stored in the file or given by options:
   cnncore predict mobilenet.onnx photo.jpg --top 5 --preprocessing imagenet --classes imagenet.txt

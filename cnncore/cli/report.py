@@ -21,7 +21,7 @@ from ..io.files import write_atomically
 from ..runtime import cpu
 from ..vision import explain, images
 from ..vision.network_page import write_page
-from ..vision.preprocessing import normalise
+from ..vision.preprocessing import Preprocessing
 
 __all__ = ["report", "write_report"]
 
@@ -71,8 +71,12 @@ class Findings:
 
     def input(self, pixels):
         """An image as the net takes it."""
-        found = normalise(pixels[None], self.job.held_out.mean, self.job.held_out.std)
-        return found.astype(self.job.net.dtype, copy=False)
+        held_out = self.job.held_out
+        prepare = Preprocessing(
+            held_out.channels, np.array(held_out.mean), np.array(held_out.std), held_out.channel_order
+        )
+        found = prepare.numbers(pixels).astype(self.job.net.dtype, copy=False)
+        return self.job.net.graph.inputs[0].arranged(found)
 
     def first_of_each_class(self):
         """Index of the first correctly classified image of each class, else of its first image."""
@@ -586,12 +590,11 @@ def making(found):
     job, options = found.job, found.job.options
     command = ["cnncore", "train"]
     for name, value in vars(options).items():
-        if value is None or name == "augment":
+        if value in (None, False, True) or value == type(options).__dataclass_fields__[name].default:
             continue
         text = "x".join(map(str, value)) if name == "size" else f"{value:g}" if isinstance(value, float) else str(value)
         command += [f"--{name.replace('_', '-')}", text]
-    if not options.augment:
-        command.append("--no-augment")
+    command += ["--no-augment"] * (not options.augment) + ["--balance"] * options.balance
     rows = {
         "optimizer": repr(job.trainer.optimizer),
         "schedule": "one cycle: increasing over the first 30 % of the steps, then decreasing, both along half cosines",

@@ -1,5 +1,6 @@
 """``cnncore train``."""
 
+import functools
 import sys
 import time
 
@@ -8,10 +9,11 @@ import numpy as np
 from .. import get_num_threads
 from ..errors import CnnError, SettingError
 from ..runtime import cpu
-from .options import size
+from .options import rate, size
 from .progress import ProgressLine, bar, clock, one_line
 
 MOST_CONFUSION_COLUMNS = 20
+SECONDS_BETWEEN_LINES = 60  # of progress in a file
 
 
 def train(options):
@@ -34,6 +36,8 @@ def run_training(options, communicator):
     from ..train.job import Job, Options, new_folder
 
     began = time.perf_counter()
+    silent = options.quiet or (communicator is not None and communicator.rank > 0)
+    announce = None if silent else functools.partial(print, flush=True)
     given = {
         name: getattr(options, name) for name in Options.__dataclass_fields__ if getattr(options, name) is not None
     }
@@ -42,11 +46,11 @@ def run_training(options, communicator):
         if fixed:
             flag = "--no-augment" if fixed[0] == "augment" else f"--{fixed[0].replace('_', '-')}"
             raise SettingError(f"train: {flag} is fixed by the training being resumed; omit it")
-        job = Job.resume(options.resume, given.get("data"), communicator, options.reduction)
+        job = Job.resume(options.resume, given.get("data"), communicator, options.reduction, announce)
     else:
         folder = new_folder() if options.output is None else options.output
         folder = folder if communicator is None else communicator.broadcast(folder)
-        job = Job(Options(**given), folder, communicator, options.reduction)
+        job = Job(Options(**given), folder, communicator, options.reduction, announce)
     job.make_folder()
     if not job.trainer.writes_files:
         job.run()
@@ -88,13 +92,23 @@ examples:
   cnncore train                                   digits, a small Inception network, about a minute
   cnncore train --data photos                     photos/cat/1.png, photos/dog/7.jpg, …: one folder per class
   cnncore train --data photos --size 64 --epochs 30 --network network_in_network
+  cnncore train --data photos --init mobilenet.onnx --preprocessing imagenet --freeze 12 --patience 5
   cnncore train --resume runs/2026-01-31_09-00-00
 
 Writes into the output folder: model.safetensors for `cnncore predict`, report.html, explained.html (every layer, for one
-image), samples/ with some of the held-out images, and checkpoint.safetensors for --resume. After Ctrl-C the folder holds
-the model of the last complete epoch. JPEG files are read with Pillow: pip install "cnncore[data]". Unless --no-augment is
-given, images are shifted, rotated, sheared and scaled at random, and for networks of any size some batches are enlarged by
-up to 2.2 times. The learning rate follows a one-cycle schedule."""
+image), samples/ with some of the held-out images, history.csv and history.json with a row per epoch, and
+checkpoint.safetensors for --resume. After Ctrl-C the folder holds the model of the last complete epoch. JPEG files are read
+with Pillow: pip install "cnncore[data]"; images stay on disk and are decoded on other threads. Unless --no-augment is given,
+images are augmented at random: greyscale ones are shifted, rotated, sheared and scaled, and for networks of any size some
+batches are enlarged by up to 2.2 times; colour ones are cropped, mirrored, and changed in brightness, contrast and
+saturation. The learning rate follows a one-cycle schedule.
+
+Images of several sizes, or of another size than --size, are resized and cropped around their centre. The model file records
+how, so that `cnncore predict` and `cnncore evaluate` give the probabilities of the evaluation at the end of training.
+
+--init starts from trained weights: a model file, an ONNX file, the folder of a training, or weights by PyTorch's names for
+--network. The model's preprocessing is kept; its classifier is replaced unless the classes are the same. --freeze N does not
+train the first N blocks; an N that is too large prints the list of blocks."""
 
 
 def add_train(commands):
@@ -117,7 +131,10 @@ def add_train(commands):
     sub.add_argument("--batch-size", type=int, metavar="N", help=f"images per step (default: {default.batch_size})")
     sub.add_argument("--optimizer", choices=list(LEARNING_RATES), help=f"(default: {default.optimizer})")
     sub.add_argument(
-        "--learning-rate", type=float, metavar="RATE", help=f"maximum of the one-cycle schedule (default: {rates})"
+        "--learning-rate",
+        type=rate,
+        metavar="RATE",
+        help=f"maximum of the one-cycle schedule (default: {rates}); `find` tries rates on a copy of the network first",
     )
     sub.add_argument(
         "--seed",
@@ -128,6 +145,8 @@ def add_train(commands):
     sub.add_argument(
         "--size", type=size, metavar="HxW", help="resize images (default: their own size, or the median size)"
     )
+    transfer_options(sub)
+    regularisation_options(sub)
     sub.add_argument(
         "--no-augment", action="store_false", dest="augment", default=None, help="train without augmentation"
     )
@@ -169,27 +188,66 @@ def add_ranks(sub):
     )
 
 
+def transfer_options(sub):
+    """The options of training that starts from trained weights."""
+    group = sub.add_argument_group("transfer")
+    group.add_argument(
+        "--init", metavar="MODEL", help="start from these weights: .safetensors, .onnx, or an output folder of `train`"
+    )
+    group.add_argument("--freeze", type=int, metavar="N", help="do not train the first N blocks (default: 0)")
+    group.add_argument(
+        "--preprocessing",
+        choices=["imagenet", "caffe", "inception"],
+        help="that of the model of --init, if its file does not contain it",
+    )
+
+
+def regularisation_options(sub):
+    """The options against overfitting, and for classes of different size."""
+    group = sub.add_argument_group("regularisation")
+    group.add_argument(
+        "--distortions",
+        choices=["strokes", "photos"],
+        help="kind of augmentation (default: photos for colour images, strokes for greyscale ones)",
+    )
+    group.add_argument(
+        "--balance", action="store_true", default=None, help="weight classes by the inverse of their number of images"
+    )
+    group.add_argument("--label-smoothing", type=float, metavar="E", help="such as 0.1 (default: 0)")
+    group.add_argument(
+        "--mixup", type=float, metavar="ALPHA", help="mix images, and their labels, in pairs: such as 0.2 (default: 0)"
+    )
+    group.add_argument(
+        "--patience",
+        type=int,
+        metavar="N",
+        help="stop after N epochs without a higher accuracy, and keep the best weights (default: keep the last)",
+    )
+
+
 class TrainingLines:
     """The output of a training: one line per epoch, and on a terminal a progress line below them."""
 
     def __init__(self, job, quiet):
         self.job, self.quiet = job, quiet
         self.line = ProgressLine(sys.stderr, False if quiet else None)
+        self.next_line = 0.0  # when progress is next written into a file
 
     def introduce(self):
         if self.quiet:
             return
         job, options = self.job, self.job.options
         height, width = job.train.size
-        table = job.net.summary((1, job.train.channels, height, width))
+        table = job.net.summary(job.net.graph.inputs[0].given((1, job.train.channels, height, width)))
         print(
             f"{job.train.name.removesuffix(', training part')}: {len(job.train):,} training images, "
             f"{len(job.held_out):,} held out; {height}×{width} {'greyscale' if job.train.channels == 1 else 'RGB'}, "
             f"{len(job.train.class_names)} classes"
         )
         print(
-            f"{options.network}: {table.parameters:,} parameters, {table.multiply_adds / 1e6:,.1f} million multiply-adds per "
-            f"image; {get_num_threads()} thread{'s' * (get_num_threads() > 1)}, {cpu.target()}{ranks_of(job)}"
+            f"{job.description.removeprefix('network ')}: {table.parameters:,} parameters, "
+            f"{table.multiply_adds / 1e6:,.1f} million multiply-adds per image; {get_num_threads()} "
+            f"thread{'s' * (get_num_threads() > 1)}, {cpu.target()}{ranks_of(job)}{frozen_in(job)}"
         )
         print(
             f"{options.epochs} epochs in batches of {options.batch_size}, {options.optimizer}, learning rate up to "
@@ -202,14 +260,15 @@ class TrainingLines:
             print(f"resumed after epoch {done} of {options.epochs}", flush=True)
 
     def on_step(self, trainer, now):
-        def text():
-            fraction = (now.step + 1) / now.steps
-            return (
-                f"epoch {now.epoch + 1:>2}/{now.epochs}  {bar(fraction)} {fraction:4.0%}  loss {now.loss:.3f}  "
-                f"{now.images_per_second:,.0f} images/s  {clock(now.remaining)} left"
-            )
+        fraction = (now.step + 1) / now.steps
 
-        self.line.show(text)
+        def text(place):
+            return f"{place}  loss {now.loss:.3f}  {now.images_per_second:,.0f} images/s  {clock(now.remaining)} left"
+
+        self.line.show(lambda: text(f"epoch {now.epoch + 1:>2}/{now.epochs}  {bar(fraction)} {fraction:4.0%}"))
+        if not self.quiet and not self.line.shown and time.monotonic() >= self.next_line:
+            print(text(f"training: {fraction:.0%} of epoch {now.epoch + 1}"), flush=True)
+            self.next_line = time.monotonic() + SECONDS_BETWEEN_LINES
 
     def on_epoch(self, trainer, epoch):
         self.line.clear()
@@ -256,6 +315,12 @@ class TrainingLines:
             f"Continue with: cnncore train --resume {job.folder}",
             file=sys.stderr,
         )
+
+
+def frozen_in(job):
+    """How many of the parameters are not trained, for the introduction."""
+    count = sum(job.net.parameters[name].size for name in job.net.frozen)
+    return f"; {count:,} parameters in {job.options.freeze} blocks frozen" if count else ""
 
 
 def ranks_of(job):

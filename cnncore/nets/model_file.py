@@ -31,6 +31,7 @@ from ..errors import FileWriteError, ModelFileError
 __all__ = ["read", "read_safetensors", "write", "write_safetensors"]
 
 FORMAT, VERSION = "cnncore", "1"
+NOT_A_MODEL = "not a model file of cnncore"
 MOST_HEADER_BYTES = 1 << 26
 MOST_ARRAY_BYTES = 1 << 36
 MOST_AXES = 8
@@ -266,7 +267,7 @@ def parsed(path, text):
 
 def check_metadata(path, metadata):
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise ModelFileError(f"{path}: not a model file of cnncore (no {FORMAT!r} in its metadata)")
+        raise ModelFileError(f"{path}: {NOT_A_MODEL} (no {FORMAT!r} in its metadata)")
     if metadata.get("version") != VERSION:
         raise ModelFileError(f"{path}: version {metadata.get('version')!r}; this cnncore reads version {VERSION}")
     if not isinstance(metadata.get("model"), str) or not isinstance(metadata.get("sha256"), str):

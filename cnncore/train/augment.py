@@ -1,7 +1,8 @@
-"""Random affine distortions of training images: shift, rotation, scale, shear, and mirror images where they make sense.
+"""Random distortions of training images: shift, rotation, scale, shear, mirror images, random crops, and colour.
 
 What happens to an image depends on the seed, the epoch and the image's number in the data set alone: not on the batch
-it is in, the order of batches, or the number of threads. For that, draws come from the counter-based generator Philox
+it is in, the order of batches, or the number of threads. (Mixup is the exception: it takes a second image from the
+batch.) For that, draws come from the counter-based generator Philox
 (Salmon et al. 2011, doi:10.1145/2063384.2063405), keyed by (seed, epoch) and read at the image's own position.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,10 +22,12 @@ from ..errors import DtypeError, SettingError, ShapeError
 __all__ = ["Augment", "batch_plan", "part_of_batch", "uniform", "warp"]
 
 LARGEST_SEED = 2**63 - 1
-ORDER_OF_BATCHES, DISTORTION, SPLIT = 0, 1, 2  # what a stream of random numbers is for: none is used twice
+# What a stream of random numbers is for: none is used twice.
+ORDER_OF_BATCHES, DISTORTION, SPLIT, PHOTO, MIXUP = 0, 1, 2, 3, 4
 DRAWS_PER_IMAGE = (
     10  # rotation, scale, shear, shift, flip, enlargement and place on the canvas; all but 3 along y and x
 )
+DRAWS_PER_PHOTO = 8  # more, where there are crops or colours: area, proportions, place along y and x, three of colour
 IMAGES_PER_CHUNK = 64  # of 28×28: the work arrays of a chunk stay in the L2 cache
 
 
@@ -36,7 +39,7 @@ def uniform(seed: int, epoch: int, purpose: int, count: int) -> NDArray[Any]:
     seed, epoch : int
         0 to 2⁶³ − 1, the key of the generator.
     purpose : int
-        Separates the streams of one key: ORDER_OF_BATCHES, DISTORTION or SPLIT.
+        Separates the streams of one key: ORDER_OF_BATCHES, DISTORTION, SPLIT, PHOTO or MIXUP.
     count : int
 
     Returns
@@ -90,6 +93,18 @@ class Augment:
     least, smallest : float, optional
         Lower bounds of the enlarged height and width: ``least`` as a fraction of the canvas's, ``smallest`` as a
         fraction of the image's own.
+    crop : float, optional
+        The smallest area of a random crop, as a fraction of the image's; the crop is enlarged to the size of the image
+        (Szegedy et al. 2015, arXiv:1409.4842). 0.08 to 0.5 are usual for photographs; 1: no crops.
+    aspect : float, optional
+        The largest factor, either way, by which crops change the proportions.
+    brightness, contrast, saturation : float, optional
+        0.4 means factors from 0.6 to 1.4: of the pixel values, of their distance from the image's mean, and of the
+        distance of colours from grey. For pixel values from 0 to 255.
+    mixup : float, optional
+        α: every image is mixed with another one of its batch, in proportions λ and 1 − λ with λ from Beta(α, α), and so
+        are their labels, which become probabilities of the classes (Zhang et al. 2018, arXiv:1710.09412). 0.2 to 0.4 are
+        usual; 0: none.
 
     Raises
     ------
@@ -118,6 +133,12 @@ class Augment:
     canvases: Sequence[Sequence[float]] = ((1.0, 1.0),)
     least: float = 0.75
     smallest: float = 1.0
+    crop: float = 1.0
+    aspect: float = 4 / 3
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    mixup: float = 0.0
 
     def __post_init__(self) -> None:
         limits = {"shift": 1.0, "rotation": 180.0, "scale": 10.0, "shear": 80.0}
@@ -137,8 +158,89 @@ class Augment:
                 f"Augment: canvases must be pairs of numbers from 1 to 16, at least one pair, got {self.canvases!r}"
             )
         object.__setattr__(self, "canvases", canvases)
-        for name in ("least", "smallest"):
+        for name in ("least", "smallest", "crop"):
             number(above=0, maximum=1)("Augment", name, getattr(self, name))
+        for name in ("brightness", "contrast", "saturation"):
+            number(minimum=0, maximum=1)("Augment", name, getattr(self, name))
+        number(minimum=1, maximum=10)("Augment", "aspect", self.aspect)
+        number(minimum=0, maximum=100)("Augment", "mixup", self.mixup)
+
+    @classmethod
+    def for_photos(cls) -> Self:
+        """Augmentation that suits photographs: random crops, mirror images, brightness, contrast and saturation.
+
+        Returns
+        -------
+        Augment
+        """
+        return cls(
+            shift=0,
+            rotation=0,
+            scale=0,
+            shear=0,
+            flip=True,
+            fill="edge",
+            crop=0.35,
+            brightness=0.3,
+            contrast=0.3,
+            saturation=0.3,
+        )
+
+    @property
+    def changes_colour(self) -> bool:
+        """Whether brightness, contrast or saturation is varied."""
+        return bool(self.brightness or self.contrast or self.saturation)
+
+    def mixed(
+        self, x: NDArray[Any], labels: NDArray[Any], shares: NDArray[Any], classes: int
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Mixup of a batch: λ times each image plus 1 − λ times the next one, and the same of the labels.
+
+        Parameters
+        ----------
+        x : array (n, …)
+            A batch in random order.
+        labels : int array (n,)
+        shares : array (n,)
+            Random numbers in [0, 1), as from :meth:`shares`; λ is the quantile of Beta(α, α) at each.
+        classes : int
+            The number of classes.
+
+        Returns
+        -------
+        x : array (n, …)
+            Of the dtype of ``x``.
+        probabilities : array (n, classes)
+            Likewise.
+
+        Examples
+        --------
+        >>> x, labels = np.array([[0.0], [8.0]]), np.array([0, 1])
+        >>> mixed, probabilities = Augment(mixup=1.0).mixed(x, labels, np.array([0.25, 0.75]), classes=3)
+        >>> mixed.tolist(), probabilities.tolist()
+        ([[6.0], [6.0]], [[0.25, 0.75, 0.0], [0.25, 0.75, 0.0]])
+        """
+        from scipy.special import betaincinv  # imported late, as scipy takes as long as all else
+
+        share = betaincinv(self.mixup, self.mixup, shares).astype(x.dtype)
+        one_hot = np.zeros((len(labels), classes), x.dtype)
+        one_hot[np.arange(len(labels)), labels] = 1
+        wide = share.reshape(-1, *(1,) * (x.ndim - 1))
+        both = wide * x + (1 - wide) * np.roll(x, -1, axis=0)
+        return both, share[:, None] * one_hot + (1 - share[:, None]) * np.roll(one_hot, -1, axis=0)
+
+    def shares(self, seed: int, epoch: int, count: int) -> NDArray[Any]:
+        """Random numbers for the mixup of images 0 … count − 1 of an epoch.
+
+        Parameters
+        ----------
+        seed, epoch, count : int
+
+        Returns
+        -------
+        float64 array (count,)
+        """
+        return uniform(seed, epoch, MIXUP, count)
 
     def __call__(
         self,
@@ -185,7 +287,7 @@ class Augment:
         Parameters
         ----------
         images : uint8 or float32 array (n, H, W) or (n, H, W, 3)
-        draws : array (n, 10)
+        draws : array (n, 10 or 18)
             As from :meth:`draws`.
         canvas : (float, float), optional
             Multiples of height and width.
@@ -197,10 +299,30 @@ class Augment:
         """
         height, width = images.shape[1:3]
         size = on_canvas((height, width), canvas)
-        return warp(images, self.matrices(draws, height, width, size), self.fill, size)
+        distorted = warp(images, self.matrices(draws, height, width, size), self.fill, size)
+        if self.changes_colour:
+            self._recolour(distorted, 2.0 * draws[:, DRAWS_PER_IMAGE + 4 : DRAWS_PER_IMAGE + 7] - 1.0)
+        return distorted
+
+    def _recolour(self, images: NDArray[Any], centred: NDArray[Any]) -> None:
+        """Change brightness, contrast and saturation in place."""
+        limits = np.array([self.brightness, self.contrast, self.saturation])
+        factors = (1 + limits * centred).astype(np.float32).T.reshape(3, -1, *(1,) * (images.ndim - 1))
+        brightness, contrast, saturation = factors
+        images *= brightness
+        mean = images.mean(axis=tuple(range(1, images.ndim)), keepdims=True)
+        images -= mean
+        images *= contrast
+        images += mean
+        if images.ndim == 4 and images.shape[3] == 3:
+            grey = images @ LUMA
+            images -= grey[..., None]
+            images *= saturation
+            images += grey[..., None]
+        np.clip(images, 0, 255, out=images)
 
     def draws(self, seed: int, epoch: int, count: int) -> NDArray[Any]:
-        """Random numbers (count, 10) for images 0 … count − 1 of an epoch; rows do not depend on ``count``.
+        """Random numbers for images 0 … count − 1 of an epoch, a row for each; rows do not depend on ``count``.
 
         Parameters
         ----------
@@ -208,9 +330,13 @@ class Augment:
 
         Returns
         -------
-        float64 array (count, 10)
+        float64 array (count, 10), or (count, 18) where there are crops or colours
         """
-        return uniform(seed, epoch, DISTORTION, count * DRAWS_PER_IMAGE).reshape(count, DRAWS_PER_IMAGE)
+        draws = uniform(seed, epoch, DISTORTION, count * DRAWS_PER_IMAGE).reshape(count, DRAWS_PER_IMAGE)
+        if self.crop == 1 and not self.changes_colour:
+            return draws
+        more = uniform(seed, epoch, PHOTO, count * DRAWS_PER_PHOTO).reshape(count, DRAWS_PER_PHOTO)
+        return np.concatenate([draws, more], axis=1)
 
     def matrices(
         self, draws: NDArray[Any], height: int, width: int, canvas: Sequence[int] | None = None
@@ -219,11 +345,11 @@ class Augment:
 
         M = T(centre + shift) · R(angle) · [[1, 0], [tan shear, 1]] · diag(1, ±1) / factor · T(−centre); rows are y, x.
         On a canvas, M is multiplied from the right by diag(1 / enlarged) · T(−corner), in positions measured from the
-        image's edges: corner is the position of the enlarged image on the canvas.
+        image's edges: corner is the position of the enlarged image on the canvas. A random crop multiplies in turn.
 
         Parameters
         ----------
-        draws : array (n, 10)
+        draws : array (n, 10 or 18)
             As from :meth:`draws`.
         height, width : int
             Of the images.
@@ -254,7 +380,27 @@ class Augment:
             corner = (canvas - enlarged * [height, width]) * draws[:, 8:10]
             offset += np.einsum("nij,nj->ni", linear, (0.5 - corner) / enlarged - 0.5)  # a pixel's centre is at + ½
             linear /= enlarged[:, None, :]
+        if self.crop < 1:
+            sides = np.array([height, width] if canvas is None else canvas)
+            area, proportions, *place = draws[:, DRAWS_PER_IMAGE : DRAWS_PER_IMAGE + 4].T
+            ratio = self.aspect ** (2 * proportions - 1)
+            share = np.sqrt((self.crop + (1 - self.crop) * area)[:, None] * np.stack([1 / ratio, ratio], axis=1))
+            share = np.minimum(share, 1.0)
+            corner = (1 - share) * sides * np.stack(place, axis=1)
+            offset += np.einsum("nij,nj->ni", linear, corner + share / 2 - 0.5)
+            linear *= share[:, None, :]
         return np.concatenate([linear, offset[:, :, None]], axis=2)
+
+
+def check_mixup(augment: Augment | None, ranks: int) -> None:
+    """Raise if images of a part of a batch are to be mixed: the others, which they are mixed with, are missing."""
+    if augment is not None and augment.mixup and ranks > 1:
+        raise SettingError(
+            "batches: mixup mixes images of the whole batch; omit it, or train without shards and communicator"
+        )
+
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 def on_canvas(size: Sequence[int], canvas: Sequence[float]) -> tuple[int, ...]:

@@ -27,8 +27,17 @@ from ..errors import DataError, DtypeError, SettingError, ShapeError, printable
 from ..io.npz import check_total
 from ..typing import FilePath, Seed
 from ..vision.images import resize, to_channels
-from ..vision.preprocessing import normalise
-from .augment import LARGEST_SEED, ORDER_OF_BATCHES, SPLIT, Augment, batch_plan, part_of_batch, uniform
+from ..vision.preprocessing import framed, normalise
+from .augment import (
+    LARGEST_SEED,
+    ORDER_OF_BATCHES,
+    SPLIT,
+    Augment,
+    batch_plan,
+    check_mixup,
+    part_of_batch,
+    uniform,
+)
 from .data_files import find_idx_pair, read_folder, read_idx_pair, read_npz, two_files
 
 __all__ = ["Dataset", "decode_digits", "digits", "digits_split", "load", "normalise", "pixel_statistics"]
@@ -53,9 +62,13 @@ class Dataset:
     mean, std : tuple of float, optional
         Per channel, of pixels / 255; computed from the images when not given. A held-out part has those of its training
         part.
+    channel_order : {"rgb", "bgr"}, optional
+        Of the channels in batches, and of ``mean`` and ``std``. The images themselves are RGB.
 
     Raises
     ------
+    SettingError
+        ``channel_order`` is neither "rgb" nor "bgr".
     ShapeError, DtypeError
         The images are not as described, the labels are not one integer per image, or ``mean`` or ``std`` is not one
         number per channel.
@@ -81,9 +94,11 @@ class Dataset:
     name: str = "data"
     mean: Any = None
     std: Any = None
+    channel_order: str = "rgb"
 
     def __post_init__(self) -> None:
         images = self.images
+        check_order(self.name, self.channel_order)
         for name, array in (("images", images), ("labels", self.labels)):
             for part in array if isinstance(array, (list, tuple)) else (array,):
                 check_unmasked(self.name, name, part)
@@ -200,13 +215,50 @@ class Dataset:
         >>> two.resized(), two.resized((3, 3)).size
         (Dataset 'data': 2 grey images 4×4, 2 classes, (3, 3))
         """
-        size = self._common_size(size)
+        size = self.common_size(size)
         if self.size == size:
             return self
         check_total(self.name, len(self) * size[0] * size[1] * self.channels, "give a smaller size")
         return dataclasses.replace(self, images=np.stack([resize(image, size) for image in self.images]))
 
-    def _common_size(self, size: int | Sequence[int] | None) -> tuple[int, ...]:
+    def framed(self, size: Sequence[int], resize: int | None = None) -> Self:
+        """Return the data set with centre crops of the images, as :func:`cnncore.vision.preprocessing.framed` makes them.
+
+        Parameters
+        ----------
+        size : (int, int)
+            Height and width of the crop.
+        resize : int, optional
+            Pixels along the shorter side before that; by default as few as the crop allows.
+
+        Returns
+        -------
+        Dataset
+            Itself where the images are of that size already.
+        """
+        size = self.common_size(size)
+        if self.size == size and resize in (None, min(size)):
+            return self
+        check_total(self.name, len(self) * size[0] * size[1] * self.channels, "give a smaller size")
+        images = [framed(image, min(size) if resize is None else resize, size) for image in self.images]
+        return dataclasses.replace(self, images=np.stack(images))
+
+    @property
+    def stored_size(self) -> tuple[int, int] | None:
+        """(height, width) of the images as they are stored, or None where these are several."""
+        return self.size
+
+    def common_size(self, size: int | Sequence[int] | None = None) -> tuple[int, ...]:
+        """``size``; if it is None, that of the images, or the median height and width where they have several.
+
+        Parameters
+        ----------
+        size : int or (int, int), optional
+
+        Returns
+        -------
+        (int, int)
+        """
         if size is not None:
             return per_axis("Dataset", "size", size, rank=2, minimum=1)
         if self.size is not None:
@@ -285,23 +337,29 @@ class Dataset:
         x : float32 array (N, C, H, W)
             (pixel / 255 − mean) / std.
         labels : int64 array (N,)
+            With mixup probabilities, float32 (N, K).
 
         Raises
         ------
         SettingError
-            A setting is out of range, or ``augment`` has no seed.
+            A setting is out of range, ``augment`` has no seed, or mixup is to mix a part of a batch.
         """
         batch_size = integer("batches", "batch_size", batch_size, 1)
         part_of_batch(0, batch_size, rank, ranks)  # checks them
         epoch = integer("batches", "epoch", epoch, 0, LARGEST_SEED)
         if augment is not None and seed is None:
             raise SettingError("batches: augment needs a seed, which determines the distortions")
-        size = self._common_size(size)
+        check_mixup(augment, ranks)
+        size = self.common_size(size)
         order = np.arange(len(self)) if seed is None else _shuffled(seed, epoch, len(self), ORDER_OF_BATCHES)
         draws = None if augment is None or seed is None else augment.draws(seed, epoch, len(self))
         plan = batch_plan(len(order), batch_size, augment)
         parts = ((*part_of_batch(first, last, rank, ranks), canvas) for first, last, canvas in plan)
-        return self._batches(parts, order, size, augment, draws)
+        batches = self._batches(parts, order, size, augment, draws)
+        if augment is None or seed is None or not augment.mixup:
+            return ((x, labels) for _, x, labels in batches)
+        shares, mix = augment.shares(seed, epoch, len(self)), augment.mixed
+        return (mix(x, labels, shares[chosen], len(self.class_names)) for chosen, x, labels in batches)
 
     def _batches(
         self,
@@ -310,13 +368,16 @@ class Dataset:
         size: tuple[int, ...],
         augment: Augment | None,
         draws: NDArray[Any] | None,
-    ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    ) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+        """(numbers of the images, x, labels) of each batch."""
         plan = list(parts)
         batches = [order[first:last] for first, last, _ in plan]
         for chosen, images, (_, _, canvas) in zip(batches, self._pixels(batches, size), plan, strict=True):
             if augment is not None and draws is not None:
                 images = augment.distort(images, draws[chosen], canvas)
-            yield normalise(images, self.mean, self.std), self.labels[chosen]
+            if self.channel_order == "bgr" and images.ndim == 4:
+                images = images[..., ::-1]
+            yield chosen, normalise(images, self.mean, self.std), self.labels[chosen]
 
     def pixel_statistics(self, images: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """(mean, std) of ``images`` per channel, as :func:`pixel_statistics` has them.
@@ -377,6 +438,12 @@ def pixel_statistics(images: NDArray[Any] | Sequence[NDArray[Any]]) -> tuple[tup
 
 
 AnyDataset = TypeVar("AnyDataset", bound=Dataset)
+
+
+def check_order(name: str, order: str) -> None:
+    """Raise unless ``order`` is an order of channels."""
+    if order not in ("rgb", "bgr"):
+        raise SettingError(f"{name}: channel_order must be 'rgb' or 'bgr', got {order!r}")
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:

@@ -8,11 +8,10 @@ the centre crop is taken. Prediction from the same file then sees the same numbe
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import pathlib
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -21,19 +20,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..checks import integer, per_axis
 from ..errors import DataError, ShapeError, printable
-from ..runtime.threads import get_num_threads
 from ..typing import FilePath
 from ..vision.images import image_shape, read_image
 from ..vision.preprocessing import framed
-from .data import Dataset, pixel_statistics
+from ..vision.reading import read_ahead
+from .data import Dataset, check_order, pixel_statistics
 from .data_files import labelled_files
 
 __all__ = ["FileDataset", "ImageFiles"]
 
 MOST_KEPT_BYTES = 1 << 30  # of images that have been read, and are kept for the next epoch
-MOST_MEASURED = 2000  # images from which mean and standard deviation are computed
+MOST_MEASURED = 256  # images from which mean and standard deviation are computed
 BATCHES_AHEAD = 2
-MOST_THREADS = 8
 
 
 class ImageFiles:
@@ -49,15 +47,22 @@ class ImageFiles:
     channels : {1, 3}
     resize : int, optional
         Pixels along the shorter side before that; by default as few as the crop allows.
+    stored_size : (int, int), optional
+        Height and width of all files, where they are of one size.
     """
 
     def __init__(
-        self, files: Sequence[FilePath], size: Sequence[int], channels: int = 3, resize: int | None = None
+        self,
+        files: Sequence[FilePath],
+        size: Sequence[int],
+        channels: int = 3,
+        resize: int | None = None,
+        stored_size: tuple[int, int] | None = None,
     ) -> None:
         self.files = tuple(files)
         self.size = per_axis("ImageFiles", "size", size, rank=2, minimum=1)
         self.resize = min(self.size) if resize is None else integer("ImageFiles", "resize", resize, 1)
-        self.channels = channels
+        self.channels, self.stored_size = channels, stored_size
         self.dtype = np.dtype(np.uint8)
         self.shape = (len(self.files), *self.size, *((3,) if channels == 3 else ()))
         self.ndim = len(self.shape)
@@ -103,21 +108,15 @@ class ImageFiles:
         ------
         uint8 array (batch, H, W) or (batch, H, W, 3)
         """
-        pool = ThreadPoolExecutor(min(MOST_THREADS, get_num_threads()), "cnncore-images")
-        waiting: deque[Any] = deque()
+        numbers = itertools.chain.from_iterable(batch.tolist() for batch in batches)
+        longest = max((len(batch) for batch in batches), default=0)
+        images = read_ahead(self.read, numbers, BATCHES_AHEAD * longest)
         try:
             for batch in batches:
-                waiting.append([pool.submit(self.read, number) for number in batch.tolist()])
-                if len(waiting) > BATCHES_AHEAD:
-                    yield self._stacked(waiting.popleft())
-            while waiting:
-                yield self._stacked(waiting.popleft())
+                found = list(itertools.islice(images, len(batch)))
+                yield np.stack(found) if found else np.empty((0, *self.shape[1:]), np.uint8)
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _stacked(self, futures: Sequence[Any]) -> NDArray[Any]:
-        images = [future.result() for future in futures]
-        return np.stack(images) if images else np.empty((0, *self.shape[1:]), np.uint8)
+            images.close()
 
     def chosen(self, indices: ArrayLike) -> ImageFiles:
         """The images numbered ``indices``, without reading them.
@@ -131,7 +130,7 @@ class ImageFiles:
         ImageFiles
         """
         numbers = np.asarray(indices, np.int64).tolist()
-        made = ImageFiles([self.files[k] for k in numbers], self.size, self.channels, self.resize)
+        made = ImageFiles([self.files[k] for k in numbers], self.size, self.channels, self.resize, self.stored_size)
         made._kept = {new: self._kept[old] for new, old in enumerate(numbers) if old in self._kept}
         return made
 
@@ -153,14 +152,14 @@ class ImageFiles:
         """
         if size is None and resize is None:
             size, resize = self.size, self.resize
-        return ImageFiles(self.files, size or self.size, channels or self.channels, resize)
+        return ImageFiles(self.files, size or self.size, channels or self.channels, resize, self.stored_size)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FileDataset(Dataset):
     """A :class:`cnncore.train.data.Dataset` whose images stay in their files; see :meth:`from_folder`.
 
-    Mean and standard deviation, where they are not given, are those of at most 2,000 images, evenly over the data set.
+    Mean and standard deviation, where they are not given, are those of at most 256 images, evenly over the data set.
 
     Parameters
     ----------
@@ -172,9 +171,16 @@ class FileDataset(Dataset):
         For messages and reports.
     mean, std : tuple of float, optional
         Per channel, of pixels / 255.
+    channel_order : {"rgb", "bgr"}, optional
+        Of the channels in batches, and of ``mean`` and ``std``.
+    measured : bool, optional
+        Whether mean and standard deviation are computed, of this data set and of the parts that it is split into. False:
+        they are 0 and 1 unless given, and no image is read for them.
 
     Raises
     ------
+    SettingError
+        ``channel_order`` is neither "rgb" nor "bgr".
     ShapeError
         There is not one label for each file.
     DataError
@@ -194,9 +200,12 @@ class FileDataset(Dataset):
     [((2, 1, 2, 2), [0, 1])]
     """
 
+    measured: bool = True
+
     def __post_init__(self) -> None:
         names = tuple(printable(str(name)) for name in self.class_names)
         labels = np.array(self.labels, np.int64)
+        check_order(self.name, self.channel_order)
         if not len(self.images):
             raise DataError(f"{self.name}: there are no images; add some for every class")
         if labels.shape != (len(self.images),):
@@ -209,8 +218,10 @@ class FileDataset(Dataset):
             )
         labels.flags.writeable = False
         mean, std = self.mean, self.std
-        if mean is None:
+        if mean is None and self.measured:
             mean, std = self.pixel_statistics(self.images)
+        elif mean is None:
+            mean, std = [0.0] * self.images.channels, [1.0] * self.images.channels
         fields = {"labels": labels, "class_names": names, "name": printable(str(self.name))}
         for field, value in fields.items():
             object.__setattr__(self, field, value)
@@ -227,6 +238,7 @@ class FileDataset(Dataset):
         some_classes: bool = False,
         mean: Any = None,
         std: Any = None,
+        measured: bool = True,
     ) -> Self:
         """The images below a folder with one subfolder per class; their headers are read, the images are not.
 
@@ -243,6 +255,8 @@ class FileDataset(Dataset):
             Whether it may hold images of some classes only: a part that is held out from training.
         mean, std : sequence of float, optional
             Per channel, of pixels / 255; by default those of the images.
+        measured : bool, optional
+            Whether mean and standard deviation are computed where they are not given.
 
         Returns
         -------
@@ -255,15 +269,15 @@ class FileDataset(Dataset):
         """
         place = pathlib.Path(folder)
         files, labels, names = labelled_files(place, some_classes)
-        with ThreadPoolExecutor(min(MOST_THREADS, get_num_threads())) as pool:
-            shapes = list(pool.map(image_shape, files))
+        shapes = list(read_ahead(image_shape, files, ahead=len(files)))
         if channels is None:
             channels = 3 if any(len(shape) == 3 for shape in shapes) else 1
         if size is None:
             size = tuple(int(extent) for extent in np.median([shape[:2] for shape in shapes], axis=0))
         size = per_axis("FileDataset", "size", size, rank=2, minimum=1)
-        images = ImageFiles(files, size, channels, resize)
-        return cls(images, labels, names, place.resolve().name, mean, std)
+        sizes = {(shape[0], shape[1]) for shape in shapes}
+        images = ImageFiles(files, size, channels, resize, sizes.pop() if len(sizes) == 1 else None)
+        return cls(images, labels, names, place.resolve().name, mean, std, measured=measured)
 
     @property
     def channels(self) -> int:
@@ -306,11 +320,36 @@ class FileDataset(Dataset):
         FileDataset
             Itself where it has that size.
         """
-        size = self._common_size(size)
+        size = self.common_size(size)
         return self if size == self.size else dataclasses.replace(self, images=self.images.framed_as(size))
 
+    def framed(self, size: Sequence[int], resize: int | None = None) -> Self:
+        """Return the data set with other centre crops of the images.
+
+        Parameters
+        ----------
+        size : (int, int)
+            Height and width of the crop.
+        resize : int, optional
+            Pixels along the shorter side before that; by default as few as the crop allows.
+
+        Returns
+        -------
+        FileDataset
+            Itself where that changes nothing.
+        """
+        size = self.common_size(size)
+        if self.size == size and (resize or min(size)) == self.images.resize:
+            return self
+        return dataclasses.replace(self, images=self.images.framed_as(size, None, resize))
+
+    @property
+    def stored_size(self) -> tuple[int, int] | None:
+        """(height, width) of all files, or None where these are several."""
+        return self.images.stored_size
+
     def pixel_statistics(self, images: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """(mean, std) of ``images`` per channel, from at most 2,000 of them.
+        """(mean, std) of ``images`` per channel, from at most 256 of them, or as they are where nothing is measured.
 
         Parameters
         ----------
@@ -320,6 +359,8 @@ class FileDataset(Dataset):
         -------
         (tuple of float, tuple of float)
         """
+        if not self.measured:
+            return self.mean, self.std
         count = min(len(images), MOST_MEASURED)
         return pixel_statistics(images[np.arange(count) * len(images) // count])
 

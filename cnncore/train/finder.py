@@ -111,10 +111,11 @@ def find_learning_rate(
     rates: list[float] = []
     losses: list[float] = []
     mean = 0.0
-    for step, (x, y) in enumerate(itertools.islice(endless(batch_source(data, labels), batch_size, seed), steps)):
+    source = batch_source(data, labels)
+    for step, (x, y) in enumerate(itertools.islice(endless(source, batch_size, seed), steps)):
         rate = lowest * (highest / lowest) ** (step / (steps - 1))
         try:
-            value = trainer.step(x.astype(trainer.net.dtype, copy=False), y, rate)
+            value = trainer.step(trainer.as_taken(source, x), y, rate)
         except SettingError:  # the loss is infinite or NaN
             if not rates:
                 raise

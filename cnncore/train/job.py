@@ -9,37 +9,44 @@ The folder holds the whole state of a job: ``Job.resume(folder)`` continues an i
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import os
 import pathlib
 import time
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
-from .. import __version__, models
+from .. import __version__
 from ..checks import integer, number, per_axis, seed_number
 from ..errors import DataError, ModelFileError, SettingError, ShapeError, unknown_name
-from ..nets.net import Net
-from ..typing import FilePath, Seed
+from ..nets.build import load
+from ..typing import FilePath
 from ..vision import images
+from ..vision.familiarity import pixel_record
+from ..vision.images import INSTALL_PILLOW, NEEDS_PILLOW, counted_kinds, has_pillow
 from . import checkpoint
 from .augment import Augment, on_canvas
 from .communication import Communicator
-from .data import Dataset, digits, digits_split, load
+from .data import Dataset, digits, digits_split
+from .data import load as load_data
 from .data_files import NPZ_KEYS, find_idx_pair
-from .loop import Callback, Epoch, Evaluation, Trainer
-from .optimizers import OPTIMIZERS, optimizer
+from .file_data import FileDataset
+from .finder import find_learning_rate
+from .history import write_history
+from .loop import Callback, EarlyStopping, Epoch, Evaluation, Trainer
+from .optimizers import OPTIMIZERS, Optimizer, optimizer
+from .transfer import first_net, network, share_of_classes
 
 __all__ = ["Job", "Options", "network", "new_folder"]
 
 LEARNING_RATES = {"sgd": 0.1, "adam": 0.007, "adamw": 0.007}  # the highest of the one-cycle schedule
 WEIGHT_DECAY = 1e-4
 DISTORTIONS = Augment(shift=0.1, rotation=15, scale=0.15, shear=15, fill="edge", least=0.75, smallest=0.8)
+KINDS_OF_DISTORTIONS = {"strokes": DISTORTIONS, "photos": Augment.for_photos()}
 # For networks that take any size. Chosen, with the number of epochs, on 500 of the training digits, never on the
 # held-out ones.
 CANVASES = ((1, 1), (1, 1), (1.5, 1.5), (1, 1), (1, 1), (2.2, 1.3), (1, 1), (2.2, 2.2), (1, 1), (1, 1), (1.3, 2.2))
@@ -61,11 +68,13 @@ class Options:
     batch_size : int, optional
     optimizer : {"sgd", "adam", "adamw"}, optional
         "sgd" with momentum 0.9.
-    learning_rate : float, optional
-        The maximum of the one-cycle schedule; None: a default for the optimizer.
+    learning_rate : float or "find", optional
+        The maximum of the one-cycle schedule; None: a default for the optimizer; "find": the suggestion of
+        :func:`cnncore.train.find_learning_rate`.
     seed : int or numpy.random.Generator, optional
     size : (int, int), optional
-        Resize all images to this; None: their own size, or the median where they have several.
+        Of the images; None: that of the model of ``init``, their own size, or the median where they have several.
+        Images of other sizes are resized, keeping their proportions, and cropped around their centre.
     augment : bool, optional
         Distort the training images: shift, rotation, scale, shear.
     validation : float, optional
@@ -73,6 +82,25 @@ class Options:
     shards : int, optional
         Parts into which every batch is cut (:class:`cnncore.train.Trainer`): any number of ranks up to it gives the same
         weights. None: batches stay whole; on several ranks, what the trainer chooses.
+    init : str, optional
+        Start from the weights of a model file, an ONNX file, the folder of a training, or from weights by PyTorch's
+        names for ``network``. Images are preprocessed as for that model.
+    freeze : int, optional
+        The number of blocks of the network, from the input on, whose weights are not trained.
+    preprocessing : str, optional
+        "imagenet", "caffe" or "inception", if ``init`` does not say how images are preprocessed.
+    distortions : {"strokes", "photos"}, optional
+        Of ``augment``: shift, rotation, scale and shear, which suit digits and letters, or random crops, mirror images
+        and colour. None: "photos" for colour images, "strokes" for grey ones.
+    balance : bool, optional
+        Weight each class by the inverse of its number of images.
+    label_smoothing : float, optional
+        ε: targets of 1 − ε + ε/K and ε/K instead of 1 and 0.
+    mixup : float, optional
+        α of mixup (:class:`cnncore.train.Augment`); 0: none.
+    patience : int, optional
+        Stop when the accuracy on the held-out images has not improved for so many epochs, and keep the best weights.
+        None: train all epochs, and keep the last weights.
 
     Raises
     ------
@@ -85,12 +113,20 @@ class Options:
     epochs: int = 24
     batch_size: int = 64
     optimizer: str = "adam"
-    learning_rate: float | None = None
+    learning_rate: float | str | None = None
     seed: int = 0
     size: tuple[int, ...] | None = None
     augment: bool = True
     validation: float | None = None
     shards: int | None = None
+    init: str | None = None
+    freeze: int = 0
+    preprocessing: str | None = None
+    distortions: str | None = None
+    balance: bool = False
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         self.epochs = integer("train", "epochs", self.epochs, 1, 100_000)
@@ -100,14 +136,28 @@ class Options:
             raise SettingError(unknown_name("train", "optimizer", self.optimizer, OPTIMIZERS))
         if self.learning_rate is None:
             self.learning_rate = LEARNING_RATES[self.optimizer]
-        self.learning_rate = number(above=0)("train", "learning rate", self.learning_rate)
+        if self.learning_rate != "find":
+            self.learning_rate = number(above=0)("train", "learning rate", self.learning_rate)
         if self.size is not None:
             self.size = per_axis("train", "size", self.size, rank=2, minimum=1)
         if self.validation is not None:
             self.validation = number(above=0, below=1)("train", "validation", self.validation)
         if self.shards is not None:
             self.shards = integer("train", "shards", self.shards, 1)
-        self.augment = bool(self.augment)
+        self.augment, self.balance = bool(self.augment), bool(self.balance)
+        self.freeze = integer("train", "freeze", self.freeze, 0)
+        self.label_smoothing = number(minimum=0, below=1)("train", "label smoothing", self.label_smoothing)
+        if self.patience is not None:
+            self.patience = integer("train", "patience", self.patience, 1)
+        if self.distortions not in (None, *KINDS_OF_DISTORTIONS):
+            raise SettingError(unknown_name("train", "distortions", self.distortions, KINDS_OF_DISTORTIONS))
+        if self.init is None and self.preprocessing is not None:
+            raise SettingError("train: preprocessing is that of the model of init; give init too, or omit it")
+        self.mixup = number(minimum=0, maximum=100)("train", "mixup", self.mixup)
+        if (self.balance or self.mixup) and self.shards:
+            raise SettingError("train: balance and mixup take whole batches; omit them, or shards")
+        if self.mixup and not self.augment:
+            raise SettingError("train: mixup is a part of the augmentation, which is switched off; omit one of both")
 
 
 class Job(Callback):
@@ -122,6 +172,9 @@ class Job(Callback):
         Of the processes that run the same job together; the first one writes the files.
     reduction : {"tree", "mpi"}, optional
         How they add gradients: along a fixed tree, for the same bits on any number of them, or as MPI likes.
+    announce : callable, optional
+        Called with a line of text before steps of the preparation that take long: measuring images in files, and
+        searching for a learning rate.
 
     Attributes
     ----------
@@ -146,7 +199,9 @@ class Job(Callback):
         folder: FilePath = "run",
         communicator: Communicator | None = None,
         reduction: str = "tree",
+        announce: Callable[[str], object] | None = None,
     ) -> None:
+        self._announce = announce or (lambda text: None)
         self.options = dataclasses.replace(Options() if options is None else options)
         self.folder = pathlib.Path(folder)
         self.model = self.folder / "model.safetensors"
@@ -154,18 +209,32 @@ class Job(Callback):
         self.report = self.folder / "report.html"
         self.explained = self.folder / "explained.html"
         self.samples = self.folder / "samples"
+        self.history = self.folder / "history"
         self.train, self.held_out = labelled_images(self.options)
-        self.net = network(self.options.network, len(self.train.class_names), self.train.channels, self.options.seed)
-        self._fit_data_to_net()
-        settings = {"momentum": 0.9} if self.options.optimizer == "sgd" else {}
-        method = optimizer(self.options.optimizer, self.options.learning_rate, weight_decay=WEIGHT_DECAY, **settings)
-        self.trainer = Trainer(
-            self.net, method, communicator=communicator, shards=self.options.shards, reduction=reduction
+        options = self.options
+        self.start = first_net(
+            options.init,
+            options.network,
+            self.train.class_names,
+            self.train.channels,
+            options.seed,
+            options.freeze,
+            options.preprocessing,
         )
-        self.options.shards = self.trainer.shards
+        self.net = self.start.net
+        self._fit_data_to_net()
+        self.trainer = Trainer(
+            self.net,
+            self._optimizer(),
+            loss_settings=self.loss_settings(),
+            communicator=communicator,
+            shards=options.shards,
+            reduction=reduction,
+        )
+        options.shards = self.trainer.shards
         self.net.metadata = {
             "made_by": f"cnncore {__version__}",
-            "network": self.options.network,
+            "network": options.network if options.init is None else pathlib.Path(options.init).name,
             "data": self.train.name,
             "classes": list(self.train.class_names),
             "channels": self.train.channels,
@@ -173,6 +242,8 @@ class Job(Callback):
             "largest_size": self.largest_size(),
             "mean": list(self.train.mean),
             "std": list(self.train.std),
+            "pixels": pixel_record(self.train),
+            **self.framing,
         }
 
     @classmethod
@@ -182,6 +253,7 @@ class Job(Callback):
         data: str | None = None,
         communicator: Communicator | None = None,
         reduction: str = "tree",
+        announce: Callable[[str], object] | None = None,
     ) -> Self:
         """The job whose checkpoint is in ``folder``, as it was after its last complete epoch.
 
@@ -194,6 +266,7 @@ class Job(Callback):
         communicator : Communicator, optional
             Of the processes that go on with it, as many as its shards allow, however many began it.
         reduction : {"tree", "mpi"}, optional
+        announce : callable, optional
 
         Returns
         -------
@@ -213,11 +286,11 @@ class Job(Callback):
         notes = checkpoint.read(file)[0]["notes"]
         known = {field.name for field in dataclasses.fields(Options)}
         options = notes.get("options")
-        if not isinstance(options, dict) or not known - {"shards"} <= options.keys() <= known:
+        if not isinstance(options, dict) or not options.keys() <= known or "data" not in options:
             raise ModelFileError(f"{file}: not a checkpoint of a job but of a Trainer, which can restore it")
         if data is not None:
             options["data"] = data
-        job = cls(Options(**options), file.parent, communicator, reduction)
+        job = cls(Options(**options), file.parent, communicator, reduction, announce)
         found = job._notes()["images"]
         if notes.get("images") != found:
             raise DataError(
@@ -246,6 +319,7 @@ class Job(Callback):
         self.make_folder()
         if not self.trainer.history and self.trainer.writes_files:
             self.trainer.save(self.checkpoint, self._notes())
+        stopping = self._stopping()
         try:
             self.trainer.fit(
                 self.train,
@@ -255,7 +329,7 @@ class Job(Callback):
                 schedule="one_cycle",
                 augment=self.distortions() if options.augment else None,
                 seed=options.seed,
-                callbacks=[self, *callbacks],
+                callbacks=[*stopping, self, *callbacks],
                 first_epoch=len(self.trainer.history),
             )
         except KeyboardInterrupt:
@@ -266,15 +340,63 @@ class Job(Callback):
             raise
         return self.trainer.evaluate(self.held_out)
 
+    def _optimizer(self) -> Optimizer:
+        """The optimizer; a learning rate that is to be found is searched for, and noted in the options."""
+        options = self.options
+        settings: dict[str, Any] = {"momentum": 0.9} if options.optimizer == "sgd" else {}
+        if options.learning_rate == "find":
+            self._announce("searching for a learning rate")
+            trial = optimizer(options.optimizer, 1.0, weight_decay=WEIGHT_DECAY, **settings)
+            found = find_learning_rate(
+                self.net,
+                self.train,
+                trial,
+                batch_size=options.batch_size,
+                seed=options.seed,
+                loss_settings=self.loss_settings(),
+            )
+            options.learning_rate = float(f"{found.suggestion:.3g}")
+        rate = number()("train", "learning rate", options.learning_rate)
+        return optimizer(options.optimizer, rate, weight_decay=WEIGHT_DECAY, **settings)
+
+    def _stopping(self) -> list[EarlyStopping]:
+        """The early stopping of these options, if any; in a resumed training, in the state that it was in."""
+        if self.options.patience is None:
+            return []
+        stopping = EarlyStopping(self.options.patience, "validation_accuracy")
+        accuracies = [epoch.validation_accuracy or 0.0 for epoch in self.trainer.history]
+        if accuracies and self.model.is_file():
+            best = load(self.model)
+            stopping.best, stopping.waited = max(accuracies), len(accuracies) - 1 - int(np.argmax(accuracies))
+            stopping.best_arrays = {**best.parameters, **best.buffers}
+        self._best = max(accuracies, default=-1.0)
+        return [stopping]
+
+    def loss_settings(self) -> dict[str, Any]:
+        """Settings of the loss: label smoothing, and the weights of the classes.
+
+        Returns
+        -------
+        dict
+        """
+        settings: dict[str, Any] = {}
+        if self.options.label_smoothing:
+            settings["label_smoothing"] = self.options.label_smoothing
+        if self.options.balance:
+            settings["weight"] = share_of_classes(self.train.class_counts).astype(self.net.dtype)
+        return settings
+
     def distortions(self) -> Augment:
-        """How the training images are augmented: also in size where the network takes any size.
+        """How the training images are augmented; with "strokes" also in size, where network and data have no fixed size.
 
         Returns
         -------
         Augment
         """
-        any_size = None in self.net.graph.inputs[0].size
-        return dataclasses.replace(DISTORTIONS, canvases=CANVASES) if any_size else DISTORTIONS
+        name = self.options.distortions or ("photos" if self.train.channels == 3 else "strokes")
+        any_size = None in self.net.graph.inputs[0].size and not self.framing
+        found = dataclasses.replace(KINDS_OF_DISTORTIONS[name], mixup=self.options.mixup)
+        return dataclasses.replace(found, canvases=CANVASES) if any_size and name == "strokes" else found
 
     def image_size(self) -> tuple[int, int]:
         """Height and width of the images, which all have one size by now.
@@ -297,7 +419,7 @@ class Job(Callback):
         return [max(extents) for extents in zip(*(on_canvas(self.image_size(), c) for c in canvases), strict=True)]
 
     def on_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
-        """Write the model and the checkpoint after every epoch.
+        """Write model, checkpoint and history after every epoch; with ``patience``, the model of the best epoch only.
 
         Parameters
         ----------
@@ -306,8 +428,12 @@ class Job(Callback):
         """
         if not trainer.writes_files:
             return
-        self._save_model(accuracy=epoch.validation_accuracy)
+        accuracy = epoch.validation_accuracy or 0.0
+        if self.options.patience is None or accuracy > self._best:
+            self._best = accuracy
+            self._save_model(accuracy=epoch.validation_accuracy)
         trainer.save(self.checkpoint, self._notes())
+        write_history(self.history, trainer.history)
 
     def _save_model(self, **figures: Any) -> None:
         done = {"epochs": len(self.trainer.history), "steps": self.trainer.optimizer.steps, "seed": self.options.seed}
@@ -330,8 +456,9 @@ class Job(Callback):
             for name, part in marks.items()
         }
         options = dataclasses.asdict(self.options)
-        if options["data"] is not None:
-            options["data"] = os.path.abspath(options["data"])
+        for name in ("data", "init"):
+            if options[name] is not None:
+                options[name] = os.path.abspath(options[name])
         return json.loads(json.dumps({"options": options, "images": known}))
 
     def make_folder(self) -> None:
@@ -352,7 +479,7 @@ class Job(Callback):
             raise DataError(f"{self.folder}: cannot be written to; choose another output folder")
 
     def _fit_data_to_net(self) -> None:
-        """Convert the images to the channels and the size that the net takes."""
+        """Convert the images to the channels, the size and the scale that the net takes."""
         (row,) = self.net.graph.inputs
         if row.channels != self.train.channels:
             self.train = with_channels(self.train, row.channels)
@@ -364,19 +491,42 @@ class Job(Callback):
             own = []  # the net takes any size
         if own and self.options.size and own != [*self.options.size]:
             raise SettingError(
-                f"train: network {self.options.network} takes images of {own[0]}×{own[1]} only, not "
+                f"train: {self.description} takes images of {own[0]}×{own[1]} only, not "
                 f"{self.options.size[0]}×{self.options.size[1]}; leave the size out"
             )
-        self.train = self.train.resized(self.options.size or own or None)
-        self.held_out = self.held_out.resized(self.image_size())
+        size = self.options.size or tuple(own) or self.start.size or self.train.common_size()
+        height, width = size
         try:
-            self.net.summary((1, row.channels, *self.image_size()))
+            self.net.summary(row.given((1, row.channels, height, width)))
         except ShapeError as error:
-            height, width = self.image_size()
             raise DataError(
-                f"{self.train.name}: images of {height}×{width} are too small for network {self.options.network} ({error}); "
+                f"{self.train.name}: images of {height}×{width} are too small for {self.description} ({error}); "
                 "give a larger size"
             ) from None
+        self._preprocess((height, width))
+
+    def _preprocess(self, size: tuple[int, int]) -> None:
+        """Crop the images, and give both parts one scale; ``self.framing`` tells prediction how to do the same."""
+        resize = None if self.options.size else self.start.resize
+        stored = {self.train.stored_size, self.held_out.stored_size} == {size} and resize in (None, min(size))
+        self.framing: dict[str, Any] = {}
+        if not stored:
+            self.framing = {"resize": min(size) if resize is None else resize, "crop": list(size)}
+        self.train, self.held_out = self.train.framed(size, resize), self.held_out.framed(size, resize)
+        mean, std = self.start.mean, self.start.std
+        if mean is None:
+            if isinstance(self.train, FileDataset):
+                self._announce(f"measuring images of {self.train.name.removesuffix(', training part')}")
+            mean, std = measured(self.train)
+        scale: dict[str, Any] = {"mean": mean, "std": std, "channel_order": self.start.order}
+        self.train, self.held_out = (dataclasses.replace(part, **scale) for part in (self.train, self.held_out))
+        if self.start.order != "rgb":
+            self.framing["channel_order"] = self.start.order
+
+    @property
+    def description(self) -> str:
+        """The network in messages: its name, or the file that training started from."""
+        return f"network {self.options.network}" if self.options.init is None else str(self.options.init)
 
     def write_samples(self) -> list[pathlib.Path]:
         """Write some of the held-out images as PNG files, to try predictions on; returns their paths.
@@ -411,17 +561,42 @@ def labelled_images(options: Options) -> tuple[Dataset, Dataset]:
         pixels, labels = digits()
         return Dataset(pixels, labels, tuple("0123456789"), "digits").split(options.validation, options.seed)
     place = pathlib.Path(options.data)
+    check_readable(place)
     parts = [
         place / "train",
         next((place / name for name in ("test", "val", "valid") if (place / name).is_dir()), place),
     ]
     if options.validation is None:
         if parts[0].is_dir() and parts[1] != place:
-            return both_parts(load(parts[0], size=options.size), load(parts[1], size=options.size, some_classes=True))
+            return both_parts(load_files(parts[0]), load_files(parts[1], some_classes=True))
         if brings_test_part(place):
-            held_out = load(options.data, "test", size=options.size, some_classes=True)
-            return both_parts(load(options.data, size=options.size), held_out)
-    return load(options.data, size=options.size).split(options.validation or 0.2, options.seed)
+            held_out = load_data(options.data, "test", some_classes=True)
+            return both_parts(load_data(options.data), held_out)
+    whole = load_files(place) if place.is_dir() and find_idx_pair(place, "train") is None else load_data(options.data)
+    return whole.split(options.validation or 0.2, options.seed)
+
+
+def load_files(folder: pathlib.Path, some_classes: bool = False) -> FileDataset:
+    """The images below a folder; only their headers are read."""
+    try:
+        return FileDataset.from_folder(folder, some_classes=some_classes, measured=False)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error})") from None
+
+
+def check_readable(place: pathlib.Path) -> None:
+    """Raise if a folder contains files that Pillow reads, and Pillow is not installed."""
+    if place.is_dir() and not has_pillow():
+        needing = [path for path in place.rglob("*") if path.suffix.lower() in NEEDS_PILLOW]
+        if needing:
+            raise DataError(f"{place}: {counted_kinds(needing)} cannot be read without Pillow; {INSTALL_PILLOW}")
+
+
+def measured(dataset: Dataset) -> tuple[Any, Any]:
+    """(mean, standard deviation) of a training part."""
+    if isinstance(dataset, FileDataset):
+        return dataclasses.replace(dataset, measured=True).pixel_statistics(dataset.images)
+    return dataset.mean, dataset.std
 
 
 def brings_test_part(place: pathlib.Path) -> bool:
@@ -457,36 +632,10 @@ def with_channels(dataset: Dataset, channels: int | None) -> Dataset:
     """The data set in grey (1) or RGB (3)."""
     if channels not in (1, 3):
         raise SettingError(f"train: the network takes {channels} channels; image files have 1 (grey) or 3 (RGB)")
+    if isinstance(dataset, FileDataset):
+        return dataclasses.replace(dataset, images=dataset.images.framed_as(channels=channels), mean=None, std=None)
     converted = [images.to_channels(image, channels) for image in dataset.images]
     return dataclasses.replace(dataset, images=converted, mean=None, std=None)
-
-
-def network(name: str, classes: int | None = None, channels: int | None = None, seed: Seed = 0) -> Net:
-    """The network of that name in cnncore.models.NETWORKS, with these classes and channels where they can be chosen and
-    are not None.
-
-    Parameters
-    ----------
-    name : str
-    classes, channels : int, optional
-    seed : int or numpy.random.Generator, optional
-        Of the initial weights.
-
-    Returns
-    -------
-    Net
-
-    Raises
-    ------
-    SettingError
-        ``name`` is unknown.
-    """
-    if name not in models.NETWORKS:
-        raise SettingError(unknown_name("train", "network", name, models.NETWORKS))
-    function = models.NETWORKS[name]
-    takes = inspect.signature(function).parameters
-    settings: dict[str, Any] = {"classes": classes, "channels": channels, "seed": seed}
-    return function(**{key: value for key, value in settings.items() if key in takes and value is not None})
 
 
 def new_folder(parent: FilePath = "runs") -> pathlib.Path:

@@ -618,7 +618,8 @@ class Trainer:
         schedule : str or callable, optional
             A name in cnncore.train.schedules, or a function of the completed fraction of training.
         augment : Augment or callable, optional
-            For arrays also any function (images, seed, epoch, numbers of the images) → images.
+            For arrays also any function (images, seed, epoch, numbers of the images) → images. Mixup and changes of
+            colour are for a Dataset, which knows its classes and has pixels from 0 to 255.
         seed : int or numpy.random.Generator, optional
             Determines the order of the images and their augmentation.
         callbacks : iterable of Callback, optional
@@ -746,22 +747,34 @@ class Trainer:
         parallel, augment = self._parallel, settings.get("augment")
         if parallel is None:
             for x, y in source.batches(batch_size, **settings):
-                yield BatchShards(self._as_taken(source, x), y, 0, len(x))
+                soft = y.dtype.kind == "f" and not isinstance(source, Arrays)  # of mixup
+                yield BatchShards(self.as_taken(source, x), y.astype(self.net.dtype) if soft else y, 0, len(x))
         elif "ranks" not in inspect.signature(source.batches).parameters:
             for x, y in source.batches(batch_size, **settings):
-                yield parallel.batch(self._as_taken(source, x), y)
+                yield parallel.batch(self.as_taken(source, x), y)
         else:
             plan = batch_plan(len(source), batch_size, augment if isinstance(augment, Augment) else None)
             parts = cast(Any, source).batches(batch_size, **settings, rank=parallel.own, ranks=parallel.shards)
             for (first, last, _), (x, y) in zip(plan, parts, strict=True):
                 begin, _ = part_of_batch(first, last, parallel.own, parallel.shards)
-                yield BatchShards(self._as_taken(source, x), y, begin - first, last - first)
+                yield BatchShards(self.as_taken(source, x), y, begin - first, last - first)
 
-    def _as_taken(self, source: Batches, x: NDArray[Any]) -> NDArray[Any]:
-        """Images of a Dataset in the net's precision. The user's own arrays are accepted or refused as by the net
-        itself.
+    def as_taken(self, source: Batches, x: NDArray[Any]) -> NDArray[Any]:
+        """Images of a Dataset in the net's precision and layout. The user's own arrays are accepted or refused as by the
+        net itself.
+
+        Parameters
+        ----------
+        source : Dataset, or the source of batches of arrays
+        x : array (N, C, *spatial)
+
+        Returns
+        -------
+        array
         """
-        return x if isinstance(source, Arrays) else x.astype(self.net.dtype, copy=False)
+        if isinstance(source, Arrays):
+            return x
+        return self.net.graph.inputs[0].arranged(x.astype(self.net.dtype, copy=False))
 
     def _tell(self, event: str, callbacks: Iterable[Callback], what: object) -> bool:
         told = any([getattr(callback, event)(self, what) for callback in callbacks])
@@ -929,6 +942,11 @@ class Arrays:
         if seed is not None:
             order = np.argsort(uniform(seed, epoch, ORDER_OF_BATCHES, len(self)), kind="stable")
         on_canvases = augment if isinstance(augment, Augment) else None
+        if on_canvases and (on_canvases.mixup or on_canvases.changes_colour):
+            raise SettingError(
+                "fit: mixup and changes of colour take a cnncore.train.data.Dataset, which has classes and pixels from 0 to "
+                "255; for arrays, augment can be a function (images, seed, epoch, numbers) → images"
+            )
         for first, last, canvas in batch_plan(len(self), batch_size, on_canvases):
             first, last = part_of_batch(first, last, rank, ranks)
             chosen = order[first:last]

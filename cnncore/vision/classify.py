@@ -19,7 +19,8 @@ from ..nets.net import Net
 from ..operators.registry import OPS
 from ..typing import FilePath
 from . import images
-from .preprocessing import Preprocessing, normalise
+from .familiarity import unusual
+from .preprocessing import Preprocessing
 from .reading import read_ahead
 
 __all__ = ["Classifier", "Prediction", "accuracy_by_size"]
@@ -44,6 +45,8 @@ class Prediction:
     classes : tuple of str
     probabilities : array (classes,)
     pixels : uint8 array (H, W) or (H, W, 3)
+    unlike : str or None
+        How the image differs from those of the training (:mod:`cnncore.vision.familiarity`), and what to do about it.
     """
 
     file: str
@@ -52,6 +55,7 @@ class Prediction:
     classes: tuple[str, ...] = field(repr=False)
     probabilities: np.ndarray = field(repr=False)
     pixels: np.ndarray = field(repr=False)
+    unlike: str | None = field(default=None, repr=False)
 
     @property
     def answer(self) -> str:
@@ -86,6 +90,7 @@ class _Read(NamedTuple):
     read_at: tuple[int, ...]
     pixels: np.ndarray
     x: np.ndarray
+    unlike: str | None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -275,7 +280,8 @@ class Classifier:
             read_at = own if own_size or size is not None else self.familiar_size(own)
             if tuple(read_at) != pixels.shape[:2] and min(own) < (self.smallest_size() or 1):
                 raise DataError(f"{name}: {self.too_small(own, ShapeError('less than one window'))}")
-        return _Read(name, own, tuple(read_at), pixels, self.prepared(pixels, read_at))
+        unlike = unusual(pixels, self.net.metadata.get("pixels"), inverted=invert)
+        return _Read(name, own, tuple(read_at), pixels, self.prepared(pixels, read_at), unlike)
 
     def _pixels(self, image: Any, name: str) -> tuple[str, NDArray[Any]]:
         """(name, pixels) of whatever stands for an image: array, path, content of a file, image of Pillow."""
@@ -300,7 +306,7 @@ class Classifier:
             )
         for one, row in zip(read, scores.reshape(len(read), -1), strict=True):
             classes, probabilities = self.answers(row[None])
-            yield Prediction(one.name, one.size, one.read_at, tuple(classes), probabilities, one.pixels)
+            yield Prediction(one.name, one.size, one.read_at, tuple(classes), probabilities, one.pixels, one.unlike)
 
     def prepared(self, pixels: NDArray[Any], size: int | Sequence[int] | None = None) -> NDArray[Any]:
         """The image as the net takes it, resized to ``size``: (1, C, H, W), or (1, H, W, C) if that is its layout.
@@ -510,7 +516,7 @@ def accuracy_by_size(classifier: Classifier, dataset: Any) -> list[tuple[tuple[i
             part = chosen[first : first + per_batch]
             pixels = [images.resize(images.resize(image, tried), read_at) for image in dataset.images[part]]
             prepare = classifier.preprocessing
-            x = normalise(np.stack(pixels), prepare.mean, prepare.std).astype(classifier.net.dtype, copy=False)
+            x = np.concatenate([prepare.numbers(one) for one in pixels]).astype(classifier.net.dtype, copy=False)
             scores = classifier.net(classifier.net.graph.inputs[0].arranged(x), training=False).reshape(len(part), -1)
             right += int(np.count_nonzero(scores.argmax(axis=1) == dataset.labels[part]))
         found.append((tried, read_at, right / count))

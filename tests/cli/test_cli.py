@@ -46,7 +46,10 @@ def test_training_prints_a_line_per_epoch_where_there_is_no_terminal(trained):
 def test_training_leaves_model_checkpoint_report_and_samples(trained):
     folder, _ = trained
     names = {path.name for path in folder.iterdir()}
-    assert names == {"model.safetensors", "checkpoint.safetensors", "report.html", "explained.html", "samples"}
+    history = {"history.csv", "history.json"}
+    assert (
+        names == {"model.safetensors", "checkpoint.safetensors", "report.html", "explained.html", "samples"} | history
+    )
     assert sorted(path.name for path in (folder / "samples").iterdir()) == ["0-cross.png", "1-disc.png"]
     net = cnncore.load(folder / "model.safetensors")
     known = net.metadata

@@ -26,9 +26,9 @@ def model(trained):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """One digit, written at three sizes."""
+    """One digit, as bright as the discs and crosses, written at three sizes."""
     folder = tmp_path_factory.mktemp("pictures")
-    digit = digits_split()[1].images[730]
+    digit = np.maximum(digits_split()[1].images[730], 40)
     for height, width in ((28, 28), (40, 52), (200, 90)):
         write_png(folder / f"{height}x{width}.png", resize(digit, (height, width)))
     return folder
@@ -378,3 +378,17 @@ def test_nets_that_classify_no_images():
     g.output(g.global_avg_pool(g.input(channels=5)))
     with pytest.raises(ModelFileError, match="5 channels"):
         Classifier(g.build())
+
+
+def test_a_note_says_what_to_do_about_images_unlike_those_of_the_training(model, shapes, tmp_path):
+    file = sorted((shapes / "disc").iterdir())[0]
+    write_png(tmp_path / "ink.png", 255 - read_image(file))
+    code, out, error = run_here(
+        ["predict", model, file, tmp_path / "ink.png", tmp_path / "ink.png", "--json"], tmp_path
+    )
+    assert code == 0 and error.count("\n") == 1 and "ink.png: its background is light" in error and "--invert" in error
+    plain, ink = json.loads(out)
+    assert "unlike" not in plain and "--invert" in ink["unlike"]
+    _, out, error = run_here(["predict", model, tmp_path / "ink.png", "--invert", "--json"], tmp_path)
+    (again,) = json.loads(out)
+    assert error == "" and again["probability"] == pytest.approx(plain["probability"], rel=1e-6)

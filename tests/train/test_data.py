@@ -363,6 +363,81 @@ def test_matrices_are_the_product_of_their_parts():
             assert np.allclose(matrix @ [*place, 1.0], expected)
 
 
+STILL = {"shift": 0, "rotation": 0, "scale": 0, "shear": 0}
+
+
+@pytest.mark.parametrize("canvas", [(1, 1), (2, 1.5)], ids=["own size", "canvas"])
+def test_random_crops_lie_in_the_image_and_have_the_areas_and_proportions_they_are_given(canvas):
+    augment = Augment(**STILL, crop=0.3, aspect=1.5, canvases=(canvas,))
+    height, width = 30, 40
+    rows, columns = size = round(height * canvas[0]), round(width * canvas[1])
+    draws = augment.draws(seed=1, epoch=0, count=500)
+    whole = Augment(**STILL, canvases=(canvas,)).matrices(draws, height, width, size)
+    found = augment.matrices(draws, height, width, size)
+    # In fractions of the uncropped output: the corners of a crop, and its sides.
+    sides = np.linalg.solve(whole[:, :, :2], found[:, :, :2])
+    corners = np.array([[-0.5, rows - 0.5], [-0.5, columns - 0.5]])
+    places = sides @ corners + np.linalg.solve(whole[:, :, :2], (found - whole)[:, :, 2:])
+    assert (places > corners.min(axis=1)[None, :, None] - 1e-9).all() and (
+        places < corners.max(axis=1)[None, :, None] + 1e-9
+    ).all()
+    shares = sides[:, [0, 1], [0, 1]]
+    area, ratio = shares.prod(axis=1), shares[:, 1] / shares[:, 0]
+    assert 0.25 < area.min() < 0.35 and 0.95 < area.max() <= 1 + 1e-9
+    assert 1 / 1.5 - 1e-9 <= ratio.min() < 0.7 and 1.4 < ratio.max() <= 1.5 + 1e-9
+    assert abs(np.log(ratio).mean()) < 0.05
+
+
+def test_colours_change_in_brightness_contrast_and_saturation():
+    images = pixels(40, 9, 8, 3) // 2 + 60
+    luma = np.array([0.299, 0.587, 0.114])
+
+    def changed(**limits):
+        return Augment(**STILL, **limits)(images, seed=3, epoch=1).astype(np.float64)
+
+    factors = changed(brightness=0.25) / images
+    assert np.ptp(factors, axis=(1, 2, 3)).max() < 1e-4
+    assert 0.75 <= factors.min() < 0.8 and 1.2 < factors.max() <= 1.25
+    contrast = changed(contrast=0.25)
+    np.testing.assert_allclose(contrast.mean(axis=(1, 2, 3)), images.mean(axis=(1, 2, 3)), rtol=1e-5)
+    ratios = contrast.std(axis=(1, 2, 3)) / images.std(axis=(1, 2, 3))
+    assert 0.75 <= ratios.min() < 0.8 and 1.2 < ratios.max() <= 1.25
+    saturated = changed(saturation=0.25)
+    np.testing.assert_allclose(saturated @ luma, images @ luma, rtol=1e-5)
+    assert 0.75 <= (saturated - (images @ luma)[..., None]).std() / (images - (images @ luma)[..., None]).std() <= 1.25
+    grey = images[..., 0]
+    np.testing.assert_allclose(Augment(**STILL, saturation=0.5)(grey, 0, 0), grey, atol=1e-4)
+    bright = Augment(**STILL, brightness=1.0)(images * 0 + 200, 0, 0)
+    assert bright.max() == 255 and bright.min() >= 0
+    photos = Augment.for_photos()
+    alone = photos(images[7:8], 5, 2, [7])
+    assert np.array_equal(alone[0], photos(images, 5, 2)[7])
+
+
+def test_mixup_mixes_images_and_labels_of_a_batch_in_the_same_proportions():
+    dataset, alpha = small(60, shape=(5, 4)), 0.4
+    still, mixing = Augment(**STILL), Augment(**STILL, mixup=alpha)
+    plain = list(dataset.batches(16, seed=2, epoch=1, augment=still))
+    shares = []
+    for (x, labels), (mixed, probabilities) in zip(
+        plain, dataset.batches(16, seed=2, epoch=1, augment=mixing), strict=True
+    ):
+        one_hot = np.eye(len(dataset.class_names))[labels]
+        step = np.roll(x, -1, axis=0) - x
+        share = 1 - ((mixed - x) * step).sum(axis=(1, 2, 3)) / (step**2).sum(axis=(1, 2, 3))
+        np.testing.assert_allclose(mixed, x + (1 - share)[:, None, None, None] * step, atol=1e-5)
+        expected = share[:, None] * one_hot + (1 - share)[:, None] * np.roll(one_hot, -1, axis=0)
+        np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+        assert probabilities.dtype == np.float32
+        shares += share.tolist()
+    assert 0 <= min(shares) < 0.05 and 0.95 < max(shares) <= 1 + 1e-6
+    with pytest.raises(SettingError, match="whole batch"):
+        dataset.batches(16, seed=2, augment=mixing, ranks=2)
+    _, probabilities = mixing.mixed(np.zeros((8000, 1)), np.arange(8000) % 2, mixing.shares(0, 0, 8000), 2)
+    share = probabilities[::2, 0]
+    assert share.mean() == pytest.approx(0.5, abs=0.02) and share.var() == pytest.approx(1 / (8 * alpha + 4), rel=0.05)
+
+
 def test_augmentation_is_fast():
     images = digits_split()[0].images
     seconds = []
@@ -384,6 +459,10 @@ def test_augmentation_is_fast():
         {"fill": "black"},
         {"fill": 256},
         {"shift": True},
+        {"crop": 0},
+        {"aspect": 0.5},
+        {"saturation": 1.5},
+        {"mixup": -0.1},
     ],
 )
 def test_wrong_settings_of_augment(wrong):

@@ -543,6 +543,22 @@ def test_settings_of_the_loss():
         Trainer(net, loss_settings=settings, shards=2)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_mixed_images_are_trained_on(dtype):
+    data, augment = stripes(24), Augment(shift=0, rotation=0, scale=0, shear=0, mixup=0.3)
+    (x, probabilities), *_ = data.batches(24, seed=0, epoch=0, augment=augment)
+    net = small_net(dtype=dtype, dropout=False)
+    logits, _ = net.with_backward(x.astype(dtype), training=True)
+    expected = cnncore.softmax_cross_entropy(logits, probabilities.astype(dtype))
+    trainer = Trainer(small_net(dtype=dtype, dropout=False), SGD(0.01))
+    (epoch,) = trainer.fit(data, epochs=1, batch_size=24, augment=augment)
+    assert epoch.loss == pytest.approx(float(expected), rel=1e-5) and 0 <= epoch.accuracy <= 1
+    with pytest.raises(SettingError, match="whole batch"):
+        Trainer(net, shards=2).fit(data, epochs=1, augment=augment)
+    with pytest.raises(SettingError, match="Dataset"):
+        trainer.fit(x, np.zeros(24, int), epochs=2, augment=augment)
+
+
 def test_history_is_written_for_other_programs(tmp_path):
     trainer = Trainer(small_net())
     history = trainer.fit(stripes(9), epochs=2)
