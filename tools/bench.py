@@ -17,6 +17,7 @@ with nobody.
 """
 
 import argparse
+import json
 import sys
 import time
 from datetime import UTC, datetime
@@ -64,6 +65,13 @@ def parser():
     top.add_argument(
         "--values", type=int, default=responsiveness.VALUES, metavar="N", help="of x, for latency and memory"
     )
+    top.add_argument(
+        "--shapes",
+        type=lambda t: tuple(t.split(",")),
+        default=tuple(responsiveness.SHAPES),
+        metavar="batch,image",
+        help="shapes of x, for latency and memory",
+    )
     top.add_argument("--size", type=int, default=224, help="image size of the networks")
     top.add_argument("--network", default="googlenet", help="network of cnncore.models")
     top.add_argument(
@@ -76,12 +84,13 @@ def parser():
         "--docs",
         type=Path,
         metavar="RESULTS.json",
-        help="time nothing; write the tables of that file into docs/performance.md",
+        help="time nothing; write the tables of that file into docs/performance.md, or of limits.json into a page beside it",
     )
     return top
 
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+LIMITS = PAGE.with_name("limits.md")
 
 
 def show_list(sections):
@@ -103,14 +112,21 @@ def progress(line):
 
 
 def measure(measures, options):
-    """Print the tables of what is measured without peers."""
+    """Print the tables of what is measured without peers; with ``--output`` go on where an earlier run was interrupted."""
     names = [name for name in cnncore.OPS if not options.only or any(text in name for text in options.only)]
+    file = options.output / "limits.json" if options.output else None
+    results = json.loads(file.read_text(encoding="utf-8")) if file and file.exists() else {}
     for what in measures:
         if options.list:
             print(f"{what}: {responsiveness.MEASURES[what].__doc__.splitlines()[0]}")
             continue
+        found = results.setdefault(what, {})
+        for _ in responsiveness.measured(what, names, options.values, options.shapes, found, progress):
+            if file:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         print(f"\n## {what}\n")
-        for line in responsiveness.MEASURES[what](names, options.values, progress):
+        for line in responsiveness.MEASURES[what](found):
             print(line, flush=True)
 
 
@@ -121,6 +137,10 @@ def main(arguments=None):
     if unknown:
         print(f"bench.py: no section is called {unknown[0]!r}; there are {', '.join(known)}", file=sys.stderr)
         return 2
+    if options.docs and options.docs.name == "limits.json":
+        lines = responsiveness.page(json.loads(options.docs.read_text(encoding="utf-8")))
+        LIMITS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return 0
     if options.docs:
         report.write_docs(options.docs, PAGE)
         return 0

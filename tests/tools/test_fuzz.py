@@ -13,7 +13,7 @@ from cnncore.runtime import dispatch
 pytest.importorskip("resource", reason="memory can only be limited on POSIX")
 sys.path.insert(0, str(ROOT / "tools"))
 
-from fuzz import arrays, calls, children, files, kills, memory, threads
+from fuzz import arrays, calls, children, files, guided, kills, memory, nets, threads
 from fuzz.parts import PARTS
 from fuzz.values import decode, encode
 from fuzz.wrong import Wrong
@@ -102,6 +102,47 @@ def test_plans_of_other_parts_are_json(part):
         assert json.loads(json.dumps(plan)) == plan == PARTS[part].plan(seed)
         computed, refused = PARTS[part].run(plan)
         assert computed >= 0 and refused >= 0
+
+
+NET = {"part": "nets", "nodes": [["conv", [0], {"channels": 8, "kernel_size": 3, "padding": 1}], ["tanh", [1], {}]]}
+NET |= {"channels": 4, "shapes": [[2, 8, 5]], "dtype": "float32", "layout": "plain", "threads": 2, "seed": 1}
+
+
+@pytest.mark.parametrize("kind", ["wrong shape", "wrong dtype", *arrays.LAYOUTS])
+def test_gradients_that_are_handed_in(kind, monkeypatch):
+    """What can be written receives the gradients, the rest is refused; the fuzzer sees it when it is not."""
+    plan = {**NET, "gradients": kind}
+    assert nets.run(plan) == [1, 0]
+    if kind == "plain":
+        monkeypatch.setattr(nets, "NO_DESTINATION", ("plain",))
+        with pytest.raises(Wrong, match=r"gradients \(plain\) were taken"):
+            nets.run(plan)
+
+
+def test_nets_may_differ_by_rounding_only(monkeypatch):
+    monkeypatch.setattr(nets, "ROUNDINGS", 0.01)
+    with pytest.raises(Wrong, match="rounding"):
+        nets.run({**NET, "gradients": "plain"})
+
+
+def test_a_file_that_changes_while_it_is_read(monkeypatch):
+    data = files.encoded(files.made("model", 0))
+    plan = {"part": "files", "kind": "model", "bytes": data, "other": files.encoded(b"no model at all")}
+    assert sum(files.run(plan)) == files.READS
+    monkeypatch.setattr(files, "undisturbed", lambda path, data: None)
+    with pytest.raises(Wrong, match="neither of the two"):
+        files.run({**plan, "other": data})
+
+
+@pytest.mark.long
+@pytest.mark.skipif(guided.missing() is not None, reason=str(guided.missing()))
+def test_readers_guided_by_coverage(monkeypatch):
+    plan = {"part": "guided", "kind": "npz", "seed": 1, "seconds": 5}
+    assert guided.run(plan)[0] > 50
+    broken = "import fuzz.files\nfuzz.files.read = lambda *_, **__: 1 / 0\nmain("
+    monkeypatch.setattr(guided, "CHILD", guided.CHILD.replace("main(", broken))
+    with pytest.raises(Wrong, match="ZeroDivisionError"):
+        guided.run(plan)
 
 
 def test_an_exception_of_a_reader_is_a_find(monkeypatch):

@@ -45,12 +45,15 @@ class Child:
     """One process that runs plans of a part, by seeds from ``first`` on in steps, or one file of the corpus."""
 
     def __init__(self, part, *arguments):
+        from .parts import PARTS
+
+        own = getattr(PARTS.get(part), "ENVIRONMENT", {})
         code = CHILD.format(tools=str(TOOLS))
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-X", "faulthandler", "-c", code, part, *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **own},
         )
         self.buffer = b""
 

@@ -1,7 +1,8 @@
 """Valid files, changed where their readers look: bytes, lengths, headers, attributes; nets that load are run.
 
 A reader may return something or raise a CnnError. A MemoryError is an error: no reader may allocate what the size of the file
-does not justify. A plan holds the bytes of its file.
+does not justify. A plan holds the bytes of its file. Some plans hold those of two: one is overwritten by the other and back while
+it is read, and a file that has a digest must then give what one of the two holds, or an error.
 """
 
 import base64
@@ -15,6 +16,7 @@ import os
 import random
 import re
 import tempfile
+import threading
 import warnings
 import zipfile
 import zlib
@@ -36,6 +38,7 @@ except ImportError:  # optional
 
 NUMBERS = [-(2**63), -1, 0, 1, 2, 3, 7, 255, 65535, 2**24, 2**31 - 1, 2**31, 2**32, 2**53, 2**63 - 1, 2**64]
 JSON_VALUES = [*NUMBERS, None, True, "", "x", "conv", "relu", "\ud800", [], {}, [0], [[]], {"a": 1}, 1e308, -0.5]
+READS = 20  # of a file that changes
 EXTENTS = (8, 1, 33)  # of open axes, when a net that was read is run
 
 
@@ -355,15 +358,76 @@ def plan(seed):
     kind = "onnx" if onnx is not None and choice.random() < 0.5 else choice.choice(KINDS)
     data = valid(kind, choice)
     change = CHANGES[kind]
+    if choice.random() < 0.05:
+        other = valid(kind, choice) if choice.random() < 0.5 else changed_bytes(choice, data, data)
+        return {"part": "files", "kind": kind, "bytes": encoded(data), "other": encoded(other)}
     if change is not None and choice.random() < 0.8:
         data = change(choice, data)
     else:
         data = changed_bytes(choice, data, valid(kind, choice))
-    return {"part": "files", "kind": kind, "bytes": base64.b64encode(data).decode()}
+    return {"part": "files", "kind": kind, "bytes": encoded(data)}
+
+
+def encoded(data):
+    return base64.b64encode(data).decode()
+
+
+def run_changing(plan):
+    """Read a file while a thread overwrites it in place; returns how often it (was read, was refused)."""
+    kind, contents = plan["kind"], [base64.b64decode(plan[key]) for key in ("bytes", "other")]
+    counts, seen, done = [0, 0], [], threading.Event()
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "file")
+        if kind == "model":  # what either of them holds, undisturbed
+            seen = [undisturbed(path, data) for data in contents]
+
+        def overwrite():
+            for turn in range(1_000_000):
+                if done.is_set():
+                    return
+                with open(path, "r+b") as file:
+                    file.write(contents[turn % 2])
+                    file.truncate()
+
+        with open(path, "wb") as file:
+            file.write(contents[0])
+        writer = threading.Thread(target=overwrite)
+        writer.start()
+        try:
+            for _ in range(READS):
+                try:
+                    got = read(kind, path, in_place=True)
+                    if kind == "model" and weights_of(got) not in seen:
+                        raise Wrong("a model was loaded that neither of the two files holds")
+                    counts[0] += 1
+                except CnnError:
+                    counts[1] += 1
+        finally:
+            done.set()
+            writer.join()
+    return counts
+
+
+def undisturbed(path, data):
+    """What a model file gives when nobody changes it; None if it is refused."""
+    with open(path, "wb") as file:
+        file.write(data)
+    try:
+        return weights_of(cnncore.load(path))
+    except CnnError:
+        return None
+
+
+def weights_of(net):
+    return {name: net.parameters[name].tobytes() for name in net.parameters}
 
 
 def run(plan):
     """Read the file of a plan; a net that was read is run."""
+    if "other" in plan:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return run_changing(plan)
     data = base64.b64decode(plan["bytes"])
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
@@ -381,8 +445,9 @@ def run(plan):
         return (1 + run_net(got), 0) if plan["kind"] in ("model", "onnx") else (1, 0)
 
 
-def read(kind, path):
-    """What a reader makes of a file."""
+def read(kind, path, in_place=False):
+    """What a reader makes of a file, which gets the name that its kind has; ``in_place``: a link gets it."""
+    give_name = os.rename if not in_place else link
     if kind == "model":
         return cnncore.load(path)
     if kind == "checkpoint":
@@ -391,12 +456,17 @@ def read(kind, path):
         return cnncore.io.load_onnx(path)
     if kind in ("safetensors", "npz"):
         named = path + (".npz" if kind == "npz" else ".safetensors")
-        os.rename(path, named)
+        give_name(path, named)
         return cnncore.io.load_weights(copy.deepcopy(small_net()), named)
     if kind == "npz data":
-        os.rename(path, path + ".npz")
+        give_name(path, path + ".npz")
         return data_files.read_npz(path + ".npz")
     return images.read_image(path)
+
+
+def link(path, name):
+    if not os.path.exists(name):
+        os.link(path, name)
 
 
 def run_net(net):

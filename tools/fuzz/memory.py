@@ -26,12 +26,12 @@ try:
 except ImportError:  # a Python without its test modules: the kernels' memory alone
     remove_mem_hooks = set_nomemory = None
 
-# Where NumPy itself ends the process when its ufuncs, iterators or reductions get no memory for their objects (2.x; so does
-# `numpy.multiply(y, s, out=y)` alone, with s broadcast): there only the kernels' memory fails.
-NUMPY_CRASHES = {
-    "partial_conv", "attention_pool", "covariance_pool", "net_vlad", "s3_pool", "roi_max_pool", "add", "arg_max", "arg_min",
-    "top_k", "cumulative_sum", "cumulative_product", "one_hot",
-}  # fmt: skip
+# Where NumPy itself ends the process when its ufuncs or iterators get no memory for their objects (2.x: they raise the
+# MemoryError without holding the GIL; so does `numpy.multiply(y, s, out=y)` alone, with s broadcast): there only the kernels'
+# memory fails.
+NUMPY_CRASHES = {"partial_conv", "attention_pool", "covariance_pool", "top_k", "one_hot"}
+# Of the processes that run these plans: Python checks the borders of its objects, and overwrites those that are freed.
+ENVIRONMENT = {"PYTHONMALLOC": "debug"}
 CLEAN = 40  # so many numbers in a row without an effect: there are no more allocations
 MOST_KEPT = 60  # objects; caches of Python's own grow by a few
 

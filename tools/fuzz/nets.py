@@ -1,6 +1,10 @@
 """Random nets: with kernels as with reference implementations, on any threads, after saving and loading, in any layout.
 
-A plan is the description of a graph as a list of nodes; what a graph refuses is left out of it.
+A plan is the description of a graph as a list of nodes; what a graph refuses is left out of it. Gradients are also written into
+arrays that are handed in, of any layout: into those that can be written, the same bits; into the others, nothing.
+
+How far kernels may be from the reference implementation is worked out, not chosen: both are compared with float64, and may be
+away by what changes of the last digit in x and the parameters, and of the largest number, amount to there, times ``ROUNDINGS``.
 """
 
 import copy
@@ -18,6 +22,12 @@ from cnncore.runtime import dispatch
 from . import arrays as hostile
 from .values import decode, encode
 from .wrong import Wrong
+
+# As many roundings in a row, of a sum or of Winograd's transforms, as one change of the last digit stands for.
+ROUNDINGS = 256
+LAST_DIGIT = 2.0**-24  # of float32, relative
+# Layouts of arrays that cannot be written to element by element.
+NO_DESTINATION = ("misaligned", "read-only", "in a record", "byte-swapped")
 
 # (operator, values for its first settings in a layer): what a random node is drawn from.
 NODES = [
@@ -67,6 +77,7 @@ def plan(seed):
         ],
         "dtype": choice.choice(("float32", "float64")),
         "layout": choice.choice(list(hostile.LAYOUTS)),
+        "gradients": choice.choice(("wrong shape", "wrong dtype", *hostile.LAYOUTS)),
         "threads": choice.choice((1, 2, 3)),
         "seed": choice.randrange(1000),
     }
@@ -125,17 +136,70 @@ def check(net, again, plan, shape):
     same(
         outcome(again, x) if plan["layout"] == "plain" else outcome(net, hostile.laid_out(x, plan["layout"])),
         found,
-        0.0,
+        {},
         "again, on one thread",
     )
+    if not isinstance(found, Exception):
+        check_gradients(net, x, plan.get("gradients", "plain"), found)
+    bounds = rounding(again, x)
     cnncore.cpu.target("reference")
-    same(
-        outcome(again, x),
-        found,
-        {"float32": 2e-3, "float64": 1e-9}[plan["dtype"]],
-        "loaded, with reference implementations",
-    )
+    same(outcome(again, x), found, bounds, "loaded, with reference implementations")
     return isinstance(found, Exception)
+
+
+def rounding(net, x):
+    """By name, how far results may be apart: what changes of the last digit amount to in float64."""
+    wide = net.astype("float64")
+    exact = outcome(wide, x.astype("float64"))
+    if isinstance(exact, Exception):
+        return {}
+    digits = LAST_DIGIT * np.finfo(x.dtype).eps / np.finfo(np.float32).eps
+    # Of all results: a sum whose terms cancel, as behind a normalisation, is no larger than their rounding.
+    largest = max((np.abs(a[np.isfinite(a)]).max(initial=0) for a in exact.values()), default=0)
+    bounds = dict.fromkeys(exact, digits * largest)
+    for seed in range(3):
+        rng, moved = np.random.default_rng(seed), copy.deepcopy(wide)
+        for name in moved.parameters:
+            array = moved.parameters[name]
+            moved.parameters[name] = array * (1 + LAST_DIGIT * rng.choice((-1, 1), array.shape))
+        found = outcome(moved, x * (1 + LAST_DIGIT * rng.choice((-1, 1), x.shape)))
+        for name, a in exact.items():
+            away = np.abs(found[name] - a)
+            bounds[name] = max(bounds[name], digits / LAST_DIGIT * away[np.isfinite(away)].max(initial=0))
+    return {name: ROUNDINGS * bound for name, bound in bounds.items()}
+
+
+def check_gradients(net, x, kind, found):
+    """``gradients=``: the bits of a pass without it are written, or nothing is."""
+    net = copy.deepcopy(net)
+    y, backward = net.with_backward(x, training=True, step=0)
+    dys = output_gradients(y if isinstance(y, tuple) else (y,))
+    given, before = {}, {}
+    for name in net.parameters:
+        ones = np.ones_like(net.parameters[name])
+        if kind == "wrong shape":
+            ones = ones[..., None]
+        elif kind == "wrong dtype":
+            ones = ones.astype("f4" if ones.dtype == np.float64 else "f8")
+        given[name] = hostile.laid_out(ones, kind) if kind in hostile.LAYOUTS else ones
+        before[name] = given[name].copy()
+    shared = kind == "repeated" and any(a.size > 1 for a in given.values())
+    refusal = given and (kind in ("wrong shape", "wrong dtype", *NO_DESTINATION) or shared)
+    try:
+        backward(*dys, gradients=given)
+    except CnnError as error:
+        if not refusal:
+            raise Wrong(f"gradients ({kind}) were refused: {error}") from None
+        changed = [name for name, a in given.items() if not np.array_equal(a, before[name])]
+        if changed:
+            raise Wrong(f"gradients ({kind}) were refused, and written: {changed}") from None
+        return
+    if refusal:
+        raise Wrong(f"gradients ({kind}) were taken")
+    for name, array in given.items():
+        right = found.get(f"gradient of {name}")
+        if right is not None and not np.array_equal(array, right, equal_nan=True):
+            raise Wrong(f"gradients ({kind}): {name} differs from the gradient of a pass without them")
 
 
 def outcome(net, x):
@@ -144,7 +208,7 @@ def outcome(net, x):
     try:
         y, backward = net.with_backward(x, training=True, step=0)
         ys = y if isinstance(y, tuple) else (y,)
-        dx = backward(*(np.cos(np.arange(a.size, dtype=a.dtype)).reshape(a.shape) for a in ys))
+        dx = backward(*output_gradients(ys))
         inference = net(x)
         inference = inference if isinstance(inference, tuple) else (inference,)
     except (CnnError, MemoryError) as error:
@@ -153,18 +217,22 @@ def outcome(net, x):
     return results | {"dx": dx} | {f"gradient of {name}": a for name, a in backward.gradients.items()}
 
 
-def same(expected, found, limit, whose):
-    """Raise unless two outcomes agree to ``limit``, relative to the largest number; or are the same error."""
+def output_gradients(ys):
+    """dy of every output: numbers of both signs."""
+    return [np.cos(np.arange(a.size, dtype=a.dtype)).reshape(a.shape) for a in ys]
+
+
+def same(expected, found, bounds, whose):
+    """Raise unless two outcomes agree to their bounds (by name; without one, to the bit), or are the same error."""
     if isinstance(expected, Exception) or isinstance(found, Exception):
         if type(expected) is not type(found):
             raise Wrong(f"{whose}: {expected!r:.500}; found: {found!r:.500}")
         return
-    largest = max((np.abs(a[np.isfinite(a)]).max(initial=0) for a in expected.values()), default=0)
     for name, a in expected.items():
         b = found[name]
-        scale = max(np.abs(a[np.isfinite(a)]).max(initial=0), 1e-2 * largest)
         if a.shape != b.shape or a.dtype != b.dtype:
             raise Wrong(f"{name}: {whose}: {a.dtype}{a.shape}; found {b.dtype}{b.shape}")
-        if not np.allclose(a, b, rtol=0, atol=limit * scale, equal_nan=True):
-            worst = np.abs(a.astype(float) - b).max()
-            raise Wrong(f"{name}: {whose}: differs by {worst:.3g} of {scale:.3g}")
+        bound = bounds.get(name, 0.0)
+        if not np.allclose(a, b, rtol=0, atol=bound, equal_nan=True):
+            worst, largest = np.abs(a.astype(float) - b).max(), np.abs(a[np.isfinite(a)]).max(initial=0)
+            raise Wrong(f"{name}: {whose}: differs by {worst:.3g} of {largest:.3g}; rounding: {bound:.3g}")

@@ -27,9 +27,11 @@ def points(x):
 PIECE = 1 << 20  # values that are worked on together
 
 
-def pieces(X):
-    """(images, cells) of the pieces of X in order: between two of them Ctrl-C is noticed."""
-    cells = max(PIECE // max(X.shape[1], 1), RUN)
+def pieces(X, hidden=1):
+    """(images, cells) of the pieces of X in order: between two of them Ctrl-C is noticed. ``hidden``: numbers of a cell that are
+    computed on the way.
+    """
+    cells = max(PIECE // max(X.shape[1], hidden), RUN)
     images = max(cells // max(X.shape[2], 1), 1)
     for first in range(0, len(X), images):
         for begin in range(0, X.shape[2], cells):
@@ -131,35 +133,49 @@ class Attention(Statistics):
         if mask is not None:
             inside = mask.reshape(len(X), X.shape[2])
             X = np.where(inside[:, None], X, 0).astype(call.dtype)
-        t = np.tanh(product(v, X))
-        gate = None if u is None else np.exp(-np.logaddexp(0, -product(u, X)))
-        s = product(w[None].astype(np.float64), t if u is None else t * gate)[:, 0]
+        s = np.empty((len(X), X.shape[2]))
+        for images, cells in pieces(X, len(v)):
+            t, gate = self.hidden(X[images, :, cells], v, u)
+            s[images, cells] = product(w[None].astype(np.float64), t if u is None else t * gate)[:, 0]
         if mask is None:
             a = softmax(s, 1)
         else:
             e = np.where(inside, np.exp(s - np.where(inside, s, -np.inf).max(axis=1, keepdims=True)), 0)
             total = e.sum(axis=1, keepdims=True)
             a = e / np.where(total == 0, 1, total)
-        y = call.empty(out)
-        y[...] = product(X, a[:, :, None])[:, :, 0]
+        y, total = call.empty(out), np.zeros(X.shape[:2])
+        for images, cells in pieces(X):
+            total[images] += product(X[images, :, cells], a[images, cells, None])[:, :, 0]
+        y[...] = total
         weights = a.reshape(x.shape[0], *x.shape[2:]).astype(call.dtype)
-        return y, (weights,) if call.settings["return_weights"] else (), (X, v, w, u, t, gate, a)
+        return y, (weights,) if call.settings["return_weights"] else (), (X, v, w, u, a)
+
+    @staticmethod
+    def hidden(X, v, u):
+        """(tanh(V x), its gate or None) of some cells."""
+        gate = None if u is None else np.exp(-np.logaddexp(0, -product(u, X)))
+        return np.tanh(product(v, X)), gate
 
     @through
     def backward(self, call, saved, dy, needs_gradient, out=None):
-        X, v, w, u, t, gate, a = saved
-        da = product(dy[:, None].astype(np.float64), X)[:, 0]
+        X, v, w, u, a = saved
+        da, dx = np.empty(a.shape), np.empty(X.shape, X.dtype)
+        for images, cells in pieces(X):
+            da[images, cells] = product(dy[images, None].astype(np.float64), X[images, :, cells])[:, 0]
         ds = softmax_gradient(a, da, 1).astype(call.dtype)
-        score = w[:, None] * ds[:, None]
-        dp = score * (1 - t * t) * (1 if gate is None else gate)
-        dx = dy[:, :, None] * a[:, None].astype(call.dtype) + product(v.T, dp)
-        dv = product(dp, X.swapaxes(1, 2)).sum(axis=0)
-        du = None
-        if u is not None:
-            dq = score * t * gate * (1 - gate)
-            dx += product(u.T, dq)
-            du = product(dq, X.swapaxes(1, 2)).sum(axis=0)
-        dw = product((t if gate is None else t * gate).astype(np.float64), ds[:, :, None]).sum(axis=(0, 2))
+        dv, dw, du = np.zeros(v.shape), np.zeros(len(w)), None if u is None else np.zeros(u.shape)
+        for images, cells in pieces(X, len(v)):
+            part, share = X[images, :, cells], ds[images, cells]
+            t, gate = self.hidden(part, v, u)
+            score = w[:, None] * share[:, None]
+            dp = score * (1 - t * t) * (1 if gate is None else gate)
+            dx[images, :, cells] = dy[images, :, None] * a[images, None, cells].astype(call.dtype) + product(v.T, dp)
+            dv += product(dp, part.swapaxes(1, 2)).sum(axis=0, dtype=np.float64)
+            if u is not None:
+                dq = score * t * gate * (1 - gate)
+                dx[images, :, cells] += product(u.T, dq)
+                du += product(dq, part.swapaxes(1, 2)).sum(axis=0, dtype=np.float64)
+            dw += product((t if gate is None else t * gate).astype(np.float64), share[:, :, None]).sum(axis=(0, 2))
         return self.put(call, needs_gradient, out, dx, dv, dw, du, None)
 
 
