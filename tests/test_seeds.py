@@ -71,7 +71,14 @@ CALLS = {
     "models.lenet": lambda seed: cnncore.models.lenet(seed=seed).parameters["c1.w"],  # the others pass it on likewise
 }
 # Given on by Graph.build, or keys that the caller counts with.
-ELSEWHERE = {"Net", "train.Augment", "train.Dataset.batches", "train.Augment.draws", "train.Augment.__call__"}
+ELSEWHERE = {
+    "Net",
+    "train.Augment",
+    "train.Dataset.batches",
+    "train.Augment.draws",
+    "train.Augment.__call__",
+    "train.Augment.shares",
+}
 
 
 def with_seed():
