@@ -43,6 +43,7 @@ from . import sklearn as sklearn
 from . import testing as testing
 from . import train as train
 from .nets.build import Graph as Graph
+from .testing.nets import check_net as check_net
 from .train.comparison import compare as compare
 from .nets.conversion import conv_to_linear as conv_to_linear
 from .nets.conversion import linear_to_conv as linear_to_conv
@@ -76,6 +77,7 @@ __all__ = [
     "SettingError",
     "ShapeError",
     "__version__",
+    "check_net",
     "compare",
     "conv_to_linear",
     "cpu",

@@ -168,6 +168,12 @@ def profile(options):
         return 0
     with ProgressLine(sys.stderr) as line:
         found = net.profile(*shapes, rounds=options.rounds, training=options.training, progress=turns_under(line))
+    if options.trace is not None:
+        found.save_trace(options.trace)
+        print(
+            f"{options.trace}: the fastest pass; open it in chrome://tracing or https://ui.perfetto.dev",
+            file=sys.stderr,
+        )
     if options.json:
         print(json.dumps(found.data(), indent=1))
     else:
@@ -181,6 +187,7 @@ def add_profile(commands):
     measured_options(sub, rounds=15)
     shown = sub.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="print JSON")
+    sub.add_argument("--trace", metavar="FILE.json", help="write the fastest pass as a trace for chrome://tracing")
     shown.add_argument(
         "--plan",
         action="store_true",

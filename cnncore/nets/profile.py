@@ -8,7 +8,9 @@ reference, two operations each; an algorithm that needs fewer can exceed the pea
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,6 +21,8 @@ from ..errors import shape_text
 from ..operators.schema import ROLE_DTYPES
 from ..runtime import cpu
 from ..runtime.threads import get_num_threads
+from ..typing import FilePath
+from . import model_file
 from .drawing import Table
 from .plan import Mode, Plan, infer
 
@@ -33,12 +37,15 @@ class Clock:
 
     def __init__(self):
         self.seconds = {}  # number of node → seconds
+        self.events = []  # (number of node, when its step began, its seconds), in their order
 
     def __call__(self, steps):
         for step in steps:
             began = time.perf_counter()
             yield step
-            self.seconds[step.node] = self.seconds.get(step.node, 0.0) + time.perf_counter() - began
+            took = time.perf_counter() - began
+            self.seconds[step.node] = self.seconds.get(step.node, 0.0) + took
+            self.events.append((step.node, began, took))
 
 
 class Pass(NamedTuple):
@@ -50,12 +57,15 @@ class Pass(NamedTuple):
         The number of a node → its seconds.
     whole_forward, whole_backward : float
         Seconds of all nodes and of what belongs to none.
+    events : list of tuple
+        (stage, number of a node or None for the whole, seconds since the pass began, seconds that it took).
     """
 
     forward: dict
     backward: dict
     whole_forward: float
     whole_backward: float
+    events: list
 
 
 class Passes:
@@ -129,11 +139,15 @@ class Passes:
             workspace.refresh(self.versions)
             _, tape, _ = plan.run_forward(workspace, xs, arrays, self.net.steps, clock=forward)
         took = time.perf_counter() - began
+        events = [("forward", None, 0.0, took)]
         if self.plan.mode.backward:
-            began = time.perf_counter()
+            turned = time.perf_counter()
             self.plan.run_backward(workspace, tape, self.dys, self.gradients, backward)
-            backward_took = time.perf_counter() - began
-        return Pass(forward.seconds, backward.seconds, took, backward_took)
+            backward_took = time.perf_counter() - turned
+            events.append(("backward", None, turned - began, backward_took))
+        for stage, clock in (("forward", forward), ("backward", backward)):
+            events += [(stage, node, at - began, seconds) for node, at, seconds in clock.events]
+        return Pass(forward.seconds, backward.seconds, took, backward_took, events)
 
 
 # ── Profiles ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -234,12 +248,18 @@ class Profile:
     facts : mapping
         "dtype", "target", "threads", "rounds", "training", "pieces", "peak_gflops" and "left_ms"; "forward_ms" and
         "backward_ms" of whole passes.
+    events : sequence of tuple, optional
+        Of the fastest pass: (stage, path of a node or None for the whole pass, seconds since it began, seconds).
     """
 
     def __init__(
-        self, rows: Iterable[Row], inputs: Iterable[tuple[str, Sequence[int]]], facts: Mapping[str, Any]
+        self,
+        rows: Iterable[Row],
+        inputs: Iterable[tuple[str, Sequence[int]]],
+        facts: Mapping[str, Any],
+        events: Iterable[tuple[str, str | None, float, float]] = (),
     ) -> None:
-        self.rows, self.inputs = tuple(rows), tuple(inputs)
+        self.rows, self.inputs, self.events = tuple(rows), tuple(inputs), tuple(events)
         # dtype, target, threads, rounds, training, pieces, peak_gflops, left_ms; forward_ms, backward_ms of whole passes
         self.facts = facts
 
@@ -337,6 +357,51 @@ class Profile:
                 for name in self.operators
             ],
         }
+
+    def trace(self) -> dict[str, Any]:
+        """The fastest pass in the Trace Event Format, which chrome://tracing, Perfetto and speedscope show.
+
+        Returns
+        -------
+        dict
+            Plain data, for JSON: "traceEvents" has an event per step of a node, with operator, algorithm, shape, GFLOP/s and
+            bytes, and one per stage; "otherData" says what was measured.
+
+        References
+        ----------
+        Google, "Trace Event Format": complete events ("ph": "X"), times in microseconds.
+        """
+        rows = {row.path: row for row in self.rows}
+        events: list[dict[str, Any]] = [
+            {"ph": "M", "pid": 1, "name": "process_name", "args": {"name": "cnncore " + self._title()}}
+        ]
+        for line, stage in enumerate(self.stages, 1):
+            events.append({"ph": "M", "pid": 1, "tid": line, "name": "thread_name", "args": {"name": stage}})
+        for stage, path, began, took in self.events:
+            event: dict[str, Any] = {"ph": "X", "pid": 1, "tid": self.stages.index(stage) + 1, "name": path or stage}
+            event |= {"cat": "pass" if path is None else stage, "ts": 1e6 * began, "dur": 1e6 * took}
+            if path is not None:
+                row = rows[path]
+                work = getattr(row, stage)
+                seen = {"operator": row.operator, "algorithm": row.algorithm, "output": list(row.output)}
+                event["args"] = seen | ({} if work is None else work.data(self.facts["peak_gflops"]))
+            events.append(event)
+        inputs = {name: list(shape) for name, shape in self.inputs}
+        return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"inputs": inputs, **self.facts}}
+
+    def save_trace(self, path: FilePath) -> None:
+        """Write :meth:`trace` to a JSON file, atomically.
+
+        Parameters
+        ----------
+        path : path
+
+        Raises
+        ------
+        FileWriteError
+            The file cannot be written.
+        """
+        model_file.write_whole(os.fspath(path), [json.dumps(self.trace(), indent=1).encode() + b"\n"])
 
     def table(self) -> Table:
         """The :class:`drawing.Table` that is shown: nodes in the order of the graph, operators, the rest, the total.
@@ -457,7 +522,9 @@ def profile(net, shapes, rounds, training, progress=None):
         "backward_ms": 1e3 * median([p.whole_backward for p in found]) if training else None,
     }
     inputs = [(row.name, shape) for row, shape in zip(net.graph.inputs, shapes, strict=True)]
-    return Profile(rows, inputs, facts)
+    fastest = min(found, key=lambda p: p.whole_forward + p.whole_backward)
+    events = [(stage, None if n is None else plan.nodes[n].path, at, took) for stage, n, at, took in fastest.events]
+    return Profile(rows, inputs, facts, events)
 
 
 def median(numbers):

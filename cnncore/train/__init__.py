@@ -2,15 +2,18 @@
 
 from . import checkpoint, data
 from .augment import Augment
+from .averaging import ExponentialAverage, StochasticWeightAverage, WeightAverage
 from .file_data import FileDataset
 from .finder import LearningRates, find_learning_rate
 from .history import write_history
 from .job import Job, Options
 from .loop import Callback, Checkpoint, EarlyStopping, Epoch, Evaluation, Progress, Trainer
-from .optimizers import SGD, Adam, AdamW, Optimizer, optimizer
+from .metrics import METRICS
+from .optimizers import SGD, Adam, AdamW, NAdam, Optimizer, RMSprop, optimizer
 from .schedules import by_step, constant, cosine, one_cycle, schedule, steps
 
 __all__ = [
+    "METRICS",
     "SGD",
     "Adam",
     "AdamW",
@@ -20,13 +23,18 @@ __all__ = [
     "EarlyStopping",
     "Epoch",
     "Evaluation",
+    "ExponentialAverage",
     "FileDataset",
     "Job",
     "LearningRates",
+    "NAdam",
     "Optimizer",
     "Options",
     "Progress",
+    "RMSprop",
+    "StochasticWeightAverage",
     "Trainer",
+    "WeightAverage",
     "by_step",
     "checkpoint",
     "constant",

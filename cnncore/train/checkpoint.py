@@ -21,6 +21,8 @@ from ..errors import ModelFileError
 from ..nets import model_file
 from ..nets.net import Net
 from ..typing import FilePath
+from .averaging import WeightAverage
+from .clipping import Accumulation
 from .optimizers import Optimizer
 
 __all__ = ["read", "restore", "write"]
@@ -38,6 +40,12 @@ ENTRIES = {
     "history": list,
     "notes": dict,
 }
+LATER = {"trainer": dict}  # entries that early files lack
+# Counts of parts_of, beside their arrays: name → type.
+PARTS: dict[str, dict[str, type]] = {
+    "accumulation": {"pending": int, "weight": float},
+    "averaging": {"steps": int, "count": int},
+}
 
 
 class Resumable(Protocol):
@@ -46,10 +54,22 @@ class Resumable(Protocol):
     net: Net
     optimizer: Optimizer
     history: list[Any]
+    accumulation: Accumulation
+    averaging: WeightAverage | None
 
     def arrays(self) -> dict[str, NDArray[Any]]: ...
 
     def restore_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None: ...
+
+
+def parts_of(trainer: Resumable) -> dict[str, Accumulation | WeightAverage]:
+    """Name → what has a state of its own beside the net and the optimizer."""
+    found: dict[str, Accumulation | WeightAverage] = {}
+    if trainer.accumulation.pending:
+        found["accumulation"] = trainer.accumulation
+    if trainer.averaging is not None:
+        found["averaging"] = trainer.averaging
+    return found
 
 
 def write(path: FilePath, trainer: Resumable, notes: Mapping[str, Any] | None = None) -> None:
@@ -81,8 +101,13 @@ def write(path: FilePath, trainer: Resumable, notes: Mapping[str, Any] | None = 
         },
         "history": [{name: as_plain(value) for name, value in vars(epoch).items()} for epoch in trainer.history],
         "notes": {} if notes is None else notes,
+        "trainer": {
+            name: {kind: getattr(part, kind) for kind in PARTS[name]} for name, part in parts_of(trainer).items()
+        },
     }
     arrays = {f"net/{name}": array for name, array in trainer.arrays().items()}
+    for part, state in parts_of(trainer).items():
+        arrays |= {f"{part}/{name}": array for name, array in state.arrays.items()}
     for name, state in optimizer.state.items():
         for kind, array in zip(optimizer.state_names, state, strict=True):
             arrays[f"optimizer/{kind}:{name}"] = array
@@ -95,7 +120,9 @@ NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def as_plain(value: Any) -> Any:
-    """A number of the history as JSON represents it."""
+    """A number of the history, or several by name, as JSON represents it."""
+    if isinstance(value, Mapping):
+        return {name: as_plain(each) for name, each in value.items()}
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -121,7 +148,9 @@ def read(path: FilePath) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     model, arrays = model_file.read(path)
     if not isinstance(model, dict) or model.get("kind") != KIND:
         raise ModelFileError(f"{path}: not a checkpoint; expected a file that training wrote")
-    if model.keys() != ENTRIES.keys() or any(type(model[name]) is not kind for name, kind in ENTRIES.items()):
+    model = {name: kind() for name, kind in LATER.items()} | model
+    entries = ENTRIES | LATER
+    if model.keys() != entries.keys() or any(type(model[name]) is not kind for name, kind in entries.items()):
         raise ModelFileError(f"{path}: the checkpoint's description has wrong entries")
     counts = (model["epochs"], model["steps"], model["optimizer"].get("steps"))
     if any(type(count) is not int or not 0 <= count < 2**63 for count in counts):
@@ -176,7 +205,8 @@ def restore(path: FilePath, trainer: Resumable, record: type[Any]) -> dict[str, 
             f"{path}: the checkpoint is of optimizer {known}, the trainer has {type(optimizer).__name__}"
         )
     states = {name: array for name, array in arrays.items() if name.startswith("optimizer/")}
-    if len(states) + len(found) != len(arrays):
+    others = states_of_parts(path, trainer, model["trainer"], arrays, wanted)
+    if len(states) + len(found) + sum(len(kept) for _, kept in others.values()) != len(arrays):
         raise ModelFileError(f"{path}: the checkpoint holds arrays that are neither the net's nor the optimizer's")
     state = {}
     for name in net.parameters:
@@ -196,8 +226,38 @@ def restore(path: FilePath, trainer: Resumable, record: type[Any]) -> dict[str, 
     net.steps = model["steps"]
     optimizer.state, optimizer.steps, optimizer.steps_of = state, model["optimizer"]["steps"], steps_of
     trainer.history[:] = history
+    trainer.accumulation.arrays, trainer.accumulation.pending, trainer.accumulation.weight = {}, 0, 0.0
+    for name, (counts, kept) in others.items():
+        part = trainer.accumulation if name == "accumulation" else trainer.averaging
+        vars(part).update(counts, arrays=kept)
     logger.info("%s: training continues after epoch %d, step %d", path, len(history), optimizer.steps)
     return model["notes"]
+
+
+def states_of_parts(
+    path: FilePath,
+    trainer: Resumable,
+    described: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    wanted: Mapping[str, NDArray[Any]],
+) -> dict[str, tuple[dict[str, Any], dict[str, NDArray[Any]]]]:
+    """Name of a part → (its counts, its arrays), validated."""
+    found = {}
+    for name, counts in described.items():
+        kinds = PARTS.get(name)
+        if kinds is None or not isinstance(counts, dict) or counts.keys() != kinds.keys():
+            raise ModelFileError(f"{path}: the checkpoint's description has wrong entries")
+        if any(type(counts[kind]) is not of or not 0 <= counts[kind] < 2**63 for kind, of in kinds.items()):
+            raise ModelFileError(f"{path}: {name} counts {counts}; expected numbers from 0 up")
+        kept = {row.removeprefix(f"{name}/"): array for row, array in arrays.items() if row.startswith(f"{name}/")}
+        if name == "averaging" and trainer.averaging is None:
+            raise ModelFileError(f"{path}: the checkpoint has averaged weights; give Trainer(…, averaging=…) as before")
+        if not kept.keys() <= wanted.keys() or (name == "averaging" and kept and kept.keys() != wanted.keys()):
+            raise ModelFileError(f"{path}: the arrays of {name} are those of another network")
+        found[name] = counts, {row: fitting(path, row, array, wanted[row]) for row, array in kept.items()}
+    if trainer.averaging is not None and "averaging" not in found:
+        raise ModelFileError(f"{path}: the checkpoint has no averaged weights; omit averaging=… of the trainer")
+    return found
 
 
 def steps_by_parameter(
@@ -228,14 +288,20 @@ def fitting(path: FilePath, name: str, array: NDArray[Any], like: NDArray[Any]) 
 def history_entry(path: FilePath, record: type[Any], row: Any) -> Any:
     """One epoch of the history."""
     fields = record.__dataclass_fields__
-    if not isinstance(row, dict) or row.keys() != fields.keys():
+    row = {"validation_metrics": {}, **row} if isinstance(row, dict) else row  # early files have none
+    if not isinstance(row, dict) or row.keys() != fields.keys() or not isinstance(row["validation_metrics"], dict):
         raise ModelFileError(f"{path}: an entry of the history has wrong fields")
     loss = row["validation_loss"]
     loss = NOT_FINITE.get(loss, loss) if isinstance(loss, str) else loss
+    metrics = {name: NOT_FINITE.get(v, v) if isinstance(v, str) else v for name, v in row["validation_metrics"].items()}
+    if any(type(value) not in (int, float) for value in metrics.values()):
+        raise ModelFileError(f"{path}: metrics in the history are {metrics}; expected numbers")
     for name, value in row.items():
+        if name == "validation_metrics":
+            continue
         if name == "validation_loss" and isinstance(loss, float):
             continue
         number = type(value) in (int, float) and math.isfinite(value)
         if not number and not (value is None and (name.startswith("validation") or name == "accuracy")):
             raise ModelFileError(f"{path}: {name} in the history is {value!r}; expected a number")
-    return record(**row | {"validation_loss": loss})
+    return record(**row | {"validation_loss": loss, "validation_metrics": metrics})

@@ -99,6 +99,26 @@ class Criterion(NamedTuple):
 
         return value, gradient_of_y
 
+    def counted(self, target: ArrayLike) -> float | None:
+        """What the mean loss of these targets is divided by, if not the number of images: targets that are not ignored, with
+        their weights where classes have weights.
+
+        Parameters
+        ----------
+        target : array
+
+        Returns
+        -------
+        float or None
+        """
+        target = np.asarray(target)
+        if self.loss_name not in CLASS_LOSSES or target.dtype.kind not in "iu":
+            return None
+        settings = getattr(self.function, "keywords", {})
+        kept = target[target != settings.get("ignore_index", OPS[self.loss_name].settings["ignore_index"])]
+        weight = settings.get("weight")
+        return float(len(kept)) if weight is None else float(np.asarray(weight, np.float64)[kept].sum())
+
     def shaped(self, y: NDArray[Any]) -> NDArray[Any]:
         """Scores in the shape of the output.
 

@@ -19,6 +19,8 @@ __all__ = ["write_history"]
 def write_history(path: FilePath, history: Iterable[Epoch]) -> None:
     """Write the history of a training as ``path``.csv and ``path``.json, a row or an object per epoch.
 
+    Metrics on the validation data have names that begin with "validation_".
+
     Parameters
     ----------
     path : path
@@ -41,8 +43,11 @@ def write_history(path: FilePath, history: Iterable[Epoch]) -> None:
     <BLANKLINE>
     """
     rows = [dataclasses.asdict(epoch) for epoch in history]
+    for row in rows:
+        row |= {f"validation_{name}": value for name, value in row.pop("validation_metrics").items()}
+    names = [field.name for field in dataclasses.fields(Epoch) if field.name != "validation_metrics"]
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Epoch)], lineterminator="\n")
+    writer = csv.DictWriter(text, list(dict.fromkeys([*names, *(n for row in rows for n in row)])), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     place = pathlib.Path(path)

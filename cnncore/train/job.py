@@ -43,7 +43,13 @@ from .transfer import first_net, network, share_of_classes
 
 __all__ = ["Job", "Options", "network", "new_folder"]
 
-LEARNING_RATES = {"sgd": 0.1, "adam": 0.007, "adamw": 0.007}  # the highest of the one-cycle schedule
+LEARNING_RATES = {
+    "sgd": 0.1,
+    "adam": 0.007,
+    "adamw": 0.007,
+    "nadam": 0.007,
+    "rmsprop": 0.003,
+}  # the highest of the one-cycle schedule
 WEIGHT_DECAY = 1e-4
 DISTORTIONS = Augment(shift=0.1, rotation=15, scale=0.15, shear=15, fill="edge", least=0.75, smallest=0.8)
 KINDS_OF_DISTORTIONS = {"strokes": DISTORTIONS, "photos": Augment.for_photos()}
@@ -66,7 +72,7 @@ class Options:
         Name of a function in cnncore.models.
     epochs : int, optional
     batch_size : int, optional
-    optimizer : {"sgd", "adam", "adamw"}, optional
+    optimizer : {"sgd", "adam", "adamw", "nadam", "rmsprop"}, optional
         "sgd" with momentum 0.9.
     learning_rate : float or "find", optional
         The maximum of the one-cycle schedule; None: a default for the optimizer; "find": the suggestion of

@@ -27,8 +27,11 @@ from ..operators.registry import OPS
 from ..typing import FilePath, Seed
 from . import checkpoint
 from .augment import ORDER_OF_BATCHES, Augment, batch_plan, part_of_batch, uniform
+from .averaging import WeightAverage, with_batch_statistics
+from .clipping import Accumulation, Clipping
 from .communication import Communication, Communicator
 from .criterion import Criterion, Loss, criteria
+from .metrics import METRICS, Metrics, chosen_metrics, measured
 from .optimizers import SGD, Optimizer
 from .parallel import BatchShards, DataParallel
 from .schedules import Schedule, factor_at
@@ -47,10 +50,11 @@ class Batches(Protocol):
 
     def batches(
         self, batch_size: int, seed: int | None = None, epoch: int = 0, augment: Any = None
-    ) -> Iterable[tuple[NDArray[Any], NDArray[Any]]]: ...
+    ) -> Iterable[tuple[Any, NDArray[Any]]]: ...
 
 
-Data: TypeAlias = Batches | ArrayLike
+# Labelled data; an array of inputs, or a tuple with one for each input of the net.
+Data: TypeAlias = Batches | ArrayLike | tuple[ArrayLike, ...]
 
 
 # ── What training reports ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -110,6 +114,8 @@ class Epoch:
         In training.
     seconds : float
         Training and validation together.
+    validation_metrics : dict of str to float
+        The trainer's metrics on the validation data, by name.
     """
 
     epoch: int
@@ -120,6 +126,7 @@ class Epoch:
     learning_rate: float
     images_per_second: float
     seconds: float
+    validation_metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,8 @@ class Evaluation:
         What :meth:`Trainer.predict` returns.
     labels : array
         The targets.
+    metrics : dict of str to float
+        The trainer's metrics, by name.
     """
 
     loss: float
@@ -145,6 +154,7 @@ class Evaluation:
     confusion: np.ndarray
     probabilities: np.ndarray = field(repr=False)
     labels: np.ndarray = field(repr=False)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class Callback:
@@ -202,19 +212,21 @@ class EarlyStopping(Callback):
     patience : int, optional
         1 or more.
     monitor : str, optional
-        A field of :class:`Epoch`; higher is better for accuracies, lower for everything else. None: the accuracy on the
-        validation data, or the loss where accuracy is not defined.
+        A field of :class:`Epoch`; higher is better for accuracies, lower for everything else. Or one of the trainer's
+        metrics, on the validation data. None: the accuracy on the validation data, or the loss where accuracy is not
+        defined.
 
     Raises
     ------
     SettingError
-        ``patience`` is below 1, or ``monitor`` is not a field of :class:`Epoch`.
+        ``patience`` is below 1, or ``monitor`` is neither a field of :class:`Epoch` nor a metric.
     """
 
     def __init__(self, patience: int = 5, monitor: str | None = None) -> None:
         self.patience = integer("EarlyStopping", "patience", patience, 1)
-        if monitor is not None and monitor not in Epoch.__dataclass_fields__:
-            raise SettingError(unknown_name("EarlyStopping", "monitor", monitor, Epoch.__dataclass_fields__))
+        known = [*Epoch.__dataclass_fields__, *METRICS]
+        if monitor is not None and monitor not in known:
+            raise SettingError(unknown_name("EarlyStopping", "monitor", monitor, known))
         self.monitor = monitor
         self.best = -np.inf
         self.best_arrays: dict[str, NDArray[Any]] | None = None
@@ -241,7 +253,7 @@ class EarlyStopping(Callback):
         """
         if self.monitor is None:
             self.monitor = "validation_loss" if epoch.validation_accuracy is None else "validation_accuracy"
-        value = getattr(epoch, self.monitor)
+        value = self._value(epoch)
         if value is None and self.monitor.startswith("validation") and epoch.validation_loss is None:
             raise SettingError(
                 f"EarlyStopping: there is no {self.monitor} without validation data; pass fit(…, validation=…)"
@@ -251,13 +263,25 @@ class EarlyStopping(Callback):
                 f"EarlyStopping: {self.monitor} is not defined for these targets and outputs; leave monitor out, or give "
                 f"monitor={self.monitor.replace('accuracy', 'loss')!r}"
             )
-        merit = value if "accuracy" in self.monitor else -value
+        larger = METRICS[self.monitor].larger_is_better if self.monitor in METRICS else "accuracy" in self.monitor
+        merit = value if larger else -value
         if merit > self.best:
             self.best, self.waited = merit, 0
             self.best_arrays = {name: array.copy() for name, array in trainer.arrays().items()}
             return False
         self.waited += 1
         return self.waited >= self.patience
+
+    def _value(self, epoch: Epoch) -> float | None:
+        """What is compared: a metric, or a field of the epoch, such as "accuracy", which is a metric's name as well."""
+        monitor = str(self.monitor)
+        if monitor in epoch.validation_metrics:
+            return epoch.validation_metrics[monitor]
+        if monitor in Epoch.__dataclass_fields__:
+            return getattr(epoch, monitor)
+        raise SettingError(
+            f"EarlyStopping: the epoch has no metric {monitor!r}; give Trainer(…, metrics={monitor!r}) and validation data"
+        )
 
     def on_end(self, trainer: Trainer) -> None:
         """Restore the best parameters.
@@ -352,6 +376,18 @@ class Trainer:
     loss_settings : mapping, optional
         Settings of a loss that is given by name: ``{"label_smoothing": 0.1}``, ``{"weight": weights}`` of the classes,
         ``{"pos_weight": weights}`` of binary labels. They apply to the validation loss, too.
+    clip_norm, clip_value : float, optional
+        Limit the norm of all gradients together, and each number of them, before every update
+        (:class:`cnncore.train.clipping.Clipping`).
+    accumulate : int, optional
+        How many batches make one update, by their mean gradient: a large batch in less memory. Learning rates, and the
+        steps of schedules, are those of the batches.
+    averaging : WeightAverage, optional
+        An average of the weights over the updates, ``ExponentialAverage()`` or ``StochasticWeightAverage()``:
+        :meth:`averaged_net` returns the net that has them.
+    metrics : str, sequence or mapping, optional
+        What :meth:`evaluate` measures beside the loss: names in :data:`cnncore.train.METRICS`, and functions
+        (predictions, targets) → number.
 
     Raises
     ------
@@ -384,6 +420,11 @@ class Trainer:
         reduction: str = "tree",
         statistics: str = "batch",
         loss_settings: Mapping[str, Any] | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        accumulate: int = 1,
+        averaging: WeightAverage | None = None,
+        metrics: Metrics = (),
     ) -> None:
         self.net = net
         outputs = len(net.graph.outputs)
@@ -411,19 +452,25 @@ class Trainer:
                 "shards and communicator, or the weights"
             )
         self._parallel = None if whole else DataParallel(communicator, shards, reduction, statistics)
+        self.clipping, self.accumulation = Clipping(clip_norm, clip_value), Accumulation(accumulate)
+        self.averaging, self.metrics = averaging, chosen_metrics(metrics)
         self._gradients: dict[
             str, NDArray[Any]
         ] = {}  # the arrays of the last step: backward writes the next gradients into them
 
     # ── One step ──
 
-    def step(self, x: NDArray[Any], y: ArrayLike, learning_rate: float | None = None) -> float:
+    def step(
+        self, x: NDArray[Any] | tuple[NDArray[Any], ...], y: ArrayLike, learning_rate: float | None = None
+    ) -> float:
         """One step on a batch: forward, loss, backward, update.
+
+        With ``accumulate``, the update follows the last of so many batches.
 
         Parameters
         ----------
-        x : array (N, C, *spatial)
-            In the net's dtype.
+        x : array (N, C, *spatial), or a tuple of arrays
+            In the net's dtype; one array per input.
         y : array
             Targets of the loss.
         learning_rate : float, optional
@@ -444,15 +491,15 @@ class Trainer:
         value, _ = self._step(self._batch(x, y), learning_rate)
         return value
 
-    def compute_gradients(self, x: NDArray[Any], y: ArrayLike) -> float:
+    def compute_gradients(self, x: NDArray[Any] | tuple[NDArray[Any], ...], y: ArrayLike) -> float:
         """The first half of a step: forward, loss, backward. The gradients are then in :attr:`gradients`.
 
         Between the halves gradients may be looked at, or changed in place: clipped, or added up over batches.
 
         Parameters
         ----------
-        x : array (N, C, *spatial)
-            Of the precision that the net computes in.
+        x : array (N, C, *spatial), or a tuple of arrays
+            Of the precision that the net computes in; one array per input.
         y : array
             Targets of the loss.
 
@@ -472,15 +519,18 @@ class Trainer:
         return value
 
     def apply_gradients(self, learning_rate: float | None = None) -> None:
-        """The second half of a step: the optimizer changes the parameters by :attr:`gradients`.
+        """The second half of a step: gradients are clipped, and the optimizer changes the parameters by them.
 
         Parameters
         ----------
         learning_rate : float, optional
             By default the optimizer's.
         """
+        self.clipping.apply(self._gradients)
         with uninterrupted():  # Ctrl-C leaves the parameters of before or after the step, never a mixture
             self.optimizer.update(self.net.parameters, self._gradients, learning_rate, self.net.decays)
+            if self.averaging is not None:
+                self.averaging.update(self.arrays())
 
     @property
     def gradients(self) -> dict[str, NDArray[Any]]:
@@ -507,23 +557,44 @@ class Trainer:
         """Whether this process writes what there is one of: checkpoints, reports, lines of progress."""
         return self._parallel is None or self._parallel.communicator.rank == 0
 
-    def _batch(self, x: NDArray[Any], y: ArrayLike) -> BatchShards:
+    def _batch(self, x: NDArray[Any] | tuple[NDArray[Any], ...], y: ArrayLike) -> BatchShards:
         """What this process computes of a batch."""
-        return BatchShards(x, y, 0, len(x)) if self._parallel is None else self._parallel.batch(x, np.asarray(y))
+        xs = x if isinstance(x, tuple) else (x,)
+        if self._parallel is None:
+            return BatchShards(xs, y, 0, len(xs[0]))
+        return self._parallel.batch(xs, np.asarray(y))
 
     def _step(self, batch: BatchShards, learning_rate: float | None) -> tuple[float, tuple[int, int] | None]:
         """(loss, (answers that are right, answers that count)) of a step."""
         rate = self.optimizer.learning_rate if learning_rate is None else learning_rate
         value, judged = self._compute_gradients(batch, rate)
-        self.apply_gradients(learning_rate)
+        if self.accumulation.batches > 1:
+            self.accumulation.add(self._gradients, self._counted(batch))
+            if self.accumulation.complete:
+                self._finish_accumulation(learning_rate)
+        else:
+            self.apply_gradients(learning_rate)
         return value, judged
+
+    def _counted(self, batch: BatchShards) -> float:
+        """What the loss of a batch, a mean, was divided by: images, or targets that are not ignored."""
+        if self._parallel is not None:
+            return self._parallel.counted
+        counted = self.criteria[0].counted(batch.y)
+        return batch.count if counted is None else counted
+
+    def _finish_accumulation(self, learning_rate: float | None) -> None:
+        """The update after several batches, if there were any since the last."""
+        if self.accumulation.pending:
+            self.accumulation.finish(self._gradients)
+            self.apply_gradients(learning_rate)
 
     def _compute_gradients(self, batch: BatchShards, rate: float) -> tuple[float, tuple[int, int] | None]:
         """(loss, answers) of a batch. The gradient of the images is not computed: training does not need it."""
         if self._parallel is not None:
             return self._compute_gradients_in_shards(self._parallel, batch, rate)
-        net, x, target = self.scoring_net(), batch.x, batch.y
-        outputs, backward = net.with_backward(x, training=True, needs_gradient=False, repeatable=False)
+        net, target = self.scoring_net(), batch.y
+        outputs, backward = net.with_backward(*batch.x, training=True, needs_gradient=False, repeatable=False)
         self.net.steps = net.steps
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         value, gradients = 0.0, []
@@ -577,9 +648,9 @@ class Trainer:
         self._scoring.take_settings(self.net)
         return self._scoring
 
-    def _scores(self, x: NDArray[Any]) -> NDArray[Any]:
+    def _scores(self, *xs: NDArray[Any]) -> NDArray[Any]:
         """What the loss takes of the first output, in inference mode."""
-        outputs = self.scoring_net()(x, training=False)
+        outputs = self.scoring_net()(*xs, training=False)
         return outputs[0] if isinstance(outputs, tuple) else outputs
 
     # ── Many ──
@@ -606,8 +677,8 @@ class Trainer:
 
         Parameters
         ----------
-        data : Dataset or array (N, C, *spatial)
-            Arrays must have the net's dtype, as in calls of the net.
+        data : Dataset, array (N, C, *spatial) or tuple of arrays
+            Arrays must have the net's dtype, as in calls of the net; a tuple has one for each input.
         labels : array, optional
             The targets, one for each input; required if ``data`` is an array.
         epochs : int, optional
@@ -691,6 +762,7 @@ class Trainer:
                 remaining = elapsed / done * ((epochs - first_epoch) * steps - done)
                 speed = seen / max(time.perf_counter() - started, 1e-9)
                 self._tell("on_step", callbacks, Progress(epoch, epochs, step, steps, value, speed, remaining))
+            self._finish_accumulation(rate)  # of the batches that are left
             done_before += steps
             seconds = time.perf_counter() - started
             checked = None if held_out is None else self.evaluate(held_out)
@@ -703,6 +775,7 @@ class Trainer:
                 learning_rate=rate,
                 images_per_second=seen / max(seconds, 1e-9),
                 seconds=time.perf_counter() - started,
+                validation_metrics={} if checked is None else checked.metrics,
             )
             if self._parallel is not None:  # rank 0's times, so that callbacks decide alike
                 record = self._parallel.broadcast(record)
@@ -748,7 +821,7 @@ class Trainer:
         if parallel is None:
             for x, y in source.batches(batch_size, **settings):
                 soft = y.dtype.kind == "f" and not isinstance(source, Arrays)  # of mixup
-                yield BatchShards(self.as_taken(source, x), y.astype(self.net.dtype) if soft else y, 0, len(x))
+                yield BatchShards(self.as_taken(source, x), y.astype(self.net.dtype) if soft else y, 0, len(y))
         elif "ranks" not in inspect.signature(source.batches).parameters:
             for x, y in source.batches(batch_size, **settings):
                 yield parallel.batch(self.as_taken(source, x), y)
@@ -759,33 +832,35 @@ class Trainer:
                 begin, _ = part_of_batch(first, last, parallel.own, parallel.shards)
                 yield BatchShards(self.as_taken(source, x), y, begin - first, last - first)
 
-    def as_taken(self, source: Batches, x: NDArray[Any]) -> NDArray[Any]:
-        """Images of a Dataset in the net's precision and layout. The user's own arrays are accepted or refused as by the
-        net itself.
+    def as_taken(self, source: Batches, x: Any) -> tuple[NDArray[Any], ...]:
+        """Images of a Dataset in the net's precision and layout, one array per input. The user's own arrays are accepted or
+        refused as by the net itself.
 
         Parameters
         ----------
         source : Dataset, or the source of batches of arrays
-        x : array (N, C, *spatial)
+        x : array (N, C, *spatial), or a tuple of arrays
 
         Returns
         -------
-        array
+        tuple of array
         """
+        xs = x if isinstance(x, tuple) else (x,)
         if isinstance(source, Arrays):
-            return x
-        return self.net.graph.inputs[0].arranged(x.astype(self.net.dtype, copy=False))
+            return xs
+        rows = zip(self.net.graph.inputs, xs, strict=True)
+        return tuple(row.arranged(x.astype(self.net.dtype, copy=False)) for row, x in rows)
 
     def _tell(self, event: str, callbacks: Iterable[Callback], what: object) -> bool:
         told = any([getattr(callback, event)(self, what) for callback in callbacks])
         return told if self._parallel is None or event == "on_step" else self._parallel.agreed(told)
 
     def evaluate(self, data: Data, labels: ArrayLike | None = None, batch_size: int = 128) -> Evaluation:
-        """Loss, accuracy and confusion matrix on ``data`` in inference mode.
+        """Loss, accuracy, confusion matrix and metrics on ``data`` in inference mode.
 
         Parameters
         ----------
-        data : Dataset or array (N, C, *spatial)
+        data : Dataset, array (N, C, *spatial) or tuple of arrays
         labels : array, optional
             The targets; required if ``data`` is an array.
         batch_size : int, optional
@@ -803,22 +878,24 @@ class Trainer:
         outputs, targets = [], []
         with self._together():
             for batch in self._batches(source, batch_size):
-                pieces = [(0, 0, len(batch.x))] if self._parallel is None else self._parallel.pieces(batch)
-                outputs.append(np.concatenate([self._scores(batch.x[first:last]) for _, first, last in pieces]))
+                whole = [(0, 0, len(batch.x[0]))]
+                pieces = whole if self._parallel is None else self._parallel.pieces(batch)
+                scores = [self._scores(*(x[first:last] for x in batch.x)) for _, first, last in pieces]
+                outputs.append(np.concatenate(scores))
                 targets.append(np.asarray(batch.y))
             gathered = np.concatenate if self._parallel is None else self._parallel.gathered
             output, target = gathered(outputs), gathered(targets)
         criterion = self.criteria[0]
         value, _ = criterion.loss(output, target)
-        return evaluation(float(value), criterion, output, target)
+        return evaluation(float(value), criterion, output, target, measured(self.metrics, criterion, output, target))
 
-    def predict(self, x: NDArray[Any], batch_size: int = 128) -> NDArray[Any]:
+    def predict(self, x: NDArray[Any] | tuple[NDArray[Any], ...], batch_size: int = 128) -> NDArray[Any]:
         """The net's predictions for an array of images: probabilities where the kind of the output or the loss implies
         them; otherwise the output.
 
         Parameters
         ----------
-        x : array (N, C, *spatial)
+        x : array (N, C, *spatial), or a tuple of arrays
         batch_size : int, optional
 
         Returns
@@ -826,8 +903,45 @@ class Trainer:
         array
             One prediction per image, in inference mode.
         """
-        answers = self.criteria[0].answered
-        return np.concatenate([answers(self._scores(x[i : i + batch_size])) for i in range(0, len(x), batch_size)])
+        answers, xs = self.criteria[0].answered, x if isinstance(x, tuple) else (x,)
+        starts = range(0, len(xs[0]), batch_size)
+        return np.concatenate([answers(self._scores(*(x[i : i + batch_size] for x in xs))) for i in starts])
+
+    def averaged_net(self, data: Data | None = None, batch_size: int = 128) -> Net:
+        """A net of its own with the averaged weights.
+
+        Running statistics are averages, too. With ``data`` they are those of its images under the averaged weights, which
+        batch normalisation needs where weights are averaged over long stretches of training.
+
+        Parameters
+        ----------
+        data : Dataset, array (N, C, *spatial) or tuple of arrays, optional
+            Images of the training; labels are not needed.
+        batch_size : int, optional
+
+        Returns
+        -------
+        Net
+
+        Raises
+        ------
+        SettingError
+            The trainer averages no weights, or no step has counted yet.
+        """
+        if self.averaging is None or not self.averaging.arrays:
+            raise SettingError(
+                "averaged_net: there is no average of the weights: give Trainer(…, averaging=ExponentialAverage()) and train, "
+                "beyond the first step that counts"
+            )
+        made = self.net.astype(self.net.dtype)
+        for target in (made.parameters, made.buffers):
+            for name in target:
+                target[name] = self.averaging.arrays[name]
+        if data is not None:
+            xs = data if isinstance(data, tuple) else (data,)
+            source = cast(Batches, data) if hasattr(data, "batches") else Arrays(xs, np.zeros(len(cast(Any, xs[0]))))
+            with_batch_statistics(made, (self.as_taken(source, x) for x, _ in source.batches(batch_size)))
+        return made
 
     # ── State ──
 
@@ -897,7 +1011,9 @@ def share_right(judged: Sequence[tuple[int, int] | None]) -> float | None:
     return sum(right for right, _ in pairs) / given
 
 
-def evaluation(loss: float, criterion: Criterion, output: NDArray[Any], target: NDArray[Any]) -> Evaluation:
+def evaluation(
+    loss: float, criterion: Criterion, output: NDArray[Any], target: NDArray[Any], metrics: Mapping[str, float]
+) -> Evaluation:
     """An :class:`Evaluation` from the form of an output that the loss takes."""
     found = criterion.classes(criterion.shaped(output), target)
     confusion = np.zeros((0, 0), np.int64)
@@ -907,26 +1023,28 @@ def evaluation(loss: float, criterion: Criterion, output: NDArray[Any], target: 
         confusion = np.zeros((criterion.shaped(output).shape[1],) * 2, np.int64)
         np.add.at(confusion, (right[counted], given[counted]), 1)
     accuracy = share_right([criterion.judged(output, target)])
-    return Evaluation(loss, accuracy, confusion, criterion.answered(output), target)
+    return Evaluation(loss, accuracy, confusion, criterion.answered(output), target, metrics)
 
 
 # ── Sources of batches ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Arrays:
-    """An array of inputs and one of targets, in batches like those of a Dataset."""
+    """An array of inputs, or a tuple of them, and one of targets, in batches like those of a Dataset."""
 
     def __init__(self, x: Any, y: Any) -> None:
-        if len(x) != len(y):
-            raise DataError(f"fit: {len(x)} inputs and {len(y)} targets; expected one target for each input")
-        if not len(x):
+        xs = x if isinstance(x, tuple) else (x,)
+        for each in xs:
+            if len(each) != len(y):
+                raise DataError(f"fit: {len(each)} inputs and {len(y)} targets; expected one target for each input")
+        if not len(y):
             raise DataError("fit: there are no inputs")
-        for name, array in (("inputs", x), ("targets", y)):
+        for name, array in (*(("inputs", each) for each in xs), ("targets", y)):
             check_unmasked("fit", name, array)
-        self.x, self.y = np.asarray(x), np.asarray(y)
+        self.xs, self.y = tuple(np.asarray(each) for each in xs), np.asarray(y)
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.y)
 
     def batches(
         self,
@@ -936,8 +1054,10 @@ class Arrays:
         augment: Any = None,
         rank: int | range = 0,
         ranks: int = 1,
-    ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """Yield (x, y); shuffled by (seed, epoch) unless seed is None; of each batch part ``rank`` of ``ranks``."""
+    ) -> Iterator[tuple[Any, NDArray[Any]]]:
+        """Yield (x, y), of several inputs ((x1, x2, …), y); shuffled by (seed, epoch) unless seed is None; of each batch
+        part ``rank`` of ``ranks``.
+        """
         order = np.arange(len(self))
         if seed is not None:
             order = np.argsort(uniform(seed, epoch, ORDER_OF_BATCHES, len(self)), kind="stable")
@@ -947,13 +1067,19 @@ class Arrays:
                 "fit: mixup and changes of colour take a cnncore.train.data.Dataset, which has classes and pixels from 0 to "
                 "255; for arrays, augment can be a function (images, seed, epoch, numbers) → images"
             )
+        if on_canvases is not None and len(self.xs) > 1:
+            raise SettingError(
+                f"fit: Augment distorts one array of images, the net takes {len(self.xs)}; give a function of the tuple"
+            )
         for first, last, canvas in batch_plan(len(self), batch_size, on_canvases):
             first, last = part_of_batch(first, last, rank, ranks)
             chosen = order[first:last]
-            x = self.x[chosen]
+            x: Any = tuple(each[chosen] for each in self.xs)
+            x = x[0] if len(x) == 1 else x
             if on_canvases:  # takes images with their channels last
+                dtype = x.dtype
                 x = np.moveaxis(augment(np.moveaxis(x.astype(np.float32), 1, -1), seed, epoch, chosen, canvas), -1, 1)
-                x = x.astype(self.x.dtype, copy=False)
+                x = x.astype(dtype, copy=False)
             elif augment is not None:
                 x = augment(x, seed, epoch, chosen)
             yield x, self.y[chosen]

@@ -18,9 +18,10 @@ from ..checks import FLOATS, check_destination, number, ordinary_array, overlap
 from ..errors import DtypeError, SettingError, ShapeError, unknown_name
 from . import update
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "optimizer"]
+__all__ = ["SGD", "Adam", "AdamW", "NAdam", "Optimizer", "RMSprop", "optimizer"]
 
 MOST_AXES = 5  # of a parameter
+NEGLIGIBLE = 1e-30
 
 
 class Optimizer:
@@ -314,11 +315,190 @@ class AdamW(Adam):
         super().__init__(learning_rate, betas, eps, weight_decay)
 
 
-OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+class NAdam(Adam):
+    """Adam with Nesterov's momentum; PyTorch's formulas. ::
+
+        μ_t = β₁ (1 − ½ · 0.96^(t ψ))                                  ψ momentum_decay
+        m ← β₁ m + (1 − β₁) g              v ← β₂ v + (1 − β₂) g²      g with λ w, as for Adam
+        m̂ = μ_{t+1} m / (1 − Π_{i ≤ t+1} μ_i) + (1 − μ_t) g / (1 − Π_{i ≤ t} μ_i)
+        w ← w − η · m̂ / (√(v / (1 − β₂ᵗ)) + ε)
+
+    Dozat 2016, "Incorporating Nesterov momentum into Adam", ICLR workshop, algorithm 8.
+
+    Parameters
+    ----------
+    learning_rate : float, optional
+    betas : (float, float), optional
+        β₁ and β₂, each 0 ≤ β < 1.
+    eps : float, optional
+        ε, 0 or more.
+    weight_decay : float, optional
+    momentum_decay : float, optional
+        ψ, 0 or more.
+
+    Raises
+    ------
+    SettingError
+        A setting is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cnncore.train import NAdam
+    >>> w = {"w": np.array([1.0])}
+    >>> NAdam(0.1).update(w, {"w": np.array([2.0])}); w["w"].round(4)
+    array([0.9036])
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.002,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum_decay: float = 0.004,
+    ) -> None:
+        super().__init__(learning_rate, betas, eps, weight_decay)
+        self.momentum_decay = number(minimum=0)("NAdam", "momentum_decay", momentum_decay)
+
+    def momentum(self, step: int) -> float:
+        """μ_t.
+
+        Parameters
+        ----------
+        step : int
+            t, from 1.
+
+        Returns
+        -------
+        float
+        """
+        return self.betas[0] * (1 - 0.5 * 0.96 ** (step * self.momentum_decay))
+
+    def product(self, step: int) -> float:
+        """Π μ_i for i up to ``step``; it follows from the number of the step, so that nothing is kept of it.
+
+        Parameters
+        ----------
+        step : int
+
+        Returns
+        -------
+        float
+        """
+        made = 1.0
+        for i in range(1, step + 1):
+            made *= self.momentum(i)
+            if made < NEGLIGIBLE:  # as good as 0 beside 1
+                return 0.0
+        return made
+
+    def change(
+        self, w: NDArray[Any], g: NDArray[Any], state: tuple[NDArray[Any], ...], rate: float, decay: float, step: int
+    ) -> None:
+        first, second = self.betas
+        mean, squares = state
+        if decay:
+            g = g + decay * w
+        mean *= first
+        mean += (1 - first) * g
+        squares *= second
+        squares += (1 - second) * g * g
+        product = self.product(step)
+        ahead = self.momentum(step + 1)
+        of_mean, of_g = ahead / (1 - product * ahead), (1 - self.momentum(step)) / (1 - product)
+        w -= rate * (of_mean * mean + of_g * g) / (np.sqrt(squares / (1 - second**step)) + self.eps)
+
+
+class RMSprop(Optimizer):
+    """RMSprop: steps scaled by the root of the mean squared gradient; PyTorch's formulas. ::
+
+        g ← g + λ w                        λ weight_decay
+        s ← α s + (1 − α) g²
+        m ← α m + (1 − α) g                with centered=True, else m is 0
+        u = g / (√(s − m²) + ε)
+        v ← μ v + u                        μ momentum; without momentum v is u
+        w ← w − η v                        or with nesterov=True w − η (u + μ v)
+
+    Tieleman & Hinton 2012, Coursera lecture 6.5; centered: Graves 2013, arXiv:1308.0850, equations 38 to 45.
+
+    Parameters
+    ----------
+    learning_rate : float, optional
+    alpha : float, optional
+        0 ≤ α < 1.
+    eps : float, optional
+        ε, 0 or more.
+    weight_decay : float, optional
+    momentum : float, optional
+        0 ≤ μ < 1.
+    centered : bool, optional
+        Divide by an estimate of the gradient's standard deviation, instead of its root mean square.
+    nesterov : bool, optional
+        Needs a momentum above 0.
+
+    Raises
+    ------
+    SettingError
+        A setting is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cnncore.train import RMSprop
+    >>> w = {"w": np.array([1.0, 1.0])}
+    >>> RMSprop(0.1, alpha=0.75).update(w, {"w": np.array([3.0, -0.01])}); w["w"].round(4)      # ± η / √(1 − α)
+    array([0.8, 1.2])
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+        nesterov: bool = False,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay)
+        unit = number(minimum=0, below=1)
+        self.alpha = unit("RMSprop", "alpha", alpha)
+        self.eps = number(minimum=0)("RMSprop", "eps", eps)
+        self.momentum = unit("RMSprop", "momentum", momentum)
+        self.centered, self.nesterov = bool(centered), bool(nesterov)
+        if nesterov and not momentum:
+            raise SettingError("RMSprop: nesterov=True needs a momentum above 0, got 0; try momentum=0.9")
+        self.state_names = ("square", *(["mean"] if centered else []), *(["velocity"] if momentum else []))
+
+    def change(
+        self, w: NDArray[Any], g: NDArray[Any], state: tuple[NDArray[Any], ...], rate: float, decay: float, step: int
+    ) -> None:
+        squares = state[0]
+        if decay:
+            g = g + decay * w
+        squares *= self.alpha
+        squares += (1 - self.alpha) * g * g
+        variance = squares
+        if self.centered:
+            mean = state[1]
+            mean *= self.alpha
+            mean += (1 - self.alpha) * g
+            variance = np.maximum(squares - mean * mean, 0)  # it may round to less
+        direction = g / (np.sqrt(variance) + self.eps)
+        if self.momentum:
+            velocity = state[-1]
+            velocity *= self.momentum
+            velocity += direction
+            direction = direction + self.momentum * velocity if self.nesterov else velocity
+        w -= rate * direction
+
+
+OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "nadam": NAdam, "rmsprop": RMSprop}
 
 
 def optimizer(name: str, learning_rate: float | None = None, **settings: Any) -> Optimizer:
-    """The optimizer called ``name``: "sgd", "adam" or "adamw".
+    """The optimizer called ``name``: "sgd", "adam", "adamw", "nadam" or "rmsprop".
 
     Parameters
     ----------

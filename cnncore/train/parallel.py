@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from ..checks import integer
 from ..errors import SettingError
 from ..nets.net import Net
-from ..operators.registry import OPS
 from ..runtime import cpu
 from .augment import part_of_batch
 from .communication import (
@@ -35,7 +34,7 @@ from .communication import (
     reduce_along_tree,
     shards_of_rank,
 )
-from .criterion import CLASS_LOSSES, Criterion
+from .criterion import Criterion
 
 __all__ = ["BatchShards", "DataParallel"]
 
@@ -184,16 +183,18 @@ def buckets_of(gradients: FlatGradients) -> list[Bucket]:
 
 @dataclass
 class BatchShards:
-    """What a rank has of a batch: images ``first`` to ``first + len(x)`` of ``count``.
+    """What a rank has of a batch: images ``first`` to ``first + len(y)`` of ``count``.
 
     Parameters
     ----------
-    x, y : array
-        Images and targets.
+    x : tuple of array
+        Its images: one array per input of the net.
+    y : array
+        Their targets.
     first, count : int
     """
 
-    x: NDArray[Any]
+    x: tuple[NDArray[Any], ...]
     y: Any
     first: int
     count: int
@@ -244,20 +245,23 @@ class DataParallel:
         self._slots: list[FlatGradients] = []
         self._order: tuple[str, ...] = ()
         self._ready: list[Any] = []
+        self.counted = 0.0  # what the mean loss of the last batch was divided by
 
-    def batch(self, x: NDArray[Any], y: NDArray[Any]) -> BatchShards:
+    def batch(self, x: tuple[NDArray[Any], ...], y: NDArray[Any]) -> BatchShards:
         """What this rank computes of a whole batch.
 
         Parameters
         ----------
-        x, y : array
+        x : tuple of array
+        y : array
 
         Returns
         -------
         BatchShards
         """
-        first, last = part_of_batch(0, len(x), self.own, self.shards)
-        return BatchShards(x[first:last], y[first:last], first, len(x))
+        count = len(x[0])
+        first, last = part_of_batch(0, count, self.own, self.shards)
+        return BatchShards(tuple(array[first:last] for array in x), y[first:last], first, count)
 
     def pieces(self, batch: BatchShards) -> Iterator[tuple[int, int, int]]:
         """(shard, first image, last image + 1) of each shard of this rank, counted within its part of the batch.
@@ -314,12 +318,12 @@ class DataParallel:
         """What the mean loss of each shard counts in that of the batch: by targets that are not ignored, else by images."""
         cuts = [part_of_batch(0, batch.count, shard, self.shards) for shard in range(self.shards)]
         counts = np.array([last - first for first, last in cuts], np.float64)
-        if criterion.loss_name in CLASS_LOSSES and np.asarray(batch.y).dtype.kind in "iu":
-            ignored = OPS[criterion.loss_name].settings["ignore_index"]
-            counted = [np.count_nonzero(batch.y[first:last] != ignored) for _, first, last in self.pieces(batch)]
+        if criterion.counted(batch.y) is not None:
+            counted = [criterion.counted(batch.y[first:last]) for _, first, last in self.pieces(batch)]
             mine = np.array(counted, np.float64)
             counts = np.concatenate(self.channel.now(lambda: self.communicator.allgather(mine)))
-        return counts / max(counts.sum(), 1)
+        self.counted = float(counts.sum())
+        return counts / (self.counted or 1)
 
     def _merge(self, kind: str, arrays: list[NDArray[Any]]) -> NDArray[Any]:
         """Statistics of a normalisation over the whole batch, from those of this rank's shards."""
@@ -539,10 +543,10 @@ class _Run:
 
     def shard(self, shard: int, first: int, last: int, synchronize: Any) -> None:
         """Forward, loss and backward of one shard: images ``first`` to ``last`` of this rank's part of the batch."""
-        x, target = self.batch.x[first:last], self.batch.y[first:last]
+        xs, target = [x[first:last] for x in self.batch.x], self.batch.y[first:last]
         statistics = self.statistics[shard] = {}
         outputs, backward = self.net.with_backward(
-            x,
+            *xs,
             training=True,
             needs_gradient=False,
             repeatable=False,
@@ -560,7 +564,7 @@ class _Run:
             loss, loss_backward = criterion.loss(output, target)
             gradients.append(loss_backward(np.full((), weight * share, output.dtype)))
             value += weight * share * float(loss)
-        judged = self.criteria[0].judged(outputs[0], target) if len(x) else (0, 0)
+        judged = self.criteria[0].judged(outputs[0], target) if len(target) else (0, 0)
         self.figures.append((value, *((np.nan, 0) if judged is None else judged)))
         slot = self._slot()
         for bucket in self.buckets:

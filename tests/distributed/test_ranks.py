@@ -9,7 +9,7 @@ import pytest
 import cnncore
 from cnncore.distributed import SerialCommunicator, run_in_threads
 from cnncore.errors import SettingError
-from cnncore.train import SGD, Augment, Callback, EarlyStopping, Trainer
+from cnncore.train import SGD, Augment, Callback, EarlyStopping, ExponentialAverage, RMSprop, Trainer
 from cnncore.train.communication import TreeSum, merged_moments, reduce_along_tree, shards_of_rank
 from cnncore.train.data import digits_split
 
@@ -61,6 +61,47 @@ def test_the_same_bits_on_any_number_of_ranks(dtype, statistics):
     for ranks in (2, 3, 4):
         found = run_in_threads(ranks, lambda communicator: bits(trained(communicator, dtype, statistics=statistics)))
         assert found == [expected] * ranks, f"{ranks} ranks"
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_clipped_accumulated_averaged_steps_have_the_same_bits_on_any_number_of_ranks(tmp_path, resumed):
+    """They follow the reduction, so that all ranks do the same; a checkpoint in the middle of an accumulation changes nothing."""
+    file = tmp_path / "state.safetensors"
+    x, y = TRAIN.subset(np.arange(40)), TRAIN.labels[:40]
+    ((images, _),) = x.batches(40)
+
+    def run(communicator, first=0, last=5, restored=False):
+        trainer = Trainer(
+            net(),
+            RMSprop(0.01, momentum=0.5),
+            communicator=communicator,
+            shards=4,
+            clip_norm=0.3,
+            clip_value=0.05,
+            accumulate=2,
+            averaging=ExponentialAverage(0.8),
+            metrics=["macro_f1", "top3"],
+        )
+        if restored:
+            trainer.restore(file)
+        for step in range(first, last):
+            trainer.step(images[8 * step : 8 * step + 8], y[8 * step : 8 * step + 8])
+        checked = trainer.evaluate(HELD_OUT)
+        arrays = trainer.arrays() | {f"average of {name}": a for name, a in trainer.averaging.arrays.items()}
+        return (
+            trainer,
+            [checked.metrics, trainer.clipping.last, trainer.averaging.count, trainer.accumulation.pending],
+            {name: array.tobytes() for name, array in arrays.items()},
+        )
+
+    _, *expected = run(None)
+    assert expected[0][2:] == [2, 1] and 0 < expected[0][0]["macro_f1"] < expected[0][0]["top3"] < 1
+    if resumed:
+        run(None, last=3)[0].save(file)
+    for ranks in (1, 2, 3):
+        again = {"first": 3, "restored": True} if resumed else {}
+        found = run_in_threads(ranks, lambda communicator, again=again: run(communicator, **again)[1:])
+        assert [[*each] for each in found] == [expected] * ranks, f"{ranks} ranks"
 
 
 def test_shards_change_nothing_but_roundings():

@@ -392,6 +392,27 @@ def test_tunings_are_equal_by_content():
 # ── The command line ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def check_trace(trace, data):
+    """Steps lie in their stage, one after the other, in the order of execution; each says what the profile says of it."""
+    assert trace["otherData"]["inputs"] == data["inputs"] and trace["otherData"]["training"]
+    nodes = {row["node"]: row for row in data["nodes"]}
+    names = [event["args"]["name"] for event in trace["traceEvents"] if event["name"] == "thread_name"]
+    assert names == ["forward", "backward"]
+    for line, stage in enumerate(names, 1):
+        events = [event for event in trace["traceEvents"] if event["ph"] == "X" and event["tid"] == line]
+        whole, *steps = events
+        assert whole["name"] == stage and whole["cat"] == "pass" and steps
+        order = [step["name"] for step in steps]
+        expected = [name for name, row in nodes.items() if row[stage] is not None]
+        assert order == (expected if stage == "forward" else expected[::-1])
+        ends = [whole["ts"], *(step["ts"] + step["dur"] for step in steps)]
+        for step, end in zip(steps, ends, strict=False):
+            assert end <= step["ts"] + 1e-3 and step["dur"] > 0
+            row = nodes[step["name"]]
+            assert step["args"]["operator"] == row["operator"] and step["args"]["output"] == row["output"]
+        assert ends[-1] <= whole["ts"] + whole["dur"] + 1e-3
+
+
 def test_commands(tmp_path, capsys):
     from cnncore.cli.main import main
 
@@ -400,7 +421,11 @@ def test_commands(tmp_path, capsys):
     assert main(["profile", str(path), "--size", "20", "--rounds", "2"]) == 0
     assert "conv + relu" in capsys.readouterr().out
     assert main(["profile", str(path), "--size", "20x24", "--batch", "2", "--rounds", "1", "--training", "--json"]) == 0
+    trace = tmp_path / "trace.json"
+    command = ["profile", str(path), "--size", "20x24", "--batch", "2", "--rounds", "2", "--training", "--json"]
     data = json.loads(capsys.readouterr().out)
+    assert main([*command, "--trace", str(trace)]) == 0
+    check_trace(json.loads(trace.read_text()), json.loads(capsys.readouterr().out))
     assert data["inputs"] == {"input": [2, 16, 20, 24]} and data["training"] and data["nodes"][0]["backward"]["ms"] > 0
     assert main(["tune", str(path), "--size", "20", "--rounds", "1"]) == 0
     out = capsys.readouterr().out

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import cnncore
-from cnncore.train import SGD, Adam, AdamW
+from cnncore.train import SGD, Adam, AdamW, NAdam, RMSprop
 
 METHODS = [
     lambda: SGD(0.1),
@@ -13,6 +13,9 @@ METHODS = [
     lambda: SGD(0.1, momentum=0.9, nesterov=True),
     lambda: Adam(0.01, weight_decay=0.01),
     lambda: AdamW(0.01),
+    lambda: NAdam(0.01, weight_decay=0.01),
+    lambda: RMSprop(0.01, weight_decay=0.01),
+    lambda: RMSprop(0.01, momentum=0.9, centered=True, nesterov=True),
 ]
 
 
@@ -67,3 +70,30 @@ def test_a_parameter_that_begins_later_is_changed_as_if_it_were_alone(rng, make)
         other.update({"late": alone}, {"late": g})
         np.testing.assert_array_equal(late, alone)
     assert method.steps == 55 and method.steps_of == {"head": 55, "late": 5}
+
+
+def test_rmsprop_and_nadam_are_their_formulas(rng):
+    gradients = rng.standard_normal((8, 5))
+    for nesterov in (False, True):
+        w, s, m, v = np.linspace(-1, 1, 5), *np.zeros((3, 5))
+        found = {"w": w.copy()}
+        method = RMSprop(0.1, alpha=0.9, weight_decay=0.02, momentum=0.7, centered=True, nesterov=nesterov)
+        for g in gradients:
+            method.update(found, {"w": g})
+            g = g + 0.02 * w
+            s, m = 0.9 * s + 0.1 * g * g, 0.9 * m + 0.1 * g
+            u = g / (np.sqrt(s - m * m) + 1e-8)
+            v = 0.7 * v + u
+            w = w - 0.1 * (u + 0.7 * v if nesterov else v)
+        np.testing.assert_allclose(found["w"], w, rtol=1e-12)
+    w, m, v = np.linspace(-1, 1, 5), *np.zeros((2, 5))
+    found, method = {"w": w.copy()}, NAdam(0.1, betas=(0.9, 0.99), weight_decay=0.02, momentum_decay=0.01)
+    mu = [0.9 * (1 - 0.5 * 0.96 ** (0.01 * t)) for t in range(1, 10)]
+    for t, g in enumerate(gradients, 1):
+        method.update(found, {"w": g})
+        g = g + 0.02 * w
+        m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g * g
+        ahead = mu[t] * m / (1 - np.prod(mu[: t + 1])) + (1 - mu[t - 1]) * g / (1 - np.prod(mu[:t]))
+        w = w - 0.1 * ahead / (np.sqrt(v / (1 - 0.99**t)) + 1e-8)
+    np.testing.assert_allclose(found["w"], w, rtol=1e-12)
+    assert method.product(10**6) == 0.0
