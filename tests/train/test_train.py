@@ -134,7 +134,10 @@ def test_optimizers_agree_with_torch(name):
     for g in grads:
         w.grad = torch.tensor(g)
         theirs.step()
-    extra = {"momentum": 0.8, "nesterov": True} if name == "sgd" else {}
+    extra = {
+        "sgd": {"momentum": 0.8, "nesterov": True},
+        "rmsprop": {"momentum": 0.8, "centered": True},
+    }.get(name, {})
     found = run(optimizer(name, 0.1, weight_decay=0.03, **extra), grads)
     limit = 1e-8 if name == "nadam" else 1e-10  # PyTorch keeps the product of the momenta in float32
     np.testing.assert_allclose(found, w.detach().numpy(), rtol=limit, atol=limit if name == "nadam" else 0)
@@ -347,7 +350,7 @@ def test_arrays_are_augmented_as_images():
 
     class Spy(Trainer):
         def _step(self, batch, rate):
-            seen.append(batch.x.copy())
+            seen.append(batch.x[0].copy())
             return super()._step(batch, rate)
 
     Spy(small_net(), SGD(0.01)).fit(x, np.array([0, 1, 2, 0]), epochs=2, batch_size=4, augment=Augment(shift=0.3))
@@ -563,11 +566,14 @@ def test_mixed_images_are_trained_on(dtype):
 
 
 def test_history_is_written_for_other_programs(tmp_path):
-    trainer = Trainer(small_net())
-    history = trainer.fit(stripes(9), epochs=2)
+    trainer = Trainer(small_net(), metrics=["macro_f1"])
+    history = trainer.fit(stripes(9), epochs=2, validation=stripes(9))
     write_history(tmp_path / "run.1", history)
     read = json.loads((tmp_path / "run.1.json").read_text())
-    assert read == [asdict(epoch) for epoch in history]
+    expected = [asdict(epoch) for epoch in history]
+    for row in expected:
+        row["validation_macro_f1"] = row.pop("validation_metrics")["macro_f1"]
+    assert read == expected
     rows = list(csv.DictReader((tmp_path / "run.1.csv").open()))
     assert [{k: None if v == "" else float(v) for k, v in row.items()} for row in rows] == read
 
