@@ -347,7 +347,7 @@ class NAdam(Adam):
     >>> from cnncore.train import NAdam
     >>> w = {"w": np.array([1.0])}
     >>> NAdam(0.1).update(w, {"w": np.array([2.0])}); w["w"].round(4)
-    array([0.9036])
+    array([0.8944])
     """
 
     def __init__(

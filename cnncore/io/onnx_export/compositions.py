@@ -529,6 +529,9 @@ def reduced_loss(w, n, losses, axes):
 @exports("mean_squared_error")
 def mean_squared_error(w, n):
     away = n.x - n.term("target")
+    if n.settings["compat"] == "caffe":
+        of_images = w.reduced("Sum", away * away, range(1, len(n.shapes[0]))) if len(n.shapes[0]) > 1 else away * away
+        return w.reduced("Mean", of_images, (0,)) * 0.5
     return reduced_loss(w, n, away * away, len(n.shapes[0]))
 
 

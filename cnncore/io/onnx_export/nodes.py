@@ -11,6 +11,7 @@ import numpy as np
 
 from ...checks import per_axis
 from ...operators import geometry
+from ...operators.normalization.implementation import each_alpha
 from ...operators.shape.implementation import part_extents
 
 __all__ = ["EXPORTERS", "REFUSED", "exports", "image_padded", "named_pads"]
@@ -289,19 +290,20 @@ def scale(w, n):
 @exports("local_response_norm")
 def local_response_norm(w, n):
     s, size = n.settings, n.settings["size"]
+    alpha = each_alpha(s) * size
     if size % 2:
         rank = len(n.spatial)  # runtimes take images alone
         x = w.unsqueezed(n.x, *range(2 + rank, 4)) if rank < 2 else n.x if rank == 2 else w.reshaped(n.x, 0, 0, -1, 1)
-        y = w("LRN", x, size=size, alpha=s["alpha"], beta=s["beta"], bias=s["k"])
+        y = w("LRN", x, size=size, alpha=alpha, beta=s["beta"], bias=s["k"])
         if rank < 2:
             return w("Squeeze", y, w.whole(*range(2 + rank, 4)))
         return y if rank == 2 else w("Reshape", y, w.extents(n.x))
-    low, high = size // 2, (size - 1) // 2
+    low, high = (size // 2, (size - 1) // 2) if s["compat"] is None else ((size - 1) // 2, size // 2)
     axes, channels = len(n.shapes[0]), n.shapes[0][1]
     pads = [0, low] + [0] * (axes - 2) + [0, high] + [0] * (axes - 2)
     squares = w("Pad", n.x * n.x, w.whole(*pads), np.float32(0))
     total = w("Sum", *(w.sliced(squares, 1, i, i + channels) for i in range(size)))
-    return n.x / (total * (s["alpha"] / size) + s["k"]) ** s["beta"]
+    return n.x / (total * (alpha / size) + s["k"]) ** s["beta"]
 
 
 @exports("response_norm_within_channel")

@@ -661,12 +661,8 @@ def local_response_norm(n):
         "beta": n.attribute("beta", 0.75),
         "k": n.attribute("bias", 1.0),
     }
-    if size % 2:
-        return n.add("local_response_norm", x, extents=x.extents, **settings)
-    # One channel more after than before: the other way round for channels in reverse order.
-    x = n.add("slice", x, step="reversed", start=None, stop=None, stride=-1, axis=1, extents=x.extents)
-    x = n.add("local_response_norm", x, step="normal", extents=x.extents, **settings)
-    return n.add("slice", x, start=None, stop=None, stride=-1, axis=1, extents=x.extents)
+    more = {} if size % 2 else {"compat": "onnx"}  # one channel more after than before
+    return n.add("local_response_norm", x, extents=x.extents, **settings, **more)
 
 
 @imports("LpNormalization")

@@ -122,6 +122,18 @@ class PairLoss(Implementation):
 class MeanSquaredError(PairLoss):
     """Σ (x − t)², over the number of values for the mean."""
 
+    def infer(self, op, shapes, dtype, settings):
+        y, (each, share) = super().infer(op, shapes, dtype, settings)
+        if settings["compat"] == "caffe":
+            if settings["reduction"] != "mean":
+                raise SettingError(
+                    f"{op.name}: compat='caffe' is a mean over images; reduction={settings['reduction']!r} is the same in all "
+                    "frameworks: leave compat out"
+                )
+            x = shapes[0]
+            share = 0.5 / max(x[0], 1) if x and x[0] is not None else 0.5
+        return y, (each, share)
+
     def forward(self, call, arrays, out=None):
         x, target = arrays
         y = call.empty(out)

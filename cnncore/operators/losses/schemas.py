@@ -213,12 +213,15 @@ SCHEMAS = (
         family="layers",
         literature=("L17",),
         summary="Mean squared error between x and the target.",
-        formula="L = Σ (x − target)² / Z,   Z: number of values; reduction='sum': 1",
+        formula="L = Σ (x − target)² / Z,   Z: number of values; reduction='sum': 1; compat='caffe': 2 N",
         gradient="dx = 2 (x − target) dL / Z,   dtarget = −dx",
         arrays=(X, Array("target", "target values, of x's shape")),
-        settings_list=(REDUCTION,),
+        settings_list=(
+            REDUCTION,
+            Setting("compat", None, "'caffe': half of the sum over N, Caffe's EuclideanLoss", choice(None, "caffe")),
+        ),
         shape="two arrays of the same shape → (), with reduction='none' that shape",
-        edges=("no values: L = 0", "Caffe's EuclideanLoss is half of the sum, over N"),
+        edges=("no values: L = 0", "compat='caffe' is the mean alone: N is the number of images, not of values"),
         accumulates="in float64",
         returns="array L; with reduction='none' the squared differences",
         paper="Legendre 1805; Rumelhart, Hinton & Williams 1986, Nature, doi:10.1038/323533a0",
@@ -226,6 +229,7 @@ SCHEMAS = (
             Case(arrays=one_target, ranks=(0, 1, 2, 3)),
             Case(arrays=one_target, reduction="sum"),
             Case(arrays=one_target, reduction="none"),
+            Case(arrays=one_target, compat="caffe", ranks=(2,)),
         ),
         example="""
             >>> import numpy as np, cnncore

@@ -103,7 +103,8 @@ class BatchNorm(Normalization):
             if m > 0:
                 mean += settings["momentum"] * (now_mean - mean)
             if m > 1:  # one value per channel says nothing about the variance
-                variance += settings["momentum"] * (now_variance * (m / (m - 1)) - variance)
+                unbiased = m / (m - 1) if settings["compat"] is None else 1.0
+                variance += settings["momentum"] * (now_variance * unbiased - variance)
         return y, (mean.astype(call.dtype), variance.astype(call.dtype)), saved
 
     @staticmethod
@@ -273,10 +274,13 @@ class LocalResponseNorm(Implementation):
     def infer(self, op, shapes, dtype, settings):
         (x,) = shapes
         geometry.spatial(op.name, x, RANKS)
-        size = settings["size"]
-        return x, reference.ResponseNormalization(
-            size // 2, (size - 1) // 2, settings["alpha"] / size, settings["beta"], settings["k"]
-        )
+        size, compat = settings["size"], settings["compat"]
+        if size % 2 == 0 and compat in ("tf", "caffe"):
+            raise SettingError(f"{op.name}: size is {size}; with compat={compat!r} it is odd, the same on both sides")
+        before, after = size // 2, (size - 1) // 2
+        if compat == "onnx":
+            before, after = after, before
+        return x, reference.ResponseNormalization(before, after, each_alpha(settings), settings["beta"], settings["k"])
 
     def forward(self, call, arrays, out=None):
         (x,) = arrays
@@ -320,6 +324,11 @@ class PlaneResponseNorm(Implementation):
 
     def receptive_window(self, call):
         return ((call.settings["size"], 1),) * (len(call.shapes[0]) - 2)
+
+
+def each_alpha(settings):
+    """What the squares of local_response_norm are multiplied by: α/n, in TensorFlow α."""
+    return settings["alpha"] / (1 if settings["compat"] == "tf" else settings["size"])
 
 
 def in_order_of(y, x):

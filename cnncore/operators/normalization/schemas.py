@@ -1,6 +1,6 @@
 """Schemas of the normalisations."""
 
-from ...checks import flag, number, whole
+from ...checks import choice, flag, number, whole
 from ..arrays.implementation import extent_list
 from ..operator import Op
 from ..schema import REQUIRED, Array, Case, Layer, Parameter, Setting, X, per_channel
@@ -77,11 +77,18 @@ SCHEMAS = (
             Setting("momentum", 0.1, "weight of the batch statistics in the running average", number(0, 1)),
             EPS,
             Setting("return_statistics", False, "also return the updated running_mean and running_var", flag),
+            Setting(
+                "compat",
+                None,
+                "'tf' or 'onnx': running_var takes the variance Σ (x − μ)² / m",
+                choice(None, "tf", "onnx"),
+            ),
         ),
         shape=SAME_SHAPE,
         edges=(
             "running statistics: new = (1 − momentum) old + momentum · batch statistic, with the unbiased variance Σ "
-            "(x − μ)² / (m − 1); the arrays passed in are never changed",
+            "(x − μ)² / (m − 1), as in PyTorch, Caffe and Chainer; with σ² itself in TensorFlow, Keras, Flax (compat='tf') and "
+            "ONNX (compat='onnx'), whose momentum is 1 − momentum here; the arrays passed in are never changed",
             "m = 1: the variance is 0 and y = b; running_var is unchanged",
             "N = 0: running statistics are unchanged",
             FAR_FROM_ZERO,
@@ -94,6 +101,7 @@ SCHEMAS = (
             Case(batch=5, arrays=scale_and_shift, ranks=(0, 1, 2, 3)),
             Case(arrays=with_running_statistics, training=False),
             Case(arrays=with_running_statistics, return_statistics=True, momentum=0.3),
+            Case(arrays=with_running_statistics, return_statistics=True, compat="tf", ranks=(2,)),
             Case(eps=0.5),
         ),
         example="""
@@ -267,21 +275,30 @@ SCHEMAS = (
         summary="Local response normalisation across channels, as in AlexNet.",
         formula="""
             y_c = x_c s_c^−β,   s_c = k + (α/n) Σ x_j²   over the channels j = c − ⌊n/2⌋ … c + ⌊(n − 1)/2⌋ that exist, n = size
+            compat="tf":    α in place of α/n;   compat="onnx":  j = c − ⌊(n − 1)/2⌋ … c + ⌊n/2⌋
         """,
         gradient="""
             dx_c = dy_c s_c^−β − 2 (α/n) β x_c Σ dy_j y_j / s_j   over the channels j = c − ⌊(n − 1)/2⌋ … c + ⌊n/2⌋ that exist
+            compat="tf":    α in place of α/n;   compat="onnx":  j = c − ⌊n/2⌋ … c + ⌊(n − 1)/2⌋
         """,
         settings_list=(
             Setting("size", 5, "n, number of channels in the sum", whole(1)),
             Setting("alpha", 1e-4, "α, divided by n as in Caffe and PyTorch", number(minimum=0)),
             Setting("beta", 0.75, "β, the exponent", number()),
             Setting("k", 1.0, "k, added to the sum; the paper has 2", number(above=0)),
+            Setting(
+                "compat",
+                None,
+                "'tf': α is not divided, n = 2 depth_radius + 1; 'onnx': of even n, one channel more after c; 'caffe': odd n",
+                choice(None, "tf", "onnx", "caffe"),
+            ),
         ),
         shape=SAME_SHAPE,
         edges=(
             "channels beyond the first and the last: 0, still counted in n",
-            "even n: the window has one channel more before c than after it, as in PyTorch; in the gradient one more after it",
-            "the paper and TensorFlow use α, not α/n: pass n times their α",
+            "even n: the window has one channel more before c than after it, as in PyTorch; in the gradient one more after it. "
+            "In ONNX it is the other way round (compat='onnx'); Caffe and TensorFlow have no even n, and refuse it",
+            "the paper and TensorFlow use α, not α/n: compat='tf', with the size 2 depth_radius + 1",
             "overflow or underflow of the squares: the result is still correct",
         ),
         accumulates="sums of squares of float32 in float32, in float64 where they would overflow",
@@ -291,6 +308,8 @@ SCHEMAS = (
             Case(channels=7, size=4, alpha=0.5, beta=0.6, k=2.0),
             Case(channels=6, size=3, alpha=1.0, beta=1.0, k=0.5),
             Case(channels=2, size=9, alpha=2.0, beta=0.5),
+            Case(channels=6, size=4, alpha=0.5, compat="onnx", ranks=(2,)),
+            Case(channels=6, size=3, alpha=0.4, compat="tf", ranks=(2,)),
         ),
         example="""
             >>> import numpy as np, cnncore

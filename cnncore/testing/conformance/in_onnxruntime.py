@@ -201,7 +201,8 @@ def layer_norm(s, x, w=None, b=None):
 
 def local_response_norm(s, x):
     require(x.ndim == 4 and s["size"] % 2, "LRN of ONNX Runtime takes images and an odd size")
-    return run_node("LRN", [x], size=s["size"], alpha=s["alpha"], beta=s["beta"], bias=s["k"])
+    alpha = s["alpha"] * (s["size"] if s["compat"] == "tf" else 1)
+    return run_node("LRN", [x], size=s["size"], alpha=alpha, beta=s["beta"], bias=s["k"])
 
 
 def pad(s, x):

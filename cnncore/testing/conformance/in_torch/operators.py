@@ -496,6 +496,10 @@ def layer_norm(s, x, w=None, b=None):
 def local_response_norm(s, x):
     if x.ndim == 2:
         return local_response_norm(s, x[..., None])[..., 0]
+    if s["compat"] == "onnx":  # of even sizes the window lies the other way round: that of channels in reverse order
+        return F.local_response_norm(x.flip(1), s["size"], s["alpha"], s["beta"], s["k"]).flip(1)
+    if s["compat"] == "tf":
+        s = {**s, "alpha": s["alpha"] * s["size"]}
     return F.local_response_norm(x, s["size"], s["alpha"], s["beta"], s["k"])
 
 
@@ -732,7 +736,11 @@ OPERATORS = {
     "flatten": lambda s, x: torch.flatten(x, s["start_dim"]),
     "pad": padded,
     "softmax_cross_entropy": cross_entropy,
-    "mean_squared_error": lambda s, x, target: F.mse_loss(x, target, reduction=s["reduction"]),
+    "mean_squared_error": lambda s, x, target: (
+        F.mse_loss(x, target, reduction=s["reduction"])
+        if s["compat"] is None
+        else F.mse_loss(x, target, reduction="sum") / (2 * len(x))
+    ),
 }
 
 OPERATORS |= poolings.OPERATORS | STRATEGIES
