@@ -103,8 +103,10 @@ class _Checked:
         self.net, self.training, self.step = net.astype("float64"), bool(training), net.steps
         rows = self.net.graph.inputs
         real = [i >= len(rows) or rows[i].role == "real" for i in range(len(xs))]
-        self.xs = [np.array(x, np.float64) if is_real else x for x, is_real in zip(xs, real, strict=True)]
-        self.arrays = {f"input {row.name}": x for row, x in zip(rows, self.xs, strict=False) if row.role == "real"}
+        self.xs: list[Any] = [np.array(x, np.float64) if is_real else x for x, is_real in zip(xs, real, strict=True)]
+        self.arrays: dict[str, NDArray[Any]] = {
+            f"input {row.name}": x for row, x in zip(rows, self.xs, strict=False) if row.role == "real"
+        }
         self.inputs = list(self.arrays)
         for name in self.net.parameters:
             if name not in self.net.frozen:

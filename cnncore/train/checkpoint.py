@@ -106,8 +106,8 @@ def write(path: FilePath, trainer: Resumable, notes: Mapping[str, Any] | None = 
         },
     }
     arrays = {f"net/{name}": array for name, array in trainer.arrays().items()}
-    for part, state in parts_of(trainer).items():
-        arrays |= {f"{part}/{name}": array for name, array in state.arrays.items()}
+    for part, kept in parts_of(trainer).items():
+        arrays |= {f"{part}/{name}": array for name, array in kept.arrays.items()}
     for name, state in optimizer.state.items():
         for kind, array in zip(optimizer.state_names, state, strict=True):
             arrays[f"optimizer/{kind}:{name}"] = array
@@ -148,7 +148,8 @@ def read(path: FilePath) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     model, arrays = model_file.read(path)
     if not isinstance(model, dict) or model.get("kind") != KIND:
         raise ModelFileError(f"{path}: not a checkpoint; expected a file that training wrote")
-    model = {name: kind() for name, kind in LATER.items()} | model
+    empty: dict[str, Any] = {name: kind() for name, kind in LATER.items()}
+    model = empty | model
     entries = ENTRIES | LATER
     if model.keys() != entries.keys() or any(type(model[name]) is not kind for name, kind in entries.items()):
         raise ModelFileError(f"{path}: the checkpoint's description has wrong entries")

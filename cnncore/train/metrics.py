@@ -71,7 +71,7 @@ class Metric(NamedTuple):
     """
 
     of: str
-    function: Callable[..., float]
+    function: Callable[..., float | None]
     larger_is_better: bool = True
 
 
