@@ -74,7 +74,7 @@ def run(plan):
         count = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.stderr)
         if done.returncode or not count:
             found = [base64.b64encode(path.read_bytes()).decode() for path in Path(folder).glob("*-*")]
-            raise Wrong(f"{plan['kind']}: {done.stderr[-2000:]}\ninput: {found}")
+            raise Wrong(f"{plan['kind']}: {done.stdout[-1500:]}\n{done.stderr[-1000:]}\ninput: {found}")
     return int(count[1]), 0
 
 
