@@ -27,12 +27,12 @@ from cnncore.vision.images import write_png
 
 RANKS = 3
 TRAINING = """
-import os, numpy as np, cnncore
+import os, pathlib, sys, numpy as np, cnncore
 from cnncore.distributed import MPICommunicator
 from cnncore.train import SGD, Trainer
 ranks = MPICommunicator(bind=False)
 cnncore.set_num_threads(1)
-print("pid", os.getpid(), flush=True)
+pathlib.Path(sys.argv[1], str(os.getpid())).touch()
 trainer, rng = Trainer(cnncore.models.small_inception(seed=0), SGD(0.02), communicator=ranks, shards=4), np.random.default_rng(0)
 while True:
     trainer.step(rng.random((10, 1, 28, 28), np.float32), rng.integers(0, 10, 10))
@@ -81,7 +81,7 @@ def digest(folder):
 class Bulk:
     """A model, images, and the files of an undisturbed run, with the seconds that it takes."""
 
-    def __init__(self, place, images=160):
+    def __init__(self, place, images):
         self.model, self.images = place / "model.safetensors", place / "images"
         cnncore.models.small_inception(seed=0).save(self.model)
         self.images.mkdir()
@@ -105,15 +105,27 @@ class Bulk:
 
 def kill_rank(bulk, folder, chance):
     """Seconds from the death of a rank to the end of the job."""
+    folder.mkdir()
     paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     launcher = [shutil.which("mpiexec", path=paths), "-n", str(RANKS)]
     process = subprocess.Popen(
-        [*launcher, sys.executable, "-m", "mpi4py", "-c", TRAINING],
+        [*launcher, sys.executable, "-m", "mpi4py", "-c", TRAINING, folder],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    pids = [int(process.stdout.readline().split()[1]) for _ in range(RANKS)]
+    try:
+        return seconds_to_the_end(process, folder, chance)
+    finally:
+        process.kill()  # with what is left of its ranks, where an assertion failed
+
+
+def seconds_to_the_end(process, folder, chance):
+    """Kill one of the ranks of a job, each of which leaves its number in ``folder``; the seconds until all are gone."""
+    while len(pids := [int(path.name) for path in folder.iterdir()]) < RANKS:
+        if process.poll() is not None:
+            raise RuntimeError(process.communicate()[0])
+        time.sleep(0.02)
     time.sleep(chance.uniform(0.2, 2))
     victim = chance.choice(pids)
     began = time.perf_counter()
@@ -212,10 +224,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kinds", nargs="+", choices=KINDS)
     parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--images", type=int, default=160, help="of the bulk work")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        bulk = Bulk(Path(place)) if set(options.kinds) != {"rank"} else None
+        bulk = Bulk(Path(place), options.images) if set(options.kinds) != {"rank"} else None
         print("| killed | trials | failed | least s | median s | most s |\n|---|---|---|---|---|---|", flush=True)
         for kind in options.kinds:
             chance, seconds, failed = random.Random(options.seed), [], 0
