@@ -41,11 +41,11 @@ def page(text, found):
         f"| operator | {' | '.join(title for title, _ in found.values())} |",
         f"|---|{'---|' * len(found)}",
     ]
-    for family, rows in FAMILIES.items():
+    for rows in FAMILIES.values():
         for op in rows:
             cells = [cell(op.name, name, results) for name, (_, results) in found.items()]
             if any(text != "–" for text in cells):
-                lines.append(f"| [{op.name}](operators/{family}.md#{op.name}) | {' | '.join(cells)} |")
+                lines.append(f"| [{op.name}](operators/{op.name}.md) | {' | '.join(cells)} |")
     lines += ["", "## Differences", ""]
     for title, results in found.values():
         differing = [result for result in results if result["verdict"] in ("differs", "fails")]

@@ -3,6 +3,7 @@
 import argparse
 import inspect
 
+from tasks.browser import pages
 from tasks.checks import lint, precommit, typecheck
 from tasks.packaging import build, generate, wheel
 from tasks.testing import bench, coverage, docs, fuzz, matrix, test
@@ -17,6 +18,7 @@ COMMANDS = {
     coverage: "lines of Python and Cython that the tests run",
     bench: "time operators and networks",
     wheel: "build source archive and wheel, and inspect them",
+    pages: "open the site in Chromium: errors, accessibility, narrow screens",
     fuzz: "run malformed calls and files, failing allocations and killed trainings, in child processes",
     matrix: "run the tests of one wheel under every Python of this machine",
     precommit: "run the hooks on all files, or install them",
@@ -56,6 +58,7 @@ def command_line():
     of[matrix].add_argument(
         "--python", metavar="VERSION", action="append", help="only this version, such as 3.13; repeatable"
     )
+    of[pages].add_argument("--screenshots", metavar="DIR", help="keep a picture of every page here")
     of[precommit].add_argument("--install", action="store_true", help="let `git commit` run the hooks")
     return parser
 

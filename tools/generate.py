@@ -1,5 +1,5 @@
 """Write what is derived from the registry: type stubs; docs/operators.md, docs/operators/, docs/coverage.md,
-docs/pooling_grid.md, docs/networks.md, and the tables of docs/interchange.md.
+docs/pooling_grid.md, docs/networks.md, docs/exercises/, and the tables of docs/interchange.md.
 
     python tools/generate.py            write the files
     python tools/generate.py --check    write nothing; exit 1 if a file is out of date
@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from literature import ENTRIES
+from notebooks import EXERCISES, notebook
+from operator_pages import cell, family_page, index_page, operator_page
 from paragraphs import wrapped
 from pictures import picture
 from stubs import stubs
@@ -23,68 +25,11 @@ from cnncore import models
 from cnncore.errors import CnnError
 from cnncore.io.onnx_export.export import alone, written
 from cnncore.io.onnx_export.nodes import REFUSED
-from cnncore.operators.documentation import symbols
-from cnncore.operators.peers import PEERS, peers_sentence
 from cnncore.operators.registry import FAMILIES, GRIDS
-from cnncore.operators.schema import REQUIRED
 
 ROOT = Path(__file__).resolve().parent.parent
 
-TITLES = {
-    "convolution": "Convolution",
-    "pooling": "Pooling",
-    "activation": "Activations",
-    "layers": "Other layers",
-    "arrays": "Arrays",
-}
-
-
 # ── Documentation ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-HOW = (
-    "Written from the registry by `python tools/generate.py`; `python -m cnncore ops NAME` prints the same in a terminal. "
-    "The pictures are computed by the operators themselves (`tools/pictures.py`): the curves of y and of its derivative, or "
-    "a small image x, y, and the gradient of x for dy = 1 at the framed element of y, with a frame around the elements of x "
-    "on which this value depends. A title such as x[0, 1] is the index of the plane that is shown. Blue is positive, orange "
-    "negative; all panels of a picture share one colour scale."
-)
-
-
-def index_page():
-    """docs/operators.md: every operator in a line, family by family."""
-    lines = [
-        "# Operators",
-        "",
-        f"{len(cnncore.OPS)} operators, each with its formula, its gradient, its edge cases, its source, its counterparts in "
-        "other frameworks, and a picture. [Coverage](coverage.md) lists them by the literature; "
-        f"[accuracy](accuracy.md) gives the rounding errors of the activations. {HOW}",
-        "",
-    ]
-    for family, rows in FAMILIES.items():
-        page = f"operators/{family}.md"
-        lines += [f"## [{TITLES[family]}]({page})", "", "| operator | what it does | also in |", "|---|---|---|"]
-        for op in rows:
-            lines.append(
-                f"| [{op.name}]({page}#{op.name}) | {cell(op.summary)} | {', '.join(peer_frameworks(op.name))} |"
-            )
-        lines.append("")
-    return "\n".join(wrapped(lines)).rstrip() + "\n"
-
-
-def family_page(family):
-    """docs/operators/<family>.md: a section per operator."""
-    rows = FAMILIES[family]
-    lines = [f"# {TITLES[family]}", "", f"{len(rows)} operators. {HOW} [All operators](../operators.md).", ""]
-    lines += [" · ".join(f"[{op.name}](#{op.name})" for op in rows), ""]
-    for op in rows:
-        lines += operator_section(op)
-    return "\n".join(wrapped(lines)).rstrip() + "\n"
-
-
-def peer_frameworks(name):
-    """The frameworks that have an operator, each once."""
-    titles = {"torch": "PyTorch", "tensorflow": "TensorFlow", "keras": "Keras", "ONNX": "ONNX"}
-    return dict.fromkeys(titles[peer.replace(".", " ").split()[0]] for peer in PEERS.get(name, ()))
 
 
 def grid_page():
@@ -107,37 +52,6 @@ def grid_page():
     return "\n".join(wrapped(lines)).rstrip() + "\n"
 
 
-def operator_section(op):
-    def block(text):
-        return ["```text", *inspect.cleandoc(text).splitlines(), "```", ""]
-
-    known_as = f" *Literature: {', '.join(op.literature)}.*" if op.literature else ""
-    lines = [f"## {op.name}", "", f"{op.summary}{known_as}", ""]
-    lines += [f"`cnncore.{op.name}{op.__signature__}`", "", f"![{op.name}](pictures/{op.name}.svg)", ""]
-    lines += [*block(op.formula), "Gradients, with dy = ∂L/∂y:", "", *block(op.gradient)]
-    lines += ["| argument | default | meaning |", "|---|---|---|"]
-    for array in op.arrays:
-        lines.append(f"| `{array.name}` | {'None' if array.optional else 'array'} | {cell(array.meaning)} |")
-    for setting in op.settings_list:
-        default = "required" if setting.default is REQUIRED else f"`{setting.default!r}`"
-        alias = f" (also `{setting.alias}`)" if setting.alias else ""
-        lines.append(f"| `{setting.name}` | {default} | {cell(setting.meaning)}{alias} |")
-    lines += ["", f"**Shape** {cell(op.shape)}", ""]
-    lines += [*(f"* {cell(name)}: {cell(meaning)}" for name, meaning in symbols(op).items()), ""] if symbols(op) else []
-    lines += [f"**Accumulation** {cell(op.accumulates)}.", ""]
-    if op.edges:
-        lines += ["**Edges**", "", *(f"* {cell(edge)}" for edge in op.edges), ""]
-    lines += [f"**Source** {op.paper}", ""]
-    if op.name in PEERS:
-        lines += [f"**Peers** {peers_sentence(op.name, '`{}`')}", ""]
-    return [*lines, "```python", *inspect.cleandoc(op.example).splitlines(), "```", ""]
-
-
-def cell(text):
-    """Plain text as Markdown that may stand in a table."""
-    return text.replace("*", "\\*").replace("|", "\\|").replace("\n", " ")
-
-
 def coverage_page():
     """docs/coverage.md: the operators of the literature, and the operators that cover them."""
     named = {}
@@ -157,9 +71,7 @@ def coverage_page():
         lines += [f"Missing: {', '.join(f'{e} ({ENTRIES[e]})' for e in ENTRIES if e not in named)}.", ""]
     lines += ["| id | in the literature | operators |", "|---|---|---|"]
     for entry, title in ENTRIES.items():
-        links = (
-            ", ".join(f"[{op.name}](operators/{op.family}.md#{op.name})" for op in named.get(entry, ())) or "missing"
-        )
+        links = ", ".join(f"[{op.name}](operators/{op.name}.md)" for op in named.get(entry, ())) or "missing"
         lines.append(f"| {entry} | {cell(title)} | {links} |")
     unknown = sorted(set(named) - set(ENTRIES))
     if unknown:
@@ -186,7 +98,7 @@ def interchange_page():
                 text += " (size known)" if needs_size else ""
                 kind = "one node" if len(nodes) == 1 else "a composition"
             counts[kind] += 1
-            rows.append(f"| [{op.name}](operators/{op.family}.md#{op.name}) | {kind} | {text} |")
+            rows.append(f"| [{op.name}](operators/{op.name}.md) | {kind} | {text} |")
     lines = [
         "## Operators in ONNX files",
         "",
@@ -308,8 +220,10 @@ def generated_files():
         docs / "interchange.md": interchange_page(),
         docs / "networks.md": networks_page(),
     }
-    for family in FAMILIES:
+    files |= {docs / "exercises" / f"{name}.ipynb": notebook(name) for name in EXERCISES}
+    for family, rows in FAMILIES.items():
         files[docs / "operators" / f"{family}.md"] = family_page(family)
+        files |= {docs / "operators" / f"{op.name}.md": operator_page(op) for op in rows}
     return files
 
 

@@ -6,6 +6,8 @@ message says what went wrong and shows the window where.
 
 from __future__ import annotations
 
+import ast
+import json
 import pathlib
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +23,7 @@ from .gradients import check_gradient
 
 __all__ = ["EXERCISES", "Mark", "mark_file"]
 
+KEPT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)  # of a notebook
 CLOSE = 1e-8  # relative and absolute: solutions compute in float64
 
 
@@ -42,7 +45,8 @@ def mark_file(path: FilePath) -> list[Mark]:
     Parameters
     ----------
     path : path
-        A Python file. It is executed: mark only files that you would run.
+        A Python file, or a notebook (.ipynb), of which the cells with functions and imports count. It is executed: mark only
+        files that you would run.
 
     Returns
     -------
@@ -61,6 +65,8 @@ def mark_file(path: FilePath) -> list[Mark]:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as text ({getattr(error, 'strerror', None) or error})") from None
+    if path.suffix == ".ipynb":
+        source = notebook_source(path, source)
     functions: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
     try:
         exec(compile(source, str(path), "exec"), functions)
@@ -78,6 +84,23 @@ def mark_file(path: FilePath) -> list[Mark]:
     if not marks:
         raise SettingError(f"{path}: has no function of an exercise; these are {', '.join(EXERCISES)}")
     return marks
+
+
+def notebook_source(path: pathlib.Path, text: str) -> str:
+    """The imports and definitions in the code cells of a notebook; what else they do is for the screen."""
+    try:
+        cells = ["".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{path}: is no notebook (a JSON file with a list of cells)") from None
+    kept = []
+    for i, cell in enumerate(cells, 1):
+        lines = [line for line in cell.splitlines() if not line.lstrip().startswith(("%", "!"))]
+        try:
+            tree = ast.parse("\n".join(lines))
+        except SyntaxError as error:
+            raise DataError(f"{path}: code cell {i}, line {error.lineno}: SyntaxError: {error.msg}") from None
+        kept += [ast.unparse(node) for node in tree.body if isinstance(node, KEPT)]
+    return "\n\n".join(kept)
 
 
 def marked(name: str, cases: Callable[..., Iterator[str]], functions: Mapping[str, Any], path: pathlib.Path) -> Mark:

@@ -1,9 +1,11 @@
 """Marks: right solutions are right, and every planted mistake gets the message that is about it."""
 
+import json
 import re
 
 import pytest
 from support.command_line import fails, run_here
+from support.processes import ROOT
 
 from cnncore import DataError, SettingError
 from cnncore.testing.exercises import EXERCISES, mark_file
@@ -89,3 +91,33 @@ def test_command(tmp_path):
     assert (code, error) == (1, "")
     assert out.startswith("wrong  max_pool_backward: overlapping windows") and "right  to_convolutional: 2 cases" in out
     fails("grade", "none.py", cwd=tmp_path, match="none.py: cannot be read")
+
+
+# ── Notebooks ──
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_notebook_of_an_exercise_is_marked(name, tmp_path):
+    """As handed out it is wrong; with the right functions in place of the empty ones it is right."""
+    text = (ROOT / "docs" / "exercises" / f"{name}.ipynb").read_text(encoding="utf-8")
+    path = tmp_path / f"{name}.ipynb"
+    path.write_text(text, encoding="utf-8")
+    (mark,) = mark_file(path)
+    assert mark.exercise == name and not mark.passed
+    written = json.loads(text)
+    (cell,) = (c for c in written["cells"] if c["cell_type"] == "code" and f"def {name}(" in "".join(c["source"]))
+    cell["source"] = ["%matplotlib inline\n", RIGHT]
+    path.write_text(json.dumps(written), encoding="utf-8")
+    marks = {mark.exercise: mark for mark in mark_file(path)}
+    assert marks[name].passed, marks[name].message
+
+
+def test_a_file_that_is_no_notebook_is_named(tmp_path):
+    path = tmp_path / "mine.ipynb"
+    for text, message in (
+        ("[1]", "is no notebook"),
+        ('{"cells": [{"cell_type": "code", "source": "def"}]}', "code cell 1, line 1"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataError, match=f"mine.ipynb: {message}"):
+            mark_file(path)
