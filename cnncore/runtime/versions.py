@@ -19,7 +19,7 @@ REQUIRED = ("numpy", "scipy")
 # Packages that extras of pyproject.toml bring, and those that cnncore compares itself with.
 OPTIONAL = (
     *("Pillow", "pooch", "onnx", "onnxruntime", "safetensors", "matplotlib", "tqdm", "scikit-learn", "mpi4py"),
-    *("distributed", "torch", "jax", "keras"),
+    *("distributed", "pyarrow", "torch", "jax", "keras"),
 )
 CPU_FACTS = Path("/proc/cpuinfo")
 

@@ -105,7 +105,7 @@ def test_small_windows_everywhere(op):
     case = op.cases[0]
     ran = 0
 
-    @settings(max_examples=60)
+    @settings(max_examples=150)
     @given(
         st.integers(0, 5),
         st.integers(1, 4),

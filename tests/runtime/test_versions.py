@@ -15,7 +15,7 @@ import cnncore
 from cnncore.cli.main import main
 from cnncore.runtime import versions
 
-DEVELOPMENT = {"docs", "test", "lint", "develop"}
+DEVELOPMENT = {"docs", "test", "lint", "fuzz", "develop"}
 
 
 def test_versions_name_every_package_of_an_extra():

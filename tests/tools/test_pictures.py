@@ -112,8 +112,8 @@ def test_a_dark_page_has_colours_of_its_own():
 @pytest.mark.parametrize("name", ["inception", "mlpconv", "separable_conv"])
 def test_a_composition_shows_its_steps(name):
     """Each step once, with what it makes; the last one makes y."""
-    drawn = example(cnncore.OPS[name])
     with cnncore.cpu.target("reference"):
+        drawn = example(cnncore.OPS[name])
         stages = stages_of(drawn)
     np.testing.assert_array_equal(list(stages.values())[-1].value, drawn.y)
     words = [t.text for t in ElementTree.fromstring(pictures.picture(cnncore.OPS[name])).iter(f"{SVG}text")]
