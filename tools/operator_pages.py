@@ -75,8 +75,8 @@ def groups(family):
     for op in FAMILIES[family]:
         if op.name in START[family]:
             title = "Start here"
-        else:
-            title = "Research" if op.literature and not any(peer_frameworks(op.name)) else "Variants"
+        else:  # a missing row of PEERS says nothing
+            title = "Research" if op.literature and PEERS.get(op.name) == () else "Variants"
         found[title].append(op)
     return {title: rows for title, rows in found.items() if rows}
 

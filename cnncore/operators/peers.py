@@ -26,6 +26,7 @@ PEERS = {
     "partial_conv": (),
     "mlpconv": (),
     "inception": (),
+    "channel_shuffle": (F + "channel_shuffle",),
     "pixel_shuffle": (F + "pixel_shuffle", TF + "depth_to_space", OPS + "depth_to_space", "ONNX DepthToSpace"),
     "pixel_unshuffle": (F + "pixel_unshuffle", TF + "space_to_depth", OPS + "space_to_depth", "ONNX SpaceToDepth"),
     # Pooling
