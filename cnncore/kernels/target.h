@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "dispatch.h"
+#include "stop.h"
 
 #define JOIN3_(a, b, c) a##_##b##_##c
 #define JOIN3(a, b, c) JOIN3_(a, b, c)

@@ -207,4 +207,17 @@ cdef void give_block(int purpose, void *memory) noexcept nogil
 cdef cnn_task kernel(int number, int precision) except? NULL nogil
 cdef int64_t lanes(int precision) noexcept nogil
 cdef int threads_per_call() noexcept nogil
+cdef bint stop_requested() noexcept nogil
+
+cdef enum:
+    PIECE = 65536       # values between two questions of a task whether to stop
+
+# True: a task returns at once. It counts the values that it has worked on, from ``left`` = PIECE down; see kernels/stop.h.
+cdef inline bint stop_after(int64_t *left, int64_t values) noexcept nogil:
+    left[0] -= values
+    if left[0] > 0:
+        return False
+    left[0] = PIECE
+    return stop_requested()
+
 cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t scratch_bytes, double cost) except -1

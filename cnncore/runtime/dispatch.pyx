@@ -33,6 +33,7 @@ cdef extern from "threads.h" nogil:
     int cnn_parallel(
         cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads, cnn_poll poll
     )
+    int cnn_stop_requested()
     int cnn_threads_available()
     void cnn_run_here(cnn_task task, void *call, int64_t tasks, void *scratch)
     void cnn_threads_limit(int maximum)
@@ -141,6 +142,11 @@ cdef double worth_releasing_gil = 20_000.0
 cdef int threads_per_call() noexcept nogil:
     """The number of threads of a large call: the partition into tasks may depend on it, results may not."""
     return thread_count
+
+
+cdef bint stop_requested() noexcept nogil:
+    """Whether the call whose task this is, is being stopped."""
+    return cnn_stop_requested() != 0
 
 
 cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t scratch_bytes, double cost) except -1:

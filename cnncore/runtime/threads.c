@@ -41,6 +41,8 @@ struct region {
 };
 
 static _Thread_local bool inside;       /* this thread is running tasks of a region: calls made now are nested */
+static _Thread_local cnn_poll poll;     /* of the region whose caller this thread is, else NULL */
+static _Thread_local bool stopped;      /* poll has asked to stop */
 static _Thread_local int64_t last_poll; /* per thread, as poll concerns the calling thread */
 
 static int64_t now(void) {
@@ -53,12 +55,15 @@ static int64_t now(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static bool stop_requested(cnn_poll poll) {
+static bool stop_requested(void) {
     /* Unsigned: if the clock was set back, poll at once. */
-    if (!poll || (uint64_t)(now() - last_poll) < (uint64_t)POLL_INTERVAL) return false;
-    bool stop = poll() != 0;
+    if (stopped || !poll || (uint64_t)(now() - last_poll) < (uint64_t)POLL_INTERVAL) return stopped;
+    cnn_poll callers = poll;
+    poll = NULL; /* calls nested in it do not poll, nor are they stopped */
+    stopped = callers() != 0;
+    poll = callers;
     last_poll = now(); /* after poll, which may have waited for the GIL */
-    return stop;
+    return stopped;
 }
 
 /* Saves the caller's floating-point environment and installs the default one. On x86-64 tasks compute in vector registers only:
@@ -93,21 +98,19 @@ static int64_t run_chunk(const struct region *region, int64_t begin, int slot) {
     return end;
 }
 
-static int run_alone(const struct region *region, cnn_poll poll) {
-    for (int64_t begin = 0; begin < region->tasks;) {
-        if (stop_requested(poll)) return 1;
-        begin = run_chunk(region, begin, 0);
-    }
-    return 0;
+static int run_alone(const struct region *region) {
+    for (int64_t begin = 0; begin < region->tasks && !stop_requested();) begin = run_chunk(region, begin, 0);
+    return stopped;
 }
 
 #ifdef CNNCORE_NO_THREADS
 
-static int run_shared(const struct region *region, int threads, cnn_poll poll) {
+static int run_shared(const struct region *region, int threads) {
     (void)threads;
-    return run_alone(region, poll);
+    return run_alone(region);
 }
 
+int cnn_stop_requested(void) { return stop_requested(); }
 int cnn_threads_available(void) { return 0; }
 void cnn_threads_limit(int maximum) { (void)maximum; }
 void cnn_threads_shutdown(void) {}
@@ -134,6 +137,7 @@ struct share {
 
 static struct {
     atomic_bool taken;           /* some thread is running a region on the pool */
+    atomic_bool stopping;        /* that region is to end: tasks that ask return early */
     const struct region *region; /* this, shares and the ends of shares are read only by active workers */
     int shares;
     atomic_int cpu;         /* CPU of the caller; -1: unknown */
@@ -159,6 +163,7 @@ static struct {
 };
 
 static _Thread_local bool leads; /* this thread runs the region on the pool */
+static _Thread_local bool works; /* this thread is a worker */
 
 static void relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -183,6 +188,7 @@ static bool spin_until(unsigned mask, bool set) {
 
 static void divide_into_shares(int64_t chunks, int shares) {
     pool.shares = shares;
+    atomic_store_explicit(&pool.stopping, false, memory_order_relaxed);
     for (int i = 0; i < shares; i++) {
         atomic_store_explicit(&pool.share[i].next, chunks / shares * i + chunks % shares * i / shares, memory_order_relaxed);
         pool.share[i].end = chunks / shares * (i + 1) + chunks % shares * (i + 1) / shares;
@@ -190,25 +196,29 @@ static void divide_into_shares(int64_t chunks, int shares) {
 }
 
 static void stop_handing_out(void) {
+    atomic_store_explicit(&pool.stopping, true, memory_order_relaxed);
     for (int i = 0; i < pool.shares; i++) atomic_store_explicit(&pool.share[i].next, pool.share[i].end, memory_order_relaxed);
 }
 
 /* Runs chunks on this thread until none is left. Relaxed counting suffices: the roster orders memory accesses. */
-static int run_chunks(int slot, cnn_poll poll) {
+static void run_chunks(int slot) {
     const struct region *region = pool.region;
     for (int i = 0; i < pool.shares; i++) {
         struct share *share = &pool.share[(slot + i) % pool.shares];
         for (;;) {
-            if (stop_requested(poll)) {
+            if (stop_requested()) {
                 stop_handing_out();
-                return 1;
+                return;
             }
             int64_t chunk = atomic_fetch_add_explicit(&share->next, 1, memory_order_relaxed);
             if (chunk >= share->end) break;
             run_chunk(region, chunk * region->grain, slot);
         }
     }
-    return 0;
+}
+
+int cnn_stop_requested(void) {
+    return works ? atomic_load_explicit(&pool.stopping, memory_order_relaxed) : stop_requested();
 }
 
 static int this_cpu(void) {
@@ -268,7 +278,7 @@ static void sleep_until_woken(unsigned generation) {
 
 static void *worker(void *argument) {
     unsigned generation = (unsigned)(uintptr_t)argument;
-    inside = true;
+    inside = works = true;
     fesetenv(FE_DFL_ENV); /* inherited from the creator, which may flush subnormals */
 #if defined(__linux__)
     pthread_setname_np(pthread_self(), "cnncore");
@@ -283,7 +293,7 @@ static void *worker(void *argument) {
         migrate_from_callers_cpu(); /* before joining: the caller of a short region does not wait for the migration */
         int slot = join();
         if (slot) {
-            run_chunks(slot, NULL);
+            run_chunks(slot);
             leave();
         }
     }
@@ -310,10 +320,10 @@ static void open_slots(int slots) {
     sched_yield(); /* to a worker placed on this very CPU, which cannot migrate before it runs */
 }
 
-/* Closes the roster and waits until no worker is active. Returns 1 if poll asked to stop (`stopped`: it did before). */
-static int wait_for_workers(cnn_poll poll, int stopped) {
+/* Closes the roster and waits until no worker is active; meanwhile poll may ask to stop. */
+static void wait_for_workers(void) {
     atomic_fetch_and(&pool.roster, ACTIVE);
-    if (spin_until(ACTIVE, false)) return stopped;
+    if (spin_until(ACTIVE, false)) return;
     pthread_mutex_lock(&pool.lock);
     for (;;) {
         atomic_store(&pool.caller_sleeps, true);
@@ -325,15 +335,11 @@ static int wait_for_workers(cnn_poll poll, int stopped) {
         until.tv_nsec %= 1000000000;
         pthread_cond_timedwait(&pool.finished, &pool.lock, &until);
         pthread_mutex_unlock(&pool.lock);
-        if (!stopped && stop_requested(poll)) {
-            stop_handing_out();
-            stopped = 1;
-        }
+        if (stop_requested()) stop_handing_out();
         pthread_mutex_lock(&pool.lock);
     }
     atomic_store(&pool.caller_sleeps, false);
     pthread_mutex_unlock(&pool.lock);
-    return stopped;
 }
 
 /* ---- Fork: only the forking thread exists in the child, and any lock may be held by another one ---- */
@@ -343,7 +349,7 @@ static void before_fork(void) {
     if (leads) {
         for (int i = 0; i < pool.shares; i++)
             pool.share[i].next_at_fork = atomic_exchange(&pool.share[i].next, pool.share[i].end);
-        wait_for_workers(NULL, 0);
+        wait_for_workers(); /* without polling, as this is inside poll */
     }
 }
 
@@ -435,45 +441,64 @@ void cnn_threads_shutdown(void) {
  * using that thread's stack. */
 static void finish_region(void *unused) {
     (void)unused;
+    poll = NULL;
     stop_handing_out();
-    wait_for_workers(NULL, 1);
+    wait_for_workers();
     leads = false;
     atomic_store_explicit(&pool.taken, false, memory_order_release);
 }
 
-static int run_shared(const struct region *region, int threads, cnn_poll poll) {
+static int run_shared(const struct region *region, int threads) {
     int64_t chunks = region->tasks / region->grain + (region->tasks % region->grain != 0);
     int limit = atomic_load_explicit(&pool.limit, memory_order_relaxed);
     threads = threads < limit ? threads : limit;
     threads = threads < chunks ? threads : (int)chunks;
-    if (threads < 2 || atomic_exchange_explicit(&pool.taken, true, memory_order_acquire)) return run_alone(region, poll);
+    if (threads < 2 || atomic_exchange_explicit(&pool.taken, true, memory_order_acquire)) return run_alone(region);
 
     pool.region = region;
     pool.shares = 0;
     atomic_store_explicit(&pool.cpu, this_cpu(), memory_order_relaxed);
     leads = true;
-    int stopped;
     pthread_cleanup_push(finish_region, NULL);
     int slots = create_workers(threads - 1);
     divide_into_shares(chunks, slots + 1);
     if (slots > 0) open_slots(slots);
-    stopped = wait_for_workers(poll, run_chunks(0, poll));
+    run_chunks(0);
+    wait_for_workers();
     pthread_cleanup_pop(1);
     return stopped;
 }
 
 #endif
 
-int cnn_parallel(cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads, cnn_poll poll) {
+/* Stopping is left to the outer call. */
+static int run_nested(const struct region *region) {
+    cnn_poll outer = poll;
+    bool outer_stopped = stopped;
+    poll = NULL;
+    stopped = false;
+    run_alone(region);
+    poll = outer;
+    stopped = outer_stopped;
+    return 0;
+}
+
+int cnn_parallel(
+    cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads, cnn_poll callers_poll
+) {
     const struct region region = {task, call, tasks, grain < 1 ? 1 : grain, scratch};
-    if (inside) return run_alone(&region, NULL);
+    if (inside) return run_nested(&region);
     if (tasks < 1) return 0;
     environment callers = enter_default_environment();
     inside = true;
-    int stopped = run_shared(&region, threads, poll);
+    poll = callers_poll;
+    stopped = false;
+    int stop = run_shared(&region, threads);
     inside = false;
+    poll = NULL;
+    stopped = false;
     restore_environment(callers);
-    return stopped;
+    return stop;
 }
 
 void cnn_run_here(cnn_task task, void *call, int64_t tasks, void *scratch) {

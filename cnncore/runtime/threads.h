@@ -11,8 +11,9 @@
 /* Runs tasks begin <= i < end of a call. Must not raise, jump out, or need the interpreter. */
 typedef void (*cnn_task)(void *call, int64_t begin, int64_t end, void *scratch);
 
-/* Returns non-zero to stop. Runs only on the thread that called cnn_parallel, between tasks, at most every 50 ms
- * (counted per thread across calls, so that many short calls in a row are interruptible too). */
+/* Returns non-zero to stop. Runs only on the thread that called cnn_parallel, between tasks and where a task calls
+ * cnn_stop_requested, at most every 50 ms (counted per thread across calls, so that many short calls in a row are
+ * interruptible too). */
 typedef int (*cnn_poll)(void);
 
 /* Runs `tasks` tasks, each exactly once, on at most `threads` threads including the caller, handed out in chunks of
@@ -22,6 +23,10 @@ typedef int (*cnn_poll)(void);
  * left to the outer call), all tasks run on the calling thread with scratch[0].
  * Tasks run in the default floating-point environment (subnormals kept); the caller's own is restored afterwards. */
 int cnn_parallel(cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads, cnn_poll poll);
+
+/* For tasks that may take longer than 50 ms, which call it after every piece of work of 10 us or more (it reads the clock).
+ * Non-zero: the call is being stopped, and what the task leaves unfinished nobody will look at; return at once. */
+int cnn_stop_requested(void);
 
 /* Runs all tasks on the calling thread, as one chunk, in the default floating-point environment: for calls that take less
  * time than sharing them out or asking whether to stop. */

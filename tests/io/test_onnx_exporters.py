@@ -27,7 +27,6 @@ NEW_EXPORTER = (
     "squeeze and excite",
     "LayerNorm",
 )
-NOT_READ = {"einsum"}  # no operator has it
 
 
 def exported(module, x, kind, is_open, dynamo):
@@ -66,7 +65,7 @@ def assert_as_pytorch(module, kind, is_open, dynamo):
 
 
 @pytest.mark.parametrize("is_open", [False, True], ids=["fixed", "open"])
-@pytest.mark.parametrize("name", [name for name in MODULES if name not in NOT_WRITTEN | NOT_READ])
+@pytest.mark.parametrize("name", [name for name in MODULES if name not in NOT_WRITTEN])
 def test_through_torchscript(name, is_open):
     kind, module = MODULES[name]
     assert_as_pytorch(module, kind, is_open, dynamo=False)
@@ -74,7 +73,18 @@ def test_through_torchscript(name, is_open):
 
 @pytest.mark.parametrize("name", NEW_EXPORTER)
 def test_through_torch_export(name):
+    through_torch_export(name, name != "vision transformer")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("is_open", [False, True], ids=["fixed", "open"])
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_through_torch_export(name, is_open):
+    through_torch_export(name, is_open)
+
+
+def through_torch_export(name, is_open):
     pytest.importorskip("onnxscript")
     logging.getLogger("torch").setLevel(logging.ERROR)
     kind, module = MODULES[name]
-    assert_as_pytorch(module, kind, name != "vision transformer", dynamo=True)
+    assert_as_pytorch(module, kind, is_open, dynamo=True)

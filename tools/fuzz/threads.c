@@ -34,6 +34,8 @@ static void inner_task(void *call, int64_t begin, int64_t end, void *scratch) {
 static void task(void *argument, int64_t begin, int64_t end, void *scratch) {
     struct call *call = argument;
     for (int64_t i = begin; i < end; i++) {
+        if (cnn_stop_requested())
+            return;
         call->values[i] += i + 1;
 #if defined(PLANT_A_RACE)
         call->total += i;

@@ -3,7 +3,9 @@
 
 from libc.stdint cimport int64_t
 
-from cnncore.runtime.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, kernel, lanes, real, run, tensor
+from cnncore.runtime.dispatch cimport (
+    CNN_FLOAT32, PIECE, Tensor, cnn_task, cnn_tensor, kernel, lanes, real, run, stop_after, tensor,
+)
 from cnncore.runtime.dispatch import kernel_number
 from cnncore.runtime.layout cimport cells, plane_offset, size
 from cnncore.operators.sampling.reference cimport Between, between_zeros, read, scatter, slope_h, slope_w
@@ -76,6 +78,7 @@ cdef void unfold_planes(cnn_windows *v, int64_t begin, int64_t end, real *scratc
     cdef const real *row
     cdef real *y
     cdef Tap tap
+    cdef int64_t left = PIECE
     for task in range(begin, end):
         n, c = task // v.x.shape[1], task % v.x.shape[1]
         x = <const real *> v.x.data + plane_offset(&v.x, n, c)
@@ -84,6 +87,8 @@ cdef void unfold_planes(cnn_windows *v, int64_t begin, int64_t end, real *scratc
             y = <real *> v.y.data + plane_offset(&v.y, n, c * v.taps + t)
             for od in range(v.output[0]):
                 for oh in range(v.output[1]):
+                    if stop_after(&left, v.output[2]):
+                        return
                     if row_of_cells(v, &tap, od, oh) < 0 or tap.begin[2] >= tap.end[2]:
                         for ow in range(v.output[2]):
                             y[ow * y_step] = 0
@@ -119,6 +124,7 @@ cdef void fold_planes(cnn_windows *v, int64_t begin, int64_t end, real *scratch)
     cdef double *sums
     cdef const real *y
     cdef Tap tap
+    cdef int64_t left = PIECE
     for task in range(begin, end):
         n, c = task // v.x.shape[1], task % v.x.shape[1]
         for i in range(cells(&v.x)):
@@ -128,6 +134,8 @@ cdef void fold_planes(cnn_windows *v, int64_t begin, int64_t end, real *scratch)
             y = <const real *> v.y.data + plane_offset(&v.y, n, c * v.taps + t)
             for od in range(v.output[0]):
                 for oh in range(v.output[1]):
+                    if stop_after(&left, v.output[2]):
+                        return
                     row = row_of_cells(v, &tap, od, oh)
                     if row >= 0:
                         sums = total + row + tap.at[2]
@@ -161,6 +169,7 @@ cdef void local_forward(cnn_windows *v, int64_t begin, int64_t end, real *scratc
     cdef const real *w
     cdef real *y
     cdef Tap tap
+    cdef int64_t left = PIECE
     for task in range(begin, end):
         k, od, oh = task // rows, task % rows // v.output[1], task % v.output[1]
         for n in range(v.y.shape[0]):
@@ -172,6 +181,8 @@ cdef void local_forward(cnn_windows *v, int64_t begin, int64_t end, real *scratc
                 if row_of_cells(v, &tap, od, oh) < 0:
                     continue
                 for c in range(inputs):
+                    if stop_after(&left, v.output[2]):
+                        return
                     x = (<const real *> v.x.data + plane_offset(&v.x, n, first_channel(v, k) + c)
                          + row_offset(v, &tap, od, oh))
                     w = (<const real *> v.w.data + plane_offset(&v.w, k, c * v.taps + t) + od * v.w.stride[2]
@@ -192,6 +203,7 @@ cdef void local_backward_input(cnn_windows *v, int64_t begin, int64_t end, real 
     cdef const real *dy
     cdef const real *w
     cdef Tap tap
+    cdef int64_t left = PIECE
     for task in range(begin, end):
         n, c = task // v.x.shape[1], task % v.x.shape[1]
         first = c // inputs * outputs
@@ -202,6 +214,8 @@ cdef void local_backward_input(cnn_windows *v, int64_t begin, int64_t end, real 
                 place_tap(v, t, &tap)
                 for od in range(tap.begin[0], tap.end[0]):
                     for oh in range(tap.begin[1], tap.end[1]):
+                        if stop_after(&left, v.output[2]):
+                            return
                         row = row_of_cells(v, &tap, od, oh)
                         sums = total + row + tap.at[2]
                         w = (<const real *> v.w.data + plane_offset(&v.w, k, c % inputs * v.taps + t) + od * v.w.stride[2]
@@ -221,11 +235,14 @@ cdef void local_backward_weight(cnn_windows *v, int64_t begin, int64_t end, real
     cdef const real *dy
     cdef real *dw
     cdef Tap tap
+    cdef int64_t left = PIECE
     for task in range(begin, end):
         k, od, oh = task // rows, task % rows // v.output[1], task % v.output[1]
         for t in range(v.taps):
             place_tap(v, t, &tap)
             for c in range(inputs):
+                if stop_after(&left, v.output[2] * v.y.shape[0]):
+                    return
                 for ow in range(v.output[2]):
                     total[ow] = 0
                 if row_of_cells(v, &tap, od, oh) >= 0:
@@ -276,9 +293,12 @@ cdef void deformed_columns(cnn_windows *v, int64_t begin, int64_t end, real *scr
     cdef const real *x
     cdef real *y
     cdef Between h, w
+    cdef int64_t left = PIECE
     for task in range(begin, end):
         n, g, oh = task // v.output[1] // v.groups, task // v.output[1] % v.groups, task % v.output[1]
         for t in range(v.taps):
+            if stop_after(&left, v.output[2] * channels):
+                return
             for ow in range(v.output[2]):
                 inside = deformed(v, n, g, t, oh, ow, &h, &w, scratch)
                 m = masked(v, n, g * v.taps + t, oh, ow, scratch)
@@ -297,9 +317,12 @@ cdef void deformed_gradient(cnn_windows *v, int64_t begin, int64_t end, real *sc
     cdef const real *x
     cdef real *place
     cdef Between h, w
+    cdef int64_t left = PIECE
     for task in range(begin, end):
         n, g, oh = task // v.output[1] // v.groups, task // v.output[1] % v.groups, task % v.output[1]
         for t in range(v.taps):
+            if stop_after(&left, v.output[2] * channels):
+                return
             for ow in range(v.output[2]):
                 inside = deformed(v, n, g, t, oh, ow, &h, &w, scratch)
                 m = masked(v, n, g * v.taps + t, oh, ow, scratch)
@@ -328,6 +351,7 @@ cdef void deformed_backward_input(cnn_windows *v, int64_t begin, int64_t end, re
     cdef double *total = <double *> scratch
     cdef const real *dy
     cdef Between h, w
+    cdef int64_t left = PIECE
     for task in range(begin, end):
         n, c = task // v.x.shape[1], task % v.x.shape[1]
         g = c // (v.x.shape[1] // v.groups)
@@ -336,6 +360,8 @@ cdef void deformed_backward_input(cnn_windows *v, int64_t begin, int64_t end, re
         for t in range(v.taps):
             dy = <const real *> v.y.data + plane_offset(&v.y, n, column_of(v, c, t))
             for oh in range(v.output[1]):
+                if stop_after(&left, 16 * v.output[2]):
+                    return
                 for ow in range(v.output[2]):
                     if deformed(v, n, g, t, oh, ow, &h, &w, scratch):
                         scatter(total, v.x.shape[4], 1, &h, &w, dy[oh * v.y.stride[3] + ow * v.y.stride[4]]

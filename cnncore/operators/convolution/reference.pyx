@@ -18,7 +18,8 @@ from cnncore.runtime.dispatch cimport (
     cnn_conv, cnn_copy, cnn_correlation, cnn_correlations, CNN_F25, CNN_F45, CNN_FLOAT32, cnn_largest, cnn_pack,
     cnn_task, cnn_tensor, CNN_WINOGRAD_AXES, cnn_winograd_axes, cnn_winograd_axis, cnn_winograd_inputs,
     cnn_winograd_matrices, cnn_winograd_points, cnn_winograd_start, cnn_winograd_tile, cnn_winograd_tile_of,
-    give_block, kernel, lanes, PANELS, real, run, PackedWeights, take_block, Tensor, threads_per_call,
+    give_block, kernel, lanes, PANELS, real, run, PackedWeights, take_block, Tensor, threads_per_call, PIECE,
+    stop_after,
 )
 from cnncore.runtime.dispatch import kernel_number
 
@@ -117,12 +118,14 @@ cdef inline void fill(const cnn_conv *v, const cnn_tensor *result, void *element
     """Write ``element`` at every position of ``result``; tasks are its leading two axes."""
     cdef real *values = <real *> result.data
     cdef double value
-    cdef int64_t task, i, j, d, h, w
+    cdef int64_t task, i, j, d, h, w, left = PIECE
     for task in range(begin, end):
         i, j = task // result.shape[1], task % result.shape[1]
         for d in range(result.shape[2]):
             for h in range(result.shape[3]):
                 for w in range(result.shape[4]):
+                    if stop_after(&left, 64):
+                        return
                     value = (<double (*)(const cnn_conv *, const real *, const real *,
                                          int64_t, int64_t, int64_t, int64_t, int64_t) noexcept nogil> element)(
                                              v, first, second, i, j, d, h, w)

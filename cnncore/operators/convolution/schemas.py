@@ -119,6 +119,11 @@ def linear_arrays(rng, x):
     return rng.standard_normal((4, x.shape[-1])), rng.standard_normal(4)
 
 
+NOT_FINITE = (
+    "∞ and NaN in x or dy reach what they are a term of, nothing else; in w also y and dx of windows that extend beyond "
+    "the image, where kernels may multiply them with the zeros outside (algorithm='definition' does not)"
+)
+
 SCHEMAS = (
     Op(
         "conv",
@@ -147,6 +152,7 @@ SCHEMAS = (
             "padding: 'same_upper' and 'same_lower' give ⌈H / s⌉ outputs, 'same_torch' (stride 1) H",
             "padding_mode: 'reflect' needs padding < H; the gradient of a pixel is the sum over all its copies",
             "rows at the high end that no window covers: their gradient is exactly 0",
+            NOT_FINITE,
             "N = 0: y and dx are empty, dw and db are 0",
         ),
         accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
@@ -205,6 +211,7 @@ SCHEMAS = (
         edges=(
             "output_padding: adds rows at the high end only; where no pixel contributes, y is the bias",
             "padding 'same_upper' and 'same_lower': H·s outputs",
+            NOT_FINITE,
             "N = 0: y and dx are empty, dw and db are 0",
         ),
         accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
@@ -253,6 +260,7 @@ SCHEMAS = (
         edges=(
             "equals conv with groups = C and the same weights; TensorFlow's weights (*kernel, C, M) have to be transposed",
             "padding and padding_mode: as conv",
+            NOT_FINITE,
             "N = 0: y and dx are empty, dw and db are 0",
         ),
         accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
@@ -306,6 +314,7 @@ SCHEMAS = (
         shape="(N, C, L) → (N, K, ⌈L / s⌉)",
         edges=(
             "padding: d(k − 1) zeros at the low end only",
+            NOT_FINITE,
             "N = 0: y and dx are empty, dw and db are 0",
         ),
         accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
@@ -347,6 +356,7 @@ SCHEMAS = (
         edges=(
             "equals conv with every kernel reversed along all axes; weights of Theano, which flips kernels, fit here",
             "1×1 kernel: equals conv",
+            NOT_FINITE,
             "N = 0: y and dx are empty, dw and db are 0",
         ),
         accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",

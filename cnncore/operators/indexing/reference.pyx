@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t
 
 import numpy as np
 
-from cnncore.runtime.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, real, run, tensor
+from cnncore.runtime.dispatch cimport CNN_FLOAT32, PIECE, Tensor, cnn_task, real, run, stop_after, tensor
 from cnncore.runtime.elements cimport Elements, row_function, run_rows
 
 
@@ -286,8 +286,11 @@ cdef void put_rows(Rows *call, int64_t begin, int64_t end, real *scratch) noexce
     """Tasks are columns, so that each value is changed in the order of the rows."""
     cdef int64_t i, s, place
     cdef real *y = <real *> call.x
+    cdef int64_t left = PIECE
     cdef real u
     for i in range(call.places):
+        if stop_after(&left, end - begin):
+            return
         for s in range(begin, end):
             place = call.at[i] * call.columns + s
             u = (<const real *> call.u)[i * call.columns + s]

@@ -13,10 +13,11 @@ kernel of the same name (pool.h, pool_whole.h, pool_drawn.h) may replace the loo
 
 from libc.math cimport INFINITY, exp, expm1, fabs, log, log1p, pow
 from libc.stdint cimport int64_t
+from libc.string cimport memset
 
 from cnncore.runtime.dispatch cimport (
-    CNN_FLOAT32, CNN_POOL_RANKED, CNN_POOL_REFUSED_CELLS, CNN_POOL_REFUSED_STATE, CNN_POOL_VECTORS, Tensor, cnn_axis,
-    cnn_pool, cnn_task, cnn_tensor, kernel, lanes, real, run, tensor,
+    CNN_FLOAT32, CNN_POOL_RANKED, CNN_POOL_REFUSED_CELLS, CNN_POOL_REFUSED_STATE, CNN_POOL_VECTORS, PIECE, Tensor,
+    cnn_axis, cnn_pool, cnn_task, cnn_tensor, kernel, lanes, real, run, stop_after, stop_requested, tensor,
 )
 from cnncore.runtime.dispatch import kernel_number
 from cnncore.runtime.random cimport uniform
@@ -39,6 +40,11 @@ cdef Reference reference(name, void *forward_f32, void *forward_f64, void *backw
     r.forward_kernel = kernel_number(f"{name}_pool_forward")
     r.backward_kernel = kernel_number(f"{name}_pool_backward")
     return r
+
+
+cdef inline bint stops(int64_t i) noexcept nogil:
+    """Whether the call is being stopped; asked at every 65,536th cell of a window: Ctrl-C does not wait for the largest."""
+    return i % PIECE == PIECE - 1 and stop_requested()
 
 
 # ── Max pooling ── winner takes all ────────────────────────────────────────────────────────────────────────────────────
@@ -140,6 +146,8 @@ cdef inline double lp_factor(const real *x, Window *window, double m) noexcept n
     cdef double p = window.setting[0], mean = window.setting[1], total = 0
     cdef int64_t i
     for i in range(window.n):
+        if stops(i):
+            break
         total += pow(relative(fabs(x[i]), m), p)
     return pow(total / window.n if mean else total, 1 / p)
 
@@ -161,6 +169,8 @@ cdef void lp_backward(const real *x, Window *window, real y, real dy, real *dx) 
         return
     t = lp_factor(x, window, m)
     for i in range(window.n):
+        if stops(i):
+            break
         dx[i] = <real> (dy / q * sign(x[i]) * pow(relative(fabs(x[i]), m) / t, p - 1))
 
 LP = reference("lp", <void *> lp_forward[float], <void *> lp_forward[double], <void *> lp_backward[float], <void *> lp_backward[double], saves=("x",))
@@ -195,6 +205,8 @@ cdef real stochastic_forward(const real *x, Window *window) noexcept nogil:
     window.selected = 0
     cdef double drawn = uniform(window.seed, window.position) * total
     for i in range(window.n):
+        if stops(i):
+            break
         reached += relative(x[i], m) if m > 0 else 0
         if x[i] > 0:
             window.selected = i         # if `reached` stays below `drawn` because of rounding, the last positive cell
@@ -224,6 +236,8 @@ cdef inline double weighted(const real *x, Window *window, double m, double tota
     cdef double squares = 0, u
     cdef int64_t i
     for i in range(window.n):
+        if stops(i):
+            break
         u = relative(x[i], m)
         squares += u * u
     return squares / total
@@ -281,6 +295,9 @@ cdef inline void rank_cells(const real *x, Window *window) noexcept nogil:
     cdef int64_t *order = window.order
     cdef int64_t *other = window.order + n
     for i in range(n):
+        if stops(i):
+            memset(order + i, 0, (n - i) * sizeof(int64_t))
+            return
         j = i
         while j % length and precedes(x[i], x[order[j - 1]]):
             order[j] = order[j - 1]
@@ -292,6 +309,8 @@ cdef inline void rank_cells(const real *x, Window *window) noexcept nogil:
             middle, end = min(start + length, n), min(start + 2 * length, n)
             i, j = start, middle
             for k in range(start, end):
+                if stops(k):
+                    return
                 if j == end or (i < middle and not precedes(x[order[j]], x[order[i]])):
                     other[k] = order[i]
                     i += 1
@@ -395,6 +414,8 @@ cdef inline double weighted_cells(const real *x, Window *window, const double *w
     cdef double total = 0
     cdef int64_t i
     for i in range(window.n):
+        if stops(i):
+            break
         total += weight[window.tap[i]] * x[i]
     return total
 
@@ -456,6 +477,8 @@ cdef void tree_backward(const real *x, Window *window, real y, real dy, real *dx
     for k in range(nodes):
         G[2 * k + 1], G[2 * k + 2] = G[k] * s[k], G[k] * (1 - s[k])
     for i in range(window.n):
+        if stops(i):
+            break
         total = 0
         for k in range(2 * nodes + 1):      # leaves first: the order of the parameters
             share = G[nodes + k] if k <= nodes else (
@@ -482,6 +505,8 @@ cdef inline double softmax_of(const real *x, Window *window, double r, double *n
             best = i
     nearest[0], excess[0] = x[best], 0
     for i in range(window.n):
+        if stops(i):
+            break
         e = 0 if r == 0 and x[i] == x[i] else 0 if x[i] == nearest[0] else expm1(r * (x[i] - nearest[0]))
         window.work[i] = 1 + e
         excess[0] += e
@@ -505,6 +530,8 @@ cdef inline real expectation(const real *x, Window *window, double alpha) noexce
     cdef int64_t i
     softmax_of(x, window, alpha, &nearest, &excess)
     for i in range(window.n):
+        if stops(i):
+            break
         if window.work[i] != 0:
             total += window.work[i] * distance(x[i], nearest)
     return <real> (nearest + total if total != 0 or total != total else nearest)
@@ -515,6 +542,8 @@ cdef inline double expectation_backward(const real *x, Window *window, double al
     cdef int64_t i
     softmax_of(x, window, alpha, &nearest, &excess)
     for i in range(window.n):
+        if stops(i):
+            break
         w = window.work[i]
         dx[i] = <real> (dy * w * (1 + alpha * distance(x[i], y))) if w != 0 else 0
         total += w * distance(x[i], y) * distance(x[i], y) if w != 0 else 0
@@ -556,9 +585,13 @@ cdef inline double flat_slope(const real *x, Window *window, double r, double ne
     cdef int64_t i
     cdef int k
     for i in range(window.n):
+        if stops(i):
+            break
         d = distance(x[i], nearest)
         mean += (expm1(r * d) / r if r * d != 0 else d) / window.n
     for i in range(window.n):
+        if stops(i):
+            break
         d = distance(x[i], nearest)
         growth = ((expm1(r * d) / r if r * d != 0 else d) - mean) / (1 + r * mean)      # δᵢ / r
         series = 0
@@ -572,6 +605,8 @@ cdef inline double log_mean(const real *x, Window *window, double r, bint mean, 
     cdef double nearest, excess, total = softmax_of(x, window, r, &nearest, &excess), middle = 0, widest = 0, d, above
     cdef int64_t i
     for i in range(window.n):
+        if stops(i):
+            break
         d = distance(x[i], nearest)
         middle += window.work[i] * d if window.work[i] != 0 else 0
         widest = max(widest, fabs(d))
@@ -624,6 +659,8 @@ cdef inline double power_mean(Window *window, double q, double *L, double *slope
             v[i] = m if m != m else INFINITY
         return m
     for i in range(window.n):
+        if stops(i):
+            break
         v[i] = log(relative(v[i], m))
     if m == INFINITY and q == 0:
         for i in range(window.n):
@@ -661,6 +698,8 @@ cdef void gem_backward(const real *x, Window *window, real y, real dy, real *dx)
     cdef int64_t i
     gem_mean(x, window, &L, &slope)
     for i in range(window.n):
+        if stops(i):
+            break
         dx[i] = 0 if x[i] <= eps else <real> (dy * power_share(window, i, window.parameter[0], L))
     window.gradient[0] += dy * slope
 
@@ -691,6 +730,8 @@ cdef void alpha_backward(const real *x, Window *window, real y, real dy, real *d
     cdef int64_t i
     alpha_mean(x, window, &L, &slope)
     for i in range(window.n):
+        if stops(i):
+            break
         dx[i] = <real> (dy * power_share(window, i, 0.5 * (1 - window.parameter[0]), L))
     window.gradient[0] -= 0.5 * dy * slope
 
@@ -725,6 +766,8 @@ cdef void learned_lp_backward(const real *x, Window *window, real y, real dy, re
     cdef int64_t i
     learned_norm(x, window, &L, &slope)
     for i in range(window.n):
+        if stops(i):
+            break
         share = dy * sign(x[i] - window.parameter[1]) * power_share(window, i, norm_order(window), L)
         total += share
         dx[i] = <real> share
@@ -748,6 +791,8 @@ cdef inline double weigh_ranks(const real *x, Window *window) noexcept nogil:
     for r in range(window.n):
         largest = max(largest, window.parameter[r])
     for r in range(window.n):
+        if stops(r):
+            break
         window.work[r] = exp(window.parameter[r] - largest) if softmax else window.parameter[r]
         total += window.work[r]
     for r in range(window.n):
@@ -800,6 +845,8 @@ cdef inline double rank_weights(const real *x, Window *window) noexcept nogil:
     cdef int64_t r
     rank_cells(x, window)
     for r in range(window.n):
+        if stops(r):
+            break
         window.work[r] = a * pow(1 - a, r)
         total += window.work[r]
     for r in range(window.n):
@@ -852,6 +899,8 @@ cdef real max_dropout_forward(const real *x, Window *window) noexcept nogil:
     cdef int64_t i, best = -1
     if not window.given:
         for i in range(window.n):
+            if stops(i):
+                break
             if uniform(window.seed, planes + window.place[i]) >= q and (best < 0 or precedes(x[i], x[best])):
                 best = i
         window.selected = best
@@ -1075,12 +1124,15 @@ cdef void pool_forward(cnn_pool *call, int64_t begin, int64_t end, real *scratch
     cdef real *y
     cdef Window window
     prepare(call, scratch + cells_in_scratch(call), &window)
+    cdef int64_t left = PIECE
     for plane in range(begin, end):
         image = <const real *> call.x.data + plane_offset(&call.x, plane)
         y = <real *> call.y.data + plane_offset(&call.y, plane)
         for od in range(call.axis[0].output):
             for oh in range(call.axis[1].output):
                 for ow in range(call.axis[2].output):
+                    if stop_after(&left, 8 + call.cells):
+                        return
                     enter(call, plane, od, oh, ow, &window)
                     x = image + first_cell(call, od, oh, ow, &call.x)
                     if not is_adjacent(call, od, oh, ow, &call.x):
@@ -1113,6 +1165,7 @@ cdef void pool_backward(cnn_pool *call, int64_t begin, int64_t end, real *scratc
     cdef real *dx
     cdef Window window
     prepare(call, part + (call.cells + 1) // 2 * 2, &window)
+    cdef int64_t left = PIECE
     for plane in range(begin, end):
         image = <const real *> call.x.data + plane_offset(&call.x, plane)
         y = <const real *> call.y.data + plane_offset(&call.y, plane)
@@ -1124,11 +1177,15 @@ cdef void pool_backward(cnn_pool *call, int64_t begin, int64_t end, real *scratc
         if not call.accumulate:
             for d in range(call.dx.shape[2]):
                 for h in range(call.dx.shape[3]):
+                    if stop_after(&left, call.dx.shape[4]):
+                        return
                     for w in range(call.dx.shape[4]):
                         dx[cell_offset(&call.dx, d, h, w)] = 0
         for od in range(call.axis[0].output):
             for oh in range(call.axis[1].output):
                 for ow in range(call.axis[2].output):
+                    if stop_after(&left, 8 + call.cells):
+                        return
                     enter(call, plane, od, oh, ow, &window)
                     recall(call, plane, od, oh, ow, &window)
                     x = image + first_cell(call, od, oh, ow, &call.x)
@@ -1420,11 +1477,14 @@ cdef void k_max_rows(Rows *call, int64_t begin, int64_t end, real *scratch) noex
     cdef real *y
     cdef real least
     cdef int64_t *places
+    cdef int64_t left = PIECE
     for row in range(begin, end):
         line = <const real *> call.whole.data + row_offset(&call.whole, row)
         y = <real *> call.chosen.data + row_offset(&call.chosen, row)
         places = <int64_t *> call.places.data + row_offset(&call.places, row)
         for i in range(L):
+            if stop_after(&left, 1):
+                return
             x[i] = line[i * call.whole.stride[4]]
             marked[i] = False
         for i in range(k):
@@ -1433,6 +1493,8 @@ cdef void k_max_rows(Rows *call, int64_t begin, int64_t end, real *scratch) noex
             sift(x, heap, k, i)
         least = x[heap[0]]
         for i in range(k, L):
+            if stop_after(&left, 1):
+                return
             if not x[i] <= least and precedes(x[i], least):     # the first comparison decides in nearly all cases
                 heap[0] = i
                 sift(x, heap, k, 0)

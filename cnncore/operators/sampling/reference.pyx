@@ -8,7 +8,9 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from cnncore.runtime.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, kernel, real, run, tensor
+from cnncore.runtime.dispatch cimport (
+    CNN_FLOAT32, PIECE, Tensor, cnn_task, cnn_tensor, kernel, real, run, stop_after, tensor,
+)
 from cnncore.runtime.dispatch import kernel_number
 from cnncore.runtime.layout cimport cell_offset, cells, merge_cells, plane_offset
 from cnncore.operators.sampling.reference cimport Between, between_clamped, read, scatter
@@ -140,6 +142,7 @@ cdef void position_sensitive_forward(Bins *call, int64_t begin, int64_t end, rea
     cdef const int64_t *column
     cdef const real *x
     cdef double total
+    cdef int64_t left = PIECE
     for task in range(begin, end):
         r, c = task // call.y.shape[1], task % call.y.shape[1]
         for i in range(I):
@@ -149,6 +152,8 @@ cdef void position_sensitive_forward(Bins *call, int64_t begin, int64_t end, rea
                 n = max(row[1] - row[0], 0) * max(column[1] - column[0], 0)
                 total = 0
                 for h in range(row[0], row[1]):
+                    if stop_after(&left, column[1] - column[0]):
+                        return
                     for w in range(column[0], column[1]):
                         total += x[h * call.x.stride[3] + w * call.x.stride[4]]
                 (<real *> call.y.data)[plane_offset(&call.y, r, c) + i * call.y.stride[3] + j * call.y.stride[4]] = (
@@ -162,6 +167,7 @@ cdef void position_sensitive_backward(Bins *call, int64_t begin, int64_t end, re
     cdef const int64_t *column
     cdef real *dx
     cdef real share
+    cdef int64_t left = PIECE
     for task in range(begin, end):
         n, plane = task // call.x.shape[1], task % call.x.shape[1]
         c, i, j = plane // (I * J), plane // J % I, plane % J
@@ -174,6 +180,8 @@ cdef void position_sensitive_backward(Bins *call, int64_t begin, int64_t end, re
             share = (<const real *> call.y.data)[plane_offset(&call.y, r, c) + i * call.y.stride[3] + j * call.y.stride[4]]
             share = share / ((row[1] - row[0]) * (column[1] - column[0]))
             for h in range(row[0], row[1]):
+                if stop_after(&left, column[1] - column[0]):
+                    return
                 for w in range(column[0], column[1]):
                     dx[h * call.x.stride[3] + w * call.x.stride[4]] += share
 
@@ -215,6 +223,7 @@ cdef void unpool_forward(Unpooling *call, int64_t begin, int64_t end, real *scra
     cdef const real *x
     cdef real *y
     cdef bint repeated, wrong, add = call.add
+    cdef int64_t left = PIECE
     for task in range(begin, end):
         n, c = task // call.x.shape[1], task % call.x.shape[1]
         x = <const real *> call.x.data + plane_offset(&call.x, n, c)
@@ -226,6 +235,8 @@ cdef void unpool_forward(Unpooling *call, int64_t begin, int64_t end, real *scra
         if not add:
             memset(written, 0, P)
         for i in range(Q):
+            if stop_after(&left, 1):
+                return
             place = index[i] - base
             if not 0 <= place < P:
                 wrong = True
@@ -249,6 +260,7 @@ cdef void unpool_backward(Unpooling *call, int64_t begin, int64_t end, real *scr
     cdef const int64_t *index
     cdef const real *dy
     cdef real *dx
+    cdef int64_t left = PIECE
     for task in range(begin, end):
         n, c = task // call.x.shape[1], task % call.x.shape[1]
         dx = <real *> call.x.data + plane_offset(&call.x, n, c)
@@ -256,9 +268,13 @@ cdef void unpool_backward(Unpooling *call, int64_t begin, int64_t end, real *scr
         index = <const int64_t *> call.index.data + task * Q
         base = first_place(call, n, c)
         for i in range(Q):
+            if stop_after(&left, 1):
+                return
             dx[offset(&call.x, x_step, i)] = dy[offset(&call.y, y_step, index[i] - base)]
         if call.repeats:
             for i in range(Q):
+                if stop_after(&left, 1):
+                    return
                 last[index[i] - base] = i
             for i in range(Q):
                 if last[index[i] - base] != i:

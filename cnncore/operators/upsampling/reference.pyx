@@ -7,7 +7,7 @@ The value is the sum over all combinations of them.
 from libc.math cimport NAN, fabs, floor, fmod, rint
 from libc.stdint cimport int64_t
 
-from cnncore.runtime.dispatch cimport CNN_FLOAT32, Tensor, cnn_task, cnn_tensor, real, run, tensor
+from cnncore.runtime.dispatch cimport CNN_FLOAT32, PIECE, Tensor, cnn_task, cnn_tensor, real, run, stop_after, tensor
 from cnncore.runtime.layout cimport cell_offset, cells, plane_offset
 
 cdef enum:
@@ -165,10 +165,13 @@ cdef void sample_forward(Grid *call, int64_t begin, int64_t end, real *scratch) 
     cdef bint known
     cdef Taps at[3]
     cdef real *y
+    cdef int64_t left = PIECE
     for task in range(begin, end):
         n, p = task // call.positions, task % call.positions
         known = all_taps(call, <const real *> call.grid + task * call.rank, at)
         for c in range(call.x.shape[1]):
+            if stop_after(&left, 16):
+                return
             y = <real *> call.y.data + plane_offset(&call.y, n, c) + cell_offset(&call.y, p)
             y[0] = <real> (value_at(&call.x, <const real *> call.x.data + plane_offset(&call.x, n, c), at, -1)
                            if known else NAN)
@@ -181,12 +184,15 @@ cdef void sample_backward(Grid *call, int64_t begin, int64_t end, real *scratch)
     cdef Taps at[3]
     cdef real *dx
     cdef double dy
+    cdef int64_t left = PIECE
     for task in range(begin, end):
         n = task // call.x.shape[1]
         dx = <real *> call.x.data + plane_offset(&call.x, n, task % call.x.shape[1])
         for i in range(cells(&call.x)):
             dx[cell_offset(&call.x, i)] = 0
         for p in range(call.positions):
+            if stop_after(&left, 16):
+                return
             if not all_taps(call, <const real *> call.grid + (n * call.positions + p) * call.rank, at):
                 continue
             dy = (<const real *> call.y.data)[plane_offset(&call.y, n, task % call.x.shape[1]) + cell_offset(&call.y, p)]
@@ -207,12 +213,15 @@ cdef void grid_backward(Grid *call, int64_t begin, int64_t end, real *scratch) n
     cdef Taps at[3]
     cdef double total
     cdef real dy
+    cdef int64_t left = PIECE
     for task in range(begin, end):
         n, p = task // call.positions, task % call.positions
         known = all_taps(call, <const real *> call.grid + task * call.rank, at)
         for i in range(call.rank):
             total = 0
             for c in range(call.x.shape[1] if known else 0):
+                if stop_after(&left, 16):
+                    return
                 dy = (<const real *> call.y.data)[plane_offset(&call.y, n, c) + cell_offset(&call.y, p)]
                 total += dy * value_at(&call.x, <const real *> call.x.data + plane_offset(&call.x, n, c), at, 2 - i)
             (<real *> call.dgrid)[task * call.rank + i] = <real> total

@@ -74,13 +74,16 @@ static void K(multiply_matrices)(void *call, int64_t begin, int64_t end, void *s
     const cnn_matrices *c = call;
     const int64_t *size = c->y.shape, terms = c->x.shape[4];
     const int64_t across = (size[4] + c->columns - 1) / c->columns, down = (size[3] + c->rows - 1) / c->rows;
+    int64_t left = CNN_PIECE;
     for (int64_t task = begin; task < end; task++) {
         const int64_t j = task % across * c->columns, i = task / across % down * c->rows, matrix = task / across / down;
         const int64_t rows = K(smaller)(c->rows, size[3] - i), columns = K(smaller)(c->columns, size[4] - j);
         const REAL *x = K(matrix)(&c->x, size, matrix) + i * c->x.stride[3];
         const REAL *z = K(matrix)(&c->z, size, matrix) + j * c->z.stride[4];
         REAL *y = K(matrix)(&c->y, size, matrix) + i * c->y.stride[3] + j;
-        for (int64_t k = 0; k < terms; k += CNN_MATRIX_TERMS)
+        for (int64_t k = 0; k < terms; k += CNN_MATRIX_TERMS) {
             K(multiply_block)(c, x, z, y, rows, columns, k, K(smaller)(CNN_MATRIX_TERMS, terms - k), scratch);
+            if (cnn_stop_after(&left, rows * columns + rows + columns)) return;
+        }
     }
 }

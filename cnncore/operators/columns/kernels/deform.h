@@ -122,16 +122,20 @@ static inline void K(scatter_cell)(
 static void K(deform_backward_input)(void *description, int64_t begin, int64_t end, void *scratch) {
     const cnn_windows *v = description;
     const int64_t C = v->x.shape[1], channels = C / v->groups, blocks = (C + v->block - 1) / v->block;
+    int64_t left = CNN_PIECE;
     (void)scratch;
     for (int64_t task = begin; task < end; task++) {
         const int64_t n = task / blocks, first = task % blocks * v->block;
         const int64_t last = first + v->block < C ? first + v->block : C;
         REAL *dx = (REAL *)v->x.data + n * v->x.stride[0];
-        for (int64_t row = 0; row < v->x.shape[3]; row++)
+        for (int64_t row = 0; row < v->x.shape[3]; row++) {
             for (int64_t column = 0; column < v->x.shape[4]; column++)
                 for (int64_t c = first; c < last; c++) dx[row * v->x.stride[3] + column * v->x.stride[4] + c] = 0;
+            if (cnn_stop_after(&left, v->x.shape[4] * (last - first))) return;
+        }
         for (int64_t g = first / channels; g * channels < last; g++)
-            for (int64_t oh = 0; oh < v->output[1]; oh++)
+            for (int64_t oh = 0; oh < v->output[1]; oh++) {
+                if (cnn_stop_after(&left, v->output[2] * v->taps * (16 + last - first))) return;
                 for (int64_t ow = 0; ow < v->output[2]; ow++) {
                     const REAL *dy = (const REAL *)v->y.data + n * v->y.stride[0] + oh * v->y.stride[3] + ow * v->y.stride[4];
                     for (int64_t t = 0; t < v->taps; t++) {
@@ -145,6 +149,7 @@ static void K(deform_backward_input)(void *description, int64_t begin, int64_t e
                         K(scatter_cell)(v, dx, dy, t, low, high, offset, part, parts);
                     }
                 }
+            }
     }
 }
 

@@ -576,7 +576,7 @@ static void K(conv_weights)(void *call, int64_t begin, int64_t end, void *scratc
     const K(cut) cut = K(cut_by_group)(p);
     REAL *tile = scratch, *panels = (REAL *)((char *)scratch + p->x_bytes);
     REAL *sums = (REAL *)((char *)scratch + p->x_bytes + p->y_bytes);
-    int64_t *offset = (int64_t *)((char *)sums + p->sum_bytes);
+    int64_t *offset = (int64_t *)((char *)sums + p->sum_bytes), left = CNN_PIECE;
     for (int64_t task = begin; task < end; task++) {
         const K(conv_share) s = K(conv_share_of)(p, &cut, task, panels, sums);
         K(fill_zero)(sums, (s.last_unit - s.first_unit) * s.sum_size);
@@ -590,6 +590,7 @@ static void K(conv_weights)(void *call, int64_t begin, int64_t end, void *scratc
                         at.rows = K(smaller)(p->rows, size[3] - at.h);
                         at.columns = K(smaller)(p->columns, size[4] - at.w);
                         K(add_tile)(&at, &cut, &s, tile, offset);
+                        if (cnn_stop_after(&left, at.images * at.rows * at.columns * s.sum_size / wide)) return;
                     }
         for (int64_t unit = s.first_unit; unit < s.last_unit; unit++) {
             const int64_t group = unit / cut.units, channel = unit % cut.units * wide;
@@ -992,7 +993,7 @@ static void K(conv_depthwise_weights)(void *call, int64_t begin, int64_t end, vo
     const K(cut) cut = K(cut_of)(p->x.shape[1] / p->groups, p->y.shape[1], p->taps);
     REAL *tile = scratch, *dy = (REAL *)((char *)scratch + p->x_bytes);
     REAL *totals = (REAL *)((char *)scratch + p->x_bytes + p->y_bytes), *sums = totals + cut.terms * wide;
-    int64_t *offset = (int64_t *)((char *)totals + p->sum_bytes);
+    int64_t *offset = (int64_t *)((char *)totals + p->sum_bytes), left = CNN_PIECE;
     for (int64_t unit = begin; unit < end; unit++) {
         const int64_t channel = unit * wide, channels = K(smaller)(wide, cut.outputs - channel);
         const int64_t width = channels > LANES ? wide : LANES;
@@ -1033,6 +1034,7 @@ static void K(conv_depthwise_weights)(void *call, int64_t begin, int64_t end, vo
                             }
                         for (int64_t t = 0; t < cut.terms * wide; t += LANES)
                             K(store)(totals + t, K(load)(totals + t) + K(load)(sums + t));
+                        if (cnn_stop_after(&left, images * rows * columns * cut.terms)) return;
                     }
         const int64_t T1 = p->taps[1], T2 = p->taps[2];
         for (int64_t t = 0; t < cut.terms; t++) {
@@ -1053,6 +1055,7 @@ static void K(conv_depthwise_weights)(void *call, int64_t begin, int64_t end, vo
 static void K(conv_channel_sums)(void *call, int64_t begin, int64_t end, void *scratch) {
     const cnn_correlation *p = ((const cnn_correlations *)call)->part;
     const int64_t *size = p->y.shape, *stride = p->y.stride;
+    int64_t left = CNN_PIECE;
     (void)scratch;
     for (int64_t task = begin; task < end; task++) {
         const int64_t channel = task * LANES, channels = K(smaller)(LANES, size[1] - channel);
@@ -1081,6 +1084,7 @@ static void K(conv_channel_sums)(void *call, int64_t begin, int64_t end, void *s
                     total[k] += sum;
                 }
             }
+            if (cnn_stop_after(&left, size[4] * channels)) return;
         }
         for (int64_t k = 0; k < channels; k++) ((REAL *)p->w.data)[(channel + k) * p->w.stride[0]] = total[k];
     }

@@ -687,6 +687,7 @@ static void K(winograd_weights)(void *call, int64_t begin, int64_t end, void *sc
     const K(tiling) tiling = K(tiling_of)(p->form);
     const int64_t wide = 2 * LANES, taps = p->taps[1] * p->taps[2];
     const int64_t tiles = K(winograd_tiles)(p, tiling.form[0]->outputs);
+    int64_t left = CNN_PIECE;
     for (int64_t task = begin; task < end; task++) {
         const K(winograd_share) s = K(winograd_share_of)(p, &tiling, task, scratch);
         const int64_t sum_size = tiling.fields * s.sum_point;
@@ -695,6 +696,7 @@ static void K(winograd_weights)(void *call, int64_t begin, int64_t end, void *sc
             const int64_t count = K(smaller)(p->columns, tiles - first);
             for (int64_t t = 0; t < count; t++) K(transform_for_weights)(p, &s, first + t, t);
             for (int64_t unit = s.first_unit; unit < s.last_unit; unit++) K(add_points)(&s, unit, count);
+            if (cnn_stop_after(&left, count * sum_size)) return;
         }
         for (int64_t unit = s.first_unit; unit < s.last_unit; unit++) {
             const int64_t outputs = K(smaller)(wide, s.outputs - unit * wide);

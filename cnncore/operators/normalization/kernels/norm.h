@@ -381,9 +381,11 @@ static void K(axis_sums)(
     if (before >= extent) before = extent - 1;
     if (after >= extent) after = extent - 1;
     for (int64_t i = 0; i < extent * step; i++) to[i] = from[i];
+    int64_t left = CNN_PIECE;
     for (int64_t shift = -before; shift <= after; shift++) {
         const int64_t first = shift < 0 ? -shift * step : 0, last = (shift > 0 ? extent - shift : extent) * step;
         if (shift == 0) continue;
+        if (cnn_stop_after(&left, last - first)) return;
         for (int64_t i = first; i < last; i++) to[i] += from[i + shift * step];
     }
 }
@@ -395,7 +397,8 @@ static REAL *K(box_sums)(const cnn_tensor *x, int64_t block, REAL *values, REAL 
     for (int axis = 4; axis > 1; axis--) {
         const int64_t length = x->shape[axis] * step;
         if (x->shape[axis] > 1) {
-            for (int64_t first = 0; first < count; first += length)
+            int64_t left = CNN_PIECE;
+            for (int64_t first = 0; first < count && !cnn_stop_after(&left, length); first += length)
                 K(axis_sums)(other + first, values + first, x->shape[axis], step, before, after);
             REAL *sums = other;
             other = values;
@@ -410,6 +413,16 @@ static REAL *K(box_sums)(const cnn_tensor *x, int64_t block, REAL *values, REAL 
 static inline const REAL *K(norm_row)(const cnn_tensor *t, int64_t n, int64_t c, int64_t row) {
     return (const REAL *)t->data + n * t->stride[0] + c * t->stride[1] + row / t->shape[3] * t->stride[2]
         + row % t->shape[3] * t->stride[3];
+}
+
+/* Powers and their sums s = k + alpha s; in pieces, as planes are large. */
+static void K(plane_powers)(REAL *p, REAL *s, int64_t count, REAL k, REAL alpha, double beta) {
+    int64_t left = 1;
+    for (int64_t first = 0; first < count && !cnn_stop_after(&left, CNN_PIECE); first += CNN_PIECE) {
+        const int64_t last = count - first < CNN_PIECE ? count : first + CNN_PIECE;
+        for (int64_t i = first; i < last; i++) s[i] = k + alpha * s[i];
+        K(lrn_powers)(p + first, s + first, last - first, beta);
+    }
 }
 
 /* Stores the squares of a task's values; returns 0 if one is above `limit`. */
@@ -443,6 +456,7 @@ static void K(plane_norm_forward)(void *description, int64_t begin, int64_t end,
     const int64_t cells = x->shape[2] * x->shape[3] * x->shape[4], rows = x->shape[2] * x->shape[3];
     const REAL k = (REAL)call->k, alpha = (REAL)call->alpha;
     const REAL limit = K(lrn_limit)(call, pow((double)(call->before + call->after + 1), 3), 0);
+    int64_t left = CNN_PIECE;
     for (int64_t task = begin; task < end; task++) {
         int64_t n, c;
         const int64_t block = K(norm_channels)(call, task, &n, &c), run = call->block > 1 ? block : x->shape[4];
@@ -454,14 +468,15 @@ static void K(plane_norm_forward)(void *description, int64_t begin, int64_t end,
         }
         REAL *s = K(box_sums)(x, block, squares, other, call->before, call->after);
         REAL *p = s == squares ? other : squares;
-        for (int64_t i = 0; i < cells * block; i++) s[i] = k + alpha * s[i];
-        K(lrn_powers)(p, s, cells * block, call->beta);
-        for (int64_t row = 0; row < rows; row++)
+        K(plane_powers)(p, s, cells * block, k, alpha, call->beta);
+        for (int64_t row = 0; row < rows; row++) {
+            if (cnn_stop_after(&left, x->shape[4] * block)) return;
             for (int64_t w = 0; w < x->shape[4]; w += next, p += run) {
                 const REAL *restrict from = K(norm_row)(x, n, c, row) + w * x->stride[4], *restrict power = p;
                 REAL *restrict to = (REAL *)K(norm_row)(y, n, c, row) + w * y->stride[4];
                 for (int64_t i = 0; i < run; i++) to[i] = from[i] * power[i];
             }
+        }
     }
 }
 
@@ -471,6 +486,7 @@ static void K(plane_norm_backward)(void *description, int64_t begin, int64_t end
     const int64_t cells = x->shape[2] * x->shape[3] * x->shape[4], rows = x->shape[2] * x->shape[3];
     const REAL k = (REAL)call->k, alpha = (REAL)call->alpha, factor = (REAL)(2 * call->alpha * call->beta);
     const REAL limit = K(lrn_limit)(call, pow((double)(call->before + call->after + 1), 3), 1);
+    int64_t left = CNN_PIECE;
     for (int64_t task = begin; task < end; task++) {
         int64_t n, c;
         const int64_t block = K(norm_channels)(call, task, &n, &c), run = call->block > 1 ? block : x->shape[4];
@@ -482,25 +498,28 @@ static void K(plane_norm_backward)(void *description, int64_t begin, int64_t end
         }
         REAL *s = K(box_sums)(x, block, squares, other, call->before, call->after);
         REAL *ratios = s == squares ? other : squares, *ratio = ratios;
-        for (int64_t i = 0; i < cells * block; i++) s[i] = k + alpha * s[i];
-        K(lrn_powers)(powers, s, cells * block, call->beta);
+        K(plane_powers)(powers, s, cells * block, k, alpha, call->beta);
         const REAL *p = powers, *sum = s;
-        for (int64_t row = 0; row < rows; row++)
+        for (int64_t row = 0; row < rows; row++) {
+            if (cnn_stop_after(&left, x->shape[4] * block)) return;
             for (int64_t w = 0; w < x->shape[4]; w += next, ratio += run, p += run, sum += run) {
                 const REAL *restrict from = K(norm_row)(x, n, c, row) + w * x->stride[4];
                 const REAL *restrict slope = K(norm_row)(dy, n, c, row) + w * dy->stride[4];
                 REAL *restrict to = ratio;
                 for (int64_t i = 0; i < run; i++) to[i] = slope[i] * (from[i] * (p[i] / sum[i]));
             }
+        }
         /* The boxes that contain a cell are mirrored. */
         const REAL *total = K(box_sums)(x, block, ratios, s, call->after, call->before);
         p = powers;
-        for (int64_t row = 0; row < rows; row++)
+        for (int64_t row = 0; row < rows; row++) {
+            if (cnn_stop_after(&left, x->shape[4] * block)) return;
             for (int64_t w = 0; w < x->shape[4]; w += next, total += run, p += run) {
                 const REAL *restrict from = K(norm_row)(x, n, c, row) + w * x->stride[4];
                 const REAL *restrict slope = K(norm_row)(dy, n, c, row) + w * dy->stride[4];
                 REAL *restrict to = (REAL *)K(norm_row)(dx, n, c, row) + w * dx->stride[4];
                 for (int64_t i = 0; i < run; i++) to[i] = slope[i] * p[i] - factor * (from[i] * total[i]);
             }
+        }
     }
 }

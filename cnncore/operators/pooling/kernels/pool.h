@@ -853,6 +853,7 @@ ALWAYS_INLINE void K(pool_backward_tasks)(
     REAL *scratch
 ) {
     const int64_t windows = c->axis[c->slide].output, extent = c->axis[c->slide].input;
+    int64_t left = CNN_PIECE;
     for (int64_t task = begin; task < end; task++) {
         const int packed = task >= c->tasks_in_place;
         const int64_t band = packed ? c->band : 1;
@@ -884,6 +885,7 @@ ALWAYS_INLINE void K(pool_backward_tasks)(
             }
             if (s->whole) K(whole_backward_windows)(whole, c, scratch, at.x, at.y, at.dy, at.dx, planes, vectors, low, high);
             else K(pool_backward_vectors)(s, c, &at, vectors, low, high);
+            if (cnn_stop_after(&left, (to - from) * K(pool_slice)(c, &c->dx) * vectors * LANES)) return;
         }
         if (s->whole) K(whole_end)(c, scratch, packed, plane, planes, vectors);
         if (packed) K(pool_release)(c, &g, extent);

@@ -139,6 +139,7 @@ ALWAYS_INLINE void K(drawn_backward)(const cnn_pool *c, const int reads_x, int64
     const cnn_tensor *dx = &c->dx, *dy = &c->dy, *x = &c->x, *drawn = &c->drawn;
     const int64_t C = dx->shape[1], block = c->vectors, blocks = (C + block - 1) / block;
     const int merged = K(lines_merge)(dx), x_merged = K(lines_merge)(x);
+    int64_t left = CNN_PIECE;
     for (int64_t task = begin; task < end; task++) {
         const int64_t n = task / blocks, channel = task % blocks * block, channels = C - channel < block ? C - channel : block;
         REAL *gradient = (REAL *)dx->data + n * dx->stride[0] + channel * dx->stride[1];
@@ -146,12 +147,15 @@ ALWAYS_INLINE void K(drawn_backward)(const cnn_pool *c, const int reads_x, int64
         const REAL *image = (const REAL *)x->data + n * x->stride[0] + channel * x->stride[1];
         const int64_t *position = (const int64_t *)drawn->data + n * drawn->stride[0] + channel * drawn->stride[1];
         for (int64_t d = 0; !c->accumulate && d < dx->shape[2]; d++)
-            for (int64_t h = 0; h < dx->shape[3]; h++)
+            for (int64_t h = 0; h < dx->shape[3]; h++) {
+                if (cnn_stop_after(&left, dx->shape[4] * channels)) return;
                 for (int64_t w = 0; w < dx->shape[4]; w++)
                     for (int64_t k = 0; k < channels; k++)
                         gradient[d * dx->stride[2] + h * dx->stride[3] + w * dx->stride[4] + k * dx->stride[1]] = 0;
+            }
         for (int64_t od = 0; od < c->axis[0].output; od++)
-            for (int64_t oh = 0; oh < c->axis[1].output; oh++)
+            for (int64_t oh = 0; oh < c->axis[1].output; oh++) {
+                if (cnn_stop_after(&left, 4 * c->axis[2].output * channels)) return;
                 for (int64_t ow = 0; ow < c->axis[2].output; ow++) {
                     const int64_t from = od * dy->stride[2] + oh * dy->stride[3] + ow * dy->stride[4];
                     const int64_t at = od * drawn->stride[2] + oh * drawn->stride[3] + ow * drawn->stride[4];
@@ -165,6 +169,7 @@ ALWAYS_INLINE void K(drawn_backward)(const cnn_pool *c, const int reads_x, int64
                         gradient[K(position_offset)(dx, p, merged) + k * dx->stride[1]] += share[from + k * dy->stride[1]];
                     }
                 }
+            }
     }
 }
 

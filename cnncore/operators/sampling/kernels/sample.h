@@ -204,18 +204,22 @@ static void K(roi_align_backward)(void *description, int64_t begin, int64_t end,
     const int64_t C = x->shape[1], blocks = (C + CNN_BOXES_CHANNELS - 1) / CNN_BOXES_CHANNELS;
     const int vectors = x->stride[1] == 1 && call->values.stride[1] == 1 && C > 1;
     K(between) *at = scratch;
+    int64_t left = CNN_PIECE;
     for (int64_t task = begin; task < end; task++) {
         const int64_t n = task / blocks, first = task % blocks * CNN_BOXES_CHANNELS;
         const int64_t last = C - first < CNN_BOXES_CHANNELS ? C : first + CNN_BOXES_CHANNELS;
         REAL *image = (REAL *)x->data + n * x->stride[0];
-        for (int64_t h = 0; h < x->shape[3]; h++)
-            for (int64_t w = 0; w < x->shape[4]; w++)
-                for (int64_t c = first; vectors && c < last; c++) image[h * x->stride[3] + w * x->stride[4] + c] = 0;
-        for (int64_t c = first; !vectors && c < last; c++)
-            for (int64_t h = 0; h < x->shape[3]; h++)
+        for (int64_t h = 0; h < x->shape[3]; h++) {
+            if (cnn_stop_after(&left, x->shape[4] * (last - first))) return;
+            for (int64_t w = 0; vectors && w < x->shape[4]; w++)
+                for (int64_t c = first; c < last; c++) image[h * x->stride[3] + w * x->stride[4] + c] = 0;
+            for (int64_t c = first; !vectors && c < last; c++)
                 for (int64_t w = 0; w < x->shape[4]; w++) image[c * x->stride[1] + h * x->stride[3] + w * x->stride[4]] = 0;
+        }
         for (int64_t r = 0; r < call->count; r++) {
-            if (call->image[r] != n || call->grid[2 * r] * call->grid[2 * r + 1] == 0) continue;
+            const int64_t samples = call->grid[2 * r] * call->grid[2 * r + 1];
+            if (call->image[r] != n || samples == 0) continue;
+            if (cnn_stop_after(&left, samples * call->y.shape[3] * call->y.shape[4] * (last - first) * 4)) return;
             K(box_samples)(call, r, at);
             K(box_backward)(call, r, at, vectors, first, last);
         }

@@ -57,6 +57,7 @@ static void K(resample_rows)(void *description, int64_t begin, int64_t end, void
     const cnn_taps *W = &call->taps[2];
     const int64_t C = x->shape[1];
     REAL *sum = scratch;
+    int64_t left = CNN_PIECE;
     for (int64_t task = begin; task < end; task++) {
         if (call->channels_last) {
             const int64_t h = task % y->shape[3], d = task / y->shape[3] % y->shape[2], n = task / y->shape[3] / y->shape[2];
@@ -80,6 +81,7 @@ static void K(resample_rows)(void *description, int64_t begin, int64_t end, void
                 for (int64_t k = W->first[w]; k < W->first[w + 1]; k++) a += (REAL)W->weight[k] * sum[W->source[k]];
                 row[w] = a;
             }
+            if (cnn_stop_after(&left, x->shape[4] + 4 * y->shape[4])) return;
         }
     }
 }

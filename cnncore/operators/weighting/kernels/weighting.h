@@ -104,20 +104,24 @@ ALWAYS_INLINE vreal K(importance)(
 
 static void K(importance_pool_forward)(void *description, int64_t begin, int64_t end, void *scratch) {
     const cnn_weighted *call = description;
+    int64_t left = CNN_PIECE;
     for (int64_t number = begin; number < end; number++) {
         K(weighted_task) t = K(weighted_begin)(call, number, scratch);
         t.x = K(weighted_view)(&t, &call->x, K(GIVEN));
         t.logit = K(weighted_view)(&t, &call->logit, K(GIVEN));
         t.y = K(weighted_view)(&t, &call->y, K(WRITTEN));
         vreal total;
-        FOR_WINDOW(call, od, oh, ow)
+        FOR_WINDOW(call, od, oh, ow) {
             K(store)(t.y.data + K(view_offset)(t.y, od, oh, ow), K(importance)(call, &t, od, oh, ow, t.scratch, &total));
+            if (cnn_stop_after(&left, call->cells * LANES)) return;
+        }
         K(unpack_weighted)(&t, &call->y, t.y);
     }
 }
 
 static void K(importance_pool_backward)(void *description, int64_t begin, int64_t end, void *scratch) {
     const cnn_weighted *call = description;
+    int64_t left = CNN_PIECE;
     for (int64_t number = begin; number < end; number++) {
         K(weighted_task) t = K(weighted_begin)(call, number, scratch);
         t.x = K(weighted_view)(&t, &call->x, K(GIVEN));
@@ -126,6 +130,7 @@ static void K(importance_pool_backward)(void *description, int64_t begin, int64_
         t.dx = K(weighted_view)(&t, &call->dx, K(CLEARED));
         t.dlogit = K(weighted_view)(&t, &call->dlogit, K(CLEARED));
         FOR_WINDOW(call, od, oh, ow) {
+            if (cnn_stop_after(&left, call->cells * LANES)) return;
             vreal total;
             const vreal y = K(importance)(call, &t, od, oh, ow, t.scratch, &total);
             const vreal share = K(at_cell)(t.dy, od, oh, ow) / total;
@@ -227,13 +232,16 @@ ALWAYS_INLINE K(detail_window) K(detail)(
 
 static void K(detail_pool_forward)(void *description, int64_t begin, int64_t end, void *scratch) {
     const cnn_weighted *call = description;
+    int64_t left = CNN_PIECE;
     for (int64_t number = begin; number < end; number++) {
         K(weighted_task) t = K(weighted_begin)(call, number, scratch);
         const K(detail_numbers) s = K(detail_numbers_of)(call, &t);
         t.x = K(weighted_view)(&t, &call->x, K(GIVEN));
         t.y = K(weighted_view)(&t, &call->y, K(WRITTEN));
-        FOR_WINDOW(call, od, oh, ow)
+        FOR_WINDOW(call, od, oh, ow) {
             K(store)(t.y.data + K(view_offset)(t.y, od, oh, ow), K(detail)(call, &t, &s, od, oh, ow, t.scratch).y);
+            if (cnn_stop_after(&left, call->cells * LANES)) return;
+        }
         K(unpack_weighted)(&t, &call->y, t.y);
     }
 }
@@ -263,6 +271,7 @@ ALWAYS_INLINE void K(detail_mean_backward)(
 
 static void K(detail_pool_backward)(void *description, int64_t begin, int64_t end, void *scratch) {
     const cnn_weighted *call = description;
+    int64_t left = CNN_PIECE;
     for (int64_t number = begin; number < end; number++) {
         K(weighted_task) t = K(weighted_begin)(call, number, scratch);
         const K(detail_numbers) s = K(detail_numbers_of)(call, &t);
@@ -272,6 +281,7 @@ static void K(detail_pool_backward)(void *description, int64_t begin, int64_t en
         const REAL *r = t.scratch, *log_rho = r + call->cells * LANES, *rho = log_rho + call->cells * LANES;
         double dalpha[LANES] = {0}, dpower[LANES] = {0}, dfilter[MOST_TAPS][LANES] = {{0}};
         FOR_WINDOW(call, od, oh, ow) {
+            if (cnn_stop_after(&left, call->cells * LANES)) return;
             const K(detail_window) v = K(detail)(call, &t, &s, od, oh, ow, t.scratch);
             const vreal dy = K(at_cell)(t.dy, od, oh, ow) / v.total;
             vreal sum_h = {0}, sum_rho = {0}, sum_log = {0}, dm = {0};
