@@ -22,6 +22,9 @@ def graph(op="identity", **settings):
     return g
 
 
+NET64, X64 = graph().build(dtype="float64"), np.linspace(-1, 1, 16).reshape(1, 1, 4, 4)
+
+
 def fitted(seed):
     net = graph().build()
     trainer = cnncore.train.Trainer(net)
@@ -57,6 +60,7 @@ CALLS = {
     "testing.check_gradient": checked(
         lambda seed: cnncore.testing.check_gradient(cnncore.relu, X.astype(float), seed=seed)
     ),
+    **dict.fromkeys(("check_net", "testing.check_net"), checked(lambda seed: cnncore.check_net(NET64, X64, seed=seed))),
     "testing.check_adjoint": checked(
         lambda seed: cnncore.testing.check_adjoint(cnncore.avg_pool, X.astype(float), seed=seed, kernel_size=2)
     ),
@@ -110,7 +114,7 @@ def test_a_generator_where_a_seed_is(path):
     generator = np.random.default_rng(7)
     first, second = call(generator), call(generator)
     assert not same(first, second), "the generator was not asked again"
-    if not path.startswith("testing."):
+    if not path.startswith("testing.") and path != "check_net":
         number = int(np.random.default_rng(7).integers(2**63 - 1))
         assert same(first, call(number)), "not what its next number gives"
 

@@ -193,7 +193,7 @@ def chosen_metrics(metrics: Metrics) -> dict[str, Metric | OwnMetric]:
     return made
 
 
-def own_metric(function: object) -> OwnMetric:
+def own_metric(function: Any) -> OwnMetric:
     """A function of the caller's."""
     if not callable(function):
         raise SettingError(

@@ -101,8 +101,9 @@ def missing_layer(op):
 
 
 def missing_documentation(op):
-    page, picture = f"docs/operators/{op.family}.md", f"docs/operators/pictures/{op.name}.svg"
-    there = f"\n## {op.name}\n" in text(page) and (ROOT / picture).exists()
+    page, picture = f"docs/operators/{op.name}.md", f"docs/operators/pictures/{op.name}.svg"
+    listed = f"[{op.name}](operators/{op.name}.md)" in text("docs/operators.md")
+    there = listed and (ROOT / page).exists() and (ROOT / picture).exists()
     return not there, page, "run python tools/dev.py generate"
 
 

@@ -568,10 +568,7 @@ AUTO = reference("auto", <void *> auto_forward[float], <void *> auto_forward[dou
                  <void *> auto_backward[float], <void *> auto_backward[double], saves=("x", "y"), needs=("cells",))
 
 
-# ── Log-sum-exp pooling ── Pinheiro & Collobert 2015, arXiv:1411.6228, eq. 6; log-average-exp: Lowe et al. 2021, arXiv:2111.01742
-#
-#     y      = 1/r ln(1/q Σ e^{r xᵢ})                 q = 1, or n with mean; r = 0, mean: the average
-#     ∂y/∂xᵢ = wᵢ,  w = softmax(r x)                  ∂y/∂r = (Σ wᵢ xᵢ − y) / r;  r → 0, mean: half the variance
+# ── Slopes of a mean of exponentials ── near r = 0, for the pooling below ────────────────────────────────────────────────
 
 cdef enum:
     SERIES_TERMS = 12
@@ -599,6 +596,12 @@ cdef inline double flat_slope(const real *x, Window *window, double r, double ne
             series = 1.0 / (k * (k + 1)) - r * growth * series
         total += growth * growth * series
     return total / window.n
+
+
+# ── Log-sum-exp pooling ── Pinheiro & Collobert 2015, arXiv:1411.6228, eq. 6; log-average-exp: Lowe et al. 2021, arXiv:2111.01742
+#
+#     y      = 1/r ln(1/q Σ e^{r xᵢ})                 q = 1, or n with mean; r = 0, mean: the average
+#     ∂y/∂xᵢ = wᵢ,  w = softmax(r x)                  ∂y/∂r = (Σ wᵢ xᵢ − y) / r;  r → 0, mean: half the variance
 
 cdef inline double log_mean(const real *x, Window *window, double r, bint mean, double *slope) noexcept nogil:
     """1/r ln(1/q Σ e^{r xᵢ}), for r = 0 the average; window.work = softmax(r x), and the derivative in r."""
