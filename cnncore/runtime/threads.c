@@ -217,9 +217,7 @@ static void run_chunks(int slot) {
     }
 }
 
-int cnn_stop_requested(void) {
-    return works ? atomic_load_explicit(&pool.stopping, memory_order_relaxed) : stop_requested();
-}
+int cnn_stop_requested(void) { return works ? atomic_load_explicit(&pool.stopping, memory_order_relaxed) : stop_requested(); }
 
 static int this_cpu(void) {
 #if defined(__linux__)
