@@ -45,6 +45,7 @@ def checked(tmp_path, module, *arguments):
 
 @needs_mypy
 @needs_source
+@pytest.mark.long
 def test_stubs_say_what_is_imported(tmp_path):
     """stubtest reads all modules as mypy does, so that wrong hints are found too."""
     operators_file = tmp_path / "operators.txt"

@@ -295,7 +295,7 @@ class MPICommunicator:
                 "MPICommunicator: MPI was initialised for a single thread; gradients are sent by another one. Import mpi4py "
                 "before anything else initialises MPI, with mpi4py.rc.thread_level = 'serialized' or more"
             )
-        self._mpi = MPI
+        self._mpi: Any = MPI
         self.comm = MPI.COMM_WORLD.Dup() if comm is None else comm
         self.rank, self.size = self.comm.Get_rank(), self.comm.Get_size()
         self.processors = None

@@ -520,6 +520,7 @@ def test_train_without_arguments_reads_handwriting(tmp_path):
 # ── Streams that are not there, files that cannot be written ───────────────────────────────────────────────────────────
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "command", ["ops", "ops max_pool", "summary lenet", "info", "check relu", "predict none.png none.png"]
 )

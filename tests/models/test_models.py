@@ -365,9 +365,13 @@ DIRECTIONAL_LIMIT = 1e-6
     "make, shape",
     [
         (lambda: models.all_convolutional(dtype="float64"), (1, 3, 12, 13)),
-        (lambda: models.resnet18(classes=5, dtype="float64"), (1, 3, 32, 32)),
+        pytest.param(lambda: models.resnet18(classes=5, dtype="float64"), (1, 3, 32, 32), marks=pytest.mark.long),
         (lambda: models.mobilenet_v2(classes=5, alpha=0.35, dtype="float64"), (1, 3, 32, 32)),
-        (lambda: models.googlenet(classes=5, dtype="float64", aux=True, size=80), (1, 3, 80, 80)),
+        pytest.param(
+            lambda: models.googlenet(classes=5, dtype="float64", aux=True, size=80),
+            (1, 3, 80, 80),
+            marks=pytest.mark.long,
+        ),
     ],
     ids=["all_convolutional", "resnet18", "mobilenet_v2", "googlenet with auxiliary classifiers"],
 )

@@ -242,6 +242,7 @@ def test_other_dtypes_are_refused_with_the_way_out(op, dtype):
         op(arrays[0].astype(dtype), *arrays[1:], **case.settings)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("op", operators(lambda op: op.name != "arange_like"))  # which is as long as one axis
 def test_arrays_too_large_for_any_machine(op):
     """Stride 0 makes an array of any extents from one number; results of such extents are refused before any work."""

@@ -212,11 +212,14 @@ def survives(wrong, case, method):
 DIFFERENTIABLE = {"where": lambda op: op.proof == "gradient"}
 
 
+@pytest.mark.parametrize(
+    "faults", [ESSENTIAL, pytest.param(tuple(FAULTS), marks=pytest.mark.long)], ids=["essential", "all"]
+)
 @pytest.mark.parametrize("op", operators(**DIFFERENTIABLE))
-def test_planted_faults_are_caught(op, rng):
+def test_planted_faults_are_caught(op, faults, rng):
     """Every kind of fault by projections, and the essential ones as checks are by default: small Jacobians as a whole."""
     case, survivors, found = op.cases[0], [], 0
-    for name, wrong in planted(op, case, FAULTS, rng):
+    for name, wrong in planted(op, case, faults, rng):
         for method in ("projection", "auto") if name in ESSENTIAL else ("projection",):
             outcome = survives(wrong, case, method)
             survivors += [f"{name} ({outcome})"] if outcome else []

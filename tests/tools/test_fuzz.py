@@ -158,6 +158,7 @@ def test_an_exception_of_a_reader_is_a_find(monkeypatch):
             files.run(plan)
 
 
+@pytest.mark.long
 def test_an_allocation_that_fails_and_is_not_noticed_is_a_find():
     """What fails raises a MemoryError and leaves the next call right; a call that swallows it, or changes the next, is wrong."""
     pytest.importorskip("_testcapi", reason="Python's own test module makes allocations fail")
