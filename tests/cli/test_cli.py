@@ -493,6 +493,7 @@ def test_closed_streams_are_no_error(tmp_path, closed, code):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)  # a whole training, beside another test
 def test_train_without_arguments_reads_handwriting(tmp_path):
     """`cnncore train`: at least 98 % of 1,000 digits that it has not seen, and 96 % of them enlarged to 40×52.
 
