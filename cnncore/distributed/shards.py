@@ -6,7 +6,6 @@ A shard is written atomically. The same results give the same bytes, whichever p
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, SettingError
+from ..errors import DataError, SettingError, printable
 from ..io.files import write_atomically
 
 __all__ = ["FORMATS", "Failure", "Shard", "failures_in"]
@@ -77,22 +76,22 @@ def parquet() -> Any:
     return pyarrow
 
 
-def printable(text: str) -> str:
-    """A name as UTF-8, which Parquet keeps texts in; bytes of a file name that are none are escaped."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
-
-
 def parquet_content(shard: Shard) -> bytes:
-    """A row per file, those that failed last: ``file``, ``error``, ``class`` (of predictions), ``shape``, ``values``."""
+    """A row per file, those that failed last: ``file``, ``error``, ``class`` (of predictions), ``shape``, ``values``.
+
+    Parquet keeps texts in UTF-8: what is not printable in a name, such as bytes that are no UTF-8, is escaped.
+    """
     arrow = parquet()
     files = [*map(printable, shard.files), *(printable(name) for name, _ in shard.failed)]
     missing = [None] * len(shard.failed)
     columns = {
         "file": arrow.array(files, arrow.string()),
-        "error": arrow.array([None] * len(shard.files) + [error for _, error in shard.failed], arrow.string()),
+        "error": arrow.array(
+            [None] * len(shard.files) + [printable(error) for _, error in shard.failed], arrow.string()
+        ),
     }
     if shard.what == "predictions":
-        best = [shard.classes[int(np.argmax(value))] for value in shard.values]
+        best = [printable(shard.classes[int(np.argmax(value))]) for value in shard.values]
         columns["class"] = arrow.array([*best, *missing], arrow.string())
     dtype = shard.values[0].dtype if shard.values else np.dtype(np.float32)
     shapes = [list(value.shape) for value in shard.values]
@@ -101,7 +100,7 @@ def parquet_content(shard: Shard) -> bytes:
     columns["values"] = arrow.array([*numbers, *missing], arrow.list_(arrow.from_numpy_dtype(dtype)))
     table = arrow.table(columns)
     if shard.classes:
-        table = table.replace_schema_metadata({"classes": "\n".join(shard.classes)})
+        table = table.replace_schema_metadata({"classes": "\n".join(map(printable, shard.classes))})
     content = io.BytesIO()
     arrow.parquet.write_table(table, content, compression="zstd")
     return content.getvalue()

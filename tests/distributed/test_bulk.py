@@ -5,6 +5,7 @@ import hashlib
 import os
 import pathlib
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -120,6 +121,18 @@ def test_tables_hold_what_arrays_hold(place, tmp_path, settings):
     assert again.computed == 0 and again.failed == tables.failed
     with pytest.raises(SettingError, match="holds an extraction with other format"):
         run(place, tmp_path / "parquet", **settings)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes")
+def test_tables_hold_names_of_any_bytes(place, tmp_path):
+    table_of = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install pyarrow").read_table
+    names = [os.fsdecode(os.fsencode(str(tmp_path)) + name) for name in (b"/caf\xe9.png", b"/bad\xe9.png")]
+    write_png(names[0], np.zeros((28, 28), np.uint8))
+    pathlib.Path(names[1]).write_bytes(b"no picture")
+    done = extract(place / "model.safetensors", names, tmp_path / "out", format="parquet")
+    good, bad = table_of(done.shards[0]).to_pylist()
+    assert good["file"].endswith(r"caf\xe9.png") and good["error"] is None
+    assert bad["file"].endswith(r"bad\xe9.png") and bad["error"] and done.failed == ((bad["file"], bad["error"]),)
 
 
 @pytest.mark.skipif(SANITIZED, reason="starts processes")
