@@ -557,3 +557,20 @@ FORBIDDEN_NAMES = ("utils", "helpers", "common", "misc", "base")
 def test_module_names_say_what_is_inside():
     for path in PACKAGE.rglob("*.py*"):
         assert path.stem not in FORBIDDEN_NAMES and not path.stem.endswith(("_impl", "_v2")), path
+
+
+# `[… for … in …]` that is a statement's value; iterations of `all(… for …)` and dictionaries are other code.
+LIST_COMPREHENSION = re.compile(r"\[[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*\sfor\s[^\[\]]*\sin\s")
+
+
+@pytest.mark.parametrize("path", cython_sources(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_cython_appends_in_loops(path):
+    # Cython 3.3 frees a comprehension's new element twice when the list cannot grow.
+    assert not LIST_COMPREHENSION.findall(without_comments(path))
+
+
+def test_list_comprehensions_are_found():
+    found = ["y = [f(x) for x in z]", "y = [a[0] for a in z]", "tuple([g(a[i]) + 1 for i in range(4)])"]
+    others = ["all(x for x in y)", "{row.name: row for row in rows}", "x[i] = a\nfor j in range(n):\n    b[j]"]
+    assert all(LIST_COMPREHENSION.search(text) for text in found)
+    assert not any(LIST_COMPREHENSION.search(text) for text in others)

@@ -256,12 +256,20 @@ def kernel_names():
 
 def kernels_taken():
     """Names of the kernels that ran since the last call of this function."""
-    return [name for number, name in enumerate(kernel_names()) if cnn_kernel_taken(number)]
+    taken = []
+    for number, name in enumerate(kernel_names()):
+        if cnn_kernel_taken(number):
+            taken.append(name)
+    return taken
 
 
 def targets():
     """Names of the targets this machine can run, the least capable first; "reference" uses no kernels."""
-    return [cnn_target_name(i).decode() for i in range(cnn_target_count()) if cnn_target_supported(i)]
+    names = []
+    for i in range(cnn_target_count()):
+        if cnn_target_supported(i):
+            names.append(cnn_target_name(i).decode())
+    return names
 
 
 def current_target():
@@ -289,13 +297,17 @@ def multiply_adds(int precision, int64_t steps, int64_t tasks, double factor=0.5
     cdef double total[MOST_PEAK_TASKS]
     cdef double count[MOST_PEAK_TASKS]
     cdef cnn_multiply_adds call
+    cdef double counted = 0, added = 0
     cdef int64_t i
     if task == NULL:
         return None
     tasks = min(tasks, MOST_PEAK_TASKS)
     call.steps, call.factor, call.addend, call.total, call.count = steps, factor, addend, total, count
     run(task, &call, tasks, 1, 0, <double> steps * tasks)
-    return sum([count[i] for i in range(tasks)]), sum([total[i] for i in range(tasks)])
+    for i in range(tasks):
+        counted += count[i]
+        added += total[i]
+    return counted, added
 
 
 # ── Threads ────────────────────────────────────────────────────────────────────────────────────────────────────────────

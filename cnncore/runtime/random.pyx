@@ -44,7 +44,7 @@ def philox_block(tuple counter, tuple key):
     for i in range(2):
         keys[i] = key[i]
     philox(words, keys, block)
-    return tuple([block[i] for i in range(4)])
+    return block[0], block[1], block[2], block[3]
 
 
 def fill_uniform(uint64_t seed, uint64_t start, out):

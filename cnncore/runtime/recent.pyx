@@ -113,7 +113,10 @@ def setting_key(value, int depth=0):
 def frozen_setting(value, int depth=0):
     """An immutable form of ``value``: lists become tuples, arrays become read-only copies or numbers."""
     if isinstance(value, (list, tuple)) and depth < MOST_NESTED:
-        return tuple([frozen_setting(part, depth + 1) for part in value])
+        parts = []
+        for part in value:
+            parts.append(frozen_setting(part, depth + 1))
+        return tuple(parts)
     if not isinstance(value, NDARRAY):
         return value
     if value.ndim == 0:

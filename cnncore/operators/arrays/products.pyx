@@ -169,6 +169,11 @@ cdef int multiply(Tensor X, Tensor Z, Tensor Y) except -1:
     return run(task, &call, tasks, 1, scratch, work * call.x.shape[4] / SPEED)
 
 
+cdef Tensor matrices(array, bint writable=False):
+    """``array``, of at most five axes, as (a, b, c, rows, columns)."""
+    return tensor(array[(None,) * (5 - array.ndim)], writable)
+
+
 def product(x, z, out=None):
     """The matrix products of x and z, as ``np.matmul`` defines them, in ``out`` if it is given.
 
@@ -188,8 +193,7 @@ def product(x, z, out=None):
     *_, row_step, column_step = y.strides
     in_place = rows == 1 or columns == 1 or y.itemsize in (row_step, column_step)
     written = y if in_place else np.empty(shape, dtype)
-    X, Z, Y = [a[(None,) * (5 - a.ndim)] for a in (x, z, written)]
-    multiply(tensor(X), tensor(Z), tensor(Y, True))
+    multiply(matrices(x), matrices(z), matrices(written, True))
     if not in_place:
         y[...] = written
     return y

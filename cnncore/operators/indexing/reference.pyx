@@ -34,7 +34,10 @@ cdef Lines lines_of(int axis, arrays):
 cdef tuple starts(int axis, arrays):
     """The first value of every line."""
     rank = arrays[0].ndim
-    return tuple([a[(slice(None),) * axis + (0, ...)] if a.ndim == rank else a for a in arrays])
+    firsts = []
+    for a in arrays:
+        firsts.append(a[(slice(None),) * axis + (0, ...)] if a.ndim == rank else a)
+    return tuple(firsts)
 
 
 cdef inline bint beats(real a, real b, bint largest) noexcept nogil:

@@ -140,7 +140,11 @@ cdef class Statistics:
     def arrays(self):
         """μ and σ² as arrays."""
         cdef int64_t s
-        return np.array([[self.mean[s] for s in range(self.sets)], [self.variance[s] for s in range(self.sets)]])
+        both = np.empty((2, self.sets))
+        cdef double[:, ::1] written = both
+        for s in range(self.sets):
+            written[0, s], written[1, s] = self.mean[s], self.variance[s]
+        return both
 
 
 cdef class Scratch:

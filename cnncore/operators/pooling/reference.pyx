@@ -1208,7 +1208,7 @@ cdef class Windows:
         cdef int i
         cdef Tensor table
         cells = positions = 1
-        self.tables = [tensor(t) for t in tables]       # keeps their memory alive
+        self.tables = list(map(Tensor, tables))       # keeps their memory alive
         for i in range(3):
             table = self.tables[i]
             self.axis[i].first = <const int64_t *> table.view.data

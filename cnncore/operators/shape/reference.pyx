@@ -141,7 +141,7 @@ cdef int run_copy(const cnn_tensor *x, const cnn_tensor *y, int precision) excep
 def add(arrays, const double[::1] coefficients, y):
     """Write y = Σ c_j x_j; none of the x may overlap y."""
     cdef Tensor Y = tensor(y, True)
-    cdef list tensors = [tensor(array) for array in arrays]
+    cdef list tensors = list(map(Tensor, arrays))
     cdef int64_t j, count = len(tensors)
     cdef cnn_tensor few[4]
     cdef cnn_tensor *x = few
