@@ -8,6 +8,7 @@ seconds. Environment variables that change a build, each with 1 for yes:
 
     CNNCORE_DEBUG       bounds checks on, optimisation down
     CNNCORE_SANITIZE    address and undefined-behaviour sanitizers
+    CNNCORE_EMULATE     the avx512 kernels for processors without AVX-512: as wide, in two halves, to test them there
     CNNCORE_COVERAGE    lines of Cython are traced, for `python tools/dev.py coverage`
     CNNCORE_NO_ABI3     for this version of Python alone, without the stable ABI
     CNNCORE_JOBS        how many files are compiled at a time, instead of one per processor
@@ -48,6 +49,7 @@ def asked(name):
 
 
 DEBUG, SANITIZE, COVERAGE = asked("CNNCORE_DEBUG"), asked("CNNCORE_SANITIZE"), asked("CNNCORE_COVERAGE")
+EMULATE = asked("CNNCORE_EMULATE")
 JOBS = int(os.environ.get("CNNCORE_JOBS", "0")) or len(
     getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
 )
@@ -94,6 +96,9 @@ if MACHINE.endswith(("x86_64", "amd64")):
             "-mprefer-vector-width=512",
         ],
     }
+    if EMULATE:
+        FAMILY.append(("CNN_EMULATED_AVX512", "1"))
+        TARGETS["avx512"] = [*TARGETS["avx2"], "-Wno-psabi"]
 elif MACHINE.endswith(("aarch64", "arm64")):
     FAMILY = [("CNN_ARM", "1")]
     TARGETS = {"baseline": [], "neon": []}

@@ -60,6 +60,12 @@ def test_switches_change_the_flags():
     assert not decided(CNNCORE_COVERAGE="1")["abi3"]
 
 
+def test_avx512_kernels_can_be_emulated():
+    here = {"_PYTHON_HOST_PLATFORM": "linux-x86_64"}
+    assert not any("avx512" in flag for flag in decided(**here, CNNCORE_EMULATE="1")["targets"]["avx512"])
+    assert "-mavx512f" in decided(**here)["targets"]["avx512"]
+
+
 # ── What is installed beside modules ───────────────────────────────────────────────────────────────────────────────────
 
 

@@ -47,6 +47,11 @@ def command_line():
     of[test].add_argument(
         "--sanitize", action="store_true", help="with address and undefined-behaviour sanitizers, likewise"
     )
+    of[test].add_argument(
+        "--emulate",
+        action="store_true",
+        help="the avx512 kernels on a processor without AVX-512: as wide, in two halves; likewise",
+    )
     of[lint].add_argument("--fix", action="store_true", help="write what the formatters would have written")
     of[coverage].add_argument(
         "--fail-under", type=float, metavar="PERCENT", help="the floor (default: fail_under in pyproject.toml)"

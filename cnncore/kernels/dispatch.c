@@ -20,10 +20,14 @@ static int has_avx2(void) {
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
+#if defined(CNN_EMULATED_AVX512)
+static int has_avx512(void) { return has_avx2(); }
+#else
 static int has_avx512(void) {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")
         && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
 }
+#endif
 #endif
 
 static const struct {

@@ -6,7 +6,7 @@
  */
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if defined(__AVX512F__) || defined(CNN_EMULATED_AVX512) && VECTOR_BYTES == 64 || defined(__aarch64__)
 #define VECTOR_REGISTERS 32
 #else
 #define VECTOR_REGISTERS 16

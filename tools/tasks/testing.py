@@ -17,6 +17,9 @@ data.read()
 print(*sorted(data.measured_files(), key=lambda name: (name.endswith(".pxd"), name)), sep="\\n")
 """
 
+# Builds of their own, and what setup.py calls them.
+SWITCHES = {"debug": "CNNCORE_DEBUG", "sanitize": "CNNCORE_SANITIZE", "emulate": "CNNCORE_EMULATE"}
+
 # A failed bounds check inside a kernel cannot be raised: Python reports it as unraisable, and that has to fail.
 STRICT = ("-W", "error::pytest.PytestUnraisableExceptionWarning")
 
@@ -27,10 +30,11 @@ def test(options, rest):
     Every test of an operator begins with its name, so `test -k lp_pool` runs all about one operator, and
     `test -n auto` uses every processor. `--sample 8` runs one test in eight, always the same ones.
 
-    A build of its own (--debug, --sanitize) lives in build/NAME and compiles only what has changed since the last time.
+    A build of its own (--debug, --sanitize, --emulate) lives in build/NAME and compiles only what has changed since the last time.
     """
-    if options.debug or options.sanitize:
-        return test_own_build("sanitize" if options.sanitize else "debug", options.target, rest)
+    for kind in SWITCHES:
+        if getattr(options, kind):
+            return test_own_build(kind, options.target, rest)
     targets = (options.target,) if options.target else ()
     if options.target == "all":
         targets = output(PYTHON, "-c", "import cnncore; print(*cnncore.cpu.targets())").split()
@@ -41,13 +45,15 @@ def test(options, rest):
 
 
 def test_own_build(kind, target, rest):
-    """The tests against a build with bounds checks (debug) or sanitizers (sanitize)."""
+    """The tests against a build with bounds checks (debug), sanitizers (sanitize), or all CPU targets (emulate)."""
     folder = ROOT / "build" / kind
     python = environment(folder / "environment")
-    switches = {"debug": {"CNNCORE_DEBUG": "1"}, "sanitize": {"CNNCORE_SANITIZE": "1"}}[kind]
+    switches = {SWITCHES[kind]: "1"}
     source = copy_source(folder / "source")
     run(python, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", source, **switches)
     run(python, "-m", "pip", "install", "--quiet", f"{source}[test]", **switches)
+    if kind == "emulate":
+        target = target or "avx512"
     if target:
         switches["CNNCORE_TARGET"] = target
     if kind == "sanitize":
