@@ -30,7 +30,8 @@ def test(options, rest):
     Every test of an operator begins with its name, so `test -k lp_pool` runs all about one operator, and
     `test -n auto` uses every processor. `--sample 8` runs one test in eight, always the same ones.
 
-    A build of its own (--debug, --sanitize, --emulate) lives in build/NAME and compiles only what has changed since the last time.
+    A build of its own (--debug, --sanitize, --emulate) lives in build/NAME and compiles only what has changed since the
+    last time.
     """
     for kind in SWITCHES:
         if getattr(options, kind):
