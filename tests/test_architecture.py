@@ -38,6 +38,7 @@ LAYERS = (
     ("nets/operator_methods", "nets/plan"),
     ("nets/graph",),
     ("nets/description", "nets/output_kind", "nets/profile", "nets/summary", "nets/surgery", "nets/tuning"),
+    ("nets/scaling",),
     ("nets/net",),
     ("nets/build", "nets"),
     ("models", "testing"),

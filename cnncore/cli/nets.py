@@ -166,6 +166,8 @@ def profile(options):
     if options.plan:
         print(net.algorithms(*shapes, training=options.training))
         return 0
+    if options.simulate:
+        return simulate(net, shapes, options)
     with ProgressLine(sys.stderr) as line:
         found = net.profile(*shapes, rounds=options.rounds, training=options.training, progress=turns_under(line))
     if options.trace is not None:
@@ -181,12 +183,28 @@ def profile(options):
     return 0
 
 
+def simulate(net, shapes, options):
+    """The network's time on other numbers of threads."""
+    numbers = (options.threads,) if options.threads else (4, 8, 16, 64)
+    with ProgressLine(sys.stderr) as line:
+        found = net.scaling(
+            *shapes, threads=numbers, rounds=options.rounds, training=options.training, progress=turns_under(line)
+        )
+    print(json.dumps(found.data(), indent=1) if options.json else found)
+    return 0
+
+
 def add_profile(commands):
     """``cnncore profile`` and its options."""
     sub = commands.add(profile, "a network's time per node", "example: cnncore profile googlenet --batch 16 --training")
     measured_options(sub, rounds=15)
     shown = sub.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="print JSON")
+    sub.add_argument(
+        "--simulate",
+        action="store_true",
+        help="how the time would divide over --threads threads (default: 4, 8, 16 and 64), whatever this machine has",
+    )
     sub.add_argument("--trace", metavar="FILE.json", help="write the fastest pass as a trace for chrome://tracing")
     shown.add_argument(
         "--plan",

@@ -44,6 +44,7 @@ from ..errors import (
 )
 from ..runtime import cpu
 from ..runtime.fingerprint import Fingerprints
+from ..runtime.threads import MOST_THREADS
 from ..typing import FilePath, Seed
 from . import drawing, model_file, surgery
 from .description import structure_of
@@ -54,6 +55,7 @@ from .output_kind import Output, checked_kind, outputs_of
 from .parameters import Arrays
 from .plan import WHOLE_BATCH, BatchPart, Mode, Plan
 from .profile import Choices, Profile, algorithms, profile
+from .scaling import Scaling, scaling
 from .structure import ROLE_NAMES, Input, Structure
 from .summary import Summary, summarised
 from .surgery import Operation
@@ -923,6 +925,49 @@ class Net:
         """
         shapes = self._shapes("profile", input_shapes)
         return profile(self, shapes, integer("profile", "rounds", rounds, 1), bool(training), progress)
+
+    def scaling(
+        self,
+        *input_shapes: Any,
+        threads: Sequence[int] = (4, 8, 16, 64),
+        rounds: int = 5,
+        training: bool = False,
+        progress: Callable[[int, int, str], object] | None = None,
+    ) -> Scaling:
+        """How the time would divide over more threads than this machine has: a :class:`scaling.Scaling`, simulated from
+        the measured times of the tasks into which every node is divided.
+
+        Memory bandwidth is taken to be without limit, so times are lower bounds; the idle part of threads that have too
+        few tasks, or tasks of unlike length, is real. Parameters and buffers are unchanged.
+
+        Parameters
+        ----------
+        *input_shapes : tuple of int
+            As for :meth:`summary`.
+        threads : sequence of int, default (4, 8, 16, 64)
+            The numbers of threads to simulate, each 1 to 256; one thread is always among them.
+        rounds : int, default 5
+            The number of passes for each number of threads; times of tasks are their medians.
+        training : bool, default False
+            True: forward and backward passes in training mode; otherwise forward passes.
+        progress : callable, optional
+            ``progress(done, total, what)``, called before each pass.
+
+        Returns
+        -------
+        Scaling
+            The table; its ``rows`` and ``data()`` are for programs.
+
+        Raises
+        ------
+        ShapeError
+            A shape does not fit its input, or leaves the size open.
+        SettingError
+            A number of threads is not an integer from 1 to 256.
+        """
+        shapes = self._shapes("scaling", input_shapes)
+        numbers = [integer("scaling", "threads", n, 1, MOST_THREADS) for n in threads]
+        return scaling(self, shapes, numbers, integer("scaling", "rounds", rounds, 1), bool(training), progress)
 
     def algorithms(self, *input_shapes: Any, training: bool = False) -> Choices:
         """Which algorithm computes each node, where there is a choice, and why: a :class:`profile.Choices` with the

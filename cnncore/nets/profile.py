@@ -35,15 +35,17 @@ __all__ = ["Passes", "Profile", "algorithms", "pieces_of", "profile"]
 class Clock:
     """Yields steps one by one; the time until the next request is attributed to the step yielded last."""
 
+    now = staticmethod(time.perf_counter)
+
     def __init__(self):
         self.seconds = {}  # number of node → seconds
         self.events = []  # (number of node, when its step began, its seconds), in their order
 
     def __call__(self, steps):
         for step in steps:
-            began = time.perf_counter()
+            began = self.now()
             yield step
-            took = time.perf_counter() - began
+            took = self.now() - began
             self.seconds[step.node] = self.seconds.get(step.node, 0.0) + took
             self.events.append((step.node, began, took))
 
@@ -119,7 +121,7 @@ class Passes:
                 plan = self.plan if found == tuple(shapes) else Plan(net.graph, found, net.dtype, mode, net.seed)
                 taken[found] = plan, plan.take()
             self.pieces.append((*taken[found], piece))
-        self.gradients = {}
+        self.gradients, self.clock = {}, Clock
         # In training the weights change at every step, so that they are packed every time.
         self.versions = dict.fromkeys(net.graph.owned, None if training else 0)
         self.once()  # work of the first call only
@@ -133,20 +135,21 @@ class Passes:
             Its times.
         """
         arrays = {**self.net.parameters._arrays, **self.net.buffers._arrays}
-        forward, backward, backward_took = Clock(), Clock(), 0.0
-        began = time.perf_counter()
+        forward, backward, backward_took = self.clock(), self.clock(), 0.0
+        began = self.clock.now()
         for plan, workspace, xs in self.pieces:
             workspace.refresh(self.versions)
             _, tape, _ = plan.run_forward(workspace, xs, arrays, self.net.steps, clock=forward)
-        took = time.perf_counter() - began
+        took = self.clock.now() - began
         events = [("forward", None, 0.0, took)]
         if self.plan.mode.backward:
-            turned = time.perf_counter()
+            turned = self.clock.now()
             self.plan.run_backward(workspace, tape, self.dys, self.gradients, backward)
-            backward_took = time.perf_counter() - turned
+            backward_took = self.clock.now() - turned
             events.append(("backward", None, turned - began, backward_took))
         for stage, clock in (("forward", forward), ("backward", backward)):
             events += [(stage, node, at - began, seconds) for node, at, seconds in clock.events]
+        self.clocks = {"forward": forward, "backward": backward}
         return Pass(forward.seconds, backward.seconds, took, backward_took, events)
 
 

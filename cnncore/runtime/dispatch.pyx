@@ -34,6 +34,8 @@ cdef extern from "threads.h" nogil:
         cnn_task task, void *call, int64_t tasks, int64_t grain, void *const *scratch, int threads, cnn_poll poll
     )
     int cnn_stop_requested()
+    int64_t cnn_nanoseconds()
+    int64_t cnn_thread_nanoseconds()
     int cnn_threads_available()
     void cnn_run_here(cnn_task task, void *call, int64_t tasks, void *scratch)
     void cnn_threads_limit(int maximum)
@@ -155,7 +157,7 @@ cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t sc
         return 0
     cdef int threads = thread_count
     if cost < worth_a_thread * threads:
-        threads = 1
+        threads = max(1, <int> (cost / worth_a_thread))
     if threads > tasks:
         threads = <int> tasks
     cdef int64_t stride = (scratch_bytes + 127) // 128 * 128     # workers do not share a cache line
@@ -170,6 +172,12 @@ cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t sc
         scratch[worker] = block + worker * stride if block != NULL else NULL
         if stride > scratch_bytes:
             cnn_memory_fence(block + worker * stride + scratch_bytes, stride - scratch_bytes)
+    if recorded is not None and this_thread() == recording_thread:
+        try:
+            return run_recorded(task, call, tasks, grain, scratch, threads)
+        finally:
+            if block != NULL:
+                cnn_block_give(SCRATCH, block)
     if threads == 1 and cost < worth_releasing_gil:
         cnn_run_here(task, call, tasks, block)
         if block != NULL:
@@ -182,6 +190,76 @@ cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t sc
     if stopped:
         cnn_reraise()
     return 0
+
+
+# ── Recording, for simulations of other numbers of threads ─────────────────────────────────────────────────────────────
+
+cdef list recorded = None           # (threads, nanoseconds of every chunk) of each call of run; None: nothing is recorded
+cdef unsigned long recording_thread = 0    # the thread whose calls are recorded
+
+cdef struct timed_call:
+    cnn_task task
+    void *call
+    int64_t grain
+    int64_t *nanoseconds            # of every chunk
+
+
+cdef void timed(void *call, int64_t begin, int64_t end, void *scratch) noexcept nogil:
+    cdef timed_call *c = <timed_call *> call
+    cdef int64_t began = cnn_thread_nanoseconds()
+    c.task(c.call, begin, end, scratch)
+    c.nanoseconds[begin // c.grain] = cnn_thread_nanoseconds() - began
+
+
+cdef int run_recorded(cnn_task task, void *call, int64_t tasks, int64_t grain, void **scratch, int threads) except -1:
+    """All tasks on this thread, chunk by chunk, each of which is timed; divided as for ``threads`` threads."""
+    cdef timed_call measured
+    grain = max(grain, 1)
+    cdef int64_t chunks = (tasks + grain - 1) // grain
+    cdef int stopped
+    nanoseconds = bytearray(8 * chunks)
+    cdef unsigned char[::1] memory = nanoseconds
+    measured.task, measured.call, measured.grain = task, call, grain
+    measured.nanoseconds = <int64_t *> &memory[0]
+    with nogil:
+        stopped = cnn_parallel(timed, &measured, tasks, grain, scratch, 1, &signals_arrived if this_thread() == main_thread else NULL)
+    if stopped:
+        cnn_reraise()
+    recorded.append((threads, nanoseconds))
+    return 0
+
+
+def start_recording():
+    """From now on the calls of this thread run on it alone, and the processor time of every chunk is kept."""
+    global recorded, recording_thread
+    recorded, recording_thread = [], this_thread()
+
+
+def take_recorded():
+    """(threads that would have shared it, int64 nanoseconds of every chunk as bytes) of each call since the last time."""
+    global recorded
+    if recorded is None:
+        return []
+    taken, recorded = recorded, []
+    return taken
+
+
+def stop_recording():
+    """Calls run on all their threads again."""
+    global recorded
+    recorded = None
+
+
+cdef void nothing(void *call, int64_t begin, int64_t end, void *scratch) noexcept nogil:
+    pass
+
+
+def empty_call(int threads):
+    """Nanoseconds of a call of ``threads`` tasks that do nothing: what sharing them out costs."""
+    cdef int64_t began = cnn_nanoseconds()
+    with nogil:
+        cnn_parallel(nothing, NULL, threads, 1, NULL, threads, NULL)
+    return cnn_nanoseconds() - began
 
 
 cdef void *take_block(int purpose, int64_t bytes) noexcept nogil:

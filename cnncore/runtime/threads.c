@@ -55,6 +55,16 @@ static int64_t now(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+int64_t cnn_nanoseconds(void) { return now(); }
+
+int64_t cnn_thread_nanoseconds(void) {
+#ifdef CLOCK_THREAD_CPUTIME_ID
+    struct timespec t;
+    if (!clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t)) return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+#endif
+    return now();
+}
+
 static bool stop_requested(void) {
     /* Unsigned: if the clock was set back, poll at once. */
     if (stopped || !poll || (uint64_t)(now() - last_poll) < (uint64_t)POLL_INTERVAL) return stopped;

@@ -32,6 +32,10 @@ int cnn_stop_requested(void);
  * time than sharing them out or asking whether to stop. */
 void cnn_run_here(cnn_task task, void *call, int64_t tasks, void *scratch);
 
+/* Nanoseconds of a clock that only goes forward, and of processor time of the calling thread where the system counts that. */
+int64_t cnn_nanoseconds(void);
+int64_t cnn_thread_nanoseconds(void);
+
 /* 0 where this build has no native threads and everything runs on the calling thread, else 1. */
 int cnn_threads_available(void);
 

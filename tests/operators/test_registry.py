@@ -134,7 +134,7 @@ def test_any_number_of_threads_gives_the_same_bits(op, case):
                         given = everywhere(layout, arrays)
                         with cnncore.threads(1):
                             expected = both_passes(op, given, case.settings)
-                        for threads in (2, 3, 7):
+                        for threads in (2, 7, 64):  # the more, the smaller the tasks
                             with cnncore.threads(threads):
                                 found = both_passes(op, given, case.settings)
                             assert_identical(found, expected, f"rank {rank}, {target}, {threads} threads")

@@ -168,8 +168,12 @@ cdef int64_t TILE_PIXELS = 224
 # The gradient of the weights loads and stores its sums once per tile: larger tiles are faster.
 cdef int64_t WEIGHT_PIXELS = 448
 cdef int64_t TILE_BYTES = 256 * 1024
-# Enough tasks for several threads to finish at about the same time, none smaller than this many multiply-adds.
+# Enough tasks for up to four threads to finish at about the same time, none smaller than this many multiply-adds; for more
+# threads as many for each, of tiles that are smaller if there are too few units.
 cdef int64_t TASKS = 16
+cdef int64_t TASKS_PER_THREAD = 4
+cdef double LEAST_TASK_WORK = 150_000.0
+cdef int64_t LEAST_PIXELS = 56
 cdef double TASK_WORK = 500_000.0
 cdef int64_t SUM_BYTES = 1024 * 1024
 # Multiply-adds that a kernel does in the time of one elementary operation elsewhere.
@@ -305,11 +309,26 @@ cdef inline bint is_depthwise(int64_t groups, int64_t inputs, int64_t outputs, i
     return groups > 1 and (4 * outputs <= lane_count or (inputs == 1 and outputs < lane_count))
 
 
+cdef inline int64_t wanted_tasks() noexcept nogil:
+    return max(TASKS, TASKS_PER_THREAD * threads_per_call())
+
+
+cdef void choose_tile_for_threads(cnn_correlation *p, int64_t pixels, int64_t channels, int64_t itemsize) noexcept nogil:
+    """choose_tile, with fewer pixels where otherwise tiles and units together would be too few tasks for many threads."""
+    cdef int64_t wanted = most_tasks(p, p.y.shape[0] * p.y.shape[2] * p.y.shape[3] * p.y.shape[4])
+    choose_tile(p, pixels, channels, itemsize)
+    while wanted > TASKS and pixels >= 2 * LEAST_PIXELS and tiles(p) * p.unit_count < wanted:
+        pixels //= 2
+        choose_tile(p, pixels, channels, itemsize)
+
+
 cdef int64_t cut_tiles(cnn_correlation *p, Precision of) noexcept nogil:
     """Divide a correlation into tiles, units and tasks; returns the scratch memory that a task needs."""
     cdef int64_t inputs = p.x.shape[1] // p.groups, per_group = ceil_div(p.y.shape[1] // p.groups, 2 * of.lanes)
     p.unit_count = p.groups * per_group
-    choose_tile(p, TILE_PIXELS, p.x.shape[1] if p.groups == 1 else inputs * min(p.groups, ceil_div(64, inputs)), of.itemsize)
+    choose_tile_for_threads(
+        p, TILE_PIXELS, p.x.shape[1] if p.groups == 1 else inputs * min(p.groups, ceil_div(64, inputs)), of.itemsize
+    )
     share_units(p)
     if p.groups > 1:
         p.units = min(p.units, per_group * ceil_div(64, inputs))
@@ -330,11 +349,17 @@ cdef int64_t cut_planes(cnn_correlation *p, Precision of) noexcept nogil:
     return scratch_of_units(p, of)
 
 
+cdef int64_t most_tasks(const cnn_correlation *p, int64_t pixels) noexcept nogil:
+    """Into how many tasks the computation of ``pixels`` outputs per channel may be divided."""
+    cdef double weights = <double> p.taps[0] * p.taps[1] * p.taps[2] * (p.x.shape[1] // p.groups) * p.y.shape[1]
+    cdef double work = weights * max(<double> pixels, KERNEL_SPEED / READING_SPEED)
+    return min(wanted_tasks(), <int64_t> (work / (TASK_WORK if wanted_tasks() == TASKS else LEAST_TASK_WORK)))
+
+
 cdef void share_units(cnn_correlation *p) noexcept nogil:
     """The number of units of a task: all of them, unless there are too few tiles for the threads."""
-    cdef double multiply_adds = (<double> p.images * p.rows * p.columns * p.taps[0] * p.taps[1] * p.taps[2]
-                                 * (p.x.shape[1] // p.groups) * p.y.shape[1])
-    cdef int64_t ranges = max(1, min(ceil_div(TASKS, tiles(p)), min(p.unit_count, <int64_t> (multiply_adds / TASK_WORK))))
+    cdef int64_t ranges = ceil_div(wanted_tasks(), tiles(p))
+    ranges = max(1, min(ranges, min(p.unit_count, most_tasks(p, p.images * p.rows * p.columns))))
     p.units = ceil_div(p.unit_count, ranges)
 
 
@@ -351,8 +376,8 @@ cdef int64_t cut_depthwise(cnn_correlation *p, Precision of) noexcept nogil:
     """
     cdef int64_t wide = 2 * of.lanes, inputs = p.x.shape[1] // p.groups
     p.unit_count = ceil_div(p.y.shape[1], wide)
-    choose_tile(p, 4 * TILE_PIXELS, inputs * wide, of.itemsize)
-    p.units = max(1, min(p.unit_count, p.unit_count * tiles(p) // (2 * TASKS)))
+    choose_tile_for_threads(p, 4 * TILE_PIXELS, inputs * wide, of.itemsize)
+    p.units = max(1, min(p.unit_count, p.unit_count * tiles(p) // (2 * wanted_tasks())))
     p.x_bytes = tile_bytes(p, inputs * wide, of.itemsize)
     p.y_bytes = cache_lines(p.images * p.rows * p.columns * wide * of.itemsize)
     p.tasks = tiles(p) * ceil_div(p.unit_count, p.units)

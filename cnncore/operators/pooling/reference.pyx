@@ -17,9 +17,10 @@ from libc.string cimport memset
 
 from cnncore.runtime.dispatch cimport (
     CNN_FLOAT32, CNN_POOL_RANKED, CNN_POOL_REFUSED_CELLS, CNN_POOL_REFUSED_STATE, CNN_POOL_VECTORS, PIECE, Tensor,
-    cnn_axis, cnn_pool, cnn_task, cnn_tensor, kernel, lanes, real, run, stop_after, stop_requested, tensor,
+    cnn_axis, cnn_pool, cnn_task, cnn_tensor, kernel, lanes, real, run, stop_after, stop_requested, tensor, threads_per_call,
 )
 from cnncore.runtime.dispatch import kernel_number
+from cnncore.runtime.layout cimport cells as image_cells
 from cnncore.runtime.random cimport uniform
 
 
@@ -1294,7 +1295,8 @@ cdef enum:
     LARGEST_BAND_BYTES = 128 * 1024 * 1024  # above it the reference implementation runs, window by window
     LARGEST_SPARSE_BAND_BYTES = 32 * 1024 * 1024    # the same if planes are so few that most lanes of a band are empty
     LARGEST_WHOLE_WINDOW = 64 * 1024    # cells that kernels hold as vectors
-    TASKS = 32                          # target number of tasks, whatever the number of threads
+    TASKS = 32                          # target number of tasks for up to eight threads; for more as many for each,
+    TASK_CELLS = 4096                   # unless that leaves a task fewer cells of the image
 
 
 cdef inline bint channels_last(const cnn_tensor *t) noexcept nogil:
@@ -1326,6 +1328,7 @@ cdef int64_t partition(cnn_pool *call, Windows windows, const cnn_tensor *image,
     """Fill in how the kernels partition the call; returns the number of tasks, or -1 if a band is too large to pack."""
     cdef const cnn_axis *axis = &windows.axis[windows.slide]
     cdef int64_t N = image.shape[0], C = image.shape[1], arrays = 2 if backward else 1, groups, planes, blocks, size
+    cdef int64_t wanted = max(<int64_t> TASKS, min(<int64_t> (4 * threads_per_call()), N * C * image_cells(image) // TASK_CELLS))
     call.slide = windows.slide
     call.in_place = C // lanes * lanes if in_place else 0
     # A task takes all vectors of a cell, to read memory in order; fewer, if that would leave too few tasks.
@@ -1334,8 +1337,10 @@ cdef int64_t partition(cnn_pool *call, Windows windows, const cnn_tensor *image,
         call.vectors = min(call.vectors, CNN_POOL_VECTORS)
     while backward and call.vectors > 1 and N * (call.in_place // lanes) < 8 * call.vectors:
         call.vectors = (call.vectors + 1) // 2
+    while call.vectors > 4 and wanted > TASKS and axis.output * N * (call.in_place // lanes) < wanted * call.vectors:
+        call.vectors = (call.vectors + 1) // 2
     groups = (call.in_place // lanes + call.vectors - 1) // call.vectors
-    call.strip = axis.output if backward else max(1, axis.output * N * groups // TASKS)
+    call.strip = axis.output if backward else max(1, axis.output * N * groups // wanted)
     call.strips = (axis.output + call.strip - 1) // call.strip
     call.tasks_in_place = N * groups * call.strips
     planes = N * (C - call.in_place)
@@ -1344,7 +1349,7 @@ cdef int64_t partition(cnn_pool *call, Windows windows, const cnn_tensor *image,
     if planes == 0:
         return call.tasks_in_place
     blocks = (planes + lanes - 1) // lanes
-    call.band = axis.output if backward or not windows.forward else min(axis.output, max(1, axis.output * blocks // TASKS))
+    call.band = axis.output if backward or not windows.forward else min(axis.output, max(1, axis.output * blocks // wanted))
     while True:
         call.span = span_of(axis, call.band) if windows.forward else axis.input
         size = arrays * lanes * itemsize * (
