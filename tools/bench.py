@@ -66,6 +66,13 @@ def parser():
         "--values", type=int, default=responsiveness.VALUES, metavar="N", help="of x, for latency and memory"
     )
     top.add_argument(
+        "--gigabytes",
+        type=float,
+        default=responsiveness.MEMORY,
+        metavar="GB",
+        help="that a measurement of latency or memory may take; where they do not suffice, fewer values are taken",
+    )
+    top.add_argument(
         "--shapes",
         type=lambda t: tuple(t.split(",")),
         default=tuple(responsiveness.SHAPES),
@@ -121,7 +128,9 @@ def measure(measures, options):
             print(f"{what}: {responsiveness.MEASURES[what].__doc__.splitlines()[0]}")
             continue
         found = results.setdefault(what, {})
-        for _ in responsiveness.measured(what, names, options.values, options.shapes, found, progress):
+        for _ in responsiveness.measured(
+            what, names, options.values, options.shapes, found, progress, options.gigabytes
+        ):
             if file:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -25,7 +25,7 @@ from ..operators.registry import OPS, find
 from ..operators.schema import ACCEPTED_ROLES
 from .layers import ParameterSpec, bound, owned_arrays, split_settings
 from .operator_methods import OperatorMethods
-from .structure import INDICES, INPUT_FLAGS, ROLE_NAMES, Input, Node, Structure
+from .structure import INDICES, INPUT_FLAGS, MOST_AXES, ROLE_NAMES, Input, Node, Structure
 from .value import Value
 
 __all__ = ["Graph"]
@@ -70,8 +70,8 @@ class Graph(OperatorMethods):
         name : str, optional
             Its name; by default "input", "indices" or "mask", by its role, with the next free number.
         rank : int, optional
-            The number of spatial axes, 0 to 3: 2 unless ``size`` says otherwise. With rank 0 the input is (N,
-            channels).
+            The number of axes after the channels: 2 unless ``size`` says otherwise, and with rank 0 the input is (N,
+            channels). Images have 1 to 3; arrays of up to 6 are for operators that take any number of axes.
         role : str, default "real"
             What it holds: "real" numbers, "index" for integers, "mask" for booleans.
         channels_last : bool, default False
@@ -95,9 +95,9 @@ class Graph(OperatorMethods):
         """
         path = self._path(name, "input" if role == "real" else "indices" if role == "index" else role)
         role = choice(*ROLE_NAMES)(path, "role", role)
-        rank = integer(path, "rank", 2 if rank is None else rank, 0, 3) if not _several(size) else len(size)
-        if not 0 <= rank <= 3:
-            raise SettingError(f"{path}: size {size} has {rank} axes; there are at most 3")
+        rank = integer(path, "rank", 2 if rank is None else rank, 0, MOST_AXES - 2) if not _several(size) else len(size)
+        if rank > MOST_AXES - 2:
+            raise SettingError(f"{path}: size {size} has {rank} axes; there are at most {MOST_AXES - 2}")
         sizes = tuple(
             None if s is None else integer(path, "size", s, 1) for s in (size if _several(size) else (size,) * rank)
         )
@@ -464,8 +464,8 @@ def _input(row: Mapping[str, Any]) -> Input:
     if row["channels"] is None and not row["size"]:
         return Input(path, None, (), role)
     sizes = tuple(None if s is None else integer(path, "size", s, 1) for s in row["size"])
-    if len(sizes) > 3:
-        raise SettingError(f"{path}: size {sizes} has {len(sizes)} axes; there are at most 3")
+    if len(sizes) > MOST_AXES - 2:
+        raise SettingError(f"{path}: size {sizes} has {len(sizes)} axes; there are at most {MOST_AXES - 2}")
     last, *taken = (flag(path, name, row.get(name, False)) for name in INPUT_FLAGS)
     channels = integer(path, "channels", row["channels"], 1)
     return Input(path, channels, sizes, role, last and bool(sizes), *taken)

@@ -15,8 +15,14 @@ from ..operators.registry import find
 
 # properties of an input, stored in a description if true
 INPUT_FLAGS = ("channels_last", "takes_integers", "takes_other_floats")
+MOST_AXES = 8  # of an array; images have at most five
 INDICES = ".indices"  # suffix of a node's name: the indices that it returns with its value
 ROLE_NAMES = {"real": "real numbers", "index": "integers", "mask": "booleans"}
+
+
+def axis_names(rank: int) -> tuple[str, ...]:
+    """The names of the axes after the channels: of images L, H W or D H W, else numbered."""
+    return tuple(("", "L", "HW", "DHW")[rank]) if rank <= 3 else tuple(f"A{i}" for i in range(1, rank + 1))
 
 
 class Input(NamedTuple):
@@ -42,10 +48,12 @@ class Input(NamedTuple):
 
     @property
     def layout(self) -> str:
-        """The axes of the arrays given to the net: "NCHW", "NHWC", and with another number of spatial axes "NCL", "NDHWC" …"""
+        """The axes of the arrays given to the net: "NCHW", "NHWC", and with another number of spatial axes "NCL", "NDHWC"; more
+        than three are numbered, "NCA1A2A3A4".
+        """
         if self.channels is None:
             return "N"
-        axes = ("", "L", "HW", "DHW")[len(self.size)]
+        axes = "".join(axis_names(len(self.size)))
         return f"N{axes}C" if self.channels_last else f"NC{axes}"
 
     def given(self, shape: Sequence[int | None]) -> tuple[int | None, ...]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.cases import inference, operators
+from support.cases import first, inference, operators
 from support.networks import SMALLER
 from support.onnx_models import page, seeded
 from support.onnx_runtime import assert_written, session
@@ -50,6 +50,30 @@ def test_networks_come_back(name, rng):
     if sum(array.size for array in ours.values()) < 5e6:
         again = cnncore.io.load_onnx(cnncore.io.save_onnx(back))
         assert relative_error(again(x), net(x)) < 1e-5
+
+
+def test_arrays_of_any_number_of_axes_are_inputs(rng, tmp_path):
+    """What takes six axes takes them in a net too, in its model file, and in the ONNX file, read back."""
+    x = rng.uniform(1.1, 1.9, (2, 3, 2, 2, 1, 2)).astype(np.float32)
+    tried = 0
+    for op in cnncore.OPS.values():
+        if op.arrays and op.arrays[0].role == "real" and all(row.optional for row in op.arrays[1:]):
+            try:
+                y = first(op(x))
+            except CnnError:
+                continue
+            g = cnncore.Graph()
+            g.output(getattr(g, op.name)(g.input(3, size=x.shape[2:])))
+            net = g.build(seed=0)
+            assert net.layout == {"input": "NCA1A2A3A4"}
+            net.save(tmp_path / "net")
+            nets = (net, cnncore.load(tmp_path / "net"), cnncore.io.load_onnx(cnncore.io.save_onnx(net)))
+            for made in nets:
+                np.testing.assert_allclose(first(made(x)), y, rtol=1e-5, atol=1e-6, err_msg=op.name)
+            tried += 1
+    assert tried > 60
+    with pytest.raises(CnnError, match="at most 6"):
+        cnncore.Graph().input(3, size=(1,) * 7)
 
 
 @pytest.mark.parametrize("op", operators(lambda op: op.name not in ("linear", "constant")))  # constant: without inputs

@@ -596,6 +596,8 @@ def test_normalisation_as_torch(shape, layout):
         check(cnncore.group_norm, [x, w, b], {"groups": groups}, lambda x, w, b: F.group_norm(x, groups, w, b))
         check(cnncore.instance_norm, [x, w, b], {}, lambda x, w, b: F.instance_norm(x, weight=w, bias=b))
     check(cnncore.layer_norm, [x], {"eps": 0.1}, lambda x: F.layer_norm(x, x.shape[1:], eps=0.1))
+    each = rng.standard_normal((2, *x.shape[1:]))
+    check(cnncore.layer_norm, [x, *each], {}, lambda x, w, b: F.layer_norm(x, x.shape[1:], w, b))
     for size in (1, 2, 3, 4, 5, 8) if len(shape) > 2 else ():
         for beta in (0.75, 0.5, 1.0, 0.6):
             check(

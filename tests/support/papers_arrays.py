@@ -16,7 +16,10 @@ def weights(t, s):
     return a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a if t < 2 else 0.0
 
 
-def position(o, H, O, r, mode):
+def position(o, H, O, r, mode, region):
+    if mode == "tf_crop_and_resize":
+        begin, end = region
+        return begin * (H - 1) + o * (end - begin) * (H - 1) / (O - 1) if O > 1 else 0.5 * (begin + end) * (H - 1)
     if mode == "asymmetric":
         return o / r
     if mode == "align_corners":
@@ -27,14 +30,16 @@ def position(o, H, O, r, mode):
     return p + (H - O / r) / 2 if mode == "half_pixel_symmetric" else p
 
 
-def along(x, axis, O, r, s):
+def along(x, axis, O, r, s, region=None):
     """x (float64) with O cells along an axis."""
     H = x.shape[axis]
     x = np.moveaxis(x, axis, 0)
     y = np.zeros((O, *x.shape[1:]))
     wide = max(1.0, 1 / r) if s["antialias"] else 1.0
     for o in range(O):
-        p = position(o, H, O, r, s["coordinates"])
+        p = position(o, H, O, r, s["coordinates"], region)
+        if region and not 0 <= p <= H - 1:
+            continue
         if s["mode"] == "nearest":
             rounded = {
                 "floor": math.floor(p),
@@ -70,7 +75,7 @@ def resize(s, x, like=None):
         else:
             r = s["scale"][axis] if isinstance(s["scale"], tuple) else s["scale"]
             O = math.floor(H * r)
-        y = along(y, 2 + axis, O, r, s)
+        y = along(y, 2 + axis, O, r, s, s["region"] and s["region"][axis])
     return y
 
 

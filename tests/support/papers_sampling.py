@@ -19,6 +19,17 @@ def interpolated(plane, h, w):
     return total
 
 
+def weighted_cells(plane, h, w):
+    """The four terms of it, of which ONNX Runtime takes the largest."""
+    H, W = plane.shape
+    if h < -1 or h > H or w < -1 or w > W:
+        return [0.0]
+    h, w = min(max(h, 0), H - 1), min(max(w, 0), W - 1)
+    rows = [(math.floor(h), 1 - h % 1), (min(math.floor(h) + 1, H - 1), h % 1)]
+    columns = [(math.floor(w), 1 - w % 1), (min(math.floor(w) + 1, W - 1), w % 1)]
+    return [plane[row, column] * a * b for row, a in rows for column, b in columns]
+
+
 def per_axis(value, rank):
     return tuple(value) if hasattr(value, "__len__") else (value,) * rank
 
@@ -31,11 +42,15 @@ def roi_align(s, x, rois, images):
         height, width = (y2 - y1, x2 - x1) if s["aligned"] else (max(y2 - y1, 1), max(x2 - x1, 1))
         bin_h, bin_w = height / bins[0], width / bins[1]
         rows, columns = s["sampling_ratio"] or math.ceil(bin_h), s["sampling_ratio"] or math.ceil(bin_w)
-        samples = [
-            interpolated(x[images[r], c], y1 + (i + (a + 0.5) / rows) * bin_h, x1 + (j + (b + 0.5) / columns) * bin_w)
+        places = [
+            (y1 + (i + (a + 0.5) / rows) * bin_h, x1 + (j + (b + 0.5) / columns) * bin_w)
             for a in range(rows)
             for b in range(columns)
         ]
+        if s["compat"] == "onnx":
+            samples = [term for h, w in places for term in weighted_cells(x[images[r], c], h, w)]
+        else:
+            samples = [interpolated(x[images[r], c], h, w) for h, w in places]
         if samples:
             y[r, c, i, j] = max(samples) if s["mode"] == "max" else sum(samples) / len(samples)
     return y

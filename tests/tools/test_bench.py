@@ -226,5 +226,23 @@ def test_latency_and_memory_are_measured(tmp_path):
     assert "* relu, image: more than 900 s" in responsiveness.page(results)
 
 
+def test_what_does_not_fit_into_memory_is_measured_with_fewer_values(monkeypatch):
+    tried = []
+
+    def in_process(function, name, values, shape, gigabytes):
+        tried.append(values)
+        if values > 2**22:
+            return "numpy._core._exceptions._ArrayMemoryError: Unable to allocate"
+        return {"values": values, "forward": [0.5, 1.0]}
+
+    monkeypatch.setattr(responsiveness, "in_process", in_process)
+    found = {}
+    list(responsiveness.measured("latency", ["relu"], 2**24, ["image"], found, lambda line: None, gigabytes=1.5))
+    assert tried == [2**24, 2**23, 2**22] and found["image"]["relu"]["values"] == 2**22
+    lines = list(responsiveness.latency(found))
+    assert "| relu | forward | image | 4,194,304 † | **500** | 1.00 |" in lines
+    assert "† With twice as many values the passes do not fit into 1.5 GB." in lines
+
+
 def test_a_gap_between_signals_is_seen():
     assert responsiveness.longest(0.0, [0.1, 0.2, 0.9], 1.0) == (pytest.approx(0.7), 1.0)

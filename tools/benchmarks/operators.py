@@ -191,11 +191,17 @@ ROLE_VALUES = {  # of a first array that is no real numbers
 }
 
 
+DOMAINS = {"positive": (1, 0.05), "unit": (0.98, 0.01), "beyond one": (1, 1.05)}  # a, b of a u + b with u in [0, 1)
+
+
 def values(rng, shape, domain, dtype):
-    """Random numbers in the domain that a case asks for."""
-    x = rng.random(shape, np.float32).astype(dtype)  # [0, 1)
-    domains = {"positive": x + dtype(0.05), "unit": x * dtype(0.98) + dtype(0.01), "beyond one": x + dtype(1.05)}
-    return domains.get(domain, 4 * x - 2).astype(dtype)
+    """Random numbers in the domain that a case asks for, otherwise from -2 to 2; without copies, x may be of gigabytes."""
+    x = rng.random(shape, np.float32).astype(dtype, copy=False)
+    factor, addend = DOMAINS.get(domain, (4, -2))
+    if factor != 1:
+        x *= dtype(factor)
+    x += dtype(addend)
+    return x
 
 
 def sample(op, shape, dtype):

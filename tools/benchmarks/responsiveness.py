@@ -7,7 +7,8 @@ either. It is the processor's time that counts, so that other programs on the ma
 ``memory``: the peak of the resident memory above that before the call, in multiples of the bytes of all arrays of the pass: those
 that go in and those that come out, which are part of what the call takes.
 
-Both measure two shapes: a batch of images with 64 channels, and one image with 8, whose planes are 32 times as large.
+Both measure two shapes: a batch of images with 64 channels, and one image with 8, whose planes are 32 times as large. A process
+takes at most so many GB; an operator that would take more is measured with half as many values, or a quarter, and so on.
 """
 
 import itertools
@@ -25,14 +26,24 @@ from . import operators
 VALUES = 2**28  # of x, unless the command line says otherwise: with y and both gradients 4 GB
 LIMIT = 0.2  # seconds in which Ctrl-C has to get through
 SECONDS = 900  # that a measurement may take
+MEMORY = 6.0  # GB that it may take, unless the command line says otherwise
+FEWEST = 2**20  # values of x below which nothing would be shown
 SHAPES = {"batch": (16, 64), "image": (1, 8)}  # images and channels
 HERE = Path(__file__).resolve().parent
 CHILD = """
 import sys
 sys.path.insert(0, {tools!r})
 from benchmarks import responsiveness
+responsiveness.bound_memory({gigabytes})
 responsiveness.{function}(*sys.argv[1:])
 """
+
+
+def bound_memory(gigabytes):
+    """Let this process take so much more memory, and raise MemoryError beyond."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (status("VmSize:") + int(1e9 * gigabytes), resource.RLIM_INFINITY))
 
 
 def grown(op, values, shape):
@@ -120,7 +131,7 @@ def peak():
     return status("VmHWM:")
 
 
-def measured(measure, names, values, shapes, found, progress):
+def measured(measure, names, values, shapes, found, progress, gigabytes=MEMORY):
     """Fill ``found`` with what a process of each operator printed, or the reason why not, by shape and name.
 
     Yields after each; what ``found`` has is not measured again.
@@ -130,13 +141,29 @@ def measured(measure, names, values, shapes, found, progress):
         if name in rows and not isinstance(rows[name], str):
             continue
         progress(f"{measure}, {shape}: {name}")
-        rows[name] = in_process(f"measure_{measure}", name, values, shape)
+        rows[name] = within_memory(f"measure_{measure}", name, values, shape, gigabytes)
         yield shape, name
 
 
-def in_process(function, *arguments):
+def within_memory(function, name, values, shape, gigabytes):
+    """What the function prints, with half as many values, a quarter … until they fit; then "fits" has the GB."""
+    said = in_process(function, name, values, shape, gigabytes=gigabytes)
+    while is_memory_error(said) and values > FEWEST:
+        values //= 2
+        said = in_process(function, name, values, shape, gigabytes=gigabytes)
+        if not isinstance(said, str):
+            said["fits"] = gigabytes
+    return said
+
+
+def is_memory_error(said):
+    """Whether a process ended for want of memory: with Python's error, or with NumPy's, which is one of them."""
+    return isinstance(said, str) and said.split(":")[0].endswith("MemoryError")
+
+
+def in_process(function, *arguments, gigabytes=MEMORY):
     """What the function prints in a process of its own, or why it did not."""
-    code = CHILD.format(tools=str(HERE.parent), function=function)
+    code = CHILD.format(tools=str(HERE.parent), function=function, gigabytes=float(gigabytes))
     # What was freed before is not taken again unseen.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
     command = [sys.executable, "-P", "-c", code, *map(str, arguments)]
@@ -160,6 +187,19 @@ def passes(found):
                     yield name, stage, shape, said
 
 
+def size(said):
+    """The number of values, marked where more would not have fit."""
+    return f"{said['values']:,}" + " †" * ("fits" in said)
+
+
+def footnotes(found):
+    """What the mark means, where it is, and what could not be measured."""
+    bounds = {said["fits"] for *_, said in passes(found) if "fits" in said}
+    for gigabytes in sorted(bounds):
+        yield f"† With twice as many values the passes do not fit into {gigabytes:g} GB."
+    yield from missing(found)
+
+
 def missing(found):
     """What could not be measured, and why."""
     for shape, rows in found.items():
@@ -178,8 +218,8 @@ def latency(found):
     yield "|---|---|---|---|---|---|"
     for gap, name, stage, shape, said in rows:
         mark = "**" if gap > LIMIT else ""
-        yield f"| {name} | {stage} | {shape} | {said['values']:,} | {mark}{1e3 * gap:.0f}{mark} | {said[stage][1]:.2f} |"
-    yield from ("", *missing(found))
+        yield f"| {name} | {stage} | {shape} | {size(said)} | {mark}{1e3 * gap:.0f}{mark} | {said[stage][1]:.2f} |"
+    yield from ("", *footnotes(found))
 
 
 def memory(found):
@@ -192,9 +232,9 @@ def memory(found):
     yield "| operator | pass | shape | values | arrays, MB | taken by the pass, MB | ÷ arrays |"
     yield "|---|---|---|---|---|---|---|"
     for ratio, name, stage, shape, said, arrays in rows:
-        numbers = f"{said['values']:,} | {arrays / 1e6:.0f} | {said[stage] / 1e6:.0f} | {ratio:.2f}"
+        numbers = f"{size(said)} | {arrays / 1e6:.0f} | {said[stage] / 1e6:.0f} | {ratio:.2f}"
         yield f"| {name} | {stage} | {shape} | {numbers} |"
-    yield from ("", *missing(found))
+    yield from ("", *footnotes(found))
 
 
 MEASURES = {"latency": latency, "memory": memory}

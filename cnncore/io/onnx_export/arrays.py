@@ -182,11 +182,14 @@ def resize(w, n):
         scales = np.array([1.0, 1.0, *((1.0,) if flat else ()), *scale], np.float32)
     if flat:  # a runtime has it along two axes
         x = w("Unsqueeze", x, w.whole(2))
-    cubic = s["mode"] == "cubic"
+    cubic, region = s["mode"] == "cubic", None
+    if s["region"] is not None:
+        pairs = np.array([(0, 1), (0, 1), *([(0, 1)] if flat else []), *s["region"]], np.float32)
+        region = pairs.T.reshape(-1)
     y = w(
         "Resize",
         x,
-        None,
+        region,
         scales,
         sizes,
         mode=s["mode"],

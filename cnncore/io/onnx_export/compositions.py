@@ -649,8 +649,8 @@ def grid_sample(w, n):
 def roi_align(w, n):
     s = n.settings
     n.needs_opset(16, "RoiAlign with aligned boxes")
-    if s["mode"] == "max":
-        n.refuse("runtimes take the maximum of weighted cells, not of samples", "use mode='avg'")
+    if s["mode"] == "max" and s["compat"] is None:
+        n.refuse("runtimes take the maximum of weighted cells, not of samples", "use mode='avg', or compat='onnx'")
     rows, columns = per_axis(n.path, "output_size", s["output_size"], 2, minimum=1)
     return w(
         "RoiAlign",
@@ -661,7 +661,7 @@ def roi_align(w, n):
         output_width=columns,
         sampling_ratio=s["sampling_ratio"],
         spatial_scale=s["spatial_scale"],
-        mode="avg",
+        mode=s["mode"],
         coordinate_transformation_mode="half_pixel" if s["aligned"] else "output_half_pixel",
     )
 

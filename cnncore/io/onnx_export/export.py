@@ -23,7 +23,7 @@ from ...errors import CnnError, ModelFileError, SettingError, ShapeError, shape_
 from ...nets.layers import ParameterSpec
 from ...nets.net import Net
 from ...nets.plan import infer
-from ...nets.structure import Input, Node, Structure
+from ...nets.structure import Input, Node, Structure, axis_names
 from ...operators.pooling.implementation import Pooling
 from ...typing import FilePath
 from ..files import write_atomically
@@ -32,8 +32,6 @@ from .pooling import pooled
 from .writer import NEWEST_OPSET, Writer, checked_opset
 
 __all__ = ["alone", "exporter", "save_onnx", "written"]
-
-AXIS_NAMES = ((), ("L",), ("H", "W"), ("D", "H", "W"))
 
 
 def save_onnx(
@@ -222,7 +220,7 @@ def written(net, input_shape=None, opset=NEWEST_OPSET, fold=False):
     indices = {}  # by number of the input that is such, or of the node that returns them beside its value
     asked = {value for node in structure.nodes for _, value in node.indices}
     for number, (row, shape) in enumerate(zip(structure.inputs, shapes, strict=True)):
-        words = [word if not number else f"{word}_{row.name}" for word in ("N", "C", *AXIS_NAMES[len(row.size)])]
+        words = [word if not number else f"{word}_{row.name}" for word in ("N", "C", *axis_names(len(row.size)))]
         shape = [word if extent is None else extent for word, extent in zip(words, shape, strict=False)]
         x = w.input(row.name, row.given(shape), row.role)
         terms.append(w("Transpose", x, perm=[0, len(shape) - 1, *range(1, len(shape) - 1)]) if row.channels_last else x)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...checks import per_axis
 from ...operators import geometry
-from ...operators.normalization.implementation import each_alpha
+from ...operators.normalization.implementation import each_alpha, last_axes
 from ...operators.shape.implementation import part_extents
 
 __all__ = ["EXPORTERS", "REFUSED", "exports", "image_padded", "named_pads"]
@@ -261,10 +261,10 @@ def group_norm(w, n):
 
 @exports("layer_norm")
 def layer_norm(w, n):
-    if n.settings["normalized_shape"] is None:
+    shape = last_axes(n.shapes, n.settings)
+    if shape is None:
         return normalised(w, n, 1)
     n.needs_opset(17, "LayerNormalization")
-    shape = n.settings["normalized_shape"]
     weight, bias = n.array("w"), n.array("b")
     weight = np.ones(shape, np.float32) if weight is None else n.named("w", weight)
     bias = None if bias is None else n.named("b", bias)

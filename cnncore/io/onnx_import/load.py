@@ -23,7 +23,7 @@ import numpy as np
 from ...errors import CnnError, ModelFileError, PrecisionWarning, ShapeError, unknown_name
 from ...nets.graph import FORBIDDEN, Graph
 from ...nets.net import Net
-from ...nets.structure import INDICES, Structure
+from ...nets.structure import INDICES, MOST_AXES, Structure
 from ...nets.surgery import pruned
 from ...nets.value import Value
 from ...typing import FilePath
@@ -199,10 +199,10 @@ class Importer:
                 self.known[row.name] = Live(value, (Extent.named(size),), role)
                 self.every.append(self.known[row.name])
                 continue
-            if not 2 <= len(shape) <= 5:
+            if not 2 <= len(shape) <= MOST_AXES:
                 raise ModelFileError(
-                    f"input {row.name!r} has {len(shape)} axes {shape}; a net takes (N,), (N, C) to (N, C, D, H, W): begin the "
-                    "file with a Reshape from one of these"
+                    f"input {row.name!r} has {len(shape)} axes {shape}; a net takes arrays of 1 to {MOST_AXES} axes, images as "
+                    "(N, C, L) to (N, C, D, H, W): begin the file with a Reshape from one of these"
                 )
             if last:
                 shape = (shape[0], shape[-1], *shape[1:-1])

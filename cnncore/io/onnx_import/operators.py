@@ -502,13 +502,14 @@ def roi_align(n):
     )
     size = (n.attribute("output_height", 1), n.attribute("output_width", 1))
     boxes = n.live(1)
-    if n.choice("mode", "avg", ("avg", "max")) == "max":
-        n.refuse("mode='max' is ONNX's maximum of weighted corners, roi_align's is one of interpolated values")
+    # The maximum of weighted pixels; roi_align's own is one of interpolated values.
+    maximum = {"mode": "max", "compat": "onnx"} if n.choice("mode", "avg", ("avg", "max")) == "max" else {}
     return n.add(
         "roi_align",
         x,
         boxes,
         images,
+        **maximum,
         output_size=size,
         spatial_scale=n.attribute("spatial_scale", 1.0),
         sampling_ratio=n.attribute("sampling_ratio", 0),
@@ -1644,12 +1645,35 @@ def padded(n, x, pairs, mode, value, step=None):
 
 # ── Sizes of images ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-COORDINATES = ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "align_corners", "asymmetric")
+CROP = "tf_crop_and_resize"
+COORDINATES = ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "align_corners", "asymmetric", CROP)
 
 
 @imports("Resize", "Upsample")
 def resize(n):
     x = n.live()
+    beyond = n.attribute("extrapolation_value", 0.0)
+    if n.opset < 11 or not beyond or n.attribute("coordinate_transformation_mode", "half_pixel") != CROP:
+        return resized(n, x)
+    value = ranked(n, n.constant(beyond, "beyond"), x.rank)
+    around = resized(n, n.add("subtract", x, value, step="around_beyond", extents=x.extents), "resized")
+    return n.add("add", around, value, extents=around.extents)
+
+
+def region_of(n, axes, rank):
+    """The ends of the region that is resized, per spatial axis."""
+    ends = n.array(1, "roi")
+    if ends is None or ends.size != 2 * len(axes):
+        n.refuse(f"roi has {0 if ends is None else ends.size} numbers; expected the begin and end of {len(axes)} axes")
+    pairs = dict.fromkeys(range(rank), (0.0, 1.0))
+    pairs |= zip(axes, zip(*(map(single, half) for half in np.split(ends.reshape(-1), 2)), strict=True), strict=True)
+    if rank < 3 or any(pairs[a] != (0, 1) for a in (0, 1)):
+        n.refuse(f"roi {ends.tolist()} is a part of the batch or the channels; only images are resized")
+    return tuple(pairs[a] for a in range(2, rank))
+
+
+def resized(n, x, step=None):
+    """x resized as the node says, with 0 beyond the image."""
     old = n.node.op_type == "Upsample" or n.opset < 11
     scales = sizes = None
     if n.node.op_type == "Upsample" and n.opset < 7:
@@ -1665,11 +1689,13 @@ def resize(n):
     axes = [n.axis(a, x.rank) for a in (range(x.rank) if axes is None else axes)]
     words = ("nearest", "linear", "bilinear", "cubic")
     mode = n.choice("mode", "nearest", words).removeprefix("bi")
-    settings = {"mode": mode, "coordinates": "asymmetric" if old else "half_pixel"}
+    settings = {"mode": mode, "coordinates": "asymmetric" if old else "half_pixel"} | ({"step": step} if step else {})
     if old and mode == "nearest":
         settings["rounding"] = "floor"
     if not old:
         settings["coordinates"] = n.choice("coordinate_transformation_mode", "half_pixel", COORDINATES)
+        if settings["coordinates"] == CROP:
+            settings["region"] = region_of(n, axes, x.rank)
         if mode == "nearest":
             settings["rounding"] = n.choice(
                 "nearest_mode", "round_prefer_floor", ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil")

@@ -12,7 +12,7 @@ from ..shape import reference as shape
 from ..shape.implementation import channels_innermost
 from . import reference
 
-__all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "LocalResponseNorm", "PlaneResponseNorm", "Scale"]
+__all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "LocalResponseNorm", "PlaneResponseNorm", "Scale", "last_axes"]
 
 RANKS = (0, 1, 2, 3)
 MOST_AXES = 8  # where the last axes are normalised, whatever those before them are
@@ -174,28 +174,45 @@ class GroupNorm(Normalization):
         return y, (), saved
 
 
+def last_axes(shapes, settings):
+    """The extents of the last axes over which a layer normalisation has numbers w and b per value: of ``normalized_shape``, or
+    those of w or b where they are given so; None where they hold one number per channel.
+    """
+    if settings["normalized_shape"] is not None:
+        return settings["normalized_shape"]
+    return next((given for given in shapes[1:] if given is not None and len(given) > 1), None)
+
+
 class LayerNorm(GroupNorm):
-    """One set per image, scaled by channel; or with ``normalized_shape`` one per place of all axes but the last ones, scaled by
-    place within them: these are then the channels of images that have nothing else.
+    """One set per image, scaled by channel or by value; or with ``normalized_shape`` one per place of all axes but the last ones,
+    scaled by place within them: these are then the channels of images that have nothing else.
     """
 
     def infer(self, op, shapes, dtype, settings):
-        last = settings["normalized_shape"]
+        last = last_axes(shapes, settings)
         if last is None:
             return super().infer(op, shapes, dtype, settings)
         x, *others = shapes
-        if not len(last) <= len(x) <= MOST_AXES or any(
-            H not in (None, want) for H, want in zip(x[len(x) - len(last) :], last, strict=True)
-        ):
+        whole = settings["normalized_shape"] is None
+        if whole:
+            geometry.spatial(op.name, x, RANKS)
+        if (whole and len(last) != len(x) - 1) or not ends_in(x, last):
+            if whole:
+                fewer = (
+                    f"; to normalise over the last axes alone give normalized_shape={last}" if ends_in(x, last) else ""
+                )
+                raise ShapeError(
+                    f"{op.name}: w or b has shape {last}; images {x} need one number per channel, ({x[1]},), or one per value, "
+                    f"{x[1:]}{fewer}"
+                )
             raise ShapeError(
                 f"{op.name}: input {x} does not end in normalized_shape {last}; it has at most {MOST_AXES} axes, the last "
                 "ones of these extents"
             )
         for row, given in zip(op.arrays[1:], others, strict=True):
             if given is not None and given != last:
-                raise ShapeError(
-                    f"{op.name}: {row.name} has shape {given}; normalized_shape {last} needs the same shape"
-                )
+                needs = f"that of {op.arrays[1].name}, {last}," if whole else f"normalized_shape {last}"
+                raise ShapeError(f"{op.name}: {row.name} has shape {given}; {needs} needs the same shape")
         return x, None if None in x else reference.Normalization(self.flat(x, last), 1, False)
 
     @staticmethod
@@ -204,7 +221,7 @@ class LayerNorm(GroupNorm):
         return math.prod(x[: len(x) - len(last)]), math.prod(last)
 
     def forward(self, call, arrays, out=None):
-        last = call.settings["normalized_shape"]
+        last = last_axes(call.shapes, call.settings)
         if last is None:
             return super().forward(call, arrays, out)
         x, *learned = arrays
@@ -218,7 +235,7 @@ class LayerNorm(GroupNorm):
         return y, (), Saved(x, w, statistics, False)
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
-        if call.settings["normalized_shape"] is None:
+        if last_axes(call.shapes, call.settings) is None:
             return super().backward(call, saved, dy, needs_gradient, out)
         gradients = call.gradients(needs_gradient, out)
         flat = [
@@ -233,8 +250,15 @@ class LayerNorm(GroupNorm):
         return gradients
 
     def splits_batch(self, call):
-        last = call.settings["normalized_shape"]
+        last = last_axes(call.shapes, call.settings)
         return last is None or len(call.output) > len(last)
+
+
+def ends_in(x, last):
+    """Whether the last axes of x, at most MOST_AXES, have these extents; open ones have any."""
+    return len(last) <= len(x) <= MOST_AXES and all(
+        H in (None, want) for H, want in zip(x[len(x) - len(last) :], last, strict=True)
+    )
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,11 @@ def of_last_axes(count):
     return arrays
 
 
+def of_all_but_one(rng, x):
+    """w and b of one number per value of an image, for a case."""
+    return of_last_axes(x.ndim - 1)(rng, x)
+
+
 def per_channel_or_value(shapes, settings):
     """The shape of w and b of a layer normalisation."""
     last = settings["normalized_shape"]
@@ -200,7 +205,11 @@ SCHEMAS = (
             dx = (w dy − Σ w dy / m − x̂ Σ w dy x̂ / m) / √(σ² + ε)
             dw = Σ dy x̂,   db = Σ dy over all images
         """,
-        arrays=(X, W, B),
+        arrays=(
+            X,
+            Array("w", "scale, one number per channel or per value; default 1", optional=True),
+            Array("b", "shift, one number per channel or per value; default 0", optional=True),
+        ),
         settings_list=(
             EPS,
             Setting(
@@ -213,8 +222,9 @@ SCHEMAS = (
         shape="(N, C, *spatial) → the same; with normalized_shape (…, *normalized_shape) of at most 8 dimensions",
         edges=(
             FAR_FROM_ZERO,
-            "without normalized_shape w and b hold one number per channel, so that they fit any image size",
-            "normalized_shape=(C, H, W) is PyTorch's LayerNorm over whole images, with w and b per value",
+            "without normalized_shape w and b may hold one number per channel, so that they fit any image size",
+            "w and b of shape (C, *spatial) hold one number per value, as in PyTorch's LayerNorm over whole images, with and "
+            "without normalized_shape=(C, *spatial)",
         ),
         accumulates="means, variances, dw and db in float64",
         paper="Ba, Kiros & Hinton 2016, arXiv:1607.06450, equation 3",
@@ -223,6 +233,7 @@ SCHEMAS = (
             Case(eps=0.1),
             Case(arrays=of_last_axes(1), normalized_shape=(7,), ranks=(2,)),
             Case(arrays=of_last_axes(2), normalized_shape=(6, 7), ranks=(2,)),
+            Case(arrays=of_all_but_one, ranks=(1, 2)),
         ),
         example="""
             >>> import numpy as np, cnncore

@@ -71,6 +71,14 @@ class Boxes(Implementation):
 class SampledBoxes(Boxes):
     """RoI align: the mean or maximum of bilinear samples of each bin."""
 
+    def infer(self, op, shapes, dtype, settings):
+        if settings["compat"] and settings["mode"] != "max":
+            raise SettingError(
+                f"{op.name}: compat='onnx' is another maximum; mode={settings['mode']!r} is the same in all frameworks: leave "
+                "compat out"
+            )
+        return super().infer(op, shapes, dtype, settings)
+
     def forward(self, call, arrays, out=None):
         x, rois, images = arrays
         settings = call.settings
@@ -89,9 +97,8 @@ class SampledBoxes(Boxes):
                 f"give sampling_ratio, or boxes no larger than the image"
             )
         box = np.ascontiguousarray(np.concatenate([first, step], axis=1))
-        samples = reference.BoxSamples(
-            images, box, np.ascontiguousarray(grid.astype(np.int64)), settings["mode"] == "max", max(call.geometry)
-        )
+        counts, maximum = np.ascontiguousarray(grid.astype(np.int64)), settings["mode"] == "max"
+        samples = reference.BoxSamples(images, box, counts, maximum, settings["compat"] == "onnx", max(call.geometry))
         y = call.empty(out)
         samples.forward(x, y)
         return y, (), (samples, x if settings["mode"] == "max" else None)

@@ -27,7 +27,7 @@ cdef extern from "calls.h" nogil:
         const double *box               # [count][4] first row and column, height and width of a bin
         const int64_t *grid             # [count][2] rows and columns of samples in a bin
         int64_t most                    # samples of a box along an axis
-        int64_t maximum
+        int64_t maximum                 # of samples (1), or of the weighted cells around them (CORNERS)
 
 
 # ── RoI align ── He, Gkioxari, Dollár & Girshick 2017, arXiv:1703.06870, section 3 ─────────────────────────────────────
@@ -36,8 +36,12 @@ cdef extern from "calls.h" nogil:
 #
 #     avg    y = 1/(A B) Σ v(h, w)        dx += dy / (A B) · ∂v/∂x for every sample
 #     max    y = max v(h, w)              dx += dy · ∂v/∂x for the first sample that is y; NaN wins
+#     corners: y = max weight · x[cell] over the four cells of all samples; dx += dy · weight for the first that is y
 #
 #     v = 0 for samples beyond [−1, H] × [−1, W];  no samples: y = 0 and no gradient
+
+cdef enum:
+    CORNERS = 2
 
 cdef inline bint sample_at(const cnn_boxes *call, int64_t r, int64_t i, int64_t j, int64_t a, int64_t b,
                            Between *h, Between *w) noexcept nogil:
@@ -66,6 +70,43 @@ cdef inline double box_value(const cnn_boxes *call, const real *x, const cnn_ten
     return best if call.maximum else total / (A * B)
 
 
+cdef inline double weighted_cell(const real *x, const cnn_tensor *image, const Between *h, const Between *w, int corner) noexcept nogil:
+    """One of the four terms of an interpolated value; cells of weight 0 are not read."""
+    cdef int p = corner // 2, q = corner % 2
+    if h.weight[p] == 0 or w.weight[q] == 0:
+        return 0
+    return h.weight[p] * w.weight[q] * x[h.cell[p] * image.stride[3] + w.cell[q] * image.stride[4]]
+
+
+cdef inline double corners_value(const cnn_boxes *call, const real *x, const cnn_tensor *image, int64_t r, int64_t i, int64_t j,
+                                 int64_t *winner) noexcept nogil:
+    """y of a bin that is the largest weighted cell, and which cell of which sample that is: 4 sample + cell."""
+    cdef int64_t A = call.grid[2 * r], B = call.grid[2 * r + 1], a, b
+    cdef double value, best = -INFINITY
+    cdef bint inside
+    cdef int corner
+    cdef Between h, w
+    winner[0] = 0
+    for a in range(A):
+        for b in range(B):
+            inside = sample_at(call, r, i, j, a, b, &h, &w)
+            for corner in range(4):
+                value = weighted_cell(x, image, &h, &w, corner) if inside else 0
+                if value > best or (value != value and best == best):
+                    best, winner[0] = value, 4 * (a * B + b) + corner
+    return best if A * B else 0
+
+
+cdef inline void corner_scatter(const cnn_boxes *call, real *dx, int64_t r, int64_t i, int64_t j, int64_t winner, double d) noexcept nogil:
+    """The gradient d of a bin into the cell that it is of."""
+    cdef int64_t B = call.grid[2 * r + 1]
+    cdef int corner = <int> (winner % 4)
+    cdef Between h, w
+    if call.grid[2 * r] * B and sample_at(call, r, i, j, winner // 4 // B, winner // 4 % B, &h, &w):
+        dx[h.cell[corner // 2] * call.x.stride[3] + w.cell[corner % 2] * call.x.stride[4]] += (
+            <real> (d * h.weight[corner // 2] * w.weight[corner % 2]))
+
+
 cdef void roi_align_forward(cnn_boxes *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Tasks are boxes and channels (r, c)."""
     cdef int64_t task, r, c, i, j, winner
@@ -77,7 +118,9 @@ cdef void roi_align_forward(cnn_boxes *call, int64_t begin, int64_t end, real *s
         y = <real *> call.y.data + plane_offset(&call.y, r, c)
         for i in range(call.y.shape[3]):
             for j in range(call.y.shape[4]):
-                y[i * call.y.stride[3] + j * call.y.stride[4]] = <real> box_value(call, x, &call.x, r, i, j, &winner)
+                y[i * call.y.stride[3] + j * call.y.stride[4]] = <real> (
+                    corners_value(call, x, &call.x, r, i, j, &winner) if call.maximum == CORNERS
+                    else box_value(call, x, &call.x, r, i, j, &winner))
 
 
 cdef void roi_align_backward(cnn_boxes *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
@@ -101,6 +144,10 @@ cdef void roi_align_backward(cnn_boxes *call, int64_t begin, int64_t end, real *
             for i in range(call.y.shape[3]):
                 for j in range(call.y.shape[4]):
                     d = dy[i * call.y.stride[3] + j * call.y.stride[4]]
+                    if call.maximum == CORNERS:
+                        corners_value(call, values, &call.values, r, i, j, &winner)
+                        corner_scatter(call, dx, r, i, j, winner, d)
+                        continue
                     if call.maximum:
                         box_value(call, values, &call.values, r, i, j, &winner)
                     else:
@@ -301,11 +348,13 @@ cdef enum:
 cdef class BoxSamples:
     """The samples of some boxes: ``image`` (R,), ``box`` (R, 4) and ``grid`` (R, 2), C-contiguous int64, float64, int64."""
     cdef Tensor image, box, grid
-    cdef bint maximum
+    cdef int64_t maximum
     cdef int64_t samples, most          # of a box's bin, and along an axis
 
-    def __init__(self, image, box, grid, bint maximum, int64_t bins):
-        self.image, self.box, self.grid, self.maximum = tensor(image), tensor(box), tensor(grid), maximum
+    def __init__(self, image, box, grid, bint maximum, bint corners, int64_t bins):
+        """``maximum``: the largest sample instead of the mean; ``corners``: the largest weighted cell."""
+        self.image, self.box, self.grid = tensor(image), tensor(box), tensor(grid)
+        self.maximum = CORNERS if corners else maximum
         cdef int64_t r
         cdef const int64_t *count = <const int64_t *> self.grid.view.data
         for r in range(self.image.view.shape[0]):
@@ -326,7 +375,7 @@ cdef class BoxSamples:
         cdef double work = 10.0 * call.count * C * cells(&call.y) * self.samples
         cdef cnn_task task = kernel(number, precision)
         # Kernels number samples in a lane, which has 32 bits in float32; an entry of the tables takes at most 40 bytes.
-        if task == NULL or self.samples >= 2 ** 31 or self.most > LARGEST_TABLE:
+        if task == NULL or self.maximum == CORNERS or self.samples >= 2 ** 31 or self.most > LARGEST_TABLE:
             return run(reference, call, of * C, 1, 0, work)
         return run(task, call, of * ((C + CNN_BOXES_CHANNELS - 1) // CNN_BOXES_CHANNELS), 1, 2 * self.most * 48, work)
 

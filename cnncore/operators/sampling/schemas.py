@@ -125,11 +125,11 @@ SCHEMAS = (
             bin (i, j) of a box has A × B samples at
                 h = h₀ + (i + (a + ½)/A) bin_h,   w = w₀ + (j + (b + ½)/B) bin_w,   a < A, b < B
             v(h, w) = Σ x[cell] (1 − |h − cell_h|) (1 − |w − cell_w|) over the four cells around
-            avg: y = 1/(A B) Σ v;   max: y = max v
+            avg: y = 1/(A B) Σ v;   max: y = max v;   compat='onnx': y = max of the single terms of all v
         """,
         gradient="""
             avg: dx[cell] += dy / (A B) · (1 − |h − cell_h|) (1 − |w − cell_w|) for every sample
-            max: dx[cell] += dy · (1 − |h − cell_h|) (1 − |w − cell_w|) for the first sample that is y
+            max: dx[cell] += dy · (1 − |h − cell_h|) (1 − |w − cell_w|) for the first sample, or term, that is y
         """,
         arrays=(X, ROIS, IMAGES),
         settings_list=(
@@ -138,6 +138,12 @@ SCHEMAS = (
             Setting("sampling_ratio", 0, "samples per bin and axis; 0: ⌈extent of the bin in pixels⌉", whole(0, 2**16)),
             Setting("aligned", False, "half-pixel alignment: all positions are shifted by −½", flag),
             Setting("mode", "avg", "'avg' or 'max' over the samples", choice("avg", "max")),
+            Setting(
+                "compat",
+                None,
+                "'onnx': mode='max' is the largest weighted pixel of all samples, ONNX Runtime's",
+                choice(None, "onnx"),
+            ),
         ),
         shape=BOXES_SHAPE.format(channels="C"),
         edges=(
@@ -149,7 +155,7 @@ SCHEMAS = (
             "last pixel take its value",
             "no samples (aligned boxes without extent, inverted boxes, with sampling_ratio=0): y = 0 and no gradient",
             "max: the first sample in row-major order takes the gradient; NaN propagates. ONNX Runtime 1.32 takes the "
-            "largest of the weighted pixels instead, and warns that this is incorrect",
+            "largest of the weighted pixels instead, and warns that this is incorrect; compat='onnx' does so too",
             "integer positions, where v has a kink: the pixel to the right",
             "rois have no gradient; corners that are not finite or beyond 2³¹, and image indices out of range: DataError",
         ),
@@ -162,6 +168,7 @@ SCHEMAS = (
             Case(output_size=(2, 3), aligned=True, spatial_scale=0.5, arrays=boxes, ranks=(2,)),
             Case(output_size=2, sampling_ratio=2, mode="max", arrays=boxes, ranks=(2,)),
             Case(output_size=2, mode="max", aligned=True, arrays=boxes, ranks=(2,)),
+            Case(output_size=2, mode="max", compat="onnx", sampling_ratio=2, aligned=True, arrays=boxes, ranks=(2,)),
         ),
         example="""
             >>> import numpy as np, cnncore

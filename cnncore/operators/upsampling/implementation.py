@@ -5,16 +5,17 @@ from fractions import Fraction
 
 import numpy as np
 
-from ...checks import has_length, per_axis
+from ...checks import has_length, number, per_axis
 from ...errors import SettingError, ShapeError
 from ..geometry import checked_bytes, fraction_meant, spatial
 from ..operator import Implementation
 from ..transforms.implementation import Axis, Resampling
 from . import reference
 
-__all__ = ["GridSample", "LinearUpsampling", "NearestUpsampling", "Resize", "scale_numbers"]
+__all__ = ["GridSample", "LinearUpsampling", "NearestUpsampling", "Resize", "region_pairs", "scale_numbers"]
 
 LARGEST_EXTENT = 2**24
+FARTHEST = 2**20  # an end of a region, in extents of the image
 
 
 def scale_numbers(place, name, value):
@@ -34,6 +35,24 @@ def scale_number(place, name, value):
     if isinstance(value, (bool, str)) or not 0 < number < LARGEST_EXTENT:
         raise SettingError(f"{place}: {name} must be a positive number below {LARGEST_EXTENT}, got {value!r}; try 2")
     return number
+
+
+CROP = "tf_crop_and_resize"  # the coordinates of a region of the image
+
+
+def region_pairs(place, name, value):
+    """A check that region is None, or a pair of finite numbers per axis."""
+    if value is None:
+        return None
+    pair = f"{place}: {name} must be a pair (begin, end) of numbers for each spatial axis, got {value!r}; try ((0, 1), (0, 1))"
+    if not has_length(value) or isinstance(value, str):
+        raise SettingError(pair)
+    pairs = []
+    for ends in value:
+        if not has_length(ends) or isinstance(ends, str) or len(ends) != 2:
+            raise SettingError(pair)
+        pairs.append(tuple(number(-FARTHEST, FARTHEST)(place, name, end) for end in ends))
+    return tuple(pairs)
 
 
 class Upsampling(Resampling):
@@ -70,6 +89,9 @@ class Upsampling(Resampling):
                 return (o + half) * step - half
             if coordinates == "half_pixel_symmetric":  # what a scale leaves over is cut off on both sides
                 return Fraction(H, 2) * (1 - outputs * step / H) + (o + half) * step - half
+            if coordinates == CROP:
+                begin, end = settings["region"]
+                return (begin + (Fraction(o, outputs - 1) if outputs > 1 else half) * (end - begin)) * (H - 1)
             if coordinates == "align_corners":
                 return Fraction(o * (H - 1), outputs - 1) if outputs > 1 else Fraction(0)
             return o * step
@@ -149,12 +171,33 @@ class Resize(Upsampling):
             if settings["size"] is not None or settings["scale"] is not None:
                 raise SettingError(f"{op.name}: like gives the size; leave out size and scale")
             settings = {**settings, "like": tuple(like[2:])}
+        self.check_region(op, settings)
         return super().infer(op, (x,), dtype, settings)
+
+    @staticmethod
+    def check_region(op, settings):
+        region, crops = settings["region"], settings["coordinates"] == CROP
+        if crops != (region is not None):
+            raise SettingError(
+                f"{op.name}: region is {region} and coordinates={settings['coordinates']!r}; a region of the image is resized "
+                f"with coordinates={CROP!r}, which needs one: give both or neither"
+            )
+        if crops and settings["antialias"]:
+            raise SettingError(f"{op.name}: antialias is not defined with coordinates={CROP!r}: leave it out")
 
     def per_axis(self, op, rank, settings):
         if "like" in settings:
-            return [(n, None, settings) for n in settings["like"]]
-        return super().per_axis(op, rank, settings)
+            rows = [(n, None, settings) for n in settings["like"]]
+        else:
+            rows = super().per_axis(op, rank, settings)
+        if settings["region"] is None:
+            return rows
+        if len(settings["region"]) != rank:
+            raise SettingError(
+                f"{op.name}: region has {len(settings['region'])} pairs {settings['region']}; the input has {rank} spatial axes"
+            )
+        ends = (tuple(map(fraction_meant, pair)) for pair in settings["region"])
+        return [(size, scale, {**s, "region": pair}) for (size, scale, s), pair in zip(rows, ends, strict=True)]
 
     def axis(self, op, H, settings):
         if settings[0] is None and settings[1] is None:  # the other array's extent is open
@@ -166,11 +209,23 @@ class Resize(Upsampling):
         return (*gradients, *(None,) * (len(call.shapes) - 1))
 
     def receptive_window(self, call):
+        if call.settings["region"] is not None:
+            return None  # it lies anywhere
         reach = {"nearest": 1, "linear": 2, "cubic": 4}[call.settings["mode"]]
         extents = zip(call.shapes[0][2:], call.output[2:], strict=True)
         return tuple((reach, 1 if None in (H, outputs) else Fraction(H, outputs)) for H, outputs in extents)
 
     def entries(self, positions, H, settings):
+        if settings["region"] is None:
+            return self.interpolated(positions, H, settings)
+        # Positions beyond the image have no cells: y is 0 there.
+        kept = np.array([o for o, p in enumerate(positions) if 0 <= p <= H - 1], np.int64)
+        if not len(kept):
+            return kept, kept, np.zeros(0)
+        output, source, weight = self.interpolated([positions[o] for o in kept], H, settings)
+        return kept[output], source, weight
+
+    def interpolated(self, positions, H, settings):
         mode, step = settings["mode"], settings["step"]
         if mode == "nearest":
             return NearestUpsampling.entries(self, positions, H, settings)

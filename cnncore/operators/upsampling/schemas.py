@@ -5,7 +5,7 @@ import numpy as np
 from ...checks import choice, flag, number
 from ..operator import Op
 from ..schema import Array, Case, Setting
-from .implementation import GridSample, LinearUpsampling, NearestUpsampling, Resize, scale_numbers
+from .implementation import GridSample, LinearUpsampling, NearestUpsampling, Resize, region_pairs, scale_numbers
 
 __all__ = ["SAMPLING", "SCHEMAS"]
 
@@ -147,6 +147,8 @@ SCHEMAS = (
                 half_pixel_symmetric  the same + (H − O / r) / 2
                 align_corners         p(o) = o (H − 1) / (O − 1)
                 asymmetric            p(o) = o / r
+                tf_crop_and_resize    p(o) = (begin + (end − begin) o / (O − 1)) (H − 1), where O = 1 their mean; region
+                                      has begin and end; y = 0 where p < 0 or p > H − 1
             antialias: a((i − p) r) with r below 1, a filter as wide as the step
         """,
         gradient="dx[i] = Σ dy[o] · (weight of x[i] in y[o])",
@@ -164,7 +166,10 @@ SCHEMAS = (
                 "coordinates",
                 "half_pixel",
                 "coordinate transformation, see the formula",
-                choice("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "align_corners", "asymmetric"),
+                choice(
+                    *("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "align_corners", "asymmetric"),
+                    "tf_crop_and_resize",
+                ),
             ),
             Setting(
                 "rounding",
@@ -175,11 +180,19 @@ SCHEMAS = (
             Setting("cubic_coefficient", -0.75, "c", number(-4, 4)),
             Setting("exclude_outside", False, "give weight 0 to samples outside the image", flag),
             Setting("antialias", False, "antialiasing: widen the filter when downsampling", flag),
+            Setting(
+                "region",
+                None,
+                "of coordinates='tf_crop_and_resize', a pair (begin, end) per axis: 0 is the first pixel, 1 the last",
+                region_pairs,
+            ),
         ),
         shape=SHAPE,
         edges=(
             "PyTorch's interpolate, mode='bicubic': half_pixel or align_corners; with antialias=True: exclude_outside "
             "and c = −0.5",
+            "a region that reaches beyond the image: 0 there; ONNX's extrapolation_value v is resize(x − v) + v. ONNX Runtime "
+            "1.32 leaves axes whose extent stays as they are, whatever the region",
             POSITIONS,
         ),
         accumulates="in x's dtype; the reference implementation in float64",
@@ -195,6 +208,16 @@ SCHEMAS = (
             Case(size=7, coordinates="pytorch_half_pixel", mode="nearest", rounding="floor", spatial=4, ranks=(1,)),
             Case(scale=2.3, mode="cubic", exclude_outside=True, coordinates="asymmetric", spatial=4, ranks=(1,)),
             Case(arrays=lambda rng, x: (rng.standard_normal((1, 1, 4, 9)),), spatial=3, ranks=(2,)),
+            Case(size=4, coordinates="tf_crop_and_resize", region=((0.2, 0.9), (1.2, -0.1)), spatial=5, ranks=(2,)),
+            Case(
+                scale=1.5,
+                mode="cubic",
+                coordinates="tf_crop_and_resize",
+                region=((-0.3, 0.8),),
+                exclude_outside=True,
+                spatial=5,
+                ranks=(1,),
+            ),
         ),
         example="""
             >>> import numpy as np, cnncore

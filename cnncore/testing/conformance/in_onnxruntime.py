@@ -195,6 +195,8 @@ def group_norm(s, x, w=None, b=None):
 def layer_norm(s, x, w=None, b=None):
     if s["normalized_shape"] is not None:
         return run_node("LayerNormalization", [x, w, b], axis=-len(s["normalized_shape"]), epsilon=s["eps"])
+    if any(a is not None and a.ndim > 1 for a in (w, b)):
+        return run_node("LayerNormalization", [x, w, b], axis=1, epsilon=s["eps"])
     w, b = (np.broadcast_to(p.reshape(-1, *[1] * (x.ndim - 2)), x.shape[1:]) for p in scale_and_shift(x, w, b))
     return run_node("LayerNormalization", [x, w, b], axis=1, epsilon=s["eps"])
 
@@ -245,7 +247,7 @@ def max_unpool(s, x, indices):
 
 
 def roi_align(s, x, rois, images):
-    require(s["mode"] == "avg", "the maximum of ONNX Runtime is that of weighted cells, not of samples")
+    require(s["mode"] == "avg" or s["compat"], "the maximum of ONNX Runtime is that of weighted cells, not of samples")
     rows, columns = per_axis(s["output_size"], 2)
     return run_node(
         "RoiAlign",

@@ -489,6 +489,8 @@ def channel_shuffle_of_values(s, x):
 def layer_norm(s, x, w=None, b=None):
     if s["normalized_shape"] is not None:
         return F.layer_norm(x, s["normalized_shape"], w, b, s["eps"])
+    if any(a is not None and a.ndim > 1 for a in (w, b)):
+        return F.layer_norm(x, x.shape[1:], w, b, s["eps"])
     y = F.layer_norm(x, x.shape[1:], eps=s["eps"])
     return y * (1 if w is None else per_channel(w, x)) + (0 if b is None else per_channel(b, x))
 
