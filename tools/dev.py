@@ -6,7 +6,7 @@ import inspect
 from tasks.browser import pages
 from tasks.checks import lint, precommit, typecheck
 from tasks.packaging import build, generate, wheel
-from tasks.testing import bench, coverage, docs, fuzz, matrix, test
+from tasks.testing import bench, coverage, docs, fuzz, instructions, matrix, test
 
 COMMANDS = {
     build: "install the package here, editable, with all tools",
@@ -17,6 +17,7 @@ COMMANDS = {
     docs: "the same, run every example in the documentation, and build the site",
     coverage: "lines of Python and Cython that the tests run",
     bench: "time operators and networks",
+    instructions: "count the instructions of ten calls, beside those recorded: speed without noise",
     wheel: "build source archive and wheel, and inspect them",
     pages: "open the site in Chromium: errors, accessibility, narrow screens",
     fuzz: "run malformed calls and files, failing allocations and killed trainings, in child processes",
@@ -63,6 +64,7 @@ def command_line():
     of[matrix].add_argument(
         "--python", metavar="VERSION", action="append", help="only this version, such as 3.13; repeatable"
     )
+    of[instructions].add_argument("--update", action="store_true", help="record the counts")
     of[pages].add_argument("--screenshots", metavar="DIR", help="keep a picture of every page here")
     of[precommit].add_argument("--install", action="store_true", help="let `git commit` run the hooks")
     return parser

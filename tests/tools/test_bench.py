@@ -15,7 +15,7 @@ import cnncore
 
 sys.path.insert(0, str(ROOT / "tools"))
 
-from benchmarks import network, report, responsiveness, sections, turns
+from benchmarks import instructions, network, report, responsiveness, sections, turns
 from benchmarks import operators as standard
 from benchmarks.operator_peers import PEERS
 from benchmarks.turns import Contestant, Failure, Row, interleave
@@ -246,3 +246,38 @@ def test_what_does_not_fit_into_memory_is_measured_with_fewer_values(monkeypatch
 
 def test_a_gap_between_signals_is_seen():
     assert responsiveness.longest(0.0, [0.1, 0.2, 0.9], 1.0) == (pytest.approx(0.7), 1.0)
+
+
+# ── Instructions ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+HERE = {"compiler": "gcc 1", "python": "3", "numpy": "2"}
+
+
+@pytest.mark.parametrize(
+    "count, recorded, longer",
+    [
+        (1000, {"a": 1000}, []),
+        (1029, {"a": 1000}, []),
+        (1031, {"a": 1000}, ["a"]),
+        (10, {"a": 1000}, []),
+        (1000, {"a": 1000, "b": 1}, ["b"]),
+        (1000, {"b": 1}, ["a", "b"]),
+    ],
+)
+def test_a_call_that_takes_more_instructions_is_told(count, recorded, longer):
+    lines, found = instructions.compared({"a": count}, {"with": HERE, "calls": recorded}, HERE)
+    assert found == longer and ("MORE" in lines[0]) == (count > 1030)
+
+
+def test_counts_with_another_compiler_are_not_compared():
+    record = {"with": HERE, "calls": {"a": 1}}
+    lines, longer = instructions.compared({"a": 1000}, record, {**HERE, "compiler": "gcc 2"})
+    assert not longer and "nothing is compared" in lines[-1]
+
+
+def test_counted_calls_run_and_are_recorded():
+    for make in instructions.CALLS.values():
+        make()()
+    record = json.loads(instructions.RECORD.read_text(encoding="utf-8"))
+    assert set(record["calls"]) == set(instructions.CALLS) and set(record["with"]) == set(HERE)

@@ -145,6 +145,16 @@ def bench(options, rest):
     run(PYTHON, "tools/bench.py", *rest)
 
 
+def instructions(options, rest):
+    """Count, with valgrind, the instructions of ten representative calls of what is installed, on one thread.
+
+    Fails if one takes more than is recorded in tools/benchmarks/instructions.json. Counts depend on compiler, Python and
+    NumPy: with others than the recorded ones they are shown and not compared.
+    """
+    update = ("--update",) if options.update else ()
+    run(PYTHON, "-m", "benchmarks.instructions", *update, *rest, cwd=ROOT / "tools")
+
+
 def fuzz(options, rest):
     """Fuzz what is installed; arguments go to tools/fuzz, whose parts `fuzz -- --help` lists.
 
