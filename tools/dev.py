@@ -60,6 +60,7 @@ def command_line():
     of[wheel].add_argument(
         "--every-platform", action="store_true", help="by cibuildwheel, for all that it can build here"
     )
+    of[wheel].add_argument("--twice", action="store_true", help="build it twice, and compare the bytes")
     of[matrix].add_argument("--wheel", metavar="FILE", help="which wheel (default: the newest in dist/, or a new one)")
     of[matrix].add_argument(
         "--python", metavar="VERSION", action="append", help="only this version, such as 3.13; repeatable"

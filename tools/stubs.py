@@ -144,11 +144,12 @@ def graph_stub():
     """cnncore/nets/operator_methods.pyi: a method of graphs per operator."""
     lines = [
         HEAD.format(source="the registry"),
+        "from collections.abc import Mapping",
         "from typing import Any, Literal, overload",
         "",
         "from numpy.random import Generator",
         "",
-        "from .value import Value",
+        "from .value import SharedParameter, Value",
         "",
         '__all__ = ["OperatorMethods"]',
         "",
@@ -170,7 +171,10 @@ def graph_forms(op):
     """The parameters of an operator's method of graphs: settings follow the values, with or without the optional ones."""
     settings = (*op.layer.settings, *op.settings_list)
     types = {s.name: type_of(s) for s in settings} | {"name": "str | None", "activation": "str | None"}
-    types |= {a.name: "Value | None" if a.optional else "Value" for a in graph_arrays(op)}
+    types["share"] = "Value | str | Mapping[str, SharedParameter | str] | None"
+    types |= {
+        a.name: "Value | SharedParameter | None" if a.optional else "Value | SharedParameter" for a in graph_arrays(op)
+    }
     given = list(signature(op).parameters.values())
     optional = {a.name for a in graph_arrays(op) if a.optional}
     forms = [given]

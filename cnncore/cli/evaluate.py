@@ -63,9 +63,10 @@ def labelled(place):
     """(name, sources of images, labels, class names) of a data set; of its test part where it has one."""
     from ..train.data import load
     from ..train.data_files import find_idx_pair, labelled_files
-    from ..train.job import brings_test_part
+    from ..train.job import brings_test_part, check_readable
 
     path = pathlib.Path(place)
+    check_readable(path)
     if path.is_dir() and find_idx_pair(path, "test" if brings_test_part(path) else "train") is None:
         inside = next((path / part for part in ("test", "val", "valid") if (path / part).is_dir()), path)
         files, labels, names = labelled_files(inside, some_classes=True)
@@ -108,7 +109,11 @@ def add_evaluate(commands):
     """``cnncore evaluate`` and its options."""
     sub = commands.add(evaluate, "compare predictions with labels", EVALUATE_HELP)
     sub.add_argument("model", metavar="MODEL", help=f"{ANY_MODEL}, or the output folder of `cnncore train`")
-    sub.add_argument("data", metavar="DATA", help="labelled images: a folder per class, IDX files, or an .npz file")
+    sub.add_argument(
+        "data",
+        metavar="DATA",
+        help="labelled images: a folder per class, IDX files, an .npz file, or the name of a data set",
+    )
     sub.add_argument(
         "--report", metavar="FILE.html", help="write an HTML report with a gallery of misclassified images"
     )

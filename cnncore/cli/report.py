@@ -370,7 +370,7 @@ def filters(found):
     first = next((node for node in net.graph.nodes if node.op.name == "conv" and node.owned), None)
     if first is None:
         return ""
-    w = net.parameters[next(row.name for row in first.owned if row.name.endswith(".w"))]
+    w = net.parameters[first.owned_by_argument["w"].name]
     if w.ndim != 4 or max(w.shape[2:]) == 1:
         return ""
     limit = float(np.abs(w).max()) or 1.0
@@ -461,7 +461,7 @@ def branch_text(net, name):
         if node.op.name == "concat" or (steps and consumers(structure, value) > 1):
             break
         kernel = next(
-            (net.parameters[r.name].shape[2:] for r in node.owned if node.op.name == "conv" and r.name[-2:] == ".w"),
+            (r.shape[2:] for a, r in node.owned_by_argument.items() if node.op.name == "conv" and a == "w"),
             None,
         )
         if kernel:

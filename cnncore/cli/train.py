@@ -121,8 +121,8 @@ def add_train(commands):
     sub.add_argument(
         "--data",
         metavar="PATH",
-        help="a folder with one subfolder of images per class, a folder of IDX files, two IDX files as images:labels, or an "
-        ".npz file (default: the 5,000 embedded handwritten digits)",
+        help="a folder with one subfolder of images per class, a folder of IDX files, two IDX files as images:labels, an .npz "
+        "file, or mnist, fashion_mnist or cifar10, which are downloaded once (default: the 5,000 embedded handwritten digits)",
     )
     sub.add_argument("--network", metavar="NAME", help=f"a network of cnncore.models (default: {default.network})")
     sub.add_argument(

@@ -63,31 +63,34 @@ def torch_name(path: str, argument: str, table: Mapping[str, str]) -> str:
 
 def keras_name(node: Node, argument: str) -> str:
     """The name of an array in Keras: its layer's path and kernel, bias, gamma …"""
-    normalises = any(owned.name.endswith(".running_mean") for owned in node.owned) or node.op.name.endswith("_norm")
+    normalises = "running_mean" in node.owned_by_argument or node.op.name.endswith("_norm")
     depthwise = argument == "w" and (node.op.name == "depthwise_conv" or node.owned[0].shape[1:2] == (1,))
     endings = KERAS_NORM_ENDINGS if normalises else KERAS_ENDINGS
     return f"{node.path}/{'depthwise_kernel' if depthwise and not normalises else endings.get(argument, argument)}"
 
 
-def name_candidates(net: Net, names: Names) -> list[dict[str, Any]]:
-    """Candidate tables of names, each our name → theirs; the one that finds most arrays is used."""
-    own = [(owned.name, node, owned.name.rpartition(".")[2]) for node in net.graph.nodes for owned in node.owned]
+def name_candidates(net: Net, names: Names) -> list[list[tuple[str, Any]]]:
+    """Candidate tables of names, each (our name, theirs); the one that finds most arrays is used.
+
+    An array that several nodes share has as many names in other frameworks.
+    """
+    own = owned_by_nodes(net)
     if isinstance(names, Mapping):
         paths = {node.path for _, node, _ in own}
         odd = [name for name in names if name not in paths and name not in net.graph.owned]
         if odd:
             raise SettingError(unknown_name("load_weights", "name in names", odd[0], [*net.graph.owned, *paths]))
         table = {path: theirs for path, theirs in names.items() if path in paths}
-        return [{name: names.get(name, torch_name(node.path, argument, table)) for name, node, argument in own}]
+        return [[(name, names.get(name, torch_name(node.path, argument, table))) for name, node, argument in own]]
     if callable(names):
-        return [{name: names(name) for name, _, _ in own}]
+        return [[(name, names(name)) for name in net.graph.owned]]
     choice("torch", "keras", "cnncore")("load_weights", "names", names)
     if names == "cnncore":
-        return [{name: name for name, _, _ in own}]
+        return [[(name, name) for name in net.graph.owned]]
     if names == "keras":
-        return [{name: keras_name(node, argument) for name, node, argument in own}]
+        return [[(name, keras_name(node, argument)) for name, node, argument in own]]
     return [
-        {name: torch_name(node.path, argument, table) for name, node, argument in own}
+        [(name, torch_name(node.path, argument, table)) for name, node, argument in own]
         for table in ({}, *TORCH_TABLES.values())
     ]
 
@@ -96,8 +99,15 @@ def torch_names_of(net: Net) -> dict[str, str]:
     """Our name → PyTorch's, from the table that covers most of the net's nodes and the fewest others."""
     paths = {node.path for node in net.graph.nodes if node.owned}
     table = max(TORCH_TABLES.values(), key=lambda table: (len(paths & table.keys()), -len(table)))
-    own = [(owned.name, node) for node in net.graph.nodes for owned in node.owned]
-    return {name: torch_name(node.path, name.rpartition(".")[2], table) for name, node in own}
+    made: dict[str, str] = {}
+    for name, node, argument in owned_by_nodes(net):
+        made.setdefault(name, torch_name(node.path, argument, table))
+    return made
+
+
+def owned_by_nodes(net: Net) -> list[tuple[str, Node, str]]:
+    """(name, node, argument) of every use of an array of the net."""
+    return [(row.name, node, argument) for node in net.graph.nodes for argument, row in node.owned_by_argument.items()]
 
 
 # ── Reading ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -274,10 +284,11 @@ def load_weights(
     plain = {tidied(name): name for name in arrays}
     if len(plain) < len(arrays):
         plain = {name: name for name in arrays}
-    table = max(name_candidates(net, names), key=lambda table: sum(theirs in plain for theirs in table.values()))
-    found, misfits, missing = {}, [], []
+    table = max(name_candidates(net, names), key=lambda table: sum(theirs in plain for _, theirs in table))
+    found: dict[str, tuple[str, NDArray[Any]]] = {}
+    misfits, missing, again = [], [], set()
     kernels = reordering(net) if layout == "HWIO" else {}
-    for ours, theirs in table.items():
+    for ours, theirs in table:
         if theirs not in plain:
             missing.append((ours, theirs))
             continue
@@ -285,9 +296,17 @@ def load_weights(
         turned = kernels[ours](array) if ours in kernels else array
         if turned is None or turned.shape != shape:
             misfits.append((ours, plain[theirs], shape, array.shape))
+        elif ours in found:
+            if not np.array_equal(turned, found[ours][1]):
+                raise ModelFileError(
+                    f"{place}: {plain[theirs]} and {found[ours][0]} hold different numbers; the net, which is unchanged, "
+                    f"shares one array between these layers, {ours}"
+                )
+            again.add(plain[theirs])
         else:
             found[ours] = (plain[theirs], turned)
-    taken = {theirs for theirs, _ in found.values()} | {theirs for _, theirs, _, _ in misfits}
+    missing = [row for row in dict(reversed(missing)).items() if row[0] not in found][::-1]
+    taken = {theirs for theirs, _ in found.values()} | {theirs for _, theirs, _, _ in misfits} | again
     unused = tuple(name for name in arrays if name not in taken and not name.endswith(COUNTERS))
     loaded = {ours: theirs for ours, (theirs, _) in found.items()}
     report = WeightsReport(loaded, tuple(missing), tuple(misfits), unused)

@@ -1,11 +1,13 @@
 """Types and limits of a net's description in model files, shared by writer and reader."""
 
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import ModelFileError
 from ..operators.custom import missing
 from ..operators.registry import find
 from .graph import Graph
+from .model_file import MOST_AXES
 from .structure import INPUT_FLAGS, ROLE_NAMES, Structure
 
 __all__ = ["structure_of"]
@@ -44,7 +46,8 @@ def check_model(model: Any) -> None:
     expect(whole(model["seed"]) and whole(model["steps"]), "seed and steps")
     expect(isinstance(model["metadata"], dict), "metadata")
     graph = model["graph"]
-    expect(isinstance(graph, dict) and set(graph) == {"inputs", "nodes", "outputs"}, "graph")
+    expect(isinstance(graph, dict) and set(graph) - {"parameters"} == {"inputs", "nodes", "outputs"}, "graph")
+    check_parameters(graph.get("parameters", []), expect)
     expect(isinstance(graph["inputs"], list) and isinstance(graph["nodes"], list), "inputs and nodes")
     expect(len(graph["inputs"]) + len(graph["nodes"]) <= MOST_NODES, f"number of nodes (at most {MOST_NODES})")
     expect(names(graph["outputs"]), "outputs")
@@ -62,13 +65,29 @@ def check_model(model: Any) -> None:
             f"input size: {sizes} (each at most {MOST_EXTENT:,})",
         )
     for row in graph["nodes"]:
-        expect(isinstance(row, dict) and set(row) == {"name", "operator", "inputs", "settings"}, "node")
+        entries = {"name", "operator", "inputs", "settings"}
+        expect(isinstance(row, dict) and set(row) - {"parameters"} == entries, "node")
         expect(isinstance(row["name"], str) and isinstance(row["operator"], str), "node")
+        shared = row.get("parameters", {})
+        expect(isinstance(shared, dict) and names(list(shared.values())), f"parameters of node {row['name']!r}")
         expect(names(row["inputs"], optional=True) and isinstance(row["settings"], dict), f"node {row['name']!r}")
         for name, value in row["settings"].items():
             most = 2**63 - 1 if name == "seed" else MOST_EXTENT
             limit = f"setting {name!r} of node {row['name']!r}: {str(value)[:40]} (numbers up to {most:,})"
             expect(_modest(value, MOST_DEPTH, most), limit)
+
+
+def check_parameters(rows: Any, expect: Callable[[object, str], None]) -> None:
+    """Raise unless the parameters that a graph declares have their types, and are within the limits."""
+    expect(isinstance(rows, list) and len(rows) <= MOST_NODES, "list of parameters")
+    for row in rows:
+        entries = {"name", "shape", "initial", "decay", "trained"}
+        expect(isinstance(row, dict) and set(row) == entries and isinstance(row["name"], str), "parameter")
+        expect(isinstance(row["decay"], bool) and isinstance(row["trained"], bool), f"parameter {row['name']!r}")
+        shape = row["shape"]
+        modest = isinstance(shape, list) and len(shape) <= MOST_AXES and all(type(n) is int for n in shape)
+        expect(modest and all(1 <= n <= MOST_EXTENT for n in shape), f"shape of parameter {row['name']!r}")
+        expect(isinstance(row["initial"], (str, float, int)), f"initial value of parameter {row['name']!r}")
 
 
 def _modest(value: Any, depth: int, most: int) -> bool:

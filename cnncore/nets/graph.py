@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Self, TypeGuard
+from types import MappingProxyType
+from typing import Any, Self, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -23,14 +24,18 @@ from ..errors import CnnError, GraphError, SettingError, shape_text, unknown_nam
 from ..operators.operator import Op
 from ..operators.registry import OPS, find
 from ..operators.schema import ACCEPTED_ROLES
-from .layers import ParameterSpec, bound, owned_arrays, split_settings
+from .layers import ParameterSpec, bound, declared, operand_operator, owned_arrays, shared_as, split_settings
 from .operator_methods import OperatorMethods
 from .structure import INDICES, INPUT_FLAGS, MOST_AXES, ROLE_NAMES, Input, Node, Structure
-from .value import Value
+from .value import SharedParameter, Value
 
 __all__ = ["Graph"]
 
+# What a layer shares: all arrays of another layer, or some arguments.
+Shared: TypeAlias = Value | str | Mapping[str, SharedParameter | str]
+
 FORBIDDEN = frozenset("/.\\\"'<>&")
+NOTHING_SHARED: Mapping[str, str] = MappingProxyType({})
 
 
 class Graph(OperatorMethods):
@@ -42,6 +47,9 @@ class Graph(OperatorMethods):
         self._values: list[Value] = []
         self._names: dict[str, int] = {}
         self._indices: dict[int, Value] = {}  # number of a value → the indices that belong to it
+        self._owned: dict[str, ParameterSpec] = {}  # all arrays by name, with the argument of the first node
+        self._layers: dict[int, int] = {}  # number of a value → that of the layer before its activation
+        self._operands: dict[str, Value] = {}  # shared parameters as values
         self._outputs: tuple[int, ...] | None = None
         self._scopes: tuple[str, ...] = ()
 
@@ -170,8 +178,68 @@ class Graph(OperatorMethods):
         finally:
             self._scopes = before
 
+    def parameter(
+        self,
+        name: str,
+        shape: Sequence[int],
+        initial: str | float = "he",
+        *,
+        decay: bool = True,
+        trained: bool = True,
+    ) -> SharedParameter:
+        """A parameter by name, which several nodes use; gradients of all its uses are added up.
+
+        Parameters
+        ----------
+        name : str
+            Its name in ``net.parameters``, with the open scopes as prefix.
+        shape : sequence of int
+            Its shape.
+        initial : str or number, default "he"
+            How it starts: the name of an initialiser, for a weight (outputs, inputs, \\*kernel), or a number.
+        decay : bool, default True
+            Whether weight decay applies to it.
+        trained : bool, default True
+            False: it is a buffer, which training leaves unchanged.
+
+        Returns
+        -------
+        SharedParameter
+            For ``share={"w": parameter}`` of layers, and an argument of operators, as a value of its shape.
+
+        Raises
+        ------
+        GraphError
+            The name is taken or malformed.
+        SettingError
+            The shape or the initialiser is invalid.
+
+        Examples
+        --------
+        The decoder of an autoencoder multiplies by the transpose of what the encoder multiplies by:
+
+        >>> import numpy as np, cnncore
+        >>> g = cnncore.Graph(); x = g.input(channels=3, size=8)
+        >>> w = g.parameter("tied", (16, 3, 3, 3))
+        >>> code = g.conv(x, 16, kernel_size=3, padding=1, activation="relu", share={"w": w})
+        >>> g.output(g.conv_transpose(code, 3, kernel_size=3, padding=1, share={"w": w}))
+        >>> net = g.build()
+        >>> sorted(net.parameters), net(np.zeros((1, 3, 8, 8), np.float32)).shape
+        (['conv.b', 'conv_transpose.b', 'tied'], (1, 3, 8, 8))
+        """
+        path = self._path(self._checked_name(name), "parameter")
+        decay, trained = flag(path, "decay", decay), flag(path, "trained", trained)
+        self._owned[path] = declared(path, shape if _several(shape) else (shape,), initial, decay, trained)
+        return SharedParameter(self, path, self._owned[path].shape)
+
     def apply(
-        self, op: Op, *arguments: Any, name: str | None = None, activation: str | None = None, **settings: Any
+        self,
+        op: Op,
+        *arguments: Any,
+        name: str | None = None,
+        activation: str | None = None,
+        share: Shared | None = None,
+        **settings: Any,
     ) -> Any:
         """Apply ``op``, an operator of cnncore.OPS or a user-defined one, like the method of its name.
 
@@ -185,6 +253,9 @@ class Graph(OperatorMethods):
             The name of the node; by default the operator's with the next free number.
         activation : str, optional
             The name of an operator that is applied to the result.
+        share : Value, str or mapping, optional
+            Arrays to be used in place of own ones. A layer, by its value or name: all of its arrays. A mapping: by argument
+            ("w", "b" …) a parameter made by :meth:`parameter`, or the name of an array of an earlier layer ("conv.w").
         **settings
             The operator's settings, and those that determine its weights.
 
@@ -204,12 +275,15 @@ class Graph(OperatorMethods):
             The shapes of the values do not fit the operator.
         """
         path = self._path(name, op.name)
+        arguments = tuple(self._operand(path, a) for a in arguments)
+        settings = {key: self._operand(path, a) for key, a in settings.items()}
         values, settings = bound(path, op, arguments, settings, lambda a: isinstance(a, Value))
         following = None if activation is None else self._operator(path, "activation", activation)
-        value = self._add(path, op, values, settings)
+        value = self._add(path, op, values, settings, self._names_shared(path, op, share))
         made = value
         if following is not None:
             value = self._add(f"{path}/{following.name}", following, (value,), {})
+            self._layers[value.number] = made.number
         return (value, self._indices[made.number]) if made.number in self._indices else value
 
     def output(self, *values: Value) -> None:
@@ -272,6 +346,10 @@ class Graph(OperatorMethods):
             raise GraphError(
                 f"build: unused branch: {ends} reaches no output; join it with others, pass it to g.output, or remove it"
             )
+        used = {owned.name for node in self._nodes for owned in node.owned}
+        for name in self._owned:
+            if name not in used:
+                raise GraphError(f"build: parameter {name} is used by no node; pass it to one, or remove it")
         return Structure(self._inputs, self._nodes, self._outputs)
 
     @classmethod
@@ -300,9 +378,16 @@ class Graph(OperatorMethods):
             g._checked_path(row["name"])
             g._inputs.append(_input(row))
             g._value(row["name"], g._inputs[-1].shape, g._inputs[-1].role)
+        for row in description.get("parameters", ()):
+            g._checked_path(row["name"])
+            if row["name"] in g._names or row["name"] in g._owned:
+                raise GraphError(f"{row['name']}: the name of this parameter is taken")
+            g._owned[row["name"]] = declared(**{"path" if key == "name" else key: v for key, v in row.items()})
         rows = {}
         for row in description["nodes"]:
             g._checked_path(row["name"])
+            if row["name"] in g._owned:
+                raise GraphError(f"{row['name']}: a node and a parameter have this name")
             if row["name"] in rows or row["name"] in g._names:
                 raise GraphError(f"{row['name']}: two nodes have this name")
             rows[row["name"]] = row
@@ -314,7 +399,7 @@ class Graph(OperatorMethods):
             values = [None if v is None else g._named(name, v) for v in row["inputs"]]
             settings = {key: _tuples(value) for key, value in row["settings"].items()}
             values, settings = bound(name, op, values, settings, lambda a: isinstance(a, Value))
-            made = g._add(name, op, values, settings)
+            made = g._add(name, op, values, settings, row.get("parameters", {}))
             if most_extent is not None and any(extent is not None and extent > most_extent for extent in made.shape):
                 raise GraphError(f"{name}: its output {shape_text(made.shape)} exceeds {most_extent} along an axis")
         for name in description["outputs"]:
@@ -328,8 +413,18 @@ class Graph(OperatorMethods):
 
     # ── Adding nodes ──
 
-    def _add(self, path: str, op: Op, values: Sequence[Value | None], settings: dict[str, Any]) -> Value:
-        """Add a node whose name and arguments have been determined; its shapes are inferred and checked here."""
+    def _add(
+        self,
+        path: str,
+        op: Op,
+        values: Sequence[Value | None],
+        settings: dict[str, Any],
+        shared: Mapping[str, str] = NOTHING_SHARED,
+    ) -> Value:
+        """Add a node whose name and arguments have been determined; its shapes are inferred and checked here.
+
+        ``shared``: the names of arrays that are not called after this node, by argument.
+        """
         if path in self._names:
             raise GraphError(f"{path}: a node of this name exists already; give another name=…, or open a scope")
         for value in values:
@@ -346,7 +441,7 @@ class Graph(OperatorMethods):
         names = [(v.name, v.shape) for v in values if v is not None]
         try:
             passed = split_settings(path, op, settings)[1]
-            owned = owned_arrays(path, op, shapes, settings)
+            owned = self._with_shared(path, op, owned_arrays(path, op, shapes, settings), shared)
             arguments, indices, every = self._arguments(op, values, owned)
             call = op.infer(every, FLOATS[0], passed)
         except CnnError as error:
@@ -356,10 +451,84 @@ class Graph(OperatorMethods):
                 f"{path}: return_indices requests a second result, which is not a value of a graph; omit it"
             )
         self._nodes.append(Node(path, op, arguments, passed, dict(settings), owned, indices))
+        for array in owned:
+            self._owned.setdefault(array.name, array)
         made = self._value(path, call.output, op.yields)
         if asked:
             self._indices[made.number] = Value(self, made.number, path + INDICES, call.output, "index")
         return made
+
+    # ── Shared arrays ──
+
+    def _names_shared(self, path: str, op: Op, share: Shared | None) -> dict[str, str]:
+        """Argument → name of the array that a layer is to use, from ``share=``."""
+        if share is None:
+            return {}
+        taken = [p.name for p in op.layer.parameters]
+        if not taken:
+            raise GraphError(f"{path}: share: {op.name} has no parameters that could be shared")
+        if not isinstance(share, Mapping):
+            return self._names_of_layer(path, share)
+        names = {}
+        for argument, array in share.items():
+            if argument not in taken:
+                raise GraphError(unknown_name(f"{path}: share", "argument", argument, taken))
+            if isinstance(array, SharedParameter) and array.graph is not self:
+                raise GraphError(f"{path}: share: {array.name} belongs to another graph")
+            name = array.name if isinstance(array, SharedParameter) else array
+            if not isinstance(name, str) or name not in self._owned:
+                raise GraphError(unknown_name(f"{path}: share", "array", name, self._owned))
+            names[argument] = name
+        return names
+
+    def _names_of_layer(self, path: str, layer: Value | str) -> dict[str, str]:
+        """Argument → name of each array of a layer, given by its value or its name."""
+        if isinstance(layer, str):
+            if layer not in self._names:
+                raise GraphError(unknown_name(f"{path}: share", "layer", layer, [node.path for node in self._nodes]))
+            layer = self._values[self._names[layer]]
+        elif not isinstance(layer, Value):
+            raise GraphError(
+                f"{path}: share is {type(layer).__name__}; expected a layer (its value or its name), or a mapping from arguments "
+                "to parameters, as in share={'w': g.parameter('tied', …)}"
+            )
+        self._check_value(path, layer)
+        number = self._layers.get(layer.number, layer.number) - len(self._inputs)
+        names = {a: owned.name for a, owned in self._nodes[number].owned_by_argument.items()} if number >= 0 else {}
+        if not names:
+            raise GraphError(f"{path}: share: {layer.name} has no parameters; give a layer that has")
+        return names
+
+    def _with_shared(
+        self, path: str, op: Op, owned: Sequence[ParameterSpec], shared: Mapping[str, str]
+    ) -> tuple[ParameterSpec, ...]:
+        """The arrays of a node, those named in ``shared`` under these names; the first node of a name determines the rest."""
+        own = {op.arrays[row.argument].name: row for row in owned}
+        odd = shared.keys() - own.keys()
+        if odd:
+            here = ", ".join(own) or "none"
+            raise GraphError(f"{path}: share: there is no {min(odd)} with these settings; the arrays here are {here}")
+        names = {argument: shared.get(argument, row.name) for argument, row in own.items()}
+        return tuple(
+            shared_as(path, argument, row, self._owned[names[argument]])
+            if names[argument] in self._owned
+            else row._replace(name=names[argument])
+            for argument, row in own.items()
+        )
+
+    def _operand(self, path: str, given: Any) -> Any:
+        """An argument of an operator: a shared parameter as a value of its shape, anything else as it is."""
+        if not isinstance(given, SharedParameter):
+            return given
+        if given.graph is not self:
+            raise GraphError(f"{path}: {given.name} belongs to another graph")
+        if given.name not in self._operands:
+            spec = self._owned[given.name]
+            settings = {"shape": spec.shape, "trained": spec.trained}
+            op = operand_operator()
+            shared = {op.arrays[0].name: given.name}
+            self._operands[given.name] = self._add(f"{given.name}/{op.name}", op, (), settings, shared)
+        return self._operands[given.name]
 
     def _check_rows(self, path: str, value: Value) -> None:
         """Raise where the rows of a value are only known once it is computed."""
@@ -431,11 +600,11 @@ class Graph(OperatorMethods):
         scope = "".join(f"{part}/" for part in self._scopes)
         if name is not None:
             path = scope + self._checked_name(name)
-            if path in self._names:
+            if path in self._names or path in self._owned:
                 raise GraphError(f"{path}: a node of this name exists already; give another name=…, or open a scope")
             return path
         path, count = scope + kind, 1
-        while path in self._names:
+        while path in self._names or path in self._owned:
             count += 1
             path = f"{scope}{kind}_{count}"
         return path

@@ -14,10 +14,22 @@ import numpy as np
 from ..checks import integer
 from ..errors import GraphError, SettingError, ShapeError, shape_text, unknown_name
 from ..operators import geometry
+from ..operators.arrays.implementation import Constant
+from ..operators.registry import OPS
 from ..operators.schema import REQUIRED
 from .initialisers import INITIALISERS, plain_fans
 
-__all__ = ["INITIALISERS", "ParameterSpec", "bound", "owned_arrays", "shape_text", "signature"]
+__all__ = [
+    "INITIALISERS",
+    "ParameterSpec",
+    "bound",
+    "declared",
+    "operand_operator",
+    "owned_arrays",
+    "shape_text",
+    "shared_as",
+    "signature",
+]
 
 
 # ── Initialisers ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -37,16 +49,20 @@ __all__ = ["INITIALISERS", "ParameterSpec", "bound", "owned_arrays", "shape_text
 
 
 class ParameterSpec(NamedTuple):
-    """An array that a node owns: its schema's ``Parameter``, for the node's settings and input."""
+    """An array that a node owns: its schema's ``Parameter``, for the node's settings and input.
+
+    Nodes that share an array own specs of the same name, which differ in ``argument`` and ``update`` alone.
+    """
 
     argument: int
-    name: str  # in the net
+    name: str  # in the net: that of the node and the argument, unless it is shared
     shape: tuple
     initial: str | float
     fans: tuple  # (fan in, fan out)
     update: int | None  # the extra output that replaces it in training
     decay: bool  # whether weight decay applies
     fixed: bool = False  # whether training leaves it unchanged
+    declared: bool = False  # whether the graph declares it by itself, not by the first node that owns it
 
     @property
     def trained(self):
@@ -68,7 +84,8 @@ def signature(op):
             made.append(inspect.Parameter(s.name, only_named, default=_shown_default(s)))
         else:
             made.append(inspect.Parameter(s.name, only_named))
-    made += [inspect.Parameter(name, by_name, default=None) for name in ("name", "activation")]
+    further = ("name", "activation", "share") if op.layer.parameters else ("name", "activation")
+    made += [inspect.Parameter(name, by_name, default=None) for name in further]
     optional = False
     for place, parameter in enumerate(made):  # after an optional one, required ones are keyword-only
         if parameter.kind is by_position and parameter.default is inspect.Parameter.empty and optional:
@@ -192,6 +209,40 @@ def owned_arrays(path, op, shapes, settings):
             )
         )
     return tuple(made)
+
+
+def operand_operator():
+    """The operator that makes an array of the net a value of the graph."""
+    return next(op for op in OPS.values() if isinstance(op.implementation, Constant))
+
+
+def declared(path, shape, initial, decay, trained):
+    """The spec of a parameter that a graph declares, for the arguments of any nodes."""
+    shape = tuple(integer(path, "shape", extent, 1) for extent in shape)
+    geometry.checked_bytes(path, shape, 8)
+    initial = _checked_initial(path, initial)
+    fans = plain_fans(shape)
+    return ParameterSpec(0, path, shape, initial, fans, None, bool(decay), fixed=not trained, declared=True)
+
+
+def shared_as(path, argument, own, known):
+    """The spec of an argument whose array is ``known``, the spec of another node or a declared one; they must fit."""
+    there = f"{path}: share: {argument} has shape {shape_text(own.shape, batch=False)}"
+    if own.shape != known.shape:
+        raise ShapeError(
+            f"{there}, and {known.name} {shape_text(known.shape, batch=False)}; layers share arrays of one shape: give both "
+            "the same settings, or share only those arguments that fit, as in share={'w': …}"
+        )
+    if (own.update is None) != (known.update is None):
+        raise GraphError(
+            f"{there} and {'is a parameter' if own.update is None else 'holds running statistics'}, unlike {known.name}; "
+            "parameters are shared with parameters, running statistics with running statistics"
+        )
+    if own.fixed != known.fixed and not known.declared:
+        raise GraphError(
+            f"{there} and is {'not ' * own.fixed}trained, unlike {known.name}; give both layers the same settings"
+        )
+    return known._replace(argument=own.argument, update=own.update)
 
 
 def _checked_initial(path, initial):

@@ -276,8 +276,13 @@ class Net:
         >>> cnncore.models.lenet(seed=None).gradient_order[:3]
         ('output.w', 'output.b', 'f6.w')
         """
-        owned = (row for node in reversed(self.graph.nodes) for row in node.owned)
-        return tuple(row.name for row in owned if row.trained and row.name not in self.frozen)
+        names: dict[str, None] = {}
+        for node in reversed(self.graph.nodes):
+            for row in node.owned:
+                if row.trained and row.name not in self.frozen:
+                    names.pop(row.name, None)  # a gradient is final when the last of the nodes that share it is done
+                    names[row.name] = None
+        return tuple(names)
 
     @property
     def layout(self) -> dict[str, str]:

@@ -21,6 +21,7 @@ one. Nothing large is allocated once there are as many workspaces as concurrent 
 import bisect
 import math
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -118,6 +119,15 @@ class PlannedForward(NamedTuple):
     redrawn: bool = False  # whether every training step needs a new call, with another seed
 
 
+class OwnedGradient(NamedTuple):
+    """The gradient of an array that a node owns; of a shared array it is a summand, in the order of the backward pass."""
+
+    argument: int
+    name: str
+    first: bool  # whether it is written, not added to what other nodes contributed
+    last: bool  # whether the gradient is final then
+
+
 class PlannedBackward(NamedTuple):
     """A step: from the gradient of node's y, write (``written``) or add (``added``: first to a temporary) those of its values."""
 
@@ -126,7 +136,7 @@ class PlannedBackward(NamedTuple):
     needs_gradient: tuple
     written: tuple = ()  # (argument, place)
     added: tuple = ()  # (argument, place of what is added: a temporary or a part of dy, place it is added to)
-    owned: tuple = ()  # (argument, name)
+    owned: tuple = ()  # :class:`OwnedGradient`
     accumulates: bool = False  # the operator itself accumulates the gradient of its first array
     join: bool = False
 
@@ -367,9 +377,21 @@ class Plan:
                 continue
             dy.buffer.use(self.backward_step(number))
             self.backward_steps.append(self.gradient_step(number, dy))
+        self.sum_owned()
         for value in range(self.inputs):
             if self.gradient_places[value] is not None:
                 self.gradient_places[value].buffer.use(self.end)
+
+    def sum_owned(self):
+        """Say which contributions to the gradients of shared arrays are the first and the last."""
+        uses = Counter(name for step in self.backward_steps for _, name in step.owned)
+        met = Counter()
+        for place, step in enumerate(self.backward_steps):
+            made = []
+            for argument, name in step.owned:
+                met[name] += 1
+                made.append(OwnedGradient(argument, name, met[name] == 1, met[name] == uses[name]))
+            self.backward_steps[place] = step._replace(owned=tuple(made))
 
     def accumulates(self, number):
         """Whether a node's operator accumulates a gradient itself, which saves a temporary array and two passes over
@@ -449,13 +471,14 @@ class Plan:
                     redrawn=self.mode.training and "seed" in node.op.settings and "seed" not in node.settings,
                 )
             )
-        reached = {name for step in self.backward_steps for _, name in step.owned}
-        self.unreached = [
-            owned
+        reached = {owned.name for step in self.backward_steps for owned in step.owned}
+        unreached = {
+            owned.name: owned
             for node, needs_gradient in zip(self.nodes, self.needs_gradient, strict=True)
             for owned in node.owned
             if needs_gradient[owned.argument] and owned.name not in reached
-        ]
+        }
+        self.unreached = list(unreached.values())
 
     # ── Large batches ──
 
@@ -526,8 +549,8 @@ class Plan:
                 continue
             number, out = step.node, step.out
             arrays = list(step.arguments)
-            for argument, name in step.owned:
-                arrays[argument] = owned_arrays[name]
+            for argument, name in step.owned:  # statistics that are shared go from node to node
+                arrays[argument] = updates[name] if name in updates else owned_arrays[name]
             for argument, value in step.indices:
                 arrays[argument] = indices[value]
             if step.folded is not None:
@@ -597,7 +620,10 @@ class Plan:
                     out[argument] = view
                 for argument, view, _ in step.added:
                     out[argument] = view
-                for argument, name in step.owned:
+                for argument, name, first, _ in step.owned:
+                    if not first:
+                        out[argument] = np.empty(call.shapes[argument], self.dtype)
+                        continue
                     array = gradients.get(name)
                     if array is None:
                         array = gradients[name] = np.empty(call.shapes[argument], self.dtype)
@@ -606,8 +632,10 @@ class Plan:
                 for argument, array in enumerate(out):
                     if array is not None and found[argument] is not array:
                         array[...] = found[argument]
-                if on_gradient is not None:
-                    for _, name in step.owned:
+                for argument, name, first, last in step.owned:
+                    if not first:
+                        gradients[name] += out[argument]
+                    if last and on_gradient is not None:
                         on_gradient(name, gradients[name])
             for _, view, total in step.added:
                 accumulate(view, total)

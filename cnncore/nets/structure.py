@@ -84,6 +84,12 @@ class Node(NamedTuple):
     owned: tuple[Any, ...]  # the arrays it owns, layers.ParameterSpec
     indices: tuple[tuple[int, int], ...] = ()  # (argument, value number) of integers and booleans
 
+    @property
+    def owned_by_argument(self) -> dict[str, Any]:
+        """The arrays it owns by the names of its operator's arguments: "w", "b" …"""
+        rows = self.op.rows(len(self.arguments))
+        return {rows[owned.argument].name: owned for owned in self.owned}
+
 
 class Structure:
     """A finished graph: inputs, nodes in topological order, and the numbers of the output values.
@@ -101,8 +107,21 @@ class Structure:
 
     @cached_property
     def owned(self) -> dict[str, Any]:
-        """All owned arrays by name."""
-        return {owned.name: owned for node in self.nodes for owned in node.owned}
+        """All owned arrays by name, those that several nodes share once: with the argument of the first."""
+        found: dict[str, Any] = {}
+        for node in self.nodes:
+            for owned in node.owned:
+                found.setdefault(owned.name, owned)
+        return found
+
+    @cached_property
+    def users(self) -> dict[str, tuple[str, ...]]:
+        """Name of each owned array → the paths of the nodes that own it; more than one if it is shared."""
+        found: dict[str, dict[str, None]] = {}
+        for node in self.nodes:
+            for owned in node.owned:
+                found.setdefault(owned.name, {})[node.path] = None
+        return {name: tuple(paths) for name, paths in found.items()}
 
     @cached_property
     def roles(self) -> tuple[str, ...]:
@@ -146,13 +165,32 @@ class Structure:
                     "settings": {name: plain_setting(node.path, name, value) for name, value in node.given.items()},
                 }
             )
+            renamed = {
+                argument: owned.name
+                for argument, owned in node.owned_by_argument.items()
+                if owned.name != f"{node.path}.{argument}"
+            }
+            if renamed:
+                nodes[-1]["parameters"] = renamed
         inputs = [
             {"name": i.name, "channels": i.channels, "size": list(i.size)}
             | {name: True for name in INPUT_FLAGS if getattr(i, name)}
             | ({} if i.role == ("real" if i.channels is not None else "index") else {"role": i.role})
             for i in self.inputs
         ]
-        return {"inputs": inputs, "nodes": nodes, "outputs": [names[v] for v in self.outputs]}
+        made = {"inputs": inputs, "nodes": nodes, "outputs": [names[v] for v in self.outputs]}
+        declared = [
+            {
+                "name": owned.name,
+                "shape": list(owned.shape),
+                "initial": owned.initial,
+                "decay": owned.decay,
+                "trained": owned.trained,
+            }
+            for owned in self.owned.values()
+            if owned.declared
+        ]
+        return made | {"parameters": declared} if declared else made
 
 
 def plain_setting(path: str, name: str, value: Any) -> Any:

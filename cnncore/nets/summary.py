@@ -39,6 +39,8 @@ class Row(NamedTuple):
         Per spatial axis; None if it is the whole image.
     inputs : tuple of str
         The names of the values it takes.
+    shared : bool
+        Whether it uses parameters that an earlier row counts.
     """
 
     path: str
@@ -49,6 +51,7 @@ class Row(NamedTuple):
     multiply_adds: int
     receptive_field: tuple[Fraction, ...] | None
     inputs: tuple[str, ...]
+    shared: bool = False
 
 
 class Summary:
@@ -111,7 +114,7 @@ class Summary:
                 row.operator,
                 "" if row.inputs == (previous,) else shortened(row.path, row.inputs),
                 shape_text(row.output),
-                f"{row.parameters:,}" if row.parameters else "",
+                " + ".join([f"{row.parameters:,}"] * bool(row.parameters) + ["shared"] * row.shared),
                 f"{row.multiply_adds:,}" if row.multiply_adds else "",
                 "all" if row.receptive_field is None else "×".join(map(_reach, row.receptive_field)),
             ]
@@ -158,21 +161,25 @@ def summarised(
     calls, every_shape = infer(structure, shapes, dtype)
     fields = [(tuple(Fraction(1) for _ in row.size), tuple(Fraction(1) for _ in row.size)) for row in structure.inputs]
     rows = []
+    counted: set[str] = set()
     for node, call in zip(structure.nodes, calls, strict=True):
         fields.append(receptive_field([fields[v] for v in node.arguments if v is not None], node, call))
+        new = {owned.name: owned for owned in node.owned if owned.name not in counted}
+        counted |= new.keys()
         rows.append(
             Row(
                 path=node.path,
                 operator=node.op.name,
                 output=call.output,
-                parameters=sum(math.prod(owned.shape) for owned in node.owned if owned.trained),
-                state=sum(math.prod(owned.shape) for owned in node.owned if not owned.trained),
+                parameters=sum(math.prod(owned.shape) for owned in new.values() if owned.trained),
+                state=sum(math.prod(owned.shape) for owned in new.values() if not owned.trained),
                 multiply_adds=node.op.implementation.multiply_adds(call),
                 receptive_field=None if fields[-1] is None else fields[-1][0],
                 inputs=(
                     *(structure.names[v] for v in node.arguments if v is not None),
                     *(structure.indices_name(v) for _, v in node.indices),
                 ),
+                shared=any(owned.name not in new for owned in node.owned),
             )
         )
     names = tuple((row.name, row.given(shape)) for row, shape in zip(structure.inputs, shapes, strict=True))

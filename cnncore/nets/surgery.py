@@ -94,11 +94,34 @@ def pruned(description):
         if name not in reached:
             reached.add(name)
             waiting += [value for value in rows.get(name, {"inputs": ()})["inputs"] if value is not None]
-    return {
+    nodes = [row for row in description["nodes"] if row["name"] in reached]
+    used = {name for row in nodes for name in row.get("parameters", {}).values()}
+    declared = [row for row in description.get("parameters", ()) if row["name"] in used]
+    made = {
         "inputs": [row for row in description["inputs"] if row["name"] in reached],
-        "nodes": [row for row in description["nodes"] if row["name"] in reached],
+        "nodes": nodes,
         "outputs": description["outputs"],
     }
+    return made | {"parameters": declared} if declared else made
+
+
+def sole_weight(place, structure, node):
+    """The name of the weights of a node; a GraphError where it shares them, as they would have another shape."""
+    owned = node.owned_by_argument["w"]
+    check_unshared(place, structure, {node.path}, (owned,))
+    return owned.name
+
+
+def check_unshared(place, structure, paths, owned):
+    """Raise if arrays of the nodes ``paths``, whose shapes are to change, are shared with other nodes."""
+    for row in owned:
+        others = [path for path in structure.users[row.name] if path not in paths]
+        if others or row.declared:
+            with_whom = f"shares it with {', '.join(others)}" if others else "did not create it: the graph declares it"
+            raise GraphError(
+                f"{place}: the shape of {row.name} would change, and {min(paths)} {with_whom}; build the graph without sharing "
+                "it, and copy the parameters by name"
+            )
 
 
 def value_shapes(structure, place, size=None):
@@ -157,6 +180,8 @@ def with_classes(structure, classes, freeze=False):
             )
         rows[name]["settings"]["channels"] = classes
         fresh |= {name, *passed}
+    for name in fresh:
+        check_unshared(place, structure, fresh, nodes[name].owned)
     if freeze:  # inference mode: no dropout, running statistics
         for name in rows.keys() - fresh:
             if "training" in nodes[name].op.settings:
@@ -193,7 +218,7 @@ class FullyConvolutional:
     place = "to_fully_convolutional"
 
     def __init__(self, structure, parameters, size):
-        self.parameters = parameters
+        self.structure, self.parameters = structure, parameters
         self.shapes, self.nodes = value_shapes(structure, self.place, size)
         self.old = structure.description()
         self.old_rows = {row["name"]: row for row in self.old["nodes"]}
@@ -216,7 +241,7 @@ class FullyConvolutional:
             row["inputs"] = [None if value is None else self.now(value) for value in row["inputs"]]
         outputs = [self.output(name, average) for name in self.old["outputs"]]
         inputs = [{**row, "size": [None] * len(row["size"])} for row in self.old["inputs"]]
-        return Operation({"inputs": inputs, "nodes": self.rows, "outputs": outputs}, self.arrays)
+        return Operation({**self.old, "inputs": inputs, "nodes": self.rows, "outputs": outputs}, self.arrays)
 
     def convert(self, row):
         """Convert a node, or remove it, depending on whether its input is now an image, a map or a vector."""
@@ -274,7 +299,8 @@ class FullyConvolutional:
         window = self.windows[before]
         row["operator"], row["settings"]["kernel_size"] = "conv", list(window)
         channels = self.shapes[before][1] // math.prod(window)
-        self.arrays[f"{name}.w"] = linear_to_conv(self.parameters[f"{name}.w"], (channels, *window))
+        weight = sole_weight(self.place, self.structure, self.nodes[name])
+        self.arrays[weight] = linear_to_conv(self.parameters[weight], (channels, *window))
         self.windows[name] = (1,) * len(window)
 
     def leave_out(self, row, window):
@@ -433,14 +459,15 @@ def to_fully_connected(structure, parameters, size=None):
                 row["inputs"] = [f"{name}_flatten"]
             row["operator"] = "linear"
             row["settings"] = {k: v for k, v in row["settings"].items() if k in ("channels", "bias", "initial")}
-            arrays[f"{name}.w"] = conv_to_linear(parameters[f"{name}.w"])
+            weight = sole_weight(place, structure, nodes[name])
+            arrays[weight] = conv_to_linear(parameters[weight])
         elif name in flat and operator in ("flatten", AVERAGE):
             stands_for[name] = row["inputs"][0]
             continue
         made.append(row)
     inputs = [{**row, "size": list(shapes[row["name"]][2:])} for row in old["inputs"]]
     outputs = [stands_for.get(name, name) for name in old["outputs"]]
-    return Operation({"inputs": inputs, "nodes": made, "outputs": outputs}, arrays)
+    return Operation({**old, "inputs": inputs, "nodes": made, "outputs": outputs}, arrays)
 
 
 def averaged_before_classifier(structure, parameters):
@@ -471,7 +498,8 @@ def averaged_before_classifier(structure, parameters):
                 settings = rows[path]["settings"]
                 rows[path]["operator"] = "linear"
                 rows[path]["settings"] = {k: v for k, v in settings.items() if k in ("channels", "bias", "initial")}
-                arrays[f"{path}.w"] = conv_to_linear(parameters[f"{path}.w"])
+                weight = sole_weight("to_fully_connected", structure, nodes[path])
+                arrays[weight] = conv_to_linear(parameters[weight])
     if not stands_for:
         return None
     for name, row in rows.items():
@@ -479,7 +507,7 @@ def averaged_before_classifier(structure, parameters):
         if name in averaged_for:
             row["inputs"] = [averaged_for[name]]
     outputs = [stands_for.get(name, name) for name in old["outputs"]]
-    return Operation({"inputs": old["inputs"], "nodes": list(rows.values()), "outputs": outputs}, arrays)
+    return Operation({**old, "nodes": list(rows.values()), "outputs": outputs}, arrays)
 
 
 def passes_average(node):

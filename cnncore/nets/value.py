@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import shape_text
 
-__all__ = ["Value"]
+__all__ = ["SharedParameter", "Value"]
 
 
 class Value:
@@ -40,3 +40,29 @@ class Value:
 
     def __str__(self) -> str:
         return f"{self.name} {shape_text(self.shape)}"
+
+
+class SharedParameter:
+    """A parameter of a graph by name, which several nodes use; made by ``g.parameter``.
+
+    Layers take it in ``share={"w": parameter}``, in place of an array of their own. As an argument of an operator it is a
+    value of its shape.
+
+    Parameters
+    ----------
+    graph : Graph
+        The graph it belongs to.
+    name : str
+        Its name among the net's parameters.
+    shape : sequence of int
+        Its shape.
+    """
+
+    __slots__ = ("graph", "name", "shape")
+
+    def __init__(self, graph: Any, name: str, shape: Sequence[int]) -> None:
+        self.graph, self.name = graph, name
+        self.shape: tuple[int, ...] = tuple(shape)
+
+    def __repr__(self) -> str:
+        return f"<parameter {self.name} {self.shape}>"

@@ -3,6 +3,7 @@
 from . import checkpoint, data
 from .augment import Augment
 from .averaging import ExponentialAverage, StochasticWeightAverage, WeightAverage
+from .data import load_dataset
 from .file_data import FileDataset
 from .finder import LearningRates, find_learning_rate
 from .history import write_history
@@ -41,6 +42,7 @@ __all__ = [
     "cosine",
     "data",
     "find_learning_rate",
+    "load_dataset",
     "one_cycle",
     "optimizer",
     "schedule",

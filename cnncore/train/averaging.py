@@ -5,6 +5,7 @@ An average is updated after every step of the optimizer; the trained weights are
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -190,12 +191,15 @@ def with_batch_statistics(net: Net, batches: Iterable[tuple[NDArray[Any], ...]])
     replaced = [row.name for row in net.graph.owned.values() if row.update is not None]
     if not replaced:
         return
-    # The same net whose running statistics are those of the last batch.
+    # The same net whose running statistics are those of the last batch: where layers share them, of all their uses.
     description = net.graph.description()
-    owners = {node.path for node in net.graph.nodes if any(row.update is not None for row in node.owned)}
-    for row in description["nodes"]:
-        if row["name"] in owners:
-            row["settings"] = {**row["settings"], "momentum": 1.0}
+    rows = {row["name"]: row for row in description["nodes"]}
+    uses: Counter[str] = Counter()
+    for node in net.graph.nodes:
+        statistics = [row.name for row in node.owned if row.update is not None]
+        if statistics:
+            uses.update(statistics)
+            rows[node.path]["settings"] = {**rows[node.path]["settings"], "momentum": 1.0 / uses[statistics[0]]}
     structure = Graph.from_description(description).structure()
     measuring = Net(structure, net.seed, net.dtype, {**net.parameters, **net.buffers})
     totals: dict[str, NDArray[Any]] = {name: np.zeros(net.buffers[name].shape) for name in replaced}

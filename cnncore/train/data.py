@@ -39,8 +39,18 @@ from .augment import (
     uniform,
 )
 from .data_files import find_idx_pair, read_folder, read_idx_pair, read_npz, two_files
+from .known_data import is_known, read_known
 
-__all__ = ["Dataset", "decode_digits", "digits", "digits_split", "load", "normalise", "pixel_statistics"]
+__all__ = [
+    "Dataset",
+    "decode_digits",
+    "digits",
+    "digits_split",
+    "load",
+    "load_dataset",
+    "normalise",
+    "pixel_statistics",
+]
 
 
 # ── Data sets ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -595,6 +605,45 @@ def digits_split(seed: Seed = 0) -> tuple[Dataset, Dataset]:
 # ── Any data set ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def load_dataset(name: str, part: str = "train", *, folder: FilePath | None = None) -> Dataset:
+    """Load MNIST, Fashion-MNIST or CIFAR-10; files that are missing are downloaded once.
+
+    Downloads need pooch (``pip install 'cnncore[datasets]'``) and are compared with their SHA-256. They are kept in the
+    user's cache folder, or in that of the environment variable CNNCORE_DATA; files that are there already are used
+    without a network, and so are those of Debian's package ``dataset-fashion-mnist``.
+
+    Parameters
+    ----------
+    name : {"mnist", "fashion_mnist", "cifar10"}
+    part : {"train", "test"}, optional
+    folder : path, optional
+        Where the files are, or are put, in place of the cache folder.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DataError
+        There is no such data set, or a file is damaged or cannot be downloaded; the message says which file to put
+        where.
+    ImportError
+        A file is missing, and pooch is not installed.
+    SettingError
+        ``part`` is neither of these.
+
+    Examples
+    --------
+    >>> train = load_dataset("fashion_mnist")  # doctest: +SKIP
+    >>> train.images.shape, train.class_names[:2]  # doctest: +SKIP
+    ((60000, 28, 28), ('T-shirt/top', 'Trouser'))
+    """
+    if part not in ("train", "test"):
+        raise SettingError(f"load_dataset: part must be 'train' or 'test', got {part!r}")
+    return Dataset(*read_known(name, part, folder), name)
+
+
 def load(
     path: FilePath,
     part: str = "train",
@@ -617,7 +666,8 @@ def load(
           ``.gz``);
         * two IDX files, ``"images.idx:labels.idx"``;
         * an ``.npz`` file with arrays ``images`` and ``labels`` (or ``x`` and ``y``, or ``x_train`` and ``y_train``),
-          and optionally ``class_names``.
+          and optionally ``class_names``;
+        * the name of a data set, as for :func:`load_dataset`, where there is no file or folder of this name.
     part : {"train", "test"}, optional
         Which of two parts, where IDX folder or npz hold both (``t10k-…``, ``x_test``).
     channels : {None, 1, 3}, optional
@@ -664,6 +714,8 @@ def load(
             if place.suffix.lower() != ".npz":
                 raise DataError(f"{place}: expected a folder, an .npz file, or two IDX files as images.idx:labels.idx")
             loaded = read_npz(place, part, some_classes)
+        elif is_known(text):
+            loaded = read_known(text, part)
         elif pair := two_files(text):
             loaded = read_idx_pair(*pair, some_classes)
         else:

@@ -32,7 +32,16 @@ from ..vision.images import (
     warn_of_unread,
 )
 
-__all__ = ["check_total", "find_idx_pair", "labelled_files", "read_folder", "read_idx_pair", "read_npz", "two_files"]
+__all__ = [
+    "check_total",
+    "find_idx_pair",
+    "labelled_files",
+    "read_folder",
+    "read_idx_arrays",
+    "read_idx_pair",
+    "read_npz",
+    "two_files",
+]
 
 LARGEST_CLASS_COUNT = 100_000
 PARTS = ("train", "training", "test", "testing", "val", "valid", "validation")  # folders of data sets, no classes
@@ -311,6 +320,26 @@ def read_idx_pair(
     >>> images.tolist(), labels.tolist(), names
     ([[[30]], [[40]]], [1, 0], ['5', '7'])
     """
+    images, labels = read_idx_arrays(images_file, labels_file)
+    return images, *_classes(labels_file, labels, None, some_classes)
+
+
+def read_idx_arrays(images_file: pathlib.Path, labels_file: pathlib.Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Images and labels of two IDX files, plain or gz, the labels as they are in the file.
+
+    Parameters
+    ----------
+    images_file, labels_file : pathlib.Path
+
+    Returns
+    -------
+    (uint8 array, int array)
+
+    Raises
+    ------
+    DataError
+        A file is damaged, or the two do not belong together.
+    """
     images, labels = _read_idx(images_file), _read_idx(labels_file)
     if images.ndim < 3 <= labels.ndim:
         raise DataError(f"{images_file}: holds labels and {labels_file} images; swap them")
@@ -318,7 +347,7 @@ def read_idx_pair(
         raise DataError(f"{labels_file}: holds {labels.dtype.name} {labels.shape}; expected one integer per image")
     images = _as_images(images_file, images)
     _check_counts(labels_file, images, labels)
-    return images, *_classes(labels_file, labels, None, some_classes)
+    return images, labels
 
 
 def _read_idx(file: pathlib.Path) -> NDArray[Any]:

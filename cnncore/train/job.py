@@ -37,6 +37,7 @@ from .data_files import NPZ_KEYS, find_idx_pair
 from .file_data import FileDataset
 from .finder import find_learning_rate
 from .history import write_history
+from .known_data import is_known
 from .loop import Callback, EarlyStopping, Epoch, Evaluation, Trainer
 from .optimizers import OPTIMIZERS, Optimizer, optimizer
 from .transfer import first_net, network, share_of_classes
@@ -67,7 +68,8 @@ class Options:
     Parameters
     ----------
     data : str, optional
-        Folder, IDX files or npz file as for :func:`cnncore.train.data.load`; None: the embedded digits.
+        Folder, IDX files, npz file or name of a data set as for :func:`cnncore.train.data.load`; None: the embedded
+        digits.
     network : str, optional
         Name of a function in cnncore.models.
     epochs : int, optional
@@ -606,7 +608,9 @@ def measured(dataset: Dataset) -> tuple[Any, Any]:
 
 
 def brings_test_part(place: pathlib.Path) -> bool:
-    """Whether an npz file or a folder of IDX files holds a test part of its own."""
+    """Whether a data set by name, an npz file or a folder of IDX files holds a test part of its own."""
+    if is_known(place):
+        return True
     try:
         if place.is_dir():
             return find_idx_pair(place, "test") is not None

@@ -203,8 +203,11 @@ def blocks(net: Net) -> dict[str, list[str]]:
     >>> list(blocks(cnncore.models.small_inception(seed=None)))
     ['stem', 'inception_1', 'inception_2', 'inception_3', 'inception_4', 'classifier']
     """
-    rows = [(node.path.split("/"), [row.name for row in node.owned if row.trained]) for node in net.graph.nodes]
-    rows = [(path, names) for path, names in rows if names]
+    rows, met = [], set()  # a shared parameter belongs to the first block that uses it
+    for node in net.graph.nodes:
+        names = [row.name for row in node.owned if row.trained and row.name not in met]
+        met.update(names)
+        rows += [(node.path.split("/"), names)] * bool(names)
     return _blocks(rows, 0, len(rows))
 
 

@@ -562,9 +562,8 @@ def filters(net: Net, node: str) -> NDArray[Any]:
     (6, 1, 5, 5)
     """
     value = net.graph.number(node, "filters") - len(net.graph.inputs)
-    owned = net.graph.nodes[value].owned if value >= 0 else ()
-    name = next((row.name for row in owned if row.name.endswith(".w")), None)
-    if name is None:
-        having = ", ".join(n.path for n in net.graph.nodes if any(row.name.endswith(".w") for row in n.owned))
+    weights = net.graph.nodes[value].owned_by_argument.get("w") if value >= 0 else None
+    if weights is None:
+        having = ", ".join(n.path for n in net.graph.nodes if "w" in n.owned_by_argument)
         raise GraphError(f"filters: {node} has no weights; nodes with weights are {having or 'none'}")
-    return net.parameters[name].copy()
+    return net.parameters[weights.name].copy()

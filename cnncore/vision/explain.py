@@ -135,7 +135,7 @@ def class_activation_map(net: Net, x: NDArray[Any], class_index: int | None = No
         )
     if classifier is None:
         return maps[np.arange(len(x)), chosen].copy()
-    arrays = {row.name.rsplit(".", 1)[1]: net.parameters[row.name] for row in classifier.owned}
+    arrays = {argument: net.parameters[row.name] for argument, row in classifier.owned_by_argument.items()}
     if arrays["w"].size != classes * maps.shape[1]:
         raise GraphError(
             f"class_activation_map: {classifier.path} is not a plain 1×1 convolution: w is {arrays['w'].shape}"

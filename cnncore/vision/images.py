@@ -2,6 +2,7 @@
 
 An image is a uint8 array, (H, W) when grey and (H, W, 3) when RGB. PNG and PGM/PPM are read with numpy and zlib
 alone; with Pillow (``pip install 'cnncore[data]'``) JPEG, BMP, GIF, WebP, TIFF and interlaced PNG too, and PNG faster.
+Pillow resizes as well, faster and with the same pixels to within one level.
 Files are untrusted input: sizes are checked before anything is allocated, and every invalid file raises a
 DataError.
 
@@ -577,6 +578,9 @@ def resize(image: ArrayLike, size: int | Sequence[int]) -> NDArray[Any]:
     y[i] = Σⱼ h((j + ½) / s − (i + ½)) x[j] / Σⱼ h(·) along each axis, with s = input / output extent (at least 1),
     h(t) = max(0, 1 − |t|): for s = 1 linear interpolation between pixel centres, for s > 1 its antialiased form.
 
+    Where Pillow is installed it resizes uint8 images, by the same formula, in a fraction of the time. It rounds after
+    each axis, so that its pixels may differ by one level from those computed without it.
+
     Parameters
     ----------
     image : array (H, W) or (H, W, C)
@@ -615,6 +619,9 @@ def resize(image: ArrayLike, size: int | Sequence[int]) -> NDArray[Any]:
         raise SettingError(f"resize: size {height}×{width} is more than {LARGEST_IMAGE_PIXELS} pixels")
     if image.shape[:2] == (height, width):
         return image.copy()
+    if image.dtype == np.uint8 and (image.ndim == 2 or image.shape[2] == 3) and (pillow := _pillow()):
+        resized = pillow.fromarray(np.ascontiguousarray(image)).resize((width, height), pillow.Resampling.BILINEAR)
+        return np.array(resized)
     work = image.astype(np.float32 if image.dtype == np.uint8 else image.dtype).reshape(*image.shape[:2], -1)
     work = _resize_axis(_resize_axis(work, 0, height), 1, width)
     if image.dtype == np.uint8:

@@ -53,6 +53,23 @@ def test_squared_error_of_caffe(rng):
     np.testing.assert_allclose(backward(1.0)[0], (x - target) / 3, rtol=1e-12)
 
 
+def test_mean_of_the_losses_of_weighted_classes(rng):
+    """Keras: Σ v ℓ over the number of targets; PyTorch: over the sum of their weights."""
+    x, target, weight = rng.standard_normal((5, 3, 2)), rng.integers(0, 3, (5, 2)), np.array([0.5, 2.0, 4.0])
+    target[0, 1] = target[3, 0] = -100
+    log_p = x - np.log(np.exp(x).sum(1, keepdims=True))
+    valid = target >= 0
+    losses = -np.take_along_axis(log_p, np.maximum(target, 0)[:, None], 1)[:, 0] * weight[np.maximum(target, 0)] * valid
+    for compat, counted in ((None, weight[target[valid]].sum()), ("tf", 8)):
+        loss = cnncore.softmax_cross_entropy(x, target, weight, compat=compat)
+        assert loss == pytest.approx(losses.sum() / counted, rel=1e-12)
+    assert cnncore.testing.check_gradient(cnncore.softmax_cross_entropy, x, target, weight, compat="tf") < 1e-8
+    nothing = np.full_like(target, -100)
+    assert cnncore.softmax_cross_entropy(x, nothing, weight, compat="tf") == 0
+    same = [cnncore.softmax_cross_entropy(x, target, compat=compat) for compat in (None, "tf")]
+    assert same[0] == same[1]
+
+
 @pytest.mark.parametrize(
     "call, text",
     [

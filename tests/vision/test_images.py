@@ -284,14 +284,19 @@ def test_damaged_files_of_pillow(data, kind):
 # ── Resizing, writing, colours ────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("shape", [(301, 200, 3), (301, 200), (301, 200, 1)])
 @pytest.mark.parametrize("size", [(28, 28), (301, 50), (600, 450), (1, 1), (13, 400)])
-def test_resize_against_pillow(size):
+def test_pixels_with_and_without_pillow_differ_by_a_level(size, shape, monkeypatch):
     Image = pytest.importorskip("PIL.Image")
-    image = pixels(301, 200, 3)
-    expected = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
-    assert (
-        np.abs(im.resize(image, size).astype(int) - expected).max() <= 1
-    )  # Pillow rounds weights and between the axes
+    image = pixels(*shape)
+    with_pillow = im.resize(image, size)
+    if shape != (301, 200, 1):  # which is no image of Pillow's
+        expected = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+        assert np.array_equal(with_pillow, expected)
+    assert with_pillow.flags.writeable and with_pillow.shape == (*size, *shape[2:])
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    without = im.resize(image, size)
+    assert np.abs(without.astype(int) - with_pillow).max() <= 1  # Pillow rounds after each axis
 
 
 def test_resize_properties():

@@ -546,8 +546,19 @@ def binary_cross_entropy(w, n):
 
 @exports("softmax_cross_entropy")
 def softmax_cross_entropy(w, n):
+    """By PyTorch's mean, or Keras's, which counts targets whatever their weights."""
+    s, target = n.settings, n.term("target")
+    weighted = n.term("weight") is not None and len(n.shapes[1]) < len(n.shapes[0])
+    if s["compat"] is None or s["reduction"] != "mean" or not weighted:
+        return cross_entropy(w, n, s)
+    counted = w.cast(w("Not", w("Equal", target, np.array(s["ignore_index"], np.int64))))
+    counted = w.reduced("Sum", counted, range(len(n.shapes[1])))
+    return cross_entropy(w, n, {**s, "reduction": "sum"}) / w("Max", counted, 1.0)
+
+
+def cross_entropy(w, n, s):
     """Of class numbers a node, unless they are smoothed; of probabilities the sum."""
-    s, K = n.settings, n.shapes[0][1]
+    K = n.shapes[0][1]
     smoothing, target, weight = s["label_smoothing"], n.term("target"), n.term("weight")
     numbers = len(n.shapes[1]) < len(n.shapes[0])
     if numbers and not smoothing:
@@ -570,6 +581,8 @@ def softmax_cross_entropy(w, n):
         q = q * weight
     losses = -w.reduced("Sum", q * w("LogSoftmax", n.x, axis=1), (1,))
     cells = range(len(n.shapes[0]) - 1)
+    if numbers and s["reduction"] == "sum":
+        return w.reduced("Sum", losses * valid, cells)
     if not numbers or s["reduction"] != "mean":
         return reduced_loss(w, n, losses * valid if numbers else losses, len(cells))
     counted = valid if weight is None else valid * w.reduced("Sum", classes * weight, (1,))

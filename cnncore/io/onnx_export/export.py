@@ -29,7 +29,7 @@ from ...typing import FilePath
 from ..files import write_atomically
 from .nodes import EXPORTERS, REFUSED
 from .pooling import pooled
-from .writer import NEWEST_OPSET, Writer, checked_opset
+from .writer import NEWEST_OPSET, Term, Writer, checked_opset
 
 __all__ = ["alone", "exporter", "save_onnx", "written"]
 
@@ -143,8 +143,14 @@ class Exported:
     def named(self, name, array):
         """The initialiser of an owned array, perhaps in another form, under the name that it has in the net."""
         label = self._labels.get(name)
-        if label is None or label in self.w.initialisers:
+        if label is None:
             return self.w.constant(array)
+        if label in self.w.initialisers:  # of another node that shares it
+            known = self.w.initialisers[label]
+            same = (
+                known.shape == array.shape and known.dtype == np.asarray(array).dtype and np.array_equal(known, array)
+            )
+            return Term(self.w, label) if same else self.w.constant(array)
         return self.w.constant(np.asarray(array, order="C"), label)
 
     def by_channel(self, array, name=None):
@@ -231,7 +237,9 @@ def written(net, input_shape=None, opset=NEWEST_OPSET, fold=False):
             given[argument] = indices[value]
         first, place = len(w.nodes), len(structure.inputs) + number
         w.scope = node.path
-        n = Exported(w, node.op, node.path, call, given, arrays[number])
+        labels = {name: f"{node.path}.{name}" for name in arrays[number]}
+        labels |= {argument: owned.name for argument, owned in node.owned_by_argument.items()}
+        n = Exported(w, node.op, node.path, call, given, arrays[number], labels)
         y = given[0] if number in folded else exporter(node.op)(w, n)
         if place in asked and structure.roles[place] == "real" and n.indices is None:
             n.refuse("its indices have no form in ONNX", "leave return_indices out")

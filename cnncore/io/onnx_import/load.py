@@ -26,6 +26,7 @@ from ...nets.net import Net
 from ...nets.structure import INDICES, MOST_AXES, Structure
 from ...nets.surgery import pruned
 from ...nets.value import Value
+from ...operators.registry import OPS
 from ...typing import FilePath
 from .control import CONTROL
 from .file import MOST_NODES, needed, read
@@ -85,8 +86,9 @@ def load_onnx(
 ) -> Net:
     """The net in an ONNX file: an ordinary net, to be run, trained, checked, drawn, saved and exported again.
 
-    Nodes keep their names, weights become the parameters of the layers that use them (a weight that several nodes use
-    is copied for each), other numbers become constants, which training leaves alone. The batch is always open, the
+    Nodes keep their names, weights become the parameters of the layers that use them, other numbers become constants,
+    which training leaves alone. A weight that several nodes use is one parameter, which they share; but each gets its
+    own where all values are the same, as exporters store equal arrays once. The batch is always open, the
     image size where the file leaves it open. Batch normalisation and dropout do in training what they are for.
     ``net.metadata["onnx"]`` keeps the names of inputs and outputs; what the file's metadata_props say in JSON or as
     text is put beside it.
@@ -161,6 +163,7 @@ class Importer:
         self.g = Graph()
         self.known = dict(model.arrays)
         self.owned = {}  # names of the net's arrays → numbers
+        self.sources = {}  # where the numbers of a node are in memory → the name of its array
         self.constants = {}  # id of an array of the file → the Live that stands for it
         self.casts = []  # nodes that cast real numbers to a precision that nets have, and that precision
         self.zero_padded = {}  # number of a value that is another one with zeros around it → (that one, how many)
@@ -526,18 +529,36 @@ class Importer:
             self.constants[id(array), order] = reordered(array, order), array
         return self.constants[id(array), order][0]
 
+    def shared_arrays(self, op, arrays):
+        """Argument → name of the array of an earlier node with which the file shares it."""
+        if op == "constant":  # one for all readers anyway
+            return {}
+        parameters = {row.name for row in OPS[op].layer.parameters if row.update is None}
+        found = {}
+        for argument, numbers in arrays.items():
+            name = self.sources.get(place_of(np.asarray(numbers)))
+            # Exporters store equal arrays once: those of one value, such as biases of 0, are hardly meant to be shared.
+            if name is not None and argument in parameters and np.ptp(numbers) != 0:
+                found[argument] = name
+        return found
+
     def add(self, op, *inputs, name, arrays=(), extents=None, **settings):
         """Add a node of operator ``op``; ``arrays`` are those that it owns; ``extents``: of y, where they are open."""
         inputs = [self.in_order(v) if isinstance(v, Live) else v for v in inputs]
         path = self.path(name)
         values = [v.value if isinstance(v, Live) else v for v in inputs]
+        shared = self.shared_arrays(op, dict(arrays))
+        if shared:
+            settings["share"] = shared
         with self.scopes_of(path) as last:
             made = getattr(self.g, op)(*values, name=last, **settings)
-        for row in self.g._nodes[-1].owned:
-            numbers = np.asarray(dict(arrays)[row.name.rpartition(".")[2]])
+        for argument, row in self.g._nodes[-1].owned_by_argument.items():
+            numbers = np.asarray(dict(arrays)[argument])
             if numbers.shape != row.shape:
                 raise ShapeError(f"{row.name} has shape {numbers.shape} in the file; its input asks for {row.shape}")
             self.owned[row.name] = numbers
+            if op != "constant":
+                self.sources.setdefault(place_of(numbers), row.name)
         pair = isinstance(made, tuple)
         value = made[0] if pair else made
         if extents is None or len(extents) != len(value.shape):
@@ -554,6 +575,11 @@ class Importer:
         )
         self.every.append(live)
         return (live, Live(made[1], live.extents, "index")) if pair else live
+
+
+def place_of(array):
+    """What distinguishes arrays that are kept: two that have it in common are the same numbers of the file."""
+    return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str
 
 
 class Imported:

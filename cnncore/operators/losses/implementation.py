@@ -48,12 +48,20 @@ class SoftmaxCrossEntropy(Implementation):
         entropy = reference.CrossEntropy(x, target, weight, settings["label_smoothing"], settings["ignore_index"])
         check_classes(place, entropy, x, target, settings)
         y = call.empty(out)
+        if settings["compat"] == "tf" and settings["reduction"] == "mean" and weight is not None and not probabilities:
+            counted = max(np.count_nonzero(target != settings["ignore_index"]), 1)
+            total = np.empty((), np.float64)
+            entropy.forward("sum", total)
+            y[...] = total / counted
+            return y, (), (entropy, counted)
         entropy.forward(settings["reduction"], y)
-        return y, (), entropy
+        return y, (), (entropy, 1)
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
         dx, dtarget, _ = call.gradients(needs_gradient, out)
-        saved.backward(call.settings["reduction"] == "none", dy, dx, dtarget)
+        entropy, counted = saved
+        dy = dy if counted == 1 else np.asarray(dy, np.float64) / counted
+        entropy.backward(call.settings["reduction"] == "none", dy, dx, dtarget)
         return dx, dtarget, None
 
 

@@ -60,7 +60,8 @@ SCHEMAS = (
         formula="""
             ℓ = − Σ v_k q_k log p_k,   p = softmax(x) along the classes k, v = weight
             q = (1 − ε) onehot(target) + ε / K, or (1 − ε) target + ε / K for probabilities;   ε = label_smoothing
-            L = Σ ℓ / Z;   mean: Z = Σ v_target over the targets not left out, or the number of cells for probabilities
+            L = Σ ℓ / Z;   mean: Z = Σ v_target over the targets not left out, or the number of cells for probabilities;
+                           compat="tf": the number of targets not left out
         """,
         gradient="""
             dx_k = dL / Z · (p_k Σ v_j q_j − v_k q_k)
@@ -80,6 +81,9 @@ SCHEMAS = (
                 number(0, 1),
             ),
             REDUCTION,
+            Setting(
+                "compat", None, "'tf': the mean counts targets, whatever their weights, as in Keras", choice(None, "tf")
+            ),
         ),
         shape="(N, K, *spatial) and (N, *spatial) or (N, K, *spatial) → (), with reduction='none' (N, *spatial)",
         symbols={"K": "classes"},
@@ -88,6 +92,8 @@ SCHEMAS = (
             "x = −∞ for a class of target probability 0: contributes 0; x = −∞ for the target class: L = ∞",
             "all x of a pixel −∞, or one of them +∞ or NaN: NaN",
             "large logits: log p is computed by log-sum-exp, never from a rounded p",
+            "class weights: PyTorch and ONNX divide by the sum of the targets' weights, Keras by the number of targets "
+            "(compat='tf')",
         ),
         accumulates="in float64",
         returns="array L; with reduction='none' the losses ℓ, 0 for ignored targets",
@@ -95,6 +101,7 @@ SCHEMAS = (
         cases=(
             Case(channels=4, arrays=class_numbers, ranks=(0, 1, 2)),
             Case(channels=4, arrays=weighted_classes, label_smoothing=0.2),
+            Case(channels=4, arrays=weighted_classes, compat="tf", ranks=(1,)),
             Case(channels=4, arrays=every_class, ignore_index=1),
             Case(channels=3, arrays=weighted_classes, reduction="none", ranks=(0, 1, 2, 3), spatial=3),
             Case(channels=4, arrays=probabilities, reduction="sum", ranks=(0, 1, 2)),

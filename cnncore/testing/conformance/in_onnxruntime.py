@@ -229,6 +229,7 @@ def flatten(s, x):
 
 def cross_entropy(s, x, target, weight=None):
     require(target.dtype.kind in "iu" and not s["label_smoothing"], "SoftmaxCrossEntropyLoss takes class numbers")
+    require(s["compat"] is None, "its mean is over the weights of the targets")
     return run_node(
         "SoftmaxCrossEntropyLoss", [x, target, weight], ignore_index=s["ignore_index"], reduction=s["reduction"]
     )

@@ -260,7 +260,7 @@ class Explained:
     def weights(self, number: int) -> dict[str, Any] | None:
         """The kernels of a node: input channels side by side for each output channel; None for a node without any."""
         node = self.structure.nodes[number]
-        row = next((row for row in node.owned if row.name.endswith(".w")), None)
+        row = node.owned_by_argument.get("w")
         if row is None:
             return None
         w = self.net.parameters[row.name]

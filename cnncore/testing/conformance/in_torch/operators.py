@@ -624,14 +624,16 @@ def pixel_unshuffle(s, x):
 
 def cross_entropy(s, x, target, weight=None):
     weight = None if weight is None else weight.detach()
-    return F.cross_entropy(
+    by_count = s["compat"] == "tf" and s["reduction"] == "mean" and weight is not None and target.ndim < x.ndim
+    loss = F.cross_entropy(
         x,
         target,
         weight,
         ignore_index=s["ignore_index"],
-        reduction=s["reduction"],
+        reduction="sum" if by_count else s["reduction"],
         label_smoothing=s["label_smoothing"],
     )
+    return loss / (target != s["ignore_index"]).sum().clamp(min=1) if by_count else loss
 
 
 def add(s, *xs):
