@@ -8,7 +8,9 @@ Symbols: H input extent, k kernel_size, s stride, d dilation, lo and hi padding,
 """
 
 import functools
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -24,12 +26,14 @@ __all__ = [
     "axes",
     "canonical",
     "checked_bytes",
+    "fill_zero",
     "fractional_sizes",
     "fractional_starts",
     "fraction_meant",
     "global_window",
     "integer",
     "padded",
+    "pieces",
     "padding_sources",
     "per_axis",
     "pooling_window",
@@ -520,3 +524,31 @@ def checked_bytes(place, shape, itemsize):
     if largest > LARGEST_ARRAY_BYTES:
         raise ShapeError(f"{place}: an array of shape {tuple(shape)} would take {largest:.3g} bytes; use smaller sizes")
     return total
+
+
+# ── Pieces of arrays ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+PIECE = 2**20  # values that NumPy works on at once
+
+
+def pieces(shape: tuple[int, ...], axis: int | None = None) -> Iterator[tuple[slice, ...]]:
+    """Indices that divide an array of this shape into pieces of at most PIECE values, in order; lines along ``axis`` stay whole.
+
+    Between two pieces Ctrl-C gets through, which waits for the end of each of NumPy's functions, and what is computed on the way
+    takes the memory of a piece.
+    """
+    ranges, values = [], math.prod(shape)
+    for other, extent in enumerate(shape):
+        step = max(extent, 1)
+        if other != axis and values > PIECE:
+            values //= extent
+            step = max(1, PIECE // max(values, 1))
+            values *= step
+        ranges.append([slice(begin, begin + step) for begin in range(0, extent, step)])
+    return itertools.product(*ranges)
+
+
+def fill_zero(a: np.ndarray) -> None:
+    """Set an array to 0, in pieces."""
+    for place in pieces(a.shape):
+        a[place] = 0

@@ -61,6 +61,11 @@ CALLS = {
         {},
         True,
     ),
+    "spectral_pool": (cnncore.spectral_pool, lambda: (image(4, 1500),), {"output_size": 700}, False),
+    "hartley_pool": (cnncore.hartley_pool, lambda: (image(4, 1200),), {"output_size": 600, "nyquist": "crop"}, True),
+    "strip_pool": (cnncore.strip_pool, lambda: (image(16, 1500),), {"gate": True}, False),
+    "polyphase_pool": (cnncore.polyphase_pool, lambda: (image(16, 2000),), {"stride": 2}, False),
+    "net_vlad": (cnncore.net_vlad, lambda: (image(8, 500), weights(64, 8), weights(64, 8)), {}, False),
     "attention_pool": (cnncore.attention_pool, lambda: (image(8, 700), weights(64, 8), weights(64)), {}, False),
 }
 

@@ -164,6 +164,9 @@ class LocallyConnected(Implementation):
         return tuple((d * (k - 1) + 1, s) for k, s, d in zip(kernel, stride, dilation, strict=True))
 
 
+MOST_COLUMNS = 2**24  # values of the columns of several images of a deformable convolution
+
+
 @dataclass(frozen=True, slots=True)
 class DeformedGeometry:
     """Windows of a deformable convolution, the sums over their columns, and the shapes of these and of their weights."""
@@ -221,26 +224,37 @@ class DeformableConvolution(Implementation):
     def forward(self, call, arrays, out=None):
         x, offset, w, b, mask = arrays
         y = call.empty(out)
-        g = call.geometry
-        deformed = self.columns(call, with_channels_innermost(x), offset, mask)
-        g.sums.forward(deformed, self.kernels(call, w), b, y)
+        kernels = self.kernels(call, w)
+        for n in self.image_groups(call):
+            deformed = self.columns(call, with_channels_innermost(x[n]), offset[n], None if mask is None else mask[n])
+            call.geometry.sums.forward(deformed, kernels, b, y[n])
         return y, (), (x, offset, w, mask)
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
         x, offset, w, mask = saved
         g = call.geometry
         dx, doffset, dw, db, dmask = call.gradients(needs_gradient, out)
-        image = with_channels_innermost(x)
-        if dw is not None:
-            rows = np.empty(g.weights, call.dtype)
-            g.sums.backward_weight(self.columns(call, image, offset, mask), dy, rows)
-            dw[...] = np.moveaxis(rows.reshape(len(w), *w.shape[2:], w.shape[1]), -1, 1)
+        kernels, rows, total = self.kernels(call, w), np.empty(g.weights, call.dtype), None
         if db is not None:
             conv.backward_bias(dy, db)
-        if dx is None and doffset is None and dmask is None:
-            return dx, doffset, dw, db, dmask
-        dcolumns = innermost(g.columns, call.dtype)
-        g.sums.backward_input(dy, self.kernels(call, w), dcolumns)
+        for n in self.image_groups(call):
+            given = with_channels_innermost(x[n]), offset[n], None if mask is None else mask[n]
+            if dw is not None:
+                g.sums.backward_weight(self.columns(call, *given), dy[n], rows)
+                total = rows.astype(np.float64) if total is None else total + rows
+            if dx is not None or doffset is not None or dmask is not None:
+                parts = (None if a is None else a[n] for a in (dx, doffset, dmask))
+                self.backward_images(call, kernels, given, dy[n], *parts)
+        if dw is not None:
+            total = np.zeros(g.weights) if total is None else total
+            dw[...] = np.moveaxis(total.reshape(len(w), *w.shape[2:], w.shape[1]), -1, 1)
+        return dx, doffset, dw, db, dmask
+
+    def backward_images(self, call, kernels, given, dy, dx, doffset, dmask):
+        """Write the gradients of some images, their offsets and masks."""
+        g, (image, offset, mask) = call.geometry, given
+        dcolumns = innermost((len(image), *g.columns[1:]), call.dtype)
+        g.sums.backward_input(dy, kernels, dcolumns)
         if dx is not None:
             dimage = dx if channels_innermost(dx) else innermost(dx.shape, call.dtype)
             g.windows.deform_backward_input(dcolumns, offset, mask, dimage)
@@ -248,11 +262,19 @@ class DeformableConvolution(Implementation):
                 shape.copy(dimage, dx)
         if doffset is not None or dmask is not None:
             g.windows.deform_gradient(image, offset, mask, dcolumns, doffset, dmask)
-        return dx, doffset, dw, db, dmask
+
+    @staticmethod
+    def image_groups(call):
+        """Slices of the images whose columns are computed together: several times as large as the images, all at once would take
+        too much memory.
+        """
+        count, *column = call.geometry.columns
+        step = max(1, MOST_COLUMNS // max(math.prod(column), 1))
+        return [slice(begin, begin + step) for begin in range(0, count, step)]
 
     def columns(self, call, image, offset, mask):
         """The columns of the deformed windows: for every group of channels, taps before channels."""
-        deformed = innermost(call.geometry.columns, call.dtype)
+        deformed = innermost((len(image), *call.geometry.columns[1:]), call.dtype)
         call.geometry.windows.deform(image, offset, mask, deformed)
         return deformed
 
@@ -286,6 +308,11 @@ def fits(extents, expected):
     return len(extents) == len(expected) and all(
         a == b or None in (a, b) for a, b in zip(extents, expected, strict=True)
     )
+
+
+def of_channels(a, place):
+    """The part of a that belongs to a piece of an array, of which it may have one channel for all."""
+    return place if a.shape[1] > 1 else (place[0], slice(None), *place[2:])
 
 
 class PartialConvolution(Convolution):
@@ -325,11 +352,16 @@ class PartialConvolution(Convolution):
         x, mask, w, b = arrays
         y = call.empty(out)
         kept, share = self.counted(call, mask)
-        known = np.where(kept, x, call.dtype.type(0))  # what is missing does not count, whatever stands there
+        known = np.empty_like(x)
+        for place in geometry.pieces(x.shape):  # what is missing does not count, whatever stands there
+            known[place] = np.where(kept[of_channels(kept, place)], x[place], call.dtype.type(0))
         call.geometry.primitives.forward(known, w, None, y, packed)
-        np.multiply(y, share, out=y)
-        if b is not None:
-            np.add(y, b.reshape(1, -1, *(1,) * (y.ndim - 2)), out=y, where=share > 0)
+        for place in geometry.pieces(y.shape):
+            known_share = share[of_channels(share, place)]
+            np.multiply(y[place], known_share, out=y[place])
+            if b is not None:
+                shift = b[place[1]].reshape(1, -1, *(1,) * (y.ndim - 2))
+                np.add(y[place], shift, out=y[place], where=known_share > 0)
         extras = ((share > 0).astype(call.dtype),) if call.settings["return_mask"] else ()
         return y, extras, (known, w, kept, share)
 
@@ -340,14 +372,19 @@ class PartialConvolution(Convolution):
         known, w, kept, share = saved
         primitives = call.geometry.primitives
         dx, _, dw, db = call.gradients(needs_gradient, out)
-        scaled = dy * share
+        scaled = np.empty_like(dy)
+        for place in geometry.pieces(dy.shape):
+            np.multiply(dy[place], share[of_channels(share, place)], out=scaled[place])
         if dx is not None:
             primitives.backward_input(scaled, w, dx)
-            np.copyto(dx, 0, where=~kept)
+            for place in geometry.pieces(dx.shape):
+                np.copyto(dx[place], 0, where=~kept[of_channels(kept, place)])
         if dw is not None:
             primitives.backward_weight(known, scaled, dw)
         if db is not None:
-            conv.backward_bias(np.where(share > 0, dy, call.dtype.type(0)), db)
+            for place in geometry.pieces(dy.shape):
+                scaled[place] = np.where(share[of_channels(share, place)] > 0, dy[place], call.dtype.type(0))
+            conv.backward_bias(scaled, db)
         return dx, None, dw, db
 
     def fuses_activation(self, call, activation):

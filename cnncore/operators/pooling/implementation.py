@@ -273,7 +273,7 @@ class Pooling(Implementation):
             )
         y = call.empty(out)
         if layout.gaps:
-            y[...] = 0
+            geometry.fill_zero(y)
         # What the windows give: y, unless that is an average over them.
         values = y if layout.average is None else np.empty(x.shape, x.dtype)
         positions = None
@@ -373,7 +373,7 @@ class Pooling(Implementation):
             dy = whole_dy
         add = len(ran) != 1 or d.layout.gaps
         if add:
-            dx[...] = 0
+            geometry.fill_zero(dx)
         total = np.zeros((channels, d.columns[-1].stop)) if d.columns else None
         for part, numbers in ran:
             dy_part, dx_part = part.of_y(dy, channels), part.of_x(dx)

@@ -20,7 +20,7 @@ cdef struct Window:
     const double *setting       # settings of the strategy, in the order of Strategy.numbers; others are 0
     const double *parameter     # learned numbers of this window's channel, array after array
     double *gradient            # backward accumulates dy ∂y/∂parameter here
-    double *work                # [2n] scratch of the strategy
+    double *work                # [n] scratch of the strategy, if it needs "cells"
     int64_t *order              # [2n] the same, for strategies that need "order"
     int64_t *place              # [n] row-major position of each cell in its plane, for those that need "place"
     int64_t selected            # the cell that y came from, if there is one: set by forward, read by backward
@@ -34,6 +34,7 @@ cdef struct Functions:          # by precision: CNN_FLOAT32, CNN_FLOAT64
     void *backward[2]
     bint ranks, places, may_select_none     # `needs`: "order", "place", or that it may select "none" of the cells
     bint whole                  # `needs` "cells": its kernel takes those of a window together (pool_whole.h)
+    int streams                 # it takes cells one by one, without memory: 1 "forward", 2 in "both" passes
     bint selects, draws         # it "selects" a cell, whose position forward stores, or "draws" it (pool_drawn.h)
 
 cdef class Reference:

@@ -12,7 +12,7 @@ kernel of the same name (pool.h, pool_whole.h, pool_drawn.h) may replace the loo
 """
 
 from libc.math cimport INFINITY, exp, expm1, fabs, log, log1p, pow
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
 from cnncore.runtime.dispatch cimport (
@@ -37,7 +37,8 @@ cdef Reference reference(name, void *forward_f32, void *forward_f64, void *backw
     r.saves = saves
     r.requires = requires
     r.functions = Functions([forward_f32, forward_f64], [backward_f32, backward_f64],
-                            "order" in needs, "place" in needs, "none" in needs, "cells" in needs, "selects" in needs, "draws" in needs)
+                            "order" in needs, "place" in needs, "none" in needs, "cells" in needs,
+                            2 if "both" in needs else 1 if "forward" in needs else 0, "selects" in needs, "draws" in needs)
     r.forward_kernel = kernel_number(f"{name}_pool_forward")
     r.backward_kernel = kernel_number(f"{name}_pool_backward")
     return r
@@ -351,15 +352,60 @@ cdef inline int64_t first_equal(const real *x, int64_t n, real value) noexcept n
             return i
     return 0
 
+cdef extern from *:
+    """
+    /* Whole numbers in the order of floats; NaN above all. */
+    static inline uint64_t cnn_key_of_float(float a) {
+        union { float real; uint32_t bits; } u = {a};
+        if (a != a) return UINT32_MAX;
+        return u.bits >> 31 ? ~u.bits : u.bits | UINT32_C(1) << 31;
+    }
+    static inline uint64_t cnn_key_of_double(double a) {
+        union { double real; uint64_t bits; } u = {a};
+        if (a != a) return UINT64_MAX;
+        return u.bits >> 63 ? ~u.bits : u.bits | UINT64_C(1) << 63;
+    }
+    """
+    uint64_t key_of_float "cnn_key_of_float"(float a) noexcept nogil
+    uint64_t key_of_double "cnn_key_of_double"(double a) noexcept nogil
+
+cdef inline uint64_t key_of(real a) noexcept nogil:
+    return key_of_float(a) if real is float else key_of_double(a)
+
+cdef inline int64_t cell_of_rank(const real *x, int64_t n, int64_t rank) noexcept nogil:
+    """The first cell equal to x₍ᵣₐₙₖ₊₁₎: its key, digit by digit from the first, by counting the cells with the digits so far."""
+    cdef int64_t[256] count
+    cdef uint64_t prefix = 0, known = 0, key
+    cdef int64_t i
+    cdef int shift = 8 * sizeof(real), digit
+    while shift:
+        shift -= 8
+        memset(count, 0, sizeof(count))
+        for i in range(n):
+            if stops(i):
+                return 0
+            key = key_of(x[i])
+            if key & known == prefix:
+                count[(key >> shift) & 255] += 1
+        digit = 255
+        while digit and rank >= count[digit]:
+            rank -= count[digit]
+            digit -= 1
+        prefix |= <uint64_t> digit << shift
+        known |= <uint64_t> 255 << shift
+    for i in range(n):
+        if key_of(x[i]) == prefix:
+            return first_equal(x, n, x[i])
+    return 0
+
 cdef inline void middle_cells(const real *x, Window *window, int64_t *lower, int64_t *upper) noexcept nogil:
     cdef double mean = window.setting[0]
-    rank_cells(x, window)
-    lower[0], upper[0] = window.order[window.n // 2], window.order[(window.n - 1) // 2]
-    if x[window.order[0]] != x[window.order[0]]:
-        lower[0] = window.order[0]
-    if not mean or x[lower[0]] != x[lower[0]]:
-        upper[0] = lower[0]
-    lower[0], upper[0] = first_equal(x, window.n, x[lower[0]]), first_equal(x, window.n, x[upper[0]])
+    lower[0] = cell_of_rank(x, window.n, 0)
+    if x[lower[0]] == x[lower[0]]:      # no NaN
+        lower[0] = cell_of_rank(x, window.n, window.n // 2)
+    upper[0] = lower[0]
+    if mean and x[lower[0]] == x[lower[0]] and window.n % 2 == 0:
+        upper[0] = cell_of_rank(x, window.n, (window.n - 1) // 2)
     window.selected = lower[0]
 
 cdef real median_forward(const real *x, Window *window) noexcept nogil:
@@ -374,7 +420,7 @@ cdef void median_backward(const real *x, Window *window, real y, real dy, real *
         dx[i] = <real> (0.5 * dy) * ((i == lower) + (i == upper))
 
 MEDIAN = reference("median", <void *> median_forward[float], <void *> median_forward[double],
-                   <void *> median_backward[float], <void *> median_backward[double], saves=("x",), needs=("order", "cells"))
+                   <void *> median_backward[float], <void *> median_backward[double], saves=("x",), needs=("order", "cells", "both"))
 
 
 # ── Mixed pooling ── Lee, Gallagher & Tu 2016, arXiv:1509.08985, eq. 1; with a drawn from {0, 1}: Yu et al. 2014 ───────
@@ -497,21 +543,28 @@ TREE = reference("tree", <void *> tree_forward[float], <void *> tree_forward[dou
 #
 #     wᵢ = e^{r xᵢ} / Σ e^{r xⱼ}        the largest exponent is subtracted first: no overflow, infinite cells included
 
-cdef inline double softmax_of(const real *x, Window *window, double r, double *nearest, double *excess) noexcept nogil:
-    """window.work[i] = wᵢ; returns Σ e^{r (xᵢ − nearest)}, nearest the cell with the largest r xᵢ; ``excess`` = Σ (e^… − 1)."""
-    cdef double total = 0, e
+cdef inline double nearest_of(const real *x, int64_t n, double r) noexcept nogil:
+    """The cell with the largest r xᵢ."""
     cdef int64_t i, best = 0
-    for i in range(1, window.n):
+    for i in range(1, n):
         if (x[i] > x[best] if r >= 0 else x[i] < x[best]) or x[best] != x[best]:
             best = i
-    nearest[0], excess[0] = x[best], 0
+    return x[best]
+
+cdef inline double growth_of(real x, double r, double nearest) noexcept nogil:
+    """e^{r (x − nearest)} − 1"""
+    return 0 if r == 0 and x == x else 0 if x == nearest else expm1(r * (x - nearest))
+
+cdef inline double softmax_of(const real *x, Window *window, double r, double *nearest) noexcept nogil:
+    """window.work[i] = wᵢ; returns Σ e^{r (xᵢ − nearest)}, nearest the cell with the largest r xᵢ."""
+    cdef double total = 0
+    cdef int64_t i
+    nearest[0] = nearest_of(x, window.n, r)
     for i in range(window.n):
         if stops(i):
             break
-        e = 0 if r == 0 and x[i] == x[i] else 0 if x[i] == nearest[0] else expm1(r * (x[i] - nearest[0]))
-        window.work[i] = 1 + e
-        excess[0] += e
-        total += 1 + e
+        window.work[i] = 1 + growth_of(x[i], r, nearest[0])
+        total += window.work[i]
     for i in range(window.n):
         window.work[i] /= total
     return total
@@ -527,21 +580,23 @@ cdef inline double distance(double x, double y) noexcept nogil:
 #     ∂y/∂xᵢ = wᵢ (1 + α (xᵢ − y))                    ∂y/∂α = Σ wᵢ (xᵢ − y)²
 
 cdef inline real expectation(const real *x, Window *window, double alpha) noexcept nogil:
-    cdef double nearest, excess, total = 0
+    cdef double nearest = nearest_of(x, window.n, alpha), sum_ = 0, total = 0, e
     cdef int64_t i
-    softmax_of(x, window, alpha, &nearest, &excess)
     for i in range(window.n):
         if stops(i):
             break
-        if window.work[i] != 0:
-            total += window.work[i] * distance(x[i], nearest)
+        e = 1 + growth_of(x[i], alpha, nearest)
+        sum_ += e
+        if e != 0:
+            total += e * distance(x[i], nearest)
+    total /= sum_
     return <real> (nearest + total if total != 0 or total != total else nearest)
 
 cdef inline double expectation_backward(const real *x, Window *window, double alpha, double y, double dy, real *dx) noexcept nogil:
     """dx; returns ∂y/∂α."""
-    cdef double nearest, excess, total = 0, w
+    cdef double nearest, total = 0, w
     cdef int64_t i
-    softmax_of(x, window, alpha, &nearest, &excess)
+    softmax_of(x, window, alpha, &nearest)
     for i in range(window.n):
         if stops(i):
             break
@@ -557,7 +612,7 @@ cdef void soft_backward(const real *x, Window *window, real y, real dy, real *dx
     expectation_backward(x, window, 1, y, dy, dx)
 
 SOFT = reference("soft", <void *> soft_forward[float], <void *> soft_forward[double],
-                 <void *> soft_backward[float], <void *> soft_backward[double], saves=("x", "y"), needs=("cells",))
+                 <void *> soft_backward[float], <void *> soft_backward[double], saves=("x", "y"), needs=("cells", "forward"))
 
 cdef real auto_forward(const real *x, Window *window) noexcept nogil:
     return expectation(x, window, window.parameter[0])
@@ -566,7 +621,7 @@ cdef void auto_backward(const real *x, Window *window, real y, real dy, real *dx
     window.gradient[0] += dy * expectation_backward(x, window, window.parameter[0], y, dy, dx)
 
 AUTO = reference("auto", <void *> auto_forward[float], <void *> auto_forward[double],
-                 <void *> auto_backward[float], <void *> auto_backward[double], saves=("x", "y"), needs=("cells",))
+                 <void *> auto_backward[float], <void *> auto_backward[double], saves=("x", "y"), needs=("cells", "forward"))
 
 
 # ── Slopes of a mean of exponentials ── near r = 0, for the pooling below ────────────────────────────────────────────────
@@ -604,16 +659,25 @@ cdef inline double flat_slope(const real *x, Window *window, double r, double ne
 #     y      = 1/r ln(1/q Σ e^{r xᵢ})                 q = 1, or n with mean; r = 0, mean: the average
 #     ∂y/∂xᵢ = wᵢ,  w = softmax(r x)                  ∂y/∂r = (Σ wᵢ xᵢ − y) / r;  r → 0, mean: half the variance
 
-cdef inline double log_mean(const real *x, Window *window, double r, bint mean, double *slope) noexcept nogil:
-    """1/r ln(1/q Σ e^{r xᵢ}), for r = 0 the average; window.work = softmax(r x), and the derivative in r."""
-    cdef double nearest, excess, total = softmax_of(x, window, r, &nearest, &excess), middle = 0, widest = 0, d, above
+cdef inline double log_mean(const real *x, Window *window, double r, bint mean, double *e, double *sum_, double *slope) noexcept nogil:
+    """1/r ln(1/q Σ e^{r xᵢ}), for r = 0 the average, and the derivative in r. ``e``, unless NULL: e^{r (xᵢ − nearest)}; ``sum_``:
+    of these.
+    """
+    cdef double nearest = nearest_of(x, window.n, r), total = 0, excess = 0, middle = 0, widest = 0, d, growth, above
     cdef int64_t i
     for i in range(window.n):
         if stops(i):
             break
         d = distance(x[i], nearest)
-        middle += window.work[i] * d if window.work[i] != 0 else 0
+        growth = growth_of(x[i], r, nearest)
+        excess += growth
+        total += 1 + growth
+        middle += (1 + growth) * d if 1 + growth != 0 else 0
         widest = max(widest, fabs(d))
+        if e != NULL:
+            e[i] = 1 + growth
+    middle /= total
+    sum_[0] = total
     if mean:    # a sum near n would lose its difference from n in rounding, one large cell would lose n
         above = (log1p(excess / window.n) if total > 0.5 * window.n else log(total / window.n)) / r
     else:
@@ -624,20 +688,20 @@ cdef inline double log_mean(const real *x, Window *window, double r, bint mean, 
     return nearest if above == 0 else nearest + above
 
 cdef real log_sum_exp_forward(const real *x, Window *window) noexcept nogil:
-    cdef double slope
-    return <real> log_mean(x, window, window.parameter[0], window.setting[0] != 0, &slope)
+    cdef double sum_, slope
+    return <real> log_mean(x, window, window.parameter[0], window.setting[0] != 0, NULL, &sum_, &slope)
 
 cdef void log_sum_exp_backward(const real *x, Window *window, real y, real dy, real *dx) noexcept nogil:
-    cdef double r = window.parameter[0], slope
-    cdef double value = log_mean(x, window, r, window.setting[0] != 0, &slope)
+    cdef double r = window.parameter[0], sum_, slope
+    cdef double value = log_mean(x, window, r, window.setting[0] != 0, window.work, &sum_, &slope)
     cdef bint nothing = value == -INFINITY if r > 0 else r < 0 and value == INFINITY      # e^{r x} = 0 in all cells
     cdef int64_t i
     for i in range(window.n):
-        dx[i] = 0 if nothing else <real> (dy * window.work[i])
+        dx[i] = 0 if nothing else <real> (dy * (window.work[i] / sum_))
     window.gradient[0] += dy * slope
 
 LOG_SUM_EXP = reference("log_sum_exp", <void *> log_sum_exp_forward[float], <void *> log_sum_exp_forward[double],
-                        <void *> log_sum_exp_backward[float], <void *> log_sum_exp_backward[double], saves=("x",), needs=("cells",))
+                        <void *> log_sum_exp_backward[float], <void *> log_sum_exp_backward[double], saves=("x",), needs=("cells", "forward"))
 
 
 # ── Power mean ── of values ≥ 0, the heart of the three poolings below ─────────────────────────────────────────────────
@@ -648,9 +712,9 @@ LOG_SUM_EXP = reference("log_sum_exp", <void *> log_sum_exp_forward[float], <voi
 # m is the largest value, or for q < 0 the smallest: no power overflows.
 
 cdef inline double power_mean(Window *window, double q, double *L, double *slope) noexcept nogil:
-    """M of the values in the second half of window.work, which become l (±∞ where ∂M/∂v is 0); ``slope`` = ∂M/∂q."""
-    cdef double *v = window.work + window.n
-    cdef double m = v[0]
+    """M of the values in window.work, which become l (±∞ where ∂M/∂v is 0); ``slope`` = ∂M/∂q."""
+    cdef double *v = window.work
+    cdef double m = v[0], sum_
     cdef int64_t i
     for i in range(1, window.n):
         if (v[i] > m if q >= 0 else v[i] < m) or v[i] != v[i]:
@@ -670,14 +734,14 @@ cdef inline double power_mean(Window *window, double q, double *L, double *slope
         for i in range(window.n):
             v[i] = 0
         return m
-    L[0] = log_mean(<const double *> v, window, q, True, slope)
+    L[0] = log_mean(<const double *> v, window, q, True, NULL, &sum_, slope)
     m = m if m == INFINITY else m * exp(L[0])
     slope[0] *= m
     return m
 
 cdef inline double power_share(Window *window, int64_t i, double q, double L) noexcept nogil:
     """∂M/∂vᵢ"""
-    cdef double l = window.work[window.n + i]
+    cdef double l = window.work[i]
     return 0 if fabs(l) == INFINITY else exp((q - 1) * (l - L)) / window.n
 
 
@@ -690,7 +754,7 @@ cdef inline double gem_mean(const real *x, Window *window, double *L, double *sl
     cdef double eps = window.setting[0]
     cdef int64_t i
     for i in range(window.n):
-        window.work[window.n + i] = eps if x[i] <= eps else x[i]
+        window.work[i] = eps if x[i] <= eps else x[i]
     return power_mean(window, window.parameter[0], L, slope)
 
 cdef real gem_forward(const real *x, Window *window) noexcept nogil:
@@ -720,8 +784,8 @@ cdef inline double alpha_mean(const real *x, Window *window, double *L, double *
     cdef double eps = window.setting[0]
     cdef int64_t i
     for i in range(window.n):
-        window.work[window.n + i] = x[i] + eps
-        if not window.work[window.n + i] > 0:
+        window.work[i] = x[i] + eps
+        if not window.work[i] > 0:
             window.refused = True
     return power_mean(window, 0.5 * (1 - window.parameter[0]), L, slope)
 
@@ -758,7 +822,7 @@ cdef inline double learned_norm(const real *x, Window *window, double *L, double
     cdef double c = window.parameter[1]
     cdef int64_t i
     for i in range(window.n):
-        window.work[window.n + i] = fabs(x[i] - c)
+        window.work[i] = fabs(x[i] - c)
     return power_mean(window, norm_order(window), L, slope)
 
 cdef real learned_lp_forward(const real *x, Window *window) noexcept nogil:
@@ -1090,15 +1154,27 @@ cdef extern from *:
     """
     void refuse "cnn_refuse"(cnn_pool *call, int why) noexcept nogil
 
-cdef inline void prepare(const cnn_pool *call, void *scratch, Window *window) noexcept nogil:
+cdef inline int64_t work_numbers(const Functions *functions, bint backward) noexcept nogil:
+    """Of window.work, per cell."""
+    if not functions.whole or functions.streams == 2:
+        return 0
+    return backward if functions.streams else 1
+
+
+cdef inline int64_t order_numbers(const Functions *functions) noexcept nogil:
+    """Of window.order, per cell."""
+    return 2 if functions.ranks and functions.streams < 2 else 0
+
+
+cdef inline void prepare(const cnn_pool *call, void *scratch, bint backward, Window *window) noexcept nogil:
     """Fill in what all windows of a call share; ``scratch`` has gather_bytes bytes, less those of the cells."""
     cdef const Functions *functions = <const Functions *> call.strategy
     window.setting, window.seed = call.setting, call.seed
     window.taps = call.axis[0].kernel * call.axis[1].kernel * call.axis[2].kernel
     window.work = <double *> scratch
-    window.place = <int64_t *> (window.work + (2 * call.cells if functions.whole else 0))
+    window.place = <int64_t *> (window.work + work_numbers(functions, backward) * call.cells)
     window.order = window.place + (call.cells if functions.places else 0)
-    window.tap = window.order + (2 * call.cells if functions.ranks else 0)
+    window.tap = window.order + order_numbers(functions) * call.cells
 
 
 cdef inline void enter(const cnn_pool *call, int64_t plane, int64_t od, int64_t oh, int64_t ow, Window *window) noexcept nogil:
@@ -1127,7 +1203,7 @@ cdef void pool_forward(cnn_pool *call, int64_t begin, int64_t end, real *scratch
     cdef const real *x
     cdef real *y
     cdef Window window
-    prepare(call, scratch + cells_in_scratch(call), &window)
+    prepare(call, scratch + cells_in_scratch(call), False, &window)
     cdef int64_t left = PIECE
     for plane in range(begin, end):
         image = <const real *> call.x.data + plane_offset(&call.x, plane)
@@ -1168,7 +1244,7 @@ cdef void pool_backward(cnn_pool *call, int64_t begin, int64_t end, real *scratc
     cdef const real *dy
     cdef real *dx
     cdef Window window
-    prepare(call, part + (call.cells + 1) // 2 * 2, &window)
+    prepare(call, part + (call.cells + 1) // 2 * 2, True, &window)
     cdef int64_t left = PIECE
     for plane in range(begin, end):
         image = <const real *> call.x.data + plane_offset(&call.x, plane)
@@ -1283,8 +1359,8 @@ cdef inline int64_t cells_in_scratch(const cnn_pool *call) noexcept nogil:
 cdef int64_t gather_bytes(const cnn_pool *call, int64_t itemsize, bint backward) noexcept:
     """Scratch of the reference implementation: cells and gradients of one window, and what the strategy needs."""
     cdef const Functions *functions = <const Functions *> call.strategy
-    cdef int64_t numbers = 2 if functions.whole else 0              # window.work
-    numbers += (2 if functions.ranks else 0) + (1 if functions.places else 0) + (1 if needs_taps(call) else 0)
+    cdef int64_t numbers = work_numbers(functions, backward) + order_numbers(functions)
+    numbers += (1 if functions.places else 0) + (1 if needs_taps(call) else 0)
     return itemsize * (cells_in_scratch(call) + ((call.cells + 1) // 2 * 2 if backward else 0)) + call.cells * numbers * 8
 
 

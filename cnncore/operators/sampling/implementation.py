@@ -275,7 +275,7 @@ class PolyphaseSelection(Implementation):
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
-        dx[...] = 0
+        geometry.fill_zero(dx)
         components = list(self.phases(call, dx))
         for n, component in enumerate(saved):
             shape.copy(dy[n : n + 1], components[component][n : n + 1])
@@ -284,8 +284,14 @@ class PolyphaseSelection(Implementation):
 
 def magnitude(a, p):
     """‖a‖ₚ in float64, of a divided by its largest magnitude, so that no power overflows."""
-    a = np.abs(a, dtype=np.float64)
-    largest = a.max()
+    largest = max((np.abs(a[place]).max() for place in geometry.pieces(a.shape)), key=nan_first)
+    largest = np.float64(largest)
     if p == math.inf or largest == 0 or not np.isfinite(largest):
         return largest
-    return largest * np.sum((a / largest) ** p) ** (1 / p)
+    total = math.fsum(np.sum((np.abs(a[place], dtype=np.float64) / largest) ** p) for place in geometry.pieces(a.shape))
+    return largest * total ** (1 / p)
+
+
+def nan_first(value):
+    """Orders numbers by size, NaN above all."""
+    return math.inf if np.isnan(value) else value, bool(np.isnan(value))

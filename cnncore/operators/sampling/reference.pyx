@@ -131,11 +131,13 @@ cdef void roi_align_backward(cnn_boxes *call, int64_t begin, int64_t end, real *
     cdef real *dx
     cdef double d
     cdef Between h, w
+    cdef int64_t left = PIECE
     for task in range(begin, end):
         n, c = task // call.x.shape[1], task % call.x.shape[1]
         dx = <real *> call.x.data + plane_offset(&call.x, n, c)
         values = <const real *> call.values.data + plane_offset(&call.values, n, c)
-        clear(&call.x, dx)
+        if clear(&call.x, dx, &left):
+            return
         for r in range(call.count):
             if call.image[r] != n:
                 continue
@@ -160,13 +162,21 @@ cdef void roi_align_backward(cnn_boxes *call, int64_t begin, int64_t end, real *
                                 scatter(dx, call.x.stride[3], call.x.stride[4], &h, &w, d)
 
 
-cdef inline void clear(const cnn_tensor *x, real *plane) noexcept nogil:
-    cdef int64_t i
-    if x.stride[4] == 1 and x.shape[2] == 1 and x.shape[3] == 1:
-        memset(plane, 0, x.shape[4] * sizeof(real))
-        return
-    for i in range(cells(x)):
-        plane[cell_offset(x, i)] = 0
+cdef inline bint clear(const cnn_tensor *x, real *plane, int64_t *left) noexcept nogil:
+    """Set a plane to 0; True: the call is being stopped."""
+    cdef int64_t first = 0, i, count, N = cells(x)
+    cdef bint adjacent = x.stride[4] == 1 and x.shape[2] == 1 and x.shape[3] == 1
+    while first < N:
+        count = min(N - first, PIECE)
+        if adjacent:
+            memset(plane + first, 0, count * sizeof(real))
+        else:
+            for i in range(first, first + count):
+                plane[cell_offset(x, i)] = 0
+        first += count
+        if stop_after(left, count):
+            return True
+    return False
 
 
 # ── Position-sensitive RoI pooling ── Dai, Li, He & Sun 2016, arXiv:1605.06409, eq. 1 ──────────────────────────────────
@@ -219,7 +229,8 @@ cdef void position_sensitive_backward(Bins *call, int64_t begin, int64_t end, re
         n, plane = task // call.x.shape[1], task % call.x.shape[1]
         c, i, j = plane // (I * J), plane // J % I, plane % J
         dx = <real *> call.x.data + plane_offset(&call.x, n, plane)
-        clear(&call.x, dx)
+        if clear(&call.x, dx, &left):
+            return
         for r in range(call.count):
             row, column = call.rows + 2 * (r * I + i), call.columns + 2 * (r * J + j)
             if call.image[r] != n or row[1] <= row[0] or column[1] <= column[0]:
@@ -277,10 +288,16 @@ cdef void unpool_forward(Unpooling *call, int64_t begin, int64_t end, real *scra
         y = <real *> call.y.data + plane_offset(&call.y, n, c)
         index = <const int64_t *> call.index.data + task * Q
         base = first_place(call, n, c)
-        clear(&call.y, y)
+        if clear(&call.y, y, &left):
+            return
         repeated = wrong = False
         if not add:
-            memset(written, 0, P)
+            i = 0
+            while i < P:
+                memset(written + i, 0, min(P - i, PIECE))
+                i += PIECE
+                if stop_after(&left, PIECE):
+                    return
         for i in range(Q):
             if stop_after(&left, 1):
                 return

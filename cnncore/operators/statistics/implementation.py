@@ -69,6 +69,27 @@ def softmax_gradient(a, da, axis):
     return a * (da - (a * da).sum(axis=axis, keepdims=True))
 
 
+def softmax_of_rows(s):
+    """``softmax`` along the last axis of two, written into s."""
+    largest = s.max(axis=1, keepdims=True)
+    for rows, cells in geometry.pieces(s.shape):
+        s[rows, cells] = np.exp(s[rows, cells] - largest[rows])
+    total = s.sum(axis=1, keepdims=True)
+    for rows, cells in geometry.pieces(s.shape):
+        s[rows, cells] /= total[rows]
+    return s
+
+
+def softmax_gradient_of_rows(a, da):
+    """``softmax_gradient`` along the last axis of two, written into da."""
+    mean = np.zeros((len(a), 1))
+    for rows, cells in geometry.pieces(a.shape):
+        mean[rows] += (a[rows, cells] * da[rows, cells]).sum(axis=1, keepdims=True)
+    for rows, cells in geometry.pieces(a.shape):
+        da[rows, cells] = a[rows, cells] * (da[rows, cells] - mean[rows])
+    return da
+
+
 def unit(v, axes):
     """(v / ‖v‖, ‖v‖); a vector of zeros stays one."""
     norm = np.sqrt((v * v).sum(axis=axes, keepdims=True))
@@ -93,7 +114,9 @@ class Statistics(Implementation):
         results = call.gradients(needs_gradient, out)
         for result, gradient in zip(results, gradients, strict=True):
             if result is not None:
-                result[...] = gradient.reshape(result.shape)
+                gradient = gradient.reshape(result.shape)
+                for place in geometry.pieces(result.shape):
+                    result[place] = gradient[place]
         return results
 
 
@@ -138,7 +161,7 @@ class Attention(Statistics):
             t, gate = self.hidden(X[images, :, cells], v, u)
             s[images, cells] = product(w[None].astype(np.float64), t if u is None else t * gate)[:, 0]
         if mask is None:
-            a = softmax(s, 1)
+            a = softmax_of_rows(s)
         else:
             e = np.where(inside, np.exp(s - np.where(inside, s, -np.inf).max(axis=1, keepdims=True)), 0)
             total = e.sum(axis=1, keepdims=True)
@@ -162,7 +185,7 @@ class Attention(Statistics):
         da, dx = np.empty(a.shape), np.empty(X.shape, X.dtype)
         for images, cells in pieces(X):
             da[images, cells] = product(dy[images, None].astype(np.float64), X[images, :, cells])[:, 0]
-        ds = softmax_gradient(a, da, 1).astype(call.dtype)
+        ds = softmax_gradient_of_rows(a, da).astype(call.dtype)
         dv, dw, du = np.zeros(v.shape), np.zeros(len(w)), None if u is None else np.zeros(u.shape)
         for images, cells in pieces(X, len(v)):
             part, share = X[images, :, cells], ds[images, cells]
@@ -214,19 +237,24 @@ class Strips(Statistics):
     def forward(self, call, arrays, out=None):
         x, w_rows, w_columns = arrays
         rows, columns = self.means(x)
-        z = filtered(rows, w_rows)[:, :, :, None], filtered(columns, w_columns)[:, :, None]
         y = call.empty(out)
-        np.add(*z, out=y)
+        add_strips(filtered(rows, w_rows), filtered(columns, w_columns), y)
         if not call.settings["gate"]:
             return y, (), (None, w_rows, w_columns, rows, columns, None)
-        gate = np.exp(-np.logaddexp(0, -y))
-        np.multiply(x, gate, out=y)
+        gate = np.empty_like(y)
+        for place in geometry.pieces(y.shape):
+            gate[place] = np.exp(-np.logaddexp(0, -y[place]))
+            np.multiply(x[place], gate[place], out=y[place])
         return y, (), (x, w_rows, w_columns, rows, columns, gate)
 
     @through
     def backward(self, call, saved, dy, needs_gradient, out=None):
         x, w_rows, w_columns, rows, columns, gate = saved
-        dz = dy if gate is None else dy * x * gate * (1 - gate)
+        dz = dy
+        if gate is not None:
+            dz = np.empty_like(gate)
+            for place in geometry.pieces(dz.shape):
+                dz[place] = dy[place] * x[place] * gate[place] * (1 - gate[place])
         # Each of the W cells of a row has 1/W of its gradient, Σ dz: the mean of dz.
         drows, dcolumns = self.means(dz)
         H, W = call.shapes[0][2:]
@@ -234,13 +262,19 @@ class Strips(Statistics):
         dcolumns, dw_columns = filter_gradients(columns, w_columns, dcolumns, H)
         results = call.gradients(needs_gradient, out)
         if results[0] is not None:
-            np.add(drows[:, :, :, None], dcolumns[:, :, None], out=results[0])
-            if gate is not None:
-                np.add(results[0], dy * gate, out=results[0])
+            add_strips(drows, dcolumns, results[0])
+            for place in geometry.pieces(dy.shape) if gate is not None else ():
+                results[0][place] += dy[place] * gate[place]
         for result, gradient in zip(results[1:], (dw_rows, dw_columns), strict=True):
             if result is not None:
                 result[...] = gradient
         return results
+
+
+def add_strips(rows, columns, y):
+    """Write y[h, w] = rows[h] + columns[w] for every image and channel."""
+    for n, c, h, w in geometry.pieces(y.shape):
+        np.add(rows[n, c, h, None], columns[n, c, None, w], out=y[n, c, h, w])
 
 
 def windows_of(a, size):
@@ -295,12 +329,14 @@ class Covariance(Statistics):
     def forward(self, call, arrays, out=None):
         X = points(arrays[0])
         N, C, n = X.shape
-        P, mean, exact = np.empty((N, C, C)), np.empty((N, C, 1)), np.empty((C, n))
-        for i, image in enumerate(X):  # one after the other: they stay in the cache
-            exact[...] = image  # rounding in float32 would make the small eigenvalues negative
-            mean[i] = exact.mean(axis=1, keepdims=True)
-            exact -= mean[i]
-            product(exact, exact.T, P[i])
+        P, mean = np.zeros((N, C, C)), np.zeros((N, C, 1))
+        # In float64: rounding in float32 would make the small eigenvalues negative.
+        for images, cells in pieces(X):
+            mean[images] += X[images, :, cells].astype(np.float64).sum(axis=2, keepdims=True)
+        mean /= n
+        for images, cells in pieces(X):
+            exact = X[images, :, cells] - mean[images]
+            P[images] += product(exact, exact.swapaxes(1, 2))
         P /= n
         steps, S = [], P
         trace = np.trace(P, axis1=1, axis2=2)[:, None, None]
@@ -332,12 +368,19 @@ class Covariance(Statistics):
                 E = product(Tt, E) - 0.5 * product(dT, Yt)
             dtrace -= (G * P).sum(axis=(1, 2), keepdims=True) / some**2
             dP = np.where(trace == 0, 0, G / some + dtrace * np.eye(C))
-        (dx,) = call.gradients(needs_gradient, out)
-        if dx is not None:
+        if needs_gradient[0]:
             factor, mean = ((dP + dP.swapaxes(1, 2)) / n).astype(call.dtype), mean.astype(call.dtype)
-            for i, image in enumerate(X):
-                dx[i] = product(factor[i], image - mean[i]).reshape(dx.shape[1:])
-        return (dx,)
+            return self.put(call, needs_gradient, out, by_cells(factor, X, mean))
+        return (None,)
+
+
+def by_cells(factor, X, away=None):
+    """factor X for each image, of what X is ``away`` from."""
+    y = np.empty((len(X), factor.shape[1], X.shape[2]), X.dtype)
+    for images, cells in pieces(X, factor.shape[1]):
+        part = X[images, :, cells]
+        y[images, :, cells] = product(factor[images], part if away is None else part - away[images])
+    return y
 
 
 # ── Bilinear pooling ── Lin, RoyChowdhury & Maji 2015, arXiv:1504.07889, eq. 1-2 and section 3.1 ───────────────────────
@@ -389,9 +432,9 @@ class Bilinear(Statistics):
         X = points(x)
         dB /= X.shape[2]
         if z is None:
-            return self.put(call, needs_gradient, out, product((dB + dB.swapaxes(1, 2)).astype(call.dtype), X), None)
+            return self.put(call, needs_gradient, out, by_cells((dB + dB.swapaxes(1, 2)).astype(call.dtype), X), None)
         dB = dB.astype(call.dtype)
-        return self.put(call, needs_gradient, out, product(dB, points(z)), product(dB.swapaxes(1, 2), X))
+        return self.put(call, needs_gradient, out, by_cells(dB, points(z)), by_cells(dB.swapaxes(1, 2), X))
 
 
 # ── NetVLAD ── Arandjelović, Gronat, Torii, Pajdla & Sivic 2016, arXiv:1511.07247, eq. 3-4 ─────────────────────────────
@@ -423,7 +466,7 @@ class VectorsOfLocallyAggregatedDescriptors(Statistics):
         X = points(x)
         a = np.empty((len(X), len(w), X.shape[2]), X.dtype)
         V, total = np.zeros((len(X), *w.shape)), np.zeros((*a.shape[:2], 1))
-        for images, cells in pieces(X):
+        for images, cells in pieces(X, len(w)):
             part = X[images, :, cells]
             s = product(w, part)
             near = softmax(s if b is None else s + b[:, None], 1)
@@ -448,7 +491,7 @@ class VectorsOfLocallyAggregatedDescriptors(Statistics):
             G = unit_gradient(V * far, near, unit_gradient(V, far, G, (1, 2)), 2)
         G = G.astype(call.dtype)
         dx, dw, db = np.empty(X.shape, X.dtype), np.zeros(w.shape), np.zeros(len(w))
-        for images, cells in pieces(X):
+        for images, cells in pieces(X, len(w)):
             part, weights, slope = X[images, :, cells], a[images, :, cells], G[images]
             da = product(slope, part) - (slope * c).sum(axis=2, keepdims=True)
             ds = softmax_gradient(weights, da, 1)

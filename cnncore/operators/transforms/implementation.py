@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 
@@ -240,13 +240,21 @@ class LowFrequencies(Implementation):
 
     def forward(self, call, arrays, out=None):
         y = call.empty(out)
-        y[...] = self.reduced(call, arrays[0])
+        self.reduce(call, arrays[0], y)
         return y, (), ()
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
-        dx[...] = self.extended(call, dy)
+        self.extend(call, dy, dx)
         return (dx,)
+
+
+def along(function, x, axis, y):
+    """Write y = ``function`` of every line of x along an axis, in pieces: Ctrl-C gets through between them, and the memory that
+    the function takes is that of a piece.
+    """
+    for place in geometry.pieces(tuple(map(max, zip(x.shape, y.shape, strict=True))), axis):
+        y[place] = function(x[place])
 
 
 class Spectral(LowFrequencies):
@@ -255,41 +263,54 @@ class Spectral(LowFrequencies):
     Of a short axis, that is a product with one small matrix, whose columns are what the transforms make of unit vectors.
     """
 
-    def reduced(self, call, x):
-        for axis in reversed(call.geometry):
-            H, h, norm = x.shape[axis], call.output[axis], call.settings.get("norm", "ortho")
-            x = multiplied(spectral_matrix(H, h, norm), x, axis) if H <= SHORT else low_pass(x, axis, h, norm)
-        return x
+    def reduce(self, call, x, y):
+        self.transform(call, x, y, reversed(call.geometry), spectral_matrix, low_pass)
 
-    def extended(self, call, dy):
-        for axis in call.geometry:
-            H, h, norm = call.shapes[0][axis], call.output[axis], call.settings.get("norm", "ortho")
-            dy = (
-                multiplied(spectral_matrix(H, h, norm).T, dy, axis)
-                if H <= SHORT
-                else low_pass_adjoint(dy, axis, H, norm)
-            )
-        return dy
+    def extend(self, call, dy, dx):
+        self.transform(call, dy, dx, call.geometry, lambda H, h, norm: spectral_matrix(h, H, norm).T, low_pass_adjoint)
+
+    @staticmethod
+    def transform(call, x, y, axes, matrix_of, transform_of):
+        """Write x into y with the extents of y along ``axes``, one after the other: by the matrix, or by the transforms."""
+        norm, axes = call.settings.get("norm", "ortho"), list(axes)
+        for axis in axes:
+            H, h = x.shape[axis], y.shape[axis]
+            if max(H, h) <= SHORT:
+                change = partial(multiplied, matrix_of(H, h, norm), axis=axis)
+            else:
+                change = partial(transform_of, axis=axis, extent=h, norm=norm)
+            if axis == axes[-1]:
+                break
+            if max(x.size, x.size // H * h) <= geometry.PIECE:
+                x = change(x)
+                continue
+            made = empty_like_in_order(x, (*x.shape[:axis], h, *x.shape[axis + 1 :]))
+            along(change, x, axis, made)
+            x = made
+        if axes:
+            along(change, x, axes[-1], y)
+        else:
+            y[...] = x
 
 
 SHORT = 256  # cells of an axis up to which a product with a matrix takes less time than Fourier transforms
 
 
-def low_pass(x, axis, h, norm):
-    """The transform of ``axis``, its lowest ``h`` frequencies, and back."""
+def low_pass(x, axis, extent, norm):
+    """The transform of ``axis``, its lowest ``extent`` frequencies, and back."""
     from scipy import fft
 
     bins = fft.rfft(x, axis=axis, norm=norm, workers=threads.get_num_threads())
     # Of a real result the bin at h/2 is real: irfft takes its real part, the mean of the bins at ±h/2.
-    low = bins[(*(slice(None),) * axis, slice(h // 2 + 1))]
-    return fft.irfft(low, h, axis=axis, norm=norm, workers=threads.get_num_threads())
+    low = bins[(*(slice(None),) * axis, slice(extent // 2 + 1))]
+    return fft.irfft(low, extent, axis=axis, norm=norm, workers=threads.get_num_threads())
 
 
-def low_pass_adjoint(dy, axis, H, norm):
-    """The transform of ``axis``, zeros for the other frequencies of an extent H, and back."""
+def low_pass_adjoint(dy, axis, extent, norm):
+    """The transform of ``axis``, zeros for the other frequencies of an extent, and back."""
     from scipy import fft
 
-    h = dy.shape[axis]
+    H, h = extent, dy.shape[axis]
     # Adjoint of a pair scaled by 1/H forward and 1 back, or by 1/√H and 1/√h.
     norm = "ortho" if norm == "ortho" else "backward"
     bins = fft.rfft(dy, axis=axis, norm=norm, workers=threads.get_num_threads())
@@ -323,34 +344,58 @@ class Hartley(Spectral):
     Where the frequencies that stay are as many on both sides, they are those of the Fourier transform, and so is the result.
     """
 
-    def reduced(self, call, x):
+    def reduce(self, call, x, y):
         if call.settings["nyquist"] == "average":
-            return super().reduced(call, x)
-        spectrum = hartley(x)
-        for axis in call.geometry:
-            h = call.output[axis]
-            before, after = -(-h // 2), h // 2
-            low = np.moveaxis(spectrum, axis, 0)
-            spectrum = np.moveaxis(np.concatenate([low[:before], low[len(low) - after :]]), 0, axis)
-        return hartley(spectrum)
+            super().reduce(call, x, y)
+            return
+        low = np.empty(call.output, call.dtype)
+        hartley(x, low, kept)
+        hartley(low, y, kept)
 
-    def extended(self, call, dy):
+    def extend(self, call, dy, dx):
         if call.settings["nyquist"] == "average":
-            return super().extended(call, dy)
-        spectrum = hartley(dy)
-        for axis in reversed(call.geometry):
-            H, h = call.shapes[0][axis], call.output[axis]
-            before, after = -(-h // 2), h // 2
-            low = np.moveaxis(spectrum, axis, 0)
-            whole = np.zeros((H, *low.shape[1:]), dy.dtype)
-            whole[:before], whole[H - after :] = low[:before], low[before:]
-            spectrum = np.moveaxis(whole, 0, axis)
-        return hartley(spectrum)
+            super().extend(call, dy, dx)
+            return
+        spectrum = np.empty(call.output, call.dtype)
+        hartley(dy, spectrum, kept)
+        hartley(spectrum, dx, surrounded)
 
 
-def hartley(x):
-    """The orthonormal Hartley transform over all spatial axes: real minus imaginary part of the Fourier transform."""
+def hartley(x, y, resized):
+    """Write the orthonormal Hartley transform of x over all spatial axes into y: real minus imaginary part of the Fourier
+    transform. Frequencies are left out or added as y has fewer or more of them: ``resized`` (before or after the transform of an
+    axis) is `kept` of the transform, or `surrounded` of what is transformed.
+    """
     from scipy import fft
 
-    bins = fft.fftn(x, axes=tuple(range(2, x.ndim)), norm="ortho", workers=threads.get_num_threads())
-    return bins.real - bins.imag
+    for axis in range(2, x.ndim):
+        extent, last = y.shape[axis], axis == x.ndim - 1
+
+        def transform(lines, axis=axis, extent=extent, last=last):
+            lines = resized(lines, axis, extent) if resized is surrounded else lines
+            bins = fft.fft(lines, axis=axis, norm="ortho", workers=threads.get_num_threads())
+            bins = resized(bins, axis, extent) if resized is kept else bins
+            return bins.real - bins.imag if last else bins
+
+        if last:
+            along(transform, x, axis, y)
+        else:
+            made = np.empty((*x.shape[:axis], extent, *x.shape[axis + 1 :]), np.result_type(y.dtype, np.complex64))
+            along(transform, x, axis, made)
+            x = made
+
+
+def kept(bins, axis, extent):
+    """The lowest frequencies of an axis, as many as ``extent``."""
+    before, after = -(-extent // 2), extent // 2
+    low = np.moveaxis(bins, axis, 0)
+    return np.moveaxis(np.concatenate([low[:before], low[len(low) - after :]]), 0, axis)
+
+
+def surrounded(bins, axis, extent):
+    """The same frequencies among ``extent``, with 0 for the others."""
+    low = np.moveaxis(bins, axis, 0)
+    before, after = -(-len(low) // 2), len(low) // 2
+    whole = np.zeros((extent, *low.shape[1:]), bins.dtype)
+    whole[:before], whole[extent - after :] = low[:before], low[before:]
+    return np.moveaxis(whole, 0, axis)
