@@ -22,7 +22,9 @@ def decided(**environment):
         "print(json.dumps({'targets': s['TARGETS'], 'flags': s['FLAGS'], 'abi3': s['STABLE_ABI'],"
         "'headers': sorted(s['included'](s['Path'](s['KERNELS'], 'target_baseline.c')))}))"
     )
-    others = {name: value for name, value in os.environ.items() if not name.startswith("CNNCORE_")}  # of a build under test
+    others = {
+        name: value for name, value in os.environ.items() if not name.startswith("CNNCORE_")
+    }  # of a build under test
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, env={**others, **environment}
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -312,6 +313,56 @@ class Lines(Callback):
         words += [] if epoch.validation_loss is None else [f"validation loss {epoch.validation_loss:.4f}"]
         words += [] if epoch.validation_accuracy is None else [f"validation accuracy {epoch.validation_accuracy:.2%}"]
         print("  ".join([*words, f"{epoch.seconds:.1f} s"]), flush=True)
+
+
+class NotebookBar(Callback):
+    """A bar of tqdm's that moves with every step; for notebooks, where lines that are redrawn are not."""
+
+    def __init__(self, bars: Any) -> None:
+        self.bars = bars
+        self.bar: Any = None
+
+    def on_step(self, trainer: Trainer, progress: Progress) -> None:
+        """Move the bar.
+
+        Parameters
+        ----------
+        trainer : Trainer
+        progress : Progress
+        """
+        if not trainer.writes_files:
+            return
+        done = progress.epoch * progress.steps + progress.step
+        if self.bar is None:
+            self.bar = self.bars(total=progress.epochs * progress.steps, initial=done, unit="step")
+        self.bar.set_postfix(
+            {"epoch": f"{progress.epoch + 1}/{progress.epochs}", "loss": f"{progress.loss:.3f}"}, False
+        )
+        self.bar.update()
+
+    def on_end(self, trainer: Trainer) -> None:
+        """Leave the bar as it is.
+
+        Parameters
+        ----------
+        trainer : Trainer
+        """
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def shown(verbose: bool | int) -> list[Callback]:
+    """What shows training: nothing, or a line per epoch, and in a notebook with tqdm a bar."""
+    if not verbose:
+        return []
+    try:
+        if "ipykernel" not in sys.modules:
+            return [Lines()]
+        from tqdm.auto import tqdm
+    except ImportError:
+        return [Lines()]
+    return [NotebookBar(tqdm), Lines()]
 
 
 class Checkpoint(Callback):
@@ -697,7 +748,7 @@ class Trainer:
         first_epoch : int, optional
             The number of epochs that are already complete.
         verbose : bool, optional
-            Print a line per epoch.
+            Print a line per epoch; in a notebook with tqdm (``pip install 'cnncore[progress]'``) show a bar as well.
 
         Returns
         -------
@@ -722,7 +773,7 @@ class Trainer:
             else batch_source(*(validation if isinstance(validation, tuple) else (validation,)))
         )
         factor = schedule_named(schedule)
-        callbacks = [*callbacks, *([Lines()] if verbose else [])]
+        callbacks = [*callbacks, *shown(verbose)]
         if self._parallel is not None:
             self._check_agreement(self._parallel, source, epochs, batch_size, seed, first_epoch)
         with self._together():

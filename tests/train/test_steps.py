@@ -1,5 +1,8 @@
 """What a step can do beside the update: limits of gradients, several batches, averages of weights, several inputs."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 
@@ -233,3 +236,57 @@ def test_functions_augment_all_inputs_and_augment_one(rng, data):
 def test_impossible_steps(settings, text):
     with pytest.raises(SettingError, match=text):
         Trainer(small_net(), **settings)
+
+
+# ── What shows training ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Bar:
+    """What is used of tqdm's bar."""
+
+    def __init__(self, total, initial, unit):
+        self.total, self.done, self.shown, self.closed = total, initial, [], False
+        Bar.made.append(self)
+
+    def set_postfix(self, values, refresh):
+        self.shown.append(values)
+
+    def update(self):
+        self.done += 1
+
+    def close(self):
+        self.closed = True
+
+
+def fit_verbosely():
+    """Three steps in each of two epochs."""
+    g = cnncore.Graph()
+    g.output(g.linear(g.input(channels=2, rank=0), 3))
+    x, y = np.ones((6, 2), np.float32), np.array([0, 1, 2] * 2)
+    cnncore.train.Trainer(g.build()).fit(x, y, epochs=2, batch_size=2, verbose=True)
+
+
+def test_notebooks_show_a_bar_of_tqdm(monkeypatch, capsys):
+    Bar.made = []
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    for name in ("tqdm", "tqdm.auto"):
+        module = types.ModuleType(name)
+        module.tqdm = Bar
+        monkeypatch.setitem(sys.modules, name, module)
+    fit_verbosely()
+    (bar,) = Bar.made
+    assert bar.total == bar.done == 6 and bar.closed
+    assert [values["epoch"] for values in bar.shown] == ["1/2"] * 3 + ["2/2"] * 3
+    assert capsys.readouterr().out.count("epoch") == 2  # and a line per epoch
+
+
+@pytest.mark.parametrize("missing", ["ipykernel", "tqdm"])
+def test_without_a_notebook_or_tqdm_there_are_lines_alone(monkeypatch, capsys, missing):
+    if missing == "tqdm":
+        monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+        monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    else:
+        monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    fit_verbosely()
+    assert capsys.readouterr().out.count("epoch") == 2
