@@ -37,6 +37,7 @@ from . import images as images
 from . import preprocessing as preprocessing
 from . import cpu as cpu
 from . import distributed as distributed
+from . import explorers as explorers
 from . import io as io
 from . import models as models
 from . import sklearn as sklearn
@@ -83,6 +84,7 @@ __all__ = [
     "cpu",
     "distributed",
     "explain",
+    "explorers",
     "get_num_threads",
     "io",
     "linear_to_conv",

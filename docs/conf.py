@@ -1,6 +1,9 @@
 """The documentation as a site: ``python tools/dev.py docs`` builds it into build/site."""
 
+import json
 import re
+import shutil
+from pathlib import Path
 
 from docutils.nodes import SkipNode
 from latex2mathml.converter import convert
@@ -19,8 +22,9 @@ html_show_sphinx = False
 html_show_copyright = False
 html_copy_source = False
 html_math_renderer = "mathml"
-html_static_path = ["site"]
-html_css_files = ["site.css"]
+html_favicon = "site/favicon.svg"
+html_static_path = ["site", "../cnncore/explorers/scripts"]
+html_css_files = ["site.css", "explorers.css"]
 html_js_files = [("site.js", {"defer": "defer"})]
 # Contrast of at least 4.5 : 1 in both.
 pygments_style = "a11y-high-contrast-light"
@@ -79,8 +83,30 @@ def is_operator(docname):
     return docname.startswith("operators/") and docname.partition("/")[2] not in FAMILIES
 
 
+# What `python tools/dev.py browser` built. With it the site, when it is served, computes in the page.
+BUILT = Path(__file__).resolve().parent.parent / "build" / "browser"
+WHEELS = [*sorted(BUILT.glob("numpy-*.whl")), *sorted(BUILT.glob("cnncore-*.whl"))]
+MODEL = BUILT / "digits.safetensors"
+RUNTIME = ("pyodide.mjs", "pyodide.asm.js", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
+LIVE = len(WHEELS) == 2 and MODEL.exists()
+
+
+def copy_engine(app, exception):
+    """Put the engine beside the scripts of the site."""
+    if LIVE and exception is None and app.builder.name == "html":
+        folder = Path(app.outdir) / "_static" / "engine"
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in (*WHEELS, MODEL, *(BUILT / "node_modules" / "pyodide" / name for name in RUNTIME)):
+            shutil.copyfile(file, folder / file.name)
+        files = {"wheels": [file.name for file in WHEELS], "model": MODEL.name}
+        (folder / "files.json").write_text(json.dumps(files), encoding="utf-8")
+
+
 def setup(app):
     """Called by Sphinx."""
+    if LIVE:
+        app.add_js_file(None, body="window.live = true;")
+    app.connect("build-finished", copy_engine)
     app.connect("source-read", names_without_links)
     app.connect("doctree-read", pages_of_operators)
     app.connect("html-page-context", same_navigation, priority=100)  # before the theme asks for it

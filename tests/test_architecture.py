@@ -47,7 +47,7 @@ LAYERS = (
     ("testing/conformance",),
     ("vision",),
     ("train",),
-    ("distributed", "sklearn"),
+    ("distributed", "explorers", "sklearn"),
     ("cli",),
     ("__main__",),
     ("classify", "cpu", "explain", "images", "preprocessing"),  # stubs of public names of modules that lie deeper
@@ -384,6 +384,21 @@ def assigned(name):
         if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", None) == name
     ]
     return value
+
+
+def test_what_is_counted_has_the_width_of_a_pointer():
+    """numpy.bincount refuses int64 where pointers have 32 bits, as in browsers."""
+    calls = 0
+    for path in python_modules():
+        for function in (n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.FunctionDef)):
+            code = ast.unparse(function)
+            if "np.bincount(" in code:
+                calls += 1
+                # Bytes of images, and what numpy.unique returns, are narrow already.
+                assert any(word in code for word in ("np.intp", "minlength=256", "return_inverse")), (
+                    f"{path}: {function.name}"
+                )
+    assert calls >= 5
 
 
 def test_no_flag_changes_arithmetic_or_ties_to_one_machine():

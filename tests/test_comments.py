@@ -23,6 +23,7 @@ ELSEWHERE = {
     "Changelog.md": "ONNX",
     "FILE.py": "an adapter of the user's, for cnncore conform",
     "Python.h": "CPython",
+    "pyconfig.h": "CPython, configured for the machine",
     "my_framework.py": "an adapter of the user's, for cnncore conform",
     "results.md": "tools/bench.py --output",
     "solution.py": "students, for cnncore grade",

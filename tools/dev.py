@@ -7,6 +7,7 @@ from tasks.browser import pages
 from tasks.checks import lint, precommit, typecheck
 from tasks.packaging import build, generate, wheel
 from tasks.testing import bench, coverage, docs, fuzz, instructions, matrix, test
+from tasks.webassembly import browser
 
 COMMANDS = {
     build: "install the package here, editable, with all tools",
@@ -19,6 +20,7 @@ COMMANDS = {
     bench: "time operators and networks",
     instructions: "count the instructions of ten calls, beside those recorded: speed without noise",
     wheel: "build source archive and wheel, and inspect them",
+    browser: "build the wheel for browsers (Pyodide), and test its operators in Node",
     pages: "open the site in Chromium: errors, accessibility, narrow screens",
     fuzz: "run malformed calls and files, failing allocations and killed trainings, in child processes",
     matrix: "run the tests of one wheel under every Python of this machine",
@@ -66,6 +68,8 @@ def command_line():
         "--python", metavar="VERSION", action="append", help="only this version, such as 3.13; repeatable"
     )
     of[instructions].add_argument("--update", action="store_true", help="record the counts")
+    of[browser].add_argument("--scipy", action="store_true", help="with scipy, which a few operators need")
+    of[pages].add_argument("--live", action="store_true", help="only what computes in the pages")
     of[pages].add_argument("--screenshots", metavar="DIR", help="keep a picture of every page here")
     of[precommit].add_argument("--install", action="store_true", help="let `git commit` run the hooks")
     return parser

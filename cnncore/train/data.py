@@ -178,7 +178,7 @@ class Dataset:
     @property
     def class_counts(self) -> NDArray[Any]:
         """Number of images of each class."""
-        return np.bincount(self.labels, minlength=len(self.class_names))
+        return np.bincount(self.labels.astype(np.intp, copy=False), minlength=len(self.class_names))
 
     def subset(self, indices: ArrayLike, name: str | None = None) -> Self:
         """Return the images numbered ``indices``, in that order, with the mean and standard deviation of this data set.

@@ -83,7 +83,8 @@ def _classes(
         raise DataError(f"{name}: {len(class_names)} different labels; expected classes, at most {LARGEST_CLASS_COUNT}")
     if some_classes:
         return labels, class_names
-    present = np.bincount(labels[(labels >= 0) & (labels < len(class_names))], minlength=len(class_names))
+    inside = labels[(labels >= 0) & (labels < len(class_names))].astype(np.intp, copy=False)
+    present = np.bincount(inside, minlength=len(class_names))
     if len(class_names) < 2 or np.count_nonzero(present) < 2:
         only = [class_name for class_name, count in zip(class_names, present, strict=True) if count]
         raise DataError(

@@ -82,7 +82,7 @@ def counts_of(criterion: Criterion, y: NDArray[Any], target: NDArray[Any]) -> Co
     """Counts of exclusive classes, or of independent labels, along axis 1; None where there are neither."""
     found = criterion.classes(y, target)
     if found is not None:
-        given, right = (numbers.reshape(-1) for numbers in found)
+        given, right = (numbers.reshape(-1).astype(np.intp, copy=False) for numbers in found)
         given, right = given[right >= 0], right[right >= 0]  # ignore_index is below
         size = y.shape[1]
         hits = np.bincount(right[given == right], minlength=size)

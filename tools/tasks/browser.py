@@ -14,6 +14,7 @@ HERE = ROOT / "tools" / "browser"
 PAGES = (
     "index.html", "operators.html", "operators/pooling.html", "operators/conv.html", "operators/pad.html", "glossary.html",
     "guides/student.html", "lecture/max_pooling.html", "lecture/zoo.html", "lecture/strided.html", "lecture/activations.html",
+    "lecture/inception.html",
     "performance.html", "search.html",
 )  # fmt: skip
 
@@ -23,7 +24,8 @@ def pages(options, rest):
 
     Twice: from disk, and served from this machine. It needs Chromium, and Node with npm, from which puppeteer-core and axe-core
     come; without them it says so and ends. `pages --screenshots DIR` keeps pictures. Arguments are pages, such as
-    operators/relu.html, instead of one of every kind.
+    operators/relu.html, instead of one of every kind. Where the site has the engine (built by `browser`), the explorers and
+    examples of the lecture are used as a reader would, too; `pages --live` does this alone.
     """
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     site = ROOT / "build" / "site"
@@ -43,11 +45,16 @@ def pages(options, rest):
         screenshots.mkdir(parents=True, exist_ok=True)
     wanted = rest or PAGES
     look = ("node", HERE / "pages.mjs")
-    run(*look, site.as_uri() + "/", FOLDER, chromium, "-", *wanted)
+    if not options.live:
+        run(*look, site.as_uri() + "/", FOLDER, chromium, "-", *wanted)
     handler = functools.partial(Quiet, directory=str(site))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        run(*look, f"http://127.0.0.1:{server.server_port}/", FOLDER, chromium, screenshots, *wanted)
+        place = (f"http://127.0.0.1:{server.server_port}/", FOLDER, chromium, screenshots)
+        if not options.live:
+            run(*look, *place, *wanted)
+        if (site / "_static" / "engine").exists() and not rest:
+            run("node", HERE / "live.mjs", *place)
         server.shutdown()
 
 

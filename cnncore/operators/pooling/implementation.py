@@ -618,6 +618,8 @@ def _layer(strategy, scheme):
     def shape_of(learned):
         def shape(shapes, settings):
             kernel = scheme.kernel(settings, len(shapes[0]) - 2) if strategy.needs_kernel else None
+            if strategy.needs_kernel and kernel is None:
+                raise SettingError(f"{strategy.kernel_text}: {scheme.why_no_kernel}")
             rows = shapes[0][1] if settings["num_parameters"] == "channels" else 1
             return (rows, *learned.extents(settings, kernel))
 

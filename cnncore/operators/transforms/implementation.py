@@ -42,7 +42,7 @@ class Axis:
 
 def begins(places, count):
     """Where the entries of each of ``count`` places begin among all, ordered by place; and their number."""
-    return np.concatenate([[0], np.cumsum(np.bincount(places, minlength=count))])
+    return np.concatenate([[0], np.cumsum(np.bincount(places.astype(np.intp, copy=False), minlength=count))])
 
 
 def unchanged(extent):
