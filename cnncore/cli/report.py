@@ -18,7 +18,9 @@ import numpy as np
 from .. import __version__, get_num_threads
 from ..errors import GraphError, printable
 from ..io.files import write_atomically
+from ..operators.registry import OPS
 from ..runtime import cpu
+from ..train.job import RECALL
 from ..vision import explain, images
 from ..vision.network_page import write_page
 from ..vision.preprocessing import Preprocessing
@@ -26,7 +28,8 @@ from ..vision.preprocessing import Preprocessing
 __all__ = ["report", "write_report"]
 
 MOST_FILTERS = 64
-MOST_MAPS = 16  # of a branch
+MOST_MAPS = 16  # of a layer
+MOST_LAYERS = 40
 MOST_MISTAKES = 24
 MOST_LOOKS = 10
 MOST_CLASSES = 26  # of a confusion matrix that is shown as a table
@@ -101,11 +104,14 @@ def report(job, tested, seconds, by_size=(), explained=None):
     sections = (
         headline,
         curves,
+        class_curves,
         sizes,
         filters,
-        branches,
+        layers,
+        strengths,
         explanation,
         looks,
+        sensitivities,
         mistakes,
         confusion,
         network_drawing,
@@ -146,6 +152,11 @@ def picture(pixels, width, label, style=""):
     return f'<img src="{images.png_data_uri(pixels)}" width="{width}" alt="{escape(label)}" title="{escape(label)}"{style} />'
 
 
+def bar_of(share):
+    """A bar from 0 to ``share`` of a track whose end is 1."""
+    return f"<span class='track'><i style='width:{100 * float(share):.1f}%'></i></span>"
+
+
 def grouped(number):
     return f"{number:,}" if number else ""
 
@@ -175,7 +186,7 @@ def headline(found):
     speed = np.mean([epoch.images_per_second for epoch in job.trainer.history]) if job.trainer.history else 0
     height, width = job.train.size
     cards = [
-        (percent(tested.accuracy, 2), f"accuracy on {count:,} held-out images"),
+        (percent(tested.accuracy, 2), f"final test: accuracy on {count:,} held-out images"),
         (f"{wrong:,}", f"misclassified; 95 % confidence interval of the accuracy {percent(low)} to {percent(high)}"),
         (f"{found.seconds:.0f} s", f"for {len(job.trainer.history)} epochs, {speed:,.0f} images per second"),
         (f"{table.parameters:,}", f"parameters; {table.multiply_adds / 1e6:.1f} million multiply-adds per image"),
@@ -214,7 +225,7 @@ def curves(found):
     distorted = " Training images are augmented at random, and therefore harder than the held-out images."
     loss = chart(
         "Loss",
-        [("training", "a", [e.loss for e in history]), ("held out", "b", [e.validation_loss for e in history])],
+        [("training", "a", [e.loss for e in history]), ("validation", "b", [e.validation_loss for e in history])],
         logarithmic=True,
         text=lambda v: f"{v:g}",
     )
@@ -222,7 +233,7 @@ def curves(found):
         "Error rate, %",
         [
             ("training", "a", [100 * (1 - e.accuracy) for e in history]),
-            ("held out", "b", [100 * (1 - e.validation_accuracy) for e in history]),
+            ("validation", "b", [100 * (1 - e.validation_accuracy) for e in history]),
         ],
         logarithmic=True,
         text=lambda v: f"{v:g}",
@@ -236,9 +247,60 @@ def curves(found):
     )
     return section(
         "Learning",
-        "One point per epoch; loss and error rate on logarithmic scales."
+        f"One point per epoch; loss and error rate on logarithmic scales. {validated(found)}"
         + (distorted if found.job.options.augment else ""),
         f"<div class='charts'>{loss}{accuracy}{rate}</div>",
+    )
+
+
+def validated(found):
+    """What validation and final test have in common."""
+    history, options = found.job.trainer.history, found.job.options
+    same = "Validation is the held-out images after every epoch, the same as those of the final test"
+    if options.patience is None:
+        return (
+            f"{same}; as nothing was chosen by it, neither the epoch nor a setting, the final test is not biased by it."
+        )
+    best = max(range(len(history)), key=lambda i: history[i].validation_accuracy) + 1
+    return (
+        f"{same}. <b>Epoch {best} was chosen by it (patience {options.patience}), so that the final accuracy is optimistic</b>: "
+        "test on images that had no part in this by <code>cnncore evaluate</code>."
+    )
+
+
+def class_curves(found):
+    """The recall of every class, by epoch: small curves that share one scale."""
+    history = found.job.trainer.history
+    named = [(name, f"{RECALL}{name}") for name in found.classes]
+    lines = {
+        name: [100 * epoch.validation_metrics[key] for epoch in history]
+        for name, key in named
+        if history and all(key in epoch.validation_metrics for epoch in history)
+    }
+    if not lines or len(history) < 2:
+        return ""
+    low = 10.0 * math.floor(min(map(min, lines.values())) / 10)
+    low = min(low, 90.0)
+    width, height = 130, 56
+    figures = []
+    for name, line in lines.items():
+        points = " ".join(
+            f"{4 + (width - 8) * i / (len(line) - 1):.1f},{4 + (height - 8) * (100 - v) / (100 - low):.1f}"
+            for i, v in enumerate(line)
+        )
+        label = escape(f"recall of {name} by epoch, at the end {line[-1]:.1f} %")
+        figures.append(
+            f"<figure><svg viewBox='0 0 {width} {height}' class='chart small' role='img' aria-label='{label}'>"
+            f"<line x1='4' x2='{width - 4}' y1='4' y2='4' class='grid' />"
+            f"<line x1='4' x2='{width - 4}' y1='{height - 4}' y2='{height - 4}' class='grid' />"
+            f"<polyline points='{points}' class='line b' /></svg>"
+            f"<figcaption><b>{escape(name)}</b> {line[-1]:.1f} %</figcaption></figure>"
+        )
+    return section(
+        "Classes, by epoch",
+        f"The recall of each class in validation, after every epoch; the lower line is {low:g} %, the upper one 100 %, for all "
+        "classes. The number is that of the last epoch.",
+        f"<div class='tiles'>{''.join(figures)}</div>",
     )
 
 
@@ -328,7 +390,7 @@ def sizes(found):
         how = "at its own size" if size == read_at else f"classified at {reading}"
         rows.append(
             f"<tr><th scope='row'>{name}</th><td>{how}</td>"
-            f"<td class='share'><i style='width:{100 * share:.1f}%'></i></td><td class='n'>{percent(share)}</td></tr>"
+            f"<td class='share'>{bar_of(share)}</td><td class='n'>{percent(share)}</td></tr>"
         )
     trained = smallest if smallest == largest else f"{smallest} to {largest}"
     return section(
@@ -338,6 +400,7 @@ def sizes(found):
         if smallest != largest
         else f"The held-out images, resized before they are classified. The network was trained at {trained}; images of other "
         "sizes are resized to it, here and by <code>cnncore predict</code>.",
+        "<p class='intro'>The bars go from 0 to 100 %.</p>",
         f"<div class='scroll'><table class='sizes'><tbody>{''.join(rows)}</tbody></table></div>",
     )
 
@@ -348,7 +411,8 @@ def sizes(found):
 def network_drawing(found):
     """The graph, and the table of its nodes."""
     net, size = found.job.net, found.job.train.size
-    table = net.summary((1, found.job.train.channels, *size))
+    shape = (1, found.job.train.channels, *size)
+    table, drawing = net.summary(shape), net.draw(input_shape=shape)
     rows = "".join(
         f"<tr><td>{escape(row.path)}</td><td>{escape(row.operator)}</td><td>{'×'.join(map(str, row.output[1:]))}</td>"
         f"<td class='n'>{grouped(row.parameters)}</td><td class='n'>{grouped(row.multiply_adds)}</td></tr>"
@@ -357,7 +421,7 @@ def network_drawing(found):
     return section(
         "The network",
         f"{len(table.rows)} nodes; branches are concatenated along their channels.",
-        f"<div class='drawing'>{net.draw(input_shape=(1, found.job.train.channels, *size))}</div>",
+        f"<div class='drawing' tabindex='0' role='group' aria-label='the graph'>{drawing}</div>",
         f"<details><summary>All nodes: shapes, parameters, multiply-adds</summary><div class='scroll'><table class='nodes'>"
         f"<thead><tr><th>node</th><th>operator</th><th>output</th><th>parameters</th><th>multiply-adds</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div></details>",
@@ -392,41 +456,104 @@ def filters(found):
     )
 
 
-def branches(found):
-    """Feature maps of the branches of the first join, for one image."""
+def layers(found):
+    """Maps of all layers for one image: the branches of every join side by side, and the other layers with weights."""
     net = found.job.net
-    joins = [node for node in net.graph.nodes if node.op.name == "concat" and len(node.arguments) > 1]
-    if not joins:
-        return ""
-    join = joins[0]
-    names = [net.graph.names[value] for value in join.arguments]
     chosen = sample_with_detail(found)
     pixels = found.job.held_out.images[chosen]
-    maps = explain.feature_maps(net, found.input(pixels), names)
-    rows = []
-    for name in names:
-        branch = maps[name][0]
-        if branch.ndim != 3:
-            return ""
-        high = float(np.percentile(branch, 99.7)) or 1.0
-        tiles = [
-            picture(images.colormap(plane, min(0.0, float(branch.min())), high), 46, f"{name}, channel {c}")
-            for c, plane in enumerate(branch[:MOST_MAPS])
-        ]
-        reach = branch_text(net, name)
-        more = f", {MOST_MAPS} of them shown" if len(branch) > MOST_MAPS else ""
-        rows.append(
-            f"<div class='branch'><h3>{escape(reach)} <small>{len(branch)} maps{more}</small></h3>"
-            f"<div class='tiles'>{''.join(tiles)}</div></div>"
+    groups = layer_groups(net)
+    maps = explain.feature_maps(net, found.input(pixels), [name for _, names in groups for name in names])
+    parts = []
+    for title, names in groups:
+        if any(maps[name].ndim != 4 for name in names):
+            continue
+        rows = "".join(map_row(net, name, maps[name][0]) for name in names)
+        shown = " open='open'" if len(names) > 1 and "<details open" not in "".join(parts) else ""
+        height, width = maps[names[0]].shape[2:]
+        parts.append(
+            f"<details{shown}><summary>{escape(title)}: {height}×{width}</summary><div class='branches'>{rows}</div></details>"
         )
+    if not parts:
+        return ""
     answer = found.classes[int(found.tested.probabilities[chosen].argmax())]
-    where = join.path.rsplit("/", 1)[0] if "/" in join.path else join.path
     return section(
-        f"Inside {where}",
-        f"Feature maps of the {len(names)} branches for one held-out image (classified as "
-        f"<b>{escape(answer)}</b>); brighter means a stronger response. Their concatenation is the input of the next layer.",
-        f"<div class='inside'><div>{picture(pixels, 124, 'the image')}</div><div class='branches'>{''.join(rows)}</div></div>",
+        "All layers",
+        f"What every layer with weights makes of one held-out image (classified as <b>{escape(answer)}</b>), the branches of an "
+        f"Inception module side by side; up to {MOST_MAPS} maps of each. Brighter means a stronger response.",
+        f"<div class='inside'><div>{picture(pixels, 124, 'the image')}</div><div class='layers'>{''.join(parts)}</div></div>",
     )
+
+
+def layer_groups(net):
+    """(title, names of values) in the order of execution: the branches of a join, or one layer with weights outside of them."""
+    graph, groups = net.graph, []
+    joined = [node for node in graph.nodes if node.op.name == "concat" and len(node.arguments) > 1]
+    modules = tuple(node.path.rsplit("/", 1)[0] + "/" for node in joined if "/" in node.path)
+    for number, node in enumerate(graph.nodes, start=len(graph.inputs)):
+        if node in joined:
+            title = node.path.rsplit("/", 1)[0] if "/" in node.path else node.path
+            groups.append((f"Inside {title}", [graph.names[value] for value in node.arguments]))
+        elif node.op.name in ("conv", "depthwise_conv", "separable_conv") and not node.path.startswith(
+            modules or ("\0",)
+        ):
+            groups.append((node.path, [graph.names[number]]))
+    return groups[:MOST_LAYERS]
+
+
+def map_row(net, name, planes):
+    """The maps of one value."""
+    high = float(np.percentile(planes, 99.7)) or 1.0
+    tiles = [
+        picture(images.colormap(plane, min(0.0, float(planes.min())), high), 46, f"{name}, channel {c}")
+        for c, plane in enumerate(planes[:MOST_MAPS])
+    ]
+    more = f", {MOST_MAPS} of them shown" if len(planes) > MOST_MAPS else ""
+    return (
+        f"<div class='branch'><h3>{escape(branch_text(net, name))} <small>{len(planes)} maps{more}</small></h3>"
+        f"<div class='tiles'>{''.join(tiles)}</div></div>"
+    )
+
+
+def strengths(found):
+    """Weights and their gradients, layer by layer: root mean squares, as bars from 0."""
+    net, chosen = found.job.net, list(found.first_of_each_class())[:MOST_CLASSES]
+    x = np.concatenate([found.input(found.job.held_out.images[i]) for i in chosen])
+    labels = found.tested.labels[chosen]
+    scores, backward = net.with_backward(x)
+    value, gradient_of_loss = OPS["softmax_cross_entropy"].with_backward(scores, labels)
+    backward(gradient_of_loss(np.ones_like(value)))
+    rows = [
+        (name, root_mean_square(net.parameters[name]), root_mean_square(backward.gradients[name]))
+        for name in net.parameters
+        if name in backward.gradients and net.parameters[name].ndim > 1
+    ]
+    largest = [max((row[column] for row in rows), default=0.0) or 1.0 for column in (1, 2)]
+    body = "".join(
+        f"<tr><th scope='row'>{escape(name)}</th>"
+        + "".join(
+            f"<td class='share'>{bar_of(v / most)}</td><td class='n'>{v:.2g}</td>"
+            for v, most in ((weight, largest[0]), (gradient, largest[1]))
+        )
+        + "</tr>"
+        for name, weight, gradient in rows
+    )
+    return section(
+        "Weights and gradients of all layers",
+        f"Root mean squares of each layer's weights, and of the gradient of the loss in them, for {len(chosen)} held-out images, "
+        "one per class. Each column's bars start at 0 and end at its largest value.",
+        "<details><summary>All layers with weights</summary><div class='scroll'><table class='sizes strengths'><thead><tr>"
+        "<th>layer</th><th colspan='2'>weights</th><th colspan='2'>gradients</th></tr></thead>"
+        f"<tbody>{body}</tbody></table></div></details>",
+    )
+
+
+def root_mean_square(array):
+    """√ mean x², in float64.
+
+    >>> root_mean_square(np.array([3.0, -4.0, 0.0, 0.0]))
+    2.5
+    """
+    return float(np.sqrt(np.mean(np.square(array, dtype=np.float64))))
 
 
 def explanation(found):
@@ -505,6 +632,27 @@ def looks(found):
     )
 
 
+def sensitivities(found):
+    """The gradient of the predicted class's score in the image, of one image per class."""
+    tiles = []
+    for i in list(found.first_of_each_class())[:MOST_LOOKS]:
+        pixels = found.job.held_out.images[i]
+        answer = int(found.tested.probabilities[i].argmax())
+        strength = explain.saliency(found.job.net, found.input(pixels), answer)[0]
+        label = f"gradient of the score of {found.classes[answer]}"
+        tiles.append(
+            f"<figure>{picture(pixels, 92, f'a {found.classes[int(found.tested.labels[i])]}')}"
+            f"{picture(images.colormap(strength, 0.0, float(strength.max()) or 1.0), 92, label)}"
+            f"<figcaption>{escape(found.classes[answer])}</figcaption></figure>"
+        )
+    return section(
+        "Gradients in the image",
+        "Where a small change of a pixel changes the score of the predicted class most: |∂score/∂x|, for RGB images the largest "
+        "of the three channels. Each picture has a scale of its own, from 0 to its maximum.",
+        f"<div class='tiles'>{''.join(tiles)}</div>",
+    )
+
+
 def confusion(found):
     """Which classes are confused with which."""
     return confusions(found.tested.confusion, found.classes)
@@ -535,7 +683,7 @@ def confusions(table, classes):
     return section(
         "Confusion matrix",
         "Rows are true classes, columns predicted classes; the last column is the recall of the class.",
-        f"<div class='scroll'><table class='confusion'><thead><tr><th></th>{head}<th></th></tr></thead>"
+        f"<div class='scroll'><table class='confusion'><thead><tr><td></td>{head}<td></td></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>",
     )
 
@@ -562,7 +710,7 @@ def gallery(all_probabilities, labels, classes, pixels_of, map_of):
             shown[-1] = true
         bars = "".join(
             f"<div class='bar{' true' if k == true else ''}'><span>{escape(classes[k])}</span>"
-            f"<i style='width:{max(1.0, 100 * float(probabilities[k])):.1f}%'></i><b>{percent(float(probabilities[k]))}</b></div>"
+            f"{bar_of(probabilities[k])}<b>{percent(float(probabilities[k]))}</b></div>"
             for k in shown
         )
         pixels = pixels_of(i)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import __version__
 from ..checks import integer, number, per_axis, seed_number
@@ -57,6 +58,8 @@ KINDS_OF_DISTORTIONS = {"strokes": DISTORTIONS, "photos": Augment.for_photos()}
 # For networks that take any size. Chosen, with the number of epochs, on 500 of the training digits, never on the
 # held-out ones.
 CANVASES = ((1, 1), (1, 1), (1.5, 1.5), (1, 1), (1, 1), (2.2, 1.3), (1, 1), (2.2, 2.2), (1, 1), (1, 1), (1.3, 2.2))
+MOST_RECALLS = 26  # classes whose recall is in the history, one by one
+RECALL = "recall of "
 MOST_SAMPLES = 10
 MOST_NAME_BYTES = 60  # of a class name in a file name
 
@@ -235,6 +238,7 @@ class Job(Callback):
             self.net,
             self._optimizer(),
             loss_settings=self.loss_settings(),
+            metrics=recalls(self.held_out),
             communicator=communicator,
             shards=options.shards,
             reduction=reduction,
@@ -556,6 +560,36 @@ class Job(Callback):
                 )
                 images.write_png(written[-1], self.held_out.images[of_class[0]])
         return written
+
+
+def recalls(data: Dataset) -> dict[str, Callable[[NDArray[Any], NDArray[Any]], float]]:
+    """A metric "recall of CLASS" for each class that ``data`` has images of; none where the classes are many.
+
+    Parameters
+    ----------
+    data : Dataset
+
+    Returns
+    -------
+    dict of str to callable
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images = np.zeros((3, 8, 8), np.uint8)
+    >>> found = recalls(Dataset(images, np.array([0, 2, 2]), ("cat", "dog", "hen")))
+    >>> list(found)
+    ['recall of cat', 'recall of hen']
+    >>> found["recall of hen"](np.eye(3)[[0, 1, 2]], np.array([0, 2, 2]))
+    0.5
+    """
+    if len(data.class_names) > MOST_RECALLS:
+        return {}
+
+    def recall(label: int) -> Callable[[NDArray[Any], NDArray[Any]], float]:
+        return lambda predictions, labels: float(np.mean(predictions[labels == label].argmax(axis=1) == label))
+
+    return {f"{RECALL}{data.class_names[k]}": recall(k) for k in np.flatnonzero(data.class_counts).tolist()}
 
 
 # ── Data and network by name ───────────────────────────────────────────────────────────────────────────────────────────

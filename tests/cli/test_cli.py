@@ -1,5 +1,6 @@
 """The command line: training as a user runs it, what it leaves, and one clear line for every mistake."""
 
+import csv
 import json
 import os
 import pty
@@ -102,13 +103,20 @@ def test_the_report_is_well_formed_and_needs_nothing_else(trained):
     ElementTree.fromstring(text.partition("\n")[2])  # after the doctype it is XML as well
     for heading in (
         "Learning",
+        "final test",
+        "nothing was chosen by it",
+        "Classes, by epoch",
         "Accuracy by size",
         "16×16 to 35×35",
         "classified at 35×16",
         "The network",
         "first layer",
+        "All layers",
         "Inside inception_1",
+        "Inside inception_4",
+        "Weights and gradients of all layers",
         "Class activation maps",
+        "Gradients in the image",
         "Confusion",
         "Misclassified images",
     ):
@@ -116,6 +124,21 @@ def test_the_report_is_well_formed_and_needs_nothing_else(trained):
     for branch in ("1×1", "1×1 → 3×3", "1×1 → 5×5", "max pool 3×3 → 1×1"):
         assert f"<h3>{branch} " in text, branch
     assert "prefers-color-scheme: dark" in text
+
+
+def test_bars_and_numbers_of_the_report_say_the_same(trained):
+    """Every bar begins at 0 and is as long as the number beside it says; a class's recall is in the history."""
+    folder, _ = trained
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    bars = re.findall(r"<i style='width:([\d.]+)%'></i></span>(?:</td><td class='n'>|<b>)([\d.]+) %", text)
+    assert len(bars) > 5 and all(float(width) == pytest.approx(float(number), abs=0.06) for width, number in bars)
+    with (folder / "history.csv").open(encoding="utf-8") as file:
+        last = list(csv.DictReader(file))[-1]
+    recalls = {name: float(v) for name, v in last.items() if name.startswith("validation_recall of ")}
+    shown = re.findall(r"<figcaption><b>(.*?)</b> ([\d.]+) %</figcaption>", text)
+    assert len(shown) == len(recalls) > 1
+    for name, percent in shown:
+        assert 100 * recalls[f"validation_recall of {name}"] == pytest.approx(float(percent), abs=0.06)
 
 
 def test_names_of_classes_are_text_in_the_report(tmp_path):
