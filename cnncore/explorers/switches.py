@@ -155,8 +155,8 @@ def branches_of(net: Net) -> dict[str, dict[str, dict[str, Any]]]:
     for number, node in enumerate(graph.nodes):
         if node.op.name != "concat" or len(node.arguments) < 2:
             continue
-        owners = [owner(graph, value) for value in node.arguments]
-        if None in owners:
+        owners = [last for value in node.arguments if value is not None and (last := owner(graph, value)) is not None]
+        if len(owners) < len(node.arguments):
             continue
         module = node.path.rsplit("/", 1)[0]
         arrays = [[a.name for a in owned.owned if a.name in net.parameters] for owned in owners]
