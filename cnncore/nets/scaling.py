@@ -154,8 +154,13 @@ class Share(NamedTuple):
         Share
             The sums.
         """
-        sums = (a + b for a, b in zip(self[:4], other[:4], strict=True))
-        return Share(*sums, threads=other.threads)
+        return Share(
+            seconds=self.seconds + other.seconds,
+            alone=self.alone + other.alone,
+            tasks=self.tasks + other.tasks,
+            calls=self.calls + other.calls,
+            threads=other.threads,
+        )
 
 
 class ScalingRow(NamedTuple):

@@ -140,7 +140,8 @@ def test_a_net_on_threads_that_are_not_there(training):
         assert alone.idle == pytest.approx(0, abs=1e-9) and alone.calls == 0
         for n in found.threads:
             share = row.shares[n]
-            assert share.threads == n and 0 <= share.idle < 1 and share.seconds >= share.alone / n
+            assert share.threads == n and 0 <= share.idle < 1
+            assert share.seconds >= share.alone / n * (1 - 1e-9)
     second = rows["second"].shares
     assert second[16].tasks > second[4].tasks
     data = json.loads(json.dumps(found.data()))
