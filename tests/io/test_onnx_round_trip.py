@@ -59,7 +59,12 @@ def test_arrays_of_any_number_of_axes_are_inputs(rng, tmp_path):
     tried = 0
     for op in cnncore.OPS.values():
         # constant's array is a parameter of the net, no value of the graph.
-        if op.arrays and op.arrays[0].role == "real" and all(row.optional for row in op.arrays[1:]) and graph_arrays(op):
+        if (
+            op.arrays
+            and op.arrays[0].role == "real"
+            and all(row.optional for row in op.arrays[1:])
+            and graph_arrays(op)
+        ):
             try:
                 y = first(op(x))
             except CnnError:
