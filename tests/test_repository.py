@@ -105,3 +105,9 @@ def test_local_links_of_the_root_pages_lead_somewhere():
     for page in ROOT.glob("*.md"):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (ROOT / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guides/researcher.md"])
+def test_pages_count_the_operators(page):
+    (count,) = re.findall(r"(\d+) operators\b", text(page))
+    assert int(count) == len(cnncore.OPS)
