@@ -114,7 +114,7 @@ def torch_weights(net, file):
 
     table = name_candidates(net, "torch")[0]
     arrays = {**net.parameters, **net.buffers}
-    np.savez(file, **{theirs: arrays[ours] for ours, theirs in table.items()})
+    np.savez(file, **{theirs: arrays[ours] for ours, theirs in table})
 
 
 @pytest.mark.parametrize("form", ["model file", "run", "onnx", "weights"])

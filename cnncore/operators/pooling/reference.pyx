@@ -339,11 +339,7 @@ cdef inline void ranked_share(Window *window, real dy, real *dx) noexcept nogil:
         dx[window.order[r]] = <real> (dy * window.work[r])
 
 
-# ── Median pooling ─────────────────────────────────────────────────────────────────────────────────────────────────────
-#
-#     y      = x₍ₘ₎, m the middle;    n even: the lower of the two middle values, or with mean their mean
-#     ∂y/∂xᵢ = 1 for the first i with xᵢ = y, else 0;    mean: ½ for the first cell of each of the two values
-#     NaN in a window: y = NaN, taken from the first one
+# ── The cell of a rank ── found by the digits of its value ─────────────────────────────────────────────────────────────
 
 cdef inline int64_t first_equal(const real *x, int64_t n, real value) noexcept nogil:
     cdef int64_t i
@@ -397,6 +393,13 @@ cdef inline int64_t cell_of_rank(const real *x, int64_t n, int64_t rank) noexcep
         if key_of(x[i]) == prefix:
             return first_equal(x, n, x[i])
     return 0
+
+
+# ── Median pooling ─────────────────────────────────────────────────────────────────────────────────────────────────────
+#
+#     y      = x₍ₘ₎, m the middle;    n even: the lower of the two middle values, or with mean their mean
+#     ∂y/∂xᵢ = 1 for the first i with xᵢ = y, else 0;    mean: ½ for the first cell of each of the two values
+#     NaN in a window: y = NaN, taken from the first one
 
 cdef inline void middle_cells(const real *x, Window *window, int64_t *lower, int64_t *upper) noexcept nogil:
     cdef double mean = window.setting[0]
