@@ -155,6 +155,7 @@ def weights(folder):
     return {**net.parameters, **net.buffers}
 
 
+@pytest.mark.long
 def test_same_seed_same_weights_whatever_the_threads(tmp_path, shapes, trained):
     folder, _ = trained
     expected = weights(folder)

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from support.cases import inference, operators
+from support.cases import inference, mostly_long, operators
 from support.networks import SMALLER
 from support.onnx_models import onnx
 from support.onnx_runtime import assert_written, run, session
@@ -116,7 +116,7 @@ SMALL = [
 ]
 
 
-@pytest.mark.parametrize("H", [3, 4, 5, 6])
+@pytest.mark.parametrize("H", mostly_long([3, 4, 5, 6], 4))
 @pytest.mark.parametrize("size", ["known", "open"])
 def test_all_small_windows(H, size, rng):
     """Maximum, and average with and without padding, for all small windows in one net: where they begin, what counts."""
@@ -302,7 +302,7 @@ def test_indices_that_onnx_lacks():
 # ── Networks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", mostly_long(NETWORKS, 3))
 def test_networks(name, rng):
     """Every network of cnncore.models, batch and size open where they are, at two sizes."""
     net = NETWORKS[name](**SMALLER.get(name, {}), seed=None)

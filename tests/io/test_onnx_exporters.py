@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from support.cases import mostly_long
 
 import cnncore
 
@@ -71,7 +72,7 @@ def test_through_torchscript(name, is_open):
     assert_as_pytorch(module, kind, is_open, dynamo=False)
 
 
-@pytest.mark.parametrize("name", NEW_EXPORTER)
+@pytest.mark.parametrize("name", mostly_long(NEW_EXPORTER, 4))
 def test_through_torch_export(name):
     through_torch_export(name, name != "vision transformer")
 

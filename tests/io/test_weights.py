@@ -338,6 +338,7 @@ def test_a_pickle_inside_an_npz_is_never_opened(tmp_path):
         load_weights(small_net(), tmp_path / "w.npz")
 
 
+@pytest.mark.long
 def test_damaged_npz_files(tmp_path):
     buffer = io.BytesIO()
     np.savez(buffer, **torch_arrays(small_net()))

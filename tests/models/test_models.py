@@ -156,9 +156,9 @@ def test_gradients_of_a_whole_network(rng):
     "name, shape, seed",
     [
         ("small_inception", (2, 1, 8, 9), 0),
-        ("small_inception", (1, 1, 16, 16), 1),
+        pytest.param("small_inception", (1, 1, 16, 16), 1, marks=pytest.mark.long),
         ("lenet", (1, 1, 32, 32), 0),
-        ("network_in_network", (1, 3, 4, 4), 1),
+        pytest.param("network_in_network", (1, 3, 4, 4), 1, marks=pytest.mark.long),
     ],
 )
 def test_check_gradient_on_whole_networks(name, shape, seed):

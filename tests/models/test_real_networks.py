@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.cases import mostly_long
 from support.processes import SLOW, TRAINING_TARGET, package_folder
 
 import cnncore
@@ -25,6 +26,7 @@ def _kernels():
 # ── Twins with names ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 STAGES_OF_A = ((64,), (128,), (256, 256), (512, 512), (512, 512))
+TRAINED = pytest.param("resnet18", True, id="resnet18 in training")
 TWINS = {  # ours, theirs, image
     "resnet18": (
         lambda dtype: models.resnet18(classes=5, seed=None, dtype=dtype),
@@ -55,7 +57,8 @@ TWINS = {  # ours, theirs, image
 
 
 @pytest.mark.parametrize(
-    "name, training", [*((name, False) for name in TWINS), ("resnet18", True)], ids=[*TWINS, "resnet18 in training"]
+    "name, training",
+    mostly_long([*(pytest.param(name, False, id=name) for name in TWINS), TRAINED], 3),
 )
 def test_a_network_is_its_pytorch_twin(name, training):
     """Weights by torchvision's names; outputs, gradients of image and weights, running statistics, in float64."""

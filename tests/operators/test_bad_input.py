@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from support.cases import as_list, both_passes, cases, first, operators
+from support.cases import as_list, both_passes, cases, first, mostly_long, operators
 
 import cnncore
 from cnncore import CnnError, DtypeError, SettingError, ShapeError
@@ -81,7 +81,7 @@ def test_every_setting_with_every_odd_value(op):
                 refused_or_right(op, arrays, {**case.settings, name: value})
 
 
-@pytest.mark.parametrize("op", operators(where=lambda op: op.settings))
+@pytest.mark.parametrize("op", mostly_long(operators(where=lambda op: op.settings), 3))
 def test_several_odd_settings_at_once(op):
     case = op.cases[0]
     samples = {rank: case.sample(rank) for rank in case.ranks}
@@ -99,7 +99,9 @@ def test_several_odd_settings_at_once(op):
 OWN_WINDOWS = ("locally_connected_conv",)
 
 
-@pytest.mark.parametrize("op", operators(where=lambda op: "kernel_size" in op.settings and op.name not in OWN_WINDOWS))
+@pytest.mark.parametrize(
+    "op", mostly_long(operators(where=lambda op: "kernel_size" in op.settings and op.name not in OWN_WINDOWS), 3)
+)
 def test_small_windows_everywhere(op):
     """Windows around and beyond the image's extents: they run with gradients of the right shape, or say why not."""
     case = op.cases[0]

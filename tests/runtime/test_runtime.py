@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from support.cases import both_passes, operators
+from support.cases import both_passes, mostly_long, operators
 from support.processes import SANITIZED, run_python
 
 import cnncore
@@ -439,7 +439,7 @@ for name in names:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mprotect by ctypes")
-@pytest.mark.parametrize("family", sorted({op.family for op in cnncore.OPS.values()}))
+@pytest.mark.parametrize("family", mostly_long(sorted({op.family for op in cnncore.OPS.values()}), 3))
 def test_nothing_is_read_or_written_beside_the_arrays(family):
     """Every array begins or ends at a forbidden page: one element beside it and the process dies."""
     names = [op.name for op in cnncore.OPS.values() if op.family == family]

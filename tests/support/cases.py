@@ -24,6 +24,15 @@ def operators(where=lambda op: True):
     return [pytest.param(op, id=op.name) for op in filter(where, cnncore.OPS.values())]
 
 
+def mostly_long(parameters, one_in):
+    """The same parameters, of which one in so many is tried each time, and the others in the long tests."""
+    rows = [row if isinstance(row, type(pytest.param())) else pytest.param(row) for row in parameters]
+    return [
+        row if number % one_in == 0 else pytest.param(*row.values, id=row.id, marks=(*row.marks, pytest.mark.long))
+        for number, row in enumerate(rows)
+    ]
+
+
 def first(y):
     """The differentiated output of an operator's result."""
     return y[0] if isinstance(y, tuple) else y

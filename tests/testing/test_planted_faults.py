@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from support.cases import as_list, cases, first, operators
+from support.cases import as_list, cases, first, mostly_long, operators
 
 import cnncore
 from cnncore import GradientError, KinkError
@@ -216,7 +216,7 @@ DIFFERENTIABLE = {"where": lambda op: op.proof == "gradient"}
 @pytest.mark.parametrize(
     "faults", [SHORT, pytest.param(tuple(FAULTS), marks=pytest.mark.long)], ids=["essential", "all"]
 )
-@pytest.mark.parametrize("op", operators(**DIFFERENTIABLE))
+@pytest.mark.parametrize("op", mostly_long(operators(**DIFFERENTIABLE), 4))
 def test_planted_faults_are_caught(op, faults, rng):
     """Every kind of fault by projections, and the essential ones as checks are by default: small Jacobians as a whole."""
     case, survivors, found = op.cases[0], [], 0

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from support.cases import operators
+from support.cases import mostly_long, operators
 from support.processes import ROOT
 
 import cnncore
@@ -34,7 +34,7 @@ def framed(panel):
     return any(path.get("class") == "f" and path.get("d") for path in panel.iter(f"{SVG}path"))
 
 
-@pytest.mark.parametrize("op", operators())
+@pytest.mark.parametrize("op", mostly_long(operators(), 4))
 def test_a_gradient_that_is_not_zero_is_seen(op):
     """Of every operator, in the picture as drawn now and in the one of the page."""
     page = (ROOT / "docs" / "operators" / "pictures" / f"{op.name}.svg").read_text(encoding="utf-8")
@@ -79,7 +79,7 @@ def test_what_y_sees_is_framed(op):
         np.testing.assert_allclose(y[shown.place], shown.y[shown.place], rtol=1e-12)
 
 
-@pytest.mark.parametrize("op", PANELS)
+@pytest.mark.parametrize("op", mostly_long(PANELS, 4))
 def test_windows_are_drawn_with_stride_and_dilation(op):
     assert {name for name, *_ in variants(example(op))} == {"stride", "dilation"} & set(op.settings)
 

@@ -249,6 +249,7 @@ def test_parameters_frozen_between_steps_stay():
     assert not np.array_equal(trainer.net.parameters["conv_2.w"], other)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer keeps freed memory for a while")
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
 def test_memory_does_not_grow_with_the_steps():
