@@ -18,7 +18,18 @@ __all__ = ["OPTIONAL", "show_versions", "versions"]
 REQUIRED = ("numpy", "scipy")
 # Packages that extras of pyproject.toml bring, and those that cnncore compares itself with.
 OPTIONAL = (
-    *("Pillow", "pooch", "onnx", "onnxruntime", "safetensors", "matplotlib", "tqdm", "scikit-learn", "anywidget", "mpi4py"),
+    *(
+        "Pillow",
+        "pooch",
+        "onnx",
+        "onnxruntime",
+        "safetensors",
+        "matplotlib",
+        "tqdm",
+        "scikit-learn",
+        "anywidget",
+        "mpi4py",
+    ),
     *("distributed", "pyarrow", "torch", "jax", "keras"),
 )
 CPU_FACTS = Path("/proc/cpuinfo")
