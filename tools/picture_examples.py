@@ -179,7 +179,19 @@ def window(op, arrays, settings, place, leading):
     return seen
 
 
-@functools.cache
+def kept(function):
+    """Computes once for each argument, by the reference implementations, whatever the target of the first who asks."""
+
+    @functools.cache
+    @functools.wraps(function)
+    def computed(what):
+        with cnncore.cpu.target("reference"):
+            return function(what)
+
+    return computed
+
+
+@kept
 def example(op):
     """The example that is drawn: an image, but a signal, a plane of channels × places, where channels are mixed."""
     if op.family == "arrays" and len(op.arrays) == 2:  # an array of one number per channel shows how it is broadcast
@@ -213,7 +225,7 @@ def fits(array, most_rows=ROWS, most_columns=COLUMNS):
     return (rows <= most_rows and columns <= most_columns) or (rows == 1 and columns <= 2 * most_columns)
 
 
-@functools.cache
+@kept
 def variants(drawn):
     """(setting, what differs, example) with another stride and with dilation, where the operator has these settings."""
     found = []
