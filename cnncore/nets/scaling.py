@@ -94,7 +94,10 @@ def joining_seconds() -> float:
 class RecordingClock(Clock):
     """A :class:`Clock` of processor time that also keeps the calls of each step, as ``take_recorded`` gives them."""
 
-    now = staticmethod(time.thread_time)
+    @staticmethod
+    def now() -> float:
+        """Seconds of processor time of this thread."""
+        return time.thread_time()
 
     def __init__(self):
         super().__init__()
