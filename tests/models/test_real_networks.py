@@ -215,7 +215,8 @@ def photos():
     folder = package_folder("foolbox") / "data"
     files = sorted(folder.glob("imagenet_*.jpg"))
     assert len(files) == 20
-    pixels = np.stack([images.resize(images.read_image(file, 3), (224, 224)) for file in files])
+    # In floats: of whole numbers Pillow's version would decide the last level.
+    pixels = np.stack([np.rint(images.resize(images.read_image(file, 3) * 1.0, (224, 224))) for file in files])
     x = np.moveaxis((pixels / 255 - MEAN) / STD, -1, 1)
     return np.ascontiguousarray(x, np.float32), np.array([int(file.stem.split("_")[-1]) for file in files])
 
@@ -277,7 +278,7 @@ def test_fine_tuning_a_fresh_classifier(mobilenet, photos, tmp_path):
 @pytest.mark.long
 @pytest.mark.skipif(SLOW, reason="this build takes ten times as long, and other tests run every operator of it")
 @pytest.mark.parametrize(
-    "norm, rate, steps", [("response", 3e-4, 60), ("batch", 1e-3, 14)], ids=["paper", "batch norm"]
+    "norm, rate, steps", [("response", 3e-4, 45), ("batch", 1e-3, 14)], ids=["paper", "batch norm"]
 )
 def test_googlenet_learns_photos_by_heart(photos, norm, rate, steps):
     """Full size, both auxiliary classifiers, the paper's weights of losses 1, 0.3, 0.3."""
@@ -285,8 +286,7 @@ def test_googlenet_learns_photos_by_heart(photos, norm, rate, steps):
     net = models.googlenet(classes=4, aux=True, norm=norm)
     trainer = cnncore.train.Trainer(net, cnncore.train.Adam(rate), loss_weights=(1, 0.3, 0.3))
     losses = [trainer.step(x, labels) for _ in range(steps)]
-    # Guessing costs 1.6 ln 4; a fresh net is a little off, by other pixels of the same photos (Pillow's or ours) as well.
-    assert losses[0] > 1.5 * np.log(4) and losses[-1] < 0.5 and losses[-1] < 0.1 * losses[0]
+    assert losses[0] > 1.6 * np.log(4) and losses[-1] < 0.5 and losses[-1] < 0.1 * losses[0]
     for y in net(x, training=norm == "batch"):  # running statistics lag behind so few steps
         assert (y.argmax(axis=1) == labels).all()
 
