@@ -239,9 +239,10 @@ _SHARED_PARAMETERS = """
     augment : cnncore.train.Augment, optional
         Distorts the images in training.
     early_stopping : bool, optional
-        Hold out a part of the data, stop when its loss no longer improves, and keep the best weights.
+        Split a validation part off the data, stop when its loss no longer improves, and keep the best weights.
     validation_fraction : float, optional
-        The part that is held out.
+        The size of that part. Its images choose the epoch; the score of images that had no part in it is that of
+        ``score`` on others.
     patience : int, optional
         Epochs without improvement before the training stops.
     class_weight : dict or "balanced", optional

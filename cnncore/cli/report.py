@@ -194,10 +194,12 @@ def headline(found):
     body = "".join(f"<div class='card'><b>{escape(big)}</b><span>{escape(small)}</span></div>" for big, small in cards)
     name = job.train.name.removesuffix(", training part")
     colour = "greyscale" if job.train.channels == 1 else "RGB"
+    validating = "" if job.validation is None else f"{len(job.validation):,} for validation, "
     return (
         f"<header>\n<p class='kicker'>cnncore training report</p>\n<h1>{escape(name)} "
         f"<span>{escape(job.options.network)}</span></h1>\n"
-        f"<p class='intro'>{len(job.train):,} training images, {count:,} held out, {height}×{width} {colour}, "
+        f"<p class='intro'>{len(job.train):,} training images, {validating}{count:,} held out for the final test; "
+        f"{height}×{width} {colour}, "
         f"{len(found.classes)} classes.</p>\n<div class='cards'>{body}</div>\n</header>"
     )
 
@@ -222,10 +224,15 @@ def curves(found):
     history = found.job.trainer.history
     if not history:
         return ""
-    distorted = " Training images are augmented at random, and therefore harder than the held-out images."
+    distorted = " Training images are augmented at random, and therefore harder than the others."
+    checked = [
+        [None if v is None else 100 * (1 - v) for v in (epoch.validation_accuracy for epoch in history)],
+        [epoch.validation_loss for epoch in history],
+    ]
+    validation = [[("validation", "b", line)] if found.job.validation is not None else [] for line in checked]
     loss = chart(
         "Loss",
-        [("training", "a", [e.loss for e in history]), ("validation", "b", [e.validation_loss for e in history])],
+        [("training", "a", [e.loss for e in history]), *validation[1]],
         logarithmic=True,
         text=lambda v: f"{v:g}",
     )
@@ -233,11 +240,11 @@ def curves(found):
         "Error rate, %",
         [
             ("training", "a", [100 * (1 - e.accuracy) for e in history]),
-            ("validation", "b", [100 * (1 - e.validation_accuracy) for e in history]),
+            *validation[0],
         ],
         logarithmic=True,
         text=lambda v: f"{v:g}",
-        floor=100 / len(found.tested.labels),
+        floor=100 / len(found.tested.labels if found.job.validation is None else found.job.validation),
     )
     rate = chart(
         "Learning rate",
@@ -254,17 +261,20 @@ def curves(found):
 
 
 def validated(found):
-    """What validation and final test have in common."""
-    history, options = found.job.trainer.history, found.job.options
-    same = "Validation is the held-out images after every epoch, the same as those of the final test"
-    if options.patience is None:
-        return (
-            f"{same}; as nothing was chosen by it, neither the epoch nor a setting, the final test is not biased by it."
-        )
-    best = max(range(len(history)), key=lambda i: history[i].validation_accuracy) + 1
+    """Which images validate, what was chosen by them, and which ones test."""
+    job = found.job
+    count = len(found.tested.labels)
+    apart = f"The {count:,} held-out images of the final test have no part in these curves"
+    if job.validation is None:
+        return f"No images were kept for validation, and nothing was chosen. {apart}; they were evaluated once, at the end."
+    chosen = (
+        "Nothing was chosen by them here: the weights are those of the last epoch"
+        if job.options.patience is None
+        else f"<b>Epoch {job.chosen_epoch()} was chosen by them</b> (patience {job.options.patience})"
+    )
     return (
-        f"{same}. <b>Epoch {best} was chosen by it (patience {options.patience}), so that the final accuracy is optimistic</b>: "
-        "test on images that had no part in this by <code>cnncore evaluate</code>."
+        f"Validation is {len(job.validation):,} images that were not trained on, evaluated after every epoch. {chosen}. "
+        f"{apart}, nor in any choice; they were evaluated once, at the end, and give the accuracy above."
     )
 
 

@@ -17,7 +17,7 @@ SECONDS_BETWEEN_LINES = 60  # of progress in a file
 
 
 def train(options):
-    """Train a network and test it on held-out images; without options, on handwritten digits in about a minute."""
+    """Train a network, then test it once on held-out images; without options, on handwritten digits in about a minute."""
     if not options.distributed:
         return run_training(options, None)
     from ..distributed import MPICommunicator
@@ -95,10 +95,16 @@ examples:
   cnncore train --data photos --init mobilenet.onnx --preprocessing imagenet --freeze 12 --patience 5
   cnncore train --resume runs/2026-01-31_09-00-00
 
+Images are of three kinds: those trained on, validation images, which are evaluated after every epoch and by which
+--patience chooses the epoch, and images held out for the final test, which is made once, at the end. A data set's own test
+part is kept for that test; of train/, val/ and test/ in a folder, val/ is for validation. Other validation images are split
+off those for training: --validation 0 trains on them too.
+
 Writes into the output folder: model.safetensors for `cnncore predict`, report.html, explained.html (every layer, for one
-image), samples/ with some of the held-out images, history.csv and history.json with a row per epoch, and
-checkpoint.safetensors for --resume. After Ctrl-C the folder holds the model of the last complete epoch. JPEG files are read
-with Pillow: pip install "cnncore[data]"; images stay on disk and are decoded on other threads. Unless --no-augment is given,
+image), samples/ with some of the held-out images, history.csv and history.json with a row per epoch (training and
+validation), test.json with the final test, and checkpoint.safetensors for --resume. After Ctrl-C the folder holds the model
+of the last complete epoch. JPEG files are read with Pillow: pip install "cnncore[data]"; images stay on disk and are decoded
+on other threads. Unless --no-augment is given,
 images are augmented at random: greyscale ones are shifted, rotated, sheared and scaled, and for networks of any size some
 batches are enlarged by up to 2.2 times; colour ones are cropped, mirrored, and changed in brightness, contrast and
 saturation. The learning rate follows a one-cycle schedule.
@@ -154,7 +160,13 @@ def add_train(commands):
         "--validation",
         type=float,
         metavar="FRACTION",
-        help="fraction of images held out (default: the data set's own test part, else 0.2)",
+        help="fraction of the images for training that validate instead (default: the data set's own validation part, else 0.1)",
+    )
+    sub.add_argument(
+        "--test",
+        type=float,
+        metavar="FRACTION",
+        help="fraction of the images held out for the final test (default: the data set's own test part, else 0.2)",
     )
     sub.add_argument("--output", metavar="FOLDER", help="folder for model and report (default: runs/<date and time>)")
     sub.add_argument(
@@ -221,7 +233,7 @@ def regularisation_options(sub):
         "--patience",
         type=int,
         metavar="N",
-        help="stop after N epochs without a higher accuracy, and keep the best weights (default: keep the last)",
+        help="stop after N epochs without a higher validation accuracy, and keep the best weights (default: keep the last)",
     )
 
 
@@ -239,8 +251,9 @@ class TrainingLines:
         job, options = self.job, self.job.options
         height, width = job.train.size
         table = job.net.summary(job.net.graph.inputs[0].given((1, job.train.channels, height, width)))
+        validating = "" if job.validation is None else f"{len(job.validation):,} for validation, "
         print(
-            f"{job.train.name.removesuffix(', training part')}: {len(job.train):,} training images, "
+            f"{job.train.name.removesuffix(', training part')}: {len(job.train):,} training images, {validating}"
             f"{len(job.held_out):,} held out; {height}×{width} {'greyscale' if job.train.channels == 1 else 'RGB'}, "
             f"{len(job.train.class_names)} classes"
         )
@@ -273,9 +286,11 @@ class TrainingLines:
     def on_epoch(self, trainer, epoch):
         self.line.clear()
         if not self.quiet:
+            checked = epoch.validation_accuracy
             print(
                 f"epoch {epoch.epoch + 1:>{len(str(self.job.options.epochs))}}/{self.job.options.epochs}  "
-                f"loss {epoch.loss:.4f}  accuracy {epoch.accuracy:7.2%}  validation {epoch.validation_accuracy:7.2%}  "
+                f"loss {epoch.loss:.4f}  accuracy {epoch.accuracy:7.2%}  "
+                f"{'' if checked is None else f'validation {checked:7.2%}  '}"
                 f"{epoch.images_per_second:,.0f} images/s  {epoch.seconds:.1f} s",
                 flush=True,
             )
@@ -285,8 +300,13 @@ class TrainingLines:
         classes = job.held_out.class_names
         wrong = round((1 - tested.accuracy) * len(tested.labels))
         if not self.quiet:
+            if job.options.patience is not None:
+                print(
+                    f"the weights are those of epoch {job.chosen_epoch()}, the most accurate one on the validation images"
+                )
             print(
-                f"\nConfusion matrix of the {len(tested.labels):,} held-out images (rows: true class, columns: predicted class)"
+                f"\nConfusion matrix of the final test, {len(tested.labels):,} held-out images (rows: true class, columns: "
+                "predicted class)"
             )
             print(confusion_table(tested.confusion, classes))
             print()

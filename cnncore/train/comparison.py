@@ -344,7 +344,7 @@ class _Training:
         self.make, self.augment = make, augment
         path = data if isinstance(data, str) else None
         name = make if isinstance(make, str) else "small_inception"
-        self.options = Options(path, name, epochs, batch_size, learning_rate=learning_rate)
+        self.options = Options(path, name, epochs, batch_size, learning_rate=learning_rate, validation=0)
         if isinstance(data, tuple):
             self.train, self.held_out = data
         else:

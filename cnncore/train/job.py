@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..checks import integer, number, per_axis, seed_number
 from ..errors import DataError, ModelFileError, SettingError, ShapeError, unknown_name
+from ..io.files import write_atomically
 from ..nets.build import load
 from ..typing import FilePath
 from ..vision import images
@@ -60,6 +61,8 @@ KINDS_OF_DISTORTIONS = {"strokes": DISTORTIONS, "photos": Augment.for_photos()}
 CANVASES = ((1, 1), (1, 1), (1.5, 1.5), (1, 1), (1, 1), (2.2, 1.3), (1, 1), (2.2, 2.2), (1, 1), (1, 1), (1.3, 2.2))
 MOST_RECALLS = 26  # classes whose recall is in the history, one by one
 RECALL = "recall of "
+TEST_FOLDERS = ("test", "val", "valid")  # beside "train": the first is for the final test, a second for validation
+TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 MOST_SAMPLES = 10
 MOST_NAME_BYTES = 60  # of a class name in a file name
 
@@ -89,7 +92,12 @@ class Options:
     augment : bool, optional
         Distort the training images: shift, rotation, scale, shear.
     validation : float, optional
-        Fraction held out; None: the test part of the data if they have one, otherwise a fifth.
+        Fraction of the training images, of each class, that is not trained on but evaluated after every epoch, so that
+        the epoch and the settings can be chosen; 0: none. None: the folder "val" or "valid" of data that have it and a
+        folder "test", otherwise a tenth, or none where a class has a single training image.
+    test : float, optional
+        Fraction of the images held out for the final test, which has no part in any choice. None: the test part of the
+        data if they have one, otherwise a fifth.
     shards : int, optional
         Parts into which every batch is cut (:class:`cnncore.train.Trainer`): any number of ranks up to it gives the same
         weights. None: batches stay whole; on several ranks, what the trainer chooses.
@@ -110,7 +118,7 @@ class Options:
     mixup : float, optional
         α of mixup (:class:`cnncore.train.Augment`); 0: none.
     patience : int, optional
-        Stop when the accuracy on the held-out images has not improved for so many epochs, and keep the best weights.
+        Stop when the accuracy on the validation images has not improved for so many epochs, and keep the best weights.
         None: train all epochs, and keep the last weights.
 
     Raises
@@ -138,6 +146,7 @@ class Options:
     label_smoothing: float = 0.0
     mixup: float = 0.0
     patience: int | None = None
+    test: float | None = None
 
     def __post_init__(self) -> None:
         self.epochs = integer("train", "epochs", self.epochs, 1, 100_000)
@@ -152,7 +161,9 @@ class Options:
         if self.size is not None:
             self.size = per_axis("train", "size", self.size, rank=2, minimum=1)
         if self.validation is not None:
-            self.validation = number(above=0, below=1)("train", "validation", self.validation)
+            self.validation = number(minimum=0, below=1)("train", "validation", self.validation)
+        if self.test is not None:
+            self.test = number(above=0, below=1)("train", "test", self.test)
         if self.shards is not None:
             self.shards = integer("train", "shards", self.shards, 1)
         self.augment, self.balance = bool(self.augment), bool(self.balance)
@@ -160,6 +171,8 @@ class Options:
         self.label_smoothing = number(minimum=0, below=1)("train", "label smoothing", self.label_smoothing)
         if self.patience is not None:
             self.patience = integer("train", "patience", self.patience, 1)
+            if self.validation == 0:
+                raise SettingError("train: patience chooses the epoch by validation images; omit it, or validation 0")
         if self.distortions not in (None, *KINDS_OF_DISTORTIONS):
             raise SettingError(unknown_name("train", "distortions", self.distortions, KINDS_OF_DISTORTIONS))
         if self.init is None and self.preprocessing is not None:
@@ -189,10 +202,14 @@ class Job(Callback):
 
     Attributes
     ----------
-    model, checkpoint, report, explained, samples : path
+    model, checkpoint, report, explained, samples, tested : path
         Of the files it writes.
-    train, held_out : Dataset
-        The data.
+    train : Dataset
+        The images to train on.
+    validation : Dataset or None
+        Those evaluated after every epoch.
+    held_out : Dataset
+        Those of the final test.
     net : Net
     trainer : Trainer
 
@@ -221,7 +238,9 @@ class Job(Callback):
         self.explained = self.folder / "explained.html"
         self.samples = self.folder / "samples"
         self.history = self.folder / "history"
+        self.tested = self.folder / "test.json"
         self.train, self.held_out = labelled_images(self.options)
+        self.train, self.validation = validation_part(self.train, self.options)
         options = self.options
         self.start = first_net(
             options.init,
@@ -238,7 +257,7 @@ class Job(Callback):
             self.net,
             self._optimizer(),
             loss_settings=self.loss_settings(),
-            metrics=recalls(self.held_out),
+            metrics={} if self.validation is None else recalls(self.validation),
             communicator=communicator,
             shards=options.shards,
             reduction=reduction,
@@ -312,7 +331,7 @@ class Job(Callback):
         return job
 
     def run(self, callbacks: Iterable[Callback] = ()) -> Evaluation:
-        """Train, from the first epoch or from the checkpoint; return the final Evaluation on the held-out images.
+        """Train, from the first epoch or from the checkpoint; then test once, on the held-out images.
 
         Parameters
         ----------
@@ -321,6 +340,7 @@ class Job(Callback):
         Returns
         -------
         Evaluation
+            Of the final test.
 
         Raises
         ------
@@ -337,7 +357,7 @@ class Job(Callback):
                 self.train,
                 epochs=options.epochs,
                 batch_size=options.batch_size,
-                validation=self.held_out,
+                validation=self.validation,
                 schedule="one_cycle",
                 augment=self.distortions() if options.augment else None,
                 seed=options.seed,
@@ -350,7 +370,37 @@ class Job(Callback):
             ):  # otherwise the model of the last complete epoch is there
                 self._save_model()
             raise
-        return self.trainer.evaluate(self.held_out)
+        tested = self.trainer.evaluate(self.held_out)
+        if self.trainer.writes_files:
+            write_atomically(self.tested, (json.dumps(self._test_record(tested), indent=1) + "\n").encode())
+        return tested
+
+    def chosen_epoch(self) -> int:
+        """The number, from 1 on, of the epoch whose weights the net has after :meth:`run`; 0 before the first.
+
+        Returns
+        -------
+        int
+        """
+        history = self.trainer.history
+        if self.options.patience is None or not history:
+            return len(history)
+        return 1 + max(range(len(history)), key=lambda n: history[n].validation_accuracy or 0.0)
+
+    def _test_record(self, tested: Evaluation) -> dict[str, Any]:
+        """The final test for other programs: what was tested, on what, and how every class fared."""
+        labels = tested.labels
+        right = tested.probabilities.argmax(axis=1) == labels
+        names = self.held_out.class_names
+        return {
+            "data": self.held_out.name,
+            "images": len(labels),
+            "epoch": self.chosen_epoch(),
+            "epoch_chosen_by": "validation" if self.options.patience is not None else None,
+            "test_loss": tested.loss,
+            "test_accuracy": tested.accuracy,
+            "test_recall": {names[k]: float(right[labels == k].mean()) for k in np.unique(labels).tolist()},
+        }
 
     def _optimizer(self) -> Optimizer:
         """The optimizer; a learning rate that is to be found is searched for, and noted in the options."""
@@ -443,7 +493,7 @@ class Job(Callback):
         accuracy = epoch.validation_accuracy or 0.0
         if self.options.patience is None or accuracy > self._best:
             self._best = accuracy
-            self._save_model(accuracy=epoch.validation_accuracy)
+            self._save_model(validation_accuracy=epoch.validation_accuracy)
         trainer.save(self.checkpoint, self._notes())
         write_history(self.history, trainer.history)
 
@@ -457,6 +507,7 @@ class Job(Callback):
         pixels).
         """
         marks = {"train": self.train, "held_out": self.held_out}
+        marks |= {} if self.validation is None else {"validation": self.validation}
         known = {
             name: [
                 len(part),
@@ -495,8 +546,10 @@ class Job(Callback):
         (row,) = self.net.graph.inputs
         if row.channels != self.train.channels:
             self.train = with_channels(self.train, row.channels)
-            self.held_out = dataclasses.replace(
-                with_channels(self.held_out, row.channels), mean=self.train.mean, std=self.train.std
+            self._change_evaluated(
+                lambda part: dataclasses.replace(
+                    with_channels(part, row.channels), mean=self.train.mean, std=self.train.std
+                )
             )
         own = [extent for extent in row.size if extent is not None]
         if len(own) < len(row.size):
@@ -518,22 +571,30 @@ class Job(Callback):
         self._preprocess((height, width))
 
     def _preprocess(self, size: tuple[int, int]) -> None:
-        """Crop the images, and give both parts one scale; ``self.framing`` tells prediction how to do the same."""
+        """Crop the images, and give all parts one scale; ``self.framing`` tells prediction how to do the same."""
         resize = None if self.options.size else self.start.resize
-        stored = {self.train.stored_size, self.held_out.stored_size} == {size} and resize in (None, min(size))
+        parts = [self.train, self.held_out] + ([] if self.validation is None else [self.validation])
+        stored = {part.stored_size for part in parts} == {size} and resize in (None, min(size))
         self.framing: dict[str, Any] = {}
         if not stored:
             self.framing = {"resize": min(size) if resize is None else resize, "crop": list(size)}
-        self.train, self.held_out = self.train.framed(size, resize), self.held_out.framed(size, resize)
+        self.train = self.train.framed(size, resize)
+        self._change_evaluated(lambda part: part.framed(size, resize))
         mean, std = self.start.mean, self.start.std
         if mean is None:
             if isinstance(self.train, FileDataset):
                 self._announce(f"measuring images of {self.train.name.removesuffix(', training part')}")
             mean, std = measured(self.train)
         scale: dict[str, Any] = {"mean": mean, "std": std, "channel_order": self.start.order}
-        self.train, self.held_out = (dataclasses.replace(part, **scale) for part in (self.train, self.held_out))
+        self.train = dataclasses.replace(self.train, **scale)
+        self._change_evaluated(lambda part: dataclasses.replace(part, **scale))
         if self.start.order != "rgb":
             self.framing["channel_order"] = self.start.order
+
+    def _change_evaluated(self, change: Callable[[Dataset], Dataset]) -> None:
+        """Change the parts that are not trained on."""
+        self.held_out = change(self.held_out)
+        self.validation = None if self.validation is None else change(self.validation)
 
     @property
     def description(self) -> str:
@@ -596,26 +657,38 @@ def recalls(data: Dataset) -> dict[str, Callable[[NDArray[Any], NDArray[Any]], f
 
 
 def labelled_images(options: Options) -> tuple[Dataset, Dataset]:
-    """(training part, held-out part) of the options' data."""
+    """(images for training and validation, images held out for the final test) of the options' data."""
     if options.data is None:
-        if options.validation is None:
+        if options.test is None:
             return digits_split()
         pixels, labels = digits()
-        return Dataset(pixels, labels, tuple("0123456789"), "digits").split(options.validation, options.seed)
+        return Dataset(pixels, labels, tuple("0123456789"), "digits").split(options.test, options.seed)
     place = pathlib.Path(options.data)
     check_readable(place)
-    parts = [
-        place / "train",
-        next((place / name for name in ("test", "val", "valid") if (place / name).is_dir()), place),
-    ]
-    if options.validation is None:
-        if parts[0].is_dir() and parts[1] != place:
-            return both_parts(load_files(parts[0]), load_files(parts[1], some_classes=True))
+    if options.test is None:
+        train, tests = place / "train", [place / name for name in TEST_FOLDERS if (place / name).is_dir()]
+        if train.is_dir() and tests:
+            return both_parts(load_files(train), load_files(tests[0], some_classes=True))
         if brings_test_part(place):
             held_out = load_data(options.data, "test", some_classes=True)
             return both_parts(load_data(options.data), held_out)
     whole = load_files(place) if place.is_dir() and find_idx_pair(place, "train") is None else load_data(options.data)
-    return whole.split(options.validation or 0.2, options.seed)
+    return whole.split(options.test or TEST_SHARE, options.seed)
+
+
+def validation_part(train: Dataset, options: Options) -> tuple[Dataset, Dataset | None]:
+    """(images to train on, validation images or None): a folder of their own, or split off the images for training."""
+    share = options.validation
+    if share is None and options.test is None and options.data is not None:
+        place = pathlib.Path(options.data)
+        folders = [place / name for name in TEST_FOLDERS if (place / "train").is_dir() and (place / name).is_dir()]
+        if len(folders) > 1:  # the first is for the final test
+            return both_parts(train, load_files(folders[1], some_classes=True))
+    if share == 0 or (share is None and options.patience is None and train.class_counts.min() < 2):
+        return train, None
+    rest, validation = train.split(VALIDATION_SHARE if share is None else share, options.seed)
+    name = f"{train.name.removesuffix(', training part')}, validation part"
+    return dataclasses.replace(rest, name=train.name), dataclasses.replace(validation, name=name)
 
 
 def load_files(folder: pathlib.Path, some_classes: bool = False) -> FileDataset:

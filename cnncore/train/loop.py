@@ -736,7 +736,8 @@ class Trainer:
             Counted from the start of training, including those before ``first_epoch``.
         batch_size : int, optional
         validation : Dataset or (array, array), optional
-            Data of the same form, evaluated after every epoch.
+            Data of the same form, evaluated after every epoch. Not those of a final test if the epoch
+            (:class:`EarlyStopping`) or a setting is chosen by them: pass those to :meth:`evaluate` once, at the end.
         schedule : str or callable, optional
             A name in cnncore.train.schedules, or a function of the completed fraction of training.
         augment : Augment or callable, optional

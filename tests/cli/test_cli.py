@@ -47,7 +47,7 @@ def test_training_prints_a_line_per_epoch_where_there_is_no_terminal(trained):
 def test_training_leaves_model_checkpoint_report_and_samples(trained):
     folder, _ = trained
     names = {path.name for path in folder.iterdir()}
-    history = {"history.csv", "history.json"}
+    history = {"history.csv", "history.json", "test.json"}
     assert (
         names == {"model.safetensors", "checkpoint.safetensors", "report.html", "explained.html", "samples"} | history
     )
@@ -104,7 +104,7 @@ def test_the_report_is_well_formed_and_needs_nothing_else(trained):
     for heading in (
         "Learning",
         "final test",
-        "nothing was chosen by it",
+        "have no part in these curves",
         "Classes, by epoch",
         "Accuracy by size",
         "16×16 to 35×35",
@@ -304,7 +304,7 @@ def test_data_in_other_forms(tmp_path):
         tmp_path / "d.npz", x_train=images[part], y_train=labels[part], x_test=images[part + 1], y_test=labels[part + 1]
     )
     assert "of 50 misclassified" in trains("--data", "d.npz", *few, cwd=tmp_path)
-    assert "of 20 misclassified" in trains("--data", "d.npz", "--validation", 0.4, *few, cwd=tmp_path)
+    assert "of 20 misclassified" in trains("--data", "d.npz", "--test", 0.4, *few, cwd=tmp_path)
 
     def idx(name, array):
         header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)

@@ -238,7 +238,7 @@ def test_patience_leaves_the_best_weights_in_net_and_file(shapes, tmp_path, monk
     job.run([Kept()])
     assert len(kept) == 4
     best = cnncore.load(job.model)
-    assert best.metadata["training"]["accuracy"] == 0.8 and best.metadata["training"]["epochs"] == 2
+    assert best.metadata["training"]["validation_accuracy"] == 0.8 and best.metadata["training"]["epochs"] == 2
     for net in (best, job.net):
         assert np.array_equal(net.parameters["classifier.w"], kept[1])
     rows = json.loads((job.folder / "history.json").read_text())
@@ -247,6 +247,51 @@ def test_patience_leaves_the_best_weights_in_net_and_file(shapes, tmp_path, monk
     (stopping,) = Job.resume(tmp_path / "run")._stopping()
     assert (stopping.best, stopping.waited) == (0.8, 2)
     assert np.array_equal(stopping.best_arrays["classifier.w"], kept[1])
+
+
+def test_the_epoch_is_chosen_by_validation_images_and_tested_once_on_others(shapes, tmp_path, monkeypatch):
+    options = Options(data=str(shapes), epochs=4, batch_size=8, patience=2, test=0.3, validation=0.25)
+    job = Job(options, tmp_path / "run")
+    parts = [set(part.images.files) for part in (job.train, job.validation, job.held_out)]
+    assert sum(map(len, parts)) == len(set().union(*parts)) == 2 * len(list((shapes / "disc").iterdir()))
+    assert [part.class_counts.min() > 0 for part in (job.train, job.validation, job.held_out)] == [True] * 3
+    assert job.train.mean == job.validation.mean == job.held_out.mean
+    assert "validation part" in job.validation.name and "held-out part" in job.held_out.name
+    seen, evaluate = [], job.trainer.evaluate
+    monkeypatch.setattr(job.trainer, "evaluate", lambda data: seen.append(data) or evaluate(data))
+    tested = job.run()
+    assert seen[-1] is job.held_out and all(part is job.validation for part in seen[:-1])
+    record = json.loads(job.tested.read_text())
+    assert record["test_accuracy"] == tested.accuracy and record["images"] == len(job.held_out)
+    assert record["epoch_chosen_by"] == "validation" and record["epoch"] == job.chosen_epoch()
+    by_hand = tested.confusion.diagonal() / tested.confusion.sum(axis=1)
+    assert list(record["test_recall"].values()) == pytest.approx(by_hand.tolist())
+    rows = json.loads((job.folder / "history.json").read_text())
+    assert rows[job.chosen_epoch() - 1]["validation_accuracy"] == max(row["validation_accuracy"] for row in rows)
+
+
+def test_folders_of_three_parts_and_data_too_few_to_split(shapes, tmp_path):
+    for part, count in (("train", 5), ("val", 3), ("test", 2)):
+        for name in ("cross", "disc"):
+            (tmp_path / "parts" / part / name).mkdir(parents=True)
+            for number, file in enumerate(sorted((shapes / name).iterdir())[:count]):
+                shutil.copy(file, tmp_path / "parts" / part / name / f"{part}{number}.png")
+    job = Job(Options(data=str(tmp_path / "parts")), tmp_path / "run")
+    assert [len(part) for part in (job.train, job.validation, job.held_out)] == [10, 6, 4]
+    assert {path.name[:-5] for path in map(type(tmp_path), job.validation.images.files)} == {"val"}
+    whole = Job(Options(data=str(tmp_path / "parts"), validation=0), tmp_path / "run")
+    assert whole.validation is None and len(whole.train) == 10
+    for number in (1, 2, 3, 4):
+        (tmp_path / "parts" / "train" / "disc" / f"train{number}.png").unlink()
+    shutil.rmtree(tmp_path / "parts" / "val")
+    few = Job(Options(data=str(tmp_path / "parts"), epochs=1), tmp_path / "run")
+    assert few.validation is None and len(few.train) == 6
+    few.run()
+    assert json.loads((few.folder / "history.json").read_text())[0]["validation_accuracy"] is None
+    with pytest.raises(DataError, match="a split needs at least 2"):
+        Job(Options(data=str(tmp_path / "parts"), patience=1), tmp_path / "run")
+    with pytest.raises(SettingError, match="patience chooses the epoch by validation images"):
+        Options(validation=0, patience=1)
 
 
 def test_a_rate_that_is_found_is_used_and_noted(shapes, tmp_path):

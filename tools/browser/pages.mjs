@@ -1,6 +1,6 @@
 // node pages.mjs ADDRESS FOLDER CHROMIUM [SCREENSHOTS] PAGE…: pages of the site in Chromium, wide and at 400 px, light and dark.
 // A page fails by an error in its console, by what axe-core finds, by content that is wider than the screen, or by a link or
-// button that the tab key does not reach.
+// button that the tab key does not reach, or by taking longer than PATIENCE.
 // FOLDER has node_modules with puppeteer-core and axe-core.
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -11,6 +11,7 @@ const require = createRequire(pathToFileURL(join(folder, "node_modules", "x.js")
 const { default: puppeteer } = await import(pathToFileURL(require.resolve("puppeteer-core")));
 const axe = require.resolve("axe-core/axe.min.js");
 
+const PATIENCE = 300_000; // milliseconds for one page in one view
 const VIEWS = [
   { name: "wide", width: 1280, height: 900, scheme: "light" },
   { name: "narrow-dark", width: 400, height: 800, scheme: "dark" },
@@ -18,6 +19,7 @@ const VIEWS = [
 
 async function visit(browser, page, view) {
   const tab = await browser.newPage();
+  tab.setDefaultTimeout(PATIENCE);
   const found = [];
   tab.on("console", (message) => message.type() === "error" && found.push(`console: ${message.text()}`));
   tab.on("pageerror", (error) => found.push(`error: ${error.message}`));
@@ -45,9 +47,31 @@ async function visit(browser, page, view) {
   return found.map((text) => `${page} (${view.name}): ${text}`);
 }
 
-const browser = await puppeteer.launch({ executablePath: chromium, args: ["--no-sandbox", "--allow-file-access-from-files"] });
+/** The faults of a page in a view; that it took too long, or could not be opened, is one of them. */
+async function bounded(browser, page, view) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not finished after ${PATIENCE / 1000} s`)), PATIENCE);
+  });
+  try {
+    return await Promise.race([visit(browser, page, view), late]);
+  } catch (error) {
+    return [`${page} (${view.name}): ${error.message}`];
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+const args = ["--no-sandbox", "--allow-file-access-from-files"];
+const browser = await puppeteer.launch({ executablePath: chromium, args, protocolTimeout: PATIENCE });
 const faults = [];
-for (const page of pages) for (const view of VIEWS) faults.push(...(await visit(browser, page, view)));
+for (const [number, page] of pages.entries()) {
+  const begin = performance.now();
+  const before = faults.length;
+  for (const view of VIEWS) faults.push(...(await bounded(browser, page, view)));
+  const seconds = ((performance.now() - begin) / 1000).toFixed(1);
+  console.log(`${number + 1}/${pages.length} ${page}: ${faults.length - before} faults, ${seconds} s`);
+}
 await browser.close();
 console.log(`${pages.length} pages, ${VIEWS.length} views each: ${faults.length} faults`);
 for (const fault of faults) console.log(fault);
