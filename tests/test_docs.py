@@ -78,6 +78,13 @@ def test_coverage_page_knows_every_id():
             assert f"[{op.name}](" in rows[entry], f"{op.name}: {entry}"
 
 
+def test_every_operator_has_its_counterparts():
+    """A row for every operator, and none for what is not one; none of a framework that the page does not name."""
+    assert PEERS.keys() == cnncore.OPS.keys()
+    named = {name for peers in PEERS.values() for name in peers}
+    assert {name.replace(".", " ").split()[0] for name in named} == {"torch", "tensorflow", "keras", "ONNX"}
+
+
 def test_peers_have_what_is_said(capsys):
     """Every name of a peer exists there, as far as it is installed."""
     tool = runpy.run_path(str(ROOT / "tools" / "verify_peers.py"))

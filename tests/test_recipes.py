@@ -169,6 +169,18 @@ def test_a_page_says_how_much_it_takes(name):
     assert f"](recipes/{name}.md) | {files} | {lines} |" in index
 
 
+def test_other_pages_say_the_same():
+    """What a page that links to a recipe says that it takes; and no page has another figure."""
+    found = 0
+    for path in (ROOT / "docs").rglob("*.md"):
+        for name, takes in re.findall(r"recipes/(\w+)\.md\)([^.]*\blines\b[^.]*)", path.read_text(encoding="utf-8")):
+            said = re.search(words(r"(\d+) lines in (\d+) files?"), takes)
+            assert said, f"{path.name}: say how many lines in how many files {name} takes"
+            assert f"**{said[2]} file{'s' * (said[2] != '1')}, {said[1]} lines.**" in page(name), path.name
+            found += 1
+    assert found
+
+
 def test_every_block_of_code_is_a_step():
     for name in PAGES:
         assert len(steps(name)) == len(re.findall(r"^```\w+$", page(name), flags=re.MULTILINE)), name

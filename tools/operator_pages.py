@@ -75,8 +75,8 @@ def groups(family):
     for op in FAMILIES[family]:
         if op.name in START[family]:
             title = "Start here"
-        else:  # a missing row of PEERS says nothing
-            title = "Research" if op.literature and PEERS.get(op.name) == () else "Variants"
+        else:
+            title = "Research" if op.literature and not PEERS[op.name] else "Variants"
         found[title].append(op)
     return {title: rows for title, rows in found.items() if rows}
 
@@ -95,7 +95,7 @@ def family_page(family):
 def peer_frameworks(name):
     """The frameworks that have an operator, each once."""
     titles = {"torch": "PyTorch", "tensorflow": "TensorFlow", "keras": "Keras", "ONNX": "ONNX"}
-    return dict.fromkeys(titles[peer.replace(".", " ").split()[0]] for peer in PEERS.get(name, ()))
+    return dict.fromkeys(titles[peer.replace(".", " ").split()[0]] for peer in PEERS[name])
 
 
 def operator_page(op):
@@ -118,8 +118,7 @@ def operator_page(op):
     if op.edges:
         lines += ["**Edges**", "", *(f"* {cell(edge)}" for edge in op.edges), ""]
     lines += [f"**Source** {op.paper}", ""]
-    if op.name in PEERS:
-        lines += [f"**Peers** {peers_sentence(op.name, '`{}`')}", ""]
+    lines += [f"**In other frameworks** {peers_sentence(op.name, '`{}`')}", ""]
     lines += ["## Example", "", "```python", *inspect.cleandoc(op.example).splitlines(), "```", ""]
     return "\n".join(wrapped(lines)).rstrip() + "\n"
 

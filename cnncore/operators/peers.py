@@ -1,8 +1,8 @@
 """The same operators elsewhere: names in PyTorch 2.13, TensorFlow 2.21, Keras 3.15 and ONNX (opset 28), each verified.
 
-``tools/verify_peers.py`` looks every name up in the installed packages. A missing row has not been researched. An empty
-tuple means that none of the four has the operator as such; a composition of others may compute it. A name with 1d, 2d
-or 3d stands for all three where they exist.
+``tools/verify_peers.py`` looks every name up in the installed packages. Every operator of the registry has a row. An empty
+tuple means that none of the four has the operator as such; a composition of others may compute it. A name with 1d, 2d or 3d
+stands for all three where they exist.
 """
 
 __all__ = ["PEERS", "peers_sentence"]
@@ -172,6 +172,89 @@ PEERS = {
         OPS + "binary_crossentropy",
     ),
     "mean_squared_error": (F + "mse_loss", "keras.losses.MeanSquaredError"),
+    # Arithmetic with broadcasting
+    "subtract": ("torch.subtract", "tensorflow.subtract", OPS + "subtract", "ONNX Sub"),
+    "multiply": ("torch.multiply", "tensorflow.multiply", OPS + "multiply", "ONNX Mul"),
+    "divide": ("torch.divide", "tensorflow.divide", OPS + "divide", "ONNX Div"),
+    "maximum": ("torch.maximum", "tensorflow.maximum", OPS + "maximum", "ONNX Max"),
+    "minimum": ("torch.minimum", "tensorflow.minimum", OPS + "minimum", "ONNX Min"),
+    "remainder": ("torch.remainder", "tensorflow.math.floormod", OPS + "mod"),
+    "fmod": ("torch.fmod", "tensorflow.truncatemod", "ONNX Mod"),
+    "power": ("torch.pow", "tensorflow.pow", OPS + "power", "ONNX Pow"),
+    "negative": ("torch.negative", "tensorflow.negative", OPS + "negative", "ONNX Neg"),
+    "reciprocal": ("torch.reciprocal", "tensorflow.math.reciprocal", OPS + "reciprocal", "ONNX Reciprocal"),
+    "sqrt": ("torch.sqrt", "tensorflow.sqrt", OPS + "sqrt", "ONNX Sqrt"),
+    "log": ("torch.log", "tensorflow.math.log", OPS + "log", "ONNX Log"),
+    "erf": ("torch.erf", "tensorflow.math.erf", OPS + "erf", "ONNX Erf"),
+    "floor": ("torch.floor", "tensorflow.floor", OPS + "floor", "ONNX Floor"),
+    "ceil": ("torch.ceil", "tensorflow.math.ceil", OPS + "ceil", "ONNX Ceil"),
+    "round": ("torch.round", "tensorflow.round", OPS + "round", "ONNX Round"),
+    "sin": ("torch.sin", "tensorflow.sin", OPS + "sin", "ONNX Sin"),
+    "cos": ("torch.cos", "tensorflow.cos", OPS + "cos", "ONNX Cos"),
+    "tan": ("torch.tan", "tensorflow.tan", OPS + "tan", "ONNX Tan"),
+    "asin": ("torch.asin", "tensorflow.asin", OPS + "arcsin", "ONNX Asin"),
+    "acos": ("torch.acos", "tensorflow.acos", OPS + "arccos", "ONNX Acos"),
+    "atan": ("torch.atan", "tensorflow.atan", OPS + "arctan", "ONNX Atan"),
+    "sinh": ("torch.sinh", "tensorflow.sinh", OPS + "sinh", "ONNX Sinh"),
+    "cosh": ("torch.cosh", "tensorflow.cosh", OPS + "cosh", "ONNX Cosh"),
+    "asinh": ("torch.asinh", "tensorflow.asinh", OPS + "arcsinh", "ONNX Asinh"),
+    "acosh": ("torch.acosh", "tensorflow.acosh", OPS + "arccosh", "ONNX Acosh"),
+    "atanh": ("torch.atanh", "tensorflow.atanh", OPS + "arctanh", "ONNX Atanh"),
+    # Reductions and products
+    "reduce_sum": ("torch.sum", "tensorflow.reduce_sum", OPS + "sum", "ONNX ReduceSum"),
+    "reduce_mean": ("torch.mean", "tensorflow.reduce_mean", OPS + "mean", "ONNX ReduceMean"),
+    "reduce_max": ("torch.amax", "tensorflow.reduce_max", OPS + "max", "ONNX ReduceMax"),
+    "reduce_min": ("torch.amin", "tensorflow.reduce_min", OPS + "min", "ONNX ReduceMin"),
+    "reduce_prod": ("torch.prod", "tensorflow.reduce_prod", OPS + "prod", "ONNX ReduceProd"),
+    "reduce_l1": ("torch.linalg.vector_norm", "tensorflow.norm", OPS + "norm", "ONNX ReduceL1"),
+    "reduce_l2": ("torch.linalg.vector_norm", "tensorflow.norm", OPS + "norm", "ONNX ReduceL2"),
+    "reduce_sum_square": ("ONNX ReduceSumSquare",),
+    "reduce_log_sum": ("ONNX ReduceLogSum",),
+    "reduce_log_sum_exp": ("torch.logsumexp", "tensorflow.reduce_logsumexp", OPS + "logsumexp", "ONNX ReduceLogSumExp"),
+    "matmul": ("torch.matmul", "tensorflow.matmul", OPS + "matmul", "ONNX MatMul"),
+    # Shapes of arrays
+    "reshape": ("torch.reshape", "tensorflow.reshape", OPS + "reshape", "ONNX Reshape"),
+    "transpose": ("torch.permute", "tensorflow.transpose", OPS + "transpose", "ONNX Transpose"),
+    "squeeze": ("torch.squeeze", "tensorflow.squeeze", OPS + "squeeze", "ONNX Squeeze"),
+    "unsqueeze": ("torch.unsqueeze", "tensorflow.expand_dims", OPS + "expand_dims", "ONNX Unsqueeze"),
+    "expand": ("torch.broadcast_to", "tensorflow.broadcast_to", OPS + "broadcast_to", "ONNX Expand"),
+    "tile": ("torch.tile", "tensorflow.tile", OPS + "tile", "ONNX Tile"),
+    "arange_like": ("torch.arange", "tensorflow.range", OPS + "arange", "ONNX Range"),
+    "constant": (NN + "Parameter", "tensorflow.Variable", "keras.Variable", "ONNX Constant"),
+    "resize": (F + "interpolate", "tensorflow.image.resize", "keras.ops.image.resize", "ONNX Resize"),
+    # Comparisons, logic, types
+    "equal": ("torch.eq", "tensorflow.equal", OPS + "equal", "ONNX Equal"),
+    "not_equal": ("torch.ne", "tensorflow.not_equal", OPS + "not_equal"),
+    "less": ("torch.less", "tensorflow.less", OPS + "less", "ONNX Less"),
+    "less_equal": ("torch.less_equal", "tensorflow.less_equal", OPS + "less_equal", "ONNX LessOrEqual"),
+    "greater": ("torch.greater", "tensorflow.greater", OPS + "greater", "ONNX Greater"),
+    "greater_equal": ("torch.greater_equal", "tensorflow.greater_equal", OPS + "greater_equal", "ONNX GreaterOrEqual"),
+    "is_nan": ("torch.isnan", "tensorflow.math.is_nan", OPS + "isnan", "ONNX IsNaN"),
+    "is_inf": ("torch.isinf", "tensorflow.math.is_inf", OPS + "isinf", "ONNX IsInf"),
+    "logical_and": ("torch.logical_and", "tensorflow.logical_and", OPS + "logical_and", "ONNX And"),
+    "logical_or": ("torch.logical_or", "tensorflow.logical_or", OPS + "logical_or", "ONNX Or"),
+    "logical_xor": ("torch.logical_xor", "tensorflow.math.logical_xor", OPS + "logical_xor", "ONNX Xor"),
+    "logical_not": ("torch.logical_not", "tensorflow.logical_not", OPS + "logical_not", "ONNX Not"),
+    "where": ("torch.where", "tensorflow.where", OPS + "where", "ONNX Where"),
+    "as_real": ("torch.Tensor.to", "tensorflow.cast", OPS + "cast", "ONNX Cast"),
+    "as_index": ("torch.Tensor.to", "tensorflow.cast", OPS + "cast", "ONNX Cast"),
+    "as_mask": ("torch.Tensor.to", "tensorflow.cast", OPS + "cast", "ONNX Cast"),
+    # Positions along axes
+    "arg_max": ("torch.argmax", "tensorflow.argmax", OPS + "argmax", "ONNX ArgMax"),
+    "arg_min": ("torch.argmin", "tensorflow.argmin", OPS + "argmin", "ONNX ArgMin"),
+    "top_k": ("torch.topk", "tensorflow.math.top_k", OPS + "top_k", "ONNX TopK"),
+    "cumulative_sum": ("torch.cumsum", "tensorflow.cumsum", OPS + "cumsum", "ONNX CumSum"),
+    "cumulative_product": ("torch.cumprod", "tensorflow.math.cumprod", OPS + "cumprod", "ONNX CumProd"),
+    "triangle": ("torch.tril", "tensorflow.linalg.band_part", OPS + "tril", "ONNX Trilu"),
+    "one_hot": (F + "one_hot", "tensorflow.one_hot", OPS + "one_hot", "ONNX OneHot"),
+    "gather": ("torch.index_select", "tensorflow.gather", OPS + "take", "ONNX Gather"),
+    "gather_elements": ("torch.gather", OPS + "take_along_axis", "ONNX GatherElements"),
+    "scatter_elements": ("torch.scatter", "ONNX ScatterElements"),
+    "gather_nd": ("tensorflow.gather_nd", "ONNX GatherND"),
+    "scatter_nd": ("tensorflow.tensor_scatter_nd_update", OPS + "scatter_update", "ONNX ScatterND"),
+    # Quantization
+    "quantize": ("torch.quantize_per_tensor", "tensorflow.quantization.quantize", "ONNX QuantizeLinear"),
+    "fake_quantize": ("torch.fake_quantize_per_tensor_affine", "tensorflow.quantization.fake_quant_with_min_max_args"),
 }
 
 

@@ -16,10 +16,14 @@ from support.oracles import compared_with
 
 import cnncore
 from cnncore.errors import CnnError, DataError, ModelFileError, SettingError, ShapeError
+from cnncore.io.onnx_export.arrays import NODES, REDUCTIONS
+from cnncore.io.onnx_export.comparison import BOOLEAN_NODES
 from cnncore.io.onnx_export.export import alone, written
-from cnncore.io.onnx_export.nodes import EXPORTERS, REFUSED
+from cnncore.io.onnx_export.indexing import PLACES
+from cnncore.io.onnx_export.nodes import EXPORTERS, PLAIN, REFUSED
 from cnncore.io.onnx_export.pooling import STRATEGIES
 from cnncore.models import NETWORKS
+from cnncore.operators.peers import PEERS
 
 ORACLE = "ONNX Runtime, of files written"
 
@@ -90,6 +94,15 @@ def test_every_operator_has_a_form_or_a_reason():
         assert (name in EXPORTERS or name in grid) != (name in REFUSED), name
     assert not set(EXPORTERS) & set(REFUSED)
     assert set(REFUSED) <= NOT_COMPARED
+
+
+def test_an_operator_that_is_one_node_has_it_as_its_counterpart():
+    tables = {**NODES, **REDUCTIONS, **BOOLEAN_NODES, **PLACES}
+    assert {*tables, *PLAIN} <= set(PEERS)
+    for name, op_type in tables.items():
+        assert f"ONNX {op_type}" in PEERS[name]
+    for name, write in PLAIN.items():  # which says "Relu of x."
+        assert f"ONNX {write.__doc__.split()[0]}" in PEERS[name]
 
 
 PAIRS = [pytest.param(op, id=op.name) for (_, windows), op in cnncore.pool.pairs.items() if op.name not in cnncore.OPS]

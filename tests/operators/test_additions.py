@@ -16,6 +16,7 @@ from cnncore.io.onnx_export.nodes import EXPORTERS, REFUSED
 from cnncore.io.onnx_export.pooling import STRATEGIES
 from cnncore.operators.activation.elementwise import Elementwise
 from cnncore.operators.blocks.implementation import Composition
+from cnncore.operators.peers import PEERS
 
 pytestmark = pytest.mark.skipif(not (ROOT / "tools").exists(), reason="needs the source tree beside the tests")
 
@@ -107,7 +108,23 @@ def missing_documentation(op):
     return not there, page, "run python tools/dev.py generate"
 
 
-ASKED = (missing_oracle, missing_form, missing_entry, missing_knees, missing_layer, missing_documentation)
+def missing_counterparts(op):
+    return (
+        op.name not in PEERS,
+        "cnncore/operators/peers.py",
+        f"at the end of PEERS: {op.name!r}: its names in PyTorch, TensorFlow, Keras and ONNX, or () where none has it",
+    )
+
+
+ASKED = (
+    missing_oracle,
+    missing_form,
+    missing_entry,
+    missing_counterparts,
+    missing_knees,
+    missing_layer,
+    missing_documentation,
+)
 
 
 @pytest.mark.parametrize("op", operators())
