@@ -4,6 +4,7 @@ import numpy as np
 
 __all__ = [
     "LAYOUTS",
+    "PLAN_LAYOUTS",
     "byte_swapped",
     "channel_slice",
     "channels_last",
@@ -91,3 +92,12 @@ def unaligned(a):
 
 # What an array that is written may have too: no copy is made of these.
 LAYOUTS = (np.ascontiguousarray, channels_last, channel_slice, every_second, reversed_axes)
+
+# As the plan of a net lays values out: planes, channels innermost, and what a branch or a view has of either.
+PLAN_LAYOUTS = {
+    "planes": np.ascontiguousarray,
+    "channels last": channels_last,
+    "slice of channels last": channel_slice,
+    "slice of planes": plane_slice,
+    "every other row": every_second_row,
+}

@@ -127,7 +127,7 @@ class Where(Implementation):
         return ((1, 1),) * max(len(call.output) - 2, 0)
 
 
-LARGEST_INTEGER = float(2**63 - 1024)  # the largest float64 below 2⁶³
+BEYOND_INTEGERS = 2.0**63  # the least float64 above every int64
 
 
 class Conversion(OfOneArray):
@@ -137,8 +137,12 @@ class Conversion(OfOneArray):
         (x,) = arrays
         y = call.empty(out)
         if y.dtype == np.int64 and x.dtype.kind == "f":  # towards 0
-            x = np.clip(np.nan_to_num(x.astype(np.float64), posinf=np.inf, neginf=-np.inf), -(2.0**63), LARGEST_INTEGER)
-        np.copyto(y, x, casting="unsafe")
+            x = np.nan_to_num(x.astype(np.float64), posinf=np.inf, neginf=-np.inf)
+            above = x >= BEYOND_INTEGERS
+            np.copyto(y, np.where(above, 0, np.maximum(x, -BEYOND_INTEGERS)), casting="unsafe")
+            y[above] = np.iinfo(np.int64).max
+        else:
+            np.copyto(y, x, casting="unsafe")
         return y, (), ()
 
     def backward(self, call, saved, dy, needs_gradient, out=None):

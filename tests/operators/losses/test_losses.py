@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from support.cases import as_list
 from support.layouts import channels_last, last_axis_with_gaps
+from support.torch_functions import compare_with_torch
 
 import cnncore
+from cnncore import SettingError
 
 CELLS = [
     (1,),
@@ -124,3 +126,119 @@ def test_squared_error_of_many_values(rng, size, dtype, reduction):
             bits.add(np.asarray(cnncore.mean_squared_error(x, target, reduction=reduction)).tobytes())
     assert len(bits) == 1
     assert_as_defined(cnncore.mean_squared_error, (x, target), {"reduction": reduction}, dtype, dy)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_cross_entropy_of_nothing_is_zero(reduction):
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    L, backward = cnncore.softmax_cross_entropy.with_backward(x, np.full(3, -100), reduction=reduction)
+    assert L == 0
+    np.testing.assert_array_equal(backward(1.0), np.zeros_like(x))
+    L, backward = cnncore.softmax_cross_entropy.with_backward(x[:0], np.empty(0, int), reduction=reduction)
+    assert L == 0 and backward(1.0).shape == (0, 4)
+
+
+def test_cross_entropy_of_large_scores():
+    x = np.array([[1e4, 0.0, -1e4], [-1e4, 1e4, 0.0]])
+    losses, backward = cnncore.softmax_cross_entropy.with_backward(x, np.array([2, 1]), reduction="none")
+    np.testing.assert_array_equal(losses, [2e4, 0.0])
+    np.testing.assert_array_equal(backward(np.ones(2)), [[1, 0, -1], [0, 0, 0]])
+    L, backward = cnncore.softmax_cross_entropy.with_backward(np.array([[0.0, -np.inf, 0.0]]), np.array([0]))
+    assert abs(L - np.log(2)) < 1e-15
+    np.testing.assert_array_equal(backward(1.0), [[-0.5, 0, 0.5]])
+    assert cnncore.softmax_cross_entropy(np.array([[0.0, -np.inf]]), np.array([1])) == np.inf
+
+
+def test_cross_entropy_says_what_does_not_fit():
+    x = np.zeros((2, 3, 4))
+    with pytest.raises(cnncore.SettingError, match="target holds class 3; 3 classes have indices 0 to 2"):
+        cnncore.softmax_cross_entropy(x, np.full((2, 4), 3))
+    with pytest.raises(cnncore.SettingError, match="target holds class -1"):
+        cnncore.softmax_cross_entropy(x, np.full((2, 4), -1))
+    cnncore.softmax_cross_entropy(x, np.full((2, 4), -1), ignore_index=-1)
+    with pytest.raises(
+        cnncore.ShapeError, match=r"class indices of shape \(2, 4\) or probabilities of shape \(2, 3, 4\)"
+    ):
+        cnncore.softmax_cross_entropy(x, np.zeros((2, 3), int))
+    with pytest.raises(cnncore.DtypeError, match="class indices are integers"):
+        cnncore.softmax_cross_entropy(x, np.zeros((2, 3, 4), int))
+    with pytest.raises(cnncore.DtypeError, match="class indices are integers"):
+        cnncore.softmax_cross_entropy(x, np.zeros((2, 4)))
+    with pytest.raises(cnncore.ShapeError, match="weight has shape"):
+        cnncore.softmax_cross_entropy(x, np.zeros((2, 4), int), np.ones(4))
+    with pytest.raises(cnncore.ShapeError, match="dy of shape"):
+        cnncore.softmax_cross_entropy.with_backward(x, np.zeros((2, 4), int))[1](np.ones(2))
+
+
+def test_losses_are_one_number_of_the_inputs_dtype():
+    x = np.zeros((2, 3), "float32")
+    L, backward = cnncore.softmax_cross_entropy.with_backward(x, np.array([0, 1]))
+    assert L.shape == () and L.dtype == np.float32 and backward(1.0).dtype == np.float32
+    np.testing.assert_array_equal(backward(np.float32(2)), 2 * backward(1))
+    L, backward = cnncore.mean_squared_error.with_backward(x, x + 1)
+    assert L == 1 and L.dtype == np.float32 and backward(1.0)[0].dtype == np.float32
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("shape", [(5, 4), (3, 4, 6), (2, 3, 4, 5)])
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, channels_last])
+def test_cross_entropy_as_torch(shape, reduction, layout):
+    torch = pytest.importorskip("torch")
+    F = torch.nn.functional
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape) * 3
+    target = rng.integers(0, shape[1], (shape[0], *shape[2:]))
+    ignored = target.copy()
+    ignored.flat[::3] = 7
+    soft = rng.uniform(size=shape)
+    soft /= soft.sum(1, keepdims=True)
+    weight = rng.uniform(0.5, 2, shape[1])
+    for smoothing in (0.0, 0.3, 1.0):
+        for v in (None, weight):
+            for t, index in ((target, -100), (ignored, 7), (soft, -100)):
+                settings = {"label_smoothing": smoothing, "reduction": reduction, "ignore_index": index}
+                compare_with_torch(
+                    cnncore.softmax_cross_entropy,
+                    [x, t] if v is None else [x, t, v],
+                    settings,
+                    lambda x, t, v=None, s=settings: F.cross_entropy(x, t, v, **s),
+                    layout=layout,
+                    differentiable=(0, 1),
+                )
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_mean_squared_error_as_torch(reduction):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    compare_with_torch(
+        cnncore.mean_squared_error,
+        [rng.standard_normal((3, 4, 5)), rng.standard_normal((3, 4, 5))],
+        {"reduction": reduction},
+        lambda x, t: torch.nn.functional.mse_loss(x, t, reduction=reduction),
+    )
+
+
+def test_binary_cross_entropy_of_sure_answers():
+    x = np.array([np.inf, -np.inf, 1e4, -1e4, np.inf, 0.0, np.nan])
+    t = np.array([1.0, 0.0, 1.0, 0.0, 0.0, 0.5, 1.0])
+    for dtype in ("f", "d"):
+        for target in cnncore.cpu.targets():
+            with cnncore.cpu.target(target), np.errstate(all="ignore"):
+                y, backward = cnncore.binary_cross_entropy.with_backward(
+                    x.astype(dtype), t.astype(dtype), reduction="none"
+                )
+                np.testing.assert_allclose(y, [0, 0, 0, 0, np.inf, np.log(2), np.nan], rtol=1e-6)
+                np.testing.assert_allclose(backward(np.ones_like(y))[0], [0, 0, 0, 0, 1, 0, np.nan], rtol=1e-6)
+
+
+def test_nll_of_nothing():
+    x = np.log(np.full((2, 3), 1 / 3))
+    for reduction in ("mean", "sum"):
+        y, backward = cnncore.nll_loss.with_backward(x, np.array([-100, -100]), reduction=reduction)
+        assert y == 0 and not backward(1.0).any()
+    with pytest.raises(SettingError, match="target holds class 3; 3 classes have indices 0 to 2"):
+        cnncore.nll_loss(x, np.array([0, 3]))
+    x[0, 1] = -np.inf
+    assert cnncore.nll_loss(x, np.array([1, 0])) == np.inf
+    assert np.isfinite(cnncore.nll_loss(x, np.array([1, 0]), weight=np.array([1.0, 0.0, 1.0])))

@@ -1,8 +1,9 @@
-"""Joining, adding and padding against NumPy, at sizes beyond blocks and in every layout; all targets give the same bits."""
+"""Padding and flattening against NumPy, in every layout; all targets give the same bits."""
 
 import numpy as np
 import pytest
-from support.layouts import channel_slice, channels_last, last_axis_with_gaps
+from support.layouts import PLAN_LAYOUTS, channel_slice, channels_last, last_axis_with_gaps
+from support.torch_functions import compare_with_torch
 
 import cnncore
 
@@ -13,32 +14,6 @@ LAYOUTS = (np.ascontiguousarray, channels_last, last_axis_with_gaps, channel_sli
 def target(request):
     with cnncore.cpu.target(request.param):
         yield request.param
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(7,), (3, 5), (2, 3, 17), (2, 4, 33, 70), (1, 3, 3, 5, 4), (0, 3, 4)])
-def test_joins_and_sums(rng, target, shape, dtype):
-    for axis in range(len(shape)):
-        widths = (1, 4, 0, 3) if shape[axis] else (0, 0)
-        parts = [rng.standard_normal((*shape[:axis], w, *shape[axis + 1 :])).astype(dtype) for w in widths]
-        expected = np.concatenate(parts, axis)
-        dy = rng.standard_normal(expected.shape).astype(dtype)
-        for layout in LAYOUTS:
-            y, backward = cnncore.concat.with_backward(*[layout(p) for p in parts], axis=axis - len(shape))
-            assert np.array_equal(y, expected)
-            gradients = backward(layout(dy))
-            for found, right in zip(gradients, np.split(dy, np.cumsum(widths)[:-1], axis), strict=True):
-                assert np.array_equal(found, right)
-    terms = rng.standard_normal((6, *shape)).astype(dtype)
-    coefficients = (1.0, -2.0, 0.5, 3.0, 1.0, 0.25)
-    expected = sum(c * t.astype(np.float64) for c, t in zip(coefficients, terms, strict=True))
-    for layout in LAYOUTS:
-        y, backward = cnncore.add.with_backward(*map(layout, terms), coefficients=coefficients)
-        assert np.allclose(y, expected, rtol=0, atol=4e-6 if dtype == np.float32 else 1e-14)
-        mixed = cnncore.add(terms[0], layout(terms[1]))
-        assert np.array_equal(mixed, terms[0] + terms[1])
-        for c, found in zip(coefficients, backward(layout(terms[0])), strict=True):
-            assert np.array_equal(found, dtype(c) * terms[0])
 
 
 NUMPY_MODES = {
@@ -88,28 +63,87 @@ def test_padding_that_cuts_off(rng, target):
         assert np.array_equal(backward(layout(y)), dx)
 
 
-def test_extents_by_scale_are_those_of_the_number_that_was_written():
-    """⌊scale · H⌋ in whole numbers, for every decimal with one place and every quotient of two extents; in graphs too."""
-    for op in (cnncore.nearest_upsample, cnncore.linear_upsample, cnncore.resize):
-        for H in (1, 3, 5, 7, 10, 28, 49, 59, 224):
-            for above, below in [(t, 10) for t in (1, 3, 6, 7, 9, 11, 12, 17, 23, 33)] + [
-                (n, H) for n in (1, 2, 3, 29)
-            ]:
-                right = H * above // below
-                for scale in (above / below, np.float64(above) / below):
-                    if right:
-                        made = op(np.zeros((1, 1, H, 2), np.float32), scale=(scale, 1.0)).shape
-                        assert made == (1, 1, right, 2), (op.name, H, above, below)
+def test_flatten_in_any_layout():
+    x = np.random.default_rng(0).standard_normal((3, 4, 5, 6))
+    for layout in PLAN_LAYOUTS.values():
+        for start in range(-4, 4):
+            y, backward = cnncore.flatten.with_backward(layout(x), start)
+            np.testing.assert_array_equal(y, x.reshape(*x.shape[: start % 4], -1))
+            np.testing.assert_array_equal(backward(y), x)
+        out = np.zeros((3, 240))[:, ::2]
+        np.testing.assert_array_equal(cnncore.flatten(layout(x), out=out), x.reshape(3, -1))
+    y = cnncore.flatten(x)
+    y[...] = 0
+    assert x.any()
 
 
-def test_positions_by_scale_are_those_of_the_number_that_was_written():
-    """Every pixel of 0.6 is that of 3/5: cells whose middles meet are not decided by the last bit of 0.6."""
-    x = np.arange(20.0).reshape(1, 1, 20)
-    for coordinates in ("half_pixel", "asymmetric"):
-        y = cnncore.resize(x, scale=0.6, mode="linear", coordinates=coordinates)[0, 0]
-        places = [(o + 1 / 2) * 5 / 3 - 1 / 2 if coordinates == "half_pixel" else o * 5 / 3 for o in range(12)]
-        np.testing.assert_allclose(y, places, rtol=1e-14)
-    np.testing.assert_array_equal(
-        cnncore.nearest_upsample(x, scale=0.4, coordinates="asymmetric", rounding="ceil")[0, 0],
-        [-(-o * 5 // 2) for o in range(8)],
-    )
+PAD_MODES = {
+    "constant": "constant",
+    "reflect": "reflect",
+    "replicate": "edge",
+    "symmetric": "symmetric",
+    "circular": "wrap",
+}
+
+
+@pytest.mark.parametrize("mode", PAD_MODES)
+@pytest.mark.parametrize("layout", PLAN_LAYOUTS)
+def test_pad_is_numpys_and_its_adjoint_is_exact(mode, layout):
+    rng = np.random.default_rng(0)
+    for shape, pairs in (
+        ((2, 3, 5), ((4, 3),)),
+        ((1, 2, 4, 6), ((1, 3), (0, 5))),
+        ((2, 2, 2, 3, 4), ((1, 0), (2, 1), (0, 3))),
+        ((1, 2, 3), ((2, 2),) if mode == "reflect" else ((11, 8),)),
+    ):
+        x = rng.standard_normal(shape)
+        y, backward = cnncore.pad.with_backward(PLAN_LAYOUTS[layout](x), pairs, mode)
+        np.testing.assert_array_equal(y, np.pad(x, ((0, 0), (0, 0), *pairs), PAD_MODES[mode]))
+        dy = rng.standard_normal(y.shape)
+        assert abs((y * dy).sum() - (x * backward(PLAN_LAYOUTS[layout](dy))).sum()) < 1e-12
+
+
+def test_pad_cuts_and_mirrors_what_is_left():
+    x = np.array([[[1.0, 2, 3, 4]]])
+    np.testing.assert_array_equal(cnncore.pad(x, ((-1, 2),), "reflect"), [[[2, 3, 4, 3, 2]]])
+    np.testing.assert_array_equal(cnncore.pad(x, ((-1, -2),)), [[[2]]])
+    np.testing.assert_array_equal(cnncore.pad(x, ((1, -1),), value=9.0), [[[9, 1, 2, 3]]])
+    _, backward = cnncore.pad.with_backward(x, ((-1, -2),))
+    np.testing.assert_array_equal(backward(np.array([[[5.0]]])), [[[0, 5, 0, 0]]])
+
+
+def test_pad_says_what_does_not_fit():
+    x = np.zeros((1, 1, 4, 3))
+    with pytest.raises(
+        cnncore.ShapeError, match="spatial axis 1 of input 4×3 has 3: use at most 2, or mode='symmetric'"
+    ):
+        cnncore.pad(x, 3, mode="reflect")
+    with pytest.raises(cnncore.ShapeError, match="at least 1 must remain"):
+        cnncore.pad(x, ((0, 0), (-1, -2)))
+    with pytest.raises(cnncore.SettingError, match="one of 'constant', 'reflect'"):
+        cnncore.pad(x, 1, mode="mirror")
+    with pytest.raises(cnncore.SettingError, match="padding must be an integer"):
+        cnncore.pad(x, "same_upper")
+    with pytest.raises(cnncore.SettingError):
+        cnncore.pad(x, ((1, 1),))
+    with pytest.raises(cnncore.ShapeError, match="bytes"):
+        cnncore.pad(x, 2**31 - 1)
+    assert cnncore.pad(np.zeros((0, 1, 4)), 2, mode="circular").shape == (0, 1, 8)
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate", "circular"])
+def test_pad_as_torch(mode):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    for shape, pairs in (
+        ((2, 3, 6), ((2, 3),)),
+        ((2, 3, 5, 6), ((1, 2), (3, 0))),
+        ((1, 2, 4, 5, 6), ((1, 2), (2, 1), (0, 3))),
+    ):
+        flat = [p for pair in reversed(pairs) for p in pair]
+        compare_with_torch(
+            cnncore.pad,
+            [rng.standard_normal(shape)],
+            {"padding": pairs, "mode": mode},
+            lambda x, flat=flat: torch.nn.functional.pad(x, flat, mode),
+        )

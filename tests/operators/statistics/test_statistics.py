@@ -90,3 +90,15 @@ def test_shapes_that_do_not_fit():
     ):
         with pytest.raises(ShapeError, match=message):
             call()
+
+
+def test_a_cluster_whose_cells_lie_on_its_centre():
+    """Vₖ = 0: its part of y is 0, without a gradient; where all are 0 nothing has one."""
+    x = np.ones((1, 2, 3))
+    w = np.zeros((2, 2))
+    for c, nothing in ((np.array([[1.0, 1], [0, 0]]), False), (np.ones((2, 2)), True)):
+        y, backward = cnncore.net_vlad.with_backward(x, w, c)
+        gradients = backward(np.array([[1.0, 2, 3, 4]]))
+        assert not y[0, :2].any() and y.any() != nothing
+        assert all(np.isfinite(g).all() for g in gradients)
+        assert not nothing or not any(g.any() for g in gradients)
