@@ -333,7 +333,7 @@ def _operator(
         formula=f"y = forward({', '.join(arrays)}), {SLOW}",
         gradient=f"backward({', '.join(arrays)}, y, dy)",
         paper=f"defined in {origin}",
-        family="custom",
+        group="custom",
         cases=(GivenCase(sample or _usual_sample(rows, parameters, values)),),
         example="",
         settings_list=tuple(_setting(name, n, value) for n, value in values.items()),

@@ -30,7 +30,7 @@ html_js_files = [("site.js", {"defer": "defer"})]
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
 
-FAMILIES = {"convolution", "pooling", "activation", "layers", "arrays"}
+GROUPS = {"convolution", "pooling", "activation", "layers", "arrays"}
 BESIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+[A-Z]+\.md\)")  # links to pages beside docs/, such as CONTRIBUTING.md
 
 
@@ -80,7 +80,7 @@ def same_navigation(app, pagename, templatename, context, doctree):
 
 def is_operator(docname):
     """Whether a page is one of an operator."""
-    return docname.startswith("operators/") and docname.partition("/")[2] not in FAMILIES
+    return docname.startswith("operators/") and docname.partition("/")[2] not in GROUPS
 
 
 # What `python tools/dev.py browser` built. With it the site, when it is served, computes in the page.

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 
 import pytest
 from support.processes import ROOT
@@ -111,3 +112,11 @@ def test_local_links_of_the_root_pages_lead_somewhere():
 def test_pages_count_the_operators(page):
     (count,) = re.findall(r"(\d+) operators\b", text(page))
     assert int(count) == len(cnncore.OPS)
+
+
+def test_every_drawing_is_valid_xml():
+    """A browser shows nothing of an SVG file with a mistake."""
+    drawings = [path for path in (ROOT / "docs").rglob("*.svg") if "_build" not in path.parts]
+    assert len(drawings) > len(cnncore.OPS)
+    for path in drawings:
+        assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg", path.name

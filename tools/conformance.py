@@ -14,7 +14,7 @@ from paragraphs import wrapped
 
 import cnncore
 from cnncore.operators.peers import PEERS
-from cnncore.operators.registry import FAMILIES
+from cnncore.operators.registry import GROUPS
 from cnncore.testing import conformance
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "conformance.md"
@@ -41,7 +41,7 @@ def page(text, found):
         f"| operator | {' | '.join(title for title, _ in found.values())} |",
         f"|---|{'---|' * len(found)}",
     ]
-    for rows in FAMILIES.values():
+    for rows in GROUPS.values():
         for op in rows:
             cells = [cell(op.name, name, results) for name, (_, results) in found.items()]
             if any(text != "–" for text in cells):

@@ -5,6 +5,7 @@ python tools/draw.py
 
 import re
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import cnncore
 
@@ -37,7 +38,8 @@ def architecture():
         shade = 96 - 4 * (len(LAYERS) - number)
         rows.append(
             f'<rect x="20" y="{y}" width="{width}" height="{height}" rx="7" fill="hsl(210 45% {shade}%)" stroke="#5b7690"/>'
-            f'<text x="36" y="{y + 27}" font-weight="600">{name}</text><text x="190" y="{y + 27}" font-size="13">{what}</text>'
+            f'<text x="36" y="{y + 27}" font-weight="600">{escape(name)}</text>'
+            f'<text x="190" y="{y + 27}" font-size="13">{escape(what)}</text>'
         )
         if number < len(LAYERS) - 1:
             x, top = 90, y + height
@@ -50,7 +52,7 @@ def architecture():
         f'<rect x="{x}" y="20" width="{side}" height="{total - 20 - gap}" rx="7" fill="#f4efe3" stroke="#a08c5b"/>'
     )
     rows += [
-        f'<text x="{x + side / 2}" y="{total / 2 - 40 + 30 * i}" text-anchor="middle">{name}</text>'
+        f'<text x="{x + side / 2}" y="{total / 2 - 40 + 30 * i}" text-anchor="middle">{escape(name)}</text>'
         for i, name in enumerate(SIDE)
     ]
     rows.append(f'<text x="{x + side / 2}" y="{total - 28}" text-anchor="middle" font-size="12">for every layer</text>')
@@ -81,7 +83,9 @@ def constants(path, name):
 
 
 def label(x, y, words, size=13, anchor="start", weight=400):
-    return f'<text x="{x}" y="{y}" font-size="{size}" text-anchor="{anchor}" font-weight="{weight}">{words}</text>'
+    return (
+        f'<text x="{x}" y="{y}" font-size="{size}" text-anchor="{anchor}" font-weight="{weight}">{escape(words)}</text>'
+    )
 
 
 def box(x, y, width, height, fill="none", stroke=LINE, thick=1):

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from literature import ENTRIES
 from notebooks import EXERCISES, notebook
-from operator_pages import cell, family_page, index_page, operator_page
+from operator_pages import cell, group_page, index_page, operator_page
 from paragraphs import wrapped
 from pictures import picture
 from stubs import stubs
@@ -25,7 +25,7 @@ from cnncore import models
 from cnncore.errors import CnnError
 from cnncore.io.onnx_export.export import alone, written
 from cnncore.io.onnx_export.nodes import REFUSED
-from cnncore.operators.registry import FAMILIES, GRIDS
+from cnncore.operators.registry import GRIDS, GROUPS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -88,8 +88,8 @@ def interchange_page():
     by_hand, mark, _ = page.partition(INTERCHANGE_MARK)
     assert mark, f"docs/interchange.md has lost its line {INTERCHANGE_MARK!r}"
     rows, counts = [], {"one node": 0, "a composition": 0, "refused": 0}
-    for family in FAMILIES.values():
-        for op in family:
+    for group in GROUPS.values():
+        for op in group:
             nodes, needs_size, reason = form_in_onnx(op)
             if reason:
                 text, kind = f"– ({reason})", "refused"
@@ -221,8 +221,8 @@ def generated_files():
         docs / "networks.md": networks_page(),
     }
     files |= {docs / "exercises" / f"{name}.ipynb": notebook(name) for name in EXERCISES}
-    for family, rows in FAMILIES.items():
-        files[docs / "operators" / f"{family}.md"] = family_page(family)
+    for group, rows in GROUPS.items():
+        files[docs / "operators" / f"{group}.md"] = group_page(group)
         files |= {docs / "operators" / f"{op.name}.md": operator_page(op) for op in rows}
     return files
 

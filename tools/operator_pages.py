@@ -1,4 +1,4 @@
-"""The pages of the operators: docs/operators.md, a page per family, a page per operator. tools/generate.py writes them."""
+"""The pages of the operators: docs/operators.md, a page per group, a page per operator. tools/generate.py writes them."""
 
 import inspect
 
@@ -8,8 +8,9 @@ from paragraphs import wrapped
 import cnncore
 from cnncore.operators.documentation import symbols
 from cnncore.operators.peers import PEERS, peers_sentence
-from cnncore.operators.registry import FAMILIES
+from cnncore.operators.registry import GROUPS
 from cnncore.operators.schema import REQUIRED
+from cnncore.operators.source_files import source_files
 
 TITLES = {
     "convolution": "Convolution",
@@ -29,7 +30,7 @@ START = {
                "softmax_cross_entropy"),
     "arrays": ("multiply", "matmul", "reduce_mean", "reshape", "transpose", "gather", "where"),
 }  # fmt: skip
-GROUPS = ("Start here", "Variants", "Research")
+LEVELS = ("Start here", "Variants", "Research")
 
 HOW = (
     "The pictures are computed by the operators themselves (`tools/pictures.py`): the curves of y and of its derivative, or "
@@ -40,7 +41,7 @@ HOW = (
 
 
 def index_page():
-    """docs/operators.md: every operator in a line, family by family."""
+    """docs/operators.md: every operator in a line, group by group."""
     lines = [
         "# Operators",
         "",
@@ -49,15 +50,15 @@ def index_page():
         "[accuracy](accuracy.md) gives the rounding errors of the activations. Written from the registry by "
         "`python tools/generate.py`; `python -m cnncore ops NAME` prints the same in a terminal.",
         "",
-        'In each family, "start here" is what a course begins with, "variants" are operators that other frameworks have as '
+        'In each group, "start here" is what a course begins with, "variants" are operators that other frameworks have as '
         'well, and "research" are those that were published and that no other framework has.',
         "",
     ]
-    for family in FAMILIES:
-        lines += [f"## [{TITLES[family]}](operators/{family}.md)", ""]
-        for title, rows in groups(family).items():
+    for group in GROUPS:
+        lines += [f"## [{TITLES[group]}](operators/{group}.md)", ""]
+        for title, rows in by_level(group).items():
             lines += [
-                f"### {title}: {TITLES[family].lower()}",
+                f"### {title}: {TITLES[group].lower()}",
                 "",
                 "| operator | what it does | also in |",
                 "|---|---|---|",
@@ -69,11 +70,11 @@ def index_page():
     return "\n".join(wrapped(lines)).rstrip() + "\n"
 
 
-def groups(family):
-    """Title → operators of a family, for those of GROUPS that it has."""
-    found = {title: [] for title in GROUPS}
-    for op in FAMILIES[family]:
-        if op.name in START[family]:
+def by_level(group):
+    """Title → operators of a group, for those of LEVELS that it has."""
+    found = {title: [] for title in LEVELS}
+    for op in GROUPS[group]:
+        if op.name in START[group]:
             title = "Start here"
         else:
             title = "Research" if op.literature and not PEERS[op.name] else "Variants"
@@ -81,13 +82,13 @@ def groups(family):
     return {title: rows for title, rows in found.items() if rows}
 
 
-def family_page(family):
-    """docs/operators/<family>.md: a picture and a line per operator."""
-    rows = FAMILIES[family]
-    lines = [f"# {TITLES[family]}", "", f"{len(rows)} operators. [All operators](../operators.md). {HOW}", ""]
-    for title, group in groups(family).items():
+def group_page(group):
+    """docs/operators/<group>.md: a picture and a line per operator."""
+    rows = GROUPS[group]
+    lines = [f"# {TITLES[group]}", "", f"{len(rows)} operators. [All operators](../operators.md). {HOW}", ""]
+    for title, level in by_level(group).items():
         lines += [f"## {title}", "", '<div class="thumbnails">', ""]
-        lines += [f"* [![](pictures/{op.name}.svg) {op.name}]({op.name}.md) {cell(op.summary)}" for op in group]
+        lines += [f"* [![](pictures/{op.name}.svg) {op.name}]({op.name}.md) {cell(op.summary)}" for op in level]
         lines += ["", "</div>", ""]
     return "\n".join(wrapped(lines)).rstrip() + "\n"
 
@@ -101,7 +102,7 @@ def peer_frameworks(name):
 def operator_page(op):
     """docs/operators/<name>.md."""
     known_as = f" *Literature: {', '.join(op.literature)}.*" if op.literature else ""
-    lines = [f"# {op.name}", "", f"{op.summary}{known_as} [{TITLES[op.family]}]({op.family}.md)", ""]
+    lines = [f"# {op.name}", "", f"{op.summary}{known_as} [{TITLES[op.group]}]({op.group}.md)", ""]
     lines += [f"`cnncore.{op.name}{op.__signature__}`", "", f"![{op.name}](pictures/{op.name}.svg)", ""]
     lines += ["## Formula", "", *formula_block(op.formula)]
     lines += ["## Gradient", "", "With dy = ∂L/∂y:", "", *formula_block(op.gradient)]
@@ -119,6 +120,7 @@ def operator_page(op):
         lines += ["**Edges**", "", *(f"* {cell(edge)}" for edge in op.edges), ""]
     lines += [f"**Source** {op.paper}", ""]
     lines += [f"**In other frameworks** {peers_sentence(op.name, '`{}`')}", ""]
+    lines += [f"**Source code** {', '.join(f'`{file}`' for file in source_files(op))}", ""]
     lines += ["## Example", "", "```python", *inspect.cleandoc(op.example).splitlines(), "```", ""]
     return "\n".join(wrapped(lines)).rstrip() + "\n"
 

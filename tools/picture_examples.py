@@ -44,12 +44,12 @@ def distinct(values):
 
 def examples(op, rank, seed=0):
     """Arrays and settings that could be drawn, the most instructive first; images, or signals where ``rank`` is 1."""
-    if op.family == "activation":
+    if op.group == "activation":
         yield (np.array([[0.4, 2.0, -1.0, 1.3, -0.3, 1.6, 0.1, -1.8]]),), {}
     case = next((case for case in op.cases if rank in case.ranks), op.cases[0])
     rank = rank if rank in case.ranks else case.ranks[0]
     # One channel, where the operator takes it, lets a reader add up the numbers of a window.
-    one = op.family == "convolution" or "kernel_size" in op.settings
+    one = op.group == "convolution" or "kernel_size" in op.settings
     for channels in (1, case.channels) if one else (case.channels,):
         for spatial in (6, 5, 4, 3, 2, case.spatial):
             chosen = case.but(spatial=spatial, batch=1, channels=channels)
@@ -194,11 +194,11 @@ def kept(function):
 @kept
 def example(op):
     """The example that is drawn: an image, but a signal, a plane of channels × places, where channels are mixed."""
-    if op.family == "arrays" and len(op.arrays) == 2:  # an array of one number per channel shows how it is broadcast
+    if op.group == "arrays" and len(op.arrays) == 2:  # an array of one number per channel shows how it is broadcast
         return seen_whole(op, rank=1)
     drawn = seen_whole(op, rank=2)
     mixed = drawn.dx.ndim == 4 and drawn.dx.any(axis=(0, 2, 3)).sum() > 1
-    if mixed and op.family != "arrays" and any(1 in case.ranks for case in op.cases):
+    if mixed and op.group != "arrays" and any(1 in case.ranks for case in op.cases):
         drawn = seen_whole(op, rank=1)
     return drawn
 
@@ -236,7 +236,8 @@ def variants(drawn):
             arrays, settings = next(whole, calls[0])
             differing = {key: value for key, value in settings.items() if value != drawn.settings.get(key)}
             caption = ", ".join(f"{key}={value!r}" for key, value in differing.items())
-            found.append((name, caption, run(drawn.op, arrays, settings)))
+            if caption not in {other for _, other, _ in found}:  # a case may change both
+                found.append((name, caption, run(drawn.op, arrays, settings)))
     return found
 
 
@@ -308,7 +309,7 @@ def stages_of(drawn):
         taken = [None if name is None else arrays[name] for name in step.inputs]
         arrays[step.name] = first(step.op(*taken, **step.settings))
         inputs = tuple(merged[name] for name in step.inputs if name in merged)
-        if step.op.family == "activation":  # drawn as a part of the step before
+        if step.op.group == "activation":  # drawn as a part of the step before
             (name,) = inputs
             stages[name].label += f" → {step.op.name}"
             stages[name].value = arrays[step.name]

@@ -161,6 +161,7 @@ def jumps_of(values):
 # ── Panels ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 CELL, SMALL = 28, 11  # with and without numbers
+MONOSPACE, SANS = 6.7, 5.6  # pixels of a letter, on average
 
 
 @dataclass
@@ -347,13 +348,14 @@ def panels(op):
     largest = max(np.abs(values).max(initial=0) for values in scaled) or 1
     negative = any((values < 0).any() for values in scaled)
     body = [text(MARGIN, 16, call_text(op, drawn.arrays, drawn.settings), "m")]
-    width = MARGIN + 6.7 * len(call_text(op, drawn.arrays, drawn.settings))
+    width = MARGIN + MONOSPACE * len(call_text(op, drawn.arrays, drawn.settings))
     right, bottom = strip(rows[0], MARGIN, 26, CELL, largest, body)
     width = max(width, right)
     x, top = MARGIN, bottom + 18
     for (_, what, _), row in zip(others, rows[1:], strict=True):
         body.append(text(x, top, what, "m"))
         right, bottom = strip(row, x, top + 6, SMALL, largest, body)
+        right = max(right, x + MONOSPACE * len(what))
         width, x = max(width, right), right + 24
     if stages:
         right, bottom = graph(stages, bottom + 24, largest, body)
@@ -362,7 +364,7 @@ def panels(op):
     for line in caption:
         bottom += 15
         body.append(text(MARGIN, bottom + 4, line))
-    width = max(width, MARGIN + 5.6 * max(map(len, caption)))
+    width = max(width, MARGIN + SANS * max(map(len, caption)))
     right, bottom = scale(MARGIN + 6, bottom + 14, largest, negative, body)
     width = max(width, right)
     return document(width + MARGIN, bottom + MARGIN, f"{op.name}: what it does to a small image", "".join(body))
@@ -404,10 +406,9 @@ def scale(x, y, largest, negative, body):
     for column, shade in enumerate(shades):
         if shade % (LEVELS // 2) == 0:
             body.append(text(SMALL * column + SMALL / 2, SMALL + 10, number(grid[0, column]), "c"))
-    body.append(
-        text(SMALL * grid.size + 14, SMALL - 1, "one scale for all panels; the shade grows with √|value|") + "</g>"
-    )
-    return MARGIN + SMALL * grid.size + 14 + 270, y + SMALL + 12
+    meaning, left = "one scale for all panels; the shade grows with √|value|", SMALL * grid.size + 14
+    body.append(text(left, SMALL - 1, meaning) + "</g>")
+    return x + left + SANS * len(meaning), y + SMALL + 12
 
 
 # ── Steps of a composition ─────────────────────────────────────────────────────────────────────────────────────────────

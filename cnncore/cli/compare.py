@@ -7,7 +7,7 @@ import time
 
 from ..errors import SettingError
 from ..io.files import write_atomically
-from .options import several
+from .options import positive_integer
 from .progress import ProgressLine, bar, clock
 
 __all__ = ["add_compare"]
@@ -87,9 +87,11 @@ def add_compare(commands):
     sub.add_argument("--head", metavar="A,B", help="pooled, dense: average over the image, or a fully connected layer")
     sub.add_argument("--network", default="small_inception", metavar="NAME", help="a network of cnncore.models")
     sub.add_argument("--data", metavar="PATH", help="as for `cnncore train` (default: the embedded digits)")
-    sub.add_argument("--seeds", type=several, default=3, metavar="N", help="trainings of each network (default: 3)")
-    sub.add_argument("--epochs", type=several, default=8, metavar="N", help="of each training (default: 8)")
-    sub.add_argument("--images", type=several, metavar="N", help="train on the first N images only")
+    sub.add_argument(
+        "--seeds", type=positive_integer, default=3, metavar="N", help="trainings of each network (default: 3)"
+    )
+    sub.add_argument("--epochs", type=positive_integer, default=8, metavar="N", help="of each training (default: 8)")
+    sub.add_argument("--images", type=positive_integer, metavar="N", help="train on the first N images only")
     sub.add_argument("--no-augment", action="store_false", dest="augment", help="train without augmentation")
     sub.add_argument(
         "--import", action="append", default=[], dest="imports", metavar="FILE.py", help="a file to run first"

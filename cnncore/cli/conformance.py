@@ -75,7 +75,11 @@ def add_conform(commands):
         "compare another framework with cnncore",
         "examples:\n  cnncore conform torch max_pool avg_pool\n  cnncore conform my_framework.py --json results.json",
     )
-    sub.add_argument("framework", help="torch, onnxruntime, jax, keras, or an adapter of your own: FILE.py")
+    sub.add_argument(
+        "framework",
+        metavar="FRAMEWORK",
+        help="torch, onnxruntime, jax, keras, or an adapter of your own: FILE.py",
+    )
     sub.add_argument("name", nargs="*", metavar="OPERATOR", help="operators to compare (default: all)")
     sub.add_argument("--vectors", metavar="DIR", help="test vectors in files, instead of those computed now")
     sub.add_argument("--dtype", action="append", choices=("float32", "float64"), help="only this one (default: both)")

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import DataError
 from .nets import ANY_MODEL, opened, preprocessing_options
-from .options import several
+from .options import positive_integer
 from .predict import note_unlike
 from .progress import ProgressLine
 from .train import confusion_table
@@ -108,7 +108,7 @@ diagram, and the misclassified images, the most confident mistakes first."""
 def add_evaluate(commands):
     """``cnncore evaluate`` and its options."""
     sub = commands.add(evaluate, "compare predictions with labels", EVALUATE_HELP)
-    sub.add_argument("model", metavar="MODEL", help=f"{ANY_MODEL}, or the output folder of `cnncore train`")
+    sub.add_argument("model", metavar="MODEL", help=ANY_MODEL)
     sub.add_argument(
         "data",
         metavar="DATA",
@@ -119,5 +119,5 @@ def add_evaluate(commands):
     )
     sub.add_argument("--json", action="store_true", help="print JSON: all figures, and every misclassified image")
     sub.add_argument("--invert", action="store_true", help="invert the images")
-    sub.add_argument("--batch", type=several, default=32, metavar="N", help="images per batch (default: 32)")
+    sub.add_argument("--batch", type=positive_integer, default=32, metavar="N", help="images per batch (default: 32)")
     preprocessing_options(sub)

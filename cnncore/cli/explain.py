@@ -72,7 +72,7 @@ Networks by name have initial weights unless --weights is given."""
 def add_explain(commands):
     """``cnncore explain`` and its options."""
     sub = commands.add(explain, "a page that explains a network on one image", EXPLAIN_HELP)
-    sub.add_argument("model", metavar="MODEL", help=f"{ANY_MODEL}, or the output folder of `cnncore train`")
+    sub.add_argument("model", metavar="MODEL", help=ANY_MODEL)
     sub.add_argument("image", metavar="IMAGE", help="an image file")
     sub.add_argument("-o", "--output", default="explained.html", metavar="FILE", help="(default: explained.html)")
     sub.add_argument(

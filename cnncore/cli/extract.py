@@ -2,7 +2,7 @@
 
 import sys
 
-from .options import several
+from .options import positive_integer
 from .predict import image_files
 from .progress import ProgressLine, bar
 
@@ -51,7 +51,9 @@ same files."""
 def add_extract(commands):
     """``cnncore extract`` and its options."""
     sub = commands.add(extract, "run a model over many images", EXTRACT_HELP)
-    sub.add_argument("model", metavar="MODEL", help="a model file, or the output folder of `cnncore train`")
+    sub.add_argument(
+        "model", metavar="MODEL", help="a model file (.safetensors or .onnx), or the output folder of `cnncore train`"
+    )
     sub.add_argument("image", nargs="+", metavar="FILE", help="images, or folders of images")
     sub.add_argument("--output", required=True, metavar="DIR", help="folder for the shards")
     kind = sub.add_mutually_exclusive_group()
@@ -59,7 +61,9 @@ def add_extract(commands):
         "--node", metavar="NAME", help="extract what this node makes of each image (default: predictions)"
     )
     kind.add_argument("--maps", action="store_true", help="extract class activation maps of the predicted classes")
-    sub.add_argument("--shard-size", type=several, default=64, metavar="N", help="images per shard (default: 64)")
+    sub.add_argument(
+        "--shard-size", type=positive_integer, default=64, metavar="N", help="images per shard (default: 64)"
+    )
     sub.add_argument(
         "--format",
         choices=("npz", "parquet"),
@@ -67,5 +71,7 @@ def add_extract(commands):
         help="arrays of numpy, or tables (default: npz; parquet needs cnncore[parquet])",
     )
     where = sub.add_mutually_exclusive_group()
-    where.add_argument("--workers", type=several, default=1, metavar="N", help="processes of this machine (default: 1)")
+    where.add_argument(
+        "--workers", type=positive_integer, default=1, metavar="N", help="processes of this machine (default: 1)"
+    )
     where.add_argument("--scheduler", metavar="ADDRESS", help="run on the workers of a Dask scheduler instead")

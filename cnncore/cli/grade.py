@@ -27,4 +27,4 @@ The file is executed. The exit code is 0 if everything is right, 1 if not."""
 def add_grade(commands):
     """``cnncore grade`` and its options."""
     sub = commands.add(grade, "mark solutions of the exercises", GRADE_HELP)
-    sub.add_argument("file", metavar="FILE", help="a Python file with solutions")
+    sub.add_argument("file", metavar="FILE", help="a Python file or a notebook (.ipynb) with solutions")

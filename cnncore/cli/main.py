@@ -6,6 +6,7 @@ Each command is a function of the parsed options that returns the exit code: 0 s
 
 import argparse
 import contextlib
+import inspect
 import logging
 import os
 import re
@@ -22,7 +23,7 @@ from .extract import add_extract
 from .grade import add_grade
 from .nets import add_export, add_profile, add_summary, add_tune
 from .operators import add_bench, add_check, add_info, add_ops
-from .options import count
+from .options import number_of_threads
 from .predict import add_predict
 from .progress import one_line
 from .train import add_train
@@ -55,7 +56,10 @@ class Commands:
         self.everywhere = argparse.ArgumentParser(add_help=False)
         general = self.everywhere.add_argument_group("general options")
         general.add_argument(
-            "--threads", type=count, metavar="N", help="number of native threads; results do not depend on it"
+            "--threads",
+            type=number_of_threads,
+            metavar="N",
+            help="number of native threads; results do not depend on it",
         )
         general.add_argument("--log", choices=LEVELS, help="write what the library logs to stderr, from this level up")
         general.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -65,7 +69,7 @@ class Commands:
         sub = self.parsers.add_parser(
             function.__name__,
             help=help_,
-            description=function.__doc__,
+            description=inspect.cleandoc(function.__doc__),
             epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             parents=[self.everywhere],

@@ -9,10 +9,10 @@ import sys
 import numpy as np
 
 from ..errors import ModelFileError, SettingError, unknown_name
-from .options import fraction, numbers, several, size
+from .options import fraction, numbers, positive_integer, size
 from .progress import ProgressLine, bar
 
-ANY_MODEL = "a model file (.safetensors or .onnx), or a network of cnncore.models"
+ANY_MODEL = "a model file (.safetensors or .onnx), the output folder of `cnncore train`, or a network of cnncore.models"
 
 
 def summary(options):
@@ -155,7 +155,7 @@ def preprocessing_options(sub):
         "--scale", type=fraction, metavar="S", help="factor applied to pixels of 0 to 255 (default: 1/255)"
     )
     group.add_argument("--channels", choices=["rgb", "bgr"], help="order of the colour channels (default: rgb)")
-    group.add_argument("--resize", type=several, metavar="N", help="length of the images' shorter side")
+    group.add_argument("--resize", type=positive_integer, metavar="N", help="length of the images' shorter side")
     group.add_argument("--crop", type=size, metavar="HxW", help="centre crop after resizing")
 
 
@@ -217,10 +217,10 @@ def measured_options(sub, rounds):
     """Options of measurements: ``cnncore profile`` and ``tune``."""
     sub.add_argument("model", metavar="MODEL", help=ANY_MODEL)
     sub.add_argument("--size", type=size, metavar="HxW", help="image size (default: as for summary)")
-    sub.add_argument("--batch", type=several, default=1, metavar="N", help="number of images (default: 1)")
+    sub.add_argument("--batch", type=positive_integer, default=1, metavar="N", help="number of images (default: 1)")
     sub.add_argument("--training", action="store_true", help="time forward and backward passes of training")
     sub.add_argument(
-        "--rounds", type=several, default=rounds, metavar="N", help=f"number of passes (default: {rounds})"
+        "--rounds", type=positive_integer, default=rounds, metavar="N", help=f"number of passes (default: {rounds})"
     )
 
 
@@ -321,7 +321,9 @@ def add_export(commands):
         metavar="HxW",
         help="fix the image size of an ONNX file (default: open if it is open in the net)",
     )
-    sub.add_argument("--opset", type=several, metavar="N", help="ONNX operator set version, 13 to 21 (default: 21)")
+    sub.add_argument(
+        "--opset", type=positive_integer, metavar="N", help="ONNX operator set version, 13 to 21 (default: 21)"
+    )
     sub.add_argument(
         "--fold", action="store_true", help="fold batch normalisations into the convolutions of an ONNX file"
     )

@@ -10,19 +10,22 @@ from .. import get_num_threads
 from ..errors import SettingError, unknown_name
 from ..operators.documentation import plain_text
 from ..operators.peers import peers_sentence
-from ..operators.registry import FAMILIES, GRIDS, OPS, find
+from ..operators.registry import GRIDS, GROUPS, OPS, find
+from ..operators.source_files import source_files
 from ..runtime import cpu
 from ..runtime.versions import show_versions
 from .progress import ProgressLine, bar, clock
+
+NAME_WIDTH = max(map(len, OPS))
 
 
 def ops(options):
     """List the operators, or print the documentation of one."""
     if not options.name:
-        for family, rows in FAMILIES.items():
-            print(f"\n{family}")
+        for group, rows in GROUPS.items():
+            print(f"\n{group}")
             for op in rows:
-                print(f"  {op.name:<24} {op.summary}")
+                print(f"  {op.name:<{NAME_WIDTH}} {op.summary}")
         print(
             f"\n{len(OPS)} operators. `cnncore ops NAME` prints formula, gradient, settings, edge cases and source of one."
         )
@@ -35,6 +38,7 @@ def ops(options):
         op = known_operator("ops", name)
         print(f"cnncore.{op.name}{op.__signature__}\n\n{plain_text(op)}")
         print(f"In other frameworks\n    {peers_sentence(op.name)}\n")
+        print("\n    ".join(("Source code", *source_files(op))) + "\n")
     return 0
 
 
@@ -56,10 +60,10 @@ def info(options):
     """Print versions, CPU, threads, optional packages, and what computes each operator: reference implementation or kernels."""
     show_versions()
     print("CNNCORE_TARGET forces a target; CNNCORE_NUM_THREADS or cnncore.set_num_threads(n) set the threads.\n")
-    print(f"{'operator':<24} computed by (float32)")
+    print(f"{'operator':<{NAME_WIDTH}} computed by (float32)")
     for op in OPS.values():
         names = kernels_of(op)
-        print(f"{op.name:<24} {'kernel: ' + ', '.join(names) if names else 'reference'}")
+        print(f"{op.name:<{NAME_WIDTH}} {'kernel: ' + ', '.join(names) if names else 'reference'}")
     return 0
 
 
@@ -138,7 +142,7 @@ def bench(options):
     for name in options.name:
         known_operator("bench", name)
     print(f"target {cpu.target()}, {get_num_threads()} threads, float32; medians of interleaved runs, milliseconds")
-    print(f"{'operator':<24} {'case':<40} {'forward':>9} {'backward':>9} {'reference':>11} {'faster':>8}")
+    print(f"{'operator':<{NAME_WIDTH}} {'case':<40} {'forward':>9} {'backward':>9} {'reference':>11} {'faster':>8}")
     repeats = 3 if options.quick else 9
     for name in options.name or OPS:
         op = known_operator("bench", name)
@@ -167,4 +171,4 @@ def bench_line(op, case, rank, repeats):
     forward, back = (1e3 * float(np.median([pair[i] for pair in times[current]])) for i in (0, 1))
     reference = 1e3 * float(np.median([sum(pair) for pair in times["reference"]]))
     faster = reference / max(forward + back, 1e-6)
-    return f"{op.name:<24} {case!s:<40.40} {forward:>9.3f} {back:>9.3f} {reference:>11.3f} {faster:>7.1f}×"
+    return f"{op.name:<{NAME_WIDTH}} {case!s:<40.40} {forward:>9.3f} {back:>9.3f} {reference:>11.3f} {faster:>7.1f}×"

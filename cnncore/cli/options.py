@@ -39,14 +39,14 @@ def rate(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a learning rate; write 0.01, or find") from None
 
 
-def several(text):
-    """A positive integer."""
+def positive_integer(text):
+    """An integer from 1 to 1,000,000."""
     if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 1_000_000:
         raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 1 to 1,000,000")
     return int(text)
 
 
-def count(text):
+def number_of_threads(text):
     """A number of threads."""
     if not text.isdigit() or not 1 <= int(text) <= 256:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads; give 1 to 256")

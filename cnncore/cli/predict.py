@@ -6,7 +6,7 @@ import sys
 
 from ..errors import DataError, SettingError
 from .nets import ANY_MODEL, opened, preprocessing_options
-from .options import several, size
+from .options import positive_integer, size
 from .progress import ProgressLine
 
 
@@ -105,13 +105,13 @@ Preprocessing for networks from other frameworks is stored in the file or given 
 def add_predict(commands):
     """``cnncore predict`` and its options."""
     sub = commands.add(predict, "classify images of any size", PREDICT_HELP)
-    sub.add_argument("model", metavar="MODEL", help=f"{ANY_MODEL}, or the output folder of `cnncore train`")
+    sub.add_argument("model", metavar="MODEL", help=ANY_MODEL)
     sub.add_argument("image", nargs="+", metavar="FILE", help="images, or folders of images")
     sub.add_argument("--top", type=int, default=1, metavar="K", help="print the K most probable classes (default: 1)")
     sub.add_argument(
         "--json", action="store_true", help="print JSON: file, size, read_at, familiar, class, probability, top"
     )
-    sub.add_argument("--batch", type=several, default=32, metavar="N", help="images per batch (default: 32)")
+    sub.add_argument("--batch", type=positive_integer, default=32, metavar="N", help="images per batch (default: 32)")
     sub.add_argument(
         "--cam",
         metavar="FILE",

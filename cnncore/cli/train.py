@@ -178,21 +178,21 @@ def add_train(commands):
 
 def add_ranks(sub):
     """The options of training on several processes."""
-    several = sub.add_argument_group("training on several processes or machines")
-    several.add_argument(
+    group = sub.add_argument_group("training on several processes or machines")
+    group.add_argument(
         "--distributed",
         action="store_true",
         help="train together with the other processes that mpiexec has started: mpiexec -n 4 python -m mpi4py -m cnncore train "
         "--distributed (pip install 'cnncore[mpi]')",
     )
-    several.add_argument(
+    group.add_argument(
         "--shards",
         type=int,
         metavar="N",
         help="cut every batch into N shards; the weights are the same for every number of processes up to it (default: 8 with "
         "--distributed)",
     )
-    several.add_argument(
+    group.add_argument(
         "--reduction",
         choices=["tree", "mpi"],
         default="tree",

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import CnnError, SettingError, unknown_name
 from ..nets.build import Graph
 from ..nets.net import Net
-from ..operators.registry import FAMILIES, GRIDS, OPS
+from ..operators.registry import GRIDS, GROUPS, OPS
 from .switches import Switches
 
 __all__ = ["Answers"]
@@ -106,7 +106,7 @@ def plain(array: Any) -> Any:
 def choices() -> dict[str, Any]:
     """What the menus offer: strategies and the windows that each combines with, and activations with their formula."""
     windows = {s: [w for w in SCHEMES if (s, w) in GRID.pairs] for s in GRID.strategies}
-    activations = [op for op in FAMILIES["activation"] if lone(op) and one_to_one(op)]
+    activations = [op for op in GROUPS["activation"] if lone(op) and one_to_one(op)]
     return {
         "strategies": windows,
         "activations": {op.name: inspect.cleandoc(op.formula) for op in activations},

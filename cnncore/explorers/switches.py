@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError, GraphError, unknown_name
 from ..nets.net import Net
-from ..operators.registry import FAMILIES
+from ..operators.registry import GROUPS
 from ..train import Adam, Trainer
 
 __all__ = ["Switches"]
@@ -179,9 +179,9 @@ def owner(graph: Any, value: int) -> Any:
     while value >= len(graph.inputs):
         node = graph.nodes[value - len(graph.inputs)]
         if node.owned:
-            scales = node.op.name in ("conv", "linear") or node.op.family == "layers"
+            scales = node.op.name in ("conv", "linear") or node.op.group == "layers"
             return node if scales and node.owned[-1].name.endswith((".w", ".b")) else None
-        if node.op not in FAMILIES["activation"] or np.any(node.op(np.zeros((1, 1, 1)), **node.settings)):
+        if node.op not in GROUPS["activation"] or np.any(node.op(np.zeros((1, 1, 1)), **node.settings)):
             return None
         value = node.arguments[0]
     return None
@@ -195,7 +195,7 @@ def readers(graph: Any, value: int) -> list[str]:
             continue
         if node.op.name == "conv":
             names += [array.name for array in node.owned if array.name.endswith(".w")]
-        elif not node.owned and node.op.family in ("activation", "pooling"):
+        elif not node.owned and node.op.group in ("activation", "pooling"):
             names += readers(graph, number)
     return names
 

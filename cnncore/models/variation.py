@@ -54,10 +54,10 @@ class Variation:
         if self.pooling is not None and self.pooling not in strategies:
             raise SettingError(unknown_name("models", "pooling strategy", self.pooling, strategies))
         if self.activation is not None and (found := find(self.activation)) is None:
-            names = [name for name, op in OPS.items() if op.family == "activation"]
+            names = [name for name, op in OPS.items() if op.group == "activation"]
             raise SettingError(unknown_name("models", "activation", self.activation, names))
-        elif self.activation is not None and found is not None and found.family not in ("activation", "custom"):
-            raise SettingError(f"models: activation {self.activation!r} is a {found.family} operator; try 'leaky_relu'")
+        elif self.activation is not None and found is not None and found.group not in ("activation", "custom"):
+            raise SettingError(f"models: activation {self.activation!r} is a {found.group} operator; try 'leaky_relu'")
         for name, value, known in (
             ("downsampling", self.downsampling, DOWNSAMPLING),
             ("head", self.head, HEADS),

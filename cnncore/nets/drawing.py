@@ -32,7 +32,7 @@ SWEEPS = 12
 INK, MUTED, EDGE, PAPER = "#1f2933", "#5f6c7b", "#8593a3", "#ffffff"
 SCOPE, SCOPE_EDGE = "#f4f6f9", "#d5dce4"
 FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
-COLORS = {  # by family: fill, edge
+COLORS = {  # by group: fill, edge
     "convolution": ("#dbe9fb", "#6f9fd8"),
     "pooling": ("#dcf3e3", "#6dba88"),
     "activation": ("#fdebd2", "#e0a458"),
@@ -55,7 +55,7 @@ class Box:
         self.entries, self.exits = {}, {}  # of a scope: value -> x from its left edge
         self.depths = {}  # of a scope: port -> y from its top
         self.inside = None  # of a scope: its own Layout
-        self.lines, self.strips, self.family, self.title = (), (), "end", ""
+        self.lines, self.strips, self.group, self.title = (), (), "end", ""
         self.values = (key,)  # the values whose nodes are drawn here: that of the box, those of its strips
 
     def entry(self, value):
@@ -145,10 +145,10 @@ def content_of(structure, shapes):
             operator = " ".join(filter(None, [node.op.name, settings_text(node)]))
             lines = [name, operator if operator != name else ""]
             shape = shown.get(last[value])
-            boxes[value] = labelled(value, lines, shape_words(shape), node.op.family, described(node, shape))
+            boxes[value] = labelled(value, lines, shape_words(shape), node.op.group, described(node, shape))
         else:
             box = boxes[host[value]]
-            box.strips = (*box.strips, (node.op.name, node.op.family))
+            box.strips = (*box.strips, (node.op.name, node.op.group))
             box.values = (*box.values, value)
             box.width = max(box.width, text_width(node.op.name, SMALL) + 2 * PAD)
             box.height += STRIP
@@ -167,7 +167,7 @@ def content_of(structure, shapes):
     return boxes, edges, host
 
 
-def labelled(key, lines, shape, family, title):
+def labelled(key, lines, shape, group, title):
     """A box around lines of text: its name, its operator, and its output shape."""
     lines = [line for line in lines if line]
     styles = [(lines[0], TEXT, INK, "600"), *((line, SMALL, INK, "400") for line in lines[1:])]
@@ -175,7 +175,7 @@ def labelled(key, lines, shape, family, title):
         styles.append((shape, SMALL, MUTED, "400"))
     width = max(text_width(line, size) * (1.06 if weight == "600" else 1) for line, size, _, weight in styles)
     box = Box(key, max(width, 44) + 2 * PAD, LINE * len(styles) + PAD)
-    box.lines, box.family, box.title = styles, family, title
+    box.lines, box.group, box.title = styles, group, title
     return box
 
 
@@ -494,15 +494,15 @@ def drawn_edge(edge, left, top):
 
 def drawn_box(box, x, y, marked=False):
     """A rounded box with its lines, and the strips under it."""
-    fill, edge = COLORS.get(box.family, OTHER)
+    fill, edge = COLORS.get(box.group, OTHER)
     mark = f' class="node" data-value="{box.key}"' if marked and isinstance(box.key, int) else ""
     clip = [f"<g{mark}><title>{html.escape(box.title)}</title>"]
     body = box.height - STRIP * len(box.strips)
     clip.append(
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" rx="{ROUND}" fill="{fill}"/>'
     )
-    for i, (_, family) in enumerate(box.strips):
-        drawn = strip(x, y + body + i * STRIP, box.width, family, i == len(box.strips) - 1)
+    for i, (_, group) in enumerate(box.strips):
+        drawn = strip(x, y + body + i * STRIP, box.width, group, i == len(box.strips) - 1)
         clip.append(f'<g class="strip" data-value="{box.values[i + 1]}">{drawn}</g>' if marked else drawn)
     clip.append(
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" rx="{ROUND}" fill="none" '
@@ -518,9 +518,9 @@ def drawn_box(box, x, y, marked=False):
     return "".join(clip)
 
 
-def strip(x, y, width, family, last):
+def strip(x, y, width, group, last):
     """A strip across a box; the last one has the box's round corners."""
-    fill, _ = COLORS.get(family, OTHER)
+    fill, _ = COLORS.get(group, OTHER)
     r = ROUND if last else 0
     return (
         f'<path d="M{x:.1f},{y:.1f} h{width:.1f} v{STRIP - r} q0,{r} {-r},{r} h{2 * r - width:.1f} q{-r},0 {-r},{-r} z" '

@@ -35,7 +35,6 @@ KINDS = (
     "integers",
     "booleans",
 )
-CLASS_KINDS = KINDS[:3]  # axis 1 is that of mutually exclusive classes
 KIND_OF_ROLE = {"index": "integers", "mask": "booleans"}
 
 # Operator → the kind of its output: distributions over classes along its axis; sigmoids elementwise.

@@ -109,7 +109,7 @@ def sections(op, code):
     settings = [
         (
             f"{s.name} : {'required' if s.default is REQUIRED else f'default {s.default!r}'}",
-            s.meaning + (f" Also spelled {code(s.alias)}." if s.alias else ""),
+            f"{s.meaning.rstrip('.')}. Also spelled {code(s.alias)}." if s.alias else s.meaning,
         )
         for s in op.settings_list
     ]

@@ -200,7 +200,7 @@ class Op:
     formula: str
     gradient: str
     paper: str
-    family: str
+    group: str  # of the documentation: "convolution", "pooling", "activation", "layers", "arrays"; "custom" of users'
     cases: tuple[Case, ...]
     example: str
     settings_list: tuple[Setting, ...] = ()
@@ -244,6 +244,11 @@ class Op:
         put(self, "__name__", self.name)
         put(self, "__module__", "cnncore")
         put(self, "__qualname__", self.name)
+
+    @property
+    def family(self) -> str:
+        """The earlier name of ``group``."""
+        return self.group
 
     def __repr__(self) -> str:
         return f"<operator {self.name}{self.__signature__}>"

@@ -33,7 +33,7 @@ from .weighting import schemas as weighting
 
 __all__ = ["CUSTOM", "GRIDS", "OPS", "check_free", "find", "forget", "register"]
 
-FAMILIES: dict[str, tuple[Op, ...]] = {
+GROUPS: dict[str, tuple[Op, ...]] = {
     "convolution": (*convolution.SCHEMAS, *columns.SCHEMAS, *blocks.SCHEMAS),
     "pooling": (*pooling.SCHEMAS, *sampling.SCHEMAS, *statistics.SCHEMAS, *transforms.SCHEMAS, *weighting.SCHEMAS),
     "activation": activation.SCHEMAS,
@@ -54,7 +54,7 @@ FAMILIES: dict[str, tuple[Op, ...]] = {
     ),
 }
 
-OPS: Mapping[str, Op] = MappingProxyType({row.name: row for rows in FAMILIES.values() for row in rows})
+OPS: Mapping[str, Op] = MappingProxyType({row.name: row for rows in GROUPS.values() for row in rows})
 
 # Operators made on demand from two independent halves, by the name that stands for all of them.
 GRIDS: Mapping[str, Grid] = MappingProxyType(

@@ -36,7 +36,6 @@ cdef extern from "threads.h" nogil:
     int cnn_stop_requested()
     int64_t cnn_nanoseconds()
     int64_t cnn_thread_nanoseconds()
-    int cnn_threads_available()
     void cnn_run_here(cnn_task task, void *call, int64_t tasks, void *scratch)
     void cnn_threads_limit(int maximum)
     void cnn_threads_shutdown()
@@ -389,11 +388,6 @@ def multiply_adds(int precision, int64_t steps, int64_t tasks, double factor=0.5
 
 
 # ── Threads ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-def threads_available():
-    """Whether native threads are available."""
-    return bool(cnn_threads_available())
-
 
 def get_threads():
     """Number of threads a call may use."""

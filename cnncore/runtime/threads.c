@@ -121,7 +121,6 @@ static int run_shared(const struct region *region, int threads) {
 }
 
 int cnn_stop_requested(void) { return stop_requested(); }
-int cnn_threads_available(void) { return 0; }
 void cnn_threads_limit(int maximum) { (void)maximum; }
 void cnn_threads_shutdown(void) {}
 
@@ -421,8 +420,6 @@ static int create_workers(int requested) {
     pthread_mutex_unlock(&pool.lock);
     return requested;
 }
-
-int cnn_threads_available(void) { return 1; }
 
 void cnn_threads_limit(int maximum) {
     atomic_store(&pool.limit, maximum < 1 ? 1 : maximum > MOST_THREADS ? MOST_THREADS : maximum);

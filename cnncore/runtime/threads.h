@@ -36,9 +36,6 @@ void cnn_run_here(cnn_task task, void *call, int64_t tasks, void *scratch);
 int64_t cnn_nanoseconds(void);
 int64_t cnn_thread_nanoseconds(void);
 
-/* 0 where this build has no native threads and everything runs on the calling thread, else 1. */
-int cnn_threads_available(void);
-
 /* Upper bound on the threads of any call, the caller included; clamped to 1..256 (the initial value is 256). Workers
  * are created when first needed; those above a lowered bound stay asleep. */
 void cnn_threads_limit(int maximum);

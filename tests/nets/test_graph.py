@@ -23,7 +23,7 @@ ONE = (Array("x", "input"),)
 
 
 def toy(name, kind, *, arrays=ONE, settings=(), layer=None):
-    text = dict(summary="A toy.", formula="y", gradient="dx", paper="none", family="toys", cases=(), example="")
+    text = dict(summary="A toy.", formula="y", gradient="dx", paper="none", group="toys", cases=(), example="")
     return Op(name, kind, arrays=arrays, settings_list=settings, layer=layer or Layer(), **text)
 
 

@@ -111,7 +111,7 @@ def test_what_cannot_be_saved(tmp_path):
         formula="",
         gradient="",
         paper="",
-        family="",
+        group="",
         cases=(),
         example="",
     )

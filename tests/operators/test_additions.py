@@ -48,7 +48,7 @@ def missing_oracle(op):
             "tests/support/papers_pooling.py",
             f"at the end of VALUES: {name!r}: lambda s, v, t, p, drawn: …",
         )
-    path = f"tests/support/papers_{op.family}.py"
+    path = f"tests/support/papers_{op.group}.py"
     path = path if (ROOT / path).exists() else "tests/support/papers_sampling.py"
     there = op.name in PAPERS or any(f'"{op.name}"' in text(p) for p in IN_PYTORCH)
     return (
@@ -75,14 +75,14 @@ def missing_form(op):
 def missing_entry(op):
     entries = runpy.run_path(str(ROOT / "tools" / "literature.py"))["ENTRIES"]
     unknown = [entry for entry in op.literature if entry not in entries]
-    there = not unknown and (op.literature or op.family == "arrays")
+    there = not unknown and (op.literature or op.group == "arrays")
     asked = ", ".join(unknown) or "literature=(…) of the schema"
     return not there, "tools/literature.py", f"in ENTRIES: {asked}: the operator's name in the literature"
 
 
 def missing_knees(op):
     path = "tests/operators/activation/test_activations.py"
-    needed = op.family == "activation" and isinstance(op.implementation, Elementwise) and op.name != "selu"
+    needed = op.group == "activation" and isinstance(op.implementation, Elementwise) and op.name != "selu"
     there = re.search(rf'^    \("{op.name}",', text(path), flags=re.MULTILINE)
     return (
         needed and not there,

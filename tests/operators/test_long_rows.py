@@ -128,7 +128,7 @@ import numpy as np, cnncore
 n = 2000
 x = np.ones((1, 1, n, n), np.float32)
 x[..., ::7] = 2
-poolings = [op for op in cnncore.OPS.values() if op.family == "pooling"]
+poolings = [op for op in cnncore.OPS.values() if op.group == "pooling"]
 calls = {op.name: (op, {}) for op in poolings if op.name.startswith(("global_", "adaptive_"))}
 of_kernels = ("max_pool", "avg_pool", "lp_pool", "soft_pool", "median_pool")
 calls |= {name: (cnncore.OPS[name], {"kernel_size": n}) for name in of_kernels}

@@ -107,7 +107,7 @@ def test_images_apart_give_the_same_results(op, case):
         shapes += (None,) * (len(op.arrays) - len(arrays))
         # Arrays that meet x by broadcasting have its images.
         images = [
-            i == 0 or row.variadic or row.role == "index" or op.family == "arrays"
+            i == 0 or row.variadic or row.role == "index" or op.group == "arrays"
             for i, row in enumerate(op.rows(len(arrays))[: len(arrays)])
         ]
         if not op.implementation.splits_batch(op.infer(shapes, np.dtype(dtype), case.settings)):
@@ -372,7 +372,7 @@ NOT_IN_CASES = {"return_indices", "return_state", "seed", "algorithm"}
 
 @pytest.mark.parametrize("op", operators())
 def test_row_is_complete(op):
-    for name in ("summary", "formula", "gradient", "paper", "family", "example", "shape", "accumulates", "returns"):
+    for name in ("summary", "formula", "gradient", "paper", "group", "example", "shape", "accumulates", "returns"):
         assert getattr(op, name).strip(), f"{op.name} has no {name}"
     assert op.summary.endswith(".") and "\n" not in op.summary
     assert op.cases
@@ -382,7 +382,7 @@ def test_row_is_complete(op):
     for section in SECTIONS:
         assert f"\n{section}\n{'-' * len(section)}\n" in op.__doc__
     # Operators on arrays as such belong to no entry.
-    assert op.literature or op.family == "arrays", "which entry of the registry of the literature is it?"
+    assert op.literature or op.group == "arrays", "which entry of the registry of the literature is it?"
     assert getattr(cnncore, op.name) is op and op.name in cnncore.__all__
 
 

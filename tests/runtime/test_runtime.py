@@ -439,10 +439,10 @@ for name in names:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mprotect by ctypes")
-@pytest.mark.parametrize("family", mostly_long(sorted({op.family for op in cnncore.OPS.values()}), 3))
-def test_nothing_is_read_or_written_beside_the_arrays(family):
+@pytest.mark.parametrize("group", mostly_long(sorted({op.group for op in cnncore.OPS.values()}), 3))
+def test_nothing_is_read_or_written_beside_the_arrays(group):
     """Every array begins or ends at a forbidden page: one element beside it and the process dies."""
-    names = [op.name for op in cnncore.OPS.values() if op.family == family]
+    names = [op.name for op in cnncore.OPS.values() if op.group == group]
     result = run_python(GUARDED, *names, timeout=280, check=False)
     last = result.stdout.splitlines()[-1] if result.stdout else ""
     assert result.returncode == 0, f"exit code {result.returncode} after: {last}\n{result.stderr[-2000:]}"

@@ -169,7 +169,7 @@ FAULTS = {
     "arguments swapped": arguments_swapped,
 }
 
-# Mistakes that each family can make: wrong sign, wrong factor, windows off by one, sums of overlapping windows left out.
+# Mistakes that each group can make: wrong sign, wrong factor, windows off by one, sums of overlapping windows left out.
 ESSENTIAL = ("sign", "factor 2", "windows shifted by one", "last window left out", "written instead of added")
 SHORT = (*ESSENTIAL, "a constant added")  # which gradients that are zero everywhere have too
 
@@ -244,12 +244,12 @@ def test_essential_faults_are_caught_in_every_case(op, case, rng):
     assert not survivors, f"not found: {', '.join(survivors)}"
 
 
-@pytest.mark.parametrize("family", sorted({op.family for op in cnncore.OPS.values() if op.proof == "gradient"}))
-def test_every_family_has_each_essential_fault(family, rng):
-    """A fault that changes no gradient of a family would be caught by nobody: each changes one somewhere."""
+@pytest.mark.parametrize("group", sorted({op.group for op in cnncore.OPS.values() if op.proof == "gradient"}))
+def test_every_group_has_each_essential_fault(group, rng):
+    """A fault that changes no gradient of a group would be caught by nobody: each changes one somewhere."""
     missing = set(ESSENTIAL)
     for op in cnncore.OPS.values():
-        if op.family == family and op.proof == "gradient":
+        if op.group == group and op.proof == "gradient":
             missing -= {name for name, _ in planted(op, op.cases[0], sorted(missing), rng)}
     assert not missing
 
@@ -281,7 +281,7 @@ NEIGHBOURS += [
 
 @pytest.mark.parametrize(("name", "other"), [n for n in NEIGHBOURS if {*n} <= set(cnncore.OPS)])
 def test_backward_of_a_neighbour_is_caught(name, other):
-    """Forward of one operator, backward of another of its family."""
+    """Forward of one operator, backward of another of its group."""
     op, other = cnncore.OPS[name], cnncore.OPS[other]
     case = op.cases[0]
     (x,) = case.sample(case.ranks[0])

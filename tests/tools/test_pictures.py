@@ -1,5 +1,7 @@
 """The pictures of the operators' pages: what they show is what the operator computes, and they can be read."""
 
+import itertools
+import re
 import sys
 import xml.etree.ElementTree as ElementTree
 
@@ -77,6 +79,34 @@ def test_what_y_sees_is_framed(op):
         with cnncore.cpu.target("reference"):
             y = first(op(x, *shown.arrays[1:], **shown.settings))
         np.testing.assert_allclose(y[shown.place], shown.y[shown.place], rtol=1e-12)
+
+
+def placed_texts(element, x=0.0, y=0.0):
+    """(left, right, baseline, words) of every text of a picture that is not a row of numbers."""
+    moved = re.match(r"translate\(([-\d.]+) ([-\d.]+)\)", element.get("transform", ""))
+    if moved:
+        x, y = x + float(moved[1]), y + float(moved[2])
+    if element.tag == f"{SVG}text" and element.text:
+        classes = element.get("class", "").split()
+        width = len(element.text) * (6.6 if "m" in classes else 4.6 if "c" in classes else 5.4)
+        left = x + float(element.get("x")) - (width / 2 if "c" in classes else 0)
+        yield left, left + width, y + float(element.get("y")), element.text
+    for child in element:
+        yield from placed_texts(child, x, y)
+
+
+def test_no_text_is_cut_or_meets_another():
+    """Of every picture of the pages: calls, titles, captions and labels lie within it and beside each other."""
+    found = []
+    for path in sorted((ROOT / "docs" / "operators" / "pictures").glob("*.svg")):
+        root = ElementTree.parse(path).getroot()
+        width, height = map(float, root.get("viewBox").split()[2:])
+        texts = list(placed_texts(root))
+        found += [(path.stem, words) for left, right, y, words in texts if left < 0 or right > width or y > height]
+        for (left, right, y, words), (left2, right2, y2, words2) in itertools.combinations(texts, 2):
+            if abs(y - y2) < 8 and left < right2 and left2 < right:
+                found.append((path.stem, words, words2))
+    assert not found
 
 
 @pytest.mark.parametrize("op", mostly_long(PANELS, 4))

@@ -210,7 +210,7 @@ def sample(op, shape, dtype):
     chosen = SAMPLES.get(op.name, Sample())
     case = next((case for case in op.cases if 2 in case.ranks), op.cases[0])
     settings = dict(case.settings)
-    if op.family == "pooling" and "kernel_size" in op.settings:
+    if op.group == "pooling" and "kernel_size" in op.settings:
         settings |= {"kernel_size": 3, "stride": 2} if "stride" in op.settings else {"kernel_size": 3}
     settings |= chosen.settings(shape) if callable(chosen.settings) else chosen.settings
     settings = {name: value for name, value in settings.items() if name not in chosen.without}

@@ -464,7 +464,7 @@ def operator_rows(run, section, shape, rounds, seconds, job_of):
                 if name in operators.NOT_TIMED:
                     run.not_timed(section, name, operators.NOT_TIMED[name])
                     continue
-                row = Row(section, name, {"threads": threads, "family": op.family, "shape": list(shape)})
+                row = Row(section, name, {"threads": threads, "family": op.group, "shape": list(shape)})
                 row.facts["peer"] = "composed" if name in COMPOSED else "named" if name in PEERS else None
                 taking_part = {who: c for who, c in started.items() if c.framework == "cnncore" or name in PEERS}
                 taking_part = same_results(row, op, taking_part)

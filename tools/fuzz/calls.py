@@ -303,7 +303,7 @@ def meets_padding(op, call):
     implementations leave such cells out. Elsewhere both have to agree.
     """
     beyond = [place for place, c in call["edits"] if c[0] == "special" and c[1] in ("nan", "inf", "-inf")]
-    return op.family == "convolution" and any(beyond)
+    return op.group == "convolution" and any(beyond)
 
 
 def samples_tie(call):

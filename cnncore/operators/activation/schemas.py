@@ -99,7 +99,7 @@ SCHEMAS = (
     Op(
         "identity",
         Elementwise(reference.IDENTITY, of_y=True),
-        family="activation",
+        group="activation",
         literature=("A01",),
         summary="Identity: returns its input unchanged.",
         formula="y = x",
@@ -118,7 +118,7 @@ SCHEMAS = (
     Op(
         "relu",
         Elementwise(reference.RELU, of_y=True),
-        family="activation",
+        group="activation",
         literature=("A10",),
         summary="Rectified linear unit: max(0, x).",
         formula="y = max(0, x)",
@@ -141,7 +141,7 @@ SCHEMAS = (
     Op(
         "leaky_relu",
         Elementwise(reference.LEAKY_RELU, leaky_slope),
-        family="activation",
+        group="activation",
         literature=("A12",),
         summary="Leaky ReLU: a small constant slope for negative values, so that no unit dies.",
         formula="y = x for x > 0, else a·x          a = negative_slope",
@@ -173,7 +173,7 @@ SCHEMAS = (
     Op(
         "prelu",
         Parametric(reference.LEAKY_RELU, "a"),
-        family="activation",
+        group="activation",
         literature=("A13",),
         summary="Parametric ReLU: leaky ReLU whose negative slope is learned, one for all channels or one per channel.",
         formula="y[n,c] = x[n,c] for x[n,c] > 0, else a[c]·x[n,c]",
@@ -207,7 +207,7 @@ SCHEMAS = (
     Op(
         "elu",
         Elementwise(reference.ELU, lambda place, settings: (1.0, float(settings["alpha"]), 1.0)),
-        family="activation",
+        group="activation",
         literature=("A15",),
         summary="Exponential linear unit: linear above 0, saturating at −α below.",
         formula="y = x for x > 0, else α(eˣ − 1)",
@@ -232,7 +232,7 @@ SCHEMAS = (
     Op(
         "celu",
         Elementwise(reference.ELU, lambda place, settings: (1.0, float(settings["alpha"]), float(settings["alpha"]))),
-        family="activation",
+        group="activation",
         literature=("A16",),
         summary="Continuously differentiable ELU: the slope is continuous at 0 for every α.",
         formula="y = x for x > 0, else α(e^{x/α} − 1)",
@@ -252,7 +252,7 @@ SCHEMAS = (
     Op(
         "selu",
         Elementwise(reference.ELU, lambda place, settings: (SELU_SCALE, SELU_ALPHA, 1.0)),
-        family="activation",
+        group="activation",
         literature=("A17",),
         summary="Scaled ELU: keeps mean 0 and variance 1 from layer to layer (with LeCun initialisation).",
         formula="y = λx for x > 0, else λα(eˣ − 1)          λ = 1.0507009873554805, α = 1.6732632423543772",
@@ -272,7 +272,7 @@ SCHEMAS = (
     Op(
         "sigmoid",
         Elementwise(reference.SIGMOID),
-        family="activation",
+        group="activation",
         literature=("A04",),
         summary="Logistic sigmoid: maps any number to (0, 1).",
         formula="y = σ(x) = 1 / (1 + e⁻ˣ)",
@@ -294,7 +294,7 @@ SCHEMAS = (
     Op(
         "log_sigmoid",
         Elementwise(reference.LOG_SIGMOID),
-        family="activation",
+        group="activation",
         literature=("A05",),
         summary="Logarithm of the logistic sigmoid.",
         formula="y = log σ(x) = min(x, 0) − log(1 + e^{−|x|})",
@@ -313,7 +313,7 @@ SCHEMAS = (
     Op(
         "tanh",
         Elementwise(reference.TANH),
-        family="activation",
+        group="activation",
         literature=("A06",),
         summary="Hyperbolic tangent: maps any number to (−1, 1).",
         formula="y = tanh x = (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ)",
@@ -335,7 +335,7 @@ SCHEMAS = (
     Op(
         "hard_sigmoid",
         Elementwise(reference.HARD_SIGMOID, hard_sigmoid_knees),
-        family="activation",
+        group="activation",
         literature=("A08",),
         summary="Piecewise linear approximation of the sigmoid.",
         formula="y = min(max(αx + β, 0), 1)",
@@ -365,7 +365,7 @@ SCHEMAS = (
     Op(
         "hard_tanh",
         Elementwise(reference.CLIP, clip_bounds, of_y=True),
-        family="activation",
+        group="activation",
         literature=("A09",),
         summary="Piecewise linear approximation of tanh: clips x to [min_val, max_val].",
         formula="y = min(max(x, min_val), max_val)",
@@ -389,7 +389,7 @@ SCHEMAS = (
     Op(
         "clipped_relu",
         Elementwise(reference.CLIP, lambda place, settings: (0.0, float(settings["max_value"])), of_y=True),
-        family="activation",
+        group="activation",
         literature=("A11",),
         summary="ReLU clipped at an upper bound.",
         formula="y = min(max(x, 0), max_value)",
@@ -410,7 +410,7 @@ SCHEMAS = (
     Op(
         "relu6",
         Elementwise(reference.CLIP, lambda place, settings: (0.0, 6.0), of_y=True),
-        family="activation",
+        group="activation",
         literature=("A11",),
         summary="ReLU clipped at 6.",
         formula="y = min(max(x, 0), 6)",
@@ -430,7 +430,7 @@ SCHEMAS = (
     Op(
         "softplus",
         Elementwise(reference.SOFTPLUS, softplus_numbers),
-        family="activation",
+        group="activation",
         literature=("A21",),
         summary="Softplus: a smooth approximation of ReLU.",
         formula="y = log(1 + e^{βx}) / β = (max(βx, 0) + log(1 + e^{−|βx|})) / β",
@@ -459,7 +459,7 @@ SCHEMAS = (
     Op(
         "softsign",
         Elementwise(reference.SOFTSIGN),
-        family="activation",
+        group="activation",
         literature=("A27",),
         summary="Softsign: like tanh, but it approaches ±1 more slowly.",
         formula="y = x / (1 + |x|)",
@@ -478,7 +478,7 @@ SCHEMAS = (
     Op(
         "silu",
         Elementwise(reference.SILU, lambda place, settings: (1.0,)),
-        family="activation",
+        group="activation",
         literature=("A22",),
         summary="Sigmoid linear unit (SiLU): x · sigmoid(x), which is Swish with β = 1.",
         formula="y = x σ(x)",
@@ -497,7 +497,7 @@ SCHEMAS = (
     Op(
         "swish",
         Parametric(reference.SWISH, "betas", otherwise="beta"),
-        family="activation",
+        group="activation",
         literature=("A23",),
         summary="Swish: x · sigmoid(βx) with fixed or learned β; x/2 for β = 0, ReLU for β → ∞.",
         formula="y = x σ(βx)          β = betas[c] where betas are given, else beta",
@@ -538,7 +538,7 @@ SCHEMAS = (
     Op(
         "dsilu",
         Elementwise(reference.DSILU),
-        family="activation",
+        group="activation",
         literature=("A24",),
         summary="Derivative of SiLU as an activation: a steeper sigmoid that overshoots.",
         formula="y = σ(x) (1 + x σ(−x))",
@@ -558,7 +558,7 @@ SCHEMAS = (
     Op(
         "hard_swish",
         Elementwise(reference.HARD_SWISH),
-        family="activation",
+        group="activation",
         literature=("A25",),
         summary="Hard Swish: x · hard_sigmoid(x).",
         formula="y = x · min(max(x + 3, 0), 6) / 6",
@@ -578,7 +578,7 @@ SCHEMAS = (
     Op(
         "mish",
         Elementwise(reference.MISH),
-        family="activation",
+        group="activation",
         literature=("A26",),
         summary="Mish: x · tanh(softplus(x)).",
         formula="y = x tanh(log(1 + eˣ))",
@@ -599,7 +599,7 @@ SCHEMAS = (
         Elementwise(
             lambda settings: reference.GELU_TANH if settings["approximate"] == "tanh" else reference.GELU,
         ),
-        family="activation",
+        group="activation",
         literature=("A18", "A19"),
         summary="Gaussian error linear unit: x · Φ(x), with the standard normal distribution function Φ.",
         formula="""
@@ -632,7 +632,7 @@ SCHEMAS = (
     Op(
         "exp",
         Elementwise(reference.EXP, of_y=False),
-        family="activation",
+        group="activation",
         literature=("A42",),
         summary="Exponential function.",
         formula="y = eˣ",
@@ -651,7 +651,7 @@ SCHEMAS = (
     Op(
         "abs",
         Elementwise(reference.ABS),
-        family="activation",
+        group="activation",
         literature=("A43",),
         summary="Absolute value.",
         formula="y = |x|",
@@ -671,7 +671,7 @@ SCHEMAS = (
     Op(
         "sign",
         Elementwise(reference.STEP, lambda place, settings: (-1.0, float(settings["at_zero"]))),
-        family="activation",
+        group="activation",
         literature=("A02",),
         summary="Sign function: −1 for negative values, 1 for positive values.",
         formula="y = 1 for x > 0, −1 for x < 0, at_zero at 0",
@@ -696,7 +696,7 @@ SCHEMAS = (
     Op(
         "heaviside",
         Elementwise(reference.STEP, lambda place, settings: (0.0, float(settings["at_zero"]))),
-        family="activation",
+        group="activation",
         literature=("A02",),
         summary="Heaviside step function: 0 for negative values, 1 for positive values.",
         formula="y = 1 for x > 0, 0 for x < 0, at_zero at 0",
@@ -724,7 +724,7 @@ SCHEMAS = (
             reference.STRAIGHT_THROUGH,
             lambda place, settings: (float("inf") if settings["clip"] is None else settings["clip"],),
         ),
-        family="activation",
+        group="activation",
         literature=("A03",),
         summary="Sign function with a straight-through gradient estimator, as used to train binary networks.",
         formula="y = 1 for x > 0, −1 for x < 0, 0 at 0",
@@ -757,7 +757,7 @@ SCHEMAS = (
     Op(
         "scaled_tanh",
         Elementwise(reference.SCALED_TANH, ("amplitude", "steepness")),
-        family="activation",
+        group="activation",
         literature=("A07",),
         summary="LeCun's scaled tanh: f(±1) = ±1, and unit variance is approximately kept.",
         formula="y = A tanh(Sx)          A = amplitude, S = steepness",
@@ -780,7 +780,7 @@ SCHEMAS = (
     Op(
         "quick_gelu",
         Elementwise(reference.SWISH, lambda place, settings: (1.702,)),
-        family="activation",
+        group="activation",
         literature=("A20",),
         summary="Sigmoid approximation of GELU: Swish with β = 1.702.",
         formula="y = x σ(1.702 x)",
@@ -799,7 +799,7 @@ SCHEMAS = (
     Op(
         "tanhshrink",
         Elementwise(reference.TANH_SHRINK),
-        family="activation",
+        group="activation",
         literature=("A28",),
         summary="x − tanh x: shrinks small values towards 0.",
         formula="y = x − tanh x",
@@ -821,7 +821,7 @@ SCHEMAS = (
     Op(
         "softshrink",
         Elementwise(reference.SOFT_SHRINK, ("lambd",)),
-        family="activation",
+        group="activation",
         literature=("A29",),
         summary="Soft shrinkage: moves every value towards 0 by λ; values within ±λ become 0.",
         formula="y = sgn(x) max(|x| − λ, 0)          λ = lambd",
@@ -842,7 +842,7 @@ SCHEMAS = (
     Op(
         "hardshrink",
         Elementwise(reference.HARD_SHRINK, ("lambd",)),
-        family="activation",
+        group="activation",
         literature=("A30",),
         summary="Hard shrinkage: values within ±λ become 0, the others stay unchanged.",
         formula="y = x for |x| > λ, else 0          λ = lambd",
@@ -863,7 +863,7 @@ SCHEMAS = (
     Op(
         "threshold",
         Elementwise(reference.THRESHOLD, ("threshold", "value")),
-        family="activation",
+        group="activation",
         literature=("A31",),
         summary="Keeps values above a threshold and replaces all others by a constant.",
         formula="y = x for x > θ, else v          θ = threshold, v = value",
@@ -887,7 +887,7 @@ SCHEMAS = (
     Op(
         "thresholded_relu",
         Elementwise(reference.THRESHOLD, lambda place, settings: (float(settings["alpha"]), 0.0)),
-        family="activation",
+        group="activation",
         literature=("A31",),
         summary="ReLU with a threshold: keeps values above α, the others become 0.",
         formula="y = x for x > α, else 0          α = alpha",
@@ -908,7 +908,7 @@ SCHEMAS = (
     Op(
         "squareplus",
         Elementwise(reference.SQUAREPLUS, ("b",)),
-        family="activation",
+        group="activation",
         literature=("A40",),
         summary="Squareplus: a smooth approximation of ReLU without exponentials.",
         formula="y = ½(x + √(x² + b))",
@@ -931,7 +931,7 @@ SCHEMAS = (
     Op(
         "sparse_plus",
         Elementwise(reference.SPARSE_PLUS),
-        family="activation",
+        group="activation",
         literature=("A41",),
         summary="Sparseplus: a smooth approximation of ReLU, exactly 0 for x ≤ −1 and exactly x for x ≥ 1.",
         formula="y = 0 for x ≤ −1, ¼(x + 1)² between, x for x ≥ 1",
@@ -950,7 +950,7 @@ SCHEMAS = (
     Op(
         "sparse_sigmoid",
         Elementwise(reference.HARD_SIGMOID, lambda place, settings: (0.5, -1.0, 1.0)),
-        family="activation",
+        group="activation",
         literature=("A41",),
         summary="Derivative of sparse_plus: a piecewise linear sigmoid, the first component of sparsemax([x, 0]).",
         formula="y = min(max(½(x + 1), 0), 1)",
@@ -970,7 +970,7 @@ SCHEMAS = (
     Op(
         "dish",
         Elementwise(reference.DISH),
-        family="activation",
+        group="activation",
         literature=("A44",),
         summary="Dish: similar to SiLU, without exponentials.",
         formula="y = ½x(1 + x/√(1 + x²))",
@@ -992,7 +992,7 @@ SCHEMAS = (
     Op(
         "rrelu",
         RandomSlopes(),
-        family="activation",
+        group="activation",
         literature=("A14",),
         summary="Randomized leaky ReLU: in training the negative slope is drawn at random for every value.",
         formula="""
@@ -1049,7 +1049,7 @@ SCHEMAS = (
     Op(
         "crelu",
         BothParts(),
-        family="activation",
+        group="activation",
         literature=("A32",),
         summary="Concatenated ReLU: ReLU of x and of −x, concatenated along an axis; doubles the channels.",
         formula="y = [max(0, x), max(0, −x)], one after the other along the axis",
@@ -1077,7 +1077,7 @@ SCHEMAS = (
     Op(
         "glu",
         Gated(),
-        family="activation",
+        group="activation",
         literature=("A34",),
         summary="Gated linear unit: one half of the input times the sigmoid of the other half.",
         formula="y = a σ(b),  [a, b] = x: its halves along the axis",
@@ -1103,7 +1103,7 @@ SCHEMAS = (
     Op(
         "maxout",
         Maxout(),
-        family="activation",
+        group="activation",
         literature=("A33",),
         summary="Maxout: the maximum over each group of adjacent channels.",
         formula="y[n,c] = max over m of x[n, ck + m],  0 ≤ m < k          k = pieces",
@@ -1127,7 +1127,7 @@ SCHEMAS = (
     Op(
         "softmax",
         Softmax(),
-        family="activation",
+        group="activation",
         literature=("A35",),
         summary="Softmax: turns scores into probabilities that sum to 1 along an axis.",
         formula="y[i] = e^{x[i] − m} / Σ_j e^{x[j] − m},  m = max_j x[j]          i, j along the axis",
@@ -1152,7 +1152,7 @@ SCHEMAS = (
     Op(
         "log_softmax",
         Softmax(logarithm=True),
-        family="activation",
+        group="activation",
         literature=("A36",),
         summary="Logarithm of softmax, computed without underflow.",
         formula="y[i] = x[i] − m − log Σ_j e^{x[j] − m},  m = max_j x[j]          i, j along the axis",
@@ -1175,7 +1175,7 @@ SCHEMAS = (
     Op(
         "softmin",
         Softmax(negative=True),
-        family="activation",
+        group="activation",
         literature=("A37",),
         summary="Softmax of −x: the smallest value has the largest probability.",
         formula="y[i] = e^{m − x[i]} / Σ_j e^{m − x[j]},  m = min_j x[j]          i, j along the axis",
@@ -1198,7 +1198,7 @@ SCHEMAS = (
     Op(
         "sparsemax",
         Sparsemax(),
-        family="activation",
+        group="activation",
         literature=("A38",),
         summary="Sparsemax: the Euclidean projection onto the probability simplex; like softmax, with exact zeros.",
         formula="y[i] = max(x[i] − τ, 0),  τ such that Σ_i y[i] = 1          i along the axis",
@@ -1227,7 +1227,7 @@ SCHEMAS = (
     Op(
         "hardmax",
         Hardmax(),
-        family="activation",
+        group="activation",
         literature=("A39",),
         summary="Hardmax: 1 at the first maximum along an axis, 0 elsewhere.",
         formula="y[i] = 1 for the first i with x[i] = max_j x[j], else 0          i, j along the axis",

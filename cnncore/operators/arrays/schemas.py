@@ -67,7 +67,7 @@ def pairwise(name, functions, onnx, summary, formula, gradient, example, *, read
     return Op(
         name,
         Pairwise(*functions, reads),
-        family="arrays",
+        group="arrays",
         summary=summary,
         formula=formula,
         gradient=gradient + "; where an array was broadcast, the sum over its copies",
@@ -226,7 +226,7 @@ def function_row(name, function, onnx, summary, formula, gradient, example, *, d
     return Op(
         name,
         Elementwise(function),
-        family="arrays",
+        group="arrays",
         summary=summary,
         formula=formula,
         gradient=gradient,
@@ -452,7 +452,7 @@ def reduction_row(name, function, onnx, summary, formula, gradient, example, *, 
     return Op(
         name,
         Reduction(function),
-        family="arrays",
+        group="arrays",
         summary=summary,
         formula=formula,
         gradient=gradient,
@@ -624,7 +624,7 @@ PRODUCTS = (
     Op(
         "matmul",
         MatrixProduct(),
-        family="arrays",
+        group="arrays",
         summary="Matrix product over the last two axes, with broadcasting of the others.",
         formula="y[…, i, k] = Σ x[…, i, j] z[…, j, k] over j",
         gradient="dx = dy zᵀ,   dz = xᵀ dy; where an array was broadcast, the sum over its copies",
@@ -648,7 +648,7 @@ PRODUCTS = (
     Op(
         "einsum",
         EinsteinSum(),
-        family="arrays",
+        group="arrays",
         summary="Einstein summation: products of arrays, summed over the axes that the equation does not give y.",
         formula="y[labels of y] = Σ x₁[labels of x₁] x₂[labels of x₂] … over all other labels",
         gradient="dx_j = Σ dy Π x_i, i ≠ j: the sum for the labels of x_j",
@@ -706,7 +706,7 @@ SHAPES_OF_ARRAYS = (
     Op(
         "reshape",
         Reshape(),
-        family="arrays",
+        group="arrays",
         summary="Reshapes an array, in row-major order.",
         formula="y[j] = x[i] where i and j have the same place in row-major order",
         gradient="dx[i] = dy[j]",
@@ -742,7 +742,7 @@ SHAPES_OF_ARRAYS = (
     Op(
         "transpose",
         Transpose(),
-        family="arrays",
+        group="arrays",
         summary="Transposes (permutes) the axes.",
         formula="y[i_{axes[0]}, i_{axes[1]}, …] = x[i₀, i₁, …]",
         gradient="dx = dy with its axes back in order",
@@ -766,7 +766,7 @@ SHAPES_OF_ARRAYS = (
     Op(
         "squeeze",
         Squeeze(),
-        family="arrays",
+        group="arrays",
         summary="Removes axes of extent 1.",
         formula="y = x, in a shape without the axes",
         gradient="dx = dy, in the shape of x",
@@ -791,7 +791,7 @@ SHAPES_OF_ARRAYS = (
     Op(
         "unsqueeze",
         Unsqueeze(),
-        family="arrays",
+        group="arrays",
         summary="Inserts axes of extent 1.",
         formula="y = x, in a shape with the axes",
         gradient="dx = dy, in the shape of x",
@@ -811,7 +811,7 @@ SHAPES_OF_ARRAYS = (
     Op(
         "expand",
         Expand(),
-        family="arrays",
+        group="arrays",
         summary="Broadcasts an array to a shape, by repeating it along axes of extent 1.",
         formula="y[i] = x[i], with 0 for i along axes where x has extent 1",
         gradient="dx = Σ dy over the copies",
@@ -846,7 +846,7 @@ SHAPES_OF_ARRAYS = (
     Op(
         "tile",
         Tile(),
-        family="arrays",
+        group="arrays",
         summary="Tiles an array: repeats it along each axis.",
         formula="y[i] = x[i mod H], along each axis",
         gradient="dx[i] = Σ dy[j] over all j with j mod H = i",
@@ -870,7 +870,7 @@ SHAPES_OF_ARRAYS = (
     Op(
         "gather",
         Gather(),
-        family="arrays",
+        group="arrays",
         summary="Gathers the entries at given indices along an axis.",
         formula="y[…, j, …] = x[…, indices[j], …]",
         gradient="dx[…, i, …] = Σ dy[…, j, …] over all j with indices[j] = i",
@@ -917,7 +917,7 @@ CONSTANTS = (
     Op(
         "arange_like",
         ArangeLike(),
-        family="arrays",
+        group="arrays",
         summary="Evenly spaced numbers, as many as an array has entries along an axis: pixel coordinates.",
         formula="y[i] = start + step · i, for i below the extent of x along axis",
         gradient="none: y does not depend on the values of x",
@@ -944,7 +944,7 @@ CONSTANTS = (
     Op(
         "constant",
         Constant(),
-        family="arrays",
+        group="arrays",
         summary="An array that the network owns, as an operand of arithmetic.",
         formula="y = value",
         gradient="dvalue = dy",

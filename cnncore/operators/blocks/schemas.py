@@ -264,7 +264,7 @@ SCHEMAS = (
     Op(
         "separable_conv",
         Composition(separable_steps),
-        family="convolution",
+        group="convolution",
         literature=("C07",),
         summary="Depthwise separable convolution: a depthwise convolution, then a 1×1 (pointwise) convolution.",
         formula="""
@@ -323,7 +323,7 @@ SCHEMAS = (
     Op(
         "mlpconv",
         Composition(mlpconv_steps),
-        family="convolution",
+        group="convolution",
         literature=("C18",),
         summary="mlpconv layer of Network in Network: a convolution and two 1×1 convolutions, each with an activation.",
         formula="""
@@ -383,7 +383,7 @@ SCHEMAS = (
     Op(
         "inception",
         Composition(inception_steps),
-        family="convolution",
+        group="convolution",
         literature=("C19",),
         summary="Inception module: 1×1, 3×3 and 5×5 convolutions and 3×3 max pooling of the same input, concatenated "
         "along the channels.",

@@ -93,7 +93,7 @@ SCHEMAS = (
     Op(
         "unfold",
         Unfold(),
-        family="convolution",
+        group="convolution",
         literature=("C11",),
         summary="Unfold (im2col): extracts every window of an image as a column.",
         formula="""
@@ -130,7 +130,7 @@ SCHEMAS = (
     Op(
         "fold",
         Fold(),
-        family="convolution",
+        group="convolution",
         literature=("C11",),
         summary="Fold (col2im): sums columns into an image, the adjoint of unfold.",
         formula="y[n,c,q] = Σ x[n, c·T + t, o]   over all (o, t) with s·o + d·t − lo = q",
@@ -166,7 +166,7 @@ SCHEMAS = (
     Op(
         "locally_connected_conv",
         LocallyConnected(),
-        family="convolution",
+        group="convolution",
         literature=("C13",),
         summary="Locally connected convolution: each window has weights of its own, which are not shared.",
         formula="""
@@ -224,7 +224,7 @@ SCHEMAS = (
     Op(
         "deformable_conv",
         DeformableConvolution(),
-        family="convolution",
+        group="convolution",
         literature=("C15",),
         summary="Deformable convolution: the sampling positions of each window are shifted by learned offsets.",
         formula="""
@@ -293,7 +293,7 @@ SCHEMAS = (
     Op(
         "partial_conv",
         PartialConvolution(),
-        family="convolution",
+        group="convolution",
         literature=("C16",),
         summary="Partial convolution for inpainting: masked pixels are left out, and each window is rescaled by its "
         "number of valid pixels.",

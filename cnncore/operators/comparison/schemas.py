@@ -38,7 +38,7 @@ def comparison_row(name, outcomes, onnx, summary, formula, example, nan):
     return Op(
         name,
         Comparison(tuple(map(sum, zip(*outcomes, strict=True)))),
-        family="arrays",
+        group="arrays",
         summary=summary,
         formula=formula,
         gradient=NONE,
@@ -129,7 +129,7 @@ FINITE = (
     Op(
         "is_nan",
         NotANumber(),
-        family="arrays",
+        group="arrays",
         summary="Tests elementwise for NaN.",
         formula="y = (x ≠ x)",
         gradient=NONE,
@@ -151,7 +151,7 @@ FINITE = (
     Op(
         "is_inf",
         Infinite(),
-        family="arrays",
+        group="arrays",
         summary="Tests elementwise for infinity.",
         formula="y = (x = −∞ and negative) or (x = ∞ and positive)",
         gradient=NONE,
@@ -203,7 +203,7 @@ def logic_row(name, both, one, onnx, summary, formula, example):
     return Op(
         name,
         Logic(both, one),
-        family="arrays",
+        group="arrays",
         summary=summary,
         formula=formula,
         gradient=NONE,
@@ -259,7 +259,7 @@ LOGIC = (
     Op(
         "logical_not",
         Negation(),
-        family="arrays",
+        group="arrays",
         summary="Elementwise logical NOT.",
         formula="y = ¬x",
         gradient=NONE,
@@ -306,7 +306,7 @@ CHOICE = (
     Op(
         "where",
         Where(),
-        family="arrays",
+        group="arrays",
         summary="Selects elementwise from two arrays by a condition.",
         formula="y = x where c holds, else z",
         gradient="dx = dy where c holds, else 0;   dz = dy − dx; where an array was broadcast, the sum over its copies",
@@ -352,7 +352,7 @@ CONVERSIONS = (
     Op(
         "as_real",
         Conversion(),
-        family="arrays",
+        group="arrays",
         summary="Casts to real numbers (float).",
         formula="y = x; 1 for true, 0 for false",
         gradient="dx = dy; integers and booleans have none",
@@ -375,7 +375,7 @@ CONVERSIONS = (
     Op(
         "as_index",
         Conversion(),
-        family="arrays",
+        group="arrays",
         summary="Casts to integers (int64).",
         formula="y = x without what follows the point; 1 for true, 0 for false",
         gradient=NONE,
@@ -398,7 +398,7 @@ CONVERSIONS = (
     Op(
         "as_mask",
         Conversion(),
-        family="arrays",
+        group="arrays",
         summary="Casts to booleans: nonzero is true.",
         formula="y = (x ≠ 0)",
         gradient=NONE,

@@ -128,7 +128,7 @@ SCHEMAS = (
     Op(
         "conv",
         Convolution(),
-        family="convolution",
+        group="convolution",
         literature=("C01", "C02", "C03", "C04", "C05", "C09", "C10"),
         summary="Convolution (cross-correlation, as in PyTorch): slides a kernel over the image, in 1 to 3 spatial dimensions.",
         formula="""
@@ -189,7 +189,7 @@ SCHEMAS = (
     Op(
         "conv_transpose",
         TransposedConvolution(),
-        family="convolution",
+        group="convolution",
         literature=("C08",),
         summary="Transposed convolution, the gradient of conv with respect to its input: upsamples with a learned kernel.",
         formula="""
@@ -239,7 +239,7 @@ SCHEMAS = (
     Op(
         "depthwise_conv",
         DepthwiseConvolution(),
-        family="convolution",
+        group="convolution",
         literature=("C06",),
         summary="Depthwise convolution: convolves each channel with its own kernel, or with several.",
         formula="""
@@ -296,7 +296,7 @@ SCHEMAS = (
     Op(
         "causal_conv",
         CausalConvolution(),
-        family="convolution",
+        group="convolution",
         literature=("C14",),
         summary="Causal convolution: 1-D convolution along time whose y at t depends only on x up to t.",
         formula="y[n,k,o] = b[k] + Σ_c Σ_t w[k,c,t] · x[n,c, s·o + d·t − d(k − 1)],   x = 0 before the beginning",
@@ -335,7 +335,7 @@ SCHEMAS = (
     Op(
         "flipped_conv",
         FlippedConvolution(),
-        family="convolution",
+        group="convolution",
         literature=("C20",),
         summary="True convolution: conv with the kernel flipped along all its axes.",
         formula="""
@@ -381,7 +381,7 @@ SCHEMAS = (
     Op(
         "linear_as_conv",
         LinearAsConvolution(),
-        family="convolution",
+        group="convolution",
         literature=("C12",),
         summary="A linear layer on flattened images, applied as a convolution to larger images.",
         formula="""
@@ -438,7 +438,7 @@ SCHEMAS = (
     Op(
         "linear",
         Linear(),
-        family="convolution",
+        group="convolution",
         literature=("L01",),
         summary="Fully connected layer: y = x Wᵀ + b.",
         formula="y[n,k] = b[k] + Σ_c w[k,c] · x[n,c]",

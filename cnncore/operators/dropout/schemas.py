@@ -31,7 +31,7 @@ SCHEMAS = (
     Op(
         "dropout",
         Dropping(dropout_numbers),
-        family="layers",
+        group="layers",
         literature=("L06",),
         summary="Dropout: sets values to 0 at random in training and scales the others by 1 / (1 − p).",
         formula="y = m x / (1 − p),   m = 0 with probability p, else 1;   outside training y = x",
@@ -60,7 +60,7 @@ SCHEMAS = (
     Op(
         "spatial_dropout",
         Dropping(dropout_numbers, per_channel=True),
-        family="layers",
+        group="layers",
         literature=("L07",),
         summary="Spatial dropout: sets whole channels to 0 at random in training and scales the others by 1 / (1 − p).",
         formula="""
@@ -86,7 +86,7 @@ SCHEMAS = (
     Op(
         "alpha_dropout",
         Dropping(alpha_dropout_numbers),
-        family="layers",
+        group="layers",
         literature=("L08",),
         summary="Alpha dropout for SELU networks: sets values to selu(−∞) at random and keeps mean 0 and variance 1.",
         formula="""
@@ -111,7 +111,7 @@ SCHEMAS = (
     Op(
         "feature_alpha_dropout",
         Dropping(alpha_dropout_numbers, per_channel=True),
-        family="layers",
+        group="layers",
         literature=("L09",),
         summary="Alpha dropout of whole channels, for SELU networks: keeps mean 0 and variance 1.",
         formula="""

@@ -47,7 +47,7 @@ def place_row(name, largest, onnx, summary, formula, example):
     return Op(
         name,
         Place(largest),
-        family="arrays",
+        group="arrays",
         summary=summary,
         formula=formula,
         gradient="none: a place does not change with x by little",
@@ -104,7 +104,7 @@ BEST = (
     Op(
         "top_k",
         TopK(),
-        family="arrays",
+        group="arrays",
         summary="The k largest values along an axis, in descending order.",
         formula="y[…, j, …] = x[…, i, …] with j others before it;   indices[…, j, …] = i",
         gradient="dx[…, i, …] = dy[…, j, …] for i = indices[…, j, …], else 0",
@@ -146,7 +146,7 @@ def cumulative_row(name, product, onnx, year, summary, formula, gradient, exampl
     return Op(
         name,
         Cumulative(product),
-        family="arrays",
+        group="arrays",
         summary=summary,
         formula=formula,
         gradient=gradient,
@@ -210,7 +210,7 @@ TRIANGLES = (
     Op(
         "triangle",
         Triangle(),
-        family="arrays",
+        group="arrays",
         summary="Triangular part of matrices: zeros on one side of a diagonal.",
         formula="y[…, i, j] = x[…, i, j] where j − i ≤ diagonal, else 0; upper: where j − i ≥ diagonal",
         gradient="dx[…, i, j] = dy[…, i, j] there, else 0",
@@ -244,7 +244,7 @@ TRIANGLES = (
     Op(
         "one_hot",
         OneHot(),
-        family="arrays",
+        group="arrays",
         summary="One-hot encoding of integers along a new axis.",
         formula="y[…, c, …] = on for c = x[…], else off",
         gradient="none: integers have none",
@@ -371,7 +371,7 @@ POSITIONS = (
     Op(
         "gather_elements",
         GatherElements(),
-        family="arrays",
+        group="arrays",
         summary="Gathers one value for each index along an axis.",
         formula="y[…, j, …] = x[…, indices[…, j, …], …]",
         gradient="dx[…, i, …] = Σ dy[…, j, …] over all j with indices[…, j, …] = i",
@@ -396,7 +396,7 @@ POSITIONS = (
     Op(
         "scatter_elements",
         ScatterElements(),
-        family="arrays",
+        group="arrays",
         summary="Scatters updates into a copy of an array, at indices along an axis.",
         formula=PUT,
         gradient=PUT_GRADIENT,
@@ -421,7 +421,7 @@ POSITIONS = (
     Op(
         "gather_nd",
         GatherSlices(),
-        family="arrays",
+        group="arrays",
         summary="Gathers the parts of an array at tuples of indices.",
         formula="y[b, i, …] = x[b, indices[b, i, 0], indices[b, i, 1], …, …],   b: the axes of the batch",
         gradient="dx[b, p, …] = Σ dy[b, i, …] over all i with indices[b, i] = p",
@@ -450,7 +450,7 @@ POSITIONS = (
     Op(
         "scatter_nd",
         ScatterSlices(),
-        family="arrays",
+        group="arrays",
         summary="Scatters updates into a copy of an array, at tuples of indices.",
         formula=PUT,
         gradient=PUT_GRADIENT,
@@ -484,7 +484,7 @@ BOXES = (
     Op(
         "non_max_suppression",
         NonMaxSuppression(),
-        family="arrays",
+        group="arrays",
         summary="Non-maximum suppression: of boxes that overlap, keeps the one with the highest score.",
         formula="""
             for each image n and class c, until none is left or max_output_boxes are kept:

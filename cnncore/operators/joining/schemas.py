@@ -36,7 +36,7 @@ SCHEMAS = (
     Op(
         "concat",
         Concatenation(),
-        family="layers",
+        group="layers",
         literature=("L10",),
         summary="Concatenates arrays along an axis, as an Inception module does with its branches.",
         formula="y = x₁, then x₂, … along axis",
@@ -65,7 +65,7 @@ SCHEMAS = (
     Op(
         "add",
         Sum(),
-        family="layers",
+        group="layers",
         literature=("L13",),
         summary="Adds arrays elementwise, as a residual connection does.",
         formula="y = Σ c_j x_j",

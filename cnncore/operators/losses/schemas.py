@@ -54,7 +54,7 @@ SCHEMAS = (
     Op(
         "softmax_cross_entropy",
         SoftmaxCrossEntropy(),
-        family="layers",
+        group="layers",
         literature=("L14",),
         summary="Cross-entropy between softmax(x) and the target classes.",
         formula="""
@@ -121,7 +121,7 @@ SCHEMAS = (
     Op(
         "nll_loss",
         NegativeLogLikelihood(),
-        family="layers",
+        group="layers",
         literature=("L15",),
         summary="Negative log-likelihood of the target classes, given log-probabilities (multinomial logistic loss).",
         formula="""
@@ -169,7 +169,7 @@ SCHEMAS = (
     Op(
         "binary_cross_entropy",
         BinaryCrossEntropy(),
-        family="layers",
+        group="layers",
         literature=("L16",),
         summary="Binary cross-entropy between sigmoid(x) and the targets, computed from logits.",
         formula="""
@@ -217,7 +217,7 @@ SCHEMAS = (
     Op(
         "mean_squared_error",
         MeanSquaredError(),
-        family="layers",
+        group="layers",
         literature=("L17",),
         summary="Mean squared error between x and the target.",
         formula="L = Σ (x − target)² / Z,   Z: number of values; reduction='sum': 1; compat='caffe': 2 N",

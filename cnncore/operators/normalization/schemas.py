@@ -58,7 +58,7 @@ SCHEMAS = (
     Op(
         "batch_norm",
         BatchNorm(),
-        family="layers",
+        group="layers",
         literature=("L05",),
         summary="Batch normalisation: normalises each channel over the batch, then scales and shifts it.",
         formula="""
@@ -133,7 +133,7 @@ SCHEMAS = (
     Op(
         "group_norm",
         GroupNorm("groups"),
-        family="layers",
+        group="layers",
         literature=("L24",),
         summary="Group normalisation: normalises each group of channels of an image, then scales and shifts each channel.",
         formula="""
@@ -164,7 +164,7 @@ SCHEMAS = (
     Op(
         "instance_norm",
         GroupNorm(None),
-        family="layers",
+        group="layers",
         literature=("L24",),
         summary="Instance normalisation: normalises each channel of each image, then scales and shifts it.",
         formula="""
@@ -193,7 +193,7 @@ SCHEMAS = (
     Op(
         "layer_norm",
         LayerNorm(1),
-        family="layers",
+        group="layers",
         literature=("L23",),
         summary="Layer normalisation: normalises all values of an image together, then scales and shifts them.",
         formula="""
@@ -254,7 +254,7 @@ SCHEMAS = (
     Op(
         "scale",
         Scale(),
-        family="layers",
+        group="layers",
         literature=("L02",),
         summary="Scales and shifts each channel.",
         formula="y_c = w_c x_c + b_c",
@@ -281,7 +281,7 @@ SCHEMAS = (
     Op(
         "local_response_norm",
         LocalResponseNorm(),
-        family="layers",
+        group="layers",
         literature=("L03",),
         summary="Local response normalisation across channels, as in AlexNet.",
         formula="""
@@ -332,7 +332,7 @@ SCHEMAS = (
     Op(
         "response_norm_within_channel",
         PlaneResponseNorm(),
-        family="layers",
+        group="layers",
         literature=("L04",),
         summary="Local response normalisation within channels, over a spatial window.",
         formula="""

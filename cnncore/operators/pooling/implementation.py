@@ -500,7 +500,7 @@ def pooling_schema(name, strategy, scheme, *, example, literature=(), cases=None
     padding = (f"padding: {strategy.padding}",) if strategy.padding and scheme.pads else ()
     both = (strategy.paper, scheme.paper if scheme.paper not in strategy.paper else "")
     defaults = {
-        "family": "pooling",
+        "group": "pooling",
         "summary": strategy.summary if scheme.pads else f"{strategy.summary[:-1]} (here: {scheme.phrase}).",
         "formula": strategy.formula,
         "gradient": strategy.gradient,

@@ -1423,7 +1423,7 @@ SCHEMAS = (
     Op(
         "k_max_pool",
         KMax(),
-        family="pooling",
+        group="pooling",
         literature=("P32",),
         summary="k-max pooling: the k largest values along the last axis, in their original order.",
         formula="""

@@ -61,7 +61,7 @@ SCHEMAS = (
     Op(
         "quantize",
         Quantization(fake=False),
-        family="arrays",
+        group="arrays",
         summary="Quantization: rounds real numbers to integers of a few bits.",
         formula="y = min(max(round(x / s) + z, low), high)",
         gradient=(
@@ -86,7 +86,7 @@ SCHEMAS = (
     Op(
         "fake_quantize",
         Quantization(fake=True),
-        family="arrays",
+        group="arrays",
         summary="Fake quantization: rounds real numbers to the grid of quantized values, for quantization-aware training.",
         formula="y = (q − z) s with q = min(max(round(x / s) + z, low), high)",
         gradient=(

@@ -61,7 +61,7 @@ SCHEMAS = (
     Op(
         "max_unpool",
         Unpooling(),
-        family="pooling",
+        group="pooling",
         literature=("P42",),
         summary="Max unpooling: writes pooled values back to the positions of their maxima, zeros elsewhere.",
         formula="y[index[i]] = x[i] in each plane, y = 0 elsewhere",
@@ -118,7 +118,7 @@ SCHEMAS = (
     Op(
         "roi_align",
         SampledBoxes(),
-        family="pooling",
+        group="pooling",
         literature=("P40",),
         summary="RoI align: pools each box to a grid of bins, each the mean or maximum of bilinear samples.",
         formula="""
@@ -182,7 +182,7 @@ SCHEMAS = (
     Op(
         "position_sensitive_roi_pool",
         PositionSensitiveBoxes(),
-        family="pooling",
+        group="pooling",
         literature=("P41",),
         summary="Position-sensitive RoI pooling: pools each box to a grid of bins, each the mean of its own channel.",
         formula="y[r, c, i, j] = 1/n Σ x[c I J + i J + j] over the n whole cells of bin (i, j) of I × J",
@@ -224,7 +224,7 @@ SCHEMAS = (
     Op(
         "polyphase_pool",
         PolyphaseSelection(),
-        family="pooling",
+        group="pooling",
         literature=("P51",),
         summary="Adaptive polyphase sampling: subsamples by the stride at the offset of largest norm, which makes it "
         "shift-invariant.",

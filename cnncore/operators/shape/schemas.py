@@ -40,7 +40,7 @@ SCHEMAS = (
     Op(
         "split",
         Part(),
-        family="layers",
+        group="layers",
         literature=("L11",),
         summary="Splits an axis and returns one of the parts: the inverse of concat.",
         formula="y = x from s to s + n along axis,   s: sum of the extents of the parts before, n: that of the part",
@@ -76,7 +76,7 @@ SCHEMAS = (
     Op(
         "slice",
         Slice(),
-        family="layers",
+        group="layers",
         literature=("L11",),
         summary="Slices one axis from start to stop.",
         formula="y[…, i, …] = x[…, start + i · stride, …] along axis, as x[start:stop:stride] in Python",
@@ -113,7 +113,7 @@ SCHEMAS = (
     Op(
         "channel_shuffle",
         ChannelShuffle(),
-        family="layers",
+        group="layers",
         literature=("C17",),
         summary="Channel shuffle: interleaves the channels of the groups, so that the next grouped convolution sees every group.",
         formula="y[n, j G + g, …] = x[n, g K + j, …],   K = C / G channels of each of G groups",
@@ -137,7 +137,7 @@ SCHEMAS = (
     Op(
         "pixel_shuffle",
         PixelShuffle(False),
-        family="layers",
+        group="layers",
         literature=("C17",),
         summary="Pixel shuffle (depth to space): rearranges channels into blocks of pixels, for upsampling.",
         formula="""
@@ -165,7 +165,7 @@ SCHEMAS = (
     Op(
         "pixel_unshuffle",
         PixelShuffle(True),
-        family="layers",
+        group="layers",
         literature=("C17",),
         summary="Pixel unshuffle (space to depth): rearranges blocks of pixels into channels.",
         formula="""
@@ -196,7 +196,7 @@ SCHEMAS = (
     Op(
         "flatten",
         Flatten(),
-        family="layers",
+        group="layers",
         literature=("L12",),
         summary="Flattens all axes from start_dim on into one, in row-major order.",
         formula="y[n, (c H + h) W + w] = x[n, c, h, w]",
@@ -216,7 +216,7 @@ SCHEMAS = (
     Op(
         "pad",
         Pad(),
-        family="layers",
+        group="layers",
         literature=("L18", "L19", "L20", "L21", "L22"),
         summary="Pads the image: with a constant, by reflection, by replication, or circularly.",
         formula="""

@@ -66,7 +66,7 @@ SCHEMAS = (
     Op(
         "attention_pool",
         Attention(),
-        family="pooling",
+        group="pooling",
         literature=("P43",),
         summary="Attention pooling: the mean of all pixels, weighted by learned attention scores.",
         formula="""
@@ -127,7 +127,7 @@ SCHEMAS = (
     Op(
         "strip_pool",
         Strips(replace(next(row for row in pooling.SCHEMAS if row.name == "adaptive_avg_pool"), name="strip_pool")),
-        family="pooling",
+        group="pooling",
         literature=("P44",),
         summary="Strip pooling: sums the means of each pixel's row and column, for long-range context along the axes.",
         formula="""
@@ -177,7 +177,7 @@ SCHEMAS = (
     Op(
         "covariance_pool",
         Covariance(),
-        family="pooling",
+        group="pooling",
         literature=("P48",),
         summary="Covariance pooling (iSQRT-COV): the square root of the covariance matrix of the channels.",
         formula="""
@@ -213,7 +213,7 @@ SCHEMAS = (
     Op(
         "bilinear_pool",
         Bilinear(),
-        family="pooling",
+        group="pooling",
         literature=("P49",),
         summary="Bilinear pooling: products of all pairs of channels of two images, averaged over the pixels.",
         formula="B = 1/n Σ xᵢ zᵢᵀ over the n cells;   s = sign(B) √(|B| + ε);   y = s / ‖s‖",
@@ -249,7 +249,7 @@ SCHEMAS = (
     Op(
         "net_vlad",
         VectorsOfLocallyAggregatedDescriptors(),
-        family="pooling",
+        group="pooling",
         literature=("P50",),
         summary="NetVLAD: sums of the residuals of all pixels to learned cluster centres, weighted by soft assignment.",
         formula="""

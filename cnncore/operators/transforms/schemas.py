@@ -40,7 +40,7 @@ SPECTRUM_EDGES = (
 BLUR = Op(
     "blur_pool",
     Blur(),
-    family="pooling",
+    group="pooling",
     literature=("P27",),
     summary="Blur pooling (anti-aliased downsampling): a binomial filter, then subsampling by the stride.",
     formula="y[o] = Σₖ b[k] x̃[s o + k − ⌊(f − 1)/2⌋] along each axis;   b[k] = C(f − 1, k) / 2^(f − 1), x̃ the "
@@ -75,7 +75,7 @@ SCHEMAS = (
             replace(next(row for row in pooling.SCHEMAS if row.name == "max_pool"), name="max_blur_pool"),
             replace(BLUR, name="max_blur_pool"),
         ),
-        family="pooling",
+        group="pooling",
         literature=("P27",),
         summary="Max blur pooling: max pooling with stride 1, then blur pooling.",
         formula="y = blur_pool(max_pool(x, kernel_size, stride=1))",
@@ -106,7 +106,7 @@ SCHEMAS = (
     Op(
         "wavelet_pool",
         Haar(),
-        family="pooling",
+        group="pooling",
         literature=("P47",),
         summary="Wavelet pooling: the low-pass band of a Haar wavelet transform.",
         formula="y[o] = (x[2o] + x[2o + 1]) / √2 along each axis, levels times;   in two dimensions 2 · the average "
@@ -135,7 +135,7 @@ SCHEMAS = (
     Op(
         "spectral_pool",
         Spectral(),
-        family="pooling",
+        group="pooling",
         literature=("P45",),
         summary="Spectral pooling: crops the Fourier spectrum to the low frequencies and transforms back.",
         formula="""
@@ -180,7 +180,7 @@ SCHEMAS = (
     Op(
         "hartley_pool",
         Hartley(),
-        family="pooling",
+        group="pooling",
         literature=("P46",),
         summary="Hartley pooling: spectral pooling with the real-valued Hartley transform.",
         formula="""

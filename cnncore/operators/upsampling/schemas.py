@@ -41,7 +41,7 @@ SCHEMAS = (
     Op(
         "nearest_upsample",
         NearestUpsampling(),
-        family="layers",
+        group="layers",
         literature=("L25",),
         summary="Nearest-neighbour upsampling.",
         formula="""
@@ -90,7 +90,7 @@ SCHEMAS = (
     Op(
         "linear_upsample",
         LinearUpsampling(),
-        family="layers",
+        group="layers",
         literature=("L26",),
         summary="Linear upsampling: bilinear for images, trilinear for volumes.",
         formula="""
@@ -135,7 +135,7 @@ SCHEMAS = (
     Op(
         "resize",
         Resize(),
-        family="layers",
+        group="layers",
         summary="Resizes an image by nearest, linear or cubic interpolation, as ONNX Resize and PyTorch's interpolate do.",
         formula="""
             y[o] = Σ a(i − p) x[i] / Σ a(i − p), along each axis;   i: cells around p = p(o), beyond the edge those at it
@@ -234,7 +234,7 @@ SAMPLING = (
     Op(
         "grid_sample",
         GridSample(),
-        family="arrays",
+        group="arrays",
         summary="Grid sampling: reads the image at given positions, as a spatial transformer does.",
         formula="""
             y[n, c, o] = Σ x[n, c, i] Π w(p − i) over the cells i around p, along each axis

@@ -38,7 +38,7 @@ SCHEMAS = (
     Op(
         "local_importance_pool",
         LocalImportance(),
-        family="pooling",
+        group="pooling",
         literature=("P28",),
         summary="Local importance pooling (LIP): the mean of each window, weighted by the exponential of learned logits.",
         formula="y = Σ wᵢ xᵢ / Σ wᵢ,   wᵢ = e^(lᵢ − max l) over the window's cells inside the image",
@@ -74,7 +74,7 @@ SCHEMAS = (
     Op(
         "detail_preserving_pool",
         DetailPreserving(),
-        family="pooling",
+        group="pooling",
         literature=("P29",),
         summary="Detail-preserving pooling (DPP): the mean of each window, weighted by the difference of each element "
         "from a smoothed image.",

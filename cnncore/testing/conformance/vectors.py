@@ -174,7 +174,7 @@ def _calls(op: Op) -> Iterator[tuple[str, int, list[Any], dict[str, Any]]]:
     """(case, rank, arrays, settings) of the calls of an operator: batches where they are small, single images elsewhere."""
     for number, (case, name) in enumerate(named_cases(op)):
         for rank in case.ranks:
-            if rank <= 2 or min(case.ranks) > 2 or (number == 0 and op.family in SPATIAL):
+            if rank <= 2 or min(case.ranks) > 2 or (number == 0 and op.group in SPATIAL):
                 alone = rank == 3 or (rank == 2 and number > 0)  # keeps the files small
                 yield name, rank, *_repeatable(op, case.but(batch=1) if alone else case, rank)
 

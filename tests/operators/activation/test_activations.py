@@ -236,7 +236,7 @@ def test_knees_and_limits(key, target):
 
 
 def test_every_elementwise_activation_has_its_knees_tested():
-    activations = {name for name in ELEMENTWISE if cnncore.OPS[name].family == "activation"}  # others: test_arrays.py
+    activations = {name for name in ELEMENTWISE if cnncore.OPS[name].group == "activation"}  # others: test_arrays.py
     assert {key[0] for key in KNEES} >= activations - {"selu"}
 
 

@@ -94,7 +94,7 @@ EDGES = {
 
 def test_every_function_has_its_edges_tested():
     functions = {
-        name for name, op in cnncore.OPS.items() if op.family == "arrays" and isinstance(op.implementation, Elementwise)
+        name for name, op in cnncore.OPS.items() if op.group == "arrays" and isinstance(op.implementation, Elementwise)
     }
     assert functions == set(EDGES)
 
