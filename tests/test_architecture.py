@@ -173,6 +173,57 @@ def test_the_rules_speak_of_what_exists():
     }
 
 
+def described():
+    """The section of docs/architecture.md that says where things are."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    return page.partition("## Where things are")[2].partition("## How a call")[0]
+
+
+def test_the_page_draws_the_tree():
+    drawn = {(len(indent), name) for indent, name in re.findall(r"^( {4,})(\S+)", described(), re.MULTILINE)}
+    packages = {path.parent.name + "/" for path in PACKAGE.glob("*/__init__.py")} | {"kernels/"}
+    modules = {path.name for path in PACKAGE.glob("*.py") if not path.name.startswith("_")}
+    assert {name for depth, name in drawn if depth == 6} == packages | modules
+    assert {name for depth, name in drawn if depth == 10} == {f"{role}.py" for role in ROLES[1:]} | {
+        "reference.pyx",
+        "kernels/*.h",
+    }
+
+
+def test_the_page_says_which_families_have_no_reference_of_their_own():
+    text = " ".join(described().split())
+    lacking = [name for name in families() if not (PACKAGE / "operators" / name / "reference.pyx").exists()]
+    composed = [name for name in lacking if not [*(PACKAGE / "operators" / name).glob("*.pyx")]]
+    first, *rest = [f"`{name}/`" for name in composed]
+    assert f"{', '.join([first, *rest[:-1]])} and {rest[-1]} have no Cython of their own" in text
+    for name in families():
+        others = sorted(p.name for p in (PACKAGE / "operators" / name).glob("*.pyx") if p.stem != "reference")
+        if others:
+            sentence = text.partition(f"`{name}/` has ")[2].partition(
+                "`reference.pyx`" if name in lacking else "beside"
+            )[0]
+            assert re.findall(r"`(\w+\.pyx)`", sentence) == others
+
+
+def test_the_page_lists_the_arrows():
+    table = re.findall(r"^\| ([\w, ]+) \| ([\w, ()]+) \|$", described(), re.MULTILINE)
+    listed = {
+        family: set() if uses == "none" else set(re.sub(r" \([^)]*\)", "", uses).split(", "))
+        for names, uses in table
+        if names != "family"
+        for family in names.split(", ")
+    }
+    assert listed == {family: set(ARROWS.get(family, "").split()) for family in families()}
+
+
+def test_tests_mirror_the_package():
+    """Each folder of Python has its folder of tests, and so has each family of operators."""
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    folders = {path.parent.name for path in TESTS.glob("*/test_*.py")}
+    assert folders - {"tools"} == packages
+    assert {path.parent.name for path in TESTS.glob("operators/*/test_*.py")} == set(families())
+
+
 def all_imports_of(path):
     """Modules of cnncore that a Python file, a stub or a Cython file imports when it is loaded."""
     if path.suffix in (".pyx", ".pxd"):
