@@ -248,9 +248,9 @@ _SHARED_PARAMETERS = """
     class_weight : dict or "balanced", optional
         Weights of classes, by label.
     dtype : {"float32", "float64"}, optional
-        Of the network.
+        Precision of the network.
     random_state : int, RandomState or None, optional
-        Of weights, order and augmentation.
+        Seed of weights, order and augmentation.
     verbose : bool, optional
         Print a line per epoch.
 """

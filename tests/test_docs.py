@@ -30,6 +30,18 @@ def test_examples_of_a_page_run(page, tmp_path, monkeypatch):
     assert runner.failures == 0, "".join(output)
 
 
+@pytest.mark.parametrize("page", PAGES + sorted(ROOT.glob("[!R]*.md")), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_prose_has_100_columns(page):
+    """So have running text and lists; tables, code, headings and lines with a break at their end are as long as they are."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    lines = [
+        line
+        for line in text.splitlines()
+        if not line.startswith(("|", "#", "!", "<", "    ")) and not line.endswith("  ")
+    ]
+    assert not [line for line in lines if len(line) > 100 and not line.startswith("(")]
+
+
 def test_pages_with_examples_exist():
     assert sum(page.read_text(encoding="utf-8").count(">>> ") for page in PAGES) > 20
 

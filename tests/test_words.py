@@ -40,7 +40,16 @@ RETIRED = {
     r"\bas (it|they) lies?\b": "in place",
     r"\b(anybody|nobody|somebody) asks\b": "needed, on demand",
     r"brings? the (best|net|parameters)( parameters)? back": "restores",
-    r"\bslid over images\b": "applied at every position",
+    r"\bslid\b": "applied to every window, converted",
+    r"\banew\b": "again",
+    r"(?<!your )\bown images\b": "your own images",
+    r"\brightly\b|\bwrongly\b": "correctly, incorrectly",
+    r"as MPI likes": "in MPI's own order",
+    r"\bsight\b": "receptive field",
+    r"\bindifferen(t|ce) to\b": "invariant to",
+    r"answers are right": "correctly classified",
+    r"\bproofs? of (its|the|every|a) gradient|\bproves? (the|its|every|each) (gradient|kernel)": "check",
+    r"(?m)^\s*(\"\"\")?Of (the|a|an|its|what|which|each|every|all|several|new|one)\b": "what it is, before of what",
 }
 FILES = sorted(
     path

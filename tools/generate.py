@@ -185,7 +185,8 @@ def networks_page():
     lines += [
         "",
         "Modules for networks of your own: `inception_module` (figure 2b of Szegedy et al. 2015), `naive_inception_module` "
-        "(figure 2a). `net.to_fully_convolutional()` slides a classifier over larger images, `net.with_classes(n)` replaces the "
+        "(figure 2a). `net.to_fully_convolutional()` applies a classifier to every window of larger "
+        "images, `net.with_classes(n)` replaces the "
         "classifier, and `net.with_outputs(…)` returns the values of other nodes. What an Inception network does with its "
         "branches: [inception_study.md](inception_study.md).",
         "",

@@ -227,15 +227,15 @@ def results_page(table, shares, said):
     lines = "\n".join(f"| {name} | {100 * share:.1f} % |" for name, share in shares.items())
     return f"""# Results of the lecture's experiments
 
-Written by `python tools/lecture.py` with {said}. On another CPU roundings differ, and training yields other
-networks.
+Written by `python tools/lecture.py` with {said}. On another CPU roundings
+differ, and training yields other networks.
 
 ## Reductions
 
-A network of two 3×3 convolutions (8 and 16 channels, ReLU), each followed by the reduction, and a linear layer;
-{IMAGES:,} of the embedded digits, {EPOCHS} epochs of momentum SGD, {SEEDS} seeds; accuracy on 1,000 others. All
-have the same learning rate, {RATE}, which may suit one better than another. The intervals are 95 % intervals of
-Student's t; differences are taken seed by seed.
+A network of two 3×3 convolutions (8 and 16 channels, ReLU), each followed by the reduction, and a
+linear layer; {IMAGES:,} of the embedded digits, {EPOCHS} epochs of momentum SGD, {SEEDS} seeds; accuracy on 1,000
+others. All have the same learning rate, {RATE}, which may suit one better than another. The intervals
+are 95 % intervals of Student's t; differences are taken seed by seed.
 
 {table}
 
@@ -243,8 +243,8 @@ Student's t; differences are taken seed by seed.
 
 ## Gradients of one sign
 
-A unit with 16 weights reads what an activation makes of Gaussian numbers. How often do all 16 weights have a
-gradient of the same sign, so that they can only grow or shrink together?
+A unit with 16 weights reads what an activation makes of Gaussian numbers. How often do all 16
+weights have a gradient of the same sign, so that they can only grow or shrink together?
 
 | activation before the unit | all gradients of one sign |
 |---|---:|

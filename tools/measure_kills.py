@@ -74,7 +74,7 @@ def children(pid):
 
 
 def digest(folder):
-    """Of all shards."""
+    """Results of all shards."""
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(folder).glob("shard-*")))).hexdigest()
 
 

@@ -28,7 +28,7 @@ EXERCISES = {
     "to_convolutional": (
         "# A classifier becomes convolutional\n\nRead first: *Fully connected is 1×1*. A linear layer on a flattened map of "
         "shape (C, H, W) is a convolution whose kernel is as large as the map; a linear layer after it is a 1×1 convolution. "
-        "Converted, the classifier slides over larger images.",
+        "Converted, the classifier is applied to every window of larger images.",
         "Return the two kernels `k1`, `k2`. `w1` has shape (features, C · H · W), `w2` (classes, features); flattening "
         "counts columns fastest, then rows, then channels.",
         "def to_convolutional(w1, w2, shape):\n    ...\n    return k1, k2",

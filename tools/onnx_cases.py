@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import onnx
+from paragraphs import wrapped
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "io")]
@@ -37,7 +38,7 @@ def renewed_reasons(operators):
             reasons.pop(name, None)
             if reason := skipped(case):
                 reasons[name] = reason
-    return int(re.search(r"Of the (\d+) cases", text)[1]), reasons
+    return int(re.search(r"of\s+the\s+(\d+)\s+cases", text)[1]), reasons
 
 
 def page(cases, reasons):
@@ -48,13 +49,13 @@ def page(cases, reasons):
     lines = [
         "# ONNX's own cases",
         "",
-        f"Of the {cases} cases of operators in the package onnx {onnx.__version__} `cnncore.io.load_onnx` imports "
-        f"{cases - count}, and their results are those stored with the cases (`tests/io/test_onnx_nodes.py`). The other "
-        f"{count} are no networks, or need what cnncore does not have. Written by `python tools/onnx_cases.py`.",
+        f"`cnncore.io.load_onnx` imports {cases - count} of the {cases} cases of operators in the package "
+        f"onnx {onnx.__version__}, and their results are those stored with the cases (`tests/io/test_onnx_nodes.py`). The "
+        f"other {count} are not networks, or need what cnncore does not have. Written by `python tools/onnx_cases.py`.",
         "",
         f"**Operators that are imported** ({len(OPERATORS)}): {', '.join(sorted(OPERATORS))}.",
         "",
-        "Of numbers that the file holds, and of the sizes of images, also: "
+        "For numbers that the file holds, and for the sizes of images, also: "
         f"{', '.join(sorted(set(ON_NUMBERS) - set(OPERATORS)))}.",
         "",
         "| cases | why not | which |",
@@ -63,7 +64,7 @@ def page(cases, reasons):
     for reason, names in sorted(grouped.items(), key=lambda item: (-len(item[1]), item[0])):
         text = reason.replace("|", "\\|")
         lines.append(f"| {len(names)} | {text} | {', '.join(f'`{name}`' for name in sorted(names))} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(wrapped(lines)) + "\n"
 
 
 if __name__ == "__main__":

@@ -52,8 +52,8 @@ def per_class(report):
         rows.append(f"<tr><th scope='row'>{escape(row['class'])}</th><td class='n'>{row['images']:,}</td>{cells}</tr>")
     return section(
         "Classes",
-        "Recall: how many of the images of a class are found. Precision: how many of the answers are right. F1: their harmonic "
-        "mean.",
+        "Recall: how many of the images of a class are found. Precision: how many of the images classified as a class belong to "
+        "it. F1: their harmonic mean.",
         "<div class='scroll'><table class='nodes'><thead><tr><th>class</th><th>images</th><th>recall</th><th>precision</th>"
         f"<th>F1</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>",
     )

@@ -196,7 +196,7 @@ def add_ranks(sub):
         "--reduction",
         choices=["tree", "mpi"],
         default="tree",
-        help="add gradients along a fixed tree, or as MPI likes: then the weights depend on the number of processes",
+        help="add gradients along a fixed tree, or in MPI's own order: then the weights depend on the number of processes",
     )
 
 

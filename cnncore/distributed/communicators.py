@@ -341,7 +341,7 @@ class MPICommunicator:
         Parameters
         ----------
         array : array
-            Of one dtype and number of axes on all ranks; the first extents may differ.
+            With one dtype and number of axes on all ranks; the first extents may differ.
 
         Returns
         -------
@@ -397,7 +397,7 @@ class MPICommunicator:
     def abort(self, error: BaseException) -> NoReturn:
         """Print which rank failed and why, and end all ranks.
 
-        Of several ranks that fail alike, one prints.
+        Where several ranks fail alike, one prints.
 
         Parameters
         ----------

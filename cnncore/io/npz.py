@@ -25,7 +25,7 @@ def check_total(name: object, size: int, way_out: str) -> None:
     Parameters
     ----------
     name : str
-        Of the data, for the error.
+        Name of the data, for the error.
     size : int
         Bytes.
     way_out : str

@@ -38,18 +38,18 @@ def conv_norm(
     channels : int
         Its output channels.
     size : int
-        Of its kernel.
+        Size of its kernel.
     name : str or None
-        Of its node.
+        Name of its node.
     norm : str, optional
         "batch"; or "group", with groups of 8 channels if their number is a multiple of 8, otherwise one group. Without
         it the convolution has a bias.
     activation : str or None, default "relu"
         The name of an operator.
     stride : int, default 1
-        Of the convolution.
+        Stride of the convolution.
     groups : int, default 1
-        Of the convolution.
+        Groups of the convolution.
     eps : float, default 1e-5
         The ε of the normalisation.
 

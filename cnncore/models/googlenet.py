@@ -67,7 +67,7 @@ def googlenet(
     classes : int, default 1000
         The number of classes.
     seed : int, numpy.random.Generator or None, default 0
-        Of the weights; None leaves them zero.
+        Seed of the weights; None leaves them zero.
     aux : bool, default False
         True: the two auxiliary classifiers of section 5 are further outputs, for training with losses weighted 1, 0.3,
         0.3: ``Trainer(net, loss_weights=(1, 0.3, 0.3))``; their linear layers fix the image size.

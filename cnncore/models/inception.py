@@ -162,7 +162,7 @@ def small_inception(
     channels : int, default 1
         The channels of the images.
     seed : int, numpy.random.Generator or None, default 0
-        Of the weights; None leaves them zero.
+        Seed of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
     pooling : str, optional

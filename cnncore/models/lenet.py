@@ -28,7 +28,7 @@ def lenet(
     channels : int, default 1
         The channels of the images.
     seed : int, numpy.random.Generator or None, default 0
-        Of the weights; None leaves them zero.
+        Seed of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
     pooling : str, optional

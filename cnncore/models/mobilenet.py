@@ -66,7 +66,7 @@ def mobilenet_v2(
     channels : int, default 3
         The channels of the images.
     seed : int, numpy.random.Generator or None, default 0
-        Of the weights; None leaves them zero.
+        Seed of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
     pooling : str, optional

@@ -34,7 +34,7 @@ def network_in_network(
     channels : int, default 3
         The channels of the images.
     seed : int, numpy.random.Generator or None, default 0
-        Of the weights; None leaves them zero.
+        Seed of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
     pooling : str, optional

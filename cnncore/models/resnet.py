@@ -64,7 +64,7 @@ def resnet(
     channels : int, default 3
         The channels of the images.
     seed : int, numpy.random.Generator or None, default 0
-        Of the weights; None leaves them zero.
+        Seed of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
     pooling : str, optional
@@ -144,7 +144,7 @@ def resnet18(
     channels : int, default 3
         The channels of the images.
     seed : int, numpy.random.Generator or None, default 0
-        Of the weights; None leaves them zero.
+        Seed of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
     pooling : str, optional
@@ -183,7 +183,7 @@ def resnet50(
     channels : int, default 3
         The channels of the images.
     seed : int, numpy.random.Generator or None, default 0
-        Of the weights; None leaves them zero.
+        Seed of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
     pooling : str, optional

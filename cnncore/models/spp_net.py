@@ -38,7 +38,7 @@ def spp_net(
     levels : sequence of int, default (6, 3, 2, 1)
         The bins per axis of each level of the pyramid, 50 bins in all as in section 3.1.
     seed : int, numpy.random.Generator or None, default 0
-        Of the weights; None leaves them zero.
+        Seed of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
     pooling : str, optional

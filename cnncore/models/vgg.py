@@ -61,7 +61,7 @@ def vgg(
     size : int, default 224
         The image size, which is fixed by the fully connected layers: 224×224 in the paper; at least 32.
     seed : int, numpy.random.Generator or None, default 0
-        Of the weights; None leaves them zero.
+        Seed of the weights; None leaves them zero.
     dtype : dtype, default "float32"
         "float32" or "float64".
     pooling : str, optional

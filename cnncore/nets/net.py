@@ -68,7 +68,7 @@ logger = logging.getLogger(__name__)
 MOST_PLANS = 32
 # Merges ("moments" or "sums", statistics of a part of a batch) with those of the other parts.
 Synchronize: TypeAlias = Callable[[str, NDArray[Any]], NDArray[Any]]
-UNSAVED = ("_plans", "_lock", "_met")  # attributes that copies of a net create anew
+UNSAVED = ("_plans", "_lock", "_met")  # attributes that copies of a net create for themselves
 TUNING_ROUNDS = 3  # of a net with auto_tune
 WATCHED_BYTES = 1 << 16  # parameters up to this size are compared completely, to detect changes
 MOST_PLAN_BYTES = 1 << 30  # of the arenas of all plans except the newest
@@ -87,7 +87,7 @@ class Net:
     structure : Structure
         Inputs, nodes and outputs.
     seed : int, numpy.random.Generator or None, default 0
-        Of the initial parameters and of random operators; None leaves random parameters at 0.
+        Seed of the initial parameters and of random operators; None leaves random parameters at 0.
     dtype : dtype, default "float32"
         "float32" or "float64".
     arrays : mapping of str to array, optional
@@ -709,7 +709,7 @@ class Net:
         classes : int
             The number of classes.
         seed : int or numpy.random.Generator, default 0
-            Of the new weights.
+            Seed of the new weights.
         freeze : bool, default False
             True: only the classifiers are trained. All other parameters are in ``frozen``, and batch normalisation and
             dropout before them run in inference mode.
@@ -809,8 +809,8 @@ class Net:
         >>> g = cnncore.Graph(); x = g.input(channels=1, size=2)
         >>> g.output(g.linear(g.flatten(x), 1, bias=False))
         >>> net = g.build(); net.parameters["linear.w"] = [[1.0, 10.0, 100.0, 1000.0]]
-        >>> slid = net.to_fully_convolutional()
-        >>> slid(np.array([[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]], np.float32))
+        >>> converted = net.to_fully_convolutional()
+        >>> converted(np.array([[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]], np.float32))
         array([[[[5421., 6532.]]]], dtype=float32)
         """
         return self._rebuilt(surgery.to_fully_convolutional(self.graph, self.parameters, size, average))

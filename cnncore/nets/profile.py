@@ -170,7 +170,7 @@ class Work(NamedTuple):
     multiply_adds : int
         Those of the reference implementation, whatever the algorithm.
     bytes : int
-        Of arrays that are read or written once.
+        Bytes of arrays that are read or written once.
     """
 
     seconds: float = 0.0
@@ -255,7 +255,7 @@ class Profile:
         "dtype", "target", "threads", "rounds", "training", "pieces", "peak_gflops" and "left_ms"; "forward_ms" and
         "backward_ms" of whole passes.
     events : sequence of tuple, optional
-        Of the fastest pass: (stage, path of a node or None for the whole pass, seconds since it began, seconds).
+        Events of the fastest pass: (stage, path of a node or None for the whole pass, seconds since it began, seconds).
     """
 
     def __init__(

@@ -363,7 +363,7 @@ def scaling(net, shapes, numbers, rounds, training, progress=None):
 
 
 def recorded_passes(passes, rounds, progress, done, total):
-    """Of every round ({node: (seconds, calls)}, seconds that belong to no node)."""
+    """What every round took: ({node: (seconds, calls)}, seconds that belong to no node)."""
     passes.clock, found = RecordingClock, []
     dispatch.start_recording()
     try:

@@ -87,7 +87,7 @@ class Trace:
         Parameters
         ----------
         number : int
-            Of the node, from 0.
+            Number of the node, from 0.
         owned : dict of str to array, optional
             The net's arrays; by default those that it has now.
 
@@ -183,9 +183,9 @@ class Trace:
         Parameters
         ----------
         number : int
-            Of the node, from 0.
+            Number of the node, from 0.
         dy : array
-            Of the shape of what the node makes.
+            Gradient of the node's output, in its shape.
 
         Returns
         -------
@@ -211,7 +211,7 @@ class Trace:
         Parameters
         ----------
         name : str
-            Of a node that makes maps.
+            Name of a node that makes maps.
         position : tuple of int
             The output's place, one index per spatial axis.
 
@@ -260,7 +260,7 @@ class Trace:
         Parameters
         ----------
         number : int
-            Of the node, from 0.
+            Number of the node, from 0.
         earlier : int
             Number of a value that it reads.
         box : tuple of (int, int)

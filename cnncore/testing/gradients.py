@@ -61,7 +61,7 @@ def check_gradient(
         Largest error allowed, relative to the largest element of the argument's Jacobian. It is never widened: a numerical
         derivative counts only if its own error estimate is at most a tenth of the tolerance.
     seed : int or numpy.random.Generator, default 0
-        Of the random directions. A ``function`` with a setting of this name receives it too.
+        Seed of the random directions. A ``function`` with a setting of this name receives it too.
     method : "auto", "jacobian" or "projection"
         "jacobian": every ∂y[i]/∂x[j], and one random dy for the sum over outputs. "projection": with random dy and v,
         ⟨dy, J v⟩ = ⟨Jᵀdy, v⟩, three times for each argument; a wrong backward passes with probability 0. "auto": the
@@ -789,7 +789,7 @@ def _raise_kink(
         named = ", ".join(_element(name, _unravel(s, x)) for s in ties[:3])
         reason = f"; it ties with {named}{' …' if len(ties) > 3 else ''} (= {x.flat[j]:.9g})"
     advice = (
-        f"A numerical derivative proves nothing there. Move it away: distinct values, none at a kink, such as {name} + "
+        f"A numerical derivative says nothing there. Move it away: distinct values, none at a kink, such as {name} + "
         f"1e-3 * rng.standard_normal({name}.shape)"
     )
     size = max(np.abs(y).max(), 1e-300)

@@ -41,7 +41,7 @@ def check_net(
     Parameters
     ----------
     net : Net
-        Of any precision; a copy in float64 is checked, and the net is unchanged. Frozen parameters are not checked.
+        A net of any precision; a copy in float64 is checked, and the net is unchanged. Frozen parameters are not checked.
     *xs : array (N, C, *spatial)
         One per input.
     training : bool, optional
@@ -51,7 +51,7 @@ def check_net(
     tolerance : float, optional
         Largest error allowed, relative to √Σ (∂⟨dy, f⟩/∂a · v)² of all elements.
     seed : int or numpy.random.Generator, optional
-        Of the directions and of dy.
+        Seed of the directions and of dy.
 
     Returns
     -------

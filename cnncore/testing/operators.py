@@ -103,7 +103,7 @@ def check_adjoint(
     *arrays : float64 arrays
         Its arrays; integer arrays and None are passed on.
     seed : int or numpy.random.Generator, default 0
-        Of u and g. An operator with a setting of this name receives it too.
+        Seed of u and g. An operator with a setting of this name receives it too.
     limit : float, default 1e-12
         The largest error allowed.
     **settings
@@ -167,7 +167,7 @@ def check_operator(operator: str | Op, seed: Seed = 0) -> list[Row]:
     operator : str or Op
         The operator or its name.
     seed : int or numpy.random.Generator, default 0
-        Of the arrays and directions.
+        Seed of the arrays and directions.
 
     Returns
     -------
@@ -207,7 +207,7 @@ def check_operators(
     stream : text file, optional
         Receives the table line by line.
     seed : int or numpy.random.Generator, default 0
-        Of the arrays and directions.
+        Seed of the arrays and directions.
 
     Returns
     -------

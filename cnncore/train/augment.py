@@ -209,7 +209,7 @@ class Augment:
         Returns
         -------
         x : array (n, …)
-            Of the dtype of ``x``.
+            Distorted images, in the dtype of ``x``.
         probabilities : array (n, classes)
             Likewise.
 
@@ -352,7 +352,7 @@ class Augment:
         draws : array (n, 10 or 18)
             As from :meth:`draws`.
         height, width : int
-            Of the images.
+            Extents of the images.
         canvas : (int, int), optional
             Height and width of the canvas in pixels.
 

@@ -66,7 +66,7 @@ class Communicator(Protocol):
         Parameters
         ----------
         value : object
-            Of account on that rank only; anything that pickle takes.
+            Used on that rank only; anything that pickle takes.
         root : int, optional
 
         Returns
@@ -290,7 +290,7 @@ class Communication:
     waited : float
         That the computation waited for it.
     bytes : int
-        Of the arrays that were summed over the ranks.
+        Bytes of the arrays that were summed over the ranks.
     """
 
     seconds: float = 0.0

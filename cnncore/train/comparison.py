@@ -44,7 +44,7 @@ class Compared:
     name : str
         What is different in it.
     parameters, multiply_adds : int
-        Of the network, and of one image.
+        Parameters of the network, and multiply-adds of one image.
     seconds : float
         Processor time of one training, the mean over the seeds.
     milliseconds : float
@@ -77,7 +77,7 @@ class Compared:
 def confidence_interval(accuracies: Sequence[float], images: int) -> tuple[float, float]:
     """The 95 % confidence interval of an accuracy.
 
-    Of several trainings: Student's interval of their mean, which covers what seeds decide. Of a single one: Wilson's
+    For several trainings: Student's interval of their mean, which covers what seeds decide. For a single one: Wilson's
     interval of the share of images, which does not.
 
     Parameters
@@ -122,7 +122,7 @@ class Comparison:
     network, data : str
         What they have in common.
     epochs, images : int
-        Of each training.
+        Epochs and images of each training.
     seeds : tuple of int
         One training for each.
     """
@@ -251,7 +251,7 @@ def compare(
     seeds : int or sequence of int or numpy.random.Generator, default 3
         How many trainings of each network, or their seeds.
     epochs : int, default 8
-        Of each training, with Adam and a one-cycle schedule.
+        Epochs of each training, with Adam and a one-cycle schedule.
     batch_size : int, default 64
         Images per step.
     learning_rate : float, optional

@@ -39,7 +39,7 @@ class Criterion(NamedTuple):
     Parameters
     ----------
     name : str
-        Of the output, for errors.
+        Name of the output, for errors.
     loss_name : str
         The operator's name; "" for a function of the caller's.
     function : callable

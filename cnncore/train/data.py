@@ -73,7 +73,7 @@ class Dataset:
         Per channel, of pixels / 255; computed from the images when not given. A held-out part has those of its training
         part.
     channel_order : {"rgb", "bgr"}, optional
-        Of the channels in batches, and of ``mean`` and ``std``. The images themselves are RGB.
+        Order of the channels in batches, and of ``mean`` and ``std``. The images themselves are RGB.
 
     Raises
     ------
@@ -187,7 +187,7 @@ class Dataset:
         ----------
         indices : int array
         name : str, optional
-            Of the new data set; by default this one's.
+            Name of the new data set; by default this one's.
 
         Returns
         -------

@@ -172,7 +172,7 @@ class FileDataset(Dataset):
     mean, std : tuple of float, optional
         Per channel, of pixels / 255.
     channel_order : {"rgb", "bgr"}, optional
-        Of the channels in batches, and of ``mean`` and ``std``.
+        Order of the channels in batches, and of ``mean`` and ``std``.
     measured : bool, optional
         Whether mean and standard deviation are computed, of this data set and of the parts that it is split into. False:
         they are 0 and 1 unless given, and no image is read for them.
@@ -297,7 +297,7 @@ class FileDataset(Dataset):
         ----------
         indices : int array
         name : str, optional
-            Of the new data set; by default this one's.
+            Name of the new data set; by default this one's.
 
         Returns
         -------

@@ -87,7 +87,7 @@ class Options:
         :func:`cnncore.train.find_learning_rate`.
     seed : int or numpy.random.Generator, optional
     size : (int, int), optional
-        Of the images; None: that of the model of ``init``, their own size, or the median where they have several.
+        Size of the images; None: that of the model of ``init``, their own size, or the median where they have several.
         Images of other sizes are resized, keeping their proportions, and cropped around their centre.
     augment : bool, optional
         Distort the training images: shift, rotation, scale, shear.
@@ -109,7 +109,7 @@ class Options:
     preprocessing : str, optional
         "imagenet", "caffe" or "inception", if ``init`` does not say how images are preprocessed.
     distortions : {"strokes", "photos"}, optional
-        Of ``augment``: shift, rotation, scale and shear, which suit digits and letters, or random crops, mirror images
+        What ``augment`` does: shift, rotation, scale and shear, which suit digits and letters, or random crops, mirror images
         and colour. None: "photos" for colour images, "strokes" for grey ones.
     balance : bool, optional
         Weight each class by the inverse of its number of images.
@@ -193,9 +193,9 @@ class Job(Callback):
     folder : path, optional
         Where its files are written; :meth:`run` creates it.
     communicator : Communicator, optional
-        Of the processes that run the same job together; the first one writes the files.
+        Communicator of the processes that run the same job together; the first one writes the files.
     reduction : {"tree", "mpi"}, optional
-        How they add gradients: along a fixed tree, for the same bits on any number of them, or as MPI likes.
+        How they add gradients: along a fixed tree, for the same bits on any number of them, or in the order that MPI chooses.
     announce : callable, optional
         Called with a line of text before steps of the preparation that take long: measuring images in files, and
         searching for a learning rate.
@@ -203,7 +203,7 @@ class Job(Callback):
     Attributes
     ----------
     model, checkpoint, report, explained, samples, tested : path
-        Of the files it writes.
+        Paths of the files it writes.
     train : Dataset
         The images to train on.
     validation : Dataset or None
@@ -295,7 +295,7 @@ class Job(Callback):
         data : str, optional
             Where the images are now, when they have moved.
         communicator : Communicator, optional
-            Of the processes that go on with it, as many as its shards allow, however many began it.
+            Communicator of the processes that continue it, as many as its shards allow, however many began it.
         reduction : {"tree", "mpi"}, optional
         announce : callable, optional
 
@@ -340,7 +340,7 @@ class Job(Callback):
         Returns
         -------
         Evaluation
-            Of the final test.
+            Result of the final test.
 
         Raises
         ------

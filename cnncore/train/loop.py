@@ -76,7 +76,7 @@ class Progress:
     steps : int
         Steps of one epoch.
     loss : float
-        Of this step, before the update.
+        Loss of this step, before the update.
     images_per_second : float
         In this epoch so far.
     remaining : float
@@ -108,9 +108,9 @@ class Epoch:
     accuracy : float or None
         Fraction of the training images that were classified correctly.
     validation_loss, validation_accuracy : float or None
-        Of the validation data, after the epoch.
+        Figures of the validation data, after the epoch.
     learning_rate : float
-        Of the last step.
+        Learning rate of the last step.
     images_per_second : float
         In training.
     seconds : float
@@ -550,7 +550,7 @@ class Trainer:
         Parameters
         ----------
         x : array (N, C, *spatial), or a tuple of arrays
-            Of the precision that the net computes in; one array per input.
+            Images in the precision that the net computes in; one array per input.
         y : array
             Targets of the loss.
 
@@ -590,7 +590,7 @@ class Trainer:
 
     @property
     def communicator(self) -> Communicator | None:
-        """Of the processes that train together; None where this one does so alone."""
+        """Communicator of the processes that train together; None where this one trains alone."""
         return None if self._parallel is None else self._parallel.communicator
 
     @property

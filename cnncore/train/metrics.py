@@ -23,7 +23,7 @@ Metrics: TypeAlias = str | Iterable[str | OwnMetric] | Mapping[str, OwnMetric]
 
 
 class Counts(NamedTuple):
-    """Per class or label: how often it was predicted rightly, predicted wrongly, and missed.
+    """Per class or label: true positives, false positives and false negatives.
 
     Attributes
     ----------
@@ -212,7 +212,7 @@ def measured(
     metrics : mapping
         As from :func:`chosen_metrics`.
     criterion : Criterion
-        Of the net's first output.
+        That of the net's first output.
     output : array
         What the loss takes of it.
     target : array

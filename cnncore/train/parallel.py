@@ -290,7 +290,7 @@ class DataParallel:
         criteria : sequence of Criterion
             One per output.
         weights : sequence of float
-            Of the outputs' losses.
+            Weights of the outputs' losses.
         batch : BatchShards
         step : int
             Number of the training pass, from which random operators draw.

@@ -31,9 +31,9 @@ class Start:
     ----------
     net : Net
     mean, std : list of float, optional
-        Of pixels / 255, in the net's order of channels; None: those of the training images.
+        Mean and standard deviation of pixels / 255, in the net's order of channels; None: those of the training images.
     order : {"rgb", "bgr"}, optional
-        Of the channels.
+        Order of the channels.
     size : (int, int), optional
         Height and width of the centre crop, or of the images that the net was trained on, if known.
     resize : int, optional
@@ -57,7 +57,7 @@ def network(name: str, classes: int | None = None, channels: int | None = None, 
     name : str
     classes, channels : int, optional
     seed : int or numpy.random.Generator, optional
-        Of the initial weights.
+        Seed of the initial weights.
 
     Returns
     -------
@@ -110,9 +110,9 @@ def first_net(
     class_names : sequence of str
         The classifier of ``init`` is replaced, unless the model names the same classes.
     channels : int
-        Of the images; used by networks whose number of channels can be chosen.
+        Channels of the images; used by networks whose number of channels can be chosen.
     seed : int or numpy.random.Generator, optional
-        Of new weights.
+        Seed of new weights.
     freeze : int, optional
         The number of blocks (:func:`blocks`), from the input on, whose weights are not trained.
     preprocessing : str, optional

@@ -455,7 +455,7 @@ def occlusion(
     target : int or sequence of int, optional
         The class, or one per image; by default that with the largest score.
     size : int or sequence of int, optional
-        Of the window, per axis.
+        Size of the window, per axis.
     stride : int or sequence of int, optional
         Between windows, per axis; by default half the size. The last window of an axis ends with the image.
     value : float, optional

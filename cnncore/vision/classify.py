@@ -94,7 +94,7 @@ class _Read(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of what the net is given."""
+        """Shape of what the net is given."""
         return self.x.shape
 
 
@@ -224,7 +224,7 @@ class Classifier:
         sources : iterable
             Each as in :meth:`classify`.
         names : iterable of str, optional
-            Of those that are no files, for errors and predictions.
+            Names of those that are no files, for errors and predictions.
         invert, size, own_size : optional
             As in :meth:`classify`.
         batch_size : int, optional

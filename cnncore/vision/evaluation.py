@@ -199,9 +199,9 @@ def class_numbers(place: str, names: Sequence[str], classes: Sequence[str] | Non
     place : str
         For errors.
     names : sequence of str
-        Of the data set's classes.
+        Names of the data set's classes.
     classes : sequence of str or None
-        Of the model's; None where it names none, and classes are numbered alike.
+        Names of the model's classes; None where it names none, and classes are numbered alike.
     count : int
         How many the model has.
 

@@ -239,7 +239,7 @@ def map_over_image(pixels: NDArray[Any], heat: NDArray[Any], least: int = 280) -
     heat : array (h, w)
         As from :func:`class_activation_map`, of one image.
     least : int, optional
-        Of the shorter side.
+        Least extent of the shorter side.
 
     Returns
     -------

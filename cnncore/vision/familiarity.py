@@ -57,7 +57,7 @@ def pixel_record(dataset: Any) -> dict[str, Any]:
     Parameters
     ----------
     dataset : cnncore.train.data.Dataset
-        Of which at most 256 images are measured.
+        At most 256 of its images are measured.
 
     Returns
     -------

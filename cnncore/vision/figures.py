@@ -73,7 +73,7 @@ def plot_map(heat: ArrayLike, image: ArrayLike | None = None, title: str = "") -
     Parameters
     ----------
     heat : array (h, w)
-        Of one image. Maps with values below 0 have two colours around 0.
+        Map of one image. Maps with values below 0 have two colours around 0.
     image : array (H, W), (H, W, 3) or (C, H, W), optional
         Pixels, or the image as the net takes it.
     title : str, optional
@@ -136,7 +136,7 @@ def plot_feature_maps(maps: ArrayLike, most: int = MOST_PLANES) -> Any:
     maps : array (C, h, w)
         As an array of :func:`feature_maps`, of one image.
     most : int, optional
-        Of the channels that are shown.
+        Most channels that are shown.
 
     Returns
     -------
@@ -171,7 +171,7 @@ def plot_filters(net: Net, node: str, most: int = MOST_PLANES) -> Any:
     node : str
         The name of a convolution with two spatial axes.
     most : int, optional
-        Of the kernels that are shown.
+        Most kernels that are shown.
 
     Returns
     -------
@@ -215,7 +215,7 @@ def figure(
         Of Grad-CAM, as for :func:`grad_cam`.
     title : str, optional
     size : int, optional
-        Of the windows of :func:`occlusion`.
+        Size of the windows of :func:`occlusion`.
 
     Returns
     -------

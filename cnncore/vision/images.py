@@ -591,7 +591,7 @@ def resize(image: ArrayLike, size: int | Sequence[int]) -> NDArray[Any]:
     Returns
     -------
     numpy.ndarray
-        Of the same dtype; uint8 is rounded.
+        Image of the same dtype; uint8 is rounded.
 
     Raises
     ------

@@ -53,9 +53,9 @@ class Preprocessing:
     ----------
     channels : int
     mean, std : array (channels,)
-        Of pixels / 255.
+        Mean and standard deviation of pixels / 255.
     order : {"rgb", "bgr"}, optional
-        Of the channels.
+        Order of the channels.
     resize : int, optional
         Extent of the shorter side.
     crop : (int, int), optional

@@ -472,7 +472,7 @@ def test_values_with_many_readers(rng):
 
 
 def test_nets_in_training_mode_and_slid_classifiers(rng):
-    """Inference is written, whatever the net's mode; a linear classifier that slides over images is a convolution."""
+    """Inference is written, whatever the net's mode; a linear classifier that is applied to every window is a convolution."""
     net = small_net().train()
     x = rng.standard_normal((2, 3, 8, 9)).astype(np.float32)
     (got,) = run(cnncore.io.save_onnx(net), x)

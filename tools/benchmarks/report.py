@@ -3,6 +3,7 @@
 import json
 import re
 import statistics
+import textwrap
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -418,7 +419,8 @@ def page(sections, run, started, finished, facts=None):
     ]
     if run.versions:
         shown = {name: " ".join(map(str, facts.values())) for name, facts in run.versions.items()}
-        lines.append("Versions: " + "; ".join(f"{name} {text}" for name, text in shown.items()) + ".")
+        text = "Versions: " + "; ".join(f"{name} {text}" for name, text in shown.items()) + "."
+        lines.append(textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False))
     limits = run.limits.table()
     if limits:
         head = ["limit", "threads", "best measured in this run", "from … to"]

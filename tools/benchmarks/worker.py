@@ -76,7 +76,7 @@ def memory(job, steps):
         job.once()
     whole, steady = peak_bytes(), None
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident now
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident now
         job.once()
         steady = peak_bytes()
     return {"peak": whole, "steady": steady}

@@ -1,4 +1,4 @@
-"""Child processes that run plans, so that a crash, a hang or a wrong answer is caught and told with its seed.
+"""Child processes that run plans, so that a crash, a hang or a wrong result is caught and reported with its seed.
 
 A child prints the seed before it starts on it, and what came of it afterwards; the parent kills it when one takes too long, and
 starts another one at the seed that follows.

@@ -214,7 +214,7 @@ def unfold(w, n):
 
 
 def columns(w, n, kernel_size, s):
-    """The windows of a convolution, whose padding may be as wide as one likes."""
+    """The windows of a convolution, whose padding may have any width."""
     rank = len(n.spatial)
     kernel, stride, dilation = (
         per_axis(n.path, name, value, rank, minimum=1)
@@ -557,7 +557,7 @@ def softmax_cross_entropy(w, n):
 
 
 def cross_entropy(w, n, s):
-    """Of class numbers a node, unless they are smoothed; of probabilities the sum."""
+    """A node for class numbers, unless they are smoothed; the sum for probabilities."""
     K = n.shapes[0][1]
     smoothing, target, weight = s["label_smoothing"], n.term("target"), n.term("weight")
     numbers = len(n.shapes[1]) < len(n.shapes[0])

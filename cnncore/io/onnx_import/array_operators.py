@@ -238,7 +238,7 @@ KEEPS_TYPE_OF |= dict.fromkeys(
 
 @imports("Mod")
 def mod(n):
-    """Of real numbers with the dividend's sign (fmod=1), of integers with the divisor's unless fmod=1."""
+    """The remainder: of real numbers with the dividend's sign (fmod=1), of integers with the divisor's unless fmod=1."""
     rank = ranks(n)
     x, z = widened(n, 0, rank), widened(n, 1, rank)
     return n.add("fmod" if n.attribute("fmod", 0) else "remainder", x, z, extents=extents_of(n, x, z))

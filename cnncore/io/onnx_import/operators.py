@@ -1074,7 +1074,7 @@ def reduction(n):
 
 
 def constant_reduction(n, axes, keepdims):
-    """Of numbers that the file holds, or of sizes."""
+    """A reduction of numbers that the file holds, or of sizes."""
     x = n.inputs[0]
     if axes == ():
         return x
@@ -1097,7 +1097,7 @@ def constant_reduction(n, axes, keepdims):
 
 
 def reduced_sizes(n, x, axes, keepdims):
-    """Of sizes, some of them open: their sum, product, maximum or minimum."""
+    """Reduced sizes, some of them open: their sum, product, maximum or minimum."""
     pairs = {"ReduceSum": "Add", "ReduceProd": "Mul", "ReduceMax": "Max", "ReduceMin": "Min"}
     if n.node.op_type not in pairs or x.ndim > 1 or (axes is not None and set(axes) - {0, -1}):
         n.refuse(f"it reduces sizes that depend on the image, {x.tolist()}; give input_shape=")
@@ -1572,7 +1572,7 @@ def tile(n):
 
 
 def tiled_openly(n, x, repeats):
-    """x side by side with itself, as often as a size says: only where it has one value along such an axis."""
+    """x repeated, as often as a size says: only where it has one value along such an axis."""
     if any(r != 1 and e != 1 and isinstance(r, Extent) for r, e in zip(repeats, x.extents, strict=True)):
         n.refuse(f"repeats {repeats} depend on the size of the image; give input_shape=")
     known = tuple(r if isinstance(r, int) else 1 for r in repeats)

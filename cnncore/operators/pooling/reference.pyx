@@ -1158,14 +1158,14 @@ cdef extern from *:
     void refuse "cnn_refuse"(cnn_pool *call, int why) noexcept nogil
 
 cdef inline int64_t work_numbers(const Functions *functions, bint backward) noexcept nogil:
-    """Of window.work, per cell."""
+    """Numbers of window.work, per cell."""
     if not functions.whole or functions.streams == 2:
         return 0
     return backward if functions.streams else 1
 
 
 cdef inline int64_t order_numbers(const Functions *functions) noexcept nogil:
-    """Of window.order, per cell."""
+    """Numbers of window.order, per cell."""
     return 2 if functions.ranks and functions.streams < 2 else 0
 
 

@@ -217,7 +217,7 @@ class Strips(Statistics):
     pooling: Op
 
     def means(self, x):
-        """Of rows (N, C, H), and of columns (N, C, W)."""
+        """Means of rows (N, C, H), and of columns (N, C, W)."""
         return self.pooling(x, output_size=(None, 1))[:, :, :, 0], self.pooling(x, output_size=(1, None))[:, :, 0]
 
     def infer(self, op, shapes, dtype, settings):

@@ -260,7 +260,7 @@ def along(function, x, axis, y):
 class Spectral(LowFrequencies):
     """Along each axis: the Fourier transform, its bins up to that of half the output's extent, and back.
 
-    Of a short axis, that is a product with one small matrix, whose columns are what the transforms make of unit vectors.
+    Along a short axis, that is a product with one small matrix, whose columns are what the transforms make of unit vectors.
     """
 
     def reduce(self, call, x, y):

@@ -367,7 +367,7 @@ def read_vectors(folder: FilePath, operators: Iterable[str] | None = None) -> It
                     arrays = dict(file)
             yield _vector(row, arrays)
         except (KeyError, OSError, ValueError) as error:
-            raise DataError(f"{path}: {row.get('operator')}: {error}; write the vectors anew") from None
+            raise DataError(f"{path}: {row.get('operator')}: {error}; write the vectors again") from None
 
 
 def _vector(row: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Vector:

@@ -56,7 +56,7 @@ def cell(trace: Trace, number: int, index: tuple[int, ...], incoming: NDArray[An
 def linear_in(trace: Trace, number: int, parts: int, exact: bool) -> bool:
     """Whether y is linear in the values that node ``number`` reads, all taken together.
 
-    Of several, the products must sum to y (``exact``): a product of two is linear in each, and not in both.
+    Several products must sum to y (``exact``): a product of two is linear in each, and not in both.
     """
     node = trace.structure.nodes[number]
     rows = node.op.rows(len(node.arguments))

@@ -13,7 +13,7 @@ def per_axis(value, rank):
 
 
 def pairs_of(padding, extents, kernel, stride, dilation):
-    """(low, high) per axis, written anew from the formulas of the names."""
+    """(low, high) per axis, written independently from the formulas of the names."""
     rank = len(extents)
     if isinstance(padding, str):
         pairs = []
