@@ -15,7 +15,7 @@ __all__ = ["source_files"]
 def source_files(op: Op) -> tuple[str, ...]:
     """The files that declare and compute an operator: its schema, its implementation, the Cython modules that it calls.
 
-    Of the Cython modules those of the same families count, as most implementations also copy arrays by functions of another.
+    Only Cython modules of the same families count, as most implementations also copy arrays by functions of another.
 
     Parameters
     ----------
