@@ -301,10 +301,11 @@ cdef void unpool_forward(Unpooling *call, int64_t begin, int64_t end, real *scra
         for i in range(Q):
             if stop_after(&left, 1):
                 return
-            place = index[i] - base
-            if not 0 <= place < P:
+            if not base <= index[i] < base + P:  # asked first: the difference of any two indices may overflow
                 wrong = True
-            elif add:
+                continue
+            place = index[i] - base
+            if add:
                 y[offset(&call.y, y_step, place)] += x[offset(&call.x, x_step, i)]
             else:
                 y[offset(&call.y, y_step, place)] = x[offset(&call.x, x_step, i)]
