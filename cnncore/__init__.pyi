@@ -16,11 +16,13 @@ from .errors import DataError as DataError
 from .errors import DataWarning as DataWarning
 from .errors import DtypeError as DtypeError
 from .errors import EnvironmentWarning as EnvironmentWarning
+from .errors import FileReadError as FileReadError
 from .errors import FileWriteError as FileWriteError
 from .errors import GradientError as GradientError
 from .errors import GraphError as GraphError
 from .errors import KinkError as KinkError
 from .errors import KinkWarning as KinkWarning
+from .errors import MissingFileError as MissingFileError
 from .errors import ModelFileError as ModelFileError
 from .errors import PrecisionWarning as PrecisionWarning
 from .errors import SettingError as SettingError
@@ -66,6 +68,8 @@ __all__ = [
     "DataError",
     "DataWarning",
     "EnvironmentWarning",
+    "FileReadError",
+    "MissingFileError",
     "FileWriteError",
     "DtypeError",
     "GradientError",

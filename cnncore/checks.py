@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import IO, Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DtypeError, SettingError, ShapeError
+from .errors import DtypeError, FileReadError, MissingFileError, SettingError, ShapeError, nearest, printable
 from .runtime import fingerprint
 
 
@@ -223,3 +224,69 @@ def choice(*allowed: Any) -> Callable[[str, str, Any], Any]:
         return value
 
     return check
+
+
+# ── Files ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def path_name(path: Any, expected: str) -> str:
+    """A path as a string; ``expected`` says what lies there, for the error about anything that is no path."""
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise SettingError(
+            f"expected the path of {expected}, got {type(path).__name__} {printable(repr(path)[:40])}"
+        ) from None
+
+
+def opened_file(path: Any, expected: str) -> IO[bytes]:
+    """The file at ``path``, opened for reading; a FileReadError says what was ``expected`` there, and the way out."""
+    name = path_name(path, expected)
+    try:
+        return open(name, "rb")
+    except FileNotFoundError:
+        raise missing(name, "file", expected) from None
+    except (OSError, ValueError) as error:  # ValueError: a name with NUL in it
+        raise unreadable(name, expected, error) from None
+
+
+def read_file(path: Any, expected: str) -> bytes:
+    """The bytes of a file; errors as of :func:`opened_file`."""
+    with opened_file(path, expected) as file:
+        return file.read()
+
+
+def check_folder(path: Any, expected: str) -> None:
+    """Raise a FileReadError unless a folder lies at ``path``."""
+    name = path_name(path, expected)
+    try:
+        os.stat(name)
+    except FileNotFoundError:
+        raise missing(name, "folder", expected) from None
+    except (OSError, ValueError) as error:
+        raise unreadable(name, expected, error) from None
+    if not os.path.isdir(name):
+        raise FileReadError(f"{name}: is a file; expected {expected}")
+
+
+def missing(name: str, what: str, expected: str) -> MissingFileError:
+    """The error about a file or folder that does not exist: with a name that is like it, or the folder that lacks it."""
+    folder, last = os.path.split(os.path.abspath(name))
+    try:
+        near = nearest(last, os.listdir(folder))
+    except OSError:
+        return MissingFileError(f"{name}: no such {what}; expected {expected}; there is no folder {printable(folder)}")
+    hint = (
+        f"is it in another folder than {printable(folder)}?" if near is None else f"did you mean {printable(near)!r}?"
+    )
+    return MissingFileError(f"{name}: no such {what}; expected {expected}; {hint}")
+
+
+def unreadable(name: str, expected: str, error: Exception) -> FileReadError:
+    """The error about a file that exists but cannot be opened, or whose name no file can have."""
+    if isinstance(error, ValueError):
+        return FileReadError(f"{name!r}: invalid file name ({error}); expected the path of {expected}")
+    if os.path.isdir(name):
+        return FileReadError(f"{name}: is a folder; expected {expected}")
+    reason = getattr(error, "strerror", None) or error
+    return FileReadError(f"{name}: cannot be read ({reason}); expected {expected}, which this user may read")

@@ -20,6 +20,8 @@ __all__ = [
     "SettingError",
     "GraphError",
     "ModelFileError",
+    "FileReadError",
+    "MissingFileError",
     "FileWriteError",
     "ArrayChangedError",
     "DataError",
@@ -65,6 +67,14 @@ class DataError(CnnError, ValueError):
     """A data set, an image file, or the values of an array cannot be read or used."""
 
 
+class FileReadError(ModelFileError, DataError, OSError):
+    """A file cannot be opened: it does not exist, is a folder, or may not be read."""
+
+
+class MissingFileError(FileReadError, FileNotFoundError):
+    """There is no file of that name."""
+
+
 class FileWriteError(DataError, OSError):
     """A file cannot be written: no such folder, no permission, no space. An existing file is left unchanged."""
 
@@ -102,10 +112,15 @@ def unknown_name(place: str, what: str, name: object, names: Iterable[str], then
 
     ``then`` introduces the list of names; with a full stop it replaces a list that would be too long.
     """
-    near = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    near = nearest(str(name), names)
+    hint = "." if near is None else f"; did you mean {near!r}?"
     listed = then if then.endswith(".") else f"{then} {', '.join(names) or 'none'}."
     return f"{place}: unknown {what} {name!r}{hint} {listed}"
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The one of ``names`` that ``name`` was probably meant to be, if any is like it."""
+    return next(iter(difflib.get_close_matches(name, names, n=1)), None)
 
 
 def shape_text(shape: Sequence[int | None], batch: bool = True) -> str:

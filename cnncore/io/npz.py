@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import opened_file
 from ..errors import DataError, shortened
 from ..typing import FilePath
 
@@ -65,7 +66,7 @@ def npz_arrays(file: FilePath, most_entries: int, way_out: str) -> dict[str, NDA
     ------
     DataError
         The file is damaged, or holds too much.
-    OSError
+    FileReadError
         It cannot be opened.
 
     Examples
@@ -78,14 +79,12 @@ def npz_arrays(file: FilePath, most_entries: int, way_out: str) -> dict[str, NDA
     {'w': array([1.5, 2.5])}
     """
     try:
-        with zipfile.ZipFile(file) as archive:
+        with opened_file(file, "an .npz file") as opened, zipfile.ZipFile(opened) as archive:
             entries = _npz_entries(file, archive, most_entries, way_out)
             return {name: _read_npy(file, archive, member) for name, member in entries.items()}
     except (DataError, MemoryError):
         raise
     except Exception as error:  # as in read_npz
-        if isinstance(error, OSError) and error.filename is not None:
-            raise  # the file cannot be opened; other OSErrors come from places that a damaged directory names
         raise DataError(
             f"{file}: damaged npz file ({shortened(' '.join(str(error).split())) or type(error).__name__})"
         ) from None

@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import choice
-from ..errors import DataError, DtypeError, ModelFileError, SettingError, unknown_name
+from ..checks import choice, path_name
+from ..errors import DataError, DtypeError, FileReadError, ModelFileError, SettingError, unknown_name
 from ..models.googlenet import TORCH_NAMES as googlenet_names
 from ..models.mobilenet import torch_names as mobilenet_names
 from ..models.resnet import torch_names as resnet_names
@@ -209,13 +209,15 @@ def arrays_from(source: Any) -> dict[str, NDArray[Any]]:
         if isinstance(nested, Mapping):
             source = nested
         return {str(name): as_array(f"load_weights: {name}", value) for name, value in source.items()}
-    path = pathlib.Path(os.fspath(source))
+    path = pathlib.Path(path_name(source, "a file of weights (.safetensors, .npz)"))
     kind = path.suffix.lower()
     if kind == ".safetensors":
         return load_safetensors(path)
     if kind == ".npz":
         try:
             return npz_arrays(path, MOST_ARRAYS, "weights of one network take less")
+        except FileReadError:
+            raise
         except DataError as error:
             raise ModelFileError(str(error)) from None
     if kind in (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"):

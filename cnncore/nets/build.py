@@ -76,8 +76,8 @@ def load(path: FilePath, tune: bool = False) -> Net:
     ------
     ModelFileError
         The file is not a model file of cnncore, or its contents are inconsistent.
-    OSError
-        The file cannot be opened.
+    FileReadError
+        The file cannot be opened; it is a MissingFileError, and a FileNotFoundError, where there is none.
     """
     model, arrays = model_file.read(path)
     try:

@@ -26,6 +26,7 @@ import sys
 
 import numpy as np
 
+from ..checks import opened_file
 from ..errors import FileWriteError, ModelFileError
 
 __all__ = ["read", "read_safetensors", "write", "write_safetensors"]
@@ -128,7 +129,7 @@ OTHER_KINDS = {
 
 def read(path):
     """(model, arrays) of a model file; anything wrong with it is a ModelFileError."""
-    with opened(path) as file:
+    with opened_file(path, "a model file, as net.save(path) writes it") as file:
         size = os.fstat(file.fileno()).st_size
         length, header = read_header(path, file, size, "a model file")
         rows = parsed(path, header)
@@ -141,7 +142,7 @@ def read(path):
 
 def read_safetensors(path):
     """Name → array of any safetensors file, float16 and bfloat16 as float32; anything wrong with it is a ModelFileError."""
-    with opened(path) as file:
+    with opened_file(path, "a safetensors file") as file:
         size = os.fstat(file.fileno()).st_size
         length, header = read_header(path, file, size, "a safetensors file")
         rows = parsed(path, header)
@@ -158,14 +159,6 @@ def read_safetensors(path):
         elif row["dtype"] == "F16":
             arrays[name] = arrays[name].astype(np.float32)
     return {name: arrays[name] for name in rows}
-
-
-def opened(path):
-    """The file, opened for reading; an invalid file name is a ModelFileError."""
-    try:
-        return open(path, "rb")
-    except ValueError as error:
-        raise ModelFileError(f"{path!r}: invalid file name ({error})") from None
 
 
 def read_header(path, file, size, what):

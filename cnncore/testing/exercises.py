@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import read_file
 from ..errors import CnnError, DataError, GradientError, SettingError
 from ..operators.registry import OPS
 from ..typing import FilePath
@@ -60,11 +61,12 @@ def mark_file(path: FilePath) -> list[Mark]:
     SettingError
         It has no function of an exercise.
     """
+    content = read_file(path, "a Python file, or a notebook, with solutions")
     path = pathlib.Path(path)
     try:
-        source = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text ({getattr(error, 'strerror', None) or error})") from None
+        source = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: cannot be read as text ({error}); save it as UTF-8") from None
     if path.suffix == ".ipynb":
         source = notebook_source(path, source)
     functions: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}

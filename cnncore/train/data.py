@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import importlib.resources
 import math
-import os
 import pathlib
 import struct
 import zlib
@@ -22,8 +21,8 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_unmasked, integer, per_axis, seed_number
-from ..errors import DataError, DtypeError, SettingError, ShapeError, printable
+from ..checks import check_unmasked, integer, missing, path_name, per_axis, seed_number
+from ..errors import DataError, DtypeError, FileReadError, SettingError, ShapeError, printable
 from ..io.npz import check_total
 from ..typing import FilePath, Seed
 from ..vision.images import resize, to_channels
@@ -644,6 +643,9 @@ def load_dataset(name: str, part: str = "train", *, folder: FilePath | None = No
     return Dataset(*read_known(name, part, folder), name)
 
 
+IMAGES = "a folder of images per class, an .npz file, two IDX files, or the name of a data set"
+
+
 def load(
     path: FilePath,
     part: str = "train",
@@ -704,7 +706,7 @@ def load(
         raise SettingError(f"load: channels must be None, 1 (grey) or 3 (RGB), got {channels!r}")
     if size is not None:
         size = per_axis("load", "size", size, rank=2, minimum=1)
-    text = os.fspath(path)
+    text = path_name(path, IMAGES)
     place = pathlib.Path(text)
     try:
         if place.is_dir():
@@ -719,7 +721,9 @@ def load(
         elif pair := two_files(text):
             loaded = read_idx_pair(*pair, some_classes)
         else:
-            raise DataError(f"{place}: no such file or folder")
+            raise missing(printable(text), "file or folder", IMAGES)
+    except FileReadError:
+        raise
     except OSError as error:
         raise DataError(f"{place}: cannot be read ({error})") from None
     images, labels, names = loaded

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import check_folder, opened_file
 from ..errors import DataError, printable
 from ..io.npz import DEFLATE_LARGEST_RATIO, READ_BLOCK, _npz_entries, _read_npy, check_total
 from ..vision.images import (
@@ -184,6 +185,7 @@ def labelled_files(
 
 def class_folders(folder: pathlib.Path) -> list[pathlib.Path]:
     """The subfolders of ``folder``, one per class, in the order of their names, or of their values where all are numbers."""
+    check_folder(folder, "a folder with one subfolder of images per class")
     entries = sorted(entry for entry in folder.iterdir() if not skipped(entry.name))
     subfolders = [entry for entry in entries if entry.is_dir()]
     if not subfolders:
@@ -355,7 +357,7 @@ def _read_idx(file: pathlib.Path) -> NDArray[Any]:
     """The array in an IDX file; its declared size is checked against the size of the file before any memory is taken."""
     file_size = file.stat().st_size
     try:
-        with open(file, "rb") as raw:
+        with opened_file(file, "an IDX file") as raw:
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
             stream = gzip.GzipFile(fileobj=raw) if packed else raw
@@ -435,7 +437,7 @@ def read_npz(
     ([[[0]], [[255]]], [1, 0], ['day', 'night'])
     """
     try:
-        with zipfile.ZipFile(file) as archive:
+        with opened_file(file, "an .npz file") as opened, zipfile.ZipFile(opened) as archive:
             entries = _npz_entries(file, archive)
             for images_key, labels_key in NPZ_KEYS[part]:
                 if images_key in entries and labels_key in entries:

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import integer, per_axis
+from ..checks import integer, path_name, per_axis
 from ..errors import DataError, ShapeError, printable
 from ..typing import FilePath
 from ..vision.images import image_shape, read_image
@@ -267,7 +267,7 @@ class FileDataset(Dataset):
         DataError
             There are no classes or images, or a file is no image that is read.
         """
-        place = pathlib.Path(folder)
+        place = pathlib.Path(path_name(folder, "a folder with one subfolder of images per class"))
         files, labels, names = labelled_files(place, some_classes)
         shapes = list(read_ahead(image_shape, files, ahead=len(files)))
         if channels is None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..checks import integer, number, per_axis, seed_number
-from ..errors import DataError, ModelFileError, SettingError, ShapeError, unknown_name
+from ..errors import DataError, FileReadError, ModelFileError, SettingError, ShapeError, unknown_name
 from ..io.files import write_atomically
 from ..nets.build import load
 from ..typing import FilePath
@@ -695,6 +695,8 @@ def load_files(folder: pathlib.Path, some_classes: bool = False) -> FileDataset:
     """The images below a folder; only their headers are read."""
     try:
         return FileDataset.from_folder(folder, some_classes=some_classes, measured=False)
+    except FileReadError:
+        raise
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error})") from None
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import integer
+from ..checks import integer, path_name
 from ..errors import CnnError, DataError, ModelFileError, ShapeError
 from ..nets.build import load
 from ..nets.net import Net
@@ -525,13 +525,14 @@ def accuracy_by_size(classifier: Classifier, dataset: Any) -> list[tuple[tuple[i
 
 def read_model(path: FilePath) -> tuple[Net, FilePath]:
     """(net, path of the file) of a model file (our own format or ONNX), or of an output folder of ``train``."""
+    path = path_name(path, "a model file, or an output folder of `train`")
     if os.path.isdir(path):
         inside = pathlib.Path(path) / "model.safetensors"
         if not inside.is_file():
             raise ModelFileError(
                 f"{path}: a folder without model.safetensors; give a model file or an output folder of `train`"
             )
-        path = inside
+        path = str(inside)
     if pathlib.Path(path).suffix.lower() == ".onnx":
         from ..io import load_onnx
 

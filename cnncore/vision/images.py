@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_unmasked, per_axis
+from ..checks import check_unmasked, opened_file, path_name, per_axis
 from ..errors import DataError, DataWarning, DtypeError, SettingError, ShapeError, printable
 from ..io.files import write_atomically
 from ..typing import FilePath
@@ -92,7 +92,7 @@ def read_image(source: FilePath | bytes, channels: int | None = None) -> NDArray
     if isinstance(source, (bytes, bytearray, memoryview)):
         name, content = "image", bytes(source)
     else:
-        name = str(source)
+        name = path_name(source, "an image file")
         content = _file_content(name)
     if content.startswith(PNG_SIGNATURE):
         # Checked before either reader, since Pillow accepts some damaged files silently.
@@ -139,9 +139,9 @@ def image_shape(path: FilePath) -> tuple[int, ...]:
     ...     image_shape(file)
     (2, 5)
     """
-    if _pillow() is None or pathlib.Path(path).suffix.lower() in (".pgm", ".ppm", ".pnm"):
-        return read_image(path).shape
-    name = str(path)
+    name = path_name(path, "an image file")
+    if _pillow() is None or pathlib.Path(name).suffix.lower() in (".pgm", ".ppm", ".pnm"):
+        return read_image(name).shape
     try:
         with _pillow().open(name, formats=PILLOW_FORMATS) as image:
             _check_extent(name, image.height, image.width)
@@ -153,7 +153,7 @@ def image_shape(path: FilePath) -> tuple[int, ...]:
             grey = image.mode.startswith("I") or _pillow_mode(image) in ("L", "LA")
             return (height, width) if grey else (height, width, 3)
     except Exception:  # read_image says what is wrong with a file, whatever Pillow trips over
-        return read_image(path).shape
+        return read_image(name).shape
 
 
 def from_pillow(image: Any, channels: int | None = None) -> NDArray[Any]:
@@ -223,15 +223,8 @@ def to_channels(image: NDArray[Any], channels: int | None) -> NDArray[Any]:
 
 
 def _file_content(name: str) -> bytes:
-    try:
-        with open(name, "rb") as file:
-            content = file.read(LARGEST_IMAGE_FILE + 1)
-    except FileNotFoundError:
-        raise DataError(f"{name}: no such file") from None
-    except IsADirectoryError:
-        raise DataError(f"{name}: is a folder; expected an image file") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{name}: cannot be read ({error})") from None
+    with opened_file(name, "an image file") as file:
+        content = file.read(LARGEST_IMAGE_FILE + 1)
     if len(content) > LARGEST_IMAGE_FILE:
         raise DataError(f"{name}: larger than {LARGEST_IMAGE_FILE >> 20} MiB; expected an image file")
     return content

@@ -23,6 +23,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import opened_file
 from ..errors import DataError, DtypeError, ModelFileError, SettingError, ShapeError, unknown_name
 from ..typing import FilePath
 from . import images
@@ -243,11 +244,12 @@ def read_classes(path: FilePath) -> list[str]:
     ...     read_classes(file)
     ['tench', 'goldfish']
     """
-    if os.path.getsize(path) > MOST_CLASS_BYTES:
-        raise DataError(
-            f"{path}: {os.path.getsize(path)} bytes is too large for a list of class names; expected one name per line, or JSON"
-        )
-    with open(path, "rb") as file:
+    with opened_file(path, "the names of the classes, one per line, or JSON") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_CLASS_BYTES:
+            raise DataError(
+                f"{path}: {size} bytes is too large for a list of class names; expected one name per line, or JSON"
+            )
         text = decoded(path, file.read())
     if text.lstrip()[:1] not in ("[", "{"):
         names = [line.strip() for line in text.splitlines() if line.strip()]

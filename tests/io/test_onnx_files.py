@@ -93,9 +93,9 @@ def test_no_onnx_file(content):
 
 
 def test_arguments_that_are_no_file(tmp_path):
-    with pytest.raises(ModelFileError, match="cannot be read"):
+    with pytest.raises(ModelFileError, match="no such file; expected an ONNX file"):
         cnncore.io.load_onnx(tmp_path / "missing.onnx")
-    with pytest.raises(ModelFileError, match="cannot be read"):
+    with pytest.raises(ModelFileError, match="is a folder; expected an ONNX file"):
         cnncore.io.load_onnx(tmp_path)
     with pytest.raises(ModelFileError, match="expected a path or bytes, got int"):
         cnncore.io.load_onnx(3)

@@ -242,18 +242,18 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(saved, monkeypatch):
     """Whatever is used was read with the digest: a change in any single reading is an error, of nets and of weights."""
     from cnncore.io import load_weights
 
-    opened = model_file.opened
+    opened = model_file.opened_file
     saved = saved.rename(saved.with_suffix(".safetensors"))
     for read in (cnncore.load, model_file.read_safetensors, lambda path: load_weights(small_net(), path, "cnncore")):
         readings = 0
         for number in range(1, 40):
             files = []
 
-            def changing(path, number=number, files=files):
-                files.append(Changing(opened(path), number))
+            def changing(path, expected, number=number, files=files):
+                files.append(Changing(opened(path, expected), number))
                 return files[-1]
 
-            monkeypatch.setattr(model_file, "opened", changing)
+            monkeypatch.setattr(model_file, "opened_file", changing)
             try:
                 read(saved)
             except ModelFileError:

@@ -8,7 +8,7 @@ import pytest
 
 import cnncore
 from cnncore.cli.main import main
-from cnncore.errors import DataError, SettingError
+from cnncore.errors import DataError, MissingFileError, SettingError
 from cnncore.testing import conformance
 
 SOME = ["max_pool", "prelu", "dropout", "concat", "lp_pool", "arg_max", "random_mixed_pool"]
@@ -115,10 +115,14 @@ def test_vectors_of_files_are_compared_as_those_computed(folder, tmp_path):
     ("call", "error", "text"),
     [
         (lambda f: conformance.conform("pytorch"), SettingError, "unknown framework 'pytorch'; did you mean 'torch'"),
-        (lambda f: conformance.conform("none.py"), SettingError, "there is no file"),
+        (
+            lambda f: conformance.conform("none.py"),
+            MissingFileError,
+            "none.py: no such file; expected an adapter in Python",
+        ),
         (lambda f: next(conformance.vectors(["max_poll"])), SettingError, "did you mean 'max_pool'"),
         (lambda f: next(conformance.vectors(["relu"], ["float16"])), SettingError, "unknown dtype 'float16'"),
-        (lambda f: next(conformance.read_vectors(f / "nothing")), DataError, "`cnncore vectors` writes them"),
+        (lambda f: next(conformance.read_vectors(f / "nothing")), DataError, "`cnncore vectors` writes it"),
     ],
 )
 def test_what_cannot_be_compared_is_said(call, error, text, folder):

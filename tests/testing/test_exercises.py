@@ -81,7 +81,7 @@ def test_files_that_cannot_be_marked(tmp_path):
         marks_of("x = 1\ndef f(:\n", tmp_path)
     with pytest.raises(DataError, match="line 1: ZeroDivisionError"):
         marks_of("1 / 0\n", tmp_path)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="no such file; expected a Python file, or a notebook"):
         mark_file(tmp_path / "none.py")
 
 
@@ -90,7 +90,7 @@ def test_command(tmp_path):
     code, out, error = run_here(["grade", "solution.py"], tmp_path)
     assert (code, error) == (1, "")
     assert out.startswith("wrong  max_pool_backward: overlapping windows") and "right  to_convolutional: 2 cases" in out
-    fails("grade", "none.py", cwd=tmp_path, match="none.py: cannot be read")
+    fails("grade", "none.py", cwd=tmp_path, match="none.py: no such file; expected a Python file, or a notebook")
 
 
 # ── Notebooks ──

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ...checks import opened_file
 from ...errors import ModelFileError
 from ..onnx_export.writer import onnx_package
 from .external import Neighbours
@@ -115,22 +116,16 @@ def content_of(path_or_bytes):
     if isinstance(path_or_bytes, (bytes, bytearray, memoryview)):
         return bytes(path_or_bytes), "ONNX bytes", None
     try:
-        path = os.fspath(path_or_bytes)
+        path = os.fsdecode(path_or_bytes)
     except TypeError:
         raise ModelFileError(
             f"load_onnx: expected a path or bytes, got {type(path_or_bytes).__name__}; read a file object first: f.read()"
         ) from None
-    path = os.fsdecode(path)
-    try:
-        size = os.stat(path).st_size
+    with opened_file(path, "an ONNX file") as file:
+        size = os.fstat(file.fileno()).st_size
         if size > MOST_FILE_BYTES:
             raise ModelFileError(f"{path}: {size} bytes are more than an ONNX file can have ({MOST_FILE_BYTES})")
-        with open(path, "rb") as file:
-            return file.read(MOST_FILE_BYTES + 1), path, os.path.dirname(path) or os.curdir
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except ValueError as error:  # a name with a 0 in it
-        raise ModelFileError(f"{path!r}: cannot be read: {error}") from None
+        return file.read(MOST_FILE_BYTES + 1), path, os.path.dirname(path) or os.curdir
 
 
 def expect(right, text):

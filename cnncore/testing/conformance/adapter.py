@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...checks import opened_file, path_name
 from ...errors import SettingError, unknown_name
 
 __all__ = ["Adapter", "NotExpressible", "adapter"]
@@ -120,12 +120,13 @@ def adapter(framework: str | Adapter) -> Adapter:
         There is no such framework, or the file has no ``OPERATORS``.
     ImportError
         The framework is not installed.
-    OSError
+    FileReadError
         The file cannot be read.
     """
     if isinstance(framework, Adapter):
         return framework
-    if os.fspath(framework).endswith(".py"):
+    framework = path_name(framework, "an adapter, or the name of a framework")
+    if framework.endswith(".py"):
         return _from_file(pathlib.Path(framework))
     if framework not in FRAMEWORKS:
         raise SettingError(
@@ -139,8 +140,7 @@ def adapter(framework: str | Adapter) -> Adapter:
 
 
 def _from_file(path: pathlib.Path) -> Adapter:
-    if not path.is_file():
-        raise SettingError(f"conform: there is no file {path}")
+    opened_file(path, "an adapter in Python").close()
     name = f"cnncore_adapter_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._version import __version__
-from ...errors import DataError, SettingError, unknown_name
+from ...checks import path_name, read_file
+from ...errors import DataError, FileReadError, SettingError, unknown_name
 from ...io.files import write_atomically
 from ...operators.operator import Op
 from ...operators.registry import OPS
@@ -348,11 +348,13 @@ def read_vectors(folder: FilePath, operators: Iterable[str] | None = None) -> It
     DataError
         The files are none of these, of another version, or incomplete.
     """
-    path = pathlib.Path(os.fspath(folder)) / "vectors.json"
+    path = pathlib.Path(path_name(folder, "a folder of test vectors")) / "vectors.json"
     wanted = None if operators is None else set(operators)
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        index = json.loads(read_file(path, "an index of test vectors, as `cnncore vectors` writes it"))
+    except FileReadError:
+        raise
+    except ValueError as error:
         raise DataError(f"{path}: cannot be read as test vectors ({error}); `cnncore vectors` writes them") from None
     if not isinstance(index, dict) or index.get("format") != FORMAT or index.get("version") != VERSION:
         raise DataError(f"{path}: no test vectors of version {VERSION}; `cnncore vectors` writes them")
