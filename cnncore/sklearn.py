@@ -278,8 +278,11 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     >>> from cnncore.sklearn import CNNClassifier
     >>> images = np.zeros((40, 8, 8)); labels = np.array(["lying", "standing"] * 20)
     >>> images[::2, 3] = 1; images[1::2, :, 5] = 1
-    >>> CNNClassifier(epochs=3, random_state=0).fit(images, labels).predict(images[:3])
+    >>> model = CNNClassifier(epochs=3, random_state=0).fit(images, labels)
+    >>> model.predict(images[:3])
     array(['lying', 'standing', 'lying'], dtype='<U8')
+    >>> model.predict_proba(images).shape, model.partial_fit(images, labels).n_iter_
+    ((40, 2), 4)
     """
 
     def __init__(
@@ -396,6 +399,13 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         -------
         float64 array (n, classes)
             In the order of ``classes_``.
+
+        Raises
+        ------
+        ValueError
+            X is not as above, or has images of another shape than in ``fit``.
+        sklearn.exceptions.NotFittedError
+            ``fit`` was not called.
         """
         scores = self._outputs(X).astype(np.float64)
         scores -= scores.max(axis=1, keepdims=True)
@@ -412,6 +422,13 @@ class CNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         Returns
         -------
         array (n,)
+
+        Raises
+        ------
+        ValueError
+            X is not as above, or has images of another shape than in ``fit``.
+        sklearn.exceptions.NotFittedError
+            ``fit`` was not called.
         """
         scores = self._outputs(X)
         return self.classes_[scores.argmax(axis=1)]
@@ -460,6 +477,8 @@ class CNNRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
     >>> model = CNNRegressor(epochs=20, random_state=0).fit(images, images.mean(axis=(1, 2)))
     >>> bool(model.score(images, images.mean(axis=(1, 2))) > 0.8)
     True
+    >>> model.predict(images).shape, model.partial_fit(images, images.mean(axis=(1, 2))).n_iter_
+    ((60,), 21)
     """
 
     def __sklearn_tags__(self) -> Any:
@@ -520,6 +539,13 @@ class CNNRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         -------
         float64 array (n,) or (n, outputs)
             As y was in fit.
+
+        Raises
+        ------
+        ValueError
+            X is not as above, or has images of another shape than in ``fit``.
+        sklearn.exceptions.NotFittedError
+            ``fit`` was not called.
         """
         y = self._outputs(X).astype(np.float64) * self.target_scale_ + self.target_mean_
         return y[:, 0] if self._flat else y

@@ -112,6 +112,22 @@ def extract(
         A setting is unknown, or the folder holds another extraction.
     DataError
         The model cannot be read, or a shard could not be computed or written.
+
+    Examples
+    --------
+    >>> import numpy as np, cnncore
+    >>> from cnncore.distributed import extract
+    >>> files = [f"{number}.png" for number in range(3)]
+    >>> for number, file in enumerate(files):
+    ...     _ = cnncore.images.write_png(file, np.full((28, 28), 80 * number, np.uint8))
+    >>> cnncore.models.small_inception(seed=0).save("model.safetensors")
+    >>> done = extract("model.safetensors", files, "features", what="features", node="scores", shard_size=2)
+    >>> [path.name for path in done.shards], done.computed, done.images, done.failed
+    (['shard-00000.npz', 'shard-00001.npz'], 2, 3, ())
+    >>> np.load(done.shards[0])["values"].shape
+    (2, 10)
+    >>> extract("model.safetensors", files, "features", what="features", node="scores", shard_size=2).computed
+    0
     """
     if what not in WHAT:
         raise SettingError(f"extract: what is {what!r}; choose one of {', '.join(map(repr, WHAT))}")

@@ -40,8 +40,12 @@ class SerialCommunicator:
     --------
     >>> import numpy as np, cnncore
     >>> one = cnncore.distributed.SerialCommunicator()
-    >>> one.rank, one.size, one.allgather(np.arange(2))
-    (0, 1, [array([0, 1])])
+    >>> one.rank, one.size, one.allgather(np.arange(2)), one.broadcast("settings")
+    (0, 1, [array([0, 1])], 'settings')
+    >>> sums, received = np.arange(2), np.empty(2)
+    >>> one.allreduce(sums); one.barrier(); one.exchange(sums, 0, received, 0); received
+    array([0., 1.])
+    >>> one.abort(ValueError("no other rank has to end"))
     """
 
     rank, size = 0, 1
@@ -126,6 +130,23 @@ class ThreadCommunicator:
     group : object
         What the ranks share; :func:`run_in_threads` makes it.
     rank : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cnncore.distributed import run_in_threads
+    >>> def program(ranks):
+    ...     total, received = np.array([ranks.rank + 1]), np.empty(1, int)
+    ...     ranks.allreduce(total)
+    ...     ranks.barrier()
+    ...     ranks.exchange(np.array([ranks.rank]), 1 - ranks.rank, received, 1 - ranks.rank)
+    ...     return int(total[0]), int(received[0]), ranks.broadcast(ranks.rank), len(ranks.allgather(total))
+    >>> run_in_threads(2, program)
+    [(3, 1, 0, 2), (3, 0, 0, 2)]
+    >>> run_in_threads(2, lambda ranks: ranks.abort(ValueError("no images")) if ranks.rank else ranks.barrier())
+    Traceback (most recent call last):
+      ...
+    ValueError: no images
     """
 
     def __init__(self, group: ThreadGroup, rank: int) -> None:
@@ -149,6 +170,11 @@ class ThreadCommunicator:
         Parameters
         ----------
         array : array
+
+        Raises
+        ------
+        SettingError
+            Another rank has failed, or did not answer.
         """
         first, *others = self._shared(array.copy())
         array[...] = sum(others, start=first)
@@ -163,6 +189,11 @@ class ThreadCommunicator:
         Returns
         -------
         list of array
+
+        Raises
+        ------
+        SettingError
+            Another rank has failed, or did not answer.
         """
         return self._shared(array.copy())
 
@@ -177,11 +208,22 @@ class ThreadCommunicator:
         Returns
         -------
         object
+
+        Raises
+        ------
+        SettingError
+            Another rank has failed, or did not answer.
         """
         return self._shared(value)[root]
 
     def barrier(self) -> None:
-        """Return when all ranks have come here."""
+        """Return when all ranks have come here.
+
+        Raises
+        ------
+        SettingError
+            Another rank has failed, or did not answer.
+        """
         self._shared(None)
 
     def exchange(self, array: NDArray[Any], to: int, out: NDArray[Any], source: int) -> None:
@@ -193,6 +235,11 @@ class ThreadCommunicator:
         to : int
         out : array
         source : int
+
+        Raises
+        ------
+        SettingError
+            Another rank has failed, or did not answer.
         """
         receiver, sent = self._shared((to, array.copy()))[source]
         assert receiver == self.rank

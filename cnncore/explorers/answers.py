@@ -31,6 +31,22 @@ class Answers:
     ----------
     switches : Switches, optional
         The net of the explorer of branches; the other explorers need none.
+
+    Examples
+    --------
+    >>> import cnncore, numpy as np
+    >>> from cnncore.explorers import Answers, Switches
+    >>> images = np.eye(28, dtype="f")[None, None].repeat(2, 0)
+    >>> answers = Answers(Switches(cnncore.models.small_inception(seed=0), images, [3, 3], training=(images, [3, 3])))
+    >>> shown = answers.branches(off=[("inception_1", "pool")], image=1)
+    >>> shown["image"], shown["label"], shown["modules"][0]["branches"][3]["on"], len(shown["probabilities"])
+    (1, 3, False, 10)
+    >>> answers.accuracy()["count"], answers.train()["steps"], answers.train(restart=True)
+    (2, 1, {'steps': 0, 'loss': None})
+    >>> answers.net().steps
+    0
+    >>> Answers().answer("poling")["error"]
+    "explorers: unknown question 'poling'; did you mean 'pooling'? ..."
     """
 
     def __init__(self, switches: Switches | None = None) -> None:
@@ -46,7 +62,25 @@ class Answers:
         }
 
     def answer(self, question: str, **request: Any) -> dict[str, Any]:
-        """The answer to a question; an error of cnncore is an answer, too: {"error": its text}."""
+        """The answer to a question; an error of cnncore is an answer, too: {"error": its text}.
+
+        Parameters
+        ----------
+        question : str
+            "choices", "pooling", "convolution", "activation", "branches", "accuracy" or "train".
+        **request
+            What the question needs.
+
+        Returns
+        -------
+        dict
+            Plain data.
+
+        Raises
+        ------
+        TypeError
+            The request lacks something that the question needs, or has more.
+        """
         try:
             if question not in self.questions:
                 raise SettingError(unknown_name("explorers", "question", question, self.questions, "Questions are"))
@@ -55,13 +89,43 @@ class Answers:
             return {"error": str(error)}
 
     def net(self) -> Switches:
-        """The net of the explorer of branches."""
+        """The net of the explorer of branches.
+
+        Returns
+        -------
+        Switches
+
+        Raises
+        ------
+        SettingError
+            No net was given.
+        """
         if self.switches is None:
             raise SettingError("explorers: the explorer of branches needs a trained net; none was given")
         return self.switches
 
     def branches(self, off: Sequence[Sequence[str]] = (), image: int = 0) -> dict[str, Any]:
-        """The net's modules and branches, and what it makes of one image while some branches are off."""
+        """The net's modules and branches, and what it makes of one image while some branches are off.
+
+        Parameters
+        ----------
+        off : sequence of (str, str), optional
+            Module and branch of each that is off.
+        image : int, default 0
+            Number of the image.
+
+        Returns
+        -------
+        dict
+            "modules" as :meth:`Switches.modules` gives them, "probabilities", "classes", "label", "pixels" and so on.
+
+        Raises
+        ------
+        SettingError
+            No net was given.
+        GraphError
+            There is no such branch.
+        """
         net = self.net()
         image = min(max(int(image), 0), len(net.images) - 1)
         net.switch([(str(module), str(branch)) for module, branch in off])
@@ -77,7 +141,27 @@ class Answers:
         }
 
     def accuracy(self, off: Sequence[Sequence[str]] = (), count: int = 100) -> dict[str, Any]:
-        """The share of the first ``count`` images that are classified correctly while some branches are off."""
+        """The share of the first ``count`` images that are classified correctly while some branches are off.
+
+        Parameters
+        ----------
+        off : sequence of (str, str), optional
+            Module and branch of each that is off.
+        count : int, default 100
+            Number of images.
+
+        Returns
+        -------
+        dict
+            "right", how many are classified correctly, and "count".
+
+        Raises
+        ------
+        SettingError
+            No net was given.
+        GraphError
+            There is no such branch.
+        """
         net = self.net()
         net.switch([(str(module), str(branch)) for module, branch in off])
         x, labels = net.images[:count], net.labels[:count]
@@ -85,7 +169,29 @@ class Answers:
         return {"right": right, "count": len(labels)}
 
     def train(self, off: Sequence[Sequence[str]] = (), restart: bool = False) -> dict[str, Any]:
-        """One step of training without the branches that are off; ``restart`` puts the first weights back instead."""
+        """One step of training without the branches that are off.
+
+        Parameters
+        ----------
+        off : sequence of (str, str), optional
+            Module and branch of each that is off.
+        restart : bool, default False
+            Put the first weights back instead.
+
+        Returns
+        -------
+        dict
+            "steps" and "loss".
+
+        Raises
+        ------
+        SettingError
+            No net was given.
+        GraphError
+            There is no such branch.
+        DataError
+            There are no images to train on.
+        """
         net = self.net()
         net.switch([(str(module), str(branch)) for module, branch in off])
         if restart:

@@ -40,6 +40,11 @@ class Switches:
     rate : float, default 0.001
         The learning rate of Adam there.
 
+    Raises
+    ------
+    GraphError
+        The net has no concatenation of branches that end in layers with weights.
+
     Examples
     --------
     >>> import cnncore, numpy as np
@@ -52,6 +57,8 @@ class Switches:
     >>> switches.switch([("inception_1", "3×3")])
     >>> bool(net.values(switches.images, names=["inception_1/concat"])["inception_1/concat"][:, 16:48].any())
     False
+    >>> switches.probabilities(switches.images).shape
+    (2, 10)
     """
 
     def __init__(
@@ -81,7 +88,14 @@ class Switches:
         self.trainer: Trainer | None = None
 
     def modules(self) -> list[dict[str, Any]]:
-        """Name, and of every branch: name, whether it is on, channels, and the root mean square of the weights that read it."""
+        """Name, and of every branch: name, whether it is on, channels, and the root mean square of the weights that read it.
+
+        Returns
+        -------
+        list of dict
+            For each module "name" and "branches", and for each of these "name", "on", "channels" and "read", the norm of the
+            weights that read it, per channel.
+        """
         return [
             {
                 "name": module,
@@ -99,7 +113,18 @@ class Switches:
         ]
 
     def switch(self, off: Iterable[tuple[str, str]]) -> None:
-        """Switch these branches off, (module, branch), and all others on."""
+        """Switch these branches off, (module, branch), and all others on.
+
+        Parameters
+        ----------
+        off : iterable of (str, str)
+            Module and branch of each that is off.
+
+        Raises
+        ------
+        GraphError
+            There is no such branch.
+        """
         off = set(off)
         for module, branch in off:
             names = self.branches.get(module)
@@ -121,7 +146,17 @@ class Switches:
         self.off = off
 
     def probabilities(self, x: NDArray[Any]) -> NDArray[Any]:
-        """The softmax of the net's scores, in float64."""
+        """The softmax of the net's scores, in float64.
+
+        Parameters
+        ----------
+        x : array (N, C, H, W)
+            Images as the net takes them.
+
+        Returns
+        -------
+        float64 array (N, classes)
+        """
         scores = np.asarray(self.net(x), float)
         if self.net.output_kind == "probabilities":
             return scores
@@ -129,7 +164,32 @@ class Switches:
         return scores / scores.sum(axis=1, keepdims=True)
 
     def step(self, batch: int = 32) -> float:
-        """One step of training on the next images, without the branches that are off; returns the loss."""
+        """One step of training on the next images, without the branches that are off.
+
+        Parameters
+        ----------
+        batch : int, default 32
+            Number of images.
+
+        Returns
+        -------
+        float
+            The loss before the step.
+
+        Raises
+        ------
+        DataError
+            There are no images to train on.
+
+        Examples
+        --------
+        >>> import cnncore, numpy as np
+        >>> images, labels = np.eye(28, dtype="f")[None, None].repeat(4, 0), np.array([3, 3, 3, 3])
+        >>> switches = Switches(cnncore.models.small_inception(seed=0), images, labels, training=(images, labels))
+        >>> before = switches.step()
+        >>> bool(switches.step() < before), switches.steps
+        (True, 2)
+        """
         if self.training is None:
             raise DataError("Switches: no images to train on; give training=(images, labels)")
         if self.trainer is None:
@@ -141,7 +201,18 @@ class Switches:
         return float(loss)
 
     def restart(self) -> None:
-        """Put the first weights back; what is off stays off."""
+        """Put the first weights back; what is off stays off.
+
+        Examples
+        --------
+        >>> import cnncore, numpy as np
+        >>> images, labels = np.eye(28, dtype="f")[None, None].repeat(4, 0), np.array([3, 3, 3, 3])
+        >>> switches = Switches(cnncore.models.small_inception(seed=0), images, labels, training=(images, labels))
+        >>> before = switches.step()
+        >>> switches.restart()
+        >>> bool(switches.step() == before)
+        True
+        """
         off, self.steps, self.trainer = self.off, 0, None
         self.switch(())
         for name, array in self.first.items():

@@ -157,6 +157,11 @@ def resnet18(
     Net
         As returned by :func:`resnet`.
 
+    Raises
+    ------
+    SettingError
+        As :func:`resnet`.
+
     Examples
     --------
     >>> import cnncore
@@ -195,6 +200,11 @@ def resnet50(
     -------
     Net
         As returned by :func:`resnet`.
+
+    Raises
+    ------
+    SettingError
+        As :func:`resnet`.
 
     Examples
     --------

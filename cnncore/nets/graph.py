@@ -140,6 +140,11 @@ class Graph(OperatorMethods):
         Value
             The input, of role "index".
 
+        Raises
+        ------
+        GraphError
+            An operator was added already, or the name is taken.
+
         Examples
         --------
         >>> import numpy as np, cnncore

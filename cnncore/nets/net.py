@@ -116,6 +116,11 @@ class Net:
         Plain values (JSON) that are saved with the net: class names, normalisation …
     steps : int
         The number of training passes that have drawn random numbers; it selects those of the next pass.
+
+    Raises
+    ------
+    SettingError, DtypeError
+        ``seed`` or ``dtype`` is not as above.
     """
 
     def __init__(

@@ -239,6 +239,11 @@ class Augment:
         Returns
         -------
         float64 array (count,)
+
+        Raises
+        ------
+        SettingError
+            A number is out of range.
         """
         return uniform(seed, epoch, MIXUP, count)
 
@@ -296,6 +301,11 @@ class Augment:
         -------
         float32 array
             The shape of ``images``, with H and W times the multiples of ``canvas``.
+
+        Raises
+        ------
+        SettingError, ShapeError, DtypeError
+            An argument is not as above.
         """
         height, width = images.shape[1:3]
         size = on_canvas((height, width), canvas)
@@ -331,6 +341,11 @@ class Augment:
         Returns
         -------
         float64 array (count, 10), or (count, 18) where there are crops or colours
+
+        Raises
+        ------
+        SettingError
+            A number is out of range.
         """
         draws = uniform(seed, epoch, DISTORTION, count * DRAWS_PER_IMAGE).reshape(count, DRAWS_PER_IMAGE)
         if self.crop == 1 and not self.changes_colour:

@@ -267,6 +267,11 @@ class Dataset:
         Returns
         -------
         (int, int)
+
+        Raises
+        ------
+        SettingError
+            ``size`` is not a size of an image.
         """
         if size is not None:
             return per_axis("Dataset", "size", size, rank=2, minimum=1)

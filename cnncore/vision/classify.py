@@ -47,6 +47,13 @@ class Prediction:
     pixels : uint8 array (H, W) or (H, W, 3)
     unlike : str or None
         How the image differs from those of the training (:mod:`cnncore.vision.familiarity`), and what to do about it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> seen = Prediction("a.png", (3, 5), (3, 5), ("night", "day"), np.array([0.25, 0.75]), np.zeros((3, 5), np.uint8))
+    >>> seen.answer, seen.probability, seen.top(2)
+    ('day', 0.75, [('day', 0.75), ('night', 0.25)])
     """
 
     file: str
@@ -124,8 +131,29 @@ class Classifier:
     >>> g.output(g.linear(g.global_avg_pool(x), 2))
     >>> net = g.build(); net.metadata = {"classes": ["night", "day"]}
     >>> net.parameters["linear.w"] = [[-9.0], [9.0]]; net.parameters["linear.b"] = [4.5, -4.5]
-    >>> Classifier(net).classify(np.full((3, 5), 255, np.uint8)).answer
-    'day'
+    >>> classifier = Classifier(net)
+    >>> white, black = np.full((3, 5), 255, np.uint8), np.zeros((3, 5), np.uint8)
+    >>> prediction = classifier.classify(white)
+    >>> prediction.answer, [(name, round(p, 4)) for name, p in prediction.top(2)]
+    ('day', [('day', 0.9999), ('night', 0.0001)])
+    >>> [found.answer for found in classifier.classify_all([white, black, white])]
+    ['day', 'night', 'day']
+    >>> classifier.prepared(white, (6, 10)).shape, classifier.answers(np.array([[0.0, 0.0]]))
+    ((1, 1, 6, 10), (['night', 'day'], array([0.5, 0.5])))
+    >>> classifier.trained_sizes(), classifier.smallest_size()
+    (None, 1)
+
+    A model file has all of it, and so has the map of where a class is seen:
+
+    >>> net = cnncore.models.small_inception(seed=0); net.metadata = {"size": [28, 28], "largest_size": [56, 56]}
+    >>> net.save("model.safetensors")
+    >>> classifier = Classifier.from_file("model.safetensors")
+    >>> classifier.trained_sizes()
+    ((28, 28), (56, 56))
+    >>> classifier.activation_map(classifier.classify(np.zeros((40, 52), np.uint8))).shape
+    (5, 7)
+    >>> Classifier(cnncore.models.lenet()).too_small((8, 8), cnncore.ShapeError("less than one window"))
+    '8×8 pixels are too small for this network, which takes 32×32 or more; resize it: --size 32'
     """
 
     def __init__(self, net: Net, name: str = "the model") -> None:
@@ -321,6 +349,13 @@ class Classifier:
         -------
         array
             In the net's dtype.
+
+        Raises
+        ------
+        SettingError
+            ``size`` is not a size of an image.
+        DtypeError, ShapeError
+            ``pixels`` is not as above.
         """
         if size is not None:
             pixels = images.resize(pixels, size)
@@ -501,6 +536,15 @@ def accuracy_by_size(classifier: Classifier, dataset: Any) -> list[tuple[tuple[i
     Returns
     -------
     list of ((int, int), (int, int), float)
+
+    Examples
+    --------
+    >>> import numpy as np, cnncore
+    >>> from cnncore.train.data import Dataset
+    >>> dataset = Dataset(np.zeros((4, 28, 28), np.uint8), np.arange(4), ("a", "b", "c", "d"), "zeros")
+    >>> classifier = Classifier(cnncore.models.small_inception(classes=4, seed=0))
+    >>> [(size, accuracy) for size, _, accuracy in accuracy_by_size(classifier, dataset)][:2]
+    [((28, 28), 0.25), ((40, 52), 0.25)]
     """
     count = min(len(dataset), MOST_RESIZED)
     chosen = np.arange(count) * len(dataset) // count

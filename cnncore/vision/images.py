@@ -173,6 +173,13 @@ def from_pillow(image: Any, channels: int | None = None) -> NDArray[Any]:
     ------
     DataError
         It is larger than 67 megapixels, or cannot be decoded.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> from_pillow(Image.new("RGB", (2, 1), (0, 128, 255)))
+    array([[[  0, 128, 255],
+            [  0, 128, 255]]], dtype=uint8)
     """
     name = getattr(image, "filename", "") or "image"
     _check_extent(name, image.height, image.width)
@@ -257,7 +264,18 @@ NEEDS_PILLOW = (".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif
 
 
 def has_pillow() -> bool:
-    """Whether Pillow is installed."""
+    """Whether Pillow is installed.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> import importlib.util
+    >>> has_pillow() == (importlib.util.find_spec("PIL") is not None)
+    True
+    """
     return _pillow() is not None
 
 

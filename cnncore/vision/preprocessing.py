@@ -159,6 +159,13 @@ class Preprocessing:
         Returns
         -------
         float32 array (1, C, H, W)
+
+        Raises
+        ------
+        DtypeError, ShapeError
+            ``pixels`` is not as above.
+        SettingError
+            ``mean`` or ``std`` is not finite, or ``std`` not above 0.
         """
         if self.order == "bgr" and pixels.ndim == 3:
             pixels = pixels[:, :, ::-1]

@@ -1,13 +1,27 @@
 """Every public name, as tests that walk what is documented need it."""
 
-import importlib
+import importlib.util
 import inspect
 
 import cnncore
 from cnncore.nets.net import Net
 from cnncore.operators.registry import GRIDS
 
-MODULES = ("models", "testing", "io", "train", "explain", "cpu")
+MODULES = (
+    "models",
+    "testing",
+    "io",
+    "train",
+    "explain",
+    "cpu",
+    "distributed",
+    "explorers",
+    "classify",
+    "preprocessing",
+    "images",
+    "testing.conformance",
+    *(["sklearn"] if importlib.util.find_spec("sklearn") else []),
+)
 OPERATORS = {*cnncore.OPS, *GRIDS}  # test_registry.py reads what is made of their schemas
 
 

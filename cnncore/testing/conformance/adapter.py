@@ -45,6 +45,20 @@ class Adapter:
         Operators that the framework has not by themselves, and that are composed of its others in double precision.
     forward_only : bool
         Whether it has no gradients.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cnncore.testing import conformance
+    >>> def relu(settings, x):
+    ...     return np.maximum(x, 0), lambda dy: dy * (x > 0)
+    >>> mine = conformance.Adapter("mine", {"relu": relu})
+    >>> mine.compute("relu", {}, [np.array([-1.0, 2.0])], [True], np.ones(2))
+    (array([0., 2.]), [array([0., 1.])])
+    >>> mine.compute("elu", {}, [np.array([-1.0, 2.0])], [True], np.ones(2))
+    Traceback (most recent call last):
+      ...
+    cnncore.testing.conformance.adapter.NotExpressible: no such operator
     """
 
     name: str
@@ -122,6 +136,15 @@ def adapter(framework: str | Adapter) -> Adapter:
         The framework is not installed.
     FileReadError
         The file cannot be read.
+
+    Examples
+    --------
+    >>> import pathlib
+    >>> from cnncore.testing import conformance
+    >>> _ = pathlib.Path("my_framework.py").write_text("OPERATORS = {'relu': lambda settings, x: x.clip(0)}")
+    >>> mine = conformance.adapter("my_framework.py")
+    >>> mine.name, list(mine.operators)
+    ('my_framework', ['relu'])
     """
     if isinstance(framework, Adapter):
         return framework

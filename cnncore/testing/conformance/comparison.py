@@ -39,6 +39,14 @@ class Result:
         Whether gradients were compared.
     text : str
         Where it differs and by what, or why it fails or cannot express it.
+
+    Examples
+    --------
+    >>> from cnncore.testing import conformance
+    >>> mine = conformance.Adapter("mine", {"relu": lambda settings, x: abs(x)})
+    >>> result = conformance.conform(mine, operators=["relu"], dtypes=["float64"]).results[0]
+    >>> result.operator, result.rank, result.verdict, result.gradients
+    ('relu', 1, 'differs', False)
     """
 
     operator: str
@@ -61,6 +69,17 @@ class Conformance:
         Its name and version.
     results : tuple of Result
         One for each test vector.
+
+    Examples
+    --------
+    >>> import json
+    >>> from cnncore.testing import conformance
+    >>> mine = conformance.Adapter("mine", {"relu": lambda settings, x: x.clip(0)})
+    >>> found = conformance.conform(mine, operators=["relu", "exp"], dtypes=["float64"])
+    >>> found.by_operator()["relu"], found.by_operator()["exp"]
+    (Counter({'same': 2}), Counter({'not expressible': 2}))
+    >>> len(json.loads(found.to_json())["results"]), found.differing
+    (4, ())
     """
 
     framework: str

@@ -109,6 +109,15 @@ class Vector:
         A gradient with respect to y; None where y is not real or no array has a gradient.
     gradients : tuple of array
         Gradients of the differentiable arrays for dy.
+
+    Examples
+    --------
+    >>> from cnncore.testing import conformance
+    >>> vector = next(conformance.vectors(["lp_pool"]))
+    >>> print(vector)
+    lp_pool kernel_size=2, 1-d, float32
+    >>> vector.names, vector.differentiable, vector.dy.shape == vector.outputs[0].shape
+    (('x',), (True,), True)
     """
 
     operator: str
@@ -233,7 +242,7 @@ def write_vectors(
     ----------
     output : path
         The folder; it is made where it is missing.
-    operators, dtypes
+    operators, dtypes : iterable of str, optional
         As in :func:`vectors`.
     progress : callable, optional
         ``progress(number, vector)``, called for each.
@@ -347,6 +356,13 @@ def read_vectors(folder: FilePath, operators: Iterable[str] | None = None) -> It
     ------
     DataError
         The files are none of these, of another version, or incomplete.
+
+    Examples
+    --------
+    >>> from cnncore.testing import conformance
+    >>> _ = conformance.write_vectors("more_vectors", ["relu", "exp"])
+    >>> [str(vector) for vector in conformance.read_vectors("more_vectors", ["exp"])][:1]
+    ['exp default, 1-d, float32']
     """
     path = pathlib.Path(path_name(folder, "a folder of test vectors")) / "vectors.json"
     wanted = None if operators is None else set(operators)
