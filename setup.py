@@ -63,6 +63,8 @@ STABLE_ABI = (
 PACKAGE, KERNELS = "cnncore", "cnncore/kernels"
 # The one module that holds the kernels' table, the thread pool and the memory; the others reach them through it.
 RUNTIME, DISPATCH = "cnncore/runtime", "cnncore.runtime.dispatch"
+# Kernels of 8-bit numbers, which are the same for both precisions, have a table and an extension of their own.
+BYTES, INTEGERS = "cnncore/operators/quantization/kernels", "cnncore.operators.quantization.integers"
 UTILITIES = "cnncore._cyutility"  # what Cython's modules share
 SYSTEM = (f"{KERNELS}/dispatch.c", f"{RUNTIME}/threads.c", f"{RUNTIME}/memory.c")
 INCLUDE = [PACKAGE, KERNELS, RUNTIME]
@@ -113,6 +115,8 @@ LEVEL = [] if LEVEL_ASKED_FOR else ["-O1"] if DEBUG or SANITIZE or COVERAGE else
 OPTIMISE = [*LEVEL, "-g" if DEBUG or SANITIZE else "-g0"]
 # Reference implementations, and kernels for processors that have a faster target: unrolled they would add 0.2 MB to the wheel.
 SHORT = ["-O2"] if "-O3" in LEVEL else []
+# Kernels call nothing that throws or ends its thread; the tables to unwind their frames would add 60 kB to the wheel.
+NO_TABLES = [] if DEBUG or SANITIZE or MAC or WINDOWS else ["-fno-asynchronous-unwind-tables"]
 # errno and floating-point traps are not used; without these two flags a comparison cannot become a vector select.
 FLAGS = [
     *OPTIMISE,
@@ -187,7 +191,9 @@ def extension(name, sources):
         sources,
         include_dirs=INCLUDE,
         define_macros=MACROS,
-        extra_compile_args=for_compiler(FLAGS + (SHORT if name == UTILITIES or name.endswith(".reference") else [])),
+        extra_compile_args=for_compiler(
+            FLAGS + (SHORT if name in (UTILITIES, INTEGERS) or name.endswith(".reference") else [])
+        ),
         extra_link_args=LINK,
         libraries=[] if WINDOWS else ["m"],  # a statically linked interpreter does not bring it
         py_limited_api=STABLE_ABI,
@@ -210,7 +216,9 @@ class BuildExtensions(build_ext):
         if self.compiler.compiler_type == "msvc":
             self.use_clang()
         tools = [getattr(self.compiler, name, None) for name in ("compiler_so", "linker_so")]
-        flavour = digest(tools, sysconfig.get_path("include"), TARGETS, FLAGS, SHORT, LINK, MACROS, DIRECTIVES)
+        flavour = digest(
+            tools, sysconfig.get_path("include"), TARGETS, FLAGS, SHORT, NO_TABLES, LINK, MACROS, DIRECTIVES
+        )
         self.build_temp = os.path.join("build", f"objects-{flavour}")
         # Compiled where the next build finds it, then copied: pip asks for an editable installation in a new folder each time.
         asked_for, self.build_lib = self.build_lib, os.path.join("build", f"extensions-{flavour}")
@@ -229,11 +237,15 @@ class BuildExtensions(build_ext):
 
     def compile_all(self):
         """Every file that is not current, the kernels first because they take longest."""
-        dispatch = [e for e in self.extensions if e.name == DISPATCH]
+        linking = {DISPATCH: KERNELS, INTEGERS: BYTES}
         with ThreadPoolExecutor(int(self.parallel)) as pool:
-            kernels = [pool.submit(self.kernels_of, target) for target in TARGETS if dispatch]
-            others = [pool.submit(self.build_extension, e) for e in self.extensions if e not in dispatch]
-            for extension in dispatch:
+            with_kernels = [
+                (e, [pool.submit(self.kernels_of, linking[e.name], target) for target in TARGETS])
+                for e in sorted(self.extensions, key=lambda e: e.name != DISPATCH)
+                if e.name in linking
+            ]
+            others = [pool.submit(self.build_extension, e) for e in self.extensions if e.name not in linking]
+            for extension, kernels in with_kernels:
                 extension.extra_objects += [kernel.result() for kernel in kernels]
                 extension.depends += extension.extra_objects
                 self.build_extension(extension)
@@ -268,10 +280,10 @@ class BuildExtensions(build_ext):
         folder.mkdir(parents=True, exist_ok=True)
         record.write_text(json.dumps(known))
 
-    def kernels_of(self, target):
-        """The object file of a CPU target's kernels."""
+    def kernels_of(self, folder, target):
+        """The object file of a CPU target's kernels of ``folder``."""
         short = SHORT if target == "baseline" and len(TARGETS) > 1 else []
-        source, flags = f"{KERNELS}/target_{target}.c", for_compiler([*FLAGS, *TARGETS[target], *short])
+        source, flags = f"{folder}/target_{target}.c", for_compiler([*FLAGS, *TARGETS[target], *short, *NO_TABLES])
         (made,) = self.compiler.object_filenames([source], output_dir=self.build_temp)
         if self.force or newer_group([source, *included(Path(source))], made):
             self.compiler.compile(
@@ -313,7 +325,8 @@ def extensions():
     """One for each Cython file, named as the file is, and one for what they share."""
     for path in sorted(Path(PACKAGE).rglob("*.pyx")):
         name = ".".join(path.with_suffix("").parts)
-        yield extension(name, [path.as_posix(), *(SYSTEM if name == DISPATCH else ())])
+        system = {DISPATCH: SYSTEM, INTEGERS: (f"{BYTES}/targets.c",)}
+        yield extension(name, [path.as_posix(), *system.get(name, ())])
     yield extension(UTILITIES, [f"{PACKAGE}/_cyutility.c"])
 
 

@@ -319,6 +319,8 @@ __all__ = [
     "gather_nd",
     "scatter_nd",
     "non_max_suppression",
+    "quantized_conv",
+    "quantized_linear",
     "quantize",
     "fake_quantize",
     "grid_sample",
@@ -1632,6 +1634,18 @@ class _NonMaxSuppression(Op):
     def with_backward(self, boxes: ArrayLike, scores: ArrayLike, max_output_boxes: int, iou_threshold: float = 0.5, score_threshold: Any = None, box_format: Literal['corners', 'center'] = 'corners', *, out: NDArray[Any] | None = None) -> tuple[Any, Callable[..., Any]]: ...
 
 non_max_suppression: _NonMaxSuppression
+
+class _QuantizedConv(Op):
+    def __call__(self, x: ArrayLike, w: ArrayLike, w_scale: ArrayLike, b: ArrayLike | None = None, *, x_scale: float, x_zero_point: int = 0, y_scale: Any = None, y_zero_point: int = 0, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
+    def with_backward(self, x: ArrayLike, w: ArrayLike, w_scale: ArrayLike, b: ArrayLike | None = None, *, x_scale: float, x_zero_point: int = 0, y_scale: Any = None, y_zero_point: int = 0, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1, out: NDArray[Any] | None = None) -> tuple[NDArray[Any], Callable[..., Any]]: ...
+
+quantized_conv: _QuantizedConv
+
+class _QuantizedLinear(Op):
+    def __call__(self, x: ArrayLike, w: ArrayLike, w_scale: ArrayLike, b: ArrayLike | None = None, *, x_scale: float, x_zero_point: int = 0, y_scale: Any = None, y_zero_point: int = 0, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
+    def with_backward(self, x: ArrayLike, w: ArrayLike, w_scale: ArrayLike, b: ArrayLike | None = None, *, x_scale: float, x_zero_point: int = 0, y_scale: Any = None, y_zero_point: int = 0, out: NDArray[Any] | None = None) -> tuple[NDArray[Any], Callable[..., Any]]: ...
+
+quantized_linear: _QuantizedLinear
 
 class _Quantize(Op):
     def __call__(self, x: ArrayLike, scale: ArrayLike, zero_point: ArrayLike | None = None, low: int = -128, high: int = 127, *, out: NDArray[Any] | None = None) -> NDArray[Any]: ...

@@ -29,6 +29,17 @@ def commands():
     return set(re.findall(r"^    (\w+)(?:  |$)", page.stdout, flags=re.MULTILINE))
 
 
+# ── git ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a working copy of git")
+def test_git_keeps_every_source_of_the_kernels():
+    """C files are ignored as what Cython writes, except those written by hand: a new folder of them has to be named."""
+    sources = [path.relative_to(ROOT).as_posix() for path in (ROOT / "cnncore").rglob("kernels/*")]
+    ignored = subprocess.run(["git", "check-ignore", *sources], cwd=ROOT, capture_output=True, text=True)
+    assert len(sources) > 20 and ignored.returncode == 1, ignored.stdout + ignored.stderr
+
+
 # ── SECURITY.md ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

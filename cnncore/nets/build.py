@@ -88,10 +88,11 @@ def load(path: FilePath, tune: bool = False) -> Net:
             raise ModelFileError(f"array {odd!r} is {'missing' if odd in owned else 'not an array of the graph'}")
         dtype = np.dtype(model["dtype"])
         for name, array in arrays.items():
-            if array.shape != owned[name].shape or array.dtype != dtype:
+            if array.shape != owned[name].shape or array.dtype not in (dtype, owned[name].in_files or dtype):
                 raise ModelFileError(
                     f"array {name!r} is {array.dtype} {array.shape}; the graph has {dtype} {owned[name].shape}"
                 )
+        arrays = {name: array.astype(dtype, copy=False) for name, array in arrays.items()}
         net = Net(structure, model["seed"], dtype, arrays)
         tuned = Tuning.from_data(model["tuned"]) if "tuned" in model else ()
         if "output_kind" in model:

@@ -63,6 +63,7 @@ class ParameterSpec(NamedTuple):
     decay: bool  # whether weight decay applies
     fixed: bool = False  # whether training leaves it unchanged
     declared: bool = False  # whether the graph declares it by itself, not by the first node that owns it
+    in_files: str = ""  # dtype of its whole numbers in model files, where not that of the net
 
     @property
     def trained(self):
@@ -206,6 +207,7 @@ def owned_arrays(path, op, shapes, settings):
                 update=row.update,
                 decay=row.decay,
                 fixed=not (everything[row.trained] if isinstance(row.trained, str) else row.trained),
+                in_files=row.in_files,
             )
         )
     return tuple(made)

@@ -36,7 +36,7 @@ NOT_A_MODEL = "not a model file of cnncore"
 MOST_HEADER_BYTES = 1 << 26
 MOST_ARRAY_BYTES = 1 << 36
 MOST_AXES = 8
-DTYPES: dict[str, np.dtype] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+DTYPES: dict[str, np.dtype] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "I8": np.dtype("<i1")}
 # Further dtypes of other programs' files; bfloat16, which NumPy lacks, is the upper half of a float32.
 OTHER_DTYPES: dict[str, np.dtype] = {
     **DTYPES,

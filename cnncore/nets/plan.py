@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import CnnError, with_node_path
+from ..errors import CnnError, GraphError, with_node_path
 from ..operators.convolution.reference import copy_layout
 from ..operators.schema import ROLE_DTYPES
 from ..operators.shape.reference import accumulate
@@ -40,6 +40,7 @@ ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 MOST_SPARE_WORKSPACES = 8
 CACHED_BYTES = 12 << 20
 NEVER = 1 << 62
+BYTES = np.dtype(np.uint8)
 SEED_BITS = 31
 
 
@@ -73,11 +74,11 @@ WHOLE_BATCH = BatchPart()
 class Buffer:
     """Memory for one array: its logical shape, the first step that writes it, the last that reads it, its offset."""
 
-    __slots__ = ("bytes", "first", "last", "offset", "shape")
+    __slots__ = ("bytes", "dtype", "first", "last", "offset", "shape")
 
-    def __init__(self, shape, itemsize):
-        self.shape = shape
-        self.bytes = -(-math.prod(shape) * itemsize // ALIGNMENT) * ALIGNMENT
+    def __init__(self, shape, dtype):
+        self.shape, self.dtype = shape, dtype
+        self.bytes = -(-math.prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT
         self.first, self.last, self.offset = NEVER, -1, 0
 
     def use(self, step):
@@ -221,6 +222,49 @@ class Plan:
         for number in range(len(self.nodes)):
             if number not in self.fused_into:
                 self.fuse_followers(number)
+        self.check_gradients()
+        self.as_bytes = set() if self.mode.backward or self.mode.training else self.values_as_bytes()
+
+    def check_gradients(self):
+        """Raise if there is to be a backward pass, and a node has none."""
+        for node in self.nodes:
+            if self.mode.backward and node.op.implementation.inference_only:
+                raise GraphError(f"{node.path}: {node.op.name} {node.op.implementation.inference_only}")
+
+    def values_as_bytes(self):
+        """The values that are kept as bytes: their writer puts them on a grid, and every reader takes them on this grid."""
+        grids = {}
+        for number, (node, call) in enumerate(zip(self.nodes, self.calls, strict=True)):
+            grid = node.op.implementation.writes_grid(call)
+            if self.passes_grid(number):
+                read = [grids.get(value) for value in node.arguments if value is not None]
+                grid = read[0] if all(other == read[0] for other in read) else None
+            value = self.inputs + number
+            if grid is not None and value not in self.results and value not in self.indexed:
+                grids[value] = grid
+        while True:  # what one reader cannot take is no longer there for those that pass it on
+            lost = [value for value, grid in grids.items() if not self.kept_on_grid(value, grid, grids)]
+            if not lost:
+                return set(grids)
+            for value in lost:
+                del grids[value]
+
+    def passes_grid(self, number):
+        """Whether a node's output is on the grid of what it reads: a concatenation."""
+        return self.parts[number] is not None
+
+    def kept_on_grid(self, value, grid, grids):
+        """Whether a value can be kept as bytes, if the others in ``grids`` are."""
+        number = value - self.inputs
+        if self.passes_grid(number) and not all(v is None or v in grids for v in self.nodes[number].arguments):
+            return False
+        for reader, argument in self.consumers[value]:
+            if self.passes_grid(reader):
+                if self.inputs + reader not in grids:
+                    return False
+            elif argument or self.nodes[reader].op.implementation.reads_grid(self.calls[reader]) != grid:
+                return False
+        return True
 
     def fuse_followers(self, number):
         """Fuse with node ``number`` what follows: affine maps (batch normalisation in inference), then an activation."""
@@ -308,8 +352,8 @@ class Plan:
         self.place_gradients()
         self.arena_bytes = lay_out(self.all_buffers)
 
-    def new_place(self, shape):
-        buffer = Buffer(shape, self.dtype.itemsize)
+    def new_place(self, shape, dtype=None):
+        buffer = Buffer(shape, self.dtype if dtype is None else dtype)
         self.all_buffers.append(buffer)
         return Place(buffer)
 
@@ -323,7 +367,8 @@ class Plan:
         for value in reversed(range(len(self.shapes))):
             if value in absent or not self.real[value]:
                 continue
-            place = self.offered_place(value) or self.new_place(self.shapes[value])
+            dtype = BYTES if value in self.as_bytes else self.dtype
+            place = self.offered_place(value) or self.new_place(self.shapes[value], dtype)
             for step in (self.written[value], *self.reads[value]):
                 place.buffer.use(step)
             self.places[value] = place
@@ -350,6 +395,7 @@ class Plan:
                 and argument == 0
                 and node.arguments.count(value) == 1
                 and self.calls[number].output == self.shapes[value]
+                and (value in self.as_bytes) == (self.inputs + number in self.as_bytes)
                 and all(read < step for read in reads if read != step)
             ):
                 place = self.places[self.inputs + number]
@@ -543,7 +589,10 @@ class Plan:
                 copy_layout(x, view)
         for step in clock(workspace.forward):
             for to, source in step.copies:
-                copy_layout(source, to)
+                if to.dtype == BYTES:
+                    to[...] = source
+                else:
+                    copy_layout(source, to)
             call = step.call
             if call is None:
                 continue
@@ -793,8 +842,8 @@ class BackwardStep:
 class Arena:
     """One block of memory, and arrays at locations in it."""
 
-    def __init__(self, size, dtype):
-        self.memory, self.dtype = np.empty(size + ALIGNMENT, np.uint8), dtype
+    def __init__(self, size):
+        self.memory = np.empty(size + ALIGNMENT, np.uint8)
         self.start = -self.memory.ctypes.data % ALIGNMENT
         self.arrays = {}  # by buffer
 
@@ -805,7 +854,7 @@ class Arena:
         buffer = place.buffer
         array = self.arrays.get(buffer)
         if array is None:
-            array = channels_last(self.memory, self.start + buffer.offset, buffer.shape, self.dtype)
+            array = channels_last(self.memory, self.start + buffer.offset, buffer.shape, buffer.dtype)
             self.arrays[buffer] = array
         for index in place.index:
             array = array[index]
@@ -816,7 +865,7 @@ class Workspace:
     """A plan's arena: its memory and the arrays in it, ready for the steps."""
 
     def __init__(self, plan):
-        arena, packed_weights = Arena(plan.arena_bytes, plan.dtype), PackedWeights()
+        arena, packed_weights = Arena(plan.arena_bytes), PackedWeights()
         self.packed = []  # (what is kept, names of the arrays it is made from), and the versions it was made from
         self.packed_versions = []
         self.fresh = None  # all versions at the last refresh

@@ -77,6 +77,7 @@ class Implementation:
     normalizes_batch = (
         False  # forward takes ``synchronize=``, which merges its statistics with those of the batch's other parts
     )
+    inference_only = ""  # why a net with it has no backward pass, and what to train instead; "": it has one
     saves: tuple[str, ...] | None = (
         None  # names of the arrays (and "y") that backward still reads; None: all of them and y
     )
@@ -123,6 +124,14 @@ class Implementation:
         In a graph they are a value of their own, for operators that take an array of the role "index".
         """
         return False
+
+    def reads_grid(self, call: Call) -> Any:
+        """The grid of 8-bit numbers to which forward rounds its first array, or takes it in; None: it reads real numbers."""
+        return None
+
+    def writes_grid(self, call: Call) -> Any:
+        """The grid of 8-bit numbers that y is on, which forward may write as bytes; None: it writes real numbers."""
+        return None
 
     def is_affine(self, call: Call) -> bool:
         """Whether y = scale · x + shift, with numbers per channel that do not depend on x: those of :meth:`affine`."""

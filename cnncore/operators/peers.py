@@ -254,6 +254,8 @@ PEERS = {
     "scatter_nd": ("tensorflow.tensor_scatter_nd_update", OPS + "scatter_update", "ONNX ScatterND"),
     # Quantization
     "quantize": ("torch.quantize_per_tensor", "tensorflow.quantization.quantize", "ONNX QuantizeLinear"),
+    "quantized_conv": ("torch.ao.nn.quantized.functional.conv2d", "ONNX QLinearConv"),
+    "quantized_linear": ("torch.ao.nn.quantized.functional.linear", "ONNX MatMulInteger"),
     "fake_quantize": ("torch.fake_quantize_per_tensor_affine", "tensorflow.quantization.fake_quant_with_min_max_args"),
 }
 

@@ -81,6 +81,7 @@ class Parameter:
     decay: bool = True  # whether weight decay applies
     fans: Callable[[Any], Any] | None = None
     trained: bool | str = True  # or the name of the layer setting that says; what is not trained is state
+    in_files: str = ""  # dtype of whole numbers in model files, where not that of the net: "int8"
 
 
 @dataclass(frozen=True)

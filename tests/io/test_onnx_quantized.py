@@ -314,3 +314,28 @@ def test_quantized_mobilenet(mobilenet, form):
     lost = np.abs(right - exact).max()
     assert np.abs(y - right).max() <= 0.5 * lost  # what quantization itself costs
     assert (y.argmax(1) == right.argmax(1)).all()
+
+
+# ── Nets of 8-bit numbers in files ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_quantized_net_in_a_file_has_the_numbers_of_the_net():
+    """QLinearConv where y is on a grid, integer sums elsewhere, and bytes passed on between layers."""
+    g = cnncore.Graph()
+    x = g.input(channels=3, size=8)
+    h = g.conv(x, 6, kernel_size=3, stride=2, padding=1, activation="relu")
+    h = g.depthwise_conv(h, kernel_size=3, padding=1, activation="relu6")
+    h = g.conv(g.max_pool(h, 2), 4, kernel_size=1, groups=2)
+    g.output(g.linear(g.flatten(h), 5))
+    net, images = g.build(), RNG.standard_normal((16, 3, 8, 8)).astype("f")
+    small = net.quantize(images)
+    for name in small.buffers:
+        if name.endswith(".w"):  # of 7 bits, as above
+            small.buffers[name] = np.rint(small.buffers[name] / 2)
+    content = cnncore.io.save_onnx(small)
+    found = [made.op_type for made in onnx.load_from_string(content).graph.node]
+    assert found[:3] == ["QuantizeLinear", "QLinearConv", "QLinearConv"] and "MatMulInteger" in found
+    step = max(node.settings.get("y_scale") or 0 for node in small.graph.nodes)
+    y = session(content).run(None, {"input": images})[0]
+    assert np.abs(y - small(images)).max() <= step
+    assert np.abs(cnncore.io.load_onnx(content)(images) - small(images)).max() <= step

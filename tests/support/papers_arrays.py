@@ -79,4 +79,38 @@ def resize(s, x, like=None):
     return y
 
 
-ORACLES = {"resize": resize}
+def sums_of_integers(q, w, s):
+    """Σ w q over the windows of (q padded with 0), all integers, in plain loops over positions and taps."""
+    rank = q.ndim - 2
+    each = {
+        k: v if isinstance(v, tuple) else (v,) * rank for k, v in s.items() if k in ("stride", "padding", "dilation")
+    }
+    pads = [p if isinstance(p, tuple) else (p, p) for p in each["padding"]]
+    q = np.pad(q, [(0, 0), (0, 0), *pads])
+    reach = [d * (k - 1) + 1 for k, d in zip(w.shape[2:], each["dilation"], strict=True)]
+    out = [(n - r) // t + 1 for n, r, t in zip(q.shape[2:], reach, each["stride"], strict=True)]
+    a, inputs, outputs = np.zeros((len(q), len(w), *out), np.int64), w.shape[1], len(w) // s["groups"]
+    for at in np.ndindex(*out):
+        for tap in np.ndindex(*w.shape[2:]):
+            place = [o * t + i * d for o, t, i, d in zip(at, each["stride"], tap, each["dilation"], strict=True)]
+            for k in range(len(w)):
+                group = k // outputs
+                x = q[(slice(None), slice(group * inputs, (group + 1) * inputs), *place)]
+                a[(slice(None), k, *at)] += x @ w[(k, slice(None), *tap)]
+    return a
+
+
+def quantized_conv(s, x, w, scale, b=None):
+    s = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1} | s
+    z, product = s["x_zero_point"], s["x_scale"] * scale
+    q = np.clip(np.rint(x / s["x_scale"]) + z, 0, 255).astype(np.int64) - z
+    a, form = sums_of_integers(q, w.astype(np.int64), s), (-1, *[1] * (x.ndim - 2))
+    if b is not None:
+        a = a + np.rint(b / product).astype(np.int64).reshape(form)
+    if s["y_scale"] is None:
+        return a * product.reshape(form)
+    q = np.clip(np.rint(a * (product / s["y_scale"]).reshape(form)) + s["y_zero_point"], 0, 255)
+    return (q - s["y_zero_point"]) * s["y_scale"]
+
+
+ORACLES = {"resize": resize, "quantized_conv": quantized_conv, "quantized_linear": quantized_conv}

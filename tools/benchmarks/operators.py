@@ -35,6 +35,16 @@ def features(rng, x):
     return rng.standard_normal((1000, x.shape[1])) / 32, rng.standard_normal(1000)
 
 
+def integer_weights(rng, x):
+    """3×3 weights of 8 bits from as many channels to as many, their scales, and a bias."""
+    C = x.shape[1]
+    return rng.integers(-127, 128, (C, C, 3, 3)) * 1.0, np.full(C, 1 / 127 / 24), rng.standard_normal(C)
+
+
+def integer_features(rng, x):
+    return rng.integers(-127, 128, (1000, x.shape[1])) * 1.0, np.full(1000, 1 / 127 / 32), rng.standard_normal(1000)
+
+
 def row_weights(rng, x):
     """The same along one axis."""
     return rng.standard_normal((x.shape[1], x.shape[1], 3)) / 14, rng.standard_normal(x.shape[1])
@@ -178,6 +188,8 @@ SAMPLES = {
     "conv": Sample(settings={"padding": 1}, arrays=weights),
     "conv_transpose": Sample(settings={"padding": 1}, arrays=weights),
     "linear": Sample(shape=lambda shape: (shape[0], 16 * shape[1]), arrays=features),
+    "quantized_conv": Sample(settings={"padding": 1}, arrays=integer_weights),
+    "quantized_linear": Sample(shape=lambda shape: (shape[0], 16 * shape[1]), arrays=integer_features),
     "group_norm": Sample(settings={"groups": 8}),
     "adaptive_avg_pool": Sample(settings={"output_size": 7}),
     "adaptive_max_pool": Sample(settings={"output_size": 7}),

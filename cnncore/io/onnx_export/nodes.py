@@ -14,7 +14,7 @@ from ...operators import geometry
 from ...operators.normalization.implementation import each_alpha, last_axes
 from ...operators.shape.implementation import part_extents
 
-__all__ = ["EXPORTERS", "REFUSED", "exports", "image_padded", "named_pads"]
+__all__ = ["EXPORTERS", "REFUSED", "exports", "flat_pads", "image_padded", "named_pads"]
 
 EXPORTERS = {}  # operator → function(writer, node) → term
 REFUSED: dict[str, str] = {}  # operator → why there is none

@@ -156,7 +156,12 @@ class Writer:
             array = array.astype(np.float32)
         elif array.dtype.kind in "iu":
             array = array.astype(np.int64)
-        if name is not None:
+        return self.exact(array, name)
+
+    def exact(self, array, name=None):
+        """An initialiser of the array's own dtype: bytes and int32 too."""
+        array = np.asarray(array)
+        if name is not None and name not in self.initialisers:
             self._taken.add(name)
             self.initialisers[name] = array
             return Term(self, name)

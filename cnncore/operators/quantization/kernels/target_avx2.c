@@ -1,0 +1,3 @@
+#define TARGET avx2
+#define VECTOR_BYTES 32
+#include "target.h"

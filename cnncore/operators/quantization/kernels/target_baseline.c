@@ -1,0 +1,3 @@
+#define TARGET baseline
+#define VECTOR_BYTES 16
+#include "target.h"
