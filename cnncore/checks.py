@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import operator
 import os
+import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, TypeGuard
 
@@ -224,6 +226,21 @@ def choice(*allowed: Any) -> Callable[[str, str, Any], Any]:
         return value
 
     return check
+
+
+def present_name(place: str, name: str, value: Any, renamed: Mapping[str, str]) -> Any:
+    """``value``, or, with a warning in the program that uses the package, what a name in ``renamed`` is called now."""
+    if not isinstance(value, str) or value not in renamed:
+        return value
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(
+        f"{place}: {name}={value!r} is now called {renamed[value]!r}; the old name will be removed in the next version",
+        DeprecationWarning,
+        stacklevel=level,
+    )
+    return renamed[value]
 
 
 # ── Files ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -24,7 +24,16 @@ from ..errors import CnnError, GraphError, SettingError, shape_text, unknown_nam
 from ..operators.operator import Op
 from ..operators.registry import OPS, find
 from ..operators.schema import ACCEPTED_ROLES
-from .layers import ParameterSpec, bound, declared, operand_operator, owned_arrays, shared_as, split_settings
+from .layers import (
+    ParameterSpec,
+    bound,
+    declared,
+    operand_operator,
+    owned_arrays,
+    shared_as,
+    split_settings,
+    with_present_names,
+)
 from .operator_methods import OperatorMethods
 from .structure import INDICES, INPUT_FLAGS, MOST_AXES, ROLE_NAMES, Input, Node, Structure
 from .value import SharedParameter, Value
@@ -445,6 +454,7 @@ class Graph(OperatorMethods):
         shapes = [v.shape for v in values if v is not None]
         names = [(v.name, v.shape) for v in values if v is not None]
         try:
+            settings = with_present_names(path, op, settings)
             passed = split_settings(path, op, settings)[1]
             owned = self._with_shared(path, op, owned_arrays(path, op, shapes, settings), shared)
             arguments, indices, every = self._arguments(op, values, owned)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..checks import integer
+from ..checks import integer, present_name
 from ..errors import GraphError, SettingError, ShapeError, shape_text, unknown_name
 from ..operators import geometry
 from ..operators.arrays.implementation import Constant
@@ -161,6 +161,12 @@ def bound(path, op, arguments, keywords, is_value):
             raise SettingError(f"{path}: setting {known!r} is given twice, by position and by name")
         settings[known] = value
     return tuple(given), settings
+
+
+def with_present_names(path, op, settings):
+    """The settings of a node, those that are given by an earlier name of a value by that of today."""
+    renamed = {s.name: s.renamed for s in op.settings_list if s.renamed}
+    return {name: present_name(path, name, value, renamed.get(name, {})) for name, value in settings.items()}
 
 
 def split_settings(path, op, settings):

@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import FLOATS, _from_outside, check_destination, index_array, mask_array, ordinary_array, overlap
+from ..checks import (
+    FLOATS,
+    _from_outside,
+    check_destination,
+    index_array,
+    mask_array,
+    ordinary_array,
+    overlap,
+    present_name,
+)
 from ..errors import ArrayChangedError, DtypeError, SettingError, ShapeError, unknown_name
 from ..runtime import fingerprint
 from ..runtime.recent import Recent, frozen_setting, is_ready, setting_key
@@ -374,7 +383,7 @@ class Op:
             known = self._aliases.get(name, name)
             if known not in full:
                 raise SettingError(self._unknown(name))
-            full[known] = frozen_setting(value)
+            full[known] = frozen_setting(present_name(self.name, known, value, self._by_name[known].renamed))
         for name, value in full.items():
             if value is REQUIRED:
                 raise SettingError(

@@ -32,7 +32,8 @@ class Setting:
     """A setting of an operator: its name, default, what it means, and optionally how a value is checked.
 
     ``check(place, name, value)`` returns the canonical value or raises SettingError; window settings are checked by
-    geometry.py instead, where they meet the input's extents. ``alias`` is another framework's spelling.
+    geometry.py instead, where they meet the input's extents. ``alias`` is another framework's spelling, ``renamed``
+    maps earlier names of values to those of today.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Setting:
     meaning: str
     check: Callable[[str, str, Any], Any] | None = None
     alias: str | None = None
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

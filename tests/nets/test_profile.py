@@ -228,7 +228,7 @@ def test_costs_are_those_of_the_cost_model():
 
 
 @pytest.mark.usefixtures("_kernels")
-@pytest.mark.parametrize("algorithm", [*MEASURED_ALGORITHMS, "winograd", "definition"])
+@pytest.mark.parametrize("algorithm", [*MEASURED_ALGORITHMS, "winograd", "reference"])
 def test_the_graph_can_settle_the_algorithm_of_a_node(algorithm):
     net = branching(algorithm=algorithm)
     x = np.random.default_rng(3).standard_normal((1, 16, 20, 20)).astype(np.float32)

@@ -54,7 +54,7 @@ def test_exact_sums_are_exact():
 def test_the_reference_is_the_definition(stride, padding, size):
     rng = np.random.default_rng(1)
     x, w = rng.standard_normal((2, 3, 11, 9)), rng.standard_normal((4, 3, size, size))
-    settings = dict(stride=stride, padding=padding, algorithm="definition")
+    settings = dict(stride=stride, padding=padding, algorithm="reference")
     y, backward = cnncore.conv.with_backward(x, w, **settings)
     dy = rng.standard_normal(y.shape)
     dx, dw = backward(dy)[:2]

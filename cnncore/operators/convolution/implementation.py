@@ -39,7 +39,7 @@ __all__ = [
 # What algorithm= takes: names of the table, those of families of them, and the choice by cost.
 FAMILIES = tuple(dict.fromkeys(row.family for row in conv.ALGORITHMS.values() if row.family))
 FAMILY_MEMBERS = sorted(name for name, row in conv.ALGORITHMS.items() if row.family)
-OTHERS = [name for name, row in conv.ALGORITHMS.items() if not row.family and name not in ("direct", "definition")]
+OTHERS = [name for name, row in conv.ALGORITHMS.items() if not row.family and name not in ("direct", "reference")]
 # Those that a choice, by cost or by measuring, is between.
 MEASURED_ALGORITHMS = tuple(name for name, row in conv.ALGORITHMS.items() if row.cost is not None)
 
@@ -54,8 +54,9 @@ ALGORITHM = Setting(
     "direct",
     "algorithm: 'direct', 'winograd' (3×3 kernels with stride 1 or 2 and 5×5 kernels with stride 1: fewer multiplications, "
     f"larger rounding errors; {', '.join(map(repr, FAMILY_MEMBERS))} choose the tile), "
-    f"{''.join(f'{name!r} ({conv.ALGORITHMS[name].windows}), ' for name in OTHERS)}'auto' (the cheapest) or 'definition'",
-    choice("direct", "auto", *FAMILIES, *FAMILY_MEMBERS, *OTHERS, "definition"),
+    f"{''.join(f'{name!r} ({conv.ALGORITHMS[name].windows}), ' for name in OTHERS)}'auto' (the cheapest) or 'reference'",
+    choice("direct", "auto", *FAMILIES, *FAMILY_MEMBERS, *OTHERS, "reference"),
+    renamed={"definition": "reference"},
 )
 
 PADDING_MODE = Setting(

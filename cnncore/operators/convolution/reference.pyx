@@ -924,7 +924,7 @@ ALGORITHMS = by_name(
     winograd_row("winograd_4x2", "3×3 and 5×5 kernels with stride 1", (4, 2)),
     winograd_row("winograd_2x2", "3×3 and 5×5 kernels with stride 1", (2, 2)),
     algorithm_row(
-        "definition", family="", windows="every window", fits=fits_every_window, cost=None, outputs=(0, 0), forward=NULL,
+        "reference", family="", windows="every window", fits=fits_every_window, cost=None, outputs=(0, 0), forward=NULL,
         backward=NULL),
 )
 
@@ -1013,9 +1013,9 @@ cdef class Convolution:
         call.lower, call.upper = lower, upper
         if not self.correlate(&call, False, X.precision, packed):
             if X.precision == CNN_FLOAT32:
-                run_definition(<cnn_task> conv_forward[float], &call, &call.y)
+                run_reference(<cnn_task> conv_forward[float], &call, &call.y)
             else:
-                run_definition(<cnn_task> conv_forward[double], &call, &call.y)
+                run_reference(<cnn_task> conv_forward[double], &call, &call.y)
 
     def backward_input(self, dy, w, dx, b=None, Packed packed=None, double lower=-INFINITY, double upper=INFINITY):
         """Write dx from dy and w; ``b``, one per channel of dx, is added if given: then this is a transposed
@@ -1026,9 +1026,9 @@ cdef class Convolution:
         call.lower, call.upper = lower, upper
         if not self.correlate(&call, True, DX.precision, packed):
             if DX.precision == CNN_FLOAT32:
-                run_definition(<cnn_task> conv_backward_input[float], &call, &call.x)
+                run_reference(<cnn_task> conv_backward_input[float], &call, &call.x)
             else:
-                run_definition(<cnn_task> conv_backward_input[double], &call, &call.x)
+                run_reference(<cnn_task> conv_backward_input[double], &call, &call.x)
 
     def add_backward_input(self, dy, w, dx):
         """Accumulate into dx from dy and w, if kernels can: stride 1 and channels of dx innermost; returns whether they
@@ -1044,9 +1044,9 @@ cdef class Convolution:
         cdef cnn_conv call = self.described(X, DY, DW, None)
         if not self.correlate_weights(&call, X.precision, dw):
             if X.precision == CNN_FLOAT32:
-                run_definition(<cnn_task> conv_backward_weight[float], &call, &call.w)
+                run_reference(<cnn_task> conv_backward_weight[float], &call, &call.w)
             else:
-                run_definition(<cnn_task> conv_backward_weight[double], &call, &call.w)
+                run_reference(<cnn_task> conv_backward_weight[double], &call, &call.w)
 
     cdef cnn_conv described(self, Tensor x, Tensor y, Tensor w, Tensor b):
         cdef cnn_conv call = self.call
@@ -1332,7 +1332,7 @@ cdef int fill_result(const cnn_conv *call, int precision) except -1:
                <double> p.y.shape[0] * p.y.shape[1] * p.y.shape[2] * p.y.shape[3] * p.y.shape[4])
 
 
-cdef int run_definition(cnn_task task, cnn_conv *call, const cnn_tensor *result) except -1:
+cdef int run_reference(cnn_task task, cnn_conv *call, const cnn_tensor *result) except -1:
     return run(task, call, result.shape[0] * result.shape[1], 1, 0, work(call))
 
 

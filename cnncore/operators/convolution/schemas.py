@@ -121,7 +121,7 @@ def linear_arrays(rng, x):
 
 NOT_FINITE = (
     "∞ and NaN in x or dy reach what they are a term of, nothing else; in w also y and dx of windows that extend beyond "
-    "the image, where kernels may multiply them with the zeros outside (algorithm='definition' does not)"
+    "the image, where kernels may multiply them with the zeros outside (algorithm='reference' does not)"
 )
 
 SCHEMAS = (
@@ -155,7 +155,7 @@ SCHEMAS = (
             NOT_FINITE,
             "N = 0: y and dx are empty, dw and db are 0",
         ),
-        accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
+        accumulates="in the arrays' dtype; the reference implementation (algorithm='reference') in float64",
         linear=("x", "w"),
         paper="LeCun et al. 1989, doi:10.1162/neco.1989.1.4.541; arithmetic of windows: Dumoulin & Visin 2016, "
         "arXiv:1603.07285; dilation: Yu & Koltun 2016, arXiv:1511.07122; 1×1: Lin, Chen & Yan 2014, arXiv:1312.4400",
@@ -214,7 +214,7 @@ SCHEMAS = (
             NOT_FINITE,
             "N = 0: y and dx are empty, dw and db are 0",
         ),
-        accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
+        accumulates="in the arrays' dtype; the reference implementation (algorithm='reference') in float64",
         linear=("x", "w"),
         paper="Zeiler, Krishnan, Taylor & Fergus 2010, doi:10.1109/CVPR.2010.5539957; "
         "Dumoulin & Visin 2016, arXiv:1603.07285 §4",
@@ -263,7 +263,7 @@ SCHEMAS = (
             NOT_FINITE,
             "N = 0: y and dx are empty, dw and db are 0",
         ),
-        accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
+        accumulates="in the arrays' dtype; the reference implementation (algorithm='reference') in float64",
         linear=("x", "w"),
         paper="Howard et al. 2017, arXiv:1704.04861, section 3.1; Chollet 2017, CVPR, arXiv:1610.02357",
         cases=(
@@ -317,7 +317,7 @@ SCHEMAS = (
             NOT_FINITE,
             "N = 0: y and dx are empty, dw and db are 0",
         ),
-        accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
+        accumulates="in the arrays' dtype; the reference implementation (algorithm='reference') in float64",
         linear=("x", "w"),
         paper="van den Oord et al. 2016, WaveNet, arXiv:1609.03499, section 2.1",
         cases=(
@@ -359,7 +359,7 @@ SCHEMAS = (
             NOT_FINITE,
             "N = 0: y and dx are empty, dw and db are 0",
         ),
-        accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
+        accumulates="in the arrays' dtype; the reference implementation (algorithm='reference') in float64",
         linear=("x", "w"),
         paper="Bracewell 1965, The Fourier Transform and Its Applications, chapter 3; "
         "Dumoulin & Visin 2016, arXiv:1603.07285",
@@ -419,7 +419,7 @@ SCHEMAS = (
             "an input of image_size: y is the result of linear, with spatial extents 1",
             "cnncore.linear_to_conv and cnncore.conv_to_linear convert the weights themselves",
         ),
-        accumulates="in the arrays' dtype; the reference implementation (algorithm='definition') in float64",
+        accumulates="in the arrays' dtype; the reference implementation (algorithm='reference') in float64",
         linear=("x", "w"),
         paper="Sermanet et al. 2014, OverFeat, ICLR, arXiv:1312.6229, section 3.5; Long, Shelhamer & Darrell 2015, CVPR, "
         "arXiv:1411.4038, section 3.1",

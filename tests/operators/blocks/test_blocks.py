@@ -191,7 +191,7 @@ def test_blocks_of_large_images_use_every_algorithm(rng):
     x = rng.standard_normal((1, 16, 20, 20)).astype("f")
     arrays = [rng.standard_normal(s).astype("f") / 10 for s in ((8, 16, 1, 1), (8, 16, 3, 3), (8, 16, 5, 5))]
     named = dict(zip(("w1", "w3", "w5"), arrays, strict=True))
-    exact = cnncore.inception(x, **named, reduction=False, algorithm="definition")
+    exact = cnncore.inception(x, **named, reduction=False, algorithm="reference")
     for algorithm in ("direct", "auto"):
         y = cnncore.inception(x, **named, reduction=False, algorithm=algorithm)
         np.testing.assert_allclose(y, exact, atol=1e-4)

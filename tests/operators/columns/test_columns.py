@@ -15,7 +15,7 @@ def test_locally_connected_with_the_same_weights_everywhere_is_a_convolution(
 ):
     settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     x, w, b = rng.standard_normal((2, 4, 7, 6)), rng.standard_normal((6, 4 // groups, *kernel)), rng.standard_normal(6)
-    expected, expected_backward = cnncore.conv.with_backward(x, w, b, **settings, algorithm="definition")
+    expected, expected_backward = cnncore.conv.with_backward(x, w, b, **settings, algorithm="reference")
     output = expected.shape[2:]
     copies = np.broadcast_to(w.reshape(6, -1, 1, 1), (6, w[0].size, *output))
     y, backward = cnncore.locally_connected_conv.with_backward(x, copies, b, kernel_size=kernel, **settings)
@@ -32,7 +32,7 @@ def test_locally_connected_with_the_same_weights_everywhere_is_a_convolution(
         )
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "definition"])
+@pytest.mark.parametrize("algorithm", ["direct", "reference"])
 def test_partial_convolution_of_a_whole_image_is_a_convolution(rng, algorithm):
     x, w, b = rng.standard_normal((2, 3, 6, 5)), rng.standard_normal((4, 3, 3, 2)), rng.standard_normal(4)
     y, mask = cnncore.partial_conv(x, np.ones_like(x), w, b, return_mask=True, algorithm=algorithm)

@@ -694,7 +694,7 @@ def test_linear_layers_of_few_rows(rng, dtype):
         ("direct", 3, {"stride": 2}, False),  # several parts
         ("direct", 1, {"stride": 2}, False),  # pixels that no window meets
         ("direct", 3, {"groups": 22}, None),  # by the depthwise kernels, where vectors are wide enough for them
-        ("definition", 3, {}, False),
+        ("reference", 3, {}, False),
     ],
 )
 def test_gradients_are_added_to_what_is_there(algorithm, kernel, settings, adds, target, dtype, rng):
