@@ -51,7 +51,7 @@ def test_examples_of_all_docstrings_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     attempted = 0
     for found in pkgutil.walk_packages(cnncore.__path__, "cnncore."):
-        if not found.name.startswith(("cnncore.runtime.", "cnncore.__main__", "cnncore._cyutility")):
+        if not found.name.startswith(("cnncore.__main__", "cnncore._cyutility")):
             try:
                 module = importlib.import_module(found.name)
             except ModuleNotFoundError as error:  # adapters of other frameworks import them

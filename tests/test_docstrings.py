@@ -166,8 +166,9 @@ def test_what_is_raised_is_found(tmp_path):
 
 # ── Examples ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-# Modules whose names all have an example, which test_docs.py runs: their own, or one of their class that calls them.
-SHOWN = ("distributed", "explorers", "classify", "preprocessing", "images", "testing.conformance", "sklearn")
+# Every public name has an example, which test_docs.py runs: its own, or one of its class that calls it. Methods of
+# cnncore.train that the training loop calls have none; docs/training_loops.md shows them at work.
+UNSHOWN = ("train.",)
 WITHOUT_EXAMPLE = {
     "distributed.MPICommunicator": "needs processes that mpiexec started: tests/distributed starts them",
     "distributed.Extracted": "the result of extract, whose example shows it",
@@ -184,7 +185,7 @@ def is_shown(path):
     return any(f".{name}(" in line for line in lines)
 
 
-@pytest.mark.parametrize("path", [path for path in DOCUMENTED if path.startswith(tuple(f"{m}." for m in SHOWN))])
+@pytest.mark.parametrize("path", [path for path in DOCUMENTED if not path.startswith(UNSHOWN)])
 def test_docstring_has_an_example(path):
     excused = any(path == name or path.startswith(f"{name}.") for name in WITHOUT_EXAMPLE)
     assert is_shown(path) != excused, f"{path} has {'an' if excused else 'no'} example"

@@ -400,6 +400,15 @@ class WeightsReport:
         Our name, theirs, our shape, theirs.
     unused : tuple of str
         Their names that nothing asked for.
+
+    Examples
+    --------
+    >>> from cnncore.io import WeightsReport
+    >>> report = WeightsReport({"conv.w": "features.0.weight"}, (("conv.b", "features.0.bias"),), [], ("classifier.weight",))
+    >>> report.complete
+    False
+    >>> print(report.text())
+    1 of 2 arrays loaded; missing: conv.b (features.0.bias); left over: classifier.weight
     """
 
     def __init__(

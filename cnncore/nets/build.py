@@ -21,6 +21,22 @@ class Graph(graph.Graph):
     ``g.<operator>(*values, *settings, name=None, activation=None)`` applies an operator and returns its value.
     Operators with weights take the settings that determine their shapes (``g.conv(x, 64, kernel_size=3)``);
     help(g.conv) shows how each is called. ``activation`` names an operator that is applied to the result.
+
+    Examples
+    --------
+    >>> import numpy as np, cnncore
+    >>> g = cnncore.Graph()
+    >>> x = g.input(channels=3, size=(None, None), name="image")
+    >>> with g.scope("stem"):
+    ...     h = g.apply(cnncore.OPS["conv"], x, 8, kernel_size=3, name="conv")
+    >>> g.output(g.global_avg_pool(h))
+    >>> [node.path for node in g.structure().nodes]
+    ['stem/conv', 'global_avg_pool']
+    >>> g.build(seed=0)(np.zeros((2, 3, 9, 7), np.float32)).shape
+    (2, 8)
+    >>> again = cnncore.Graph.from_description(g.structure().description())
+    >>> again.structure().description() == g.structure().description()
+    True
     """
 
     def build(self, seed: Seed | None = 0, dtype: DTypeLike = "float32", tune: bool = False) -> Net:
@@ -78,6 +94,13 @@ def load(path: FilePath, tune: bool = False) -> Net:
         The file is not a model file of cnncore, or its contents are inconsistent.
     FileReadError
         The file cannot be opened; it is a MissingFileError, and a FileNotFoundError, where there is none.
+
+    Examples
+    --------
+    >>> import cnncore
+    >>> cnncore.models.lenet().save("lenet.safetensors")
+    >>> cnncore.load("lenet.safetensors")
+    <net input (N, 1, 32, 32) → output: 12 nodes, 61,706 parameters, float32>
     """
     model, arrays = model_file.read(path)
     try:

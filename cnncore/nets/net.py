@@ -122,6 +122,45 @@ class Net:
     ------
     SettingError, DtypeError
         ``seed`` or ``dtype`` is not as above.
+
+    Examples
+    --------
+    >>> import numpy as np, cnncore
+    >>> g = cnncore.Graph(); x = g.input(channels=1)
+    >>> h = g.conv(x, 2, kernel_size=3, padding=1, activation="relu", name="features")
+    >>> g.output(g.linear(g.global_avg_pool(h), 3, name="classifier"))
+    >>> net = g.build(seed=0)
+    >>> x = np.ones((2, 1, 4, 5), np.float32)
+    >>> y, backward = net.with_backward(x)
+    >>> y.shape, backward(np.ones_like(y)).shape, sorted(backward.gradients)
+    ((2, 3), (2, 1, 4, 5), ['classifier.b', 'classifier.w', 'features.b', 'features.w'])
+    >>> net.values(x, names=["features"])["features"].shape, net.summary((1, 1, 4, 5)).parameters
+    ((2, 2, 4, 5), 29)
+    >>> net.decays("features.w"), net.decays("features.b"), net.train().training, net.eval().training
+    (True, False, True, False)
+    >>> net.structural_kinds(), net.described_outputs()[0].kind, net.astype("float64").dtype
+    (['logits'], 'logits', dtype('float64'))
+    >>> net.check_shape(net.graph.inputs[0], (2, 1, 4, 5)); net.check_shape(net.graph.inputs[0], (2, 3, 4, 5))
+    Traceback (most recent call last):
+      ...
+    cnncore.errors.ShapeError: ...
+    >>> part = net.sharing_arrays([net.graph.number("features", "example")]); part.take_settings(net)
+    >>> part(x).shape, part.parameters["features.w"] is net.parameters["features.w"]
+    ((2, 2, 4, 5), True)
+
+    Which algorithms compute it, and how long they take:
+
+    >>> [choice.path for choice in net.algorithms((1, 1, 4, 5)).rows]
+    ['features']
+    >>> len(net.profile((1, 1, 4, 5), rounds=1).rows), len(net.scaling((1, 1, 4, 5), threads=(4,), rounds=1).rows)
+    (3, 3)
+    >>> _ = net.tune((1, 1, 4, 5), rounds=1)
+
+    A file, and a drawing:
+
+    >>> net.save("net.safetensors")
+    >>> bool((cnncore.load("net.safetensors")(x) == net(x)).all()), net.draw()[:4]
+    (True, '<svg')
     """
 
     def __init__(

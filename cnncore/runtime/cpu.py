@@ -113,6 +113,12 @@ def kernels() -> list[str]:
     -------
     list of str
         The names.
+
+    Examples
+    --------
+    >>> import cnncore
+    >>> "conv" in " ".join(cnncore.cpu.kernels())
+    True
     """
     return dispatch.kernel_names()
 
@@ -124,6 +130,15 @@ def kernels_taken() -> list[str]:
     -------
     list of str
         The names; the record is cleared.
+
+    Examples
+    --------
+    >>> import numpy as np, cnncore
+    >>> _ = cnncore.cpu.kernels_taken()
+    >>> with cnncore.cpu.target("reference"):
+    ...     _ = cnncore.max_pool(np.ones((1, 1, 4, 4), np.float32), kernel_size=2)
+    >>> cnncore.cpu.kernels_taken()
+    []
     """
     return dispatch.kernels_taken()
 

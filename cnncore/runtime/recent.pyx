@@ -88,7 +88,7 @@ cdef frozenset NUMPY_NUMBERS = frozenset(
 def setting_key(value, int depth=0):
     """The value of a setting as a dictionary key: equal only for values of the same types and digits; None for other objects.
 
-    >>> from cnncore.ops.recent import setting_key
+    >>> from cnncore.runtime.recent import setting_key
     >>> setting_key((2, 2)) == setting_key((2, 2.0)), setting_key(0.0) == setting_key(-0.0), setting_key([2]) == setting_key([2])
     (False, False, True)
     """

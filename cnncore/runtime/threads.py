@@ -53,6 +53,12 @@ def get_num_threads() -> int:
     -------
     int
         Initially CNNCORE_NUM_THREADS, else OMP_NUM_THREADS, else the number of processors that the process may use.
+
+    Examples
+    --------
+    >>> import cnncore
+    >>> cnncore.get_num_threads() >= 1
+    True
     """
     return dispatch.get_threads()
 
@@ -75,6 +81,13 @@ def threads(n: int) -> Iterator[None]:
     ------
     SettingError
         ``n`` is not an integer from 1 to 256.
+
+    Examples
+    --------
+    >>> import cnncore
+    >>> with cnncore.threads(2):
+    ...     cnncore.get_num_threads()
+    2
     """
     before = get_num_threads()
     set_num_threads(n)

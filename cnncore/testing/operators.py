@@ -45,6 +45,13 @@ class Row:
         Every CPU target against the reference implementation, in units of the dtype's eps.
     verdict : str
         "ok", or the message of the error.
+
+    Examples
+    --------
+    >>> import cnncore
+    >>> row = cnncore.testing.check_operators(["relu"]).rows[0]
+    >>> row.operator, row.rank, row.checked, row.verdict, row.failed
+    ('relu', 1, 'jacobian', 'ok', False)
     """
 
     operator: str
@@ -70,6 +77,13 @@ class Report:
     ----------
     rows : list of Row
         One for each case in each rank.
+
+    Examples
+    --------
+    >>> import cnncore
+    >>> report = cnncore.testing.check_operators(["relu", "softmax"])
+    >>> report.failed, report.largest < 1e-6, str(report).splitlines()[-1][:29]
+    ([], True, '2 operators, 12 cases: all ok')
     """
 
     rows: list[Row]
@@ -218,6 +232,16 @@ def check_operators(
     ------
     SettingError
         One of the names is not that of an operator.
+
+    Examples
+    --------
+    >>> import cnncore
+    >>> print(cnncore.testing.check_operators(["relu"]))
+    operator ...
+    relu     ... ok
+    relu     ... ok
+    relu     ... ok
+    1 operators, 3 cases: all ok, largest gradient error ...
     """
     from ..operators.registry import GRIDS, OPS
 
@@ -264,6 +288,12 @@ def named_cases(op: Op) -> list[tuple[Case, str]]:
     -------
     list of tuple of Case and str
         In the order of the operator's schema.
+
+    Examples
+    --------
+    >>> import cnncore
+    >>> [name for _, name in cnncore.testing.named_cases(cnncore.OPS["lp_pool"])][:2]
+    ['kernel_size=2', 'kernel_size=3-stride=2-padding=1-p=3.0']
     """
     seen: dict[str, int] = {}
     named = []
@@ -383,6 +413,14 @@ def format_table(rows: Iterable[Row]) -> str:
     -------
     str
         A header, a line for each row, and how many failed.
+
+    Examples
+    --------
+    >>> import cnncore
+    >>> print(cnncore.testing.format_table([cnncore.testing.Row("relu", "default", 1, "jacobian", 1e-10)]))
+    operator ...
+    relu     default     1  jacobian     1.0e-10         –         –         –  ok
+    1 operators, 1 cases: all ok, largest gradient error 1.0e-10
     """
     rows = list(rows)
     failed = sum(row.failed for row in rows)

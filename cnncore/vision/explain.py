@@ -270,6 +270,15 @@ def write_map(path: FilePath, prediction: Any, heat: NDArray[Any]) -> None:
     ------
     DataError
         The file cannot be written.
+
+    Examples
+    --------
+    >>> import numpy as np, cnncore
+    >>> classifier = cnncore.classify.Classifier(cnncore.models.small_inception(seed=0))
+    >>> prediction = classifier.classify(np.eye(28, dtype=np.uint8) * 255)
+    >>> write_map("map.svg", prediction, classifier.activation_map(prediction))
+    >>> open("map.svg").read(4)
+    '<svg'
     """
     picture = map_over_image(prediction.pixels, heat)
     path = pathlib.Path(path)
