@@ -122,6 +122,12 @@ class Augment:
     >>> alone = Augment()(images[2:3], seed=0, epoch=1, indices=[2])     # image 2 is distorted alike in any company
     >>> np.array_equal(alone[0], distorted[2])
     True
+    >>> augment = Augment.for_photos()
+    >>> draws = augment.draws(seed=0, epoch=1, count=4)
+    >>> draws.shape, augment.distort(images, draws).shape, augment.matrices(draws, 28, 28).shape
+    ((4, 18), (4, 28, 28), (4, 2, 3))
+    >>> augment.shares(seed=0, epoch=1, count=4).shape
+    (4,)
     """
 
     shift: float = 0.08

@@ -30,6 +30,18 @@ class WeightAverage:
         The number of steps so far.
     count : int
         How many of them the average contains.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cnncore.train import WeightAverage
+    >>> class Latest(WeightAverage):
+    ...     def share(self, step):
+    ...         return 1.0
+    >>> average = Latest()
+    >>> average.update({"w": np.array([1.0])}); average.update({"w": np.array([3.0])})
+    >>> average.arrays["w"], average.share(2)
+    (array([3.]), 1.0)
     """
 
     def __init__(self) -> None:
@@ -102,8 +114,8 @@ class ExponentialAverage(WeightAverage):
     >>> average = ExponentialAverage(0.5, warm_up=False)
     >>> for w in (1.0, 3.0, 3.0):
     ...     average.update({"w": np.array([w])})
-    >>> average.arrays["w"]
-    array([2.5])
+    >>> average.arrays["w"], average.share(3)
+    (array([2.5]), 0.5)
     """
 
     def __init__(self, decay: float = 0.999, warm_up: bool = True) -> None:
@@ -151,8 +163,8 @@ class StochasticWeightAverage(WeightAverage):
     >>> average = StochasticWeightAverage(first=1, every=2)
     >>> for w in (1.0, 2.0, 3.0, 4.0):
     ...     average.update({"w": np.array([w])})
-    >>> average.arrays["w"], average.count
-    (array([3.]), 2)
+    >>> average.arrays["w"], average.count, average.share(5)
+    (array([3.]), 2, 0.3333333333333333)
     """
 
     def __init__(self, first: int = 0, every: int = 1) -> None:

@@ -300,6 +300,13 @@ class Dataset:
             ``fraction`` is not between 0 and 1.
         DataError
             A class has fewer than 2 images.
+
+        Examples
+        --------
+        >>> images, labels = np.zeros((10, 4, 4), np.uint8), np.arange(10) % 2
+        >>> rest, held_out = Dataset(images, labels, ("even", "odd")).split(0.2)
+        >>> rest.class_counts.tolist(), held_out.class_counts.tolist()
+        ([4, 4], [1, 1])
         """
         if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction < 1:
             raise SettingError(f"split: fraction must be between 0 and 1, got {fraction!r}")

@@ -197,7 +197,11 @@ class FileDataset(Dataset):
     ...         _ = write_png(pathlib.Path(place) / name / "1.png", np.full((4, 6), grey, np.uint8))
     ...     photos = FileDataset.from_folder(place, size=2)
     ...     [(x.shape, labels.tolist()) for x, labels in photos.batches(2)]
+    ...     photos.common_size(), photos.resized(3).size, photos.framed((2, 2), 3).size, len(photos.subset([1]))
+    ...     photos.pixel_statistics(photos.images)[0][0].__round__(3)
     [((2, 1, 2, 2), [0, 1])]
+    ((2, 2), (3, 3), (2, 2), 1)
+    0.51
     """
 
     measured: bool = True

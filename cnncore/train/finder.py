@@ -37,6 +37,12 @@ class LearningRates:
         The smoothed loss at each of them.
     suggestion : float
         A tenth of the rate at which the loss was smallest, which is well below the rates at which training is unstable.
+
+    Examples
+    --------
+    >>> from cnncore.train import LearningRates
+    >>> LearningRates(rates=[0.01, 0.1, 1.0], losses=[2.3, 0.9, 8.0], suggestion=0.01).suggestion
+    0.01
     """
 
     rates: list[float]

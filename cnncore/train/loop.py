@@ -81,6 +81,13 @@ class Progress:
         In this epoch so far.
     remaining : float
         Until the last epoch is done.
+
+    Examples
+    --------
+    >>> from cnncore.train import Progress
+    >>> progress = Progress(epoch=0, epochs=4, step=9, steps=40, loss=0.5, images_per_second=800.0, remaining=6.0)
+    >>> f"{(progress.epoch + (progress.step + 1) / progress.steps) / progress.epochs:.1%} done, {progress.remaining:.0f} s left"
+    '6.2% done, 6 s left'
     """
 
     epoch: int
@@ -117,6 +124,16 @@ class Epoch:
         Training and validation together.
     validation_metrics : dict of str to float
         The trainer's metrics on the validation data, by name.
+
+    Examples
+    --------
+    >>> import numpy as np, cnncore
+    >>> g = cnncore.Graph(); x = g.input(channels=1); g.output(g.linear(g.global_avg_pool(x), 2))
+    >>> x, labels = np.ones((4, 1, 2, 2), np.float32), np.array([0, 1, 0, 0])
+    >>> trainer = cnncore.train.Trainer(g.build())
+    >>> epoch = trainer.fit(x, labels, epochs=1)[0]
+    >>> epoch.epoch, epoch.learning_rate, epoch.validation_loss
+    (0, 0.01, None)
     """
 
     epoch: int
@@ -148,6 +165,17 @@ class Evaluation:
         The targets.
     metrics : dict of str to float
         The trainer's metrics, by name.
+
+    Examples
+    --------
+    >>> import numpy as np, cnncore
+    >>> g = cnncore.Graph(); x = g.input(channels=1); g.output(g.linear(g.global_avg_pool(x), 2))
+    >>> x, labels = np.ones((4, 1, 2, 2), np.float32), np.array([0, 1, 0, 0])
+    >>> trainer = cnncore.train.Trainer(g.build())
+    >>> _ = trainer.fit(x, labels, epochs=20)
+    >>> found = trainer.evaluate(x, labels)
+    >>> found.accuracy, found.confusion.tolist(), found.probabilities.shape
+    (0.75, [[3, 0], [1, 0]], (4, 2))
     """
 
     loss: float
@@ -159,7 +187,27 @@ class Evaluation:
 
 
 class Callback:
-    """Hooks that are called during training; override those you need."""
+    """Hooks that are called during training; override those you need.
+
+    Examples
+    --------
+    >>> import numpy as np, cnncore
+    >>> class Printed(cnncore.train.Callback):
+    ...     def on_step(self, trainer, progress):
+    ...         print("step", progress.step, "of", progress.steps)
+    ...     def on_epoch(self, trainer, epoch):
+    ...         print("epoch", epoch.epoch)
+    ...         return True                                  # stop
+    ...     def on_end(self, trainer):
+    ...         print("end")
+    >>> g = cnncore.Graph(); x = g.input(channels=1); g.output(g.linear(g.global_avg_pool(x), 2))
+    >>> x, labels = np.ones((4, 1, 2, 2), np.float32), np.array([0, 1, 0, 1])
+    >>> _ = cnncore.train.Trainer(g.build()).fit(x, labels, epochs=9, batch_size=2, callbacks=[Printed()])
+    step 0 of 2
+    step 1 of 2
+    epoch 0
+    end
+    """
 
     def on_step(self, trainer: Trainer, progress: Progress) -> object:
         """After every step.
@@ -221,6 +269,16 @@ class EarlyStopping(Callback):
     ------
     SettingError
         ``patience`` is below 1, or ``monitor`` is neither a field of :class:`Epoch` nor a metric.
+
+    Examples
+    --------
+    >>> import numpy as np, cnncore
+    >>> from cnncore.train import EarlyStopping, SGD, Trainer
+    >>> g = cnncore.Graph(); x = g.input(channels=1); g.output(g.linear(g.global_avg_pool(x), 2))
+    >>> x, labels = np.ones((4, 1, 2, 2), np.float32), np.array([0, 1, 0, 1])
+    >>> trainer = Trainer(g.build(), SGD(0.0))                # learns nothing, so that no epoch is better than the first
+    >>> len(trainer.fit(x, labels, epochs=9, validation=(x, labels), callbacks=[EarlyStopping(patience=2)]))
+    3
     """
 
     def __init__(self, patience: int = 5, monitor: str | None = None) -> None:
@@ -373,6 +431,16 @@ class Checkpoint(Callback):
     path : path
     notes : mapping, optional
         Plain values (JSON) to keep with it.
+
+    Examples
+    --------
+    >>> import numpy as np, cnncore
+    >>> from cnncore.train import Checkpoint, Trainer
+    >>> g = cnncore.Graph(); x = g.input(channels=1); g.output(g.linear(g.global_avg_pool(x), 2))
+    >>> x, labels = np.ones((4, 1, 2, 2), np.float32), np.array([0, 1, 0, 1])
+    >>> _ = Trainer(g.build()).fit(x, labels, epochs=2, callbacks=[Checkpoint("state.safetensors", {"data": "ones"})])
+    >>> resumed = Trainer(g.build()); resumed.restore("state.safetensors"), len(resumed.history)
+    ({'data': 'ones'}, 2)
     """
 
     def __init__(self, path: FilePath, notes: Mapping[str, Any] | None = None) -> None:
@@ -421,7 +489,8 @@ class Trainer:
         bit, one process without communicator included. None: with a communicator 8, or the power of two that gives each
         rank one; otherwise batches stay whole. A loss of your own must be a mean over the images.
     reduction : {"tree", "mpi"}, optional
-        How gradients are added over ranks: along a fixed tree, or as the communicator likes, which depends on their number.
+        How gradients are added over ranks: along a fixed tree, or in the communicator's own order, which depends on their
+        number.
     statistics : {"batch", "shard"}, optional
         Over what batch normalisation takes its statistics where batches are cut: over the whole batch, or each shard.
     loss_settings : mapping, optional
@@ -458,6 +527,31 @@ class Trainer:
     >>> losses = [trainer.step(bright, labels) for _ in range(40)]
     >>> bool(losses[-1] < losses[0] / 2)
     True
+
+    The halves of a step, and what is measured:
+
+    >>> loss = trainer.compute_gradients(bright, labels); sorted(trainer.gradients)
+    ['conv.b', 'conv.w']
+    >>> trainer.apply_gradients(learning_rate=0.1)
+    >>> trainer.evaluate(bright, labels).accuracy, trainer.predict(bright).shape
+    (1.0, (8, 2))
+    >>> trainer.scoring_net() is trainer.net                 # its outputs are logits already
+    True
+
+    A whole training, from a file on:
+
+    >>> trainer.save("training.safetensors", {"author": "me"})
+    >>> again = Trainer(g.build(seed=0), SGD(0.5))
+    >>> again.restore("training.safetensors")
+    {'author': 'me'}
+    >>> kept = {name: array.copy() for name, array in again.arrays().items()}
+    >>> [epoch.epoch for epoch in again.fit(bright, labels, epochs=2, batch_size=4)]
+    [0, 1]
+    >>> again.restore_arrays(kept); bool((again.net(bright) == trainer.net(bright)).all())
+    True
+    >>> averaging = Trainer(g.build(seed=0), averaging=cnncore.train.StochasticWeightAverage())
+    >>> _ = averaging.step(bright, labels); averaging.averaged_net()
+    <net input (N, 1, ?, ?) → global_avg_pool: 2 nodes, 20 parameters, float32>
     """
 
     def __init__(

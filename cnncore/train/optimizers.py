@@ -49,6 +49,17 @@ class Optimizer:
     ------
     SettingError
         A setting is not a number, or out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cnncore.train import Optimizer
+    >>> class SignDescent(Optimizer):
+    ...     def change(self, w, g, state, rate, decay, step):
+    ...         w -= rate * np.sign(g)
+    >>> w = {"w": np.array([1.0, 1.0])}
+    >>> SignDescent(0.25, 0.0).update(w, {"w": np.array([3.0, -0.1])}); w["w"]
+    array([0.75, 1.25])
     """
 
     state_names: tuple[str, ...] = ()
@@ -346,8 +357,10 @@ class NAdam(Adam):
     >>> import numpy as np
     >>> from cnncore.train import NAdam
     >>> w = {"w": np.array([1.0])}
-    >>> NAdam(0.1).update(w, {"w": np.array([2.0])}); w["w"].round(4)
+    >>> nadam = NAdam(0.1); nadam.update(w, {"w": np.array([2.0])}); w["w"].round(4)
     array([0.8944])
+    >>> round(nadam.momentum(1), 4), round(nadam.product(2), 4)
+    (0.4501, 0.2026)
     """
 
     def __init__(

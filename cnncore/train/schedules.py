@@ -26,6 +26,11 @@ def constant() -> Schedule:
     -------
     callable
         t → 1.
+
+    Examples
+    --------
+    >>> constant()(0.5)
+    1.0
     """
     return lambda t: 1.0
 
@@ -203,6 +208,11 @@ def schedule(name: str | Schedule) -> Schedule:
     ------
     SettingError
         ``name`` is unknown.
+
+    Examples
+    --------
+    >>> round(schedule("cosine")(0.5), 3), schedule(lambda t: 1 - t)(0.25)
+    (0.5, 0.75)
     """
     if callable(name):
         return name
