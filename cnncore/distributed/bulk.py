@@ -155,7 +155,7 @@ def extract(
     ]
     for done, (number, _, error) in enumerate(finished(compute_shard, tasks, workers, scheduler), 1):
         if error is not None:
-            raise DataError(f"{paths[missing[number]].name}: {error}; call extract again to go on") from error
+            raise DataError(f"{paths[missing[number]].name}: {error}; call extract again to continue") from error
         if progress is not None:
             progress(len(paths) - len(missing) + done, len(paths))
     failed = failures_in(paths)

@@ -78,7 +78,7 @@ def in_processes(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]],
 
 
 def processes_of(workers: int, share: int) -> concurrent.futures.ProcessPoolExecutor:
-    """Fresh processes with so many threads each."""
+    """Fresh processes with this many threads each."""
     context = multiprocessing.get_context("spawn")
     return concurrent.futures.ProcessPoolExecutor(workers, context, set_num_threads, (share,))
 

@@ -36,7 +36,7 @@ class Switches:
     pixels : array_like, optional
         The images as they are shown, (N, H, W), bright where the number is large; default: the mean over channels.
     training : pair of array_like, optional
-        Other images and their labels, on which :meth:`step` goes on training.
+        Other images and their labels, on which :meth:`step` continues training.
     rate : float, default 0.001
         The learning rate of Adam there.
 

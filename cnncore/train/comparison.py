@@ -259,7 +259,7 @@ def compare(
     augment : bool, default True
         Whether images are distorted at random.
     images : int, optional
-        Train on the first so many images only.
+        Train only on the first images, this many of them.
     progress : callable, optional
         ``progress(name, number, total, epoch)``, called after every epoch of every training.
 

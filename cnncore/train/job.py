@@ -118,7 +118,7 @@ class Options:
     mixup : float, optional
         α of mixup (:class:`cnncore.train.Augment`); 0: none.
     patience : int, optional
-        Stop when the accuracy on the validation images has not improved for so many epochs, and keep the best weights.
+        Stop when the accuracy on the validation images has not improved for this many epochs, and keep the best weights.
         None: train all epochs, and keep the last weights.
 
     Raises

@@ -485,7 +485,7 @@ class Trainer:
         Train together with other processes, as :mod:`cnncore.distributed` makes them: all call the same methods with the
         same data, and each computes its part. None: this process alone.
     shards : int, optional
-        Cut every batch into so many logical shards. Any number of ranks up to it then gives the same weights, bit for
+        Cut every batch into this many logical shards. Any number of ranks up to it then gives the same weights, bit for
         bit, one process without communicator included. None: with a communicator 8, or the power of two that gives each
         rank one; otherwise batches stay whole. A loss of your own must be a mean over the images.
     reduction : {"tree", "mpi"}, optional
@@ -610,7 +610,7 @@ class Trainer:
     ) -> float:
         """One step on a batch: forward, loss, backward, update.
 
-        With ``accumulate``, the update follows the last of so many batches.
+        With ``accumulate``, the update follows the last of this many batches.
 
         Parameters
         ----------

@@ -260,7 +260,7 @@ class Classifier:
         Yields
         ------
         Prediction or DataError
-            In the order of ``sources``: an image that cannot be read or used gives the error, and the others go on.
+            In the order of ``sources``: an image that cannot be read or used gives the error, and the others are classified.
 
         Raises
         ------

@@ -1218,7 +1218,7 @@ def cut_openly(n, x, axis, parts):
 def taken(n, x, axis, first, count, stride, step):
     """``count`` values of x along an axis from ``first`` on, a size that is open: by their places."""
     if isinstance(first, Extent):
-        left = x.extents[axis] - first - count  # so many are left behind the last
+        left = x.extents[axis] - first - count  # this many are left behind the last
         if left == 0 and stride == 1 and axis > -1:
             return from_the_end(n, x, axis, count, step)
         n.refuse(f"it begins at {first}, which depends on the size of the image; give input_shape=")
@@ -1264,7 +1264,7 @@ def replaced(x, axis, extent):
 def bound(n, value, extent):
     """A start or end of a slice as an integer or None, for an axis whose extent may be open; an extent where it is neither."""
     if isinstance(value, Extent):
-        from_end = value - extent  # so many from the end
+        from_end = value - extent  # this many from the end
         if isinstance(from_end, Extent) or from_end > 0:
             return value
         return None if from_end == 0 else from_end
@@ -1555,7 +1555,7 @@ def by_image(n, like, wanted):
 @imports("Tile")
 def tile(n):
     x = n.inputs[0]
-    if n.opset < 6:  # so many tiles along one axis
+    if n.opset < 6:  # this many tiles along one axis
         tiles, axis = (int(n.array(place, what).reshape(-1)[0]) for place, what in ((1, "tiles"), (2, "its axis")))
         rank = x.ndim if is_constant(x) else x.rank
         repeats = [tiles if place == axis % rank else 1 for place in range(rank)]

@@ -56,7 +56,7 @@ def equation(place, name, value):
 
 
 def labelled(place, text, ranks):
-    """The :class:`Labels` of an equation for arrays of so many axes."""
+    """The :class:`Labels` of an equation for arrays of this many axes."""
     left, arrow, right = text.partition("->")
     parts = left.split(",")
     if len(parts) != len(ranks):

@@ -78,7 +78,7 @@ def averages(place, settings):
 
 
 def inner_nodes(place, settings):
-    """How many inner nodes a tree of so many levels has."""
+    """How many inner nodes a tree of this many levels has."""
     return 2 ** (settings["levels"] - 1) - 1
 
 
@@ -1432,7 +1432,7 @@ SCHEMAS = (
         """,
         gradient="∂y[j]/∂x[i] = 1 where y[j] is x[i], else 0",
         settings_list=(
-            Setting("k", 2, "number of values kept; with layer and layers at least so many", whole(1)),
+            Setting("k", 2, "number of values kept; with layer and layers at least this many", whole(1)),
             Setting(
                 "layer", None, "of dynamic k-max pooling: number of this convolutional layer, from 1", none_or(whole(1))
             ),

@@ -95,7 +95,7 @@ class Layout(NamedTuple):
     parts: tuple | None  # None while extents are open, or where ``bind`` makes them from the call's arrays
     receptive: tuple | None = None  # (reach, stride) per axis; None: windows depend on the extents
     images: Any = None  # first extent of y where it is not that of x
-    channels: int = 1  # y has so many channels for each of x
+    channels: int = 1  # y has this many channels for each of x
     bind: Callable | None = None  # bind(shapes, dtype, arrays by name) → (parts, state drawn)
     gaps: bool = False  # some of y may belong to no part: it is 0
     average: Any = None  # windows of an average over what the windows gave: y is that

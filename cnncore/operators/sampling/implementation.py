@@ -194,7 +194,7 @@ class Unpooling(Implementation):
         return (*x[:2], *output), None
 
     def chosen(self, op, output_size, usual, stride):
-        """``output_size``, after checking that a pooling of so many cells could have given x."""
+        """``output_size``, after checking that a pooling of this many cells could have given x."""
         output = per_axis(op.name, "output_size", output_size, len(usual), 1)
         for size, H, s in zip(output, usual, stride, strict=True):
             if H is not None and not H - s < size < H + s:
