@@ -164,18 +164,18 @@ def window(op, arrays, settings, place, leading):
         except cnncore.CnnError:  # not every operator takes every number
             return None
 
+    def changes_y(before, cell, value, y):
+        changed = before.copy()
+        changed[(*leading, *cell)] = value
+        after = result(changed)
+        return after is not None and not np.array_equal(after, y, equal_nan=True)
+
     seen = np.zeros(x[leading].shape, bool)
     with np.errstate(all="ignore"):
         for before in images:
             y = result(before)
             for cell in np.argwhere(~seen):
-                for value in values[: None if before is x else 2]:
-                    changed = before.copy()
-                    changed[(*leading, *cell)] = value
-                    after = result(changed)
-                    if after is not None and not np.array_equal(after, y, equal_nan=True):
-                        seen[tuple(cell)] = True
-                        break
+                seen[tuple(cell)] = any(changes_y(before, cell, v, y) for v in values[: None if before is x else 2])
     return seen
 
 

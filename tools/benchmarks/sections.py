@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import importlib.util
+import itertools
 import math
 import os
 import subprocess
@@ -279,22 +280,24 @@ def reference(run, section, shape):
 
 def training(run):
     """GoogLeNet's training step: forward, backward, SGD with momentum; then the memory it takes, in fresh processes."""
-    for threads in run.threads:
-        for batch in run.batches:
-            classes = run.net(network.images((1, 3, run.size, run.size))).shape[1]
-            job = {"kind": "training", "classes": classes}
-            row = network_row(run, "training", TRAINING, threads, batch, run.size, rounds=9, job=job)
-            job |= {"folder": run.written(batch, run.size), "shape": (batch, 3, run.size, run.size)}
-            for peer in (*own(run.targets), *TRAINING):
-                if peer.name in row.timings:
-                    run.say(f"training {row.case}: memory of {peer.name}")
-                    with (
-                        contextlib.suppress(Failure),
-                        Contestant(peer.name, peer.framework, threads, peer.environment) as c,
-                    ):
-                        c.open({**job, "variant": peer.variant})
-                        row.memory[peer.name] = c.memory() | {"imported": c.imported}
-            yield row
+    for threads, batch in itertools.product(run.threads, run.batches):
+        classes = run.net(network.images((1, 3, run.size, run.size))).shape[1]
+        job = {"kind": "training", "classes": classes}
+        row = network_row(run, "training", TRAINING, threads, batch, run.size, rounds=9, job=job)
+        job |= {"folder": run.written(batch, run.size), "shape": (batch, 3, run.size, run.size)}
+        for peer in (*own(run.targets), *TRAINING):
+            if peer.name in row.timings:
+                run.say(f"training {row.case}: memory of {peer.name}")
+                with contextlib.suppress(Failure):
+                    row.memory[peer.name] = memory_of(peer, threads, job)
+        yield row
+
+
+def memory_of(peer, threads, job):
+    """What a job takes in a fresh process, and what importing the framework takes."""
+    with Contestant(peer.name, peer.framework, threads, peer.environment) as contestant:
+        contestant.open({**job, "variant": peer.variant})
+        return contestant.memory() | {"imported": contestant.imported}
 
 
 def scaling(run):

@@ -395,17 +395,22 @@ def run_changing(plan):
         writer.start()
         try:
             for _ in range(READS):
-                try:
-                    got = read(kind, path, in_place=True)
-                    if kind == "model" and weights_of(got) not in seen:
-                        raise Wrong("a model was loaded that neither of the two files holds")
-                    counts[0] += 1
-                except CnnError:
-                    counts[1] += 1
+                counts[refused_or_known(kind, path, seen)] += 1
         finally:
             done.set()
             writer.join()
     return counts
+
+
+def refused_or_known(kind, path, seen):
+    """Whether a file was refused; a model that was read must be among those ``seen``."""
+    try:
+        got = read(kind, path, in_place=True)
+    except CnnError:
+        return True
+    if kind == "model" and weights_of(got) not in seen:
+        raise Wrong("a model was loaded that neither of the two files holds")
+    return False
 
 
 def undisturbed(path, data):

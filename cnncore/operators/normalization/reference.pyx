@@ -462,22 +462,27 @@ cdef void lrn_backward_f64(cnn_lrn *call, int64_t begin, int64_t end, void *scra
 #
 # In float64, axis by axis: a sum over a box is sums along W of sums along H of sums along D. No running sum that subtracts again.
 
+cdef inline void line_sums(double *values, double *line, int64_t extent, int64_t step, int64_t before,
+                           int64_t after) noexcept nogil:
+    """The same along one axis: ``step`` adjacent values belong to each of its places, so whole rows of numbers are added."""
+    cdef int64_t i, j, number
+    for i in range(extent):
+        for number in range(step):
+            line[i * step + number] = 0
+        for j in range(max(i - before, 0), min(i + after + 1, extent)):
+            for number in range(step):
+                line[i * step + number] += values[j * step + number]
+    for i in range(extent * step):
+        values[i] = line[i]
+
+
 cdef void box_sums(double *values, double *line, const cnn_tensor *t, int64_t before, int64_t after) noexcept nogil:
     """Replace each cell of a plane, in row-major order, by the sum from ``before`` cells before it to ``after`` after it."""
-    cdef int64_t axis, i, j, number, first, outer, step = 1
+    cdef int64_t axis, outer, step = 1
     for axis in range(4, 1, -1):
         if t.shape[axis] > 1:
-            # Runs of `step` values are adjacent along the axis: whole rows of numbers are added.
             for outer in range(cells(t) // (t.shape[axis] * step)):
-                first = outer * t.shape[axis] * step
-                for i in range(t.shape[axis]):
-                    for number in range(step):
-                        line[i * step + number] = 0
-                    for j in range(max(i - before, 0), min(i + after + 1, t.shape[axis])):
-                        for number in range(step):
-                            line[i * step + number] += values[first + j * step + number]
-                for i in range(t.shape[axis] * step):
-                    values[first + i] = line[i]
+                line_sums(values + outer * t.shape[axis] * step, line, t.shape[axis], step, before, after)
         step *= t.shape[axis]
 
 

@@ -123,14 +123,36 @@ cdef void roi_align_forward(cnn_boxes *call, int64_t begin, int64_t end, real *s
                     else box_value(call, x, &call.x, r, i, j, &winner))
 
 
+cdef inline void scatter_samples(const cnn_boxes *call, real *dx, int64_t r, int64_t i, int64_t j, int64_t first, int64_t last,
+                                 double d) noexcept nogil:
+    """Add ``d`` around the samples ``first`` to ``last`` of bin (i, j), numbered row by row."""
+    cdef int64_t s, B = call.grid[2 * r + 1]
+    cdef Between h, w
+    for s in range(first, last):
+        if sample_at(call, r, i, j, s // B, s % B, &h, &w):
+            scatter(dx, call.x.stride[3], call.x.stride[4], &h, &w, d)
+
+
+cdef inline void bin_backward(const cnn_boxes *call, const real *values, real *dx, int64_t r, int64_t i, int64_t j,
+                              double dy) noexcept nogil:
+    """Add what the gradient of a bin passes on: to the winning corner, the winning sample, or all samples."""
+    cdef int64_t samples = call.grid[2 * r] * call.grid[2 * r + 1], winner = 0
+    if call.maximum == CORNERS:
+        corners_value(call, values, &call.values, r, i, j, &winner)
+        corner_scatter(call, dx, r, i, j, winner, dy)
+    elif call.maximum:
+        box_value(call, values, &call.values, r, i, j, &winner)
+        scatter_samples(call, dx, r, i, j, winner, min(winner + 1, samples), dy)
+    else:
+        scatter_samples(call, dx, r, i, j, 0, samples, dy / samples)
+
+
 cdef void roi_align_backward(cnn_boxes *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Tasks are planes (n, c) of dx, here x."""
-    cdef int64_t task, n, c, r, i, j, a, b, A, B, winner = 0
+    cdef int64_t task, n, c, r, i, j
     cdef const real *values
     cdef const real *dy
     cdef real *dx
-    cdef double d
-    cdef Between h, w
     cdef int64_t left = PIECE
     for task in range(begin, end):
         n, c = task // call.x.shape[1], task % call.x.shape[1]
@@ -142,24 +164,9 @@ cdef void roi_align_backward(cnn_boxes *call, int64_t begin, int64_t end, real *
             if call.image[r] != n:
                 continue
             dy = <const real *> call.y.data + plane_offset(&call.y, r, c)
-            A, B = call.grid[2 * r], call.grid[2 * r + 1]
             for i in range(call.y.shape[3]):
                 for j in range(call.y.shape[4]):
-                    d = dy[i * call.y.stride[3] + j * call.y.stride[4]]
-                    if call.maximum == CORNERS:
-                        corners_value(call, values, &call.values, r, i, j, &winner)
-                        corner_scatter(call, dx, r, i, j, winner, d)
-                        continue
-                    if call.maximum:
-                        box_value(call, values, &call.values, r, i, j, &winner)
-                    else:
-                        d /= A * B
-                    for a in range(A):
-                        for b in range(B):
-                            if call.maximum and a * B + b != winner:
-                                continue
-                            if sample_at(call, r, i, j, a, b, &h, &w):
-                                scatter(dx, call.x.stride[3], call.x.stride[4], &h, &w, d)
+                    bin_backward(call, values, dx, r, i, j, dy[i * call.y.stride[3] + j * call.y.stride[4]])
 
 
 cdef inline bint clear(const cnn_tensor *x, real *plane, int64_t *left) noexcept nogil:

@@ -316,12 +316,23 @@ cdef void pad_forward(const cnn_pad *call, int64_t begin, int64_t end, real *scr
                 y[c * call.y.stride[1]] = x[c * call.x.stride[1]]
 
 
+cdef inline double sum_of_copies(const cnn_pad *call, const real *dy, int64_t d, int64_t h, int64_t w) noexcept nogil:
+    """The gradients of the copies of a cell, in row-major order."""
+    cdef int64_t td, th, tw
+    cdef double sum_ = 0
+    for td in range(call.first[0][d], call.first[0][d + 1]):
+        for th in range(call.first[1][h], call.first[1][h + 1]):
+            for tw in range(call.first[2][w], call.first[2][w + 1]):
+                sum_ += dy[call.target[0][td] * call.y.stride[2] + call.target[1][th] * call.y.stride[3]
+                           + call.target[2][tw] * call.y.stride[4]]
+    return sum_
+
+
 cdef void pad_backward(const cnn_pad *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     """Tasks are rows (n, :, d, h, :) of dx: a cell sums the gradients of its copies, in row-major order, in float64."""
-    cdef int64_t task, n, c, w, d, h, td, th, tw
+    cdef int64_t task, n, c, w, d, h
     cdef const real *dy
     cdef real *dx
-    cdef double sum_
     for task in range(begin, end):
         h = task % call.x.shape[3]
         d = task // call.x.shape[3] % call.x.shape[2]
@@ -330,13 +341,7 @@ cdef void pad_backward(const cnn_pad *call, int64_t begin, int64_t end, real *sc
             dx = <real *> call.x.data + n * call.x.stride[0] + d * call.x.stride[2] + h * call.x.stride[3] + w * call.x.stride[4]
             for c in range(call.x.shape[1]):
                 dy = <const real *> call.y.data + plane_offset(&call.y, n, c)
-                sum_ = 0
-                for td in range(call.first[0][d], call.first[0][d + 1]):
-                    for th in range(call.first[1][h], call.first[1][h + 1]):
-                        for tw in range(call.first[2][w], call.first[2][w + 1]):
-                            sum_ += dy[call.target[0][td] * call.y.stride[2] + call.target[1][th] * call.y.stride[3]
-                                       + call.target[2][tw] * call.y.stride[4]]
-                dx[c * call.x.stride[1]] = <real> sum_
+                dx[c * call.x.stride[1]] = <real> sum_of_copies(call, dy, d, h, w)
 
 
 cdef int PAD_FORWARD = kernel_number("pad_forward"), PAD_BACKWARD = kernel_number("pad_backward")

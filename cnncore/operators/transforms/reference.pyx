@@ -17,28 +17,33 @@ from cnncore.runtime.layout cimport cells, plane_offset
 cdef int SCHEMAS = kernel_number("resample_rows")
 
 
-cdef void resample_planes(cnn_resample *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
-    """Tasks are planes (n, c)."""
+cdef inline double resampled(const cnn_resample *call, const real *x, int64_t d, int64_t h, int64_t w) noexcept nogil:
+    """A cell of y: the sum over its taps along each axis."""
     cdef const cnn_taps *D = &call.taps[0]
     cdef const cnn_taps *H = &call.taps[1]
     cdef const cnn_taps *W = &call.taps[2]
-    cdef int64_t task, d, h, w, i, j, k
+    cdef int64_t i, j, k
+    cdef double total = 0
+    for i in range(D.first[d], D.first[d + 1]):
+        for j in range(H.first[h], H.first[h + 1]):
+            for k in range(W.first[w], W.first[w + 1]):
+                total += D.weight[i] * H.weight[j] * W.weight[k] * x[
+                    D.source[i] * call.x.stride[2] + H.source[j] * call.x.stride[3] + W.source[k] * call.x.stride[4]]
+    return total
+
+
+cdef void resample_planes(cnn_resample *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are planes (n, c)."""
+    cdef int64_t task, d, h, w
     cdef const real *x
     cdef real *y
-    cdef double total
     for task in range(begin, end):
         x = <const real *> call.x.data + plane_offset(&call.x, task // call.x.shape[1], task % call.x.shape[1])
         y = <real *> call.y.data + plane_offset(&call.y, task // call.x.shape[1], task % call.x.shape[1])
         for d in range(call.y.shape[2]):
             for h in range(call.y.shape[3]):
                 for w in range(call.y.shape[4]):
-                    total = 0
-                    for i in range(D.first[d], D.first[d + 1]):
-                        for j in range(H.first[h], H.first[h + 1]):
-                            for k in range(W.first[w], W.first[w + 1]):
-                                total += D.weight[i] * H.weight[j] * W.weight[k] * x[
-                                    D.source[i] * call.x.stride[2] + H.source[j] * call.x.stride[3] + W.source[k] * call.x.stride[4]]
-                    y[d * call.y.stride[2] + h * call.y.stride[3] + w * call.y.stride[4]] = <real> total
+                    y[d * call.y.stride[2] + h * call.y.stride[3] + w * call.y.stride[4]] = <real> resampled(call, x, d, h, w)
 
 
 cdef class Taps:

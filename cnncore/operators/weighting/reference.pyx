@@ -153,6 +153,20 @@ cdef inline double surroundings(const cnn_weighted *call, const real *x, int64_t
     return m
 
 
+cdef inline void gather(double *values, const real *image, const int64_t *offset, int64_t count) noexcept nogil:
+    """The cells of a window."""
+    cdef int64_t i
+    for i in range(count):
+        values[i] = image[offset[i]]
+
+
+cdef inline void scatter(real *image, const double *values, const int64_t *offset, int64_t count, double more) noexcept nogil:
+    """Add ``values`` and ``more`` to the cells of a window."""
+    cdef int64_t i
+    for i in range(count):
+        image[offset[i]] += <real> (values[i] + more)
+
+
 cdef inline void clear(const cnn_tensor *t, real *plane) noexcept nogil:
     cdef int64_t i
     for i in range(cells(t)):
@@ -168,7 +182,7 @@ cdef void importance_forward(cnn_weighted *call, int64_t begin, int64_t end, rea
     cdef double *x = <double *> (offset + call.cells)
     cdef double *l = x + call.cells
     cdef double *w = l + call.cells
-    cdef int64_t task, n, c, od, oh, ow, i, count
+    cdef int64_t task, n, c, od, oh, ow, count
     cdef const real *image
     cdef const real *logit
     cdef real *y
@@ -182,11 +196,9 @@ cdef void importance_forward(cnn_weighted *call, int64_t begin, int64_t end, rea
             for oh in range(call.axis[1].output):
                 for ow in range(call.axis[2].output):
                     count = offsets(call, od, oh, ow, &call.x, offset)
-                    for i in range(count):
-                        x[i] = image[offset[i]]
+                    gather(x, image, offset, count)
                     offsets(call, od, oh, ow, &call.logit, offset)
-                    for i in range(count):
-                        l[i] = logit[offset[i]]
+                    gather(l, logit, offset, count)
                     y[at(&call.y, od, oh, ow)] = <real> window_importance(x, l, count, w, &total)
 
 
@@ -197,7 +209,7 @@ cdef void importance_backward(cnn_weighted *call, int64_t begin, int64_t end, re
     cdef double *w = l + call.cells
     cdef double *dx = w + call.cells
     cdef double *dl = dx + call.cells
-    cdef int64_t task, n, c, od, oh, ow, i, count
+    cdef int64_t task, n, c, od, oh, ow, count
     cdef const real *image
     cdef const real *logit
     cdef const real *dy
@@ -216,25 +228,21 @@ cdef void importance_backward(cnn_weighted *call, int64_t begin, int64_t end, re
             for oh in range(call.axis[1].output):
                 for ow in range(call.axis[2].output):
                     count = offsets(call, od, oh, ow, &call.x, offset)
-                    for i in range(count):
-                        x[i] = image[offset[i]]
+                    gather(x, image, offset, count)
                     offsets(call, od, oh, ow, &call.logit, offset)
-                    for i in range(count):
-                        l[i] = logit[offset[i]]
+                    gather(l, logit, offset, count)
                     window_importance_backward(x, l, count, dy[at(&call.dy, od, oh, ow)], w, dx, dl)
                     offsets(call, od, oh, ow, &call.dx, offset)
-                    for i in range(count):
-                        gradient[offset[i]] += <real> dx[i]
+                    scatter(gradient, dx, offset, count, 0)
                     offsets(call, od, oh, ow, &call.dlogit, offset)
-                    for i in range(count):
-                        dlogit[offset[i]] += <real> dl[i]
+                    scatter(dlogit, dl, offset, count, 0)
 
 
 cdef void detail_forward(cnn_weighted *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
     cdef int64_t *offset = <int64_t *> scratch
     cdef double *x = <double *> (offset + call.cells)
     cdef double *room = x + call.cells
-    cdef int64_t task, n, c, od, oh, ow, i, count
+    cdef int64_t task, n, c, od, oh, ow, count
     cdef const real *image
     cdef real *y
     cdef Detail s
@@ -248,11 +256,23 @@ cdef void detail_forward(cnn_weighted *call, int64_t begin, int64_t end, real *s
             for oh in range(call.axis[1].output):
                 for ow in range(call.axis[2].output):
                     count = offsets(call, od, oh, ow, &call.x, offset)
-                    for i in range(count):
-                        x[i] = image[offset[i]]
+                    gather(x, image, offset, count)
                     y[at(&call.y, od, oh, ow)] = <real> window_detail(
                         x, count, surroundings(call, image, c, od, oh, ow, x, count), &s, room, room + call.cells,
                         room + 2 * call.cells)
+
+
+cdef inline void surroundings_backward(const cnn_weighted *call, const real *image, real *gradient, int64_t plane, int64_t od,
+                                       int64_t oh, int64_t ow, double dm) noexcept nogil:
+    """What m, a filtered neighbourhood, passes on of dm: to the filter of the channel, and to the cells under it."""
+    cdef int64_t t, place, taps = tap_count(call), c = plane % call.x.shape[1]
+    if call.filter == NULL:  # m is the mean of the window, whose cells have their part already
+        return
+    for t in range(taps):
+        if under(call, od, oh, ow, &call.x, t, &place):
+            call.dfilter[plane * taps + t] += dm * image[place]
+            under(call, od, oh, ow, &call.dx, t, &place)
+            gradient[place] += <real> (dm * call.filter[c * taps + t])
 
 
 cdef void detail_backward(cnn_weighted *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
@@ -260,7 +280,7 @@ cdef void detail_backward(cnn_weighted *call, int64_t begin, int64_t end, real *
     cdef double *x = <double *> (offset + call.cells)
     cdef double *dx = x + call.cells
     cdef double *room = dx + call.cells
-    cdef int64_t task, n, c, od, oh, ow, i, t, count, place, taps = tap_count(call)
+    cdef int64_t task, n, c, od, oh, ow, t, count, taps = tap_count(call)
     cdef const real *image
     cdef const real *dy
     cdef real *gradient
@@ -281,22 +301,14 @@ cdef void detail_backward(cnn_weighted *call, int64_t begin, int64_t end, real *
             for oh in range(call.axis[1].output):
                 for ow in range(call.axis[2].output):
                     count = offsets(call, od, oh, ow, &call.x, offset)
-                    for i in range(count):
-                        x[i] = image[offset[i]]
+                    gather(x, image, offset, count)
                     window_detail_backward(x, count, surroundings(call, image, c, od, oh, ow, x, count), dy[at(&call.dy, od, oh, ow)],
                                   &s, room, room + call.cells, room + 2 * call.cells, dx)
                     call.dalpha[task] += s.dalpha
                     call.dpower[task] += s.dpower
                     offsets(call, od, oh, ow, &call.dx, offset)
-                    for i in range(count):
-                        gradient[offset[i]] += <real> (dx[i] + (s.dm / count if call.filter == NULL else 0))
-                    if call.filter == NULL:
-                        continue
-                    for t in range(taps):
-                        if under(call, od, oh, ow, &call.x, t, &place):
-                            call.dfilter[task * taps + t] += s.dm * image[place]
-                            under(call, od, oh, ow, &call.dx, t, &place)
-                            gradient[place] += <real> (s.dm * call.filter[c * taps + t])
+                    scatter(gradient, dx, offset, count, s.dm / count if call.filter == NULL else 0)
+                    surroundings_backward(call, image, gradient, task, od, oh, ow, s.dm)
 
 
 # ── Calls from Python ──────────────────────────────────────────────────────────────────────────────────────────────────
