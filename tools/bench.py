@@ -128,6 +128,7 @@ def measure(measures, options):
             print(f"{what}: {responsiveness.MEASURES[what].__doc__.splitlines()[0]}")
             continue
         found = results.setdefault(what, {})
+        results.setdefault("runs", {})[what] = responsiveness.described_run(options.values, options.gigabytes)
         for _ in responsiveness.measured(
             what, names, options.values, options.shapes, found, progress, options.gigabytes
         ):

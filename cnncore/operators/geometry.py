@@ -23,9 +23,11 @@ __all__ = [
     "PADDING_NAMES",
     "Window",
     "adaptive_window",
+    "assign",
     "axes",
     "canonical",
     "checked_bytes",
+    "contiguous",
     "fill_zero",
     "fractional_sizes",
     "fractional_starts",
@@ -41,6 +43,7 @@ __all__ = [
     "spatial",
     "started_window",
     "strip_picks",
+    "summed",
     "transposed_window",
     "window",
 ]
@@ -531,24 +534,56 @@ def checked_bytes(place, shape, itemsize):
 PIECE = 2**20  # values that NumPy works on at once
 
 
-def pieces(shape: tuple[int, ...], axis: int | None = None) -> Iterator[tuple[slice, ...]]:
-    """Indices that divide an array of this shape into pieces of at most PIECE values, in order; lines along ``axis`` stay whole.
+def pieces(shape: tuple[int, ...], axis: int | None = None, most: int | None = None) -> Iterator[tuple[slice, ...]]:
+    """Indices that divide an array of this shape into pieces of at most ``most`` (PIECE) values, in order; lines along ``axis``
+    stay whole.
 
     Between two pieces Ctrl-C gets through, which waits for the end of each of NumPy's functions, and what is computed on the way
     takes the memory of a piece.
     """
-    ranges, values = [], math.prod(shape)
+    ranges, values, most = [], math.prod(shape), PIECE if most is None else most
     for other, extent in enumerate(shape):
         step = max(extent, 1)
-        if other != axis and values > PIECE:
+        if other != axis and values > most:
             values //= extent
-            step = max(1, PIECE // max(values, 1))
+            step = max(1, most // max(values, 1))
             values *= step
-        ranges.append([slice(begin, begin + step) for begin in range(0, extent, step)])
+        ranges.append([slice(begin, min(begin + step, extent)) for begin in range(0, extent, step)])
     return itertools.product(*ranges)
+
+
+def assign(a: np.ndarray, values: np.ndarray | float) -> None:
+    """``a[...] = values``, which broadcast and are converted, in pieces."""
+    if a.size <= PIECE:
+        a[...] = values
+        return
+    values = np.broadcast_to(values, a.shape)
+    for place in pieces(a.shape):
+        a[place] = values[place]
 
 
 def fill_zero(a: np.ndarray) -> None:
     """Set an array to 0, in pieces."""
-    for place in pieces(a.shape):
-        a[place] = 0
+    assign(a, 0)
+
+
+def contiguous(a: np.ndarray) -> np.ndarray:
+    """The array itself, or a C-contiguous copy, made in pieces."""
+    if a.flags.c_contiguous:
+        return a
+    copy = np.empty(a.shape, a.dtype)
+    assign(copy, a)
+    return copy
+
+
+def summed(a: np.ndarray, axes: tuple[int, ...], dtype: type = np.float64) -> np.ndarray:
+    """The sums of an array over some axes, which are gone, added in ``dtype`` and in pieces."""
+    kept = [axis for axis in range(a.ndim) if axis not in axes]
+    ordered, kept_axes = a.transpose([*kept, *axes]), len(kept)
+    total = np.zeros(ordered.shape[:kept_axes], dtype)
+    gone = tuple(range(kept_axes, a.ndim))
+    for place in pieces(total.shape):
+        part = total[(*place, ...)]
+        for summands in pieces(ordered.shape[kept_axes:], most=max(PIECE // max(part.size, 1), 1)):
+            part += ordered[(*place, *summands)].sum(gone, dtype)
+    return total

@@ -23,11 +23,13 @@ cdef extern from "Python.h":
     int get_buffer "PyObject_GetBuffer"(object array, Py_buffer *buffer, int flags) noexcept
     bint error_is "PyErr_ExceptionMatches"(object kind) noexcept
     void clear_error "PyErr_Clear"()
+    int check_signals "PyErr_CheckSignals"() except -1
 
 cdef enum:
     WHOLE_BYTES = 4096
     PAGE_BYTES = 4096
     LINE_BYTES = 64
+    SIGNAL_LINES = 1 << 16  # cache lines between two looks for Ctrl-C: a few milliseconds
     LEAST_ROWS = 64         # of a view that is not dense
     WHOLE_OF_ROWS = 4       # such a view is read completely only if it is smaller by this factor
     MOST_AXES = 64          # of a NumPy array
@@ -71,16 +73,23 @@ cdef uint64_t sum_of(uint64_t sum, const char *data, int64_t bytes) noexcept nog
     return sum
 
 
-cdef uint64_t sum_of_run(uint64_t sum, const char *data, int64_t bytes, int64_t whole) noexcept nogil:
+cdef uint64_t sum_of_run(uint64_t sum, const char *data, int64_t bytes, int64_t whole) except? 1:
     """The same for a run of memory: if longer than ``whole``, its first and last cache line and one of each page
     between.
     """
-    cdef int64_t i = 0
+    cdef int64_t i = 0, lines = 0
     if bytes <= whole or bytes <= LINE_BYTES:
-        return sum_of(sum, data, bytes)
+        while bytes - i > LINE_BYTES * SIGNAL_LINES:
+            sum = sum_of(sum, data + i, LINE_BYTES * SIGNAL_LINES)
+            i += LINE_BYTES * SIGNAL_LINES
+            check_signals()
+        return sum_of(sum, data + i, bytes - i)
     while i < bytes - LINE_BYTES:
         sum = sum_of(sum, data + i, LINE_BYTES)
         i += PAGE_BYTES
+        lines += 1
+        if lines % SIGNAL_LINES == 0:
+            check_signals()
     return sum_of(sum, data + bytes - LINE_BYTES, LINE_BYTES)
 
 
@@ -139,7 +148,7 @@ cdef const char *row_at(const Layout *layout, int64_t row) noexcept nogil:
     return data
 
 
-cdef uint64_t sum_of_contents(Layout *layout, int64_t whole) noexcept nogil:
+cdef uint64_t sum_of_contents(Layout *layout, int64_t whole) except? 1:
     cdef int64_t row, i, taken, extent, stride
     cdef const char *data
     cdef uint64_t sum = 0
@@ -149,6 +158,8 @@ cdef uint64_t sum_of_contents(Layout *layout, int64_t whole) noexcept nogil:
         taken = min(layout.rows, max(LEAST_ROWS, layout.rows * layout.run // PAGE_BYTES))
         for i in range(taken):
             sum = sum_of_run(sum, row_at(layout, layout.rows * i // taken), layout.run, LINE_BYTES)
+            if i % SIGNAL_LINES == SIGNAL_LINES - 1:
+                check_signals()
         return sum
     extent, stride = layout.extent[0], layout.stride[0]
     layout.axes -= 1
@@ -158,6 +169,8 @@ cdef uint64_t sum_of_contents(Layout *layout, int64_t whole) noexcept nogil:
         data = row_at(layout, row)
         for i in range(extent):
             sum = sum_of_run(sum, data + i * stride, layout.run, whole)
+            if i % SIGNAL_LINES == SIGNAL_LINES - 1:
+                check_signals()
     return sum
 
 
@@ -178,7 +191,7 @@ cdef struct Print:
     uint64_t contents
 
 
-cdef bint take_print(array, int64_t whole, Print *of):
+cdef int take_print(array, int64_t whole, Print *of) except -1:
     """Compute the fingerprint of an array; False if it no longer has a buffer."""
     cdef Py_buffer buffer
     cdef Layout layout
@@ -196,8 +209,10 @@ cdef bint take_print(array, int64_t whole, Print *of):
     if buffer.format[0] in b"bBhHiIlLqQnN":
         whole = INT64_MAX
     layout_of(&buffer, &layout)
-    of.contents = sum_of_contents(&layout, whole)
-    PyBuffer_Release(&buffer)
+    try:
+        of.contents = sum_of_contents(&layout, whole)
+    finally:
+        PyBuffer_Release(&buffer)
     return True
 
 

@@ -83,6 +83,27 @@ def test_arrays_of_any_number_of_axes_are_inputs(rng, tmp_path):
         cnncore.Graph().input(3, size=(1,) * 7)
 
 
+def test_values_of_as_many_axes_as_there_may_be(rng):
+    """What takes eight axes is written, wherever its axis is, and what is written is read back."""
+    x = rng.uniform(1.1, 1.9, (2, 3, 2, 2, 1, 2)).astype(np.float32)
+    tried = 0
+    for op in cnncore.OPS.values():
+        if not op.arrays or op.arrays[0].role != "real" or not all(row.optional for row in op.arrays[1:]):
+            continue
+        for axis in (0, 1, 4, 7) if "axis" in op.settings else (None,):
+            settings = {} if axis is None else {"axis": axis}
+            try:
+                y = first(op(x.reshape(*x.shape, 1, 1), **settings))
+                g = cnncore.Graph()
+                g.output(getattr(g, op.name)(g.unsqueeze(g.input(3, size=x.shape[2:]), axes=(6, 7)), **settings))
+            except (CnnError, AttributeError):
+                continue
+            back = cnncore.io.load_onnx(cnncore.io.save_onnx(g.build(seed=0)))
+            np.testing.assert_allclose(first(back(x)), y, rtol=1e-5, atol=1e-6, err_msg=f"{op.name}, axis {axis}")
+            tried += 1
+    assert tried > 60
+
+
 @pytest.mark.parametrize("op", operators(lambda op: op.name not in ("linear", "constant")))  # constant: without inputs
 def test_operators_come_back(op):
     """The first cases of every row in its lowest and highest rank, sizes known and open: what is written is read, and equal."""

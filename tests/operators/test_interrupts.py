@@ -28,6 +28,10 @@ def weights(*shape):
     return np.random.default_rng(1).random(shape, np.float32)
 
 
+def positions(channels, side):
+    return np.random.default_rng(2).integers(0, side, (1, channels, side, side))
+
+
 # Name → (operator, arrays, settings, whether the signal comes in the backward pass). In each a call or a plane is one task.
 CALLS = {
     "conv": (cnncore.conv, lambda: (image(32, 800), weights(32, 32, 3, 3)), {"padding": 1}, True),
@@ -66,6 +70,18 @@ CALLS = {
     "strip_pool": (cnncore.strip_pool, lambda: (image(16, 1500),), {"gate": True}, False),
     "polyphase_pool": (cnncore.polyphase_pool, lambda: (image(16, 2000),), {"stride": 2}, False),
     "net_vlad": (cnncore.net_vlad, lambda: (image(8, 500), weights(64, 8), weights(64, 8)), {}, False),
+    "one_hot": (cnncore.one_hot, lambda: (np.zeros((1, 3000, 3000), np.int64),), {"depth": 4}, False),
+    "tile": (cnncore.tile, lambda: (image(4, 1500),), {"repeats": (1, 1, 2, 2)}, True),
+    "gather_elements": (cnncore.gather_elements, lambda: (image(4, 1500), positions(4, 1500)), {"axis": 2}, False),
+    "scatter_elements": (
+        cnncore.scatter_elements,
+        lambda: (image(4, 1000), positions(4, 1000), image(4, 1000)),
+        {"axis": 2, "reduction": "multiply"},
+        True,
+    ),
+    "as_index": (cnncore.as_index, lambda: (image(8, 1500),), {}, False),
+    "einsum": (cnncore.einsum, lambda: (image(8, 1500), weights(8)), {"equation": "nchw,c->whn"}, True),
+    "cumulative_sum": (cnncore.cumulative_sum, lambda: (weights(2**25),), {"axis": 0}, False),
     "attention_pool": (cnncore.attention_pool, lambda: (image(8, 700), weights(64, 8), weights(64)), {}, False),
 }
 

@@ -243,6 +243,29 @@ def test_log_sum_exp_of_minus_infinity(mean, target):
             assert np.isfinite(dx).all()
 
 
+ORDERS = {
+    "gem_pool": ({"kernel_size": 2}, "p"),
+    "global_gem_pool": ({}, "p"),
+    "log_sum_exp_pool": ({"kernel_size": 2, "mean": True}, "r"),
+    "global_log_sum_exp_pool": ({"mean": True}, "r"),
+}
+
+
+@on_every_target
+@over(ORDERS)
+def test_orders_near_zero(op, entry, target, rng):
+    """A mean of an order so small that its products have few digits, or none, is that of order 0."""
+    settings, name = entry
+    for dtype in DTYPES:
+        x = (rng.random((1, 3, 4, 4)) + 0.1).astype(dtype)
+        with cnncore.cpu.target(target):
+            expected, (dx, *_) = both(op, x, **settings, **{name: 0.0})
+            for order in (5e-324, -1e-310, 1e-40, -1e-30):
+                y, (found, *_) = both(op, x, **settings, **{name: order})
+                np.testing.assert_allclose(y, expected, rtol=4 * np.finfo(dtype).eps)
+                np.testing.assert_allclose(found, dx, rtol=1e3 * np.finfo(dtype).eps)
+
+
 NO_MAXIMUM = {"softmax": {}, "log_softmax": {}, "sparsemax": {}}
 
 

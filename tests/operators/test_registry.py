@@ -11,6 +11,8 @@ from support.layouts import byte_swapped, channel_slice, last_axis_with_gaps, re
 
 import cnncore
 from cnncore import CnnError
+from cnncore.operators import geometry
+from cnncore.operators.columns import implementation as columns
 from cnncore.operators.operator import Implementation
 from cnncore.operators.schema import ROLE_DTYPES
 from cnncore.runtime import dispatch
@@ -310,6 +312,19 @@ def test_every_element_of_the_results_is_written(op, case, monkeypatch):
                         y, backward = op.with_backward(*arrays, **case.settings)
                         found = [*(y if isinstance(y, tuple) else (y,)), *as_list(backward(dy))]
                     assert_identical(map(np.asarray, found), map(np.asarray, expected), f"{target}")
+
+
+@pytest.mark.parametrize("op", operators())
+def test_pieces_do_not_change_results(op, monkeypatch):
+    """What NumPy computes is computed in pieces, between which Ctrl-C gets through: as few values at a time as one likes."""
+    for case in op.cases:
+        arrays = case.sample(max(case.ranks), np.float32)
+        expected = [np.asarray(r) for r in both_passes(op, arrays, case.settings)]
+        with monkeypatch.context() as small:
+            small.setattr(geometry, "PIECE", 7)
+            small.setattr(columns, "MOST_COLUMNS", 7)
+            found = [np.asarray(r) for r in both_passes(op, arrays, case.settings)]
+        assert_close(found, expected, LIMIT[np.float32], str(case.settings))
 
 
 # ── Values that are not finite ─────────────────────────────────────────────────────────────────────────────────────────

@@ -16,8 +16,8 @@ class Function(nn.Module):
         super().__init__()
         self.function = function
 
-    def forward(self, *xs):
-        return self.function(*xs)
+    def forward(self, x):
+        return self.function(x)
 
 
 def modules():

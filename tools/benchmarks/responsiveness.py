@@ -11,6 +11,7 @@ Both measure two shapes: a batch of images with 64 channels, and one image with 
 takes at most so many GB; an operator that would take more is measured with half as many values, or a quarter, and so on.
 """
 
+import datetime
 import itertools
 import json
 import math
@@ -21,10 +22,12 @@ from pathlib import Path
 
 import cnncore
 
-from . import operators
+from . import machine, operators
 
 VALUES = 2**28  # of x, unless the command line says otherwise: with y and both gradients 4 GB
 LIMIT = 0.2  # seconds in which Ctrl-C has to get through
+BOUND = 2.0  # times its arrays that a pass may take
+CONSTANT = 2**25  # bytes that it may take beside them
 SECONDS = 900  # that a measurement may take
 MEMORY = 6.0  # GB that it may take, unless the command line says otherwise
 FEWEST = 2**20  # values of x below which nothing would be shown
@@ -226,7 +229,7 @@ def memory(found):
     """The peak memory of every operator, in multiples of its arrays: a table, the largest first."""
     rows = []
     for name, stage, shape, said in passes(found):
-        arrays = said["inputs"] + said["outputs"] + (said["gradients"] if stage == "backward" else 0)
+        arrays = arrays_of(said, stage)
         rows.append((said[stage] / arrays, name, stage, shape, said, arrays))
     rows.sort(key=lambda row: (-row[0], *row[1:4]))
     yield "| operator | pass | shape | values | arrays, MB | taken by the pass, MB | ÷ arrays |"
@@ -240,30 +243,107 @@ def memory(found):
 MEASURES = {"latency": latency, "memory": memory}
 
 
+# ── The page ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def described_run(values, gigabytes):
+    """When and where something is measured, as plain data."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return {"date": today, "values": values, "gigabytes": gigabytes, **machine.description()}
+
+
 def page(results):
-    """The page of limits: both tables, with what they mean."""
-    yield from PAGE.strip().format(limit=f"{1e3 * LIMIT:.0f}", shapes=said_shapes()).split("\n")
-    for measure, table in MEASURES.items():
-        if measure in results:
-            yield from ("", f"## {HEADINGS[measure]}", "")
-            yield from table(results[measure])
+    """The page of limits: one row per operator, with the bounds, and where and when it was measured."""
+    yield from (
+        PAGE.strip()
+        .format(limit=f"{1e3 * LIMIT:.0f}", shapes=said_shapes(), bound=BOUND, constant=CONSTANT >> 20)
+        .split("\n")
+    )
+    yield ""
+    for measure, run in results.get("runs", {}).items():
+        yield (
+            f"* {HEADINGS[measure]}: {run['date']}, {run['processor']}, {run['processors']} processors, {run['system']}; x of "
+            f"{run['values']:,} values."
+        )
+    found = {measure: results[measure] for measure in MEASURES if measure in results}
+    for shape in SHAPES:
+        names = dict.fromkeys(name for rows in found.values() for name in rows.get(shape, ()))
+        if names:
+            yield from ("", f"## {shape.capitalize()}: x is {form(shape)}", "")
+            yield "| operator | wait forward, ms | backward | memory forward ÷ arrays | backward |"
+            yield "|---|---|---|---|---|"
+            for name in names:
+                yield row_of(results, shape, name)
+    notes = [note for rows in found.values() for note in missing(rows)]
+    yield from ("", MARKS.strip(), *([""] if notes else []), *notes)
+
+
+def row_of(results, shape, name):
+    """A row of the page: numbers beyond a bound are bold, those of fewer values than the others have a mark."""
+    cells = []
+    for measure in ("latency", "memory"):
+        said = results.get(measure, {}).get(shape, {}).get(name)
+        whole = results.get("runs", {}).get(measure, {}).get("values", 0)
+        for stage in ("forward", "backward"):
+            if said is None or isinstance(said, str) or stage not in said:
+                cells.append("–")
+                continue
+            text, beyond = (milliseconds if measure == "latency" else multiple)(said, stage)
+            mark = " †" if said["values"] < whole / 2 else ""
+            cells.append((f"**{text}**" if beyond else text) + mark)
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def arrays_of(said, stage):
+    """Bytes of the arrays of a pass."""
+    return said["inputs"] + said["outputs"] + (said["gradients"] if stage == "backward" else 0)
+
+
+def milliseconds(said, stage):
+    """(the wait as text, whether it is beyond the bound)."""
+    return f"{1e3 * said[stage][0]:.0f}", said[stage][0] > LIMIT
+
+
+def multiple(said, stage):
+    """(the memory of a pass in multiples of its arrays as text, whether it is beyond the bound)."""
+    arrays = arrays_of(said, stage)
+    return f"{said[stage] / arrays:.2f}", said[stage] > BOUND * arrays + CONSTANT
+
+
+def form(shape):
+    n, c = SHAPES[shape]
+    return f"({n}, {c}, side, side)"
 
 
 def said_shapes():
-    return " and ".join(f"{name} ({n}, {c}, side, side)" for name, (n, c) in SHAPES.items())
+    return " and ".join(f"{name} {form(name)}" for name in SHAPES)
 
 
 HEADINGS = {"latency": "How long Ctrl-C waits", "memory": "How much memory a call takes"}
+MARKS = """
+† of fewer values, as an operator makes many times as much of x, or takes x of another form. – is no such pass, or was
+not measured.
+"""
 PAGE = """
 # Limits: how long Ctrl-C waits, how much memory a call takes
 
-Written by `python tools/bench.py latency memory --output FOLDER --docs FOLDER/limits.json`, which measures every operator in a
-process of its own, forward and backward, in float32, on two shapes of x: {shapes}.
+Two bounds are kept, as far as this page measures them:
 
-Ctrl-C gets through where Python handles signals: between the tasks of a call and, in tasks that take long, every 50 ms. The goal
-is that it never waits for more than {limit} ms on arrays of 2²⁸ values. What is computed by NumPy waits for the end of NumPy's
-function. Calls from other threads go on meanwhile: a call that takes more than a few µs releases the GIL.
+* **Ctrl-C gets through within {limit} ms.** Python handles signals between the tasks of a call and,
+  in tasks that take long, every 50 ms; what NumPy computes is computed in pieces of about a million
+  values. Calls from other threads go on meanwhile: a call that takes more than a few µs releases
+  the GIL.
+* **A pass takes at most {bound:g} times its arrays**, and up to {constant} MB that do not grow with
+  them. Its arrays are the inputs and the outputs, for a backward pass also the gradients. The
+  outputs of a call are part of what it takes; therefore a ratio below 1 means that little else is
+  needed.
 
-The memory of a call is given in multiples of its arrays: the inputs and the outputs, for a backward pass also the gradients. The
-outputs of a call are part of what it takes; therefore a ratio below 1 means that nothing else is needed.
+Numbers beyond a bound are bold. Every operator is measured in a process of its own, forward and
+backward, in float32, waits on one thread. A wait is the longest time, of the processor, between two
+moments at which Python handled signals. Shapes of x that can be measured:
+{shapes}.
+The run can be repeated, and goes on where it was interrupted:
+
+    python tools/bench.py latency memory --gigabytes 6 --output FOLDER
+    python tools/bench.py --docs FOLDER/limits.json
 """

@@ -29,7 +29,7 @@ except ImportError:  # a Python without its test modules: the kernels' memory al
 # Where NumPy itself ends the process when its ufuncs or iterators get no memory for their objects (2.x: they raise the
 # MemoryError without holding the GIL; so does `numpy.multiply(y, s, out=y)` alone, with s broadcast; assigning to an array of
 # indices reads a buffer that was not allocated): there only the kernels' memory fails.
-NUMPY_CRASHES = {"partial_conv", "covariance_pool", "net_vlad", "top_k", "one_hot"}
+NUMPY_CRASHES = {"partial_conv", "covariance_pool", "net_vlad", "top_k"}
 # Of the processes that run these plans: Python checks the borders of its objects, and overwrites those that are freed.
 ENVIRONMENT = {"PYTHONMALLOC": "debug"}
 CLEAN = 40  # so many numbers in a row without an effect: there are no more allocations

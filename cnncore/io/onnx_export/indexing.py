@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ...operators.arrays.implementation import MOST_AXES
 from .nodes import exports
 
 __all__ = []
@@ -42,15 +43,19 @@ def cumulative_sum(w, n):
 @exports("cumulative_product")
 def cumulative_product(w, n):
     """CumProd is there since version 26 only: the products of x where its number along the axis counts, of 1 elsewhere."""
-    s, axis, rank = n.settings, n.call.geometry, len(n.shapes[0])
-    extent = w("Squeeze", w.extents(n.x, axis, axis + 1))
+    s, axis, rank, x = n.settings, n.call.geometry, len(n.shapes[0]), n.x
+    extent = w("Squeeze", w.extents(x, axis, axis + 1))
+    if rank == MOST_AXES:  # one axis more is needed than arrays have: two others become one
+        x = w.reshaped(x, -1, w.extents(x, 2)) if axis > 1 else w.reshaped(x, w.extents(x, 0, rank - 2), -1)
+        rank, axis = rank - 1, axis - (axis > 1)
     numbers = w("Range", np.array(0, np.int64), extent, np.array(1, np.int64))
     after = (1,) * (rank - 1 - axis)
     of_y, of_x = w.reshaped(numbers, -1, 1, *after), w.reshaped(numbers, 1, -1, *after)
     if s["reverse"]:
         of_y, of_x = of_x, of_y
     counts = of_x < of_y if s["exclusive"] else of_x <= of_y
-    return w.reduced("Prod", w.where(counts, w.unsqueezed(n.x, axis), 1.0), [axis + 1])
+    y = w.reduced("Prod", w.where(counts, w.unsqueezed(x, axis), 1.0), [axis + 1])
+    return y if x is n.x else w.reshaped(y, w.extents(n.x))
 
 
 @exports("triangle")

@@ -8,6 +8,7 @@ import numpy as np
 from ...checks import integer
 from ...errors import SettingError, ShapeError
 from ...runtime import random
+from .. import geometry
 from ..operator import Implementation
 from . import reference
 from .elementwise import check_axes
@@ -145,7 +146,7 @@ class Hardmax(AlongAxis):
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
-        dx[...] = 0
+        geometry.fill_zero(dx)
         return (dx,)
 
 
@@ -228,7 +229,8 @@ def drawn_slopes(call, first_image):
         return slopes
     numbers = np.empty(call.output)
     random.fill_uniform(seed, first_image * math.prod(call.output[1:]), numbers)
-    slopes[...] = low + (high - low) * numbers
+    for place in geometry.pieces(slopes.shape):
+        slopes[place] = low + (high - low) * numbers[place]
     return slopes
 
 

@@ -5,6 +5,7 @@ and that go are summed. More arrays are multiplied one after the other. The grad
 and the other arrays.
 """
 
+import itertools
 import math
 import string
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import SettingError, ShapeError
+from .. import geometry
 from ..operator import Implementation
 from . import products
 from .implementation import MOST_AXES, check_axes
@@ -111,7 +113,8 @@ def without(x, labels, gone):
     axes = tuple(i for i, label in enumerate(labels) if label in gone)
     if not axes:
         return x, labels
-    return x.sum(axes, dtype=np.float64).astype(x.dtype), tuple(label for label in labels if label not in gone)
+    total = geometry.summed(x, axes)
+    return total.astype(x.dtype), tuple(label for label in labels if label not in gone)
 
 
 def without_ones(x, labels, other, other_labels):
@@ -119,6 +122,19 @@ def without_ones(x, labels, other, other_labels):
     long = {label for label, extent in zip(other_labels, other.shape, strict=True) if extent != 1}
     axes = tuple(i for i, label in enumerate(labels) if label in long and x.shape[i] == 1)
     return x.squeeze(axes), tuple(label for i, label in enumerate(labels) if i not in axes)
+
+
+def grouped(x, labels, groups):
+    """x with one axis for each group of labels: a view where the strides allow it, else a copy made in pieces."""
+    x = x.transpose([labels.index(label) for group in groups for label in group])
+    first, extents = 0, []
+    for group in groups:
+        axes = [axis for axis in range(first, first + len(group)) if x.shape[axis] != 1]
+        extents.append(math.prod(x.shape[axis] for axis in axes))
+        if any(x.strides[a] != x.strides[b] * x.shape[b] for a, b in itertools.pairwise(axes)):
+            x = geometry.contiguous(x)
+        first += len(group)
+    return x.reshape(extents)
 
 
 def product(x, x_labels, z, z_labels, kept):
@@ -133,9 +149,7 @@ def product(x, x_labels, z, z_labels, kept):
     rows = [label for label in x_labels if label not in z_labels]
     columns = [label for label in z_labels if label not in x_labels]
     extent = dict(zip((*x_labels, *z_labels), (*x.shape, *z.shape), strict=True))
-    B, I, J, K = (math.prod(extent[label] for label in group) for group in (batch, rows, summed, columns))
-    left = x.transpose([x_labels.index(label) for label in (*batch, *rows, *summed)]).reshape(B, I, J)
-    right = z.transpose([z_labels.index(label) for label in (*batch, *summed, *columns)]).reshape(B, J, K)
+    left, right = grouped(x, x_labels, (batch, rows, summed)), grouped(z, z_labels, (batch, summed, columns))
     made = (*batch, *rows, *columns)
     return products.product(left, right).reshape([extent[label] for label in made]), made
 
@@ -180,7 +194,7 @@ class EinsteinSum(Implementation):
     def forward(self, call, arrays, out=None):
         labels, extents = call.geometry
         y = call.empty(out)
-        y[...] = contracted(list(zip(arrays, labels.terms, strict=True)), labels.output, extents)
+        geometry.assign(y, contracted(list(zip(arrays, labels.terms, strict=True)), labels.output, extents))
         return y, (), tuple(arrays)
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
@@ -192,12 +206,12 @@ class EinsteinSum(Implementation):
             others = [(a, term) for i, (a, term) in enumerate(zip(saved, labels.terms, strict=True)) if i != number]
             term = labels.terms[number]
             if len(set(term)) < len(term):
-                dx[...] = 0
+                geometry.fill_zero(dx)
             at, own = with_own_labels(dx, term)  # where the gradient goes: dx itself, or its diagonal
             # Along an axis of extent 1 that met a longer one, the gradient is a sum.
             kept = tuple(label for label, extent in zip(own, at.shape, strict=True) if extent == extents[label])
             made = contracted([(dy, labels.output), *others], kept, extents)
-            at[...] = made.reshape(at.shape)
+            geometry.assign(at, made.reshape(at.shape))
         return gradients
 
     def multiply_adds(self, call):

@@ -182,7 +182,7 @@ def summed_to(x, out):
         reduction.forward(reduction.SUM, x, padded)
     else:
         repeated = tuple(axis for axis, H in enumerate(padded.shape) if x.shape[axis] != H)
-        padded[...] = x.sum(repeated, np.longdouble, keepdims=True)
+        geometry.assign(padded, np.expand_dims(geometry.summed(x, repeated, np.longdouble), repeated))
 
 
 @dataclass(frozen=True)
@@ -316,23 +316,23 @@ class Reduction(Implementation):
         else:
             made = np.empty((whole.size, 1), call.dtype)
             reduction.forward(self.function, self.rows(call, x), made)
-            whole[...] = made.reshape(whole.shape)
+            geometry.assign(whole, made.reshape(whole.shape))
         return y, (), (x if self.saves else None,)
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
         x = dx if saved[0] is None else saved[0]  # sums do not look at it
         if saved[0] is None:
-            dx[...] = 0
+            geometry.fill_zero(dx)
         whole = self.with_all_axes(call, dy)
         if x.ndim <= MOST_COMPUTED_AXES:
             reduction.backward(self.function, x, whole, dx)
             return (dx,)
         rows = self.rows(call, x)
         made = np.empty(rows.shape, call.dtype)
-        reduction.backward(self.function, rows, np.ascontiguousarray(whole).reshape(-1, 1), made)
+        reduction.backward(self.function, rows, geometry.contiguous(whole).reshape(-1, 1), made)
         order = self.kept_first(call)
-        dx.transpose(order)[...] = made.reshape([x.shape[axis] for axis in order])
+        geometry.assign(dx.transpose(order), made.reshape([x.shape[axis] for axis in order]))
         return (dx,)
 
     @staticmethod
@@ -343,7 +343,8 @@ class Reduction(Implementation):
 
     def rows(self, call, x):
         """x of many axes as (results, values of each)."""
-        return x.transpose(self.kept_first(call)).reshape(-1, math.prod(x.shape[axis] for axis in call.geometry))
+        ordered = geometry.contiguous(x.transpose(self.kept_first(call)))
+        return ordered.reshape(-1, math.prod(x.shape[axis] for axis in call.geometry))
 
     @staticmethod
     def with_all_axes(call, y):
@@ -590,12 +591,13 @@ class Tile(Implementation):
     def forward(self, call, arrays, out=None):
         y = call.empty(out)
         own = arrays[0].shape
-        self.apart(call, y)[...] = arrays[0].reshape(tuple(itertools.chain.from_iterable((1, H) for H in own)))
+        once = arrays[0].reshape(tuple(itertools.chain.from_iterable((1, H) for H in own)))
+        geometry.assign(self.apart(call, y), once)
         return y, (), ()
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
-        dx[...] = self.apart(call, dy).sum(axis=tuple(range(0, 2 * dx.ndim, 2)), dtype=np.float64)
+        geometry.assign(dx, geometry.summed(self.apart(call, dy), tuple(range(0, 2 * dx.ndim, 2))))
         return (dx,)
 
     def splits_batch(self, call):
@@ -645,9 +647,10 @@ class Gather(Implementation):
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
-        dx[...] = 0
+        geometry.fill_zero(dx)
         for to, source in self.pairs(call, dx, dy):
-            to += source
+            for place in geometry.pieces(to.shape):
+                to[place] += source[place]
         return (dx,)
 
     def splits_batch(self, call):
@@ -670,7 +673,8 @@ class ArangeLike(Implementation):
 
     def forward(self, call, arrays, out=None):
         y = call.empty(out)
-        y[...] = call.settings["start"] + call.settings["step"] * np.arange(y.size)
+        for (place,) in geometry.pieces(y.shape):
+            y[place] = call.settings["start"] + call.settings["step"] * np.arange(place.start, place.stop)
         return y, (), ()
 
     def backward(self, call, saved, dy, needs_gradient, out=None):

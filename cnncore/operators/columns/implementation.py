@@ -150,7 +150,7 @@ class LocallyConnected(Implementation):
         if db is not None and db.ndim == 1:
             conv.backward_bias(dy, db)
         elif db is not None:
-            db[...] = dy.sum(axis=0, dtype=np.float64)
+            geometry.assign(db, geometry.summed(dy, (0,)))
         return dx, dw, db
 
     def multiply_adds(self, call):
@@ -164,7 +164,7 @@ class LocallyConnected(Implementation):
         return tuple((d * (k - 1) + 1, s) for k, s, d in zip(kernel, stride, dilation, strict=True))
 
 
-MOST_COLUMNS = 2**24  # values of the columns of several images of a deformable convolution
+MOST_COLUMNS = 2**22  # values of the columns that a deformable convolution computes at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,67 +226,119 @@ class DeformableConvolution(Implementation):
         y = call.empty(out)
         kernels = self.kernels(call, w)
         for n in self.image_groups(call):
-            deformed = self.columns(call, with_channels_innermost(x[n]), offset[n], None if mask is None else mask[n])
-            call.geometry.sums.forward(deformed, kernels, b, y[n])
+            image = with_channels_innermost(x[n])
+            for rows in self.bands(call):
+                deformed = self.columns(call, image, rows, *of_rows(rows, offset[n], taken(mask, n)))
+                call.geometry.sums.forward(deformed, kernels, b, y[n][:, :, rows])
         return y, (), (x, offset, w, mask)
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
         x, offset, w, mask = saved
         g = call.geometry
-        dx, doffset, dw, db, dmask = call.gradients(needs_gradient, out)
-        kernels, rows, total = self.kernels(call, w), np.empty(g.weights, call.dtype), None
+        gradients = dx, doffset, dw, db, dmask = call.gradients(needs_gradient, out)
+        kernels, part, total = self.kernels(call, w), np.empty(g.weights, call.dtype), np.zeros(g.weights)
         if db is not None:
             conv.backward_bias(dy, db)
         for n in self.image_groups(call):
-            given = with_channels_innermost(x[n]), offset[n], None if mask is None else mask[n]
-            if dw is not None:
-                g.sums.backward_weight(self.columns(call, *given), dy[n], rows)
-                total = rows.astype(np.float64) if total is None else total + rows
-            if dx is not None or doffset is not None or dmask is not None:
-                parts = (None if a is None else a[n] for a in (dx, doffset, dmask))
-                self.backward_images(call, kernels, given, dy[n], *parts)
+            image = with_channels_innermost(x[n])
+            dimage = None if dx is None else ImageGradient(dx[n])
+            for rows in self.bands(call):
+                given = image, rows, *of_rows(rows, offset[n], taken(mask, n))
+                of_band = dy[n][:, :, rows]
+                if dw is not None:
+                    g.sums.backward_weight(self.columns(call, *given), of_band, part)
+                    total += part
+                if dx is not None or doffset is not None or dmask is not None:
+                    parts = of_rows(rows, taken(doffset, n), taken(dmask, n))
+                    self.backward_band(call, kernels, given, of_band, dimage, *parts)
+            if dimage is not None:
+                dimage.finish()
         if dw is not None:
-            total = np.zeros(g.weights) if total is None else total
             dw[...] = np.moveaxis(total.reshape(len(w), *w.shape[2:], w.shape[1]), -1, 1)
-        return dx, doffset, dw, db, dmask
+        return gradients
 
-    def backward_images(self, call, kernels, given, dy, dx, doffset, dmask):
-        """Write the gradients of some images, their offsets and masks."""
-        g, (image, offset, mask) = call.geometry, given
-        dcolumns = innermost((len(image), *g.columns[1:]), call.dtype)
+    def backward_band(self, call, kernels, given, dy, dimage, doffset, dmask):
+        """Write the gradients of the offsets and masks of a band, and add to that of its images."""
+        g, (image, rows, offset, mask) = call.geometry, given
+        windows = self.windows(call, rows)
+        dcolumns = self.empty_columns(call, image, rows)
         g.sums.backward_input(dy, kernels, dcolumns)
-        if dx is not None:
-            dimage = dx if channels_innermost(dx) else innermost(dx.shape, call.dtype)
-            g.windows.deform_backward_input(dcolumns, offset, mask, dimage)
-            if dimage is not dx:
-                shape.copy(dimage, dx)
+        if dimage is not None:
+            dimage.add(lambda made: windows.deform_backward_input(dcolumns, offset, mask, made))
         if doffset is not None or dmask is not None:
-            g.windows.deform_gradient(image, offset, mask, dcolumns, doffset, dmask)
+            windows.deform_gradient(image, offset, mask, dcolumns, doffset, dmask)
+
+    # The columns are several times as large as the images: those of all at once would take too much memory.
 
     @staticmethod
     def image_groups(call):
-        """Slices of the images whose columns are computed together: several times as large as the images, all at once would take
-        too much memory.
-        """
+        """Slices of the images whose columns are computed together."""
         count, *column = call.geometry.columns
         step = max(1, MOST_COLUMNS // max(math.prod(column), 1))
         return [slice(begin, begin + step) for begin in range(0, count, step)]
 
-    def columns(self, call, image, offset, mask):
-        """The columns of the deformed windows: for every group of channels, taps before channels."""
-        deformed = innermost((len(image), *call.geometry.columns[1:]), call.dtype)
-        call.geometry.windows.deform(image, offset, mask, deformed)
+    @staticmethod
+    def bands(call):
+        """Slices of the rows of windows whose columns are computed together: all, unless those of one image are too many."""
+        _, depth, height, width = call.geometry.columns
+        step = max(1, MOST_COLUMNS // max(depth * width, 1))
+        return [slice(begin, min(begin + step, height)) for begin in range(0, height, step)]
+
+    @staticmethod
+    def windows(call, rows):
+        return call.geometry.windows.of_rows(rows.start, rows.stop - rows.start)
+
+    @staticmethod
+    def empty_columns(call, image, rows):
+        _, depth, _, width = call.geometry.columns
+        return innermost((len(image), depth, rows.stop - rows.start, width), call.dtype)
+
+    def columns(self, call, image, rows, offset, mask):
+        """The columns of the deformed windows of some rows: for every group of channels, taps before channels."""
+        deformed = self.empty_columns(call, image, rows)
+        self.windows(call, rows).deform(image, offset, mask, deformed)
         return deformed
 
     def kernels(self, call, w):
         """The weights in the order of the columns."""
-        return np.ascontiguousarray(np.moveaxis(w, 1, -1)).reshape(call.geometry.weights)
+        return geometry.contiguous(np.moveaxis(w, 1, -1)).reshape(call.geometry.weights)
 
     def multiply_adds(self, call):
         return call.geometry.multiply_adds
 
     def receptive_window(self, call):
         return None  # offsets reach anywhere
+
+
+def taken(array, n):
+    """Some images of an array that may be absent."""
+    return None if array is None else array[n]
+
+
+def of_rows(rows, *arrays):
+    """Some rows of images that may be absent."""
+    return tuple(None if a is None else a[:, :, rows] for a in arrays)
+
+
+class ImageGradient:
+    """The gradient of images, as the sum of what several bands of windows make of it, channels innermost."""
+
+    def __init__(self, dx):
+        self.dx, self.total = dx, None
+
+    def add(self, write):
+        """Add what ``write`` writes into an array of the same form."""
+        if self.total is None:
+            self.total = self.dx if channels_innermost(self.dx) else innermost(self.dx.shape, self.dx.dtype)
+            write(self.total)
+            return
+        more = innermost(self.dx.shape, self.dx.dtype)
+        write(more)
+        shape.accumulate(more, self.total)
+
+    def finish(self):
+        if self.total is not self.dx:
+            shape.copy(self.total, self.dx)
 
 
 def innermost(extents, dtype):

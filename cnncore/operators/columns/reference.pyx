@@ -409,6 +409,14 @@ cdef class Columns:
             v.b = b.view
         return v
 
+    def of_rows(self, int64_t first, int64_t count):
+        """The windows of ``count`` rows of outputs alone."""
+        cdef Columns part = Columns.__new__(Columns)
+        part.windows = self.windows
+        part.windows.output[1] = count
+        part.windows.low[1] -= first * self.windows.stride[1]
+        return part
+
     cdef double work(self, const cnn_windows *v):
         return <double> size(&v.x) * v.taps
 

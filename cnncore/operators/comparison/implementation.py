@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import geometry
 from ..activation.elementwise import check_axes
 from ..arrays.implementation import MOST_AXES, broadcast, spread, summed_to
 from ..operator import Implementation
@@ -136,18 +137,21 @@ class Conversion(OfOneArray):
     def forward(self, call, arrays, out=None):
         (x,) = arrays
         y = call.empty(out)
-        if y.dtype == np.int64 and x.dtype.kind == "f":  # towards 0
-            x = np.nan_to_num(x.astype(np.float64), posinf=np.inf, neginf=-np.inf)
-            above = x >= BEYOND_INTEGERS
-            np.copyto(y, np.where(above, 0, np.maximum(x, -BEYOND_INTEGERS)), casting="unsafe")
-            y[above] = np.iinfo(np.int64).max
-        else:
-            np.copyto(y, x, casting="unsafe")
+        to_integers = y.dtype == np.int64 and x.dtype.kind == "f"
+        for place in geometry.pieces(x.shape):
+            part, values = y[(*place, ...)], x[place]
+            if not to_integers:
+                np.copyto(part, values, casting="unsafe")
+                continue
+            values = np.nan_to_num(values.astype(np.float64), posinf=np.inf, neginf=-np.inf)  # towards 0
+            above = values >= BEYOND_INTEGERS
+            np.copyto(part, np.where(above, 0, np.maximum(values, -BEYOND_INTEGERS)), casting="unsafe")
+            part[above] = np.iinfo(np.int64).max
         return y, (), ()
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
         if not needs_gradient[0]:
             return (None,)
         dx = call.gradient(0, out and out[0])
-        dx[...] = dy
+        geometry.assign(dx, dy)
         return (dx,)

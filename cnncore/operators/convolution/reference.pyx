@@ -10,6 +10,8 @@ A transposed convolution consists of the same sums in another order: its forward
 import functools
 import math
 
+import numpy as np
+
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
@@ -26,7 +28,7 @@ from cnncore.runtime.dispatch import kernel_number
 
 # ── Convolution ── LeCun et al. 1989, doi:10.1162/neco.1989.1.4.541 ───────────────────────────────────────────────────
 #
-#     y[n,k,o]  = b[k] + Σ_c Σ_t  w[k,c,t] · x[n,c,q]         q = s·o + d·t − lo, omitted if q is outside the image
+#     y[n,k,o]  = b[k] + Σ_c Σ_t  w[k,c,t] · x[n,c,q]         q = s·o + d·t − lo, x is 0 outside the image
 #     dx[n,c,q] = Σ_k Σ_t  w[k,c,t] · dy[n,k,o]               o = (q + lo − d·t) / s, omitted if that is no output
 #     dw[k,c,t] = Σ_n Σ_o  dy[n,k,o] · x[n,c,s·o + d·t − lo]
 #     db[k]     = Σ_n Σ_o  dy[n,k,o]
@@ -44,9 +46,9 @@ cdef double y_element(const cnn_conv *v, const real *x, const real *w,
                 d = v.stride[0] * od + v.dilation[0] * kd - v.low[0]
                 h = v.stride[1] * oh + v.dilation[1] * kh - v.low[1]
                 q = v.stride[2] * ow + v.dilation[2] * kw - v.low[2]
-                if inside(&v.x, d, h, q):
-                    for c in range(v.w.shape[1]):
-                        total += <double> w[at(&v.w, k, c, kd, kh, kw)] * x[at(&v.x, n, first + c, d, h, q)]
+                for c in range(v.w.shape[1]):
+                    total += <double> w[at(&v.w, k, c, kd, kh, kw)] * (
+                        x[at(&v.x, n, first + c, d, h, q)] if inside(&v.x, d, h, q) else 0)
     return total
 
 cdef double dx_element(const cnn_conv *v, const real *dy, const real *w,
@@ -953,6 +955,10 @@ cdef class Packed:
         """The weights have changed."""
         self.filled = False
 
+    cdef bint holds(self, const Correlator *how) noexcept:  # no-cython-lint
+        """Whether the weights are packed in the order of these kernels."""
+        return self.filled and self.how == how
+
     cdef int reserve(self, int64_t bytes, int64_t lanes, const Correlator *how) except -1:  # no-cython-lint
         if bytes > self.bytes:
             self.release()
@@ -1029,6 +1035,34 @@ cdef class Convolution:
                 run_reference(<cnn_task> conv_backward_input[float], &call, &call.x)
             else:
                 run_reference(<cnn_task> conv_backward_input[double], &call, &call.x)
+        elif omits_terms(&call) and not all_finite(&call.x, DX.precision) and not all_finite(&call.w, DX.precision):
+            self.backward_by_taps(dy, w, dx, b, lower, upper)
+
+    def backward_by_taps(self, dy, w, dx, b, double lower, double upper):
+        """The same, tap by tap: where a weight is not finite, its product with a zero beside dy, for a term that does not
+        exist, would be NaN.
+        """
+        cdef int axis
+        pointwise = Convolution(self.call.groups, (1, 1, 1), (1, 1, 1), (0, 0, 0))
+        total = np.zeros(dx.shape, dx.dtype)
+        if b is not None:
+            total += b.reshape(1, -1, *(1,) * (dx.ndim - 2))
+        for tap in np.ndindex(*w.shape[2:]):
+            of_y, of_x, axis = [], [], 5 - dx.ndim
+            for H, o, t in zip(dx.shape[2:], dy.shape[2:], tap):
+                s, d, lo = int(self.call.stride[axis]), int(self.call.dilation[axis]), int(self.call.low[axis])
+                axis += 1
+                first = max(-((d * t - lo) // s), 0)
+                last = min((H - 1 + lo - d * t) // s, o - 1)
+                of_y.append(slice(first, max(last + 1, first)))
+                of_x.append(slice(s * first + d * t - lo, max(s * last + d * t - lo + 1, 0), s))
+            terms = dy[(slice(None), slice(None), *of_y)]
+            if terms.size:
+                part = np.empty((*dx.shape[:2], *terms.shape[2:]), dx.dtype)
+                own = w[(slice(None), slice(None), *tap)].reshape(*w.shape[:2], *(1,) * (w.ndim - 2))
+                pointwise.backward_input(terms, own, part)
+                total[(slice(None), slice(None), *of_x)] += part
+        dx[...] = np.clip(total, lower, upper)
 
     def add_backward_input(self, dy, w, dx):
         """Accumulate into dx from dy and w, if kernels can: stride 1 and channels of dx innermost; returns whether they
@@ -1036,7 +1070,9 @@ cdef class Convolution:
         """
         cdef Tensor DY = Tensor(dy), W = Tensor(w), DX = Tensor(dx, True)
         cdef cnn_conv call = self.described(DX, DY, W, None)
-        return DX.view.stride[1] == 1 and self.correlate(&call, True, DX.precision, None, True)
+        if DX.view.stride[1] != 1 or (omits_terms(&call) and not all_finite(&call.w, DX.precision)):
+            return False
+        return bool(self.correlate(&call, True, DX.precision, None, True))
 
     def backward_weight(self, x, dy, dw):
         """Write dw from x and dy."""
@@ -1101,6 +1137,10 @@ cdef class Convolution:
             p.lower, p.upper, p.accumulate, p.skip = call.lower, call.upper, add, NULL
             simplify(p, of.itemsize)
         how = self.row.forward(parts, of, packed is None and not add, self.row.outputs)
+        # Weights that are not finite: transforms would mix them, and depthwise kernels omit zeros outside the image.
+        if ((how.mixes or (how.shared and not backward and omits_terms(call))) and not (packed is not None and packed.holds(how))
+                and not all_finite(&call.w, of.number)):
+            how = &TILES
         if not how.mixes:
             return run_correlator(parts, call, backward, how, of, packed)
         try:
@@ -1240,6 +1280,61 @@ cdef bint is_infinite(const double *largest, int64_t count) noexcept nogil:
         if largest[i] == INFINITY:
             return True
     return False
+
+
+cdef bint omits_terms(const cnn_conv *call) noexcept nogil:
+    """Whether the gradient of some pixel has fewer terms than there are taps."""
+    cdef int axis
+    for axis in range(3):
+        if call.w.shape[2 + axis] > 1 or call.low[axis] or call.stride[axis] > 1:
+            return True
+    return False
+
+
+cdef struct Finite:
+    cnn_tensor x
+    int inner, outer            # axes: that with neighbouring values, and the other of 1 and 4
+    unsigned char *infinite     # of each row along the inner axis: whether it has a value that is not finite
+
+
+cdef void find_infinite(Finite *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
+    """Tasks are rows."""
+    cdef int64_t task, i, left = PIECE, count = call.x.shape[call.inner], step = call.x.stride[call.inner]
+    cdef const int64_t *size = &call.x.shape[0]
+    cdef const int64_t *stride = &call.x.stride[0]
+    cdef const real *x
+    cdef int found
+    for task in range(begin, end):
+        if stop_after(&left, count):
+            return
+        x = (<const real *> call.x.data + task % size[3] * stride[3] + task // size[3] % size[2] * stride[2]
+             + task // size[3] // size[2] % size[call.outer] * stride[call.outer]
+             + task // size[3] // size[2] // size[call.outer] * stride[0])
+        found = 0
+        for i in range(count):
+            found |= not x[i * step] - x[i * step] == 0     # ∞ − ∞ is NaN
+        call.infinite[task] = found
+
+
+cdef bint all_finite(const cnn_tensor *t, int precision) except -1:
+    """Whether all values are finite: kernels ask where one that is not may be multiplied by zeros, or mixed with others."""
+    cdef Finite call
+    cdef int64_t row, rows
+    cdef bint finite = True
+    call.x = t[0]
+    call.inner, call.outer = (1, 4) if t.stride[1] == 1 and t.shape[1] > 1 else (4, 1)
+    rows = t.shape[0] * t.shape[2] * t.shape[3] * t.shape[call.outer]
+    call.infinite = <unsigned char *> malloc(max(rows, 1))
+    if call.infinite == NULL:
+        raise MemoryError("no memory to look for values that are not finite")
+    try:
+        run(<cnn_task> find_infinite[float] if precision == CNN_FLOAT32 else <cnn_task> find_infinite[double], &call, rows,
+            1 + 4096 // max(t.shape[call.inner], 1), 0, <double> rows * t.shape[call.inner] / KERNEL_SPEED)
+        for row in range(rows):
+            finite = finite and not call.infinite[row]
+    finally:
+        free(call.infinite)
+    return finite
 
 
 cdef int run_correlator(const Parts *parts, const cnn_conv *call, bint backward, const Correlator *how, Precision of,

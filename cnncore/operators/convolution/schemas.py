@@ -120,8 +120,8 @@ def linear_arrays(rng, x):
 
 
 NOT_FINITE = (
-    "∞ and NaN in x or dy reach what they are a term of, nothing else; in w also y and dx of windows that extend beyond "
-    "the image, where kernels may multiply them with the zeros outside (algorithm='reference' does not)"
+    "∞ and NaN in x, w or dy reach what they are a term of, nothing else, whatever the algorithm; the zeros that surround the "
+    "image are terms of y: an ∞ in w makes y NaN where it meets them (as in PyTorch's dense convolutions), but not dx or dw"
 )
 
 SCHEMAS = (

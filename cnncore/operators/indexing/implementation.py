@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import SettingError, ShapeError
+from .. import geometry
 from ..arrays.implementation import MOST_AXES, axes_within, broadcast, check_axes, check_gradient_fits
 from ..comparison.implementation import WithoutGradient
 from ..operator import Implementation
@@ -98,8 +99,11 @@ class TopK(Implementation):
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
-        dx[...] = 0
-        np.put_along_axis(dx, saved, dy, call.geometry)
+        axis = call.geometry
+        geometry.fill_zero(dx)
+        for place in geometry.pieces(saved.shape, axis):
+            lines = dx[(*place[:axis], slice(None), *place[axis + 1 :])]
+            np.put_along_axis(lines, saved[place], dy[place], axis)
         return (dx,)
 
     def returns_indices(self, call):
@@ -175,10 +179,11 @@ class Triangle(Implementation):
     @staticmethod
     def keep(call, x, y):
         """Write x into y where i − j is on the side that stays."""
-        rows, columns = np.ogrid[: x.shape[-2], : x.shape[-1]]
-        beyond = columns - rows - call.settings["diagonal"]
-        y[...] = 0
-        np.copyto(y, x, where=beyond >= 0 if call.settings["upper"] else beyond <= 0)
+        for place in geometry.pieces(x.shape):
+            rows, columns = np.ogrid[place[-2:]]
+            beyond = columns - rows - call.settings["diagonal"]
+            y[place] = 0
+            np.copyto(y[place], x[place], where=beyond >= 0 if call.settings["upper"] else beyond <= 0)
 
     def forward(self, call, arrays, out=None):
         y = call.empty(out)
@@ -213,10 +218,25 @@ class OneHot(Implementation):
     def forward(self, call, arrays, out=None):
         (indices,), depth, axis = arrays, call.settings["depth"], call.geometry
         y = call.empty(out)
-        classes = np.arange(depth).reshape(-1, *[1] * (len(call.output) - 1 - axis))
-        named = np.expand_dims(np.where(indices < 0, indices + depth, indices), axis)
-        y[...] = np.where(named == classes, call.settings["on"], call.settings["off"])
+        indices = np.expand_dims(indices, axis)
+        geometry.assign(y, call.settings["off"])
+        for place in geometry.pieces(indices.shape):
+            named = np.where(indices[place] < 0, indices[place] + depth, indices[place])
+            self.mark(y, place, axis, named, call.settings["on"])
         return y, (), ()
+
+    @staticmethod
+    def mark(y, place, axis, named, on):
+        """Write ``on`` where the indices of a piece name one of the classes."""
+        depth = y.shape[axis]
+        lines = y[(*place[:axis], slice(None), *place[axis + 1 :])]
+        inside = (named >= 0) & (named < depth)
+        if inside.all():
+            np.put_along_axis(lines, named, on, axis)
+            return
+        at = list(np.nonzero(inside))
+        at[axis] = named[inside]
+        lines[tuple(at)] = on
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
         return (None,)
@@ -234,15 +254,18 @@ class OneHot(Implementation):
 def checked_positions(op, indices, extents):
     """Integers that count along axes of ``extents``, the last axis of ``indices``, as one number each in row-major order."""
     at = np.zeros(indices.shape[:-1], np.int64)
-    for number, extent in enumerate(extents):
-        place = indices[..., number]
-        if place.size and not -extent <= place.min() <= place.max() < extent:
-            wrong = place.max() if place.max() >= extent else place.min()
-            raise SettingError(
-                f"{op.name}: indices hold {wrong}, which is out of range for an axis of extent {extent}; use {-extent} "
-                f"to {extent - 1}"
-            )
-        at = at * extent + np.where(place < 0, place + extent, place)
+    for place in geometry.pieces(at.shape):
+        piece = at[(*place, ...)]
+        for number, extent in enumerate(extents):
+            named = indices[(*place, ..., number)]
+            if named.size and not -extent <= named.min() <= named.max() < extent:
+                wrong = named.max() if named.max() >= extent else named.min()
+                raise SettingError(
+                    f"{op.name}: indices hold {wrong}, which is out of range for an axis of extent {extent}; use {-extent} "
+                    f"to {extent - 1}"
+                )
+            piece *= extent
+            piece += np.where(named < 0, named + extent, named)
     return at
 
 
@@ -254,7 +277,7 @@ class Positions(Implementation):
 
     def rows(self, call, x):
         """x as (P, S), in memory of its own where it is not contiguous."""
-        return np.ascontiguousarray(x).reshape(self.layout(call))
+        return geometry.contiguous(x).reshape(self.layout(call))
 
     def receptive_window(self, call):
         return None
@@ -273,7 +296,7 @@ class Taking(Positions):
         columns = self.layout(call)[1]
         reference.take(self.rows(call, x), at, rows.reshape(len(at), columns))
         if rows is not y:
-            y[...] = rows
+            geometry.assign(y, rows)
         return y, (), (at,)
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
@@ -282,9 +305,11 @@ class Taking(Positions):
         (at,) = saved
         dx = call.gradient(0, out and out[0])
         P, S = self.layout(call)
-        rows = np.zeros((P, S), call.dtype)
-        reference.put("add", rows, at, np.ascontiguousarray(dy).reshape(len(at), S))
-        dx[...] = rows.reshape(dx.shape)
+        rows = dx if dx.flags.c_contiguous else np.empty(dx.shape, dx.dtype)
+        geometry.fill_zero(rows)
+        reference.put("add", rows.reshape(P, S), at, geometry.contiguous(dy).reshape(len(at), S))
+        if rows is not dx:
+            geometry.assign(dx, rows)
         return (dx, None)
 
 
@@ -297,46 +322,71 @@ class Putting(Positions):
         x, indices, updates = arrays
         at = self.positions(call, indices)
         P, S = self.layout(call)
-        rows = np.array(x, order="C", copy=True).reshape(P, S)
-        reference.put(call.settings["reduction"], rows, at, np.ascontiguousarray(updates).reshape(len(at), S))
         y = call.empty(out)
-        y[...] = rows.reshape(y.shape)
+        rows = y if y.flags.c_contiguous else np.empty(y.shape, y.dtype)
+        geometry.assign(rows, x)
+        u = geometry.contiguous(updates).reshape(len(at), S)
+        reference.put(call.settings["reduction"], rows.reshape(P, S), at, u)
+        if rows is not y:
+            geometry.assign(y, rows)
         return y, (), (x, updates, at)
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
         x, updates, at = saved
         reduction, (P, S) = call.settings["reduction"], self.layout(call)
-        dy = np.ascontiguousarray(dy).reshape(P, S)
-        u = np.ascontiguousarray(updates).reshape(len(at), S)
-        if reduction == "add":
-            dx, du = dy, dy[at]
-        elif reduction == "multiply":
-            dx, du = self.of_factors(self.rows(call, x), u, at, dy)
-        else:
-            winner = np.full((P, S), -1, np.int64)
-            reference.put(reduction, self.rows(call, x).copy(), at, u, winner)
-            dx = np.where(winner == -1, dy, 0)
-            du = np.where(winner[at] == np.arange(len(at))[:, None], dy[at], 0)
+        dy = geometry.contiguous(dy).reshape(P, S)
+        u = geometry.contiguous(updates).reshape(len(at), S)
+        du = np.empty_like(u)
+        reference.take(dy, at, du)
+        dx = dy
+        if reduction == "multiply":
+            dx = np.empty_like(dy)
+            self.of_factors(self.rows(call, x), u, at, dy, dx, du)
+        elif reduction != "add":
+            dx = np.empty_like(dy)
+            self.of_winners(reduction, self.rows(call, x), u, at, dy, dx, du)
         gradients = call.gradients((needs_gradient[0], False, needs_gradient[2]), out)
         for gradient, found in ((gradients[0], dx), (gradients[2], du)):
             if gradient is not None:
-                gradient[...] = found.reshape(gradient.shape)
+                geometry.assign(gradient, found.reshape(gradient.shape))
         return gradients
 
     @staticmethod
-    def of_factors(x, u, at, dy):
-        """dx and du of products: dy times all other factors, of which those that are 0 are counted and left out first."""
-        total = np.where(x == 0, 1, x).astype(np.float64)
-        zeros = (x == 0).astype(np.int64)
-        reference.put("multiply", total, at, np.where(u == 0, 1, u).astype(np.float64))
-        np.add.at(zeros, at, u == 0)
+    def of_winners(reduction, x, u, at, dy, dx, du):
+        """Write dx, and 0 into du where another value than that of u stayed."""
+        winner, values = np.empty(x.shape, np.int64), np.empty(x.shape, x.dtype)
+        geometry.assign(winner, -1)
+        geometry.assign(values, x)
+        reference.put(reduction, values, at, u, winner)
+        for place in geometry.pieces(dx.shape):
+            dx[place] = np.where(winner[place] == -1, dy[place], 0)
+        for rows, columns in geometry.pieces(du.shape):
+            own = np.arange(rows.start, rows.start + len(at[rows]))[:, None]
+            du[rows, columns][winner[at[rows], columns] != own] = 0
+
+    @staticmethod
+    def of_factors(x, u, at, dy, dx, du):
+        """Write dx, and du over dy's rows: dy times all other factors, of which those that are 0 are counted and left out."""
+        total, zeros, factors, counted = (np.empty(a.shape) for a in (x, x, u, u))
+        for place in geometry.pieces(x.shape):
+            zeros[place] = x[place] == 0
+            total[place] = np.where(zeros[place], 1, x[place])
+        for place in geometry.pieces(u.shape):
+            counted[place] = u[place] == 0
+            factors[place] = np.where(counted[place], 1, u[place])
+        reference.put("multiply", total, at, factors)
+        reference.put("add", zeros, at, counted)
 
         def of(factor, total, zeros, dy):
             rest = np.where(factor == 0, total, total / np.where(factor == 0, 1, factor))
             return dy * np.where(zeros - (factor == 0) > 0, 0, rest)
 
         with np.errstate(all="ignore"):
-            return of(x, total, zeros, dy), of(u, total[at], zeros[at], dy[at])
+            for place in geometry.pieces(x.shape):
+                dx[place] = of(x[place], total[place], zeros[place], dy[place])
+            for rows, columns in geometry.pieces(u.shape):
+                of_row = at[rows], columns
+                du[rows, columns] = of(u[rows, columns], total[of_row], zeros[of_row], du[rows, columns])
 
 
 def describe_elements(op, x, indices, settings):
@@ -357,10 +407,15 @@ def describe_elements(op, x, indices, settings):
 def positions_of_elements(call, x, indices):
     """The position in x, in row-major order, that each index names; geometry: the axis."""
     axis = call.geometry
-    checked_positions(call.op, indices[..., None], x[axis : axis + 1])
-    at = np.zeros(indices.shape, np.int64)
-    for other, (H, grid) in enumerate(zip(x, np.ogrid[tuple(map(slice, indices.shape))], strict=True)):
-        at = at * H + (np.where(indices < 0, indices + H, indices) if other == axis else grid)
+    at = checked_positions(call.op, indices[..., None], x[axis : axis + 1])
+    after = x[axis + 1 :]
+    # Row-major: the place along the axis counts as many values as the axes after it have, and each axis its own.
+    for place in geometry.pieces(at.shape):
+        at[place] *= math.prod(after)
+        grid = np.ogrid[place]
+        for other in range(len(x)):
+            if other != axis:
+                at[place] += grid[other] * math.prod(x[other + 1 :])
     return at.reshape(-1)
 
 

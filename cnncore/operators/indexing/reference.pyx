@@ -55,10 +55,13 @@ cdef void place_row(char **at, const int64_t *step, int64_t count, const Lines *
     cdef int64_t line, i, best
     cdef const char *x
     cdef real value, winner
+    cdef int64_t left = PIECE
     for line in range(count):
         x = at[0] + line * step[0]
         best, winner = 0, (<const real *> x)[0]
         for i in range(1, call.values):
+            if stop_after(&left, 1):
+                return
             value = (<const real *> (x + i * call.step[0]))[0]
             if winner != winner:
                 if call.last and value != value:
@@ -94,15 +97,19 @@ cdef void best_row(char **at, const int64_t *step, int64_t count, const Lines *c
     cdef const char *x
     cdef char *y
     cdef char *indices
-    cdef int64_t of_y = call.step[1], of_indices = call.step[2]
+    cdef int64_t of_y = call.step[1], of_indices = call.step[2], left = PIECE
     cdef real value
     for line in range(count):
         x, y, indices = at[0] + line * step[0], at[1] + line * step[1], at[2] + line * step[2]
         found = 0
         for i in range(call.values):
+            if stop_after(&left, 1):
+                return
             value = (<const real *> (x + i * call.step[0]))[0]
             if found == call.kept and not beats(value, (<real *> (y + (found - 1) * of_y))[0], call.largest):
                 continue
+            if stop_after(&left, found):
+                return
             j = found if found < call.kept else found - 1       # sorted by insertion
             while j > 0 and beats(value, (<real *> (y + (j - 1) * of_y))[0], call.largest):
                 (<real *> (y + j * of_y))[0] = (<real *> (y + (j - 1) * of_y))[0]
@@ -145,9 +152,12 @@ cdef void sum_row(char **at, const int64_t *step, int64_t count, const Lines *ca
     cdef int64_t line, i
     cdef long double total
     cdef real value
+    cdef int64_t left = PIECE
     for line in range(count):
         total = 0
         for i in range(call.values):
+            if stop_after(&left, 1):
+                return
             value = (<real *> value_at(at[0] + line * step[0], i, call, 0))[0]
             if not call.exclusive:
                 total += value
@@ -168,9 +178,12 @@ cdef void product_row(char **at, const int64_t *step, int64_t count, const Lines
     cdef int64_t line, i
     cdef long double total
     cdef real value
+    cdef int64_t left = PIECE
     for line in range(count):
         total = 1
         for i in range(call.values):
+            if stop_after(&left, 1):
+                return
             value = (<real *> value_at(at[0] + line * step[0], i, call, 0))[0]
             if not call.exclusive:
                 total *= value
@@ -196,10 +209,13 @@ cdef void product_gradient_row(char **at, const int64_t *step, int64_t count, co
     cdef char *x
     cdef char *dy
     cdef char *dx
+    cdef int64_t left = PIECE
     for line in range(count):
         x, dy, dx = at[0] + line * step[0], at[1] + line * step[1], at[2] + line * step[2]
         after = 0
         for i in range(call.values - 1, -1, -1):
+            if stop_after(&left, 1):
+                return
             if i + 1 < call.values:
                 after = after * (<real *> value_at(x, i + 1, call, 0))[0]
                 if call.exclusive:
@@ -209,6 +225,8 @@ cdef void product_gradient_row(char **at, const int64_t *step, int64_t count, co
             (<real *> value_at(dx, i, call, 2))[0] = <real> after
         before = 1
         for i in range(call.values):
+            if stop_after(&left, 1):
+                return
             (<real *> value_at(dx, i, call, 2))[0] = <real> (before * (<real *> value_at(dx, i, call, 2))[0])
             before *= (<real *> value_at(x, i, call, 0))[0]
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from ...checks import integer
 from ...errors import SettingError, ShapeError
+from .. import geometry
 from ..activation import reference as activation
 from ..arrays import arithmetic
 from ..arrays.implementation import broadcast, spread, summed_to
@@ -79,7 +80,7 @@ class Concatenation(Implementation):
             shape.join(arrays, len(call.geometry[0]) - 1, y)
         else:
             for x, index in zip(arrays, call.geometry, strict=True):
-                y[index] = x
+                geometry.assign(y[index], x)
         return y, (), ()
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
@@ -88,7 +89,7 @@ class Concatenation(Implementation):
         if dy.ndim > MOST_COPIED_AXES:
             for dx, index in zip(gradients, call.geometry, strict=True):
                 if dx is not None:
-                    dx[...] = dy[index]
+                    geometry.assign(dx, dy[index])
             return gradients
         # Of those nobody wants the extent alone says where the next one begins.
         shape.part(dy, axis, [call.shapes[i][axis] if g is None else g for i, g in enumerate(gradients)])
@@ -121,9 +122,12 @@ class Sum(Implementation):
     def forward(self, call, arrays, out=None):
         y = call.empty(out)
         if y.ndim > MOST_COPIED_AXES:
-            y[...] = 0
-            for x, coefficient in zip(arrays, call.geometry, strict=True):
-                y += x if coefficient == 1 else x * coefficient.astype(y.dtype)
+            for place in geometry.pieces(y.shape):
+                part = y[place]
+                part[...] = 0
+                for x, coefficient in zip(arrays, call.geometry, strict=True):
+                    values = spread(x, y.shape)[place]
+                    part += values if coefficient == 1 else values * coefficient.astype(y.dtype)
             return y, (), ()
         if len(arrays) == 2 and arrays[1].shape != y.shape == arrays[0].shape and (call.geometry == 1).all():
             activation.forward(arithmetic.ADD, (0.0,), arrays[0], y, spread(arrays[1], y.shape), True)
@@ -137,7 +141,8 @@ class Sum(Implementation):
             if dx is None:
                 continue
             if dx.shape == dy.shape and dy.ndim > MOST_COPIED_AXES:
-                np.multiply(dy, coefficient.astype(dy.dtype), out=dx)
+                for place in geometry.pieces(dx.shape):
+                    np.multiply(dy[place], coefficient.astype(dy.dtype), out=dx[place])
             elif dx.shape == dy.shape:
                 shape.scale(dy, coefficient, dx)
             else:

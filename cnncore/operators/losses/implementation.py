@@ -101,7 +101,7 @@ class NegativeLogLikelihood(Implementation):
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
-        dx[...] = 0  # one class of each cell has a gradient
+        geometry.fill_zero(dx)  # one class of each cell has a gradient
         saved.backward(call.settings["reduction"] == "none", dy, dx, None)
         return dx, None, None
 

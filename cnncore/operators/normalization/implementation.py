@@ -225,13 +225,13 @@ class LayerNorm(GroupNorm):
         if last is None:
             return super().forward(call, arrays, out)
         x, *learned = arrays
-        x = np.ascontiguousarray(x).reshape(self.flat(x.shape, last))
+        x = geometry.contiguous(x).reshape(self.flat(x.shape, last))
         w, b = (None if a is None else a.reshape(-1) for a in learned)
         statistics = call.geometry.statistics(x)
         flat = np.empty(x.shape, x.dtype)
         call.geometry.forward(x, w, b, statistics, self.eps(call), flat)
         y = call.empty(out)
-        y[...] = flat.reshape(y.shape)
+        geometry.assign(y, flat.reshape(y.shape))
         return y, (), Saved(x, w, statistics, False)
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
@@ -242,11 +242,11 @@ class LayerNorm(GroupNorm):
             None if g is None else np.empty(saved.x.shape if i == 0 else saved.x.shape[1:], g.dtype)
             for i, g in enumerate(gradients)
         ]
-        dy = np.ascontiguousarray(dy).reshape(saved.x.shape)
+        dy = geometry.contiguous(dy).reshape(saved.x.shape)
         call.geometry.backward(saved.x, saved.w, saved.statistics, self.eps(call), saved.constant, dy, *flat)
         for gradient, found in zip(gradients, flat, strict=True):
             if gradient is not None:
-                gradient[...] = found.reshape(gradient.shape)
+                geometry.assign(gradient, found.reshape(gradient.shape))
         return gradients
 
     def splits_batch(self, call):

@@ -686,7 +686,7 @@ cdef inline double log_mean(const real *x, Window *window, double r, bint mean, 
     else:
         above = log(total) / r
     slope[0] = flat_slope(x, window, r, nearest) if mean and fabs(r) * widest < 0.03 else (middle - above) / r
-    if r == 0:
+    if r == 0 or (mean and fabs(r) * widest < 1e-30):   # an r with few digits left, or none
         return sum_of(x, window.n) / window.n
     return nearest if above == 0 else nearest + above
 

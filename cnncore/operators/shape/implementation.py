@@ -146,7 +146,7 @@ def moved(x, y):
     if x.ndim <= MOST_COPIED_AXES:
         reference.copy(x, y)
     else:
-        y[...] = x
+        geometry.assign(y, x)
 
 
 class Slice(Implementation):
@@ -187,7 +187,7 @@ class Slice(Implementation):
 
     def backward(self, call, saved, dy, needs_gradient, out=None):
         dx = call.gradient(0, out and out[0])
-        dx[...] = 0
+        geometry.fill_zero(dx)
         moved(dy, dx[call.geometry[1]])
         return (dx,)
 

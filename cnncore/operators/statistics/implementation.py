@@ -448,7 +448,7 @@ class Bilinear(Statistics):
 class VectorsOfLocallyAggregatedDescriptors(Statistics):
     """What the cells near each cluster lie from its centre, all together."""
 
-    saves = ("x", "w", "c")
+    saves = ("x", "w", "c", "b")
 
     def infer(self, op, shapes, dtype, settings):
         x, w, c, b = shapes
@@ -460,19 +460,22 @@ class VectorsOfLocallyAggregatedDescriptors(Statistics):
         check_shape(op, "b", b, (w[0],), f"one number for each row of w {w}")
         return (x[0], None if None in w else w[0] * w[1]), None
 
+    @staticmethod
+    def assigned(x, w, b):
+        """a of some cells; the backward pass computes it again, as with few channels it is much larger than x."""
+        s = product(w, x)
+        return softmax(s if b is None else s + b[:, None], 1)
+
     @through
     def forward(self, call, arrays, out=None):
         x, w, c, b = arrays
         X = points(x)
-        a = np.empty((len(X), len(w), X.shape[2]), X.dtype)
-        V, total = np.zeros((len(X), *w.shape)), np.zeros((*a.shape[:2], 1))
+        V, total = np.zeros((len(X), *w.shape)), np.zeros((len(X), len(w), 1))
         for images, cells in pieces(X, len(w)):
             part = X[images, :, cells]
-            s = product(w, part)
-            near = softmax(s if b is None else s + b[:, None], 1)
-            a[images, :, cells] = near
-            V[images] += product(near, part.swapaxes(1, 2))
-            total[images] += near.sum(axis=2, dtype=np.float64, keepdims=True)
+            a = self.assigned(part, w, b)
+            V[images] += product(a, part.swapaxes(1, 2))
+            total[images] += a.sum(axis=2, dtype=np.float64, keepdims=True)
         V -= total * c
         near = far = None
         if call.settings["normalize"]:
@@ -480,11 +483,11 @@ class VectorsOfLocallyAggregatedDescriptors(Statistics):
             V, far = unit(V, (1, 2))
         y = call.empty(out)
         y[...] = V.reshape(y.shape)
-        return y, (), (X, w, c, a, total, V, near, far)
+        return y, (), (X, w, c, b, total, V, near, far)
 
     @through
     def backward(self, call, saved, dy, needs_gradient, out=None):
-        X, w, c, a, total, V, near, far = saved
+        X, w, c, b, total, V, near, far = saved
         G = dy.reshape(V.shape)
         if near is not None:
             # V is over ‖V‖ twice; what the first division made of it is V · far.
@@ -492,10 +495,11 @@ class VectorsOfLocallyAggregatedDescriptors(Statistics):
         G = G.astype(call.dtype)
         dx, dw, db = np.empty(X.shape, X.dtype), np.zeros(w.shape), np.zeros(len(w))
         for images, cells in pieces(X, len(w)):
-            part, weights, slope = X[images, :, cells], a[images, :, cells], G[images]
+            part, slope = X[images, :, cells], G[images]
+            a = self.assigned(part, w, b)
             da = product(slope, part) - (slope * c).sum(axis=2, keepdims=True)
-            ds = softmax_gradient(weights, da, 1)
-            dx[images, :, cells] = product(slope.swapaxes(1, 2), weights) + product(w.T, ds)
+            ds = softmax_gradient(a, da, 1)
+            dx[images, :, cells] = product(slope.swapaxes(1, 2), a) + product(w.T, ds)
             dw += product(ds, part.swapaxes(1, 2)).sum(axis=0, dtype=np.float64)
             db += ds.sum(axis=(0, 2), dtype=np.float64)
         return self.put(call, needs_gradient, out, dx, dw, -(total * G).sum(axis=0), db)

@@ -7,7 +7,7 @@ import numpy as np
 
 from ...checks import has_length, number, per_axis
 from ...errors import SettingError, ShapeError
-from ..geometry import checked_bytes, fraction_meant, spatial
+from ..geometry import assign, checked_bytes, contiguous, fill_zero, fraction_meant, spatial
 from ..operator import Implementation
 from ..transforms.implementation import Axis, Resampling
 from . import reference
@@ -275,7 +275,7 @@ class GridSample(Implementation):
     @staticmethod
     def positions(call, grid):
         """The grid as (N, P, axes), in memory of its own where it is not contiguous."""
-        return np.ascontiguousarray(grid).reshape(len(grid), math.prod(grid.shape[1:-1]), call.geometry)
+        return contiguous(grid).reshape(len(grid), math.prod(grid.shape[1:-1]), call.geometry)
 
     @staticmethod
     def how(call):
@@ -295,14 +295,14 @@ class GridSample(Implementation):
         if not dy.size:
             for gradient in gradients:
                 if gradient is not None:
-                    gradient[...] = 0
+                    fill_zero(gradient)
             return gradients
         if dx is not None:
             reference.sample_gradient(dx, at, dy, *self.how(call))
         if dgrid is not None:
             made = np.empty(at.shape, call.dtype)
             reference.grid_gradient(x, at, dy, made, *self.how(call))
-            dgrid[...] = made.reshape(dgrid.shape)
+            assign(dgrid, made.reshape(dgrid.shape))
         return gradients
 
     def receptive_window(self, call):

@@ -189,6 +189,8 @@ cdef void sample_backward(Grid *call, int64_t begin, int64_t end, real *scratch)
         n = task // call.x.shape[1]
         dx = <real *> call.x.data + plane_offset(&call.x, n, task % call.x.shape[1])
         for i in range(cells(&call.x)):
+            if stop_after(&left, 1):
+                return
             dx[cell_offset(&call.x, i)] = 0
         for p in range(call.positions):
             if stop_after(&left, 16):

@@ -513,7 +513,7 @@ WINDOWS = (
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name, kernel, settings", WINDOWS)
 def test_values_stay_in_the_windows_that_see_them(name, kernel, settings, target):
-    """A value that is not finite, or huge, in x or dy: y, dx and dw are what the reference implementation says everywhere else.
+    """A value that is not finite, or huge, in x, w or dy: y, dx and dw are what the reference implementation says elsewhere.
 
     All algorithms: sums over tiles, and products with the zeros of padding, must not spread it.
     """
@@ -527,20 +527,21 @@ def test_values_stay_in_the_windows_that_see_them(name, kernel, settings, target
         window = geometry.window("conv", (12, 11), kernel[2:], *given)
         rows = [row for row in primitives.ALGORITHMS.values() if row.has_kernels]
         names = [row.name for row in rows if row.fits(window, settings.get("groups", 1))]
-    for strange, place, of in itertools.product(STRANGE, PLACES, ("x", "dy")):
-        given = {"x": x.copy(), "dy": rng.standard_normal(plain_y.shape).astype(np.float32)}
+    values = [*itertools.product(STRANGE, PLACES, ("x", "dy")), *itertools.product(STRANGE[:2], PLACES[::2], ("w",))]
+    for strange, place, of in values:
+        given = {"x": x.copy(), "w": w.copy(), "dy": rng.standard_normal(plain_y.shape).astype(np.float32)}
         array = given[of]
-        at = (1, 3, *np.minimum(place, np.array(array.shape[2:]) - 1))
+        at = (1, 3 % array.shape[1], *np.minimum(place, np.array(array.shape[2:]) - 1))
         array[at] = strange
         with cpu.target("reference"), np.errstate(all="ignore"):
-            expected = everything(op, given["x"], w, None, given["dy"], settings)[:3]
+            expected = everything(op, given["x"], given["w"], None, given["dy"], settings)[:3]
             array[at] = np.nan
-            marked = everything(op, given["x"], w, None, given["dy"], settings)[:3]
+            marked = everything(op, given["x"], given["w"], None, given["dy"], settings)[:3]
             array[at] = strange
         for algorithm, layout in itertools.product(names, (np.ascontiguousarray, channels_last)):
             with cpu.target(target), np.errstate(all="ignore"):
                 options = {**settings, "algorithm": algorithm}
-                found = everything(op, given["x"], w, None, given["dy"], options, (layout,) * 4)[:3]
+                found = everything(op, given["x"], given["w"], None, given["dy"], options, (layout,) * 4)[:3]
             for what, a, e, m in zip(("y", "dx", "dw"), found, expected, marked, strict=True):
                 case = (what, algorithm, strange, place, of)
                 assert np.array_equal(np.isfinite(a), np.isfinite(e)), case

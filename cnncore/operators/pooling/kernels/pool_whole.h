@@ -285,7 +285,15 @@ static K(log_mean) K(log_mean_of)(K(whole_window) *w, const vreal *x, vreal r, v
     if (mean && K(any_lane)(near)) m.above = K(select)(near, K(log1p)(K(excess_of_cells)(w->n, x, r, nearest) / n), m.above);
     m.above /= r;
     m.y = K(select)(m.above == 0, nearest, nearest + m.above);
-    if (K(any_lane)(r == 0)) m.y = K(select)(r == 0, K(sum_of_cells)(x, w->n) / n, m.y);
+    if (K(any_lane)(K(magnitude)(r) < (REAL)1e-20)) { /* 0, or with r (x[i] - nearest) of few digits, or none */
+        vreal widest = {0};
+        for (int64_t i = 0; i < w->n; i++) {
+            const vreal span = K(magnitude)(K(distance)(x[i], nearest));
+            widest = K(select)(span > widest, span, widest);
+        }
+        const vmask flat = (r == 0) | ((K(magnitude)(r) * widest < (REAL)1e-30) & (mean ? ~(vmask){0} : (vmask){0}));
+        m.y = K(select)(flat, K(sum_of_cells)(x, w->n) / n, m.y);
+    }
     return m;
 }
 

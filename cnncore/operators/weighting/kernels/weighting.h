@@ -9,22 +9,32 @@
 typedef struct {
     K(pool_view) x, y, dx, dy, logit, dlogit;
     int64_t n, channel, lanes;
+    int64_t left; /* values until the next question whether to stop */
     int packed;
     REAL *scratch;
 } K(weighted_task);
 
 /* Packs a task's channels of t into vectors, or unpacks them. */
-static void K(weighted_copy)(const cnn_tensor *t, const K(weighted_task) *task, REAL *vectors, int out) {
+static void K(weighted_copy)(const cnn_tensor *t, K(weighted_task) *task, REAL *vectors, int out) {
     REAL *image = (REAL *)t->data + task->n * t->stride[0] + task->channel * t->stride[1];
     int64_t columns = t->shape[4], rows = t->shape[3], layers = t->shape[2];
     if (rows > 1 && t->stride[3] == columns * t->stride[4]) columns *= rows, rows = 1;
     if (layers > 1 && rows == 1 && t->stride[2] == columns * t->stride[4]) columns *= layers, layers = 1;
     for (int64_t d = 0; d < layers; d++)
-        for (int64_t h = 0; h < rows; h++) {
-            REAL *line = image + d * t->stride[2] + h * t->stride[3], *packed = vectors + (d * rows + h) * columns * LANES;
-            if (out) K(transfer)(line, t->stride[1], t->stride[4], packed, 1, LANES, task->lanes, columns);
-            else K(transfer)(packed, 1, LANES, line, t->stride[1], t->stride[4], task->lanes, columns);
-        }
+        for (int64_t h = 0; h < rows; h++)
+            for (int64_t w = 0, count; w < columns; w += count) {
+                REAL *line = image + d * t->stride[2] + h * t->stride[3] + w * t->stride[4];
+                REAL *packed = vectors + ((d * rows + h) * columns + w) * LANES;
+                count = columns - w < CNN_PIECE / LANES ? columns - w : CNN_PIECE / LANES;
+                if (out) K(transfer)(line, t->stride[1], t->stride[4], packed, 1, LANES, task->lanes, count);
+                else K(transfer)(packed, 1, LANES, line, t->stride[1], t->stride[4], task->lanes, count);
+                if (cnn_stop_after(&task->left, count * LANES)) return;
+            }
+}
+
+static void K(weighted_clear)(K(weighted_task) *task, REAL *values, int64_t count) {
+    for (int64_t i = 0; i < count && !cnn_stop_after(&task->left, CNN_PIECE); i += CNN_PIECE)
+        K(fill_zero)(values + i, count - i < CNN_PIECE ? count - i : CNN_PIECE);
 }
 
 enum { K(GIVEN), K(CLEARED), K(WRITTEN) };
@@ -36,24 +46,24 @@ static K(pool_view) K(weighted_view)(K(weighted_task) *task, const cnn_tensor *t
         const K(pool_view) v = K(view_in_place)(t, task->n, task->channel);
         if (use == K(CLEARED))
             for (int64_t d = 0; d < t->shape[2]; d++)
-                for (int64_t h = 0; h < t->shape[3]; h++)
+                for (int64_t h = 0; h < t->shape[3] && !cnn_stop_after(&task->left, t->shape[4] * LANES); h++)
                     for (int64_t w = 0; w < t->shape[4]; w++) K(store)(v.data + K(view_offset)(v, d, h, w), (vreal){0});
         return v;
     }
     REAL *vectors = task->scratch;
     task->scratch += cells * LANES;
-    if (use == K(CLEARED) || task->lanes < LANES) K(fill_zero)(vectors, cells * LANES);
+    if (use == K(CLEARED) || task->lanes < LANES) K(weighted_clear)(task, vectors, cells * LANES);
     if (use == K(GIVEN)) K(weighted_copy)(t, task, vectors, 0);
     return (K(pool_view)){vectors, 0, {t->shape[3] * t->shape[4] * LANES, t->shape[4] * LANES, LANES}};
 }
 
-static void K(unpack_weighted)(const K(weighted_task) *task, const cnn_tensor *t, K(pool_view) v) {
+static void K(unpack_weighted)(K(weighted_task) *task, const cnn_tensor *t, K(pool_view) v) {
     if (task->packed) K(weighted_copy)(t, task, v.data, 1);
 }
 
 static K(weighted_task) K(weighted_begin)(const cnn_weighted *call, int64_t number, REAL *scratch) {
     const int64_t C = call->x.shape[1], blocks = (C + LANES - 1) / LANES;
-    K(weighted_task) task = {.n = number / blocks, .channel = number % blocks * LANES, .scratch = scratch};
+    K(weighted_task) task = {.n = number / blocks, .channel = number % blocks * LANES, .left = CNN_PIECE, .scratch = scratch};
     task.lanes = C - task.channel < LANES ? C - task.channel : LANES;
     task.packed = task.channel + LANES > call->in_place;
     return task;
