@@ -26,6 +26,7 @@ from .operators import add_bench, add_check, add_info, add_ops
 from .options import number_of_threads
 from .predict import add_predict
 from .progress import one_line
+from .quantize import add_quantize
 from .train import add_train
 
 __all__ = ["main"]
@@ -103,6 +104,7 @@ def parser():
         add_info,
         add_bench,
         add_export,
+        add_quantize,
         add_compare,
         add_vectors,
         add_conform,
