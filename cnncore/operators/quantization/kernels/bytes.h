@@ -23,6 +23,33 @@ typedef uint8_t K(bytes) __attribute__((vector_size(LANES), aligned(1), may_alia
 
 static inline vmask K(load_words)(const int32_t *p) { return *(const vmask *)p; }
 
+/* LANES bytes as 32-bit numbers and back: one instruction of AVX-512, else twice by a factor of two, since compilers convert
+ * one by one where the factor is four. */
+typedef uint16_t K(halves) __attribute__((vector_size(2 * LANES), may_alias));
+#if defined(__GNUC__) && !defined(__clang__) && defined(__AVX512BW__) && VECTOR_BYTES == 64
+typedef char K(chars) __attribute__((vector_size(LANES)));
+typedef int32_t K(ints) __attribute__((vector_size(VECTOR_BYTES)));
+ALWAYS_INLINE vmask K(widened)(const uint8_t *p) {
+    return (vmask)__builtin_ia32_pmovzxbd512_mask((K(chars))*(const K(bytes) *)p, (K(ints)){0}, (unsigned short)-1);
+}
+ALWAYS_INLINE K(bytes) K(narrowed)(vmask v) {
+    return (K(bytes))__builtin_ia32_pmovdb512_mask((K(ints))v, (K(chars)){0}, (unsigned short)-1);
+}
+#else
+ALWAYS_INLINE vmask K(widened)(const uint8_t *p) {
+#if defined(__GNUC__) && !defined(__clang__) && defined(__AVX2__) && VECTOR_BYTES == 32
+    typedef int64_t pair __attribute__((vector_size(16)));
+    typedef char chars __attribute__((vector_size(16)));
+    pair eight = {0};
+    memcpy(&eight, p, LANES);
+    return (vmask)__builtin_ia32_pmovzxbd256((chars)eight);
+#else
+    return __builtin_convertvector(__builtin_convertvector(*(const K(bytes) *)p, K(halves)), vmask);
+#endif
+}
+ALWAYS_INLINE K(bytes) K(narrowed)(vmask v) { return __builtin_convertvector(__builtin_convertvector(v, K(halves)), K(bytes)); }
+#endif
+
 /* sum + the products of two pairs of 16-bit numbers, lane by lane. */
 ALWAYS_INLINE vmask K(dot_pairs)(vmask sum, vmask x, vmask w) {
 #if defined(__GNUC__) && !defined(__clang__) && defined(__AVX512BW__) && VECTOR_BYTES == 64
@@ -145,7 +172,7 @@ ALWAYS_INLINE void K(store_outputs)(const cnn_byte_conv *c, vmask sum, int64_t k
     vreal v = __builtin_convertvector(sum, vreal) * K(load)((const float *)c->factor + k);
     if (c->on_grid) v = K(rounded)(K(within)(v, (float)-c->y_zero, (float)(255 - c->y_zero)));
     if (c->y_bytes) {
-        const K(bytes) q = __builtin_convertvector(__builtin_convertvector(v, vmask) + (int32_t)c->y_zero, K(bytes));
+        const K(bytes) q = K(narrowed)(__builtin_convertvector(v, vmask) + (int32_t)c->y_zero);
         if (step == 1 && count == LANES) *(K(bytes) *)y = q;
         else
             for (int64_t l = 0; l < count; l++) ((uint8_t *)y)[l * step] = q[l];
@@ -292,6 +319,33 @@ static void K(quantized_conv)(void *call, int64_t begin, int64_t end, void *scra
     }
 }
 
+/* Whole vectors of channels from k on, of a position whose taps lie at `tap`. A byte in a lane of 32 bits is a pair of 16 whose
+ * second number is 0. */
+ALWAYS_INLINE void K(depthwise_vectors)(
+    const cnn_byte_conv *c, const uint8_t *const *tap, int64_t taps, int64_t k, char *y, int vectors
+) {
+    const int32_t *w = (const int32_t *)c->panels + k;
+    vmask sum[4];
+    _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++) sum[v] = K(load_words)(c->bias + k + v * LANES);
+    for (int64_t t = 0; t < taps; t++, w += c->groups)
+        _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
+            sum[v] = K(dot_pairs)(sum[v], K(widened)(tap[t] + k + v * LANES), K(load_words)(w + v * LANES));
+    _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++) {
+        const int64_t first = k + v * LANES;
+        K(store_outputs)(c, sum[v], first, y + first * c->y.stride[1] * K(size_of_output)(c), LANES);
+    }
+}
+
+/* The last channels, fewer than a vector has. */
+static void K(depthwise_tail)(const cnn_byte_conv *c, const uint8_t *const *tap, int64_t taps, int64_t k, char *y) {
+    const int32_t *w = (const int32_t *)c->panels + k;
+    const int64_t count = c->groups - k;
+    vmask sum = K(load_words)(c->bias + k);
+    for (int64_t t = 0; t < taps; t++, w += c->groups)
+        for (int64_t l = 0; l < count; l++) sum[l] += tap[t][k + l] * w[l];
+    K(store_outputs)(c, sum, k, y + k * c->y.stride[1] * K(size_of_output)(c), count);
+}
+
 /* One kernel for each channel: a task is a row of positions along W, vectors are LANES channels. Taps outside the image read a row of
  * zero points, `scratch`. panels: [taps][groups], int32. */
 static void K(quantized_depthwise)(void *call, int64_t begin, int64_t end, void *scratch) {
@@ -301,11 +355,17 @@ static void K(quantized_depthwise)(void *call, int64_t begin, int64_t end, void 
     const uint8_t *outside = scratch, **tap = (const uint8_t **)((char *)scratch + (channels + 63) / 64 * 64);
     int64_t left = PIECE;
     memset(scratch, (int)c->zero, (size_t)channels);
-    for (int64_t position = begin * y->shape[4]; position < end * y->shape[4]; position++) {
-        const int64_t of_image = position % c->positions, n = position / c->positions;
-        const int64_t d0 = of_image / (y->shape[4] * y->shape[3]) * c->stride[0] - c->low[0];
-        const int64_t h0 = of_image / y->shape[4] % y->shape[3] * c->stride[1] - c->low[1];
-        const int64_t w0 = of_image % y->shape[4] * c->stride[2] - c->low[2];
+    int64_t column = y->shape[4], row = begin - 1, n = 0, d0 = 0, h0 = 0;
+    char *y_row = NULL;
+    for (int64_t position = begin * y->shape[4]; position < end * y->shape[4]; position++, column++) {
+        if (column == y->shape[4]) { /* the next row: divisions are slow */
+            column = 0, row++;
+            n = row / (y->shape[2] * y->shape[3]);
+            d0 = row / y->shape[3] % y->shape[2] * c->stride[0] - c->low[0];
+            h0 = row % y->shape[3] * c->stride[1] - c->low[1];
+            y_row = K(output_at)(c, n, position % c->positions);
+        }
+        const int64_t w0 = column * c->stride[2] - c->low[2];
         const uint8_t *image = (const uint8_t *)x->data + n * x->stride[0], **next = tap;
         for (int64_t i = 0; i < c->taps[0]; i++)
             for (int64_t j = 0; j < c->taps[1]; j++)
@@ -314,19 +374,11 @@ static void K(quantized_depthwise)(void *call, int64_t begin, int64_t end, void 
                     const int inside = d >= 0 && d < x->shape[2] && h >= 0 && h < x->shape[3] && w >= 0 && w < x->shape[4];
                     *next++ = inside ? image + d * x->stride[2] + h * x->stride[3] + w * x->stride[4] : outside;
                 }
-        char *y_at = K(output_at)(c, n, of_image);
-        for (int64_t k = 0; k < channels; k += LANES) {
-            const int64_t count = channels - k < LANES ? channels - k : LANES;
-            const int32_t *w = (const int32_t *)c->panels + k;
-            vmask sum = K(load_words)(c->bias + k);
-            if (count == LANES)
-                for (int64_t t = 0; t < taps; t++, w += channels)
-                    sum += __builtin_convertvector(*(const K(bytes) *)(tap[t] + k), vmask) * K(load_words)(w);
-            else
-                for (int64_t t = 0; t < taps; t++, w += channels)
-                    for (int64_t l = 0; l < count; l++) sum[l] += tap[t][k + l] * w[l];
-            K(store_outputs)(c, sum, k, y_at + k * c->y.stride[1] * K(size_of_output)(c), count);
-        }
+        char *y_at = y_row + column * y->stride[4] * K(size_of_output)(c);
+        int64_t k = 0;
+        for (; channels - k >= 4 * LANES; k += 4 * LANES) K(depthwise_vectors)(c, tap, taps, k, y_at, 4);
+        for (; channels - k >= LANES; k += LANES) K(depthwise_vectors)(c, tap, taps, k, y_at, 1);
+        if (k < channels) K(depthwise_tail)(c, tap, taps, k, y_at);
         if (K(stop_after)(c->stop, &left, taps * channels)) return;
     }
 }
@@ -353,7 +405,7 @@ static void K(quantize_bytes)(void *call, int64_t begin, int64_t end, void *scra
                     for (int64_t l = 0; l < count; l++) v[l] = from[(i + l) * x->stride[1]];
                 v /= scale;
                 v = K(rounded)(K(within)(K(select)(v == v, v, (vreal){0}), low, high));
-                const K(bytes) q = __builtin_convertvector(__builtin_convertvector(v, vmask) + (int32_t)c->zero, K(bytes));
+                const K(bytes) q = K(narrowed)(__builtin_convertvector(v, vmask) + (int32_t)c->zero);
                 if (y->stride[1] == 1 && count == LANES) *(K(bytes) *)(to + i) = q;
                 else
                     for (int64_t l = 0; l < count; l++) to[(i + l) * y->stride[1]] = q[l];
