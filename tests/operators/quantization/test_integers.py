@@ -43,7 +43,7 @@ def words_of(target):
 
 @contextlib.contextmanager
 def words_of_terms(terms):
-    """Weights are packed into words of so many terms: pairs run on every processor, four bytes on those with VNNI."""
+    """Weights are packed into words of this many terms: pairs run on every processor, four bytes on those with VNNI."""
     vectors = integers.vectors
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(integers, "vectors", lambda dtype: (found := vectors(dtype)) and (found[0], terms))
