@@ -23,7 +23,6 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("cnncore/operators/columns/reference.pyx", "local_backward_weight"): WINDOWS,
     ("cnncore/operators/columns/reference.pyx", "deformed_gradient"): WINDOWS,
     ("cnncore/operators/columns/reference.pyx", "deformed_backward_input"): WINDOWS,
-    ("cnncore/operators/convolution/reference.pyx", "y_element"): WINDOWS,
     ("cnncore/operators/convolution/reference.pyx", "dx_element"): WINDOWS,
     ("cnncore/operators/convolution/reference.pyx", "dw_element"): WINDOWS,
     ("cnncore/operators/convolution/reference.pyx", "fill"): PLANES,
