@@ -29,10 +29,11 @@
     if (value === null) return "";
     const size = Math.abs(value);
     const text = size !== 0 && (size < 1e-3 || size >= 1e5) ? value.toExponential(2) : String(Number(value.toPrecision(4)));
-    return text.replace("-", "−");
+    return text.replaceAll("-", "−");
   };
   const signed = (value) => (value < 0 ? "− " : "+ ") + number(Math.abs(value));
   const shapeText = (shape) => shape.join(" × ");
+  const breakable = (path) => path.replace(/[/_]/g, "$&\u200b"); // long paths wrap at their joints
 
   // ── Colours ──
 
@@ -237,18 +238,25 @@
         : { class: mark && mark(i, j) ? "winner" : "", text: number(value) }))))));
   }
 
+  // An output of a concatenation is one number of one branch: the others, which no x of theirs reaches it from, are left out.
+  function reached(parts) {
+    const none = (part) => !part.others && part.windows?.every((window) => window.slope.flat().every((value) => !value));
+    return parts.length > 1 && !parts.every(none) ? parts.filter((part) => !none(part)) : parts;
+  }
+
   function arithmeticOf(node) {
     const cell = cellOf(node);
     if (!cell || !cell.parts.length) return [];
     const name = `y[${cell.index.join(", ")}]`;
     const parts = [make("h3", { text: `The arithmetic of one output: ${name} = ${number(cell.y)}` })];
     const sums = [];
-    for (const part of cell.parts) {
-      const source = nodes[part.of].path;
+    const factor = `factor of each x${node.weights ? " (weights)" : ""}`;
+    for (const part of reached(cell.parts)) {
+      const source = breakable(nodes[part.of].path);
       if (part.windows) {
         const shown = part.windows.map((window) => make("div", { class: "terms" },
           grid(window.x, `x: ${source}, channel ${window.channel}`, cell.linear ? null : (i, j) => window.slope[i][j] !== 0 && window.slope[i][j] !== null),
-          grid(window.slope, cell.linear ? "factor of each x (weights)" : "∂y/∂x"),
+          grid(window.slope, cell.linear ? factor : "∂y/∂x"),
           cell.linear ? make("p", { class: "note", text: `Σ = ${number(window.sum)}` }) : null));
         parts.push(...shown);
         part.windows.forEach((window) => sums.push([window.sum, `channel ${window.channel} of ${source}`]));
@@ -265,7 +273,9 @@
       const text = sums.map(([value], i) => (i ? " " + signed(value) : number(value))).join("");
       const constant = Math.abs(cell.rest) > 1e-6 * Math.max(1, Math.abs(cell.y)) ? ` ${signed(cell.rest)}` : "";
       const names = sums.map(([, what]) => what).join("; ") + (constant ? "; what does not depend on x, such as the bias" : "");
-      parts.push(make("pre", { text: `${name} = ${text}${constant} = ${number(cell.y)}` }), make("p", { class: "note", text: `In this order: ${names}.` }));
+      if (sums.length > 1 || constant) {
+        parts.push(make("pre", { text: `${name} = ${text}${constant} = ${number(cell.y)}` }), make("p", { class: "note", text: `In this order: ${names}.` }));
+      }
     } else {
       parts.push(make("p", { class: "note", text: "Framed: the x on which y depends here, to first order." }));
     }
@@ -280,22 +290,27 @@
     const w = node.weights;
     const [outputs, inputs, height, width] = w.shape;
     const cell = Math.max(2, Math.min(Math.floor(40 / Math.max(height, width)), 14)); // pixels of a number
-    const picture = make("canvas", {
-      width: w.inputs * (width * cell + 3), height: w.outputs * (height * cell + 3), role: "img", "aria-label": `Weights of ${node.path}`,
-    });
+    const alone = w.inputs === 1; // then several kernels fit into a row
+    const across = alone ? Math.min(w.outputs, 8) : w.inputs;
+    const down = alone ? Math.ceil(w.outputs / across) : w.outputs;
+    const [wide, high] = [width * cell + 3, height * cell + 3];
+    const picture = make("canvas", { width: across * wide, height: down * high, role: "img", "aria-label": `Weights of ${node.path}` });
     colored(w).then((source) => {
       const context = picture.getContext("2d");
       context.imageSmoothingEnabled = false;
       for (let k = 0; k < w.outputs; k++) {
         for (let c = 0; c < w.inputs; c++) {
-          context.drawImage(source, c * width, k * height, width, height,
-            c * (width * cell + 3), k * (height * cell + 3), width * cell, height * cell);
+          const [column, row] = alone ? [k % across, Math.floor(k / across)] : [c, k];
+          context.drawImage(source, c * width, k * height, width, height, column * wide, row * high, width * cell, height * cell);
         }
       }
     });
-    const some = w.outputs < outputs || w.inputs < inputs ? `, the first ${w.outputs} and ${w.inputs} of them` : "";
-    return [make("h3", { text: `Weights: ${shapeText(w.shape)}` }),
-      make("p", { class: "note", text: `One row per output channel, ${height}×${width} numbers per input channel${some}.` }), picture, scaleBar(w)];
+    const square = height * width === 1 ? "number" : `square of ${height}×${width} numbers`;
+    const some = (shown, all) => (shown < all ? `the first ${shown} of ${all}` : String(all));
+    const text = inputs === 1
+      ? `One ${square} per output channel: ${some(w.outputs, outputs)}.`
+      : `One row per output channel (${some(w.outputs, outputs)}), with one ${square} per input channel (${some(w.inputs, inputs)}).`;
+    return [make("h3", { text: `Weights: ${shapeText(w.shape)}` }), make("p", { class: "note", text }), picture, scaleBar(w)];
   }
 
   const backwardOf = (node) => (node.backward ? [make("h3", { text: "The backward pass" }), make("pre", { text: node.backward })] : []);

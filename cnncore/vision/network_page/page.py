@@ -192,8 +192,8 @@ class Explained:
                 "operator": node.op.name,
                 "settings": {name: plain(v) for name, v in node.given.items()},
                 "summary": node.op.summary,
-                "formula": inspect.cleandoc(node.op.formula),
-                "backward": inspect.cleandoc(node.op.gradient),
+                "formula": unwrapped(node.op.formula),
+                "backward": unwrapped(node.op.gradient),
                 "inputs": [v for v in node.arguments if v is not None],
                 "parameters": sum(int(np.prod(row.shape)) for row in node.owned if row.trained),
             }
@@ -330,7 +330,7 @@ Gradients are those of the <b>{escape(self.score_name())}</b>, {self.scores[self
         elif kind not in ("probabilities", "independent_probabilities"):
             return ""
         rows = "".join(
-            f"<li><span>{escape(self.classes[k])}</span><i style='width:{60 * float(shown[k]):.1f}%'></i>"
+            f"<li><span>{escape(self.classes[k])}</span><i style='--share:{100 * float(shown[k]):.1f}%'></i>"
             f"<b>{100 * float(shown[k]):.2f} %</b></li>"
             for k in np.argsort(-shown, kind="stable")[:MOST_ANSWERS]
         )
@@ -394,7 +394,7 @@ Gradients are those of the <b>{escape(self.score_name())}</b>, {self.scores[self
             figure(
                 large(diverging(heat, high), blocks=True),
                 f"Class map: {self.classes[k]}",
-                f"its mean is the score of the class, {self.scores[k]:.3g}",
+                f"its mean is the score of the class, {self.scores[k]:.4g}".replace("-", "−"),
                 (-high, high),
                 "diverging",
             )
@@ -426,12 +426,29 @@ def figure(
     """A picture with its name, its scale and a sentence."""
     bar = ""
     if scale is not None:
-        low, high = (f"{end:.3g}" for end in scale)
+        low, high = (f"{end:.3g}".replace("-", "−") for end in scale)
         bar = f"<div class='scale {kind}'><span>{low}</span><i></i><span>{high}</span></div>"
     return (
         f"<figure><img src='{images.png_data_uri(picture)}' width='{PICTURE}' alt='{escape(name, quote=True)}'>{bar}"
         f"<figcaption><b>{escape(name)}</b> {escape(text)}</figcaption></figure>"
     )
+
+
+def unwrapped(formula: str) -> str:
+    """A formula whose words run on where they were broken into lines, so that the panel breaks them at its own width.
+
+    >>> print(unwrapped("y = a x\\n    where a is one number for all\\n    channels of the image\\n    b = 0"))
+    y = a x
+    where a is one number for all channels of the image
+    b = 0
+    """
+    lines: list[str] = []
+    for line in inspect.cleandoc(formula).splitlines():
+        if lines and line[:1].isalpha() and "=" not in line and "=" not in lines[-1]:
+            lines[-1] += f" {line}"
+        else:
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def plain(value: Any) -> Any:
