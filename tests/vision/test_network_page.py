@@ -81,6 +81,41 @@ def test_windows_hold_the_weights(made):
             )
 
 
+def test_only_normalising_nodes_reach_beyond_their_windows(made):
+    """What is said of a receptive field holds: by windows, and of all places where a node normalises with statistics."""
+    net, data, _ = made
+    whole = {
+        node["path"]
+        for node in data["nodes"]
+        for c in node.get("cells", ())
+        if any(p.get("beyond") for p in c["parts"])
+    }
+    assert whole == {node.path for node in net.graph.nodes if node.op.name == "group_norm"}
+
+
+def test_weights_have_their_own_shape(made):
+    net, data, _ = made
+    shown = {node["path"]: node["weights"] for node in data["nodes"] if "weights" in node}
+    assert shown
+    for path, weights in shown.items():
+        assert tuple(weights["shape"]) == net.parameters[f"{path}.w"].shape
+        assert weights["height"] * weights["width"] == weights["outputs"] * weights["inputs"] * np.prod(
+            weights["shape"][2:]
+        )
+
+
+def test_an_empty_class_map_has_no_scale():
+    """Where nothing is above 0 the page says so, instead of a black picture with the scale of another."""
+    g = cnncore.Graph()
+    h = g.conv(g.input(channels=1, size=8), 2, kernel_size=3, name="maps")
+    g.output(g.linear(g.global_avg_pool(g.relu(h, name="rectified")), 2, name="scores"))
+    net = g.build(seed=0)
+    net.parameters["scores.w"] = -np.ones((2, 2), np.float32)
+    _, data, _ = explained(net, 8, 1)
+    (node,) = (node for node in data["nodes"] if node["path"] == "rectified")
+    assert node["maps"]["high"] > 0 and node["cam"] is None
+
+
 def test_every_node_is_in_the_graph_and_in_the_data(made):
     net, data, text = made
     assert [node["path"] for node in data["nodes"]] == list(net.graph.names)

@@ -97,10 +97,22 @@ def windows(
     others = np.setdiff1d(used, first)
     return {
         "windows": shown,
+        "beyond": share_beyond(slope, inside),
         "others": len(others),
         "others_sum": rounded(float(sums[others].sum())),
         "corner": [top, left],
     }
+
+
+def share_beyond(slope: NDArray[Any], inside: Any) -> float:
+    """The part of Σ |∂y/∂x| outside a window: 0, but where a node normalises with statistics of the whole image.
+
+    >>> share_beyond(np.array([[[3.0, 1.0]]]), np.s_[:, :, :1])
+    0.25
+    """
+    sizes = np.abs(slope).astype(np.float64)
+    share = 1 - float(sizes[inside].sum() / sizes.sum()) if sizes.any() else 0.0
+    return rounded(share, 2) if share > ROUNDING else 0.0
 
 
 def terms(x: NDArray[Any], slope: NDArray[Any], products: NDArray[Any]) -> dict[str, Any]:

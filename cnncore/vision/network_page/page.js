@@ -169,8 +169,10 @@
     } else {
       parts.push(make("p", { class: "note", text: "No gradient of the score arrives here." }));
     }
-    if (node.cam && node.shape[1] > 1) {
-      parts.push(make("h3", { text: "Grad-CAM at this node" }), plane(node.cam, 0, 168), scaleBar(node.cam));
+    if (node.gradients && node.shape[1] > 1) {
+      const nothing = "0 everywhere: the sum of the maps, each weighted by its mean gradient, is nowhere above 0.";
+      parts.push(make("h3", { text: "Grad-CAM at this node" }),
+        ...(node.cam ? [plane(node.cam, 0, 168), scaleBar(node.cam)] : [make("p", { class: "note", text: nothing })]));
     }
     return parts;
   }
@@ -182,8 +184,9 @@
       make("span", { text: node.named ? data.classes[i] : `y[${i}]` }),
       make("i", { class: node.values[i] < 0 ? "neg" : "", style: `width:${(100 * Math.abs(node.values[i])) / most}%` }),
       make("b", { text: number(node.values[i]) + (node.value_gradients ? `  (∂ ${number(node.value_gradients[i])})` : "") })]);
+    const which = order.length < node.shape[0] ? `The ${order.length} of ${node.shape[0]} that are farthest from 0` : `All ${order.length}`;
     return [make("h3", { text: "Numbers" }),
-      make("p", { class: "note", text: `The ${order.length} largest of ${node.shape[0]}; ∂: gradient of the ${data.score.name}.` }),
+      make("p", { class: "note", text: `${which}; ∂: gradient of the ${data.score.name}.` }),
       make("div", { class: "bars" }, ...bars)];
   }
 
@@ -193,6 +196,27 @@
     return node.cells.find((cell) => cell.index[0] === node.channels[place]) || null;
   };
 
+  const reachesBeyond = (node) => Boolean(node.cells?.some((cell) => cell.parts.some((part) => part.beyond)));
+
+  /** The nodes on the way to a node, itself among them, whose outputs depend on more than their windows. */
+  function reachingBeyond(node) {
+    const [found, waiting] = [new Set([node]), [node]];
+    while (waiting.length) {
+      for (const id of waiting.pop().inputs || []) {
+        if (!found.has(nodes[id])) waiting.push(nodes[id]);
+        found.add(nodes[id]);
+      }
+    }
+    return [...found].filter(reachesBeyond).sort((a, b) => a.id - b.id);
+  }
+
+  function statisticsOf(node) {
+    const names = reachingBeyond(node).map((one) => breakable(one.path));
+    if (!names.length) return "";
+    const some = names.length > 2 ? `${names.slice(0, 2).join(", ")} and ${names.length - 2} more` : names.join(" and ");
+    return ` So far by windows alone: the statistics that ${some} normalise${names.length > 1 ? "" : "s"} with are of all places.`;
+  }
+
   function fieldOf(node) {
     if (!node.maps) return [];
     const cell = cellOf(node);
@@ -201,7 +225,7 @@
     const box = cell.box || [0, 0, data.input[2] - 1, data.input[3] - 1];
     const extents = `${box[2] - box[0] + 1}×${box[3] - box[1] + 1}`;
     const text = cell.box
-      ? `y[${cell.index.join(", ")}] depends on ${extents} pixels, rows ${box[0]} to ${box[2]}, columns ${box[1]} to ${box[3]}.`
+      ? `y[${cell.index.join(", ")}] depends on ${extents} pixels, rows ${box[0]} to ${box[2]}, columns ${box[1]} to ${box[3]}.${statisticsOf(node)}`
       : `y[${cell.index.join(", ")}]: all pixels, as far as the windows say.`;
     const scale = Math.max(1, PICTURE / Math.max(data.image.width, data.image.height));
     const canvas = make("canvas", {
@@ -244,6 +268,14 @@
     return parts.length > 1 && !parts.every(none) ? parts.filter((part) => !none(part)) : parts;
   }
 
+  /** What the windows of an output that is not linear leave out. */
+  function unseen(cell) {
+    const others = cell.parts.reduce((total, part) => total + (part.windows ? part.others : 0), 0);
+    const beyond = Math.max(...cell.parts.map((part) => part.beyond ?? 0));
+    return (others ? ` So it does on ${others} further channel${others > 1 ? "s" : ""}.` : "")
+      + (beyond ? ` Of Σ |∂y/∂x|, ${number(100 * beyond)} % belong to x at other places.` : "");
+  }
+
   function arithmeticOf(node) {
     const cell = cellOf(node);
     if (!cell || !cell.parts.length) return [];
@@ -277,7 +309,7 @@
         parts.push(make("pre", { text: `${name} = ${text}${constant} = ${number(cell.y)}` }), make("p", { class: "note", text: `In this order: ${names}.` }));
       }
     } else {
-      parts.push(make("p", { class: "note", text: "Framed: the x on which y depends here, to first order." }));
+      parts.push(make("p", { class: "note", text: `Framed: the x on which y depends here, to first order.${unseen(cell)}` }));
     }
     if (cell.dy !== undefined) {
       parts.push(make("p", { class: "note", text: `Backward: ∂score/∂y = ${number(cell.dy)} arrives at this output, and is passed on to every x multiplied by ${cell.linear ? "its factor" : "∂y/∂x"}.` }));
@@ -288,7 +320,7 @@
   function weightsOf(node) {
     if (!node.weights) return [];
     const w = node.weights;
-    const [outputs, inputs, height, width] = w.shape;
+    const [outputs, inputs, height = 1, width = 1] = w.shape;
     const cell = Math.max(2, Math.min(Math.floor(40 / Math.max(height, width)), 14)); // pixels of a number
     const alone = w.inputs === 1; // then several kernels fit into a row
     const across = alone ? Math.min(w.outputs, 8) : w.inputs;

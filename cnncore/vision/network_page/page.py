@@ -32,6 +32,7 @@ MOST_MAPS = 24  # of a node
 MOST_PIXELS = 16_000_000  # of all maps together; half of a page of 20 MB
 LEAST_MAPS = 4
 MOST_KERNELS = 12  # output channels whose weights are shown, and input channels of each
+MOST_LONE_KERNELS = 64  # output channels, where there is one input channel
 MOST_VALUES = 1000  # of an output without maps
 MOST_ANSWERS = 5
 CELL_WORK = 150_000_000  # multiply-adds that the arithmetic of a node's outputs may cost
@@ -215,7 +216,8 @@ class Explained:
         found: dict[str, Any] = {"channels": channels, "maps": sprite(y[0, channels])}
         if gradient is not None:
             found["gradients"] = sprite(gradient[0, channels])
-            found["cam"] = sprite(attribution.weighted_by_gradients(y, gradient))
+            cam = attribution.weighted_by_gradients(y, gradient)
+            found["cam"] = sprite(cam) if cam.any() else None
         number = value - self.trace.inputs
         places = [np.unravel_index(int(weight[c].argmax()), weight[c].shape) for c in channels]
         cells = [(c, int(i), int(j)) for c, (i, j) in zip(channels, places, strict=True)]
@@ -264,14 +266,16 @@ class Explained:
         if row is None:
             return None
         w = self.net.parameters[row.name]
+        shape = list(w.shape)
         if w.ndim == 2:
             w = w[:, :, None, None]
         if w.ndim != 4:
             return None
-        outputs, inputs = min(len(w), MOST_KERNELS), min(w.shape[1], MOST_KERNELS)
+        inputs = min(w.shape[1], MOST_KERNELS)
+        outputs = min(len(w), MOST_KERNELS if inputs > 1 else MOST_LONE_KERNELS)
         height, width = w.shape[2:]
         sheet = w[:outputs, :inputs].transpose(0, 2, 1, 3).reshape(1, outputs * height, inputs * width)
-        return {**sprite(sheet), "outputs": outputs, "inputs": inputs, "shape": list(w.shape)}
+        return {**sprite(sheet), "outputs": outputs, "inputs": inputs, "shape": shape}
 
     # ── HTML ──
 
