@@ -393,6 +393,22 @@ def names_of_type(c_type, text):
 FIELDS = names_of_type("int64_t", without_comments(PACKAGE / "kernels" / "calls.h"))
 
 
+def negative_indices(text):
+    """Subscripts and slices that count from the end."""
+    return re.findall(r"[\w\])]\[(?:[^\[\]]*[:,])?\s*-\s*\w[^\[\]]*\]", text)
+
+
+@pytest.mark.parametrize("path", cython_sources(), ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_no_index_in_cython_counts_from_the_end(path):
+    """With wraparound=False index -1 reads the memory before a tuple, wherever the build is not for the limited API."""
+    assert negative_indices(without_comments(path)) == []
+
+
+def test_indices_that_count_from_the_end_are_found():
+    text = "kernel[-1] + x[i, -2] + f(x)[: -k] + x[1:-1] + y[n - 1] + z[:, i - 1] + call([-1, 2]) + {1: -1}[1]"
+    assert negative_indices(text) == ["l[-1]", "x[i, -2]", ")[: -k]", "x[1:-1]"]
+
+
 @pytest.mark.parametrize("path", [*c_sources(), *cython_sources()], ids=lambda p: p.relative_to(PACKAGE).as_posix())
 def test_sizes_have_64_bits(path):
     """No C long, and no int counts up to an int64_t."""

@@ -866,7 +866,7 @@ def direct_cost(window, images, inputs, outputs, groups):
 
 def fits_winograd(outputs, window, groups):
     """Square 2-D windows whose size and stride have a form with tiles of ``outputs``."""
-    size, stride = window.kernel[-1], window.stride[-1]
+    size, stride = window.kernel[2], window.stride[2]
     return (
         groups == 1
         and window.kernel == (1, size, size)
@@ -891,7 +891,7 @@ def winograd_cost(outputs, window, images, inputs, channels, groups):
     products, tiles, matrices = 1, images * window.output[0], 1
     cdef const cnn_winograd_axis *form
     for tile, extent in zip(outputs, window.output[1:], strict=True):
-        form = &cnn_winograd_axes[winograd_form(tile, window.kernel[-1], window.stride[-1])]
+        form = &cnn_winograd_axes[winograd_form(tile, window.kernel[2], window.stride[2])]
         count = -(-extent // tile)
         products *= count * cnn_winograd_inputs(form) - min(count, count * tile - extent)   # a shorter tile has a point less
         tiles *= count
@@ -900,7 +900,7 @@ def winograd_cost(outputs, window, images, inputs, channels, groups):
     if tiles == 0:
         return 0
     rest = tiles % WINOGRAD_TILES
-    products *= COST_OF_PARITIES if window.stride[-1] == 2 else 1
+    products *= COST_OF_PARITIES if window.stride[2] == 2 else 1
     multiplied = products * (tiles - rest) / tiles + (max(products * rest / tiles, COST_TILES * matrices) if rest else 0)
     vectors = COST_LANES * (-(-inputs // COST_LANES) + -(-channels // COST_LANES))
     return round(multiplied * inputs * channels + TRANSFORM_COST * products * vectors)
