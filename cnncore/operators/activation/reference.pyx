@@ -1051,39 +1051,35 @@ cdef Tensor in_place_of_setting(Tensor X, p, bint each):
     return None if p is None else tensor(p) if each else per_channel(X, p)
 
 
+cdef int run_elementwise(Elementwise *e, tuple settings, cnn_task task, cnn_task reference) except -1:
+    """Run the kernel, or the reference implementation where there is none, on the merged arrays."""
+    cdef int i
+    for i in range(len(settings)):
+        e.call.setting[i] = settings[i]
+    return run(task if task != NULL else reference, e, e.call.size, 4096, 0, e.call.size)
+
+
 def forward(Activation a, tuple settings, x, y, p=None, bint each=False):
     """Write y = f(x), arrays of any strides. ``p``, one number, or one per channel or for each value, replaces
     setting[0]."""
     cdef Tensor X = tensor(x), Y = tensor(y, True)
     cdef Elementwise e
-    cdef int i
     merge_axes(&e.call, X, None, in_place_of_setting(X, p, each), Y)
     e.function[0], e.function[1] = a.value[0], a.value[1]
-    for i in range(len(settings)):
-        e.call.setting[i] = settings[i]
-    cdef cnn_task task = kernel(a.forward_kernel, X.precision)
-    if task == NULL:
-        task = (
-            <cnn_task> elementwise_forward[float] if X.precision == CNN_FLOAT32
-            else <cnn_task> elementwise_forward[double])
-    run(task, &e, e.call.size, 4096, 0, e.call.size)
+    run_elementwise(
+        &e, settings, kernel(a.forward_kernel, X.precision),
+        <cnn_task> elementwise_forward[float] if X.precision == CNN_FLOAT32 else <cnn_task> elementwise_forward[double])
 
 
 def backward(Activation a, tuple settings, x, dy, dx, p=None, bint each=False):
     """Write dx = dy f′(x), arrays of any strides."""
     cdef Tensor X = tensor(x), DY = tensor(dy), DX = tensor(dx, True)
     cdef Elementwise e
-    cdef int i
     merge_axes(&e.call, X, DY, in_place_of_setting(X, p, each), DX)
     e.function[0], e.function[1] = a.slope[0], a.slope[1]
-    for i in range(len(settings)):
-        e.call.setting[i] = settings[i]
-    cdef cnn_task task = kernel(a.backward_kernel, X.precision)
-    if task == NULL:
-        task = (
-            <cnn_task> elementwise_backward[float] if X.precision == CNN_FLOAT32
-            else <cnn_task> elementwise_backward[double])
-    run(task, &e, e.call.size, 4096, 0, e.call.size)
+    run_elementwise(
+        &e, settings, kernel(a.backward_kernel, X.precision),
+        <cnn_task> elementwise_backward[float] if X.precision == CNN_FLOAT32 else <cnn_task> elementwise_backward[double])
 
 
 cdef int64_t BLOCK_OF_PIXELS = 16384     # values of one task if channels are innermost
