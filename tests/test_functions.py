@@ -1,8 +1,10 @@
 """No function is so long, or nested so deeply, that one look is not enough: what has sections is cut where they are."""
 
 import ast
+import itertools
 import re
 import textwrap
+from collections import Counter
 
 import pytest
 from support.processes import ROOT
@@ -217,3 +219,23 @@ def test_functions_of_every_language_are_found():
     for path in SOURCES:
         counted[path.suffix] = counted.get(path.suffix, 0) + len(functions(path))
     assert counted[".py"] > 1000 and counted[".pyx"] > 300 and counted[".c"] > 30 and counted[".h"] > 300, counted
+
+
+NAMED_BY_A_TEXT = ("measure_latency", "measure_memory")  # responsiveness.py calls them in processes: f"measure_{what}"
+
+
+def named_once():
+    """Functions, classes and constants of modules whose name stands nowhere but where they are made, decorated ones excepted."""
+    texts = [path.read_text(encoding="utf-8") for path in SOURCES if path.suffix in (".py", ".pyx", ".pxd")]
+    texts += [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")]
+    words = Counter(itertools.chain.from_iterable(re.findall(r"\w+", text) for text in texts))
+    for path in SOURCES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body if path.suffix == ".py" else ():
+            names = [target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)]
+            if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and not node.decorator_list:
+                names = [node.name]
+            yield from (f"{path.relative_to(ROOT).as_posix()}: {name}" for name in names if words[name] == 1)
+
+
+def test_no_name_is_defined_and_never_used():
+    assert [row for row in named_once() if not row.endswith(NAMED_BY_A_TEXT)] == []
