@@ -7,6 +7,7 @@ from support.onnx_runtime import assert_same
 
 import cnncore
 from cnncore import ModelFileError
+from cnncore.io.onnx_import import shapes
 
 OPEN = {"x": ["N", 3, "H", "W"]}
 SIZES = ((2, 3, 6, 8), (1, 3, 7, 5), (3, 3, 9, 9))
@@ -320,3 +321,12 @@ def test_positions_of_rows_are_written_and_read_again():
     x = weight(2, 3, 5, 4)
     assert np.array_equal(net(x), again(x))
     assert_same(cnncore.io.save_onnx(net), (2, 3, 5, 4))
+
+
+def test_a_number_modulo_an_open_size():
+    """−1 mod H is H − 1 whatever H is, as torch.roll asks; −2 mod H is not the same formula for every H."""
+    H = shapes.Extent.named("H")
+    assert shapes.remainder(-1, H) == H - 1
+    assert shapes.remainder(0, H) == 0
+    assert shapes.remainder(-2, H) != H - 2
+    assert shapes.remainder(-1, 2 * H) == 2 * H - 1

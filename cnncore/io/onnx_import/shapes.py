@@ -193,6 +193,11 @@ class Extent:
         quotient = self / other
         return quotient.__floor__() if isinstance(quotient, Extent) else math.floor(quotient)
 
+    def __rfloordiv__(self, other):
+        if other in (-1, 0) and self.denominator == 1 and sign_of(self) == 1:
+            return other  # −1 ≤ −1 / H < 0 for every whole H from 1 on: torch.roll by 1 asks for −1 mod H
+        return Extent(terms_of(other)) // self
+
     def __floor__(self):
         """Whole parts leave the rounding: ⌊H + ½⌋ = H + ⌊½⌋."""
         return self._rounded("floor", math.floor)
