@@ -9,6 +9,8 @@ import sys
 import numpy as np
 
 from ..errors import ModelFileError, SettingError, unknown_name
+from ..runtime import cpu
+from ..runtime.costs import origin
 from .options import fraction, numbers, positive_integer, size
 from .progress import ProgressLine, bar
 
@@ -213,9 +215,14 @@ def add_profile(commands):
     )
 
 
-def measured_options(sub, rounds):
+def measured_options(sub, rounds, optional=False):
     """Options of measurements: ``cnncore profile`` and ``tune``."""
-    sub.add_argument("model", metavar="MODEL", help=ANY_MODEL)
+    more = (
+        {"nargs": "?", "help": f"{ANY_MODEL}; without one, the machine itself is measured"}
+        if optional
+        else {"help": ANY_MODEL}
+    )
+    sub.add_argument("model", metavar="MODEL", **more)
     sub.add_argument("--size", type=size, metavar="HxW", help="image size (default: as for summary)")
     sub.add_argument("--batch", type=positive_integer, default=1, metavar="N", help="number of images (default: 1)")
     sub.add_argument("--training", action="store_true", help="time forward and backward passes of training")
@@ -225,7 +232,14 @@ def measured_options(sub, rounds):
 
 
 def tune(options):
-    """Measure the fastest algorithm of each convolution on this machine, and store it in the model file."""
+    """Measure the fastest algorithm of each convolution on this machine, and store it in the model file.
+
+    Without a model: measure what algorithms cost on this machine, in general. All nets of this user are then planned by it.
+    """
+    if options.model is None:
+        print(f"target {cpu.target()}: {cpu.measure()}")
+        print(f"in force: {cpu.costs()} ({origin()})")
+        return 0
     net = model_or_network(options.model)
     model = pathlib.Path(options.model)
     if model.is_dir():
@@ -251,7 +265,7 @@ def tune(options):
 def add_tune(commands):
     """``cnncore tune`` and its options."""
     sub = commands.add(tune, "measure the fastest algorithms", "example: cnncore tune runs/digits --batch 16")
-    measured_options(sub, rounds=7)
+    measured_options(sub, rounds=7, optional=True)
     sub.add_argument("--output", metavar="FILE", help="the model file to write (default: MODEL, if it is a file)")
 
 

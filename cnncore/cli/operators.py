@@ -59,7 +59,8 @@ def known_operator(command, name):
 def info(options):
     """Print versions, CPU, threads, optional packages, and what computes each operator: reference implementation or kernels."""
     show_versions()
-    print("CNNCORE_TARGET forces a target; CNNCORE_NUM_THREADS or cnncore.set_num_threads(n) set the threads.\n")
+    print("CNNCORE_TARGET forces a target; CNNCORE_NUM_THREADS or cnncore.set_num_threads(n) set the threads.")
+    print("`cnncore tune` measures the costs of this machine; CNNCORE_COSTS=off keeps to the built-in ones.\n")
     print(f"{'operator':<{NAME_WIDTH}} computed by (float32)")
     for op in OPS.values():
         names = kernels_of(op)

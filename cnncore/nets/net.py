@@ -43,7 +43,9 @@ from ..errors import (
     unknown_name,
 )
 from ..runtime import cpu
+from ..runtime.costs import in_force
 from ..runtime.fingerprint import Fingerprints
+from ..runtime.recent import generation
 from ..runtime.threads import MOST_THREADS
 from ..typing import FilePath, Seed
 from . import drawing, model_file, surgery
@@ -693,12 +695,14 @@ class Net:
         """The plan for inputs of ``shapes``, created if there is none; the oldest are dropped when there are too many
         or they are too large.
         """
-        key = (shapes, mode)
+        key = (shapes, mode, generation())
         with self._lock:
             plan = self._plans.get(key)
             if plan is not None:
                 self._plans.move_to_end(key)
                 return plan
+        in_force()  # those of the machine, which may be read from a file now: another generation
+        key = (shapes, mode, generation())
         began = time.perf_counter()
         made = Plan(self.graph, shapes, self.dtype, mode, self.seed)
         logger.debug("plan for %s made in %.1f ms", shapes, 1e3 * (time.perf_counter() - began))

@@ -32,7 +32,7 @@ from ..checks import (
 )
 from ..errors import ArrayChangedError, DtypeError, SettingError, ShapeError, unknown_name
 from ..runtime import fingerprint
-from ..runtime.recent import Recent, frozen_setting, is_ready, setting_key
+from ..runtime.recent import Recent, frozen_setting, generation, is_ready, setting_key
 from . import geometry
 from .documentation import Derived, docstring, signature
 from .schema import ALONE, REQUIRED, ROLE_DTYPES, Array, Case, Layer, Setting
@@ -342,7 +342,7 @@ class Op:
         dtype = self._common_dtype(arrays)
         shapes = tuple(None if a is None else a.shape for a in arrays)
         said = tuple(map(setting_key, settings.values()))
-        key = (shapes, dtype, tuple(settings), said)
+        key = (shapes, dtype, tuple(settings), said, generation())
         call = None if None in said else self._calls.get(key)
         if call is None:
             call = self.infer(shapes, dtype, settings)

@@ -5,7 +5,10 @@
     cnncore.cpu.target()                       the current target
     with cnncore.cpu.target("baseline"): …     force one; "reference" uses no kernels
 
-The environment variable CNNCORE_TARGET sets it at import.
+    cnncore.cpu.measure()                      measure what algorithms cost on this machine, for all later processes
+    cnncore.cpu.costs()                        the costs by which algorithms are chosen
+
+The environment variable CNNCORE_TARGET sets the target at import, CNNCORE_COSTS the costs.
 """
 
 from __future__ import annotations
@@ -13,16 +16,20 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..errors import DtypeError, EnvironmentWarning, SettingError, unknown_name
+from ..typing import FilePath
+from . import costs as machine
 from . import dispatch
 from . import threads as native
+from .costs import Costs
 
-__all__ = ["kernels", "kernels_taken", "peak", "target", "targets"]
+__all__ = ["Costs", "costs", "kernels", "kernels_taken", "measure", "peak", "target", "targets"]
 
 PRECISIONS = {"float32": dispatch.FLOAT32, "float64": dispatch.FLOAT64}
 PEAK_ROUNDS = 20  # the best of them is the one without interruptions
@@ -97,13 +104,18 @@ class _Forced:
 
     def __init__(self, name: str) -> None:
         self.before = dispatch.current_target()
+        self.select(name)
+
+    @staticmethod
+    def select(name: str) -> None:
         dispatch.select_target(name)
+        machine.target_changed()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        dispatch.select_target(self.before)
+        self.select(self.before)
 
 
 def kernels() -> list[str]:
@@ -193,6 +205,84 @@ def peak(dtype: DTypeLike = "float32", threads: int | None = None) -> float:
                 )
             best = min(best, took / found[0])
     return 2e-9 / best
+
+
+def costs(source: str | FilePath | Mapping[str, float] | Costs | None = None) -> Any:
+    """The costs by which algorithms are chosen; with ``source``, put others in force, either permanently or until a
+    ``with`` block ends.
+
+    They depend on the CPU target. In the beginning those are in force that the environment variable CNNCORE_COSTS gives
+    ("off", a file, or numbers: "transform=5,reading=9"), else those that :func:`measure` has kept for this machine, else
+    those built in. A choice of algorithms changes results by rounding: costs that are given pin it.
+
+    Parameters
+    ----------
+    source : str, path, mapping or Costs, optional
+        "off": the built-in costs. "measured": those measured earlier, if there are any. Another string or a path: a file
+        that :func:`measure` has written, on whatever machine. A mapping: numbers by name, of :class:`Costs`.
+
+    Returns
+    -------
+    Costs or context manager
+        The costs; with ``source``, a context manager that restores the previous ones.
+
+    Raises
+    ------
+    SettingError
+        ``source`` is none of these, or a number is not between 1e-6 and 1e9.
+
+    Examples
+    --------
+    >>> import cnncore
+    >>> with cnncore.cpu.costs({"transform": 4.5}):
+    ...     cnncore.cpu.costs().transform
+    4.5
+    """
+    return machine.in_force() if source is None else _Given(source)
+
+
+class _Given:
+    """The costs are in force from creation on; leaving the ``with`` block restores what was given before."""
+
+    def __init__(self, source: Any) -> None:
+        self.before = machine.use(None if isinstance(source, str) and source == "measured" else source)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        machine.restore(self.before)
+
+
+def measure() -> Costs:
+    """Measure what algorithms and threads cost on this machine with the current target, and keep it for later processes.
+
+    Takes a few tenths of a second, in which nothing else should run. The file is in the user's cache folder
+    (``$XDG_CACHE_HOME/cnncore``, or what the system provides); later processes with the same version, CPU model and target
+    find it there. From then on choices of algorithms, and with them the last bits of results, may differ from those with
+    the built-in costs. Nothing is measured unless this function, or ``cnncore tune`` without a model, is called.
+
+    Returns
+    -------
+    Costs
+        What was measured; in force, unless other costs are given by :func:`costs` or CNNCORE_COSTS.
+
+    Raises
+    ------
+    SettingError
+        The target is "reference", which has no algorithms to choose from.
+
+    Examples
+    --------
+    >>> import cnncore
+    >>> cnncore.cpu.measure().reading > 0  # doctest: +SKIP
+    True
+    """
+    if target() == "reference":
+        raise SettingError(
+            "cpu.measure: the target 'reference' has no algorithms to choose from; choose another cpu.target"
+        )
+    return machine.measure()[0]
 
 
 def _choose() -> None:

@@ -207,6 +207,7 @@ cdef void give_block(int purpose, void *memory) noexcept nogil
 cdef cnn_task kernel(int number, int precision) except? NULL nogil
 cdef int64_t lanes(int precision) noexcept nogil
 cdef int threads_per_call() noexcept nogil
+cdef double cost_of_reading() noexcept nogil
 cdef bint stop_requested() noexcept nogil
 
 cdef enum:

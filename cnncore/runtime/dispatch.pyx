@@ -37,6 +37,8 @@ cdef extern from "threads.h" nogil:
     int64_t cnn_nanoseconds()
     int64_t cnn_thread_nanoseconds()
     void cnn_run_here(cnn_task task, void *call, int64_t tasks, void *scratch)
+    int cnn_processors()
+    void cnn_processors_limit(int maximum)
     void cnn_threads_limit(int maximum)
     void cnn_threads_shutdown()
 
@@ -133,8 +135,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=main_thread_changed)
 
 
-# Below this many elementary operations a second thread costs more than it saves.
+# Below this many elementary operations a second thread costs more than it saves. The number, and the next one, stand for
+# times of the machine: costs.py replaces them where these were measured.
 cdef double worth_a_thread = 30_000.0
+
+# Multiply-adds of a kernel in the time in which one packed weight comes from memory.
+cdef double reading = 8.0
 
 # Below this many the GIL is not released: that alone would take as long. Signals are handled after the call.
 cdef double worth_releasing_gil = 20_000.0
@@ -143,6 +149,11 @@ cdef double worth_releasing_gil = 20_000.0
 cdef int threads_per_call() noexcept nogil:
     """The number of threads of a large call: the partition into tasks may depend on it, results may not."""
     return thread_count
+
+
+cdef double cost_of_reading() noexcept nogil:
+    """Multiply-adds of a kernel in the time in which one packed weight comes from memory: the partition may depend on it."""
+    return reading
 
 
 cdef bint stop_requested() noexcept nogil:
@@ -155,8 +166,11 @@ cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t sc
     if tasks <= 0:
         return 0
     cdef int threads = thread_count
+    cdef bint recording = recorded is not None and this_thread() == recording_thread
     if cost < worth_a_thread * threads:
         threads = max(1, <int> (cost / worth_a_thread))
+    if threads > 1 and worth_a_thread > 0 and not recording:
+        threads = min(threads, cnn_processors())    # others would only wait for those that run
     if threads > tasks:
         threads = <int> tasks
     cdef int64_t stride = (scratch_bytes + 127) // 128 * 128     # workers do not share a cache line
@@ -171,7 +185,7 @@ cdef int run(cnn_task task, void *call, int64_t tasks, int64_t grain, int64_t sc
         scratch[worker] = block + worker * stride if block != NULL else NULL
         if stride > scratch_bytes:
             cnn_memory_fence(block + worker * stride + scratch_bytes, stride - scratch_bytes)
-    if recorded is not None and this_thread() == recording_thread:
+    if recording:
         try:
             return run_recorded(task, call, tasks, grain, scratch, threads)
         finally:
@@ -404,12 +418,29 @@ def set_threads(int count):
 def set_worth_a_thread(double operations):
     """Divide calls among threads from this many elementary operations per thread on; returns the previous number.
 
-    Tests set 0, so that the smallest arrays cross the threads' borders.
+    Tests set 0, so that the smallest arrays cross the threads' borders, on as many threads as are asked for: also on more
+    than there are processors.
     """
     global worth_a_thread
     before = worth_a_thread
     worth_a_thread = operations
     return before
+
+
+def set_processors_limit(int count):
+    """Let no call use more threads than ``count``, the processors within a container's quota, however many it asks for."""
+    cnn_processors_limit(count)
+
+
+def processors():
+    """Number of processors that this thread may use, as far as the system tells."""
+    return cnn_processors()
+
+
+def set_cost_of_reading(double multiply_adds):
+    """Let the partition into tasks assume that a packed weight comes from memory in the time of this many multiply-adds."""
+    global reading
+    reading = multiply_adds
 
 
 def shutdown_threads():

@@ -23,6 +23,8 @@ cdef enum:
     MOST_AXES = 5
     MOST_CALLS = 8          # cached per operator
 
+cdef int64_t made = 0       # how often forget_calls was called
+
 cdef object NDARRAY = numpy.ndarray
 cdef object ARRAY = object()            # marks an argument of which only shape and type matter
 
@@ -137,12 +139,25 @@ cdef class Bound:
     cdef object call, needs_gradient
 
 
+def forget_calls():
+    """What descriptions of calls depend on besides their arguments has changed: the costs of algorithms."""
+    global made
+    made += 1
+
+
+def generation():
+    """A number that :func:`forget_calls` changes: part of the key of whatever keeps descriptions of calls."""
+    return made
+
+
 cdef class Recent:
     """The recent calls of one operator."""
     cdef list calls
+    cdef int64_t generation
 
     def __cinit__(self):
         self.calls = []
+        self.generation = made
 
     def find(self, tuple arguments, dict settings):
         """(arrays, call, needs_gradient) as cached for an equal call, or None."""
@@ -152,6 +167,8 @@ cdef class Recent:
         cdef Bound bound
         if count > MOST_ARGUMENTS:
             return None
+        if self.generation != made:
+            self.calls, self.generation = [], made
         for i in range(count):
             taken[i] = form_of(arguments[i], &form[i])
         for bound in self.calls:

@@ -18,9 +18,15 @@
 #include "threads.h"
 
 #include <fenv.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <time.h>
+#if defined(__linux__)
+#include <sched.h>
+#elif defined(__APPLE__) || defined(__unix__)
+#include <unistd.h>
+#endif
 
 /* WebAssembly has threads only if asked for; on Windows tasks run on the calling thread (there is no pthread). */
 #if (defined(__EMSCRIPTEN__) && !defined(__EMSCRIPTEN_PTHREADS__)) || defined(__wasi__) || defined(_WIN32)
@@ -64,6 +70,39 @@ int64_t cnn_thread_nanoseconds(void) {
 #endif
     return now();
 }
+
+/* ---- Processors ---- */
+
+enum { MANY_PROCESSORS = 1 << 20 };
+
+static const int64_t LOOK_INTERVAL = 20 * 1000 * 1000; /* nanoseconds */
+
+static atomic_int processors_limit = MANY_PROCESSORS;
+
+static int processors_of_this_thread(void) {
+#if defined(__linux__)
+    cpu_set_t allowed; /* fails on systems with more processors than it has room for */
+    if (!sched_getaffinity(0, sizeof allowed, &allowed) && CPU_COUNT(&allowed) > 0) return CPU_COUNT(&allowed);
+#elif defined(_SC_NPROCESSORS_ONLN)
+    int64_t online = sysconf(_SC_NPROCESSORS_ONLN);
+    if (online > 0 && online < MANY_PROCESSORS) return (int)online;
+#endif
+    return MANY_PROCESSORS;
+}
+
+int cnn_processors(void) {
+    static _Thread_local int found; /* of this thread, whose mask may be another than that of the process */
+    static _Thread_local int64_t looked;
+    int64_t time = now();
+    if (!found || (uint64_t)(time - looked) > (uint64_t)LOOK_INTERVAL) {
+        found = processors_of_this_thread();
+        looked = time;
+    }
+    int limit = atomic_load_explicit(&processors_limit, memory_order_relaxed);
+    return found < limit ? found : limit;
+}
+
+void cnn_processors_limit(int maximum) { atomic_store(&processors_limit, maximum < 1 ? 1 : maximum); }
 
 static bool stop_requested(void) {
     /* Unsigned: if the clock was set back, poll at once. */
@@ -130,7 +169,6 @@ void cnn_threads_shutdown(void) {}
 #include <sched.h>
 #include <signal.h>
 #include <stdalign.h>
-#include <stdatomic.h>
 
 enum { OPEN_SLOT = 1 << 16, ACTIVE = OPEN_SLOT - 1, CACHE_LINE = 64, STACK_SIZE = 1 << 20 };
 

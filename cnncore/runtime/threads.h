@@ -36,6 +36,12 @@ void cnn_run_here(cnn_task task, void *call, int64_t tasks, void *scratch);
 int64_t cnn_nanoseconds(void);
 int64_t cnn_thread_nanoseconds(void);
 
+/* The number of processors that the calling thread may use: its affinity mask, within the limit that cnn_processors_limit
+ * sets (a container's quota). More threads than that gain nothing and wait for each other. Looked up at most every 20 ms;
+ * where the system does not tell, a number larger than any number of threads. */
+int cnn_processors(void);
+void cnn_processors_limit(int maximum);
+
 /* Upper bound on the threads of any call, the caller included; clamped to 1..256 (the initial value is 256). Workers
  * are created when first needed; those above a lowered bound stay asleep. */
 void cnn_threads_limit(int maximum);

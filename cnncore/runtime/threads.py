@@ -19,7 +19,7 @@ MOST_THREADS = 256
 
 
 def set_num_threads(n: int) -> None:
-    """Let every call use up to ``n`` native threads (1 to 256).
+    """Let every call use up to ``n`` native threads (1 to 256), of which no more run than there are processors.
 
     Parameters
     ----------
@@ -121,3 +121,5 @@ def _cgroup_processors() -> float:
 
 
 dispatch.set_threads(default_threads())
+if _cgroup_processors() < MOST_THREADS:
+    dispatch.set_processors_limit(int(_cgroup_processors()))

@@ -6,11 +6,11 @@ import importlib.metadata
 import os
 import platform
 import sys
-from pathlib import Path
 from typing import TextIO
 
 from .._version import __version__
-from . import cpu
+from . import costs, cpu
+from .costs import cpu_model
 from .threads import get_num_threads
 
 __all__ = ["OPTIONAL", "show_versions", "versions"]
@@ -32,7 +32,6 @@ OPTIONAL = (
     ),
     *("distributed", "pyarrow", "torch", "jax", "keras"),
 )
-CPU_FACTS = Path("/proc/cpuinfo")
 
 
 def versions() -> dict[str, dict[str, str]]:
@@ -65,6 +64,7 @@ def versions() -> dict[str, dict[str, str]]:
             "targets": ", ".join(cpu.targets()),
             "kernels": str(len(cpu.kernels())),
             "threads": str(get_num_threads()),
+            "costs": f"{costs.in_force()} ({costs.origin()})",
             **{name: os.environ[name] for name in sorted(os.environ) if name.startswith("CNNCORE_")},
         },
         "packages": {name: installed_version(name) for name in (*REQUIRED, *OPTIONAL)},
@@ -99,16 +99,6 @@ def installed_version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "none"
-
-
-def cpu_model() -> str:
-    """The name that the CPU gives itself, as far as the operating system tells."""
-    try:
-        lines = CPU_FACTS.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    found = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(found, "") or platform.processor() or platform.machine()
 
 
 def usable_cores() -> int:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -173,6 +174,52 @@ def test_calls_large_enough_for_threads_give_the_same_bits(dtype, rng):
             with cnncore.threads(threads):
                 results.append([r.tobytes() for r in both_passes(op, arrays, settings)])
         assert all(r == results[0] for r in results), op.name
+
+
+def threads_of_this_process():
+    """Their numbers. A thread has one from its creation on, and a name only when it has begun to run."""
+    return {task.name for task in Path("/proc/self/task").iterdir()}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
+def test_no_more_threads_run_than_there_are_processors(rng):
+    """However many are asked for; processors are those of the caller's affinity mask, within the container's quota."""
+    x, w = (
+        rng.standard_normal((4, 16, 33, 35)).astype(np.float32),
+        rng.standard_normal((24, 16, 3, 3)).astype(np.float32),
+    )
+    mask, quota = os.sched_getaffinity(0), dispatch.processors()
+    allowed = sorted(mask)[:4]  # the call is worth fourteen threads
+
+    def extra(threads):
+        time.sleep(0.03)  # a mask is looked up every 20 ms
+        dispatch.shutdown_threads()
+        before = threads_of_this_process()
+        with cnncore.threads(threads):
+            found.append(cnncore.conv(x, w).tobytes())
+        return len(threads_of_this_process() - before)
+
+    found = []
+    try:
+        os.sched_setaffinity(0, allowed)
+        dispatch.set_processors_limit(256)
+        assert extra(len(allowed) + 6) == len(allowed) - 1
+        assert extra(1) == 0
+        os.sched_setaffinity(0, {min(allowed)})
+        assert extra(8) == 0
+        os.sched_setaffinity(0, allowed)
+        dispatch.set_processors_limit(1)
+        assert extra(8) == 0 and dispatch.processors() == 1
+    finally:
+        os.sched_setaffinity(0, mask)
+        dispatch.set_processors_limit(quota)
+    before = dispatch.set_worth_a_thread(0)  # tests of the pool itself: every thread that was asked for
+    try:
+        assert extra(len(allowed) + 6) == len(allowed) + 5
+    finally:
+        dispatch.set_worth_a_thread(before)
+        dispatch.shutdown_threads()
+    assert len(set(found)) == 1 and dispatch.processors() == quota
 
 
 @pytest.mark.parametrize("n", [0, -1, 257, 2**31, 2**63, 1.0, "2", None, True, [1]])

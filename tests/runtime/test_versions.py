@@ -13,7 +13,7 @@ from support.processes import ROOT
 
 import cnncore
 from cnncore.cli.main import main
-from cnncore.runtime import versions
+from cnncore.runtime import costs, versions
 
 DEVELOPMENT = {"docs", "test", "lint", "fuzz", "develop"}
 
@@ -41,9 +41,9 @@ def test_show_versions_prints_what_is_found(capsys, monkeypatch):
 
 
 def test_machines_without_facts_have_a_name(monkeypatch, tmp_path):
-    monkeypatch.setattr(versions, "CPU_FACTS", tmp_path / "none")
-    monkeypatch.setattr(versions.platform, "processor", lambda: "")
-    assert versions.cpu_model() == versions.platform.machine()
+    monkeypatch.setattr(costs, "CPU_FACTS", tmp_path / "none")
+    monkeypatch.setattr(costs.platform, "processor", lambda: "")
+    assert versions.cpu_model() == costs.platform.machine() == costs.cpu_facts()
 
 
 def test_the_library_logs_and_shows_nothing_unless_asked(capsys):

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...checks import choice, per_axis, whole
 from ...errors import SettingError, ShapeError
+from ...runtime.costs import in_force, measurements
 from .. import geometry
 from ..activation import reference as activations
 from ..activation.elementwise import Elementwise
@@ -17,6 +18,7 @@ from ..shape.implementation import PaddedImage
 from ..shape.reference import accumulate as add_into
 from . import linear
 from . import reference as conv
+from .measurement import measured
 
 __all__ = [
     "ALGORITHM",
@@ -35,6 +37,8 @@ __all__ = [
     "algorithm_costs",
     "cheapest_algorithm",
 ]
+
+measurements["convolution"] = measured
 
 # What algorithm= takes: names of the table, those of families of them, and the choice by cost.
 FAMILIES = tuple(dict.fromkeys(row.family for row in conv.ALGORITHMS.values() if row.family))
@@ -99,8 +103,9 @@ class Geometry:
     padding: PaddedImage | None
 
 
-def algorithm_costs(window, images, inputs, outputs, groups=1):
-    """The cost of each algorithm that fits, in multiply-adds at full speed: name → number.
+def algorithm_costs(window, images, inputs, outputs, groups=1, costs=None):
+    """The cost of each algorithm that fits, in multiply-adds at full speed: name → number; ``costs``: of the machine, those
+    in force by default.
 
     >>> from cnncore.operators.geometry import window
     >>> costs = algorithm_costs(window("conv", (56, 56), (3, 3), padding=1), images=1, inputs=64, outputs=192)
@@ -109,8 +114,13 @@ def algorithm_costs(window, images, inputs, outputs, groups=1):
     >>> "winograd_4x4" in algorithm_costs(window("conv", (7, 7), (7, 7), padding=3), images=1, inputs=64, outputs=192)
     False
     """
+    costs = in_force() if costs is None else costs
     fitting = (conv.ALGORITHMS[name] for name in MEASURED_ALGORITHMS)
-    return {row.name: row.cost(window, images, inputs, outputs, groups) for row in fitting if row.fits(window, groups)}
+    return {
+        row.name: row.cost(window, images, inputs, outputs, groups, costs)
+        for row in fitting
+        if row.fits(window, groups)
+    }
 
 
 def cheapest_algorithm(costs):

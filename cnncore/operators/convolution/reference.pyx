@@ -20,7 +20,7 @@ from cnncore.runtime.dispatch cimport (
     cnn_conv, cnn_copy, cnn_correlation, cnn_correlations, CNN_F25, CNN_F45, CNN_FLOAT32, cnn_largest, cnn_pack,
     cnn_task, cnn_tensor, CNN_WINOGRAD_AXES, cnn_winograd_axes, cnn_winograd_axis, cnn_winograd_inputs,
     cnn_winograd_matrices, cnn_winograd_points, cnn_winograd_start, cnn_winograd_tile, cnn_winograd_tile_of,
-    give_block, kernel, lanes, PANELS, real, run, PackedWeights, take_block, Tensor, threads_per_call, PIECE,
+    cost_of_reading, give_block, kernel, lanes, PANELS, real, run, PackedWeights, take_block, Tensor, threads_per_call, PIECE,
     stop_after,
 )
 from cnncore.runtime.dispatch import kernel_number
@@ -181,8 +181,6 @@ cdef int64_t SUM_BYTES = 1024 * 1024
 # Multiply-adds that a kernel does in the time of one elementary operation elsewhere.
 cdef double KERNEL_SPEED = 32.0
 cdef double DEPTHWISE_SPEED = 4.0    # which uses each loaded value only once
-# Weights that come from memory in that time: a layer with few pixels waits for them.
-cdef double READING_SPEED = 4.0
 
 
 cdef struct Precision:
@@ -354,8 +352,8 @@ cdef int64_t cut_planes(cnn_correlation *p, Precision of) noexcept nogil:
 cdef int64_t most_tasks(const cnn_correlation *p, int64_t pixels) noexcept nogil:
     """Into how many tasks the computation of ``pixels`` outputs per channel may be divided."""
     cdef double weights = <double> p.taps[0] * p.taps[1] * p.taps[2] * (p.x.shape[1] // p.groups) * p.y.shape[1]
-    cdef double work = weights * max(<double> pixels, KERNEL_SPEED / READING_SPEED)
-    return min(wanted_tasks(), <int64_t> (work / (TASK_WORK if wanted_tasks() == TASKS else LEAST_TASK_WORK)))
+    cdef double work = weights * max(<double> pixels, cost_of_reading())    # with few pixels it waits for the weights
+    return <int64_t> min(<double> wanted_tasks(), work / (TASK_WORK if wanted_tasks() == TASKS else LEAST_TASK_WORK))
 
 
 cdef void share_units(cnn_correlation *p) noexcept nogil:
@@ -830,7 +828,8 @@ cdef class ConvolutionAlgorithm:
     family      the name for "the cheapest of these": "winograd"; "" for none
     windows     the windows to which it applies, in words
     fits        (window, groups) → whether it applies
-    cost        (window, images, inputs, outputs, groups) → multiply-adds at full speed; None: chosen only by name
+    cost        (window, images, inputs, outputs, groups, costs) → multiply-adds at full speed, given what the machine
+                costs (runtime/costs.py); None: chosen only by name
     forward     which kernels correlate, forward and for the gradient of the input; NULL: the reference implementation
     backward    which kernels compute the gradient of the weights; NULL: the reference implementation
     """
@@ -859,9 +858,11 @@ def fits_every_window(window, groups):
     return True
 
 
-def direct_cost(window, images, inputs, outputs, groups):
-    """A multiplication for each tap of each window."""
-    return images * math.prod(window.output) * outputs * (inputs // groups) * math.prod(window.kernel)
+def direct_cost(window, images, inputs, outputs, groups, costs):
+    """A multiplication for each tap of each window, and for the weights that are waited for."""
+    pixels = images * math.prod(window.output)
+    waited = (1 - costs.overlap) * costs.reading if pixels else 0
+    return round((pixels + waited) * outputs * (inputs // groups) * math.prod(window.kernel))
 
 
 def fits_winograd(outputs, window, groups):
@@ -877,17 +878,14 @@ def fits_winograd(outputs, window, groups):
     )
 
 
-# The cost of the transforms of a tile per point and channel, in multiply-adds; channels are processed in vectors.
-TRANSFORM_COST = 6
-COST_LANES = 16
-# A block of tiles reads the transformed weights once, which takes as long as multiplying this many tiles by them.
-COST_TILES = 8
-# For stride 2 each product is a sum of up to four short ones.
-COST_OF_PARITIES = 1.35
+COST_LANES = 16     # channels are transformed in vectors
 
 
-def winograd_cost(outputs, window, images, inputs, channels, groups):
-    """The matrix products, one for each point of a tile, with blocks of tiles padded; and the transforms."""
+def winograd_cost(outputs, window, images, inputs, channels, groups, costs):
+    """The matrix products, one for each point of a tile, but no less than the time to read the weights, which the last block
+    of tiles, the shortest, shows, and what of that time does not overlap with products; and the transforms. For stride 2
+    each product is a sum of up to four short ones.
+    """
     products, tiles, matrices = 1, images * window.output[0], 1
     cdef const cnn_winograd_axis *form
     for tile, extent in zip(outputs, window.output[1:], strict=True):
@@ -900,10 +898,12 @@ def winograd_cost(outputs, window, images, inputs, channels, groups):
     if tiles == 0:
         return 0
     rest = tiles % WINOGRAD_TILES
-    products *= COST_OF_PARITIES if window.stride[2] == 2 else 1
-    multiplied = products * (tiles - rest) / tiles + (max(products * rest / tiles, COST_TILES * matrices) if rest else 0)
+    products *= costs.parities if window.stride[2] == 2 else 1
+    last, reading = costs.product * products * rest / tiles, costs.reading * matrices
+    multiplied = costs.product * products * (tiles - rest) / tiles + (max(last, reading) if rest else 0)
+    multiplied += (1 - costs.overlap) * (min(last, reading) if rest else reading)
     vectors = COST_LANES * (-(-inputs // COST_LANES) + -(-channels // COST_LANES))
-    return round(multiplied * inputs * channels + TRANSFORM_COST * products * vectors)
+    return round(multiplied * inputs * channels + costs.transform * products * vectors)
 
 
 def by_name(*rows):
@@ -1359,7 +1359,8 @@ cdef int run_packed(const Parts *parts, const cnn_conv *call, const Correlator *
         scratch = max(scratch, how.cut(p, of))
         p.first_task = tasks
         tasks += p.tasks
-    return run(kernel(how.kernel, of.number), &calls, tasks, 1, scratch, work(call) / how.speed + weights(call) / READING_SPEED)
+    return run(kernel(how.kernel, of.number), &calls, tasks, 1, scratch,
+               work(call) / how.speed + weights(call) * cost_of_reading() / KERNEL_SPEED)
 
 
 cdef int run_marked(const Parts *parts, const cnn_conv *call, bint backward, Precision of, int64_t marked) except -1:
