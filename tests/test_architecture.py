@@ -216,6 +216,12 @@ def test_the_page_lists_the_arrows():
     assert listed == {family: set(ARROWS.get(family, "").split()) for family in families()}
 
 
+def test_no_two_files_of_tests_share_a_name():
+    """The folders of the tests are no packages, so pytest would import the first for both."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_tests_mirror_the_package():
     """Each folder of Python has its folder of tests, and so has each family of operators."""
     packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
