@@ -57,6 +57,7 @@ OTHERWISE = {
     "io/onnx_import/external.py": "neither links nor devices may be opened; says what belongs where",
     "nets/model_file.py": "writes; opens folders to flush them",
     "nets/net.py": "writes",
+    "runtime/costs.py": "files of the system, which may lack them; measured costs, which are measured again if it fails",
     "runtime/threads.py": "a file of the system, which may lack it",
     "runtime/versions.py": "a file of the system, which may lack it",
     "testing/conformance/vectors.py": "arrays beside an index that opened_file opened",

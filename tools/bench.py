@@ -25,6 +25,7 @@ from pathlib import Path
 
 from benchmarks import operators, report, responsiveness
 from benchmarks.sections import SECTIONS, Run, contestants, operator_lines
+from paragraphs import wrapped
 
 import cnncore
 
@@ -149,7 +150,7 @@ def main(arguments=None):
         return 2
     if options.docs and options.docs.name == "limits.json":
         lines = responsiveness.page(json.loads(options.docs.read_text(encoding="utf-8")))
-        LIMITS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        LIMITS.write_text("\n".join(wrapped(lines)) + "\n", encoding="utf-8")
         return 0
     if options.docs:
         report.write_docs(options.docs, PAGE)

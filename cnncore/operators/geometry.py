@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -580,10 +581,11 @@ def summed(a: np.ndarray, axes: tuple[int, ...], dtype: type = np.float64) -> np
     """The sums of an array over some axes, which are gone, added in ``dtype`` and in pieces."""
     kept = [axis for axis in range(a.ndim) if axis not in axes]
     ordered, kept_axes = a.transpose([*kept, *axes]), len(kept)
-    total = np.zeros(ordered.shape[:kept_axes], dtype)
+    total: np.ndarray = np.zeros(ordered.shape[:kept_axes], dtype)
     gone = tuple(range(kept_axes, a.ndim))
     for place in pieces(total.shape):
-        part = total[(*place, ...)]
+        kept_place: Any = (*place, ...)  # a view, even of a single sum
+        part = total[kept_place]
         for summands in pieces(ordered.shape[kept_axes:], most=max(PIECE // max(part.size, 1), 1)):
-            part += ordered[(*place, *summands)].sum(gone, dtype)
+            part += ordered[place + summands].sum(gone, dtype)
     return total

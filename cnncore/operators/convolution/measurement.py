@@ -124,8 +124,9 @@ def fitted(seconds: dict[str, float]) -> dict[str, float]:
     products = [case.cost(transform=tiny, reading=tiny) for case in (wide, narrow)]
     transforms = [case.cost(product=tiny, reading=tiny) / costs.BUILT_IN.transform for case in (wide, narrow)]
     taken = [net["winograd, wide"] / unit, net["winograd, narrow"] / unit]
-    product, transform = np.linalg.solve(np.array([products, transforms]).T, np.array(taken))
-    product, transform = limited("product", float(product)), limited("transform", float(transform))
+    determinant = products[0] * transforms[1] - products[1] * transforms[0]
+    product = limited("product", (taken[0] * transforms[1] - taken[1] * transforms[0]) / determinant)
+    transform = limited("transform", (products[0] * taken[1] - products[1] * taken[0]) / determinant)
     strided = CASES["winograd, stride 2"].cost(product=product, transform=transform, parities=1.0, reading=tiny)
     reading = limited("reading", net["reading"] / unit / READ_CHANNELS**2)
     waiting = net["overlap"] / unit / READ_CHANNELS**2 - CASES["overlap"].size ** 2

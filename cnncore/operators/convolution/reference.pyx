@@ -16,6 +16,7 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
+from cnncore.runtime.layout cimport dense as fills_memory
 from cnncore.runtime.dispatch cimport (
     cnn_conv, cnn_copy, cnn_correlation, cnn_correlations, CNN_F25, CNN_F45, CNN_FLOAT32, cnn_largest, cnn_pack,
     cnn_task, cnn_tensor, CNN_WINOGRAD_AXES, cnn_winograd_axes, cnn_winograd_axis, cnn_winograd_inputs,
@@ -1291,47 +1292,85 @@ cdef bint omits_terms(const cnn_conv *call) noexcept nogil:
     return False
 
 
+cdef extern from *:
+    """
+    /* Whether a row has ∞ or NaN: their exponents are all ones, so that one more in its last place carries into the sign. Blocks
+       of a fixed size become vector instructions in every build. */
+    #define CNN_BLOCK 16
+    #define CNN_FIND_INFINITE(real, word, exponent, last_place)                                                    \
+        static int cnn_find_infinite_##real(const real *x, int64_t count, int64_t step) {                         \
+            word carried[CNN_BLOCK] = {0}, any = 0, bits[CNN_BLOCK];                                              \
+            int64_t i = 0;                                                                                        \
+            for (; step == 1 && i + CNN_BLOCK <= count; i += CNN_BLOCK) {                                         \
+                memcpy(bits, x + i, sizeof bits);                                                                 \
+                for (int j = 0; j < CNN_BLOCK; j++) carried[j] |= (bits[j] & (exponent)) + (last_place);          \
+            }                                                                                                     \
+            for (int j = 0; j < CNN_BLOCK; j++) any |= carried[j];                                                \
+            for (; i < count; i++) {                                                                              \
+                memcpy(bits, x + i * step, sizeof(word));                                                         \
+                any |= (bits[0] & (exponent)) + (last_place);                                                     \
+            }                                                                                                     \
+            return (any & ~((word)-1 >> 1)) != 0;                                                                 \
+        }
+    CNN_FIND_INFINITE(float, uint32_t, 0x7f800000u, 0x00800000u)
+    CNN_FIND_INFINITE(double, uint64_t, 0x7ff0000000000000u, 0x0010000000000000u)
+    """
+    bint infinite_floats "cnn_find_infinite_float"(const float *x, int64_t count, int64_t step) noexcept nogil
+    bint infinite_doubles "cnn_find_infinite_double"(const double *x, int64_t count, int64_t step) noexcept nogil
+
+
+cdef enum:
+    FINITE_BLOCK = 4096
+
+
 cdef struct Finite:
     cnn_tensor x
+    int64_t values              # of a dense tensor, whose memory is read in blocks; else 0
     int inner, outer            # axes: that with neighbouring values, and the other of 1 and 4
-    unsigned char *infinite     # of each row along the inner axis: whether it has a value that is not finite
+    unsigned char *infinite     # of each block, or row along the inner axis: whether it has a value that is not finite
 
 
 cdef void find_infinite(Finite *call, int64_t begin, int64_t end, real *scratch) noexcept nogil:
-    """Tasks are rows."""
-    cdef int64_t task, i, left = PIECE, count = call.x.shape[call.inner], step = call.x.stride[call.inner]
+    """Tasks are blocks, or rows."""
+    cdef int64_t task, left = PIECE, count = call.x.shape[call.inner], step = call.x.stride[call.inner]
     cdef const int64_t *size = &call.x.shape[0]
     cdef const int64_t *stride = &call.x.stride[0]
     cdef const real *x
-    cdef int found
     for task in range(begin, end):
+        if call.values:
+            count, step = min(FINITE_BLOCK, call.values - task * FINITE_BLOCK), 1
+            x = <const real *> call.x.data + task * FINITE_BLOCK
+        else:
+            x = (<const real *> call.x.data + task % size[3] * stride[3] + task // size[3] % size[2] * stride[2]
+                 + task // size[3] // size[2] % size[call.outer] * stride[call.outer]
+                 + task // size[3] // size[2] // size[call.outer] * stride[0])
         if stop_after(&left, count):
             return
-        x = (<const real *> call.x.data + task % size[3] * stride[3] + task // size[3] % size[2] * stride[2]
-             + task // size[3] // size[2] % size[call.outer] * stride[call.outer]
-             + task // size[3] // size[2] // size[call.outer] * stride[0])
-        found = 0
-        for i in range(count):
-            found |= not x[i * step] - x[i * step] == 0     # ∞ − ∞ is NaN
-        call.infinite[task] = found
+        if real is float:
+            call.infinite[task] = infinite_floats(x, count, step)
+        else:
+            call.infinite[task] = infinite_doubles(x, count, step)
 
 
 cdef bint all_finite(const cnn_tensor *t, int precision) except -1:
     """Whether all values are finite: kernels ask where one that is not may be multiplied by zeros, or mixed with others."""
     cdef Finite call
-    cdef int64_t row, rows
+    cdef int64_t task, tasks, values = t.shape[0] * t.shape[1] * t.shape[2] * t.shape[3] * t.shape[4]
     cdef bint finite = True
-    call.x = t[0]
+    call.x, call.values = t[0], values if fills_memory(t) else 0
     call.inner, call.outer = (1, 4) if t.stride[1] == 1 and t.shape[1] > 1 else (4, 1)
-    rows = t.shape[0] * t.shape[2] * t.shape[3] * t.shape[call.outer]
-    call.infinite = <unsigned char *> malloc(max(rows, 1))
+    if call.values:
+        tasks = (values + FINITE_BLOCK - 1) // FINITE_BLOCK
+    else:
+        tasks = t.shape[0] * t.shape[2] * t.shape[3] * t.shape[call.outer]
+    call.infinite = <unsigned char *> malloc(max(tasks, 1))
     if call.infinite == NULL:
         raise MemoryError("no memory to look for values that are not finite")
     try:
-        run(<cnn_task> find_infinite[float] if precision == CNN_FLOAT32 else <cnn_task> find_infinite[double], &call, rows,
-            1 + 4096 // max(t.shape[call.inner], 1), 0, <double> rows * t.shape[call.inner] / KERNEL_SPEED)
-        for row in range(rows):
-            finite = finite and not call.infinite[row]
+        run(<cnn_task> find_infinite[float] if precision == CNN_FLOAT32 else <cnn_task> find_infinite[double], &call, tasks,
+            1 + FINITE_BLOCK // max(values // max(tasks, 1), 1), 0, <double> values / KERNEL_SPEED)
+        for task in range(tasks):
+            finite = finite and not call.infinite[task]
     finally:
         free(call.infinite)
     return finite

@@ -1,5 +1,7 @@
 """Schemas of quantization: real numbers on a grid of few integers, as 8-bit networks use them."""
 
+from typing import Any
+
 import numpy as np
 
 from ...checks import flag, number, whole
@@ -94,7 +96,7 @@ INTEGER_EDGES = (
     "inference only: a net with this operator has no backward pass",
 )
 NO_SLOPE = "y is made of steps, whose slope is 0, and only inference is meant"
-SHARED = {
+SHARED: dict[str, Any] = {
     "arrays": INTEGERS,
     "edges": INTEGER_EDGES,
     "accumulates": "integers in int32, exactly: the same bits on every CPU target and for every number of threads",
