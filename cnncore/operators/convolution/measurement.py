@@ -20,8 +20,10 @@ __all__ = ["fitted", "measured"]
 
 ROUNDS = 9  # the fastest of them is the one that was disturbed least
 SECONDS = 0.25  # after which no further round begins; two are made in any case
-# Processor time does not count interruptions by other programs; where its clock is too coarse, elapsed time has to do.
-CLOCK = time.thread_time if time.get_clock_info("thread_time").resolution < 1e-5 else time.perf_counter
+# Processor time does not count interruptions by other programs; where its clock is too coarse, or missing as in browsers, elapsed
+# time has to do.
+HAS_FINE_THREAD_TIME = hasattr(time, "thread_time") and time.get_clock_info("thread_time").resolution < 1e-5
+CLOCK = time.thread_time if HAS_FINE_THREAD_TIME else time.perf_counter
 READ_CHANNELS = 4096  # inputs and outputs of layers that read their weights: 64 MB each, more than most caches hold
 KERNEL_SPEED = 32  # multiply-adds in an elementary operation, the unit of reference.pyx
 

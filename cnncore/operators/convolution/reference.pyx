@@ -811,12 +811,25 @@ cdef const Correlator *correlate_by_winograd(const Parts *parts, Precision of, b
     return &WINOGRAD
 
 
+cdef extern from *:
+    """
+    /* Built by Clang 19 with optimisation for WebAssembly, winograd_weights reads outside of the memory, for reasons not found
+       yet; without optimisation, and for every other machine, it does not. */
+    #if defined(__wasm__)
+    #define CNN_WEIGHS_BY_WINOGRAD 0
+    #else
+    #define CNN_WEIGHS_BY_WINOGRAD 1
+    #endif
+    """
+    enum: CNN_WEIGHS_BY_WINOGRAD
+
+
 cdef const WeightGradient *weigh_by_winograd(const Parts *parts, Precision of, const int64_t *outputs) noexcept nogil:
     """Square tiles, for stride 1; for 5×5 kernels F(2×2), since more points lose too much accuracy in sums over many
-    tiles.
+    tiles. Directly in browsers.
     """
     cdef int form = winograd_form(outputs[0], parts.part.taps[1], parts.part.stride[1])
-    if form < 0 or parts.part.stride[1] != 1:
+    if not CNN_WEIGHS_BY_WINOGRAD or form < 0 or parts.part.stride[1] != 1:
         return weigh_directly(parts, of, outputs)
     parts.part.form[0] = parts.part.form[1] = CNN_F25 if form == CNN_F45 else form
     return &WINOGRAD_WEIGHTS
