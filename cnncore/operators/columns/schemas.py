@@ -196,6 +196,14 @@ SCHEMAS = (
             Case(kernel_size=3, arrays=local_arrays(2, 3, lambda rank: (2, 3, 4)[:rank]), spatial=4, channels=2),
             Case(
                 kernel_size=2,
+                dilation=2,
+                arrays=local_arrays(2, 2, lambda rank: (2, 3)[:rank]),
+                spatial=4,
+                channels=2,
+                ranks=(2,),
+            ),
+            Case(
+                kernel_size=2,
                 stride=2,
                 padding=1,
                 dilation=2,
@@ -269,6 +277,7 @@ SCHEMAS = (
         paper="Dai et al. 2017, ICCV, arXiv:1703.06211, section 2; with a mask: Zhu et al. 2019, CVPR, arXiv:1811.11168",
         cases=(
             Case(padding=1, arrays=deformable_arrays(2, (3, 2), (4, 6)), ranks=(2,), spatial=4, channels=2),
+            Case(dilation=2, arrays=deformable_arrays(2, (2, 2), (2, 3)), ranks=(2,), spatial=4, channels=2),
             Case(
                 stride=2,
                 dilation=2,
