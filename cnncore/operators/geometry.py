@@ -138,6 +138,12 @@ class Window:
         """Extents of the output along the axes that the input has."""
         return self.output[SPATIAL_AXES - self.rank :]
 
+    @property
+    def receptive(self):
+        """(cells that an output sees, steps between two outputs) along the axes that the input has."""
+        per_axis = zip(self.kernel, self.stride, self.dilation, strict=True)
+        return tuple((d * (k - 1) + 1, s) for k, s, d in per_axis)[SPATIAL_AXES - self.rank :]
+
 
 def _fits(place, extents, kernel, stride, dilation, padding, ceil_mode):
     """Output extents: ⌊(H + lo + hi − e) / s⌋ + 1, or ⌈·⌉ without windows that would start beyond image and low padding."""

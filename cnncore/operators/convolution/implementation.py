@@ -317,9 +317,7 @@ class Convolution(Implementation):
         return call.geometry.primitives.algorithm
 
     def receptive_window(self, call):
-        window = call.geometry.window
-        per_axis = zip(window.kernel, window.stride, window.dilation, strict=True)
-        return tuple((d * (k - 1) + 1, s) for k, s, d in per_axis)[geometry.SPATIAL_AXES - window.rank :]
+        return call.geometry.window.receptive
 
     def receptive_start(self, call):
         window = call.geometry.window

@@ -174,9 +174,7 @@ class IntegerConvolution(Implementation):
         return call.geometry.y_grid
 
     def receptive_window(self, call):
-        window = call.geometry.window
-        per_axis = zip(window.kernel, window.stride, window.dilation, strict=True)
-        return tuple((d * (k - 1) + 1, s) for k, s, d in per_axis)[geometry.SPATIAL_AXES - window.rank :]
+        return call.geometry.window.receptive
 
     def receptive_start(self, call):
         window = call.geometry.window
