@@ -151,10 +151,10 @@ def read_only(array):
 
 
 def in_record(array):
-    """A field of a record of odd size: no stride is a multiple of the item size."""
+    """A field of a record of odd size: no stride is a multiple of the item size, nor is the address of a lone value."""
     if array.dtype.hasobject:
         return array
-    records = np.zeros(array.shape, [("value", array.dtype), ("flag", "u1")])
+    records = np.zeros((2, *array.shape), [("value", array.dtype), ("flag", "u1")])[1, ...]
     records["value"] = array
     return records["value"]
 

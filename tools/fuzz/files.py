@@ -263,8 +263,9 @@ def changed_png(choice, data):
         place = choice.randrange(len(chunks))
         kind, body = chunks[place]
         what = choice.randrange(5)
-        if what == 0 and kind == b"IDAT":
-            chunks[place][1] = zlib.compress(changed_bytes(choice, zlib.decompress(body), body))
+        pixels = inflated(body) if kind == b"IDAT" else None
+        if what == 0 and pixels is not None:
+            chunks[place][1] = zlib.compress(changed_bytes(choice, pixels, body))
         elif what == 1:
             del chunks[place]
         elif what == 2:
@@ -278,6 +279,14 @@ def changed_png(choice, data):
         if chunks[place % len(chunks)][0] == b"IDAT" and not chunks[place % len(chunks)][1]:
             break
     return data[:8] + b"".join(chunk(kind, body) for kind, body in chunks)
+
+
+def inflated(body):
+    """What a chunk of pixels holds; None if an earlier change has spoilt it."""
+    try:
+        return zlib.decompress(body)
+    except zlib.error:
+        return None
 
 
 def messages(message):

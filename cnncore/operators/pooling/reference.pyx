@@ -420,7 +420,7 @@ cdef void median_backward(const real *x, Window *window, real y, real dy, real *
     cdef int64_t i, lower, upper
     middle_cells(x, window, &lower, &upper)
     for i in range(window.n):
-        dx[i] = <real> (0.5 * dy) * ((i == lower) + (i == upper))
+        dx[i] = <real> (0.5 * dy) * ((i == lower) + (i == upper)) if i == lower or i == upper else 0  # not 0 · NaN
 
 MEDIAN = reference("median", <void *> median_forward[float], <void *> median_forward[double],
                    <void *> median_backward[float], <void *> median_backward[double], saves=("x",), needs=("order", "cells", "both"))
